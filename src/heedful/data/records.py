@@ -1,0 +1,257 @@
+"""The vocabulary: what people and models exchange, one frozen record per row of a file.
+
+Unknown fields are kept, so that the metadata of a file survives its way through heedful.
+docs/data-formats.md lists every field with an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import SerializerFunctionWrapHandler, StrictBool, StrictInt, field_validator, model_serializer
+
+ROLES = ("system", "user", "assistant")
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, unknown fields kept, and declared fields left empty are not written."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        declared = type(self).model_fields
+        return {key: value for key, value in handler(self).items() if value is not None or key not in declared}
+
+    def row(self) -> dict[str, Any]:
+        """The record as one JSON-able object, as it stands in a file."""
+        return self.model_dump()
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Text(Record):
+    """A document for pretraining."""
+
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("is empty; leave the row out")
+        return text
+
+
+class Message(Record):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+PromptText = str | list[Message]
+
+
+def _check_prompt(prompt: Any) -> Any:
+    """Checks by hand what a union of types would report in several lines."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise ValueError("is empty; give the text of the prompt or leave the row out")
+        return prompt
+    if not isinstance(prompt, list):
+        raise ValueError("must be a string or a list of messages {'role': ..., 'content': ...}")
+    if not prompt:
+        raise ValueError("has no messages; give at least one, from the user")
+    messages = [_message(position, turn) for position, turn in enumerate(prompt)]
+    if messages[-1].role != "user":
+        raise ValueError(f"ends with a message of the {messages[-1].role}; the last one must be the user's")
+    if not messages[-1].content.strip():
+        raise ValueError("ends with an empty message; give its text or leave the row out")
+    return messages
+
+
+def _message(position: int, turn: Any) -> Message:
+    if isinstance(turn, Message):
+        return turn
+    if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+        raise ValueError(f"message {position} must be an object with the strings 'role' and 'content'")
+    if turn.get("role") not in ROLES:
+        raise ValueError(f"message {position} has the role {turn.get('role')!r}; known are {', '.join(ROLES)}")
+    return Message.model_validate(turn)
+
+
+def _name(value: Any) -> Any:
+    """Files number their users and rows now and then: a whole number is as good a name as a string."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+
+
+class Prompt(Record):
+    """What a model is asked: a string, or chat messages of which the last is the user's."""
+
+    prompt: Annotated[PromptText, BeforeValidator(_check_prompt)]
+    id: Name | None = None
+    user: Name | None = None
+    source: str | None = None
+    use_case: str | None = None
+    split: str | None = None
+
+
+class Demonstration(Prompt):
+    """A prompt with the answer a person wrote for it."""
+
+    completion: str
+    labeler: Name | None = None
+
+
+class Completions(Prompt):
+    """A prompt with K sampled answers; the optional lists are aligned with them."""
+
+    completions: list[str]
+    models: list[str | None] | None = None
+    finish: list[Literal["stop", "length"]] | None = None
+    token_ids: list[list[StrictInt]] | None = None
+    scores: list[Annotated[float, Field(allow_inf_nan=False, strict=True)]] | None = None
+
+    @field_validator("completions")
+    @classmethod
+    def _some(cls, completions: list[str]) -> list[str]:
+        if not completions:
+            raise ValueError("is empty; give at least one completion or leave the row out")
+        return completions
+
+    @field_validator("models", "finish", "token_ids", "scores")
+    @classmethod
+    def _aligned(cls, values: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
+        return _check_length(values, info)
+
+
+class Rating(Record):
+    """One completion judged alone (D9): overall quality 1-7 and true/false statements; what was not asked is None."""
+
+    overall: Annotated[StrictInt, Field(ge=1, le=7)] | None = None
+    fails_instruction: StrictBool | None = None
+    inappropriate: StrictBool | None = None
+    hallucination: StrictBool | None = None
+    satisfies_constraint: StrictBool | None = None
+    sexual: StrictBool | None = None
+    violent: StrictBool | None = None
+    encourages_harm: StrictBool | None = None
+    denigrates: StrictBool | None = None
+    harmful_advice: StrictBool | None = None
+    opinion: StrictBool | None = None
+    moral_judgment: StrictBool | None = None
+
+
+class Comparison(Completions):
+    """K >= 2 completions ranked by a labeler: `ranking` lists tiers of indices, best first; a tie shares a tier (D10)."""
+
+    ranking: list[list[StrictInt]]
+    none_acceptable: StrictBool | None = None
+    order: list[StrictInt] | None = None
+    labeler: Name | None = None
+    group: Name | None = None
+    ratings: list[Rating] | None = None
+
+    @field_validator("completions")
+    @classmethod
+    def _comparable(cls, completions: list[str]) -> list[str]:
+        if len(completions) == 1:
+            raise ValueError(
+                "has one completion; a comparison needs at least two: sample with -k 2 or more, or drop it"
+            )
+        return completions
+
+    @field_validator("ranking")
+    @classmethod
+    def _partition(cls, ranking: list[list[int]], info: ValidationInfo) -> list[list[int]]:
+        K = len(info.data.get("completions", []))
+        if not K:
+            return ranking  # the completions themselves are at fault and get reported
+        example = [[k] for k in range(K)] if K < 5 else f"[[0], [1], ..., [{K - 1}]]"
+        if not all(ranking):
+            raise ValueError("has an empty tier; every tier holds at least one index")
+        flat = [index for tier in ranking for index in tier]
+        if sorted(flat) != list(range(K)):
+            raise ValueError(
+                f"must name each of 0..{K - 1} exactly once, as in {example} (best first, ties share a tier)"
+            )
+        return ranking
+
+    @field_validator("order")
+    @classmethod
+    def _permutation(cls, order: list[int] | None, info: ValidationInfo) -> list[int] | None:
+        K = len(info.data.get("completions", []))
+        if order is not None and K and sorted(order) != list(range(K)):
+            raise ValueError(f"must list each of 0..{K - 1} once, in the order in which the completions were shown")
+        return order
+
+    @field_validator("ratings")
+    @classmethod
+    def _one_each(cls, ratings: list[Rating] | None, info: ValidationInfo) -> list[Rating] | None:
+        return _check_length(ratings, info)
+
+    def ranks(self) -> list[int]:
+        """Tier of each completion: 0 is the best, equal numbers are ties."""
+        tier_of = {index: tier for tier, indices in enumerate(self.ranking) for index in indices}
+        return [tier_of[k] for k in range(len(self.completions))]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """All (winner, loser) indices from different tiers; ties give none (R3)."""
+        tiers = self.ranking
+        return [
+            (winner, loser)
+            for better, tier in enumerate(tiers)
+            for worse in tiers[better + 1 :]
+            for winner in tier
+            for loser in worse
+        ]
+
+
+class Answer(Record):
+    """One side of a choice."""
+
+    text: str
+    model: str | None = None
+
+
+class Choice(Prompt):
+    """Two answers to a prompt and which one a person prefers."""
+
+    a: Answer
+    b: Answer
+    preferred: Literal["a", "b", "tie"]
+    labeler: Name | None = None
+    group: Name | None = None
+
+
+def _check_length(values: Sequence[Any] | None, info: ValidationInfo) -> Any:
+    K = len(info.data.get("completions", []))
+    if values is not None and K and len(values) != K:
+        raise ValueError(f"has {len(values)} entries for {K} completions; give one for each completion")
+    return values
+
+
+def as_text(prompt: PromptText) -> str:
+    """The words of a prompt, for people and for comparing texts (models see what `models.render` makes of it)."""
+    return prompt if isinstance(prompt, str) else "\n\n".join(message.content for message in prompt)
+
+
+def problem(error: ValidationError, cls: type[Record]) -> str:
+    """The first problem of a validation error as one line: "field 'x': what; remedy"."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        needed = [name for name, info in cls.model_fields.items() if info.is_required()]
+        return f"field '{field}': missing; a {cls.__name__.lower()} row needs {', '.join(needed)}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"field '{field}': {message}"
+    shown = repr(first["input"])
+    return f"field '{field}': {message[0].lower()}{message[1:]}, not {shown[:60] + '…' if len(shown) > 60 else shown}"

@@ -1,0 +1,42 @@
+# Every target does its own set-up: Python 3.11 or newer and make are all it needs.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+READY := .venv/.ready
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet
+TORCH := 2.13.0
+
+.PHONY: help setup demo test fast check format lock clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml scripts/setup
+	@scripts/setup $@
+
+setup: $(READY)  ## create .venv from requirements.lock (the other targets do it themselves)
+
+demo: $(READY)  ## the whole loop in the sandbox, minutes on two cores; report in demo/
+	@$(BIN)/heedful demo --out demo
+
+test: $(READY)  ## the whole test suite
+	@$(PYTEST)
+
+fast: $(READY)  ## the tests that are not marked slow
+	@$(PYTEST) -m "not slow"
+
+check: $(READY)  ## lint, format, types, architecture and the fast tests
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run 'make format'" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(PYTEST) -m "not slow"
+
+format: $(READY)  ## format the code and mend what the linter can
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+
+lock: $(READY)  ## renew requirements.lock with the newest versions that pyproject.toml allows
+	@$(BIN)/python scripts/lock.py $(TORCH)
+
+clean:  ## remove .venv and caches
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/heedful.egg-info build

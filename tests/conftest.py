@@ -1,0 +1,59 @@
+"""What holds for every test: one thread, no network, the same examples each time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+# Before torch or a tokenizer is imported; workers and subprocesses inherit them.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    MPLBACKEND="agg",
+)
+
+from hypothesis import settings
+
+settings.register_profile("heedful", derandomize=True, deadline=None, database=None, print_blob=False)
+settings.load_profile("heedful")
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::", "", None, socket.gethostname())
+
+
+class NetworkTouchedError(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _refuse(host: object) -> None:
+    name = host.decode() if isinstance(host, bytes) else host
+    if name not in LOCAL_HOSTS:
+        raise NetworkTouchedError(f"a test tried to reach {name!r}; tests use no network")
+
+
+def _block_network() -> None:
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            _refuse(address[0])
+        return connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        if self.family != socket.AF_UNIX:
+            _refuse(address[0])
+        return connect_ex(self, address)
+
+    def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    socket.socket.connect = guarded_connect  # type: ignore[method-assign]
+    socket.socket.connect_ex = guarded_connect_ex  # type: ignore[method-assign]
+    socket.getaddrinfo = guarded_getaddrinfo
+
+
+_block_network()

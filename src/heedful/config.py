@@ -6,10 +6,13 @@ Every stage keeps its own config class beside its loop; this module holds what t
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 
 class UserError(ValueError):
@@ -33,8 +36,10 @@ def load(cls: type[C], path: str | Path | None = None, overrides: list[str] | No
     values: dict[str, Any] = _read_toml(Path(path)) if path is not None else {}
     values.update({key: value for key, value in inputs.items() if value is not None})
     for override in overrides or []:
-        _assign(values, override)
-    return build(cls, values, source=str(path) if path is not None else "the options")
+        _assign(cls, values, override)
+    if path is None:
+        return build(cls, values, source="the options")
+    return build(cls, values, source=f"{path} with --set" if overrides else str(path))
 
 
 def build(cls: type[C], values: dict[str, Any], source: str) -> C:
@@ -58,14 +63,22 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> str:
     return f"'{key}': {message}{value}" if key else f"{message}"
 
 
-def _fields_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(cls: type[BaseModel], location: Sequence[int | str]) -> dict[str, FieldInfo]:
+    """The fields of the section at `location`; empty where there is no such section."""
     for part in location:
         field = cls.model_fields.get(str(part))
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        cls = inner
-    return list(cls.model_fields)
+        sections = [kind for kind in _kinds(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not sections:
+            return {}
+        cls = sections[0]
+    return cls.model_fields
+
+
+def _kinds(field: FieldInfo | None) -> list[Any]:
+    """What a field may hold, None aside."""
+    annotation = field.annotation if field is not None else None
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return [kind for kind in kinds if kind is not NoneType]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -73,25 +86,32 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML ({error})") from None
 
 
-def _assign(values: dict[str, Any], override: str) -> None:
-    key, found, text = override.partition("=")
-    if not found or not key.strip():
+def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None:
+    """Set `a.b=c` in `values`, copying the sections on the way: they may be the caller's."""
+    key, _, text = override.partition("=")
+    *sections, last = parts = [part.strip() for part in key.split(".")]
+    if "=" not in override or not all(parts):
         raise UserError(f"--set {override}: write it as section.key=value")
-    *sections, last = key.strip().split(".")
     for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
+        inner = values.get(section, {})
+        if not isinstance(inner, dict):
             raise UserError(f"--set {override}: '{section}' is not a section")
-    values[last] = _literal(text.strip())
+        values[section] = values = dict(inner)
+    kinds = _kinds(_fields_at(cls, sections).get(last))
+    values[last] = _literal(text.strip(), is_text=bool(kinds) and set(kinds) <= {str, Path})
 
 
-def _literal(text: str) -> Any:
-    """A TOML value where it reads as one, else the bare string."""
+def _literal(text: str, is_text: bool) -> Any:
+    """A TOML value where it reads as one, else the bare string; of a field for text only a quoted string is read."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    value = document.pop("value")
+    return text if document or (is_text and not isinstance(value, str)) else value

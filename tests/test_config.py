@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from heedful import config
+from heedful.config import Config, UserError
+
+
+class Optimiser(Config):
+    rate: float = Field(1e-3, gt=0)
+    betas: list[float] = [0.9, 0.95]
+    decay: bool = False
+
+
+class Stage(Config):
+    model: str = "base"
+    steps: int = 100
+    note: str = ""
+    optimiser: Optimiser = Optimiser()
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "stage.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert config.load(Stage) == Stage()
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    path = toml(tmp_path, 'model = "file"\nsteps = 1\nnote = "file"\n[optimiser]\nrate = 0.5\n')
+    stage = config.load(Stage, path, ["note=override"], model=None, steps=2, note="input")
+    assert (stage.model, stage.steps, stage.note, stage.optimiser.rate) == ("file", 2, "override", 0.5)
+
+
+def test_overrides_keep_the_rest_of_a_section(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[optimiser]\nrate = 0.5\n")
+    stage = config.load(Stage, path, ["optimiser.decay=true"])
+    assert stage.optimiser == Optimiser(rate=0.5, decay=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("steps=7", Stage(steps=7)),
+        (" steps = 7 ", Stage(steps=7)),
+        ("optimiser.rate=2e-4", Stage(optimiser=Optimiser(rate=2e-4))),
+        ("optimiser.decay=true", Stage(optimiser=Optimiser(decay=True))),
+        ("optimiser.betas=[0.8, 0.99]", Stage(optimiser=Optimiser(betas=[0.8, 0.99]))),
+        ("note=bare words", Stage(note="bare words")),
+        ('note="quoted = 1"', Stage(note="quoted = 1")),
+        ("note=a=b", Stage(note="a=b")),
+        ("note=", Stage(note="")),
+        ("note=runs/2024", Stage(note="runs/2024")),
+        ('optimiser={rate=0.25}', Stage(optimiser=Optimiser(rate=0.25))),
+    ],
+)  # fmt: skip
+def test_override_values(override: str, expected: Stage) -> None:
+    assert config.load(Stage, None, [override]) == expected
+
+
+@pytest.mark.parametrize("text", ["7", "true", "1979-05-27", "[1]"])
+def test_a_string_field_takes_what_reads_as_another_type(text: str) -> None:
+    """A run called 7 is a legal name; it needs no quoting twice."""
+    assert config.load(Stage, None, [f"note={text}"]).note == text
+
+
+def test_optional_text_and_paths_are_text_and_free_mappings_are_not() -> None:
+    class Mixed(Config):
+        name: str | None = None
+        path: Path = Path()
+        weights: dict[str, Any] = {}
+
+    mixed = config.load(Mixed, None, ["name=7", "path=8", "weights.a=0.5"])
+    assert mixed == Mixed(name="7", path=Path("8"), weights={"a": 0.5})
+
+
+def test_the_callers_sections_are_left_alone() -> None:
+    section = {"rate": 0.5}
+    stage = config.load(Stage, None, ["optimiser.rate=0.25"], optimiser=section)
+    assert (stage.optimiser.rate, section) == (0.25, {"rate": 0.5})
+
+
+def test_one_line_of_toml_cannot_smuggle_in_a_second() -> None:
+    assert config.load(Stage, None, ["note=a\nsteps = 3"]).note == "a\nsteps = 3"
+    assert config.load(Stage, None, ["note=1\nsteps = 3"]).steps == 100
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", " =3", "optimiser..rate=1", ".steps=1", "optimiser.=1"])
+def test_a_malformed_override_says_how_to_write_it(override: str) -> None:
+    with pytest.raises(UserError, match=r"--set .*section\.key=value"):
+        config.load(Stage, None, [override])
+
+
+def test_an_override_cannot_pass_through_a_value() -> None:
+    with pytest.raises(UserError, match="'model' is not a section"):
+        config.load(Stage, None, ["model.size=3"], model="base")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stepz=3", "unknown key 'stepz'; known here: model, note, optimiser, steps"),
+        ("optimiser.lr=3", "unknown key 'optimiser.lr'; known here: betas, decay, rate"),
+        ("optimizer.rate=3", "unknown key 'optimizer'; known here: model, note, optimiser, steps"),
+    ],
+)
+def test_an_unknown_key_names_the_known_ones(override: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        config.load(Stage, None, [override])
+    assert str(error.value) == f"the options: {message}"
+
+
+def test_unknown_keys_are_found_inside_optional_sections() -> None:
+    class Holder(Config):
+        section: Optimiser | None = None
+
+    with pytest.raises(UserError, match=r"unknown key 'section\.lr'; known here: betas, decay, rate"):
+        config.load(Holder, None, ["section.lr=1"])
+
+
+def test_a_wrong_value_names_file_key_and_value(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[optimiser]\nrate = -1\n")
+    with pytest.raises(UserError) as error:
+        config.load(Stage, path)
+    assert str(error.value) == f"{path}: 'optimiser.rate': Input should be greater than 0 (got -1)"
+    with pytest.raises(UserError) as error:
+        config.load(Stage, path, ["steps=many"])
+    assert str(error.value).startswith(f"{path} with --set: 'steps': ")
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(UserError, match="…") as error:
+        config.load(Stage, None, ["steps=" + "x" * 500])
+    assert len(str(error.value)) < 200
+
+
+def test_a_missing_key_is_named() -> None:
+    class Needy(Config):
+        data: str
+
+    with pytest.raises(UserError, match=r"^the options: 'data': Field required$"):
+        config.load(Needy)
+
+
+def test_a_validators_own_words_are_kept() -> None:
+    class Picky(Config):
+        a: int = 1
+
+        @model_validator(mode="after")
+        def _check(self) -> Picky:
+            if self.a == 3:
+                raise ValueError("three is taken; choose another a")
+            return self
+
+    with pytest.raises(UserError, match=r"^the options: three is taken; choose another a$"):
+        config.load(Picky, None, ["a=3"])
+
+
+@pytest.mark.parametrize("content", [b"steps = ", b"steps = 1\nsteps = 2\n", b"note = '\xff'"])
+def test_bad_toml_names_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not valid TOML") as error:
+        config.load(Stage, path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such config file"):
+        config.load(Stage, tmp_path / "nowhere.toml")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        config.load(Stage, tmp_path)
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Stage().steps = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        Stage().optimiser.rate = 3  # type: ignore[misc]
+
+
+def test_a_config_refuses_unknown_keywords() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Stage(stepz=3)  # type: ignore[call-arg]

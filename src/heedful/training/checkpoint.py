@@ -1,0 +1,98 @@
+"""Checkpoints that survive `kill -9`: written beside their place and renamed, the last n and the best kept.
+
+A stage is a function of its config, inputs, seed and step; nothing else needs saving but weights, optimisers and a few numbers. Tensors are
+safetensors, numbers are JSON: no pickle.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from heedful.config import Config
+from heedful.runs import read_json, write_json
+from heedful.training.optimiser import Average
+
+
+class Checkpointing(Config):
+    """When to save and how much to keep."""
+
+    every: int = 0
+    """Steps (iterations in PPO) between checkpoints; 0 = twenty over the run."""
+    keep: int = 2
+    """How many of the latest stay; the best stays as well."""
+
+    def interval(self, total: int) -> int:
+        return self.every or max(1, total // 20)
+
+
+Part = nn.Module | torch.optim.Optimizer | Average
+
+
+def save(directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str, Any]) -> Path:
+    """Write checkpoint `step` under `directory`, whole or not at all."""
+    temporary = directory / f".step-{step:08d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, part in parts.items():
+        save_file(_tensors(part), str(temporary / f"{name}.safetensors"))
+    write_json(temporary / "state.json", {"step": step, **facts})
+    final = directory / f"step-{step:08d}"
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    return final
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest whole checkpoint."""
+    found = sorted(directory.glob("step-*"))
+    return found[-1] if found else None
+
+
+def load(path: Path, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """Fill `parts` in place; returns the facts saved with them (`step` among them)."""
+    for name, part in parts.items():
+        _fill(part, load_file(str(path / f"{name}.safetensors")))
+    facts: dict[str, Any] = read_json(path / "state.json")
+    return facts
+
+
+def prune(directory: Path, keep: int, best: int | None) -> None:
+    """Keep the last `keep` checkpoints and the one of step `best`."""
+    found = sorted(directory.glob("step-*"))
+    for path in found[: -keep or len(found)]:
+        if best is None or path.name != f"step-{best:08d}":
+            shutil.rmtree(path)
+
+
+def _tensors(part: Part) -> dict[str, Tensor]:
+    if isinstance(part, Average):
+        part = part.model
+    if isinstance(part, nn.Module):
+        return {name: p.detach().contiguous() for name, p in part.named_parameters()}
+    return {
+        f"{index}.{key}": value.detach().contiguous()
+        for index, state in part.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+
+
+def _fill(part: Part, tensors: dict[str, Tensor]) -> None:
+    if isinstance(part, Average):
+        part = part.model
+    if isinstance(part, nn.Module):
+        with torch.no_grad():
+            for name, parameter in part.named_parameters():
+                parameter.copy_(tensors[name])
+        return
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})

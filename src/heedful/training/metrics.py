@@ -1,0 +1,83 @@
+"""Means taken once: metrics travel as (sum, count) and are divided after all micro-batches and ranks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from heedful.training.parallel import World
+
+Pair = tuple[Tensor | float, Tensor | float]
+
+
+class Means:
+    """Collects (sum, count) pairs by name; `reduce` gives the means over everything collected, on every rank."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor]] = {}
+        self._largest: dict[str, Tensor] = {}
+
+    def add(self, metrics: Mapping[str, Pair]) -> None:
+        for name, (total, count) in metrics.items():
+            pair = torch.stack([torch.as_tensor(x).detach().double().cpu() for x in (total, count)])
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def largest(self, name: str, value: Tensor) -> None:
+        value = value.detach().double().cpu()
+        self._largest[name] = torch.maximum(self._largest[name], value) if name in self._largest else value
+
+    def reduce(self, world: World) -> dict[str, float]:
+        """A metric that some rank has not seen counts as (0, 0) there; one with no count at all is left out."""
+        parts = world.merge([(self._sums, self._largest)])
+        names = dict.fromkeys(name for sums, _ in parts for name in sums)
+        means: dict[str, float] = {}
+        for name in names:
+            total, count = torch.stack([sums[name] for sums, _ in parts if name in sums]).sum(0).tolist()
+            if count:
+                means[name] = total / count
+        for name in dict.fromkeys(name for _, largest in parts for name in largest):
+            means[name] = max(float(largest[name]) for _, largest in parts if name in largest)
+        return means
+
+
+class Reporter:
+    """Progress for people, on standard error: a bar on a terminal, a plain line every few seconds in a pipe."""
+
+    def __init__(self, name: str, total: int, *, visible: bool = True, every: float = 10.0) -> None:
+        self.name, self.total, self.visible, self.every = name, total, visible, every
+        self._last = 0.0
+        self._bar: Progress | None = None
+        if visible and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"),
+            )  # fmt: skip
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self._bar.start()
+            self._task = self._bar.add_task(name, total=total, facts="")
+
+    def step(self, done: int, metrics: Mapping[str, float]) -> None:
+        facts = "  ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, facts=facts)
+        elif self.visible and (done == self.total or time.monotonic() - self._last >= self.every):
+            self._last = time.monotonic()
+            print(f"{self.name} {done}/{self.total}  {facts}", file=sys.stderr, flush=True)
+
+    def say(self, message: str) -> None:
+        if not self.visible:
+            return
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False, highlight=False)
+        else:
+            print(message, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,196 @@
+"""What every training stage needs around its loop: ranks, run directory, resume, interruption, the end.
+
+The loop itself stays in the stage:
+
+    with session("sft", config, out, parents=..., data=..., resume=resume) as s:
+        first = s.restore(parts)
+        for step in s.steps(first, total):
+            ...
+            s.log(step, metrics, show=("loss",))
+            s.checkpoint(step, parts)
+        s.finish(write_model, results)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from heedful.config import Config, UserError
+from heedful.runs import Run, parent
+from heedful.training import checkpoint
+from heedful.training.checkpoint import Checkpointing, Part
+from heedful.training.metrics import Reporter
+from heedful.training.optimiser import NonFinite
+from heedful.training.parallel import Compute, World, world
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, has saved a checkpoint, and can go on with --resume."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class Session:
+    """One stage run on this rank. `run` is None on all ranks but the main one."""
+
+    def __init__(self, stage: str, out: Path, world: World, run: Run | None, checkpointing: Checkpointing) -> None:
+        self.stage, self.out, self.world, self.run, self.checkpointing = stage, out, world, run, checkpointing
+        self.best: dict[str, float] | None = None
+        self.facts: dict[str, Any] = {}
+        self._signal = 0
+        self._step = 0
+        self._total = 0
+        self._reporter: Reporter | None = None
+        self._shown: dict[str, float] = {}
+        self._saved = 0
+
+    @property
+    def finished(self) -> bool:
+        """True where `--resume` met a run that is already complete."""
+        return self.world.broadcast(self.run.finished if self.run is not None else False)
+
+    def restore(self, parts: Mapping[str, Part]) -> int:
+        """Fill `parts` from the newest checkpoint, if any; returns the step to go on with."""
+        found = self.world.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
+        self._step = 0
+        if found is not None:
+            self.facts = checkpoint.load(found, parts)
+            self._step, self.best = self.facts["step"], self.facts.get("best")
+        self._saved = self._step
+        if self.run is not None:
+            self.run.forget_after(self._step - 1)
+        return self._step
+
+    def steps(self, first: int, total: int) -> Iterator[int]:
+        """Steps `first` to `total` - 1, with progress; each is reproducible by itself: torch's seed is the run's and the step's."""
+        self._total = total
+        self._reporter = Reporter(self.stage, total, visible=self.world.main)
+        for step in range(first, total):
+            self._step = step
+            yield step
+            self._reporter.step(step + 1, self._shown)
+        self._reporter.close()
+
+    def seed(self, seed: int, step: int) -> None:
+        """Everything torch draws in this step (dropout) follows from the run's seed, the step and the rank."""
+        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + self.world.rank)
+
+    def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
+        self._shown.update({key: metrics[key] for key in show if key in metrics})
+        if self.run is not None:
+            self.run.log(step, metrics)
+
+    def say(self, message: str) -> None:
+        if self._reporter is not None:
+            self._reporter.say(message)
+        elif self.world.main:
+            Reporter(self.stage, 0).say(message)
+
+    def improved(self, step: int, value: float) -> bool:
+        """Remember the lowest `value`; `step` counts finished steps."""
+        if self.best is None or value < self.best["value"]:
+            self.best = {"step": step, "value": value}
+            return True
+        return False
+
+    def checkpoint(self, step: int, parts: Mapping[str, Part], *, always: bool = False, **facts: Any) -> None:
+        """After 0-based `step`: save if it is due; if a signal came, save and stop the run."""
+        stopping = self._asked_to_stop()
+        due = always or (step + 1) % self.checkpointing.interval(self._total) == 0 or step + 1 == self._total
+        if due or stopping:
+            if self.run is not None:
+                directory = self.out / "checkpoints"
+                checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})
+                checkpoint.prune(directory, self.checkpointing.keep, int(self.best["step"]) if self.best else None)
+            self._saved = step + 1
+            self.world.wait()
+        if stopping:
+            if self.run is not None:
+                self.run.set_status("interrupted")
+            raise Interrupted(f"{self.out}: interrupted at step {step + 1} of {self._total}; go on with --resume", stopping)
+
+    def load_best(self, parts: Mapping[str, Part]) -> None:
+        """Put the best checkpoint's weights into `parts`."""
+        assert self.best is not None
+        checkpoint.load(self.out / "checkpoints" / f"step-{int(self.best['step']):08d}", parts)
+
+    def finish(self, write_model: Callable[[Path], None], results: dict[str, Any]) -> None:
+        """`write_model(directory)` fills a temporary directory that becomes model/; then the run is finished."""
+        if self.run is not None:
+            temporary = self.out / ".model.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            write_model(temporary)
+            self.run.replace_directory("model", temporary)
+            self.run.set_status("finished", results=results)
+        self.world.wait()
+
+    def _asked_to_stop(self) -> int:
+        flag = torch.tensor([self._signal], device=self.world.device)
+        return int(self.world.sum(flag)) // max(1, self.world.size) or int(flag.item())
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        self.say(f"{self.stage}: stopping after this step (again to stop at once)")
+
+
+@contextlib.contextmanager
+def session(
+    stage: str,
+    config: Config,
+    out: str | Path,
+    *,
+    models: Mapping[str, str | None],
+    data: Mapping[str, Any],
+    compute: Compute,
+    checkpointing: Checkpointing,
+    resume: bool = False,
+) -> Iterator[Session]:
+    """Open the run on the main rank, watch for SIGINT and SIGTERM, turn a NaN into one clear line.
+
+    `models`: references by role (None is left out); `data`: fingerprints by role.
+    """
+    with world(compute) as ranks:
+        run = None
+        if ranks.main:
+            parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
+            run = Run.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
+        ranks.wait()
+        current = Session(stage, Path(out), ranks, run, checkpointing)
+        try:
+            with _signals(current):
+                yield current
+        except NonFinite as error:
+            reason = f"{error} is not finite at step {current._step + 1}; the checkpoint of step {current._saved} is kept"
+            if run is not None:
+                run.set_status("failed", reason=reason)
+            raise UserError(f"{out}: {reason}. Lower the learning rate or look at the data of that step") from None
+        finally:
+            if current._reporter is not None:
+                current._reporter.close()
+            if run is not None:
+                run.close()
+
+
+@contextlib.contextmanager
+def _signals(current: Session) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, current._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

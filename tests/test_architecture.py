@@ -1,0 +1,269 @@
+"""The shape of the package, read from its source: who imports whom, what is light, how long things are.
+
+docs/architecture.md explains the graph; here it is the law. Only the last test imports the code.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "heedful"
+
+# A part is a module or folder directly in the package. Everybody may import `config` and themselves.
+MAY_IMPORT: dict[str, set[str]] = {
+    "config": set(),
+    "maths": set(),
+    "runs": set(),
+    "data": set(),
+    "sandbox": {"data"},
+    "feedback": {"data", "maths.statistics", "runs"},
+    "models": {"maths", "data.records"},
+    "rollout": {"models", "maths", "data.records"},
+    "training": {"runs", "maths.schedules"},
+    "stages": {"rollout", "training", "models", "maths", "data", "runs"},
+    "evaluation": {"rollout", "models", "maths", "data", "runs"},
+    "web": {"data", "feedback", "maths.statistics", "rollout.protocol", "runs"},
+}
+COMPOSERS = {"cli", "demo"}  # may import everything, but demo not cli; nobody else may import them
+PROGRESS = "training.metrics"  # the one door for progress, on standard error
+
+# What works in an installation without `heedful[train]`; the commands import the rest when they run.
+PEOPLES_HALF = ("cli", "config", "runs", "data", "feedback", "web", "sandbox", "maths.statistics")
+
+MAX_MODULE_LINES = 450
+MAX_FUNCTION_LINES = 60
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str  # absolute, as in `heedful.data.records` or `torch.nn`
+    line: int
+    at_load: bool  # runs when the importing module is imported
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str  # without the leading `heedful.`
+    path: Path
+    tree: ast.Module
+
+    @property
+    def part(self) -> str:
+        return self.name.partition(".")[0]
+
+    def at(self, line: int) -> str:
+        return f"{self.path.relative_to(ROOT)}:{line}"
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = Module(name, path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return found
+
+
+def imports(module: Module) -> Iterator[Import]:
+    """Every import of a module, each name of ours resolved to the module that holds it."""
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                for alias in child.names:
+                    yield Import(alias.name, child.lineno, at_load)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{module.at(child.lineno)}: write imports in full"
+                for alias in child.names:
+                    inner = f"{child.module}.{alias.name}"
+                    is_module = inner.removeprefix("heedful.") in modules()
+                    yield Import(inner if is_module else str(child.module), child.lineno, at_load)
+            else:
+                lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_types(child)
+                yield from walk(child, at_load and not lazy)
+
+    yield from walk(module.tree, at_load=True)
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def ours(found: Import) -> str | None:
+    return found.module.removeprefix("heedful.") if found.module.startswith("heedful.") else None
+
+
+def allowed(importer: str, imported: str) -> bool:
+    part = imported.partition(".")[0]
+    if importer in COMPOSERS:
+        return importer == "cli" or part != "cli"
+    if part in ("config", importer):
+        return True
+    return any(imported == may or imported.startswith(f"{may}.") for may in MAY_IMPORT[importer])
+
+
+def in_peoples_half(name: str) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in PEOPLES_HALF)
+
+
+def loaded_by(name: str) -> Iterator[tuple[Module, Import]]:
+    """Every import that runs when `heedful.NAME` is imported, through modules of ours."""
+    waiting, seen = [name], set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen or current not in modules():
+            continue
+        seen.add(current)
+        for found in imports(modules()[current]):
+            if found.at_load:
+                yield modules()[current], found
+                waiting.append(ours(found) or "")
+
+
+def declared(*extras: str) -> set[str]:
+    """Import names of the base dependencies and of those of `extras`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    return {requirement.partition(">")[0].partition("[")[0].replace("-", "_") for requirement in wanted}
+
+
+def third_party(found: Import) -> str | None:
+    top = found.module.partition(".")[0]
+    return None if top == "heedful" or top in sys.stdlib_module_names else top
+
+
+def functions() -> Iterator[tuple[Module, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield module, node
+
+
+def test_every_part_has_its_place_in_the_graph() -> None:
+    assert {module.part for module in modules().values()} <= MAY_IMPORT.keys() | COMPOSERS
+
+
+def test_imports_follow_the_graph() -> None:
+    wrong = [
+        f"{module.at(found.line)}: {module.part} may not import heedful.{name}"
+        for module in modules().values()
+        for found in imports(module)
+        if (name := ours(found)) and not allowed(module.part, name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_peoples_half_loads_from_the_base_installation_alone() -> None:
+    base = declared()
+    wrong = {
+        f"heedful.{name} loads {top}, at {module.at(found.line)}"
+        for name in modules()
+        if in_peoples_half(name)
+        for module, found in loaded_by(name)
+        if (top := third_party(found)) and top not in base
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_every_library_is_declared() -> None:
+    known = declared("train", "lora")
+    wrong = [
+        f"{module.at(found.line)}: {top} is not in pyproject.toml"
+        for module in modules().values()
+        for found in imports(module)
+        if (top := third_party(found)) and top not in known
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_package_files_are_empty() -> None:
+    assert [path for path in PACKAGE.rglob("__init__.py") if path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_every_folder_is_a_package() -> None:
+    """Without its `__init__.py` a folder of modules would be missing from what is installed."""
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_modules_are_short() -> None:
+    lengths = {module.at(1): len(module.path.read_text(encoding="utf-8").splitlines()) for module in modules().values()}
+    assert {at: lines for at, lines in lengths.items() if lines > MAX_MODULE_LINES} == {}
+
+
+def test_functions_are_short() -> None:
+    lengths = {module.at(node.lineno): (node.end_lineno or 0) - node.lineno + 1 for module, node in functions()}
+    assert {at: lines for at, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+def test_nothing_swallows_every_error() -> None:
+    """`except BaseException` may only clean up: it must raise again."""
+    wrong = []
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ExceptHandler):
+                caught = {ast.unparse(kind) for kind in getattr(node.type, "elts", [node.type]) if kind is not None}
+                cleans_up = caught == {"BaseException"} and ast.unparse(node.body[-1]) == "raise"
+                if not caught or (caught & {"Exception", "BaseException"} and not cleans_up):
+                    wrong.append(module.at(node.lineno))
+    assert wrong == []
+
+
+def test_only_the_commands_print() -> None:
+    """Standard output belongs to the commands: its last line may be read by a program (`--json`)."""
+    wrong = []
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and module.part not in COMPOSERS:
+                to_stderr = any(ast.unparse(keyword) == "file=sys.stderr" for keyword in node.keywords)
+                if module.name != PROGRESS or not to_stderr:
+                    wrong.append(module.at(node.lineno))
+    assert wrong == []
+
+
+def test_the_readme_names_every_folder() -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("no README yet")
+    text = readme.read_text(encoding="utf-8")
+    folders = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    assert [folder for folder in folders if f"{folder}/" not in text] == []
+
+
+WITHOUT_THE_TRAINING_HALF = """
+import importlib, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"{{name}} was imported", name=name)
+
+sys.meta_path.insert(0, Absent())
+for name in {names!r}:
+    importlib.import_module(f"heedful.{{name}}")
+sys.argv = ["heedful", "--help"]
+importlib.import_module("heedful.cli").main()
+"""
+
+
+def test_help_and_the_peoples_half_run_without_the_training_half() -> None:
+    absent = (declared("train") - declared()) | {"scipy"}
+    names = [name for name in modules() if in_peoples_half(name)]
+    script = WITHOUT_THE_TRAINING_HALF.format(absent=sorted(absent), names=names)
+    result = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: heedful" in result.stdout

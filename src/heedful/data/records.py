@@ -6,11 +6,21 @@ docs/data-formats.md lists every field with an example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic import SerializerFunctionWrapHandler, StrictBool, StrictInt, field_validator, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 ROLES = ("system", "user", "assistant")
 
@@ -30,7 +40,7 @@ class Record(BaseModel):
         return self.model_dump()
 
 
-R = TypeVar("R", bound=Record)
+V = TypeVar("V")
 
 
 class Text(Record):
@@ -150,7 +160,7 @@ class Rating(Record):
 
 
 class Comparison(Completions):
-    """K >= 2 completions ranked by a labeler: `ranking` lists tiers of indices, best first; a tie shares a tier (D10)."""
+    """K >= 2 completions ranked by a labeler (D10): `ranking` lists tiers of indices, best first; ties share a tier."""
 
     ranking: list[list[StrictInt]]
     none_acceptable: StrictBool | None = None
@@ -164,7 +174,7 @@ class Comparison(Completions):
     def _comparable(cls, completions: list[str]) -> list[str]:
         if len(completions) == 1:
             raise ValueError(
-                "has one completion; a comparison needs at least two: sample with -k 2 or more, or drop it"
+                "has one completion, a comparison needs two or more; sample with -k 2 or leave the row out"
             )
         return completions
 
@@ -231,7 +241,7 @@ class Choice(Prompt):
     group: Name | None = None
 
 
-def _check_length(values: Sequence[Any] | None, info: ValidationInfo) -> Any:
+def _check_length(values: list[V] | None, info: ValidationInfo) -> list[V] | None:
     K = len(info.data.get("completions", []))
     if values is not None and K and len(values) != K:
         raise ValueError(f"has {len(values)} entries for {K} completions; give one for each completion")

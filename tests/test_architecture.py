@@ -88,7 +88,7 @@ def imports(module: Module) -> Iterator[Import]:
                 assert child.level == 0, f"{module.at(child.lineno)}: write imports in full"
                 for alias in child.names:
                     inner = f"{child.module}.{alias.name}"
-                    is_module = inner.removeprefix("heedful.") in modules()
+                    is_module = child.module == "heedful" or inner.removeprefix("heedful.") in modules()
                     yield Import(inner if is_module else str(child.module), child.lineno, at_load)
             else:
                 lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_types(child)

@@ -1,0 +1,103 @@
+"""The only padding. Letters, alignment and masks: docs/conventions.md.
+
+For scoring and training, sequences are right-padded: under a causal mask no real token can see the padding, so no attention
+mask is needed. Left padding exists for the rollout's prompts only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from heedful.maths.logprobs import predecessors
+from heedful.maths.masks import length_mask
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompt + response per row, right-padded: ids [B S], total lengths [B], prompt lengths [B] (at least 1)."""
+
+    input_ids_BS: Tensor
+    lengths_B: Tensor
+    prompt_lengths_B: Tensor
+
+    def __len__(self) -> int:
+        return self.input_ids_BS.shape[0]
+
+    @cached_property
+    def T(self) -> int:
+        """Tokens of the longest response."""
+        return int((self.lengths_B - self.prompt_lengths_B).max()) if len(self) else 0
+
+    @cached_property
+    def response_mask_BT(self) -> Tensor:
+        return length_mask(self.lengths_B - self.prompt_lengths_B, self.T)
+
+    @cached_property
+    def predecessors_BT(self) -> Tensor:
+        """Where the hidden state that predicts response token t stands; past a row's end, any valid position."""
+        return predecessors(self.prompt_lengths_B, self.T).clamp(max=self.input_ids_BS.shape[1] - 1)
+
+    @cached_property
+    def response_tokens_BT(self) -> Tensor:
+        """Response ids; past a row's end, any valid id."""
+        index_BT = (self.predecessors_BT + 1).clamp(max=self.input_ids_BS.shape[1] - 1)
+        return self.input_ids_BS.gather(1, index_BT)
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(self.input_ids_BS.to(device), self.lengths_B.to(device), self.prompt_lengths_B.to(device))
+
+
+def collate(
+    prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+) -> Batch:
+    """One row per (prompt, response). Prompts are not empty; a response may be."""
+    assert all(prompt_ids), "a prompt needs at least one token"
+    rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
+    ids_BS, lengths_B = right_pad(rows, pad_id)
+    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids])).to(device)
+
+
+def right_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """(ids_BS, lengths_B), real tokens first."""
+    lengths_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    S = int(lengths_B.max()) if len(rows) else 0
+    ids_BS = torch.full((len(rows), S), pad_id)
+    ids_BS[length_mask(lengths_B, S)] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
+    return ids_BS, lengths_B
+
+
+def left_pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """(ids_BP, mask_BP), real tokens last (P6)."""
+    ids_BP, lengths_B = right_pad([row[::-1] for row in rows], pad_id)
+    return ids_BP.flip(1), length_mask(lengths_B, ids_BP.shape[1]).flip(1)
+
+
+def micro_batches(
+    lengths: Sequence[int], max_rows: int | None = None, max_tokens: int | None = None
+) -> list[list[int]]:
+    """Cut a batch into parts of at most `max_rows` rows and `max_tokens` padded tokens: lists of indices, longest first.
+
+    Rows of like length share a part, so that little is padding. A row longer than `max_tokens` is a part of its own.
+    """
+    parts: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        part = parts[-1] if parts else []
+        too_many = max_rows is not None and len(part) >= max_rows
+        too_wide = bool(part) and max_tokens is not None and (len(part) + 1) * lengths[part[0]] > max_tokens
+        if not part or too_many or too_wide:
+            parts.append([index])
+        else:
+            part.append(index)
+    return parts
+
+
+def pack(documents: Iterable[Sequence[int]], context: int) -> Tensor:
+    """Rows [N context] of documents laid end to end (each brings its own EOS); the remainder is dropped."""
+    flat = torch.tensor([token for document in documents for token in document], dtype=torch.long)
+    whole = len(flat) // context
+    return flat[: whole * context].view(whole, context)

@@ -1,0 +1,252 @@
+"""Hugging Face causal LMs in and out of directories, with reward and value heads.
+
+Every model comes back in eval mode with every dropout at 0 (P17), its pad id apart from its EOS. Reward and value models are plain
+`AutoModelForSequenceClassification` with one label; `config.heedful_reward_bias` is added to their score (R5, P16).
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from heedful.config import UserError
+from heedful.models import render
+
+BIAS = "heedful_reward_bias"
+# Where architectures apply dropout to what is added to the residual stream, by attribute name inside a decoder layer.
+_RESIDUAL_DROPOUT = {
+    "dropout",
+    "hidden_dropout",
+    "post_attention_dropout",
+    "post_mlp_dropout",
+    "resid_attn_dropout",
+    "resid_dropout",
+    "resid_mlp_dropout",
+    "residual_dropout",
+}
+
+
+def load_policy(
+    ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """(model, tokenizer) of a causal LM: a local directory or a hub name. Raises UserError for whatever does not fit."""
+    return _load(AutoModelForCausalLM, ref, dtype, trust_remote_code)
+
+
+def load_reward(
+    ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """(model, tokenizer) of a reward or value model. Raises UserError for a model without a trained scalar head."""
+    return _load(AutoModelForSequenceClassification, ref, dtype, trust_remote_code)
+
+
+def reward_from_policy(policy: Any, *, seed: int) -> Any:
+    """A reward model: a copy of the policy's body and a new head, normal with std 1/sqrt(D + 1), bias 0 (R1)."""
+    model = _with_scalar_head(policy)
+    weight = model.score.weight
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(weight.shape, generator=generator, dtype=torch.float32) / (weight.shape[1] + 1) ** 0.5
+    weight.data.copy_(normal)
+    return model
+
+
+def value_from_reward(reward: Any) -> Any:
+    """A value net: a copy of the whole reward model, head and bias included (P16)."""
+    return set_dropout(copy.deepcopy(reward), 0.0).eval()
+
+
+def value_from_policy(policy: Any) -> Any:
+    """A value net for rewards that are no model: a copy of the policy's body under a head of zeros."""
+    return _with_scalar_head(policy)
+
+
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+    """Write safetensors, config and tokenizer as one directory, whole or not at all; an older one is replaced."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with _quiet():
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+        if path.exists():
+            path.rename(replaced)
+        temporary.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot write the model ({_first_line(error)})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def set_dropout(model: Any, p: float) -> Any:
+    """Residual dropout `p` where the architecture has it (S1); every other dropout 0. Returns the model.
+
+    Raises UserError for p > 0 on an architecture without residual dropout (Llama, Qwen, Gemma, Mistral: theirs is on attention).
+    """
+    if not 0.0 <= p < 1.0:
+        raise UserError(f"dropout {p}: must be at least 0 and under 1")
+    honoured = False
+    for name, module in model.named_modules():
+        in_layer = any(part.isdigit() for part in name.split("."))
+        for attribute, holder, field in _dropouts(module):
+            residual = in_layer and attribute in _RESIDUAL_DROPOUT
+            honoured = honoured or residual
+            setattr(holder, field, p if residual else 0.0)
+    if p > 0 and not honoured:
+        raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout; set dropout=0")
+    return model
+
+
+def context_length(model: Any) -> int:
+    """The most tokens the model reads; a large number where its config sets no limit."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        limit = getattr(config, name, None)
+        if isinstance(limit, int) and limit > 0:
+            return limit
+    return 1 << 30
+
+
+def reward_bias(model: Any) -> float:
+    return float(getattr(model.config, BIAS, 0.0))
+
+
+def set_reward_bias(model: Any, bias: float) -> None:
+    """Written to `config.heedful_reward_bias`, so that it is saved and every score and value carries it (R5)."""
+    setattr(model.config, BIAS, float(bias))
+
+
+def _load(
+    auto_class: Any, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    ref = str(ref)
+    local = Path(ref).is_dir()
+    if not local and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
+        raise UserError(f"{ref}: no such model directory")
+    wants_reward = auto_class is AutoModelForSequenceClassification
+    shared = {"local_files_only": local, "trust_remote_code": trust_remote_code}
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(ref, **shared)
+            _check_kind(ref, config, wants_reward)
+            tokenizer = AutoTokenizer.from_pretrained(ref, **shared)
+            model, report = auto_class.from_pretrained(
+                ref, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
+            )
+        except UserError:
+            raise
+        except (OSError, ValueError, KeyError, SafetensorError, ImportError) as error:
+            raise UserError(_explain(ref, local, trust_remote_code, error)) from None
+    lacking = sorted({*report["missing_keys"], *(str(key) for key, *_ in report.get("mismatched_keys", []))})
+    if lacking:
+        raise UserError(f"{ref}: the weights lack {lacking[0]}" + (f" and {len(lacking) - 1} more" if lacking[1:] else ""))
+    fit(model, tokenizer, ref)
+    return set_dropout(model, 0.0).eval(), tokenizer
+
+
+def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Check that a tokenizer belongs to a model, and give both a pad id (written to tokenizer and configs)."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= rows:
+        raise UserError(
+            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}; use the tokenizer the model was trained with"
+        )
+    generation = getattr(model, "generation_config", None)
+    render.ensure_pad(tokenizer, model.config, *([generation] if generation is not None else []))
+
+
+def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
+    names = getattr(config, "architectures", None) or [""]
+    is_reward = any(name.endswith("ForSequenceClassification") for name in names)
+    if wants_reward and not is_reward:
+        raise UserError(f"{ref}: {names[0] or 'this model'} has no scalar head; train a reward model with `heedful reward`")
+    if wants_reward and config.num_labels != 1:
+        raise UserError(f"{ref}: its head has {config.num_labels} outputs, a reward model has one")
+    if is_reward and not wants_reward:
+        raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text; give a causal language model")
+
+
+def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
+    if not trusted and "trust_remote_code" in str(error):
+        return f"{ref}: its code comes with the weights; read it and allow it with trust_remote_code"
+    if local:
+        return f"{ref}: not a complete model directory ({_first_line(error)})"
+    return f"{ref}: no such directory, and not to be had from the hub ({_first_line(error)})"
+
+
+def _with_scalar_head(policy: Any) -> Any:
+    """A sequence classifier of one label around a copy of the policy's body, its head zero."""
+    config = copy.deepcopy(policy.config)
+    config.num_labels = 1
+    setattr(config, BIAS, 0.0)
+    try:
+        with torch.device("meta"):  # the body below replaces it: no need to initialise one
+            model = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise UserError(f"{type(policy).__name__} cannot carry a scalar head ({_first_line(error)})") from None
+    if not isinstance(getattr(model, "score", None), nn.Linear) or model.base_model_prefix != policy.base_model_prefix:
+        raise UserError(f"{type(model).__name__} is not built as body and linear score; choose another architecture")
+    body = copy.deepcopy(policy.base_model)
+    sample: Tensor = next(body.parameters())
+    model.score = nn.Linear(
+        model.score.in_features, 1, bias=model.score.bias is not None, device=sample.device, dtype=sample.dtype
+    )
+    for parameter in model.score.parameters():
+        nn.init.zeros_(parameter)
+    setattr(model, model.base_model_prefix, body)
+    return set_dropout(model, 0.0).eval()
+
+
+def _dropouts(module: nn.Module) -> Iterator[tuple[str, Any, str]]:
+    """(attribute name, object and field that hold the probability) of each dropout directly in this module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Dropout):
+            yield name, child, "p"
+    for name, value in vars(module).items():
+        if "drop" in name and isinstance(value, float | int) and not isinstance(value, bool):
+            yield name, module, name
+
+
+def _not_about_masks(record: logging.LogRecord) -> bool:
+    # Said by GPT-2 and others of right-padded causal batches, where it does not apply (models/batches.py).
+    return "passing in an `attention_mask`" not in str(record.msg)
+
+
+logging.getLogger("transformers.modeling_utils").addFilter(_not_about_masks)
+
+
+class _quiet:  # noqa: N801
+    """No advice and no progress bars of transformers' own: ours say what a user needs."""
+
+    def __enter__(self) -> None:
+        self.verbosity = transformers_logging.get_verbosity()
+        self.bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers_logging.set_verbosity(self.verbosity)
+        if self.bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+

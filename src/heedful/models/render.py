@@ -1,0 +1,166 @@
+"""The one road between text and tokens, for every stage: prompts, responses, documents, and back.
+
+Rules, the same in training, sampling and chat:
+- A tokenizer with a chat template uses it; a plain string is then one message of the user.
+- Without a template a plain string stands as it is, followed by a blank line (unless it ends in whitespace of its own);
+  a chat is written `User:\\n...\\n\\nAssistant:\\n...\\n\\n` and ends with `Assistant:\\n`. A chat of one user message is the plain string.
+- BOS comes once, from the template or, without one, where the tokenizer adds it itself. EOS ends a finished response and a
+  document, and nothing else. Special tokens are written here only: in people's text they are ordinary characters.
+- Prompt and response are encoded apart and their ids joined, so that the ids a model sampled are the ids it is trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import UserError
+from heedful.data.records import Message, PromptText
+
+_PAD_NAME = re.compile(r"(\W|^)(right_)?pad(ding)?(_id)?(\W|$)|_pad\W", re.IGNORECASE)
+_SPARE_NAME = re.compile(r"reserved|unused|extra_id|placeholder|dummy", re.IGNORECASE)
+# Bytes that no UTF-8 text contains: their tokens are free in any byte-level vocabulary. 0xFF is written so there:
+_IMPOSSIBLE_BYTE = "ÿ"
+_RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[int]:
+    """Token ids of a prompt, up to where the answer begins. Never empty."""
+    messages = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
+    if tokenizer.chat_template:
+        return _templated(tokenizer, messages)
+    ids = _bos(tokenizer) + encode(tokenizer, _plain(messages))
+    if not ids:
+        raise UserError("an empty prompt: this tokenizer turns it into no token at all; leave it out")
+    return ids
+
+
+def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool) -> list[int]:
+    """Token ids of a response; EOS is appended if and only if it is finished (not cut off by length)."""
+    ids = encode(tokenizer, completion)
+    return [*ids, _eos(tokenizer)] if finished else ids
+
+
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a pretraining document: BOS where the tokenizer uses one, the text, EOS."""
+    return [*_bos(tokenizer), *encode(tokenizer, text), _eos(tokenizer)]
+
+
+def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of response ids, without EOS, pad and other special tokens."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+text = response_text
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
+    """Ids of ordinary text: no BOS or EOS, and names of special tokens are ordinary characters."""
+    return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True))
+
+
+def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
+    """Whether the two write the same text as the same ids, so that ids can be passed between their models."""
+    if a is b:
+        return True
+    if a.get_vocab() != b.get_vocab() or a.chat_template != b.chat_template or a.eos_token_id != b.eos_token_id:
+        return False
+    probe = "Hello, world!\n\n  A tab:\t numbers 12345, " + _RARE_TEXT
+    return encode(a, probe) == encode(b, probe) and _bos(a) == _bos(b)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
+    """Ids that end a response: the tokenizer's EOS and those that the model's configs list and the tokenizer knows as
+    special (chat models often have several). Pass `model.config` and `model.generation_config`."""
+    special = tokenizer.added_tokens_decoder
+    ids = {_eos(tokenizer)}
+    for config in configs:
+        named = getattr(config, "eos_token_id", None)
+        named = named if isinstance(named, list | tuple) else [named]
+        ids.update(int(token) for token in named if token in special and special[token].special)
+    return sorted(ids)
+
+
+def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: Any) -> int:
+    """A pad id that is no EOS and no BOS, written to the tokenizer and the configs; nothing is resized.
+
+    Taken in this order: the tokenizer's own pad, a special token named like a pad, a reserved one, an embedding row beyond
+    the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot contain.
+    Raises UserError where none of them exists.
+    """
+    taken = {*stop_ids(tokenizer, config, *more_configs), tokenizer.bos_token_id}
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in taken:
+        tokenizer.pad_token = _free_token(tokenizer, config, taken)
+    pad_id = tokenizer.pad_token_id
+    assert isinstance(pad_id, int) and pad_id not in taken
+    for one in (config, config.get_text_config(), *more_configs):
+        one.pad_token_id = pad_id
+    return pad_id
+
+
+def keep_fitting(prompts: Sequence[Sequence[int]], limit: int, *, skip_long: bool = False) -> list[int]:
+    """Indices of the prompts of at most `limit` tokens. One that is too long raises UserError unless `skip_long`; so does
+    a set of which nothing is left."""
+    kept = [index for index, ids in enumerate(prompts) if len(ids) <= limit]
+    too_long = len(prompts) - len(kept)
+    if too_long and (not skip_long or not kept):
+        longest = max(len(ids) for ids in prompts)
+        raise UserError(
+            f"{too_long} of {len(prompts)} prompts are longer than {limit} tokens (the longest has {longest}); "
+            "shorten them, leave them out, or use a model with a longer context"
+        )
+    return kept
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    # The template writes BOS itself if its model wants one: transformers adds none here.
+    ids = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=True, return_dict=False, sanitize_control_tokens=True
+    )
+    return list(ids)
+
+
+def _plain(messages: list[Message]) -> str:
+    if len(messages) == 1 and messages[0].role == "user":
+        string = messages[0].content
+        return string if string[-1:].isspace() else string + "\n\n"
+    turns = [f"{message.role.capitalize()}:\n{message.content}\n\n" for message in messages]
+    return "".join(turns) + "Assistant:\n"
+
+
+def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """[BOS] where the tokenizer puts one before text by itself, else []."""
+    ids = tokenizer.encode("a", add_special_tokens=True)
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id and ids[0] not in encode(tokenizer, "a") else []
+
+
+def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
+    if not isinstance(tokenizer.eos_token_id, int):
+        raise UserError(f"{tokenizer.name_or_path or 'the tokenizer'} has no end-of-text token; set its eos_token")
+    return tokenizer.eos_token_id
+
+
+def _free_token(tokenizer: PreTrainedTokenizerBase, config: Any, taken: set[int | None]) -> str:
+    special = {id_: token.content for id_, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special}
+    unknown = tokenizer.unk_token_id
+    spare = {id_: name for id_, name in special.items() if id_ not in taken and id_ != unknown}
+    for pattern in (_PAD_NAME, _SPARE_NAME):
+        for name in spare.values():
+            if pattern.search(name):
+                return name
+    vocabulary = tokenizer.get_vocab()
+    beyond = max(vocabulary.values()) + 1
+    if beyond < config.get_text_config().vocab_size and len(tokenizer) == beyond and "<|pad|>" not in vocabulary:
+        return "<|pad|>"  # a name the tokenizer does not know yet gets the next id, whose embedding row exists
+    if unknown is not None and unknown not in taken and unknown not in encode(tokenizer, _RARE_TEXT):
+        return str(tokenizer.unk_token)
+    if set("ĀÿðÃ") <= set(vocabulary) and vocabulary[_IMPOSSIBLE_BYTE] not in taken:
+        return _IMPOSSIBLE_BYTE
+    raise UserError(
+        f"{tokenizer.name_or_path or 'the tokenizer'}: pad and end-of-text must be different tokens and no token is free; "
+        "add a pad token to the tokenizer and resize the model's embeddings"
+    )

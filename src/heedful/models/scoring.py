@@ -1,0 +1,152 @@
+"""Log-probabilities, values and rewards of given tokens. Letters, alignment and masks: docs/conventions.md.
+
+One pass through the body for all positions, then the head at the positions that count: hidden states are gathered before
+the vocabulary is met. All functions carry gradients unless called under `torch.no_grad()`. Results are float32 and 0 at padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from heedful.config import UserError
+from heedful.maths import logprobs as maths
+from heedful.models.batches import Batch
+
+# Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
+MAX_LOGITS = 1 << 26
+
+
+@overload
+def response_logprobs(
+    model: Any, batch: Batch, temperature: float = 1.0, entropy: Literal[False] = False
+) -> Tensor: ...
+@overload
+def response_logprobs(
+    model: Any, batch: Batch, temperature: float = 1.0, *, entropy: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def response_logprobs(
+    model: Any, batch: Batch, temperature: float = 1.0, entropy: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """logprobs_BT of the response tokens under logits / temperature (P4, P5); with `entropy`, also entropy_BT (no gradient)."""
+    mask_BT = batch.response_mask_BT
+    tokens_N = batch.response_tokens_BT[mask_BT]
+    if head_is_exact(model):
+        states_ND, head = _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT), _head(model)
+    else:
+        logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
+        states_ND, head = _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()
+    logprobs_N, entropy_N = _through_head(states_ND, tokens_N, head, _width(model), temperature, entropy)
+    if entropy_N is None:
+        return _scatter(logprobs_N, mask_BT)
+    return _scatter(logprobs_N, mask_BT), _scatter(entropy_N, mask_BT)
+
+
+def document_logprobs(model: Any, input_ids_BS: Tensor, lengths_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(logprobs_BT, mask_BT), T = S - 1: of every token but the first, given those before it."""
+    B, S = input_ids_BS.shape
+    ones_B = torch.ones(B, dtype=torch.long, device=input_ids_BS.device)
+    batch = Batch(input_ids_BS, S * ones_B if lengths_B is None else lengths_B, ones_B)
+    return response_logprobs(model, batch), batch.response_mask_BT
+
+
+def rewards(model: Any, batch: Batch) -> Tensor:
+    """scores_B of a reward model: read at the last real token (R1), its bias added (R5)."""
+    hidden_BSD = hidden_states(model, batch.input_ids_BS)
+    last_BD = hidden_BSD[torch.arange(len(batch), device=hidden_BSD.device), batch.lengths_B - 1]
+    return _scores(model, last_BD)
+
+
+def values(model: Any, batch: Batch) -> Tensor:
+    """values_BT of a value net: [:, t] is read before response token t is seen (P4), its bias added (P16)."""
+    mask_BT = batch.response_mask_BT
+    states_ND = _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT)
+    return _scatter(_scores(model, states_ND), mask_BT)
+
+
+def hidden_states(model: Any, input_ids_BS: Tensor) -> Tensor:
+    """hidden_BSD of the body. Right-padded causal rows: no attention mask, and positions count from 0."""
+    output = model.base_model(input_ids=input_ids_BS, use_cache=False)
+    return output.last_hidden_state  # type: ignore[no-any-return]
+
+
+def head_is_exact(model: Any) -> bool:
+    """Whether logits = head(hidden states) and nothing else (no soft cap, no scale): tried once per model, then remembered."""
+    known: bool | None = getattr(model, "_heedful_head_is_exact", None)
+    if known is None:
+        known = _try_head(model)
+        model._heedful_head_is_exact = known
+    return known
+
+
+@torch.no_grad()
+def _try_head(model: Any) -> bool:
+    head = _head(model)
+    if head is None or model.base_model is model:
+        return False
+    ids_1S = (torch.arange(1, 9, device=model.device) % _width(model))[None]
+    training = model.training
+    model.eval()
+    try:
+        expected_1SV = model(input_ids=ids_1S, use_cache=False).logits.float()
+        actual_1SV = head(hidden_states(model, ids_1S)).float()
+    finally:
+        model.train(training)
+    return actual_1SV.shape == expected_1SV.shape and torch.allclose(actual_1SV, expected_1SV, rtol=1e-4, atol=1e-4)
+
+
+def _head(model: Any) -> Any:
+    return model.get_output_embeddings()
+
+
+def _width(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _through_head(
+    states_ND: Tensor, tokens_N: Tensor, head: Any, width: int, temperature: float, entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(logprobs_N, entropy_N or None), computed in parts of at most MAX_LOGITS logits."""
+
+    def part(states_nD: Tensor, tokens_n: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits_nV = head(states_nD)
+        if entropy and not logits_nV.requires_grad:
+            return maths.token_logprobs_and_entropy(logits_nV, tokens_n, temperature)
+        logprobs_n = maths.token_logprobs(logits_nV, tokens_n, temperature)
+        return logprobs_n, maths.entropy(logits_nV.detach(), temperature) if entropy else None
+
+    rows = max(1, MAX_LOGITS // width)
+    if len(tokens_N) <= rows:
+        return part(states_ND, tokens_N)
+    pieces = zip(states_ND.split(rows), tokens_N.split(rows), strict=True)
+    if torch.is_grad_enabled():
+        results = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces]
+    else:
+        results = [part(*piece) for piece in pieces]
+    logprobs_N = torch.cat([logprobs for logprobs, _ in results])
+    return logprobs_N, torch.cat([entropies for _, entropies in results]) if entropy else None
+
+
+def _scores(model: Any, states_ND: Tensor) -> Tensor:
+    """The scalar head and its bias in float32: a lower precision would round scores to a few bits."""
+    score = getattr(model, "score", None)
+    if score is None:
+        raise UserError(f"{type(model).__name__} has no scalar head; give a reward model")
+    with torch.autocast(states_ND.device.type, enabled=False):
+        scores_N = F.linear(states_ND.float(), score.weight.float()).squeeze(-1)
+    return scores_N + float(getattr(model.config, "heedful_reward_bias", 0.0))
+
+
+def _gather(states_BSX: Tensor, index_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """states_NX at the N True positions of the mask."""
+    B, S, X = states_BSX.shape
+    flat_BT = index_BT + torch.arange(B, device=index_BT.device)[:, None] * S
+    return states_BSX.reshape(B * S, X)[flat_BT[mask_BT]]
+
+
+def _scatter(values_N: Tensor, mask_BT: Tensor) -> Tensor:
+    return torch.zeros(mask_BT.shape, dtype=values_N.dtype, device=values_N.device).masked_scatter(mask_BT, values_N)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from heedful.config import Config, UserError
-from heedful.runs import Run, parent
+from heedful.runs import Run, metrics, parent
 from heedful.training import checkpoint
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.metrics import Reporter
@@ -48,6 +48,8 @@ class Session:
         self.stage, self.out, self.world, self.run, self.checkpointing = stage, out, world, run, checkpointing
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+        """Logged metrics of every step so far, those before a resume included; the same on every rank."""
         self._signal = 0
         self._step = 0
         self._total = 0
@@ -70,6 +72,7 @@ class Session:
         self._saved = self._step
         if self.run is not None:
             self.run.forget_after(self._step - 1)
+        self.history = self.world.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
 
     def steps(self, first: int, total: int) -> Iterator[int]:
@@ -88,8 +91,18 @@ class Session:
 
     def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
         self._shown.update({key: metrics[key] for key in show if key in metrics})
+        self.history.append(metrics)
         if self.run is not None:
             self.run.log(step, metrics)
+
+    def sample(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Texts to read, into samples.jsonl."""
+        if self.run is not None:
+            self.run.sample(step, rows)
+
+    def due(self, step: int) -> bool:
+        """Whether 0-based `step` ends with a checkpoint."""
+        return (step + 1) % self.checkpointing.interval(self._total) == 0 or step + 1 == self._total
 
     def say(self, message: str) -> None:
         if self._reporter is not None:
@@ -107,8 +120,7 @@ class Session:
     def checkpoint(self, step: int, parts: Mapping[str, Part], *, always: bool = False, **facts: Any) -> None:
         """After 0-based `step`: save if it is due; if a signal came, save and stop the run."""
         stopping = self._asked_to_stop()
-        due = always or (step + 1) % self.checkpointing.interval(self._total) == 0 or step + 1 == self._total
-        if due or stopping:
+        if always or stopping or self.due(step):
             if self.run is not None:
                 directory = self.out / "checkpoints"
                 checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})

@@ -1,0 +1,158 @@
+"""Rewards: anything that maps (prompt, completion) texts to numbers, and weighted sums of these.
+
+A spec is a reward-model run, directory or hub name, or a Python function as `module:function`, each with an optional weight in
+front: `0.5*runs/rm`. A function is called as f(prompts, completions) and returns one number for each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import UserError
+from heedful.data.records import PromptText
+from heedful.models import batches, load, render, scoring
+
+TextFunction = Callable[[list[PromptText], list[str]], Sequence[float]]
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+WEIGHTED = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\*(.+)")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A prompt and a sampled response, as text and as the policy's token ids."""
+
+    prompt: PromptText
+    prompt_ids: list[int]
+    response_ids: list[int]
+    completion: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    weight: float
+    score: Callable[[list[Episode]], Tensor]
+
+
+class Reward:
+    """A weighted sum of scorers. `reward(episodes)` -> (total_B, {name: unweighted score_B}) in float32 on the CPU."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.parts = parts
+
+    def __call__(self, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
+        scores = {part.name: part.score(episodes) for part in self.parts}
+        total = sum((part.weight * scores[part.name] for part in self.parts), start=torch.zeros(len(episodes)))
+        return total, scores
+
+
+class ModelScorer:
+    """A reward model as a scorer: the policy's ids where the tokenizer is the same, else the text rendered anew."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        policy_tokenizer: PreTrainedTokenizerBase | None,
+        micro_tokens: int = 16_384,
+    ) -> None:
+        self.model, self.tokenizer, self.micro_tokens = model, tokenizer, micro_tokens
+        self.same_tokens = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
+
+    def _ids(self, episode: Episode) -> tuple[list[int], list[int]]:
+        if self.same_tokens:
+            prompt_ids, response_ids = episode.prompt_ids, episode.response_ids
+        else:
+            prompt_ids = render.prompt_ids(self.tokenizer, episode.prompt)
+            response_ids = render.response_ids(self.tokenizer, episode.completion, finished=episode.finished)
+        total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
+        if total > limit:
+            raise UserError(
+                f"the reward model reads at most {limit} tokens, a prompt with its response has {total}; "
+                "lower generation.max_new_tokens or leave out the long prompts"
+            )
+        return prompt_ids, response_ids
+
+    @torch.no_grad()
+    def __call__(self, episodes: list[Episode]) -> Tensor:
+        rows = [self._ids(episode) for episode in episodes]
+        scores_B = torch.empty(len(rows))
+        for chosen in batches.micro_batches([len(p) + len(r) for p, r in rows], max_tokens=self.micro_tokens):
+            batch = batches.collate(
+                [rows[i][0] for i in chosen], [rows[i][1] for i in chosen], self.tokenizer.pad_token_id
+            ).to(self.model.device)
+            scores_B[chosen] = scoring.rewards(self.model, batch).float().cpu()
+        return scores_B
+
+
+def open_reward(
+    specs: Sequence[str],
+    *,
+    policy_tokenizer: PreTrainedTokenizerBase | None = None,
+    device: torch.device | str = "cpu",
+    micro_tokens: int = 16_384,
+) -> Reward:
+    """Open every spec. Raises UserError naming the spec and the remedy."""
+    if not specs:
+        raise UserError("no reward given; name a reward-model run or a module:function")
+    parts = []
+    for spec in specs:
+        weight, target = split_weight(spec)
+        if is_function(target):
+            scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
+        else:
+            model, tokenizer = load.load_reward(target)
+            scorer = ModelScorer(model.to(device), tokenizer, policy_tokenizer, micro_tokens)
+        name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
+        parts.append(Part(name, weight, scorer))
+    return Reward(parts)
+
+
+def split_weight(spec: str) -> tuple[float, str]:
+    """'0.5*runs/rm' -> (0.5, 'runs/rm')."""
+    found = WEIGHTED.fullmatch(spec.strip())
+    return (float(found[1]), found[2].strip()) if found and not Path(spec).exists() else (1.0, spec.strip())
+
+
+def is_function(spec: str) -> bool:
+    return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()
+
+
+def open_function(spec: str) -> TextFunction:
+    """Import `module:function`; the current folder counts as a place for modules."""
+    module_name, _, name = spec.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{spec}: cannot import {module_name} ({error}); is it in this folder or installed?") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"{spec}: {module_name} has no function {name}")
+    return function  # type: ignore[no-any-return]
+
+
+def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episode]], Tensor]:
+    def score(episodes: list[Episode]) -> Tensor:
+        numbers = list(function([e.prompt for e in episodes], [e.completion for e in episodes]))
+        if len(numbers) != len(episodes):
+            raise UserError(f"{spec}: returned {len(numbers)} numbers for {len(episodes)} completions")
+        for number in numbers:
+            if not math.isfinite(number):
+                raise UserError(f"{spec}: returned {number}; a reward must be a finite number")
+        return torch.tensor([float(number) for number in numbers])
+
+    return score

@@ -1,0 +1,150 @@
+"""Records of files -> token ids for the stages, with the limits of the model checked in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Text
+from heedful.models import render
+
+P = TypeVar("P", bound=Prompt)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What fits: `context` positions in all, prompts of at most `prompt` tokens, responses of at most `response`."""
+
+    context: int
+    prompt: int
+    response: int
+    skip_long: bool = False
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt and one response as token ids; a response cut off by length has no EOS."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.response_ids)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt: its text for people and reward functions, its ids for the model."""
+
+    prompt: PromptText
+    prompt_ids: list[int]
+    record: Prompt
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One ranking: K responses of a prompt with the tier of each (0 = best, equal = tie)."""
+
+    prompt_ids: list[int]
+    responses: list[list[int]]
+    ranks: list[int]
+    lengths: list[int]
+    """Characters of each completion."""
+    record: Comparison
+
+    @property
+    def untied(self) -> bool:
+        return len(set(self.ranks)) > 1
+
+
+def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Question]:
+    """Prompts of a file. Raises UserError naming the first one that is too long, unless `skip_long`."""
+    kept = _with_ids(path, formats.read(path, Prompt), tokenizer, limits)
+    return [Question(record.prompt, ids, record) for record, ids in kept]
+
+
+def demonstrations(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[tuple[Demonstration, Example]]:
+    """Demonstrations of a file; a response over the limit is cut and then has no EOS."""
+    kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
+    return [(record, Example(ids, response(tokenizer, ids, record.completion, limits))) for record, ids in kept]
+
+
+def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
+    """Rankings of a file, the all-tied ones included."""
+    ranked = []
+    for record, ids in _with_ids(path, formats.read(path, Comparison), tokenizer, limits):
+        responses = [completion_ids(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
+        lengths = [len(completion) for completion in record.completions]
+        ranked.append(Ranked(ids, responses, record.ranks(), lengths, record))
+    return ranked
+
+
+def completion_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], record: Completions, k: int, limits: Limits
+) -> list[int]:
+    """Ids of completion `k`: the sampled ones where they are known and are this tokenizer's, else its text rendered."""
+    text = record.completions[k]
+    finished = record.finish is None or record.finish[k] == "stop"
+    if record.token_ids is not None:
+        ids = list(record.token_ids[k])
+        if ids and max(ids) < len(tokenizer) and render.response_text(tokenizer, ids) == text:
+            return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
+    return response(tokenizer, prompt_ids, text, limits, finished=finished)
+
+
+def response(
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], text: str, limits: Limits, *, finished: bool = True
+) -> list[int]:
+    """Ids of a response, EOS last if it is finished and fits."""
+    ids = render.response_ids(tokenizer, text, finished=finished)
+    return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
+
+
+def documents(path: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Pretraining texts as ids, EOS at the end of each."""
+    return [render.text_ids(tokenizer, record.text) for record in formats.read(path, Text)]
+
+
+def held_out(records: Sequence[Prompt], fraction: float, seed: int) -> list[bool]:
+    """Which rows are for validation: those with split "valid" where a file has such, else `fraction` of the prompts.
+
+    Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are two.
+    """
+    if any(record.split == "valid" for record in records):
+        return [record.split == "valid" for record in records]
+    draws = [_draw(record.prompt, seed) for record in records]
+    limit = max(fraction, min(draws)) if len(set(draws)) > 1 and fraction > 0 else fraction
+    return [draw <= limit for draw in draws]
+
+
+def _draw(prompt: PromptText, seed: int) -> float:
+    text = prompt if isinstance(prompt, str) else json.dumps([message.model_dump() for message in prompt])
+    return int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") / 2.0**64
+
+
+def _with_ids(
+    path: str, records: Iterable[P], tokenizer: PreTrainedTokenizerBase, limits: Limits
+) -> list[tuple[P, list[int]]]:
+    longest = min(limits.prompt, limits.context - 1)
+    kept, skipped = [], 0
+    for number, record in enumerate(records, start=1):
+        ids = render.prompt_ids(tokenizer, record.prompt)
+        if len(ids) <= longest:
+            kept.append((record, ids))
+        elif limits.skip_long:
+            skipped += 1
+        else:
+            raise UserError(
+                f"{path}: prompt {number} has {len(ids)} tokens, the most here is {longest} "
+                f"(context {limits.context}); shorten it or --set skip_long=true"
+            )
+    if not kept:
+        raise UserError(f"{path}: no prompt is short enough ({skipped} of over {longest} tokens were skipped)")
+    return kept

@@ -1,0 +1,229 @@
+"""PPO and PPO-ptx (section 3.5 and C.4 of the paper; items P1-P24).
+
+`iteration` is the algorithm; around it are the loop with its checkpoints, and the networks.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.maths.kl import adapt_kl_coef
+from heedful.models import batches, load
+from heedful.models.reward_functions import ModelScorer, Reward, is_function, open_reward, split_weight
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Engine, Generation
+from heedful.stages import inputs, ppo_experience, ppo_signs, ppo_update, rollouts
+from heedful.stages.inputs import Limits, Question
+from heedful.stages.ppo_experience import Experience
+from heedful.training import optimiser as optim
+from heedful.training import order
+from heedful.training.checkpoint import Checkpointing, Part
+from heedful.training.optimiser import Average, Optimiser
+from heedful.training.parallel import Compute, World
+from heedful.training.session import Session, session
+
+
+class PPOConfig(Config):
+    policy: str
+    """Where the policy starts; its frozen copy is the reference (P16)."""
+    reward: list[str]
+    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
+    prompts: str
+    value: str | None = None
+    """Where the value net starts; None = the first reward model with its head if it shares the tokenizer, else the policy's body."""
+    pretrain_data: str | None = None
+    """Texts for the pretraining gradient (PPO-ptx, P21); None = plain PPO."""
+    seed: int = 0
+    episodes: int = 256_000
+    rollout_batch: int = 512
+    """Episodes an iteration."""
+    minibatch: int = 64
+    epochs: int = 1
+    """Passes over an iteration's episodes."""
+    kl_coef: float = 0.02
+    kl_target: float | None = None
+    """Sequence KL in nats for an adaptive coefficient (P10); None = fixed."""
+    kl_horizon: int = 10_000
+    kl_ceiling: float | None = None
+    """Sequence KL in nats that shall not be passed."""
+    at_ceiling: Literal["stop", "raise"] = "stop"
+    """Above the ceiling: end the run, or raise the coefficient by half each iteration."""
+    gamma: float = 1.0
+    lam: float = 0.95
+    clip: float = 0.2
+    value_clip: float = 0.2
+    whiten_rewards: bool = False
+    missing_eos_penalty: float | None = None
+    """Score of a response that was cut off by length, in place of its reward (P7); None = its reward."""
+    ptx_coef: float = 27.8
+    ptx_ratio: float = 8.0
+    """Pretraining rows an episode."""
+    ptx_tokens: int = 2048
+    """Tokens of a pretraining row (at most the context)."""
+    ema_decay: float = 0.992
+    """Of the weights in model/, per policy step (P20); 0 = the raw weights."""
+    max_prompt_tokens: int = 1024
+    skip_long: bool = False
+    trust_remote_code: bool = False
+    optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
+    value_optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant")
+    generation: Generation = Generation(max_new_tokens=1024)
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+
+@dataclass
+class Networks:
+    """The four models, their optimisers, and who samples."""
+
+    policy: Any
+    reference: Any
+    value: Any
+    reward: Reward
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    average: Average
+    policy_adam: torch.optim.Optimizer
+    value_adam: torch.optim.Optimizer
+    value_from: str
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        return {
+            "policy": self.policy, "value": self.value, "average": self.average,
+            "policy_optimiser": self.policy_adam, "value_optimiser": self.value_adam,
+        }  # fmt: skip
+
+
+def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
+    """Move the policy towards the reward under the KL leash; returns the run directory. `out`/model is the averaged policy."""
+    _check(config)
+    files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data}
+    rewards = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(config.reward)}
+    models = {"policy": config.policy, "value": config.value, **{k: v for k, v in rewards.items() if not is_function(v)}}
+    with session(
+        "ppo", config, out, models=models, data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
+    ) as s:  # fmt: skip
+        if not s.finished:
+            _loop(config, s)
+    return Path(out)
+
+
+def iteration(
+    config: PPOConfig, nets: Networks, questions: list[Question], texts_BS: Tensor | None, step: int, beta: float, world: World
+) -> tuple[dict[str, float], Experience]:
+    """One turn (P22): sample, score, shape, estimate advantages; then a policy and a value step for every minibatch."""
+    asked = [questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(questions))]
+    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, world)  # P3
+    episodes = rollouts.episodes(nets.tokenizer, asked, samples)
+    experience = ppo_experience.score(config, nets, episodes, world)  # P7: rewards of the text
+    ppo_experience.add_logprobs_and_values(config, nets, experience, samples, world)  # P4, P5, P16
+    ppo_experience.add_advantages(config, experience, beta)  # P8, P11-P13
+    metrics = ppo_experience.describe(experience, beta)
+    metrics |= ppo_update.learn(config, nets, experience, texts_BS, step, world)  # P14, P15, P20, P21
+    return metrics, experience
+
+
+def _loop(config: PPOConfig, s: Session) -> None:
+    nets = _networks(config, s.world)
+    limits = Limits(load.context_length(nets.policy) - config.generation.max_new_tokens, config.max_prompt_tokens, 0, config.skip_long)
+    questions = inputs.questions(config.prompts, nets.tokenizer, limits)
+    texts_BS = _texts(config, nets)
+    total = max(1, config.episodes // config.rollout_batch)
+    if s.run is not None:
+        s.run.set_status("running", value_from=nets.value_from)
+    first = s.restore(nets.parts)
+    beta: float = s.facts.get("kl_coef", config.kl_coef)
+    stopped: str | None = s.facts.get("stopped")
+    watch = ppo_signs.Watch(config, s.history)
+    for step in s.steps(first, total if stopped is None else first):
+        s.seed(config.seed, step)
+        metrics, experience = iteration(config, nets, questions, texts_BS, step, beta, s.world)
+        s.log(step, metrics, show=("reward", "score", "kl", "length"))
+        if s.due(step):
+            s.sample(step, ppo_experience.readable(experience, 4))
+        for sign in watch.see(metrics):
+            s.say(f"ppo: step {step + 1}: {sign}")
+        beta, stopped = _next_beta(config, beta, metrics["kl"], step + 1)
+        s.checkpoint(step, nets.parts, always=stopped is not None, kl_coef=beta, stopped=stopped)
+        if stopped is not None:
+            s.say(f"ppo: {stopped}")
+            break
+    last = s.history[-1] if s.history else {}
+    results = {
+        "steps": len(s.history), "stopped": stopped, "value_from": nets.value_from, "signs": watch.reported,
+        **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},
+    }  # fmt: skip
+    s.finish(lambda directory: load.save(nets.average.model, nets.tokenizer, directory), results)
+
+
+def _next_beta(config: PPOConfig, beta: float, kl: float, done: int) -> tuple[float, str | None]:
+    """The KL coefficient of the next iteration, and why to stop now, if so (P10)."""
+    if config.kl_target is not None:
+        beta = adapt_kl_coef(beta, kl, config.kl_target, config.kl_horizon, config.rollout_batch)
+    if config.kl_ceiling is not None and kl > config.kl_ceiling:
+        if config.at_ceiling == "stop":
+            return beta, f"stopped after iteration {done}: sequence KL {kl:.2f} passed the ceiling of {config.kl_ceiling:g}"
+        beta *= 1.5
+    return beta, None
+
+
+def _networks(config: PPOConfig, world: World) -> Networks:
+    """Policy, frozen reference, value net, reward; all without dropout (P16, P17)."""
+    policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
+    policy.to(world.device)
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    reward = open_reward(
+        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens
+    )
+    value, value_from = _value_net(config, policy, tokenizer, reward)
+    value.to(world.device)
+    if config.compute.activation_checkpointing:
+        policy.gradient_checkpointing_enable()
+        value.gradient_checkpointing_enable()
+    return Networks(
+        policy, reference, value, reward, tokenizer, LocalEngine(policy, tokenizer), Average(policy, config.ema_decay),
+        optim.adam(policy, config.optimiser), optim.adam(value, config.value_optimiser), value_from,
+    )  # fmt: skip
+
+
+def _value_net(
+    config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, reward: Reward
+) -> tuple[Any, str]:
+    """`--value`, else the first reward model that shares the tokenizer, head and bias included; else body of the policy, head 0."""
+    if config.value is not None:
+        return load.load_reward(config.value)[0], f"{config.value} (given)"
+    for part in reward.parts:
+        if isinstance(part.score, ModelScorer) and part.score.same_tokens:
+            return load.value_from_reward(part.score.model), f"{part.name} (reward model, with its head)"
+    return load.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
+
+
+def _texts(config: PPOConfig, nets: Networks) -> Tensor | None:
+    if config.pretrain_data is None:
+        return None
+    width = min(config.ptx_tokens, load.context_length(nets.policy))
+    texts_BS = batches.pack(inputs.documents(config.pretrain_data, nets.tokenizer), width)
+    if len(texts_BS) == 0:
+        raise UserError(f"{config.pretrain_data}: fewer than {width} tokens in all; give more text or a smaller --set ptx_tokens=")
+    return texts_BS
+
+
+def _check(config: PPOConfig) -> None:
+    if config.generation.top_p < 1 or config.generation.top_k > 0 or config.generation.temperature <= 0:
+        raise UserError(
+            "PPO samples from the policy itself: generation needs top_p = 1, top_k = 0 and a temperature above 0, "
+            "else the KL to the reference is wrong"
+        )
+    if config.rollout_batch % config.minibatch:
+        raise UserError(f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one")

@@ -1,0 +1,147 @@
+"""The failure signs of P24, watched while PPO runs: each by name, with its figure and the remedy, reported once."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heedful.stages.ppo import PPOConfig
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """`seen(history, config)` returns the telling figure, or None."""
+
+    name: str
+    seen: Callable[[History, Any], str | None]
+    remedy: str
+
+
+@dataclass
+class Watch:
+    """Collects metrics and reports each sign when it first shows."""
+
+    config: PPOConfig
+    history: History
+    reported: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        past, self.history = list(self.history), []
+        for metrics in past:  # a resumed run has reported these already
+            self.see(metrics)
+
+    def see(self, metrics: dict[str, float]) -> list[str]:
+        """Messages for the signs that are new with these metrics."""
+        self.history.append(metrics)
+        messages = []
+        for sign in SIGNS:
+            figure = sign.seen(self.history, self.config) if sign.name not in self.reported else None
+            if figure is not None:
+                self.reported.append(sign.name)
+                messages.append(f"{sign.name}: {figure}. {sign.remedy}")
+        return messages
+
+
+def _column(history: History, key: str, last: int | None = None) -> list[float]:
+    values = [row[key] for row in history if key in row]
+    return values[-last:] if last else values
+
+
+def negative_kl(history: History, config: PPOConfig) -> str | None:
+    kl = _column(history, "kl", 3)
+    if kl[-1] < -1 or (len(kl) == 3 and max(kl) < -0.05):
+        return f"sequence KL {kl[-1]:.3f}"
+    return None
+
+
+def kl_at_start(history: History, config: PPOConfig) -> str | None:
+    if len(history) == 1 and abs(history[0]["kl"]) > 1e-3:
+        return f"sequence KL {history[0]['kl']:.4f} before the first update"
+    return None
+
+
+def numerics_drift(history: History, config: PPOConfig) -> str | None:
+    gap, limit = history[-1].get("logprob_gap", 0.0), 1e-3 if config.compute.dtype == "float32" else 0.2
+    return f"log-probs of rollout and training differ by up to {gap:.2g}" if gap > limit else None
+
+
+def ratio_runs_away(history: History, config: PPOConfig) -> str | None:
+    row = history[-1]
+    if abs(row["ratio"] - 1) > 0.2 or row["ratio_max"] > 100 or row["clipfrac"] > 0.5:
+        return f"ratio mean {row['ratio']:.2f}, max {row['ratio_max']:.1f}, clip fraction {row['clipfrac']:.2f}"
+    return None
+
+
+def nothing_moves(history: History, config: PPOConfig) -> str | None:
+    rows = history[-5:]
+    if len(rows) == 5 and all(row["clipfrac"] == 0 and row["approx_kl"] < 1e-10 for row in rows):
+        return "clip fraction and approximate KL are 0 for five iterations"
+    return None
+
+
+def over_optimisation(history: History, config: PPOConfig) -> str | None:
+    kl, score = _column(history, "kl"), _column(history, "score")
+    if len(kl) < 12 or kl[-1] < 10:
+        return None
+    third = len(kl) // 3
+    early, middle, late = (statistics.fmean(kl[i * third : (i + 1) * third]) for i in range(3))
+    if late - middle > 1.2 * (middle - early) > 0 and statistics.fmean(score[-third:]) > statistics.fmean(score[:third]):
+        return f"KL {kl[-1]:.1f} nats and growing faster than in a straight line while the score climbs"
+    return None
+
+
+def no_end(history: History, config: PPOConfig) -> str | None:
+    finished = _column(history, "finished")
+    recent = statistics.fmean(finished[-3:])
+    if recent < 0.5 and recent < finished[0] - 0.2 and history[-1]["score"] > history[0]["score"]:
+        return f"{recent:.0%} of the responses end by themselves, {finished[0]:.0%} did at first"
+    return None
+
+
+def value_fails(history: History, config: PPOConfig) -> str | None:
+    losses, explained = _column(history, "value_loss"), _column(history, "explained_variance", 5)
+    if len(losses) > 5 and losses[-1] > 10 * statistics.median(losses[:-1]):
+        return f"value loss {losses[-1]:.3g}, ten times its median"
+    if len(history) >= 10 and len(explained) == 5 and max(explained) <= 0:
+        return f"explained variance {explained[-1]:.2f} after {len(history)} iterations"
+    return None
+
+
+def entropy_collapse(history: History, config: PPOConfig) -> str | None:
+    entropy = _column(history, "entropy")
+    if entropy[-1] < 0.2 * entropy[0] and history[-1]["kl"] < 1:
+        return f"entropy {entropy[-1]:.3f} nats a token, was {entropy[0]:.3f}, at a KL of only {history[-1]['kl']:.2f}"
+    return None
+
+
+def pretraining_lost(history: History, config: PPOConfig) -> str | None:
+    loss = _column(history, "ptx_loss")
+    if len(loss) >= 10 and statistics.fmean(loss[-5:]) > statistics.fmean(loss[:3]) + 0.1:
+        return f"pretraining loss {statistics.fmean(loss[-5:]):.3f}, was {statistics.fmean(loss[:3]):.3f}"
+    return None
+
+
+def constant_scores(history: History, config: PPOConfig) -> str | None:
+    if config.whiten_rewards and history[-1]["score_std"] < 1e-4:
+        return f"scores vary by {history[-1]['score_std']:.1g} and rewards are whitened"
+    return None
+
+
+SIGNS = (
+    Sign("negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"),
+    Sign("KL at the start", kl_at_start, "Policy and reference differ: check dropout, dtype, padding, adapter merging"),
+    Sign("numerics drift", numerics_drift, "Use compute.dtype float32 or one engine for both; the ratio starts off 1"),
+    Sign("ratio runs away", ratio_runs_away, "Lower optimiser.lr or epochs"),
+    Sign("nothing moves", nothing_moves, "Raise optimiser.lr; look at the advantages and the mask"),
+    Sign("over-optimisation", over_optimisation, "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model"),
+    Sign("no end", no_end, "Set missing_eos_penalty; check that the reward model saw truncated texts without EOS"),
+    Sign("value net fails", value_fails, "Start it from the reward model, lower value_optimiser.lr, look for score outliers"),
+    Sign("entropy collapse", entropy_collapse, "The reference is peaked or prompts repeat: check temperature and duplicates"),
+    Sign("pretraining lost", pretraining_lost, "Raise ptx_ratio or ptx_coef"),
+    Sign("constant scores", constant_scores, "Turn whiten_rewards off or enlarge rollout_batch"),
+)

@@ -1,0 +1,198 @@
+"""Pretraining: a small base model and its tokenizer from text, so that a laptop needs no download.
+
+One dial, `depth`, sets the size; width, heads, learning rate, batch and tokens follow from it unless given.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.data.records import Text
+from heedful.maths.losses import language_loss
+from heedful.models import batches, load, render, scoring
+from heedful.training import optimiser as optim
+from heedful.training import order
+from heedful.training.checkpoint import Checkpointing
+from heedful.training.metrics import Means
+from heedful.training.optimiser import Optimiser
+from heedful.training.parallel import Compute, World
+from heedful.training.session import Session, session
+
+EOS, PAD = "<|endoftext|>", "<|pad|>"
+
+
+class PretrainConfig(Config):
+    data: str
+    """Texts, one a row."""
+    valid_data: str | None = None
+    """Held-out texts; else every hundredth row of `data` is held out."""
+    seed: int = 0
+    depth: int = 6
+    """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
+    vocab_size: int = 4096
+    context: int = 512
+    """Tokens in a training row, and the longest input of the finished model."""
+    tokens: int = 0
+    """Tokens to train on; 0 = 20 for each parameter."""
+    batch_tokens: int = 0
+    """Tokens a step; 0 = 8 rows of context."""
+    optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
+    """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+    @property
+    def width(self) -> int:
+        return max(64, 32 * self.depth)
+
+
+def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
+    """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
+    data = {"data": formats.fingerprint(config.data)}
+    if config.valid_data:
+        data["valid_data"] = formats.fingerprint(config.valid_data)
+    with session(
+        "pretrain", config, out, models={}, data=data, compute=config.compute, checkpointing=config.checkpoint, resume=resume
+    ) as s:
+        if s.finished:
+            return Path(out)
+        train_texts, valid_texts = _texts(config)
+        tokenizer = _tokenizer(config, train_texts, s)
+        rows, valid_rows = (_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts))
+        model = new_model(config, tokenizer).to(s.world.device)
+        _loop(config, s, model, tokenizer, rows, valid_rows)
+    return Path(out)
+
+
+def _loop(
+    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Tensor, valid_rows: Tensor
+) -> None:
+    settings = config.optimiser
+    if settings.lr == 0:
+        settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
+    batch = max(1, (config.batch_tokens or 8 * config.context) // config.context)
+    total = max(1, (config.tokens or 20 * model.num_parameters()) // (batch * config.context))
+    adam = optim.adam(model, settings)
+    parts = {"model": model, "optimiser": adam}
+    for step in s.steps(s.restore(parts), total):
+        model.train()
+        loss = _gradients(model, rows[order.endless(config.seed, step, batch, len(rows))], config, s.world)
+        lr = optim.learning_rate(settings, step, total)
+        norm = optim.step(model, adam, settings, lr)
+        metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": (step + 1) * batch * config.context}
+        if (step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total:
+            metrics["valid_loss"] = mean_loss(model, valid_rows, config.compute, s.world)
+        s.log(step, metrics, show=("loss", "valid_loss"))
+        s.checkpoint(step, parts)
+    results = {
+        "valid_loss": mean_loss(model, valid_rows, config.compute, s.world),
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+        "steps": total,
+        "tokens": total * batch * config.context,
+    }
+    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+
+
+def _gradients(model: LlamaForCausalLM, rows_BS: Tensor, config: PretrainConfig, world: World) -> float:
+    """Backward pass over this rank's micro-batches; gradients are those of the mean over the global batch."""
+    count = rows_BS.shape[0] * (rows_BS.shape[1] - 1)
+    means = Means()
+    per_pass = max(1, config.compute.micro_tokens // rows_BS.shape[1])
+    for micro_BS in world.share(rows_BS.split(per_pass)):
+        with world.autocast():
+            logprobs, mask = scoring.document_logprobs(model, micro_BS.to(world.device))
+        total, real = language_loss(logprobs, mask)
+        (total / count).backward()
+        means.add({"loss": (total, real)})
+    world.sum_gradients(model.parameters())
+    return means.reduce(world)["loss"]
+
+
+@torch.no_grad()
+def mean_loss(model: Any, rows_BS: Tensor, compute: Compute, world: World) -> float:
+    """Mean cross-entropy in nats a token over packed rows."""
+    model.eval()
+    means = Means()
+    for micro_BS in world.share(rows_BS.split(max(1, compute.micro_tokens // rows_BS.shape[1]))):
+        with world.autocast():
+            logprobs, mask = scoring.document_logprobs(model, micro_BS.to(world.device))
+        means.add({"loss": language_loss(logprobs, mask)})
+    return means.reduce(world)["loss"]
+
+
+def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """A Llama-shaped model with random weights that follow from the seed."""
+    width = config.width
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=math.ceil(width * 8 / 3 / 32) * 32,
+            num_hidden_layers=config.depth,
+            num_attention_heads=width // 32,
+            max_position_embeddings=config.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: any text can be written, and pad is not end-of-text."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS, PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=EOS, pad_token=PAD, model_max_length=context, clean_up_tokenization_spaces=False
+    )
+
+
+def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
+    texts = [record.text for record in formats.read(config.data, Text)]
+    if config.valid_data:
+        return texts, [record.text for record in formats.read(config.valid_data, Text)]
+    if len(texts) < 2:
+        raise UserError(f"{config.data}: one text alone leaves nothing to validate on; give --valid-data or more rows")
+    return [t for i, t in enumerate(texts) if i % 100 != 1], [t for i, t in enumerate(texts) if i % 100 == 1]
+
+
+def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrainedTokenizerBase:
+    """Trained once, on the main rank; a resumed run reads it back."""
+    place = s.out / "tokenizer"
+    if s.world.main and not place.exists():
+        temporary = s.out / ".tokenizer.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
+        temporary.rename(place)
+    s.world.wait()
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
+    return tokenizer
+
+
+def _rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], context: int) -> Tensor:
+    rows = batches.pack([render.text_ids(tokenizer, text) for text in texts], context)
+    if len(rows) == 0:
+        raise UserError(f"the texts hold fewer than one row of {context} tokens; give more text or a smaller --set context=")
+    return rows
+

@@ -1,0 +1,210 @@
+"""The reward model (section 3.5 and C.2 of the paper; items R1-R6): K-wise rankings in, one number for a completion out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.maths.losses import ranking_loss
+from heedful.models import batches, load, scoring
+from heedful.stages import inputs, reward_quality
+from heedful.stages.inputs import Example, Limits, Ranked
+from heedful.training import optimiser as optim
+from heedful.training import order
+from heedful.training.checkpoint import Checkpointing
+from heedful.training.metrics import Means
+from heedful.training.optimiser import Optimiser
+from heedful.training.parallel import Compute, World
+from heedful.training.session import Session, session
+
+
+class RewardConfig(Config):
+    model: str
+    """Where the body comes from: an SFT run (the paper's later choice), any causal LM, or a reward model to go on with."""
+    data: str
+    """Rankings."""
+    eval_data: str | None = None
+    """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
+    valid_fraction: float = 0.05
+    demonstrations: str | None = None
+    """Demonstrations that shall score 0 on average (R5)."""
+    seed: int = 0
+    epochs: int = 1
+    batch: int = 64
+    """Prompts a step, each with all its pairs."""
+    normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"
+    """What a prompt's pair losses are divided by when ties leave fewer pairs (R3)."""
+    evaluations: int = 1
+    """How often to measure held-out accuracy over the run; the last weights are kept, as in the paper."""
+    max_prompt_tokens: int = 1024
+    max_response_tokens: int = 1024
+    skip_long: bool = False
+    trust_remote_code: bool = False
+    optimiser: Optimiser = Optimiser(lr=9e-6)
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+
+def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
+    """Train a reward model on rankings; returns the run directory."""
+    files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
+    with session(
+        "reward", config, out, models={"model": config.model},
+        data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
+    ) as s:  # fmt: skip
+        if not s.finished:
+            _loop(config, s)
+    return Path(out)
+
+
+def _loop(config: RewardConfig, s: Session) -> None:
+    model, tokenizer = load.load_reward_start(config.model, seed=config.seed, trust_remote_code=config.trust_remote_code)
+    model.to(s.world.device)
+    if config.compute.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    training, validation, counts = _data(config, tokenizer, limits, s)
+    adam = optim.adam(model, config.optimiser)
+    parts = {"model": model, "optimiser": adam}
+    total = config.epochs * order.steps_per_epoch(len(training), config.batch)
+    every = max(1, total // max(1, config.evaluations))
+    for step in s.steps(s.restore(parts), total):
+        s.seed(config.seed, step)
+        model.train()
+        chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
+        metrics = _gradients(config, model, chosen, tokenizer.pad_token_id, s.world)
+        lr = optim.learning_rate(config.optimiser, step, total)
+        metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
+        if (step + 1) % every == 0 or step + 1 == total:
+            scored = score_rankings(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+            metrics["valid_accuracy"] = reward_quality.accuracy(validation, scored).rate
+        s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_accuracy"))
+        s.checkpoint(step, parts)
+    quality = _quality(config, model, validation, tokenizer, s)
+    bias = _normalise(config, model, tokenizer, limits, s.world)
+    results = {**counts, "steps": total, "bias": bias, "valid": quality}
+    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+
+
+def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int, world: World) -> dict[str, float]:
+    """Backward pass over this rank's micro-batches: whole prompts, one forward for each completion (R2)."""
+    means = Means()
+    widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
+    for chosen in world.share(_whole_prompts(widths, config.compute.micro_tokens)):
+        micro = [rows[i] for i in chosen]
+        with world.autocast():
+            rewards_BK, ranks_BK, mask_BK = _forward(model, micro, pad_id, world)
+        total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser)
+        (total / len(rows)).backward()
+        means.add({"loss": (total, count), **metrics})
+    world.sum_gradients(model.parameters())
+    return means.reduce(world)
+
+
+def _whole_prompts(widths: list[int], most: int) -> list[list[int]]:
+    """Cut the batch between prompts so that a part has at most `most` tokens, or is one prompt."""
+    parts: list[list[int]] = []
+    room = 0
+    for index, width in enumerate(widths):
+        if not parts or width > room:
+            parts.append([])
+            room = most
+        parts[-1].append(index)
+        room -= width
+    return parts
+
+
+def _forward(model: Any, rows: list[Ranked], pad_id: int, world: World) -> tuple[Tensor, Tensor, Tensor]:
+    """Rewards, ranks and mask as B x K: every completion goes through the model once, sorted by length."""
+    flat = [(b, k, row.prompt_ids, response) for b, row in enumerate(rows) for k, response in enumerate(row.responses)]
+    K = max(len(row.responses) for row in rows)
+    places, scores = [], []
+    for chosen in batches.micro_batches([len(p) + len(r) for *_, p, r in flat], max_tokens=1 << 15):
+        batch = batches.collate([flat[i][2] for i in chosen], [flat[i][3] for i in chosen], pad_id).to(world.device)
+        scores.append(scoring.rewards(model, batch).float())
+        places += [flat[i][0] * K + flat[i][1] for i in chosen]
+    place_N = torch.tensor(places, device=world.device)
+    rewards_BK = torch.zeros(len(rows) * K, device=world.device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
+    ranks_BK = torch.zeros(len(rows), K, dtype=torch.long)
+    mask_BK = torch.zeros(len(rows), K, dtype=torch.bool)
+    for b, row in enumerate(rows):
+        ranks_BK[b, : len(row.ranks)] = torch.tensor(row.ranks)
+        mask_BK[b, : len(row.ranks)] = True
+    return rewards_BK, ranks_BK.to(world.device), mask_BK.to(world.device)
+
+
+@torch.no_grad()
+def score_rankings(model: Any, rows: list[Ranked], pad_id: int, compute: Compute, world: World) -> list[list[float]]:
+    """Scores of every completion of every ranking, the same list on every rank."""
+    model.eval()
+    widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
+    mine = []
+    for chosen in world.share(_whole_prompts(widths, compute.micro_tokens)):
+        micro = [rows[i] for i in chosen]
+        with world.autocast():
+            rewards_BK, _, _ = _forward(model, micro, pad_id, world)
+        mine.append([scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)])
+    return [scores for part in world.merge(mine) for scores in part]
+
+
+@torch.no_grad()
+def mean_score(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> float:
+    """Mean score over (prompt, response) rows."""
+    model.eval()
+    means = Means()
+    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
+        batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
+        with world.autocast():
+            scores_B = scoring.rewards(model, batch.to(world.device))
+        means.add({"score": (scores_B.double().sum(), len(chosen))})
+    return means.reduce(world)["score"]
+
+
+def _normalise(
+    config: RewardConfig, model: Any, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World
+) -> float:
+    """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
+    if config.demonstrations is not None:
+        rows = [example for _, example in inputs.demonstrations(config.demonstrations, tokenizer, limits)]
+        load.set_bias(model, load.bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world))
+    return load.bias(model)
+
+
+def _data(
+    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, s: Session
+) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
+    """Training and validation rankings; all-tied ones are counted, left out and reported."""
+    rows = inputs.rankings(config.data, tokenizer, limits)
+    if config.eval_data is not None:
+        training, validation = rows, inputs.rankings(config.eval_data, tokenizer, limits)
+    else:
+        held_out = inputs.held_out([row.record for row in rows], config.valid_fraction, config.seed)
+        training = [row for row, out in zip(rows, held_out, strict=True) if not out]
+        validation = [row for row, out in zip(rows, held_out, strict=True) if out]
+    untied = [row for row in training if row.untied]
+    counts = {"rankings": len(training), "all_tied": len(training) - len(untied), "pairs": sum(len(row.record.pairs()) for row in untied)}
+    if counts["all_tied"]:
+        s.say(f"reward: {counts['all_tied']} of {len(training)} rankings are all tied and teach nothing; left out")
+    if not untied:
+        raise UserError(f"{config.data}: no ranked pair to learn from ({len(training)} rankings, every one all tied)")
+    validation = [row for row in validation if row.untied]
+    if not validation:
+        raise UserError(f"{config.eval_data or config.data}: no ranked pair left to validate on; give --eval-data or more rows")
+    return untied, validation, counts
+
+
+def _quality(
+    config: RewardConfig, model: Any, validation: list[Ranked], tokenizer: PreTrainedTokenizerBase, s: Session
+) -> dict[str, Any]:
+    scored = score_rankings(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+    quality = reward_quality.measure(validation, scored)
+    for warning in reward_quality.warnings(quality):
+        s.say(f"reward: warning: {warning}")
+    return quality

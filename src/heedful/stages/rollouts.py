@@ -1,0 +1,42 @@
+"""Questions in, episodes out, shared among the ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.data.records import PromptText
+from heedful.models import render
+from heedful.models.reward_functions import Episode
+from heedful.rollout.types import Engine, Generation, Sample
+from heedful.stages.inputs import Question
+from heedful.training.parallel import World
+
+
+def generate(
+    engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, world: World
+) -> list[Sample]:
+    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever computes it."""
+    rows = world.share(range(len(questions)))
+    mine = engine.generate([questions[r].prompt_ids for r in rows], [(seed, iteration, r) for r in rows], settings)
+    return world.merge(mine)
+
+
+def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:
+    """Samples with their texts, as reward functions want them."""
+    return [
+        Episode(
+            question.prompt,
+            question.prompt_ids,
+            sample.response_ids,
+            render.response_text(tokenizer, sample.response_ids),
+            sample.finish == "stop",
+        )
+        for question, sample in zip(questions, samples, strict=True)
+    ]
+
+
+def readable(prompt: PromptText) -> Any:
+    """A prompt as JSON."""
+    return prompt if isinstance(prompt, str) else [message.model_dump() for message in prompt]

@@ -1,0 +1,209 @@
+"""Supervised fine-tuning on demonstrations (section 3.5 and C.1 of the paper; items S1-S3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.maths.losses import language_loss
+from heedful.models import batches, load, scoring
+from heedful.models.reward_functions import Reward, open_reward
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Generation
+from heedful.stages import inputs, rollouts
+from heedful.stages.inputs import Example, Limits, Question
+from heedful.training import optimiser as optim
+from heedful.training import order
+from heedful.training.checkpoint import Checkpointing
+from heedful.training.metrics import Means
+from heedful.training.optimiser import Optimiser
+from heedful.training.parallel import Compute, World
+from heedful.training.session import Session, session
+
+PAPER_DROPOUT = 0.2
+
+
+class SFTConfig(Config):
+    model: str
+    data: str
+    """Demonstrations."""
+    valid_data: str | None = None
+    """Held-out demonstrations; else rows with split "valid", else `valid_fraction` of the prompts."""
+    valid_fraction: float = 0.1
+    pretrain_data: str | None = None
+    """Texts mixed in (S3)."""
+    pretrain_fraction: float = 0.1
+    """Weight of the texts in the loss, and their share of each batch's rows."""
+    select_with: str | None = None
+    """A reward (run or module:function) that picks the checkpoint, instead of the validation loss (S2)."""
+    prompts: str | None = None
+    """Prompts to sample for `select_with`."""
+    select_samples: int = 256
+    seed: int = 0
+    epochs: int = 16
+    batch: int = 32
+    """Demonstrations a step."""
+    evaluations: int = 0
+    """How often to validate over the run; 0 = once an epoch."""
+    dropout: float | None = None
+    """Residual dropout; None = the paper's 0.2 where the architecture has it, else 0."""
+    max_prompt_tokens: int = 1024
+    max_response_tokens: int = 1024
+    skip_long: bool = False
+    """Leave out prompts over the limit instead of stopping."""
+    trust_remote_code: bool = False
+    optimiser: Optimiser = Optimiser(lr=9.65e-6)
+    generation: Generation = Generation(max_new_tokens=256)
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+
+def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
+    """Fine-tune `config.model` on demonstrations; returns the run directory."""
+    if (config.select_with is None) != (config.prompts is None):
+        raise UserError("--select-with needs --prompts to sample for, and --prompts is only for it; give both or neither")
+    files = {"data": config.data, "valid_data": config.valid_data, "pretrain_data": config.pretrain_data, "prompts": config.prompts}
+    with session(
+        "sft", config, out, models={"model": config.model},
+        data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
+    ) as s:  # fmt: skip
+        if not s.finished:
+            _loop(config, s)
+    return Path(out)
+
+
+def _loop(config: SFTConfig, s: Session) -> None:
+    model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    model.to(s.world.device)
+    _set_dropout(model, config, s)
+    if config.compute.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    training, validation = _split(config, tokenizer, limits)
+    texts = _pretrain_rows(config, tokenizer, limits.context)
+    selector = _Selector(config, tokenizer, limits, s.world) if config.select_with else None
+    adam = optim.adam(model, config.optimiser)
+    parts = {"model": model, "optimiser": adam}
+    per_epoch = order.steps_per_epoch(len(training), config.batch)
+    total = config.epochs * per_epoch
+    every = max(1, total // config.evaluations) if config.evaluations else per_epoch
+    for step in s.steps(s.restore(parts), total):
+        s.seed(config.seed, step)
+        model.train()
+        chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
+        metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), tokenizer.pad_token_id, s.world)
+        lr = optim.learning_rate(config.optimiser, step, total)
+        metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
+        best = False
+        if (step + 1) % every == 0 or step + 1 == total:
+            metrics |= validate(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+            if selector is not None:
+                metrics["valid_reward"] = selector.mean_reward(model, s, step + 1)
+            best = s.improved(step + 1, -metrics["valid_reward"] if selector is not None else metrics["valid_loss"])
+        s.log(step, metrics | {"lr": lr, "epoch": (step + 1) / per_epoch}, show=("loss", "valid_loss", "valid_reward"))
+        s.checkpoint(step, parts, always=best)
+    s.load_best({"model": model})
+    assert s.best is not None
+    chosen_by = {"valid_reward": -s.best["value"]} if selector is not None else {"valid_loss": s.best["value"]}
+    results = {"best_step": s.best["step"], **chosen_by, "steps": total, "examples": len(training), "valid_examples": len(validation)}
+    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+
+
+def _gradients(
+    config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], pad_id: int, world: World
+) -> dict[str, float]:
+    """Backward pass over this rank's micro-batches. Loss: token mean over responses, plus that over texts at its weight."""
+    weight = config.pretrain_fraction if texts else 0.0
+    means = Means()
+    for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
+        count = sum(_targets(row) for row in rows)
+        for total, real in _micro_losses(model, rows, pad_id, config.compute, world):
+            (share * total / count).backward()
+            means.add({name: (total, real)})
+    world.sum_gradients(model.parameters())
+    return means.reduce(world)
+
+
+@torch.no_grad()
+def validate(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> dict[str, float]:
+    """Mean cross-entropy in nats a response token."""
+    model.eval()
+    means = Means()
+    for pair in _micro_losses(model, rows, pad_id, compute, world):
+        means.add({"valid_loss": pair})
+    return means.reduce(world)
+
+
+def _micro_losses(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> Any:
+    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
+        batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
+        batch = batch.to(world.device)
+        with world.autocast():
+            logprobs_BT: Tensor = scoring.response_logprobs(model, batch)
+        yield language_loss(logprobs_BT, batch.response_mask_BT)
+
+
+def _targets(row: Example) -> int:
+    return len(row.response_ids)
+
+
+def _split(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> tuple[list[Example], list[Example]]:
+    rows = inputs.demonstrations(config.data, tokenizer, limits)
+    if config.valid_data:
+        return [e for _, e in rows], [e for _, e in inputs.demonstrations(config.valid_data, tokenizer, limits)]
+    held_out = inputs.held_out([record for record, _ in rows], config.valid_fraction, config.seed)
+    training = [e for (_, e), out in zip(rows, held_out, strict=True) if not out]
+    validation = [e for (_, e), out in zip(rows, held_out, strict=True) if out]
+    if not training or not validation:
+        raise UserError(f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; give --valid-data")
+    return training, validation
+
+
+def _pretrain_rows(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
+    """Documents as rows of at most a context; the first token is the prompt of the rest."""
+    if config.pretrain_data is None:
+        return []
+    ids = inputs.documents(config.pretrain_data, tokenizer)
+    return [Example(row[:1], row[1:context]) for row in ids if len(row) > 1]
+
+
+def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Example]:
+    if not texts:
+        return []
+    count = max(1, round(config.batch * config.pretrain_fraction / (1 - config.pretrain_fraction)))
+    return [texts[i] for i in order.endless(config.seed, step, count, len(texts), stream=1)]
+
+
+def _set_dropout(model: Any, config: SFTConfig, s: Session) -> None:
+    if config.dropout is not None:
+        load.set_dropout(model, config.dropout)
+    elif load.has_dropout(model):
+        load.set_dropout(model, PAPER_DROPOUT)
+        s.say(f"sft: residual dropout {PAPER_DROPOUT} (the paper's)")
+
+
+class _Selector:
+    """Mean reward of samples on fixed prompts: what picks the checkpoint in the paper (S2)."""
+
+    def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World) -> None:
+        assert config.select_with is not None and config.prompts is not None
+        limits = Limits(limits.context - config.generation.max_new_tokens, limits.prompt, limits.response, config.skip_long)
+        self.questions: list[Question] = inputs.questions(config.prompts, tokenizer, limits)[: config.select_samples]
+        self.reward: Reward = open_reward([config.select_with], policy_tokenizer=tokenizer, device=world.device)
+        self.config, self.tokenizer = config, tokenizer
+
+    def mean_reward(self, model: Any, s: Session, step: int) -> float:
+        engine = LocalEngine(model, self.tokenizer)
+        samples = rollouts.generate(engine, self.questions, self.config.generation, self.config.seed, 0, s.world)
+        episodes = rollouts.episodes(self.tokenizer, self.questions, samples)
+        total_B, _ = self.reward(episodes)
+        shown = zip(episodes[:4], total_B.tolist(), strict=False)
+        s.sample(step, [{"prompt": rollouts.readable(e.prompt), "completion": e.completion, "reward": r} for e, r in shown])
+        return float(total_B.mean())

@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 READY := .venv/.ready
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
 TORCH := 2.13.0
 
 .PHONY: help setup demo test fast check format lock clean
@@ -15,6 +15,7 @@ $(READY): requirements.lock pyproject.toml scripts/setup
 	@scripts/setup $@
 
 setup: $(READY)  ## create .venv from requirements.lock (the other targets do it themselves)
+	@:
 
 demo: $(READY)  ## the whole loop in the sandbox, minutes on two cores; report in demo/
 	@$(BIN)/heedful demo --out demo

@@ -27,12 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "sandbox": {"data"},
     "feedback": {"data", "maths.statistics", "runs"},
-    "models": {"maths", "data.records"},
+    "models": {"maths", "data.records", "runs"},
     "rollout": {"models", "maths", "data.records"},
     "training": {"runs", "maths.schedules"},
     "stages": {"rollout", "training", "models", "maths", "data", "runs"},
     "evaluation": {"rollout", "models", "maths", "data", "runs"},
-    "web": {"data", "feedback", "maths.statistics", "rollout.protocol", "runs"},
+    "web": {"data", "feedback", "maths.statistics", "rollout.types", "runs"},
 }
 COMPOSERS = {"cli", "demo"}  # may import everything, but demo not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error

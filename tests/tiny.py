@@ -6,8 +6,16 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, GemmaConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, MistralConfig
-from transformers import PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 
 from heedful.models import load
 
@@ -64,7 +72,9 @@ def tokenizer(
     )
 
 
-def config(family: str, *, vocab: int = VOCAB, hidden: int = 32, layers: int = 2, context: int = 128, **changes: Any) -> Any:
+def config(
+    family: str, *, vocab: int = VOCAB, hidden: int = 32, layers: int = 2, context: int = 128, **changes: Any
+) -> Any:
     ids = {"eos_token_id": 0, "pad_token_id": 1, "bos_token_id": None}
     common = {"vocab_size": vocab, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 4, **ids}
     common |= {"max_position_embeddings": context, "initializer_range": 0.3} | changes

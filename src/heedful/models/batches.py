@@ -53,7 +53,10 @@ class Batch:
 
 
 def collate(
-    prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    pad_id: int,
+    device: torch.device | str = "cpu",
 ) -> Batch:
     """One row per (prompt, response). Prompts are not empty; a response may be."""
     assert all(prompt_ids), "a prompt needs at least one token"

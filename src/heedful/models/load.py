@@ -7,6 +7,7 @@ Every model comes back in eval mode with every dropout at 0 (P17), its pad id ap
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
 import shutil
@@ -17,12 +18,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from heedful.config import UserError
 from heedful.models import render
+from heedful.runs import model_path
 
 BIAS = "heedful_reward_bias"
 # Where architectures apply dropout to what is added to the residual stream, by attribute name inside a decoder layer.
@@ -60,6 +67,16 @@ def reward_from_policy(policy: Any, *, seed: int) -> Any:
     normal = torch.randn(weight.shape, generator=generator, dtype=torch.float32) / (weight.shape[1] + 1) ** 0.5
     weight.data.copy_(normal)
     return model
+
+
+def load_reward_start(
+    ref: str | Path, *, seed: int, trust_remote_code: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """(model, tokenizer) to train as a reward model: a reward model to go on with, or a causal LM under a new head."""
+    if _is_reward(ref):
+        return load_reward(ref, trust_remote_code=trust_remote_code)
+    policy, tokenizer = load_policy(ref, trust_remote_code=trust_remote_code)
+    return reward_from_policy(policy, seed=seed), tokenizer
 
 
 def value_from_reward(reward: Any) -> Any:
@@ -101,15 +118,17 @@ def set_dropout(model: Any, p: float) -> Any:
     if not 0.0 <= p < 1.0:
         raise UserError(f"dropout {p}: must be at least 0 and under 1")
     honoured = False
-    for name, module in model.named_modules():
-        in_layer = any(part.isdigit() for part in name.split("."))
-        for attribute, holder, field in _dropouts(module):
-            residual = in_layer and attribute in _RESIDUAL_DROPOUT
-            honoured = honoured or residual
-            setattr(holder, field, p if residual else 0.0)
+    for holder, field, residual in _all_dropouts(model):
+        honoured = honoured or residual
+        setattr(holder, field, p if residual else 0.0)
     if p > 0 and not honoured:
         raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout; set dropout=0")
     return model
+
+
+def has_dropout(model: Any) -> bool:
+    """Whether the architecture has residual dropout."""
+    return any(residual for *_, residual in _all_dropouts(model))
 
 
 def context_length(model: Any) -> int:
@@ -134,7 +153,7 @@ def set_reward_bias(model: Any, bias: float) -> None:
 def _load(
     auto_class: Any, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    ref = str(ref)
+    ref = model_path(ref)
     local = Path(ref).is_dir()
     if not local and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
         raise UserError(f"{ref}: no such model directory")
@@ -154,7 +173,9 @@ def _load(
             raise UserError(_explain(ref, local, trust_remote_code, error)) from None
     lacking = sorted({*report["missing_keys"], *(str(key) for key, *_ in report.get("mismatched_keys", []))})
     if lacking:
-        raise UserError(f"{ref}: the weights lack {lacking[0]}" + (f" and {len(lacking) - 1} more" if lacking[1:] else ""))
+        raise UserError(
+            f"{ref}: the weights lack {lacking[0]}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
+        )
     fit(model, tokenizer, ref)
     return set_dropout(model, 0.0).eval(), tokenizer
 
@@ -171,11 +192,20 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     render.ensure_pad(tokenizer, model.config, *([generation] if generation is not None else []))
 
 
+def _is_reward(ref: str | Path) -> bool:
+    """Whether the directory says so; what cannot be read is left to the loader to explain."""
+    path = Path(model_path(ref)) / "config.json"
+    names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [] if path.is_file() else []
+    return any(name.endswith("ForSequenceClassification") for name in names)
+
+
 def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
     names = getattr(config, "architectures", None) or [""]
     is_reward = any(name.endswith("ForSequenceClassification") for name in names)
     if wants_reward and not is_reward:
-        raise UserError(f"{ref}: {names[0] or 'this model'} has no scalar head; train a reward model with `heedful reward`")
+        raise UserError(
+            f"{ref}: {names[0] or 'this model'} has no scalar head; train a reward model with `heedful reward`"
+        )
     if wants_reward and config.num_labels != 1:
         raise UserError(f"{ref}: its head has {config.num_labels} outputs, a reward model has one")
     if is_reward and not wants_reward:
@@ -211,6 +241,14 @@ def _with_scalar_head(policy: Any) -> Any:
         nn.init.zeros_(parameter)
     setattr(model, model.base_model_prefix, body)
     return set_dropout(model, 0.0).eval()
+
+
+def _all_dropouts(model: Any) -> Iterator[tuple[Any, str, bool]]:
+    """(object, field that holds the probability, whether it is residual) of every dropout of a model."""
+    for name, module in model.named_modules():
+        in_layer = any(part.isdigit() for part in name.split("."))
+        for attribute, holder, field in _dropouts(module):
+            yield holder, field, in_layer and attribute in _RESIDUAL_DROPOUT
 
 
 def _dropouts(module: nn.Module) -> Iterator[tuple[str, Any, str]]:
@@ -249,4 +287,3 @@ class _quiet:  # noqa: N801
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
-

@@ -36,7 +36,10 @@ def response_logprobs(
     mask_BT = batch.response_mask_BT
     tokens_N = batch.response_tokens_BT[mask_BT]
     if head_is_exact(model):
-        states_ND, head = _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT), _head(model)
+        states_ND, head = (
+            _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT),
+            _head(model),
+        )
     else:
         logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
         states_ND, head = _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()

@@ -1,0 +1,129 @@
+"""Keys and values of the rows in flight, allocated once, written in place.
+
+All rows share one timeline of columns: a row of n tokens holds the n columns before `end`, so that one slice takes the next
+token of every row, and distances between columns are distances between tokens (sliding windows stay right). A row that is
+done is overwritten by one of the last; new rows are appended, right-aligned to `end`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+def compaction(done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Former index of each row when those done are dropped: rows keep their place, the last ones fill the gaps."""
+    left = len(done_N) - int(done_N.sum())
+    order = np.arange(left)
+    order[done_N[:left]] = left + np.flatnonzero(~done_N[left:])
+    return order
+
+
+class Timeline:
+    """Columns [start, end) are in use by `rows` rows; row i holds those from starts[i] on."""
+
+    def __init__(self, max_rows: int, columns: int) -> None:
+        self.columns = columns
+        self.rows = self.start = self.end = 0
+        self.starts: NDArray[np.int64] = np.zeros(max_rows, dtype=np.int64)
+
+    def refresh(self) -> None:
+        self.start = int(self.starts[: self.rows].min()) if self.rows else self.end
+
+
+class RowLayer(CacheLayerMixin):
+    """One layer: keys and values [max_rows, heads, columns, head width]."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self.timeline = timeline
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        rows, columns = len(self.timeline.starts), self.timeline.columns
+        # zeros, not empty: a masked column is multiplied by 0, and 0 * NaN is NaN
+        self.keys, self.values = (
+            states.new_zeros(rows, states.shape[1], columns, states.shape[3]) for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        at = self.timeline
+        keys, values = self.both()
+        keys[: at.rows, :, at.end] = key_states[:, :, 0]
+        values[: at.rows, :, at.end] = value_states[:, :, 0]
+        used = (slice(0, at.rows), slice(None), slice(at.start, at.end + 1))
+        return keys[used], values[used]
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.timeline.end - self.timeline.start
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.timeline.columns
+
+
+class RowCache(Cache):
+    """What transformers' models read and write during a rollout, one token a row at a time."""
+
+    def __init__(self, layers: int, max_rows: int, columns: int) -> None:
+        self.timeline = Timeline(max_rows, columns)
+        super().__init__(layers=[RowLayer(self.timeline) for _ in range(layers)])
+
+    def append(self, prefilled: Cache, row_of_N: Tensor, lengths_N: NDArray[np.int64]) -> None:
+        """Add rows: the i-th is row `row_of_N[i]` of a left-padded cache, its last `lengths_N[i]` columns."""
+        at = self.timeline
+        width = prefilled.layers[0].keys.shape[2]
+        if at.rows == 0:
+            at.end = width
+        assert width <= at.end, "the longest prompts come first"
+        new = slice(at.rows, at.rows + len(lengths_N))
+        for layer, source in zip(self.layers, prefilled.layers, strict=True):
+            if not layer.is_initialized:
+                layer.lazy_initialization(source.keys, source.values)
+            for whole, states in zip(layer.both(), (source.keys, source.values), strict=True):
+                whole[new, :, at.end - width : at.end] = states[row_of_N]
+        at.starts[new] = at.end - lengths_N
+        at.rows = new.stop
+        at.refresh()
+
+    def advance(self) -> None:
+        """The column at `end` has been written. At the right edge everything moves to the left."""
+        at = self.timeline
+        at.end += 1
+        if at.end == at.columns:
+            shift = at.start
+            assert shift > 0, "the cache is too narrow for its rows"
+            for layer in self.layers:
+                for whole in layer.both():
+                    whole[: at.rows, :, : at.end - shift] = whole[: at.rows, :, shift : at.end].clone()
+            at.starts[: at.rows] -= shift
+            at.end -= shift
+            at.refresh()
+
+    def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Drop rows; the result is that of `compaction`."""
+        at = self.timeline
+        order = compaction(done_N)
+        gaps = np.flatnonzero(order != np.arange(len(order)))
+        if len(gaps):
+            used = slice(at.start, at.end)
+            for layer in self.layers:
+                for whole in layer.both():
+                    to, source = (torch.from_numpy(rows).to(whole.device) for rows in (gaps, order[gaps]))
+                    whole[to, :, used] = whole[source, :, used]
+        at.starts[: len(order)] = at.starts[order]
+        at.rows = len(order)
+        at.refresh()
+        return order

@@ -1,0 +1,151 @@
+"""Next-token logits of many rows at once, step after step, through any Hugging Face causal LM."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from heedful.maths.masks import position_ids
+from heedful.models.batches import left_pad, micro_batches, right_pad
+from heedful.rollout.cache import RowCache, compaction
+
+PREFILL_TOKENS = 8_192
+SLACK = 64
+_log = logging.getLogger(__name__)
+
+
+class Decoder(Protocol):
+    """Rows in flight, kept dense: new ones go to the end, and the last ones fill the gaps of those removed."""
+
+    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Start rows: logits_NV of the first token of each. Longest first, within a call and from call to call."""
+        ...
+
+    def step(self, tokens_N: Tensor) -> Tensor:
+        """Append one token to every row: logits_NV of the next."""
+        ...
+
+    def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Drop rows: the former index of each row that remains (see `cache.compaction`)."""
+        ...
+
+
+def open_decoder(model: Any, max_rows: int, longest: int) -> Decoder:
+    """A decoder for up to `max_rows` rows of up to `longest` tokens: cached where that was seen to be right, else plain."""
+    return CachedDecoder(model, max_rows, longest) if cache_is_exact(model) else PlainDecoder(model)
+
+
+class CachedDecoder:
+    """Keys and values in one preallocated cache; a prompt that several rows share is computed once."""
+
+    def __init__(self, model: Any, max_rows: int, longest: int) -> None:
+        self.model = model
+        self.cache = RowCache(model.config.get_text_config().num_hidden_layers, max_rows, longest + SLACK)
+        accepted = inspect.signature(model.forward).parameters
+        self.takes_positions = "position_ids" in accepted
+        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+
+    @torch.no_grad()
+    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        logits = []
+        for group in micro_batches([len(prompt) for prompt in distinct], max_tokens=PREFILL_TOKENS):
+            place = {distinct[index]: row for row, index in enumerate(group)}
+            rows = [tuple(prompt) for prompt in prompts if tuple(prompt) in place]
+            # Without a config every layer keeps all its columns, in sliding layers too; their mask does the sliding.
+            prefilled = DynamicCache()
+            ids_BP, mask_BP = (part.to(self.model.device) for part in left_pad([distinct[index] for index in group]))
+            padded = not bool(mask_BP.all())
+            logits_BV = self._forward(
+                ids_BP, mask_BP if padded else None, position_ids(mask_BP), prefilled, **self.last_only
+            )
+            row_of = torch.tensor([place[row] for row in rows], device=ids_BP.device)
+            self.cache.append(prefilled, row_of, np.array([len(row) for row in rows]))
+            logits.append(logits_BV[row_of])
+        return torch.cat(logits)
+
+    @torch.no_grad()
+    def step(self, tokens_N: Tensor) -> Tensor:
+        at = self.cache.timeline
+        starts_N1 = torch.from_numpy(at.starts[: at.rows, None]).to(tokens_N.device)
+        padded = bool((at.starts[: at.rows] > at.start).any())
+        mask_NS = torch.arange(at.start, at.end + 1, device=tokens_N.device) >= starts_N1 if padded else None
+        logits_NV = self._forward(tokens_N[:, None], mask_NS, at.end - starts_N1, self.cache)
+        self.cache.advance()
+        return logits_NV
+
+    def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return self.cache.remove(done_N)
+
+    def _forward(self, ids_BS: Tensor, mask: Tensor | None, positions_BS: Tensor, cache: Any, **more: Any) -> Tensor:
+        if self.takes_positions:
+            more["position_ids"] = positions_BS
+        out = self.model(input_ids=ids_BS, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
+        return out.logits[:, -1]  # type: ignore[no-any-return]
+
+
+class PlainDecoder:
+    """Every step reads every row from its beginning: slow, and right for whatever is causal. Also the oracle of tests."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.rows: list[list[int]] = []
+
+    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        self.rows += [list(prompt) for prompt in prompts]
+        return self._logits(self.rows[-len(prompts) :])
+
+    def step(self, tokens_N: Tensor) -> Tensor:
+        for row, token in zip(self.rows, tokens_N.tolist(), strict=True):
+            row.append(token)
+        return self._logits(self.rows)
+
+    def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        order = compaction(done_N)
+        self.rows = [self.rows[index] for index in order]
+        return order
+
+    @torch.no_grad()
+    def _logits(self, rows: list[list[int]]) -> Tensor:
+        ids_BS, lengths_B = (part.to(self.model.device) for part in right_pad(rows, 0))
+        logits_BSV = self.model(input_ids=ids_BS, use_cache=False).logits
+        return logits_BSV[torch.arange(len(rows)), lengths_B - 1]  # type: ignore[no-any-return]
+
+
+def cache_is_exact(model: Any) -> bool:
+    """Whether decoding through our cache gives what reading from the beginning gives: tried once a model, remembered."""
+    known: bool | None = getattr(model, "_heedful_cache_is_exact", None)
+    if known is None:
+        layers = DynamicCache(config=model.config).layers
+        known = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers) and _try_cache(model)
+        if not known:
+            _log.warning("%s keeps no plain key-value cache: sampling will be slow", type(model).__name__)
+        model._heedful_cache_is_exact = known
+    return known
+
+
+def _try_cache(model: Any) -> bool:
+    """Ragged rows, a removal and a late arrival, with and without the cache."""
+    width = int(model.config.get_text_config().vocab_size)
+    tokens = [index * 7 % width for index in range(1, 16)]
+    prompts = [tokens[:6], tokens[6:11], tokens[11:14]]
+    decoders: list[Decoder] = [CachedDecoder(model, 4, 16), PlainDecoder(model)]
+    seen = []
+    for decoder in decoders:
+        logits = [decoder.add(prompts)]
+        logits.append(decoder.step(torch.tensor(tokens[:3], device=model.device)))
+        decoder.remove(np.array([True, False, False]))
+        logits.append(decoder.add([tokens[:2], tokens[:2]]))
+        logits.append(decoder.step(torch.tensor(tokens[:4], device=model.device)))
+        seen.append(torch.cat(logits).float())
+    scale = float(seen[1].abs().max())
+    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
+    return bool((seen[0] - seen[1]).abs().max() <= tolerance * scale)

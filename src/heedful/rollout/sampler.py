@@ -1,0 +1,60 @@
+"""One token per row from logits and one uniform draw per row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heedful.rollout.types import Generation
+
+
+def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Tensor, Tensor]:
+    """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (float64, in [0, 1)).
+
+    The log-probability is that of logits / temperature, untouched by top-k and top-p; at temperature 0, of the logits.
+    """
+    logits_NV = logits_NV.float()
+    if settings.temperature not in (0.0, 1.0):
+        logits_NV = logits_NV / settings.temperature
+    top_N = logits_NV.amax(-1, keepdim=True)
+    weights_NV = (logits_NV - top_N).exp_()
+    total_N = weights_NV.sum(-1)
+    if settings.temperature == 0.0:
+        tokens_N = logits_NV.argmax(-1)
+    else:
+        kept_NV = _truncate(weights_NV, settings) if settings.truncated else weights_NV
+        tokens_N = _invert(kept_NV, draws_N)
+    chosen_N = logits_NV.gather(-1, tokens_N[:, None])
+    return tokens_N, (chosen_N - top_N).squeeze(-1) - total_N.log()
+
+
+def _invert(weights_NV: Tensor, draws_N: Tensor) -> Tensor:
+    """Inverse of the cumulative distribution: first the block of about sqrt(V) tokens, then the token in it, in float64."""
+    N, V = weights_NV.shape
+    width = max(1, int(V**0.5))
+    blocks = -(-V // width)
+    if blocks * width != V:
+        weights_NV = torch.nn.functional.pad(weights_NV, (0, blocks * width - V))
+    weights_NGW = weights_NV.view(N, blocks, width)
+    upto_NG = weights_NGW.sum(-1, dtype=torch.float64).cumsum(-1)
+    target_N1 = draws_N[:, None] * upto_NG[:, -1:]
+    block_N1 = torch.searchsorted(upto_NG, target_N1, right=True).clamp_(max=blocks - 1)
+    before_N1 = torch.where(block_N1 > 0, upto_NG.gather(-1, (block_N1 - 1).clamp_(min=0)), 0.0)
+    within_NW = weights_NGW.gather(1, block_N1[..., None].expand(N, 1, width)).squeeze(1).double().cumsum(-1)
+    token_N1 = torch.searchsorted(within_NW, target_N1 - before_N1, right=True)
+    # rounding may leave the target a hair beyond the block's own sum: then its last possible token
+    last_N1 = (
+        width - 1 - (within_NW.diff(dim=-1, prepend=torch.zeros_like(target_N1)) > 0).flip(-1).int().argmax(-1, True)
+    )
+    return (block_N1 * width + torch.minimum(token_N1, last_N1)).squeeze(-1)
+
+
+def _truncate(weights_NV: Tensor, settings: Generation) -> Tensor:
+    """Zero all but the top_k largest weights, then all but the smallest set whose share reaches top_p."""
+    ordered_NV, index_NV = weights_NV.sort(-1, descending=True, stable=True)
+    if settings.top_k > 0:
+        ordered_NV[:, settings.top_k :] = 0.0
+    if settings.top_p < 1.0:
+        before_NV = ordered_NV.cumsum(-1, dtype=torch.float64) - ordered_NV
+        ordered_NV = ordered_NV.masked_fill(before_NV >= settings.top_p * ordered_NV.sum(-1, keepdim=True), 0.0)
+    return torch.zeros_like(weights_NV).scatter_(-1, index_NV, ordered_NV)

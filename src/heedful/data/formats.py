@@ -102,6 +102,12 @@ def read_manifest(directory: Path) -> Row:
     return manifest
 
 
+def write_manifest(directory: Path, manifest: Row) -> None:
+    """The manifest beside the rows of a snapshot, as indented JSON."""
+    with _replacing(directory / MANIFEST) as file:
+        file.write(json.dumps(manifest, ensure_ascii=False, indent=2).encode("utf-8") + b"\n")
+
+
 def rejected_path(path: str | Path) -> Path:
     """Where `read(path, ..., skip_bad=True)` puts the rows it left out."""
     file = data_file(path)

@@ -1,0 +1,183 @@
+"""From the prompts that people sent to the prompts that models learn from, in the paper's order (D2):
+
+deduplicate by a long shared prefix, cap each user, split by user, take personal data out of the training split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import Field, field_validator
+
+from heedful.config import Config, UserError
+from heedful.data.personal_data import Finding, personal_data, redact
+from heedful.data.records import Completions, Demonstration, Prompt, as_text
+
+__all__ = [
+    "CurationConfig",
+    "CurationReport",
+    "Finding",
+    "Step",
+    "cap_per_user",
+    "curate",
+    "deduplicate",
+    "filter_personal_data",
+    "personal_data",
+    "redact",
+    "split_by_user",
+]
+
+P = TypeVar("P", bound=Prompt)
+
+
+class CurationConfig(Config):
+    """The paper leaves the length of the prefix (here in characters) and the fractions (here of users) open."""
+
+    prefix_length: int = Field(100, ge=1)
+    prompts_per_user: int = Field(200, ge=1)
+    fractions: dict[str, float] = {"train": 0.8, "valid": 0.1, "test": 0.1}
+    personal_data_splits: list[str] = ["train"]
+    seed: int = 0
+
+    @field_validator("fractions")
+    @classmethod
+    def _whole(cls, fractions: dict[str, float]) -> dict[str, float]:
+        _check_fractions(fractions)
+        return fractions
+
+
+class Step(Config):
+    """What one step of curation took away, and why."""
+
+    name: str
+    why: str
+    before: int
+    removed: int
+
+
+class CurationReport(Config):
+    """What became of the prompts; `model_dump()` is JSON-able."""
+
+    settings: CurationConfig
+    given: int
+    kept: int
+    steps: list[Step]
+    personal_data: dict[str, int]  # kind -> prompts of the filtered splits that held it
+    prompts_by_split: dict[str, int]
+    users_by_split: dict[str, int]
+
+
+def curate(prompts: Sequence[P], config: CurationConfig | None = None) -> tuple[list[P], CurationReport]:
+    """The prompts that survive all steps, each with its `split`, and an account of what went and why."""
+    config = config or CurationConfig()
+    unique = deduplicate(prompts, config.prefix_length)
+    capped = cap_per_user(unique, config.prompts_per_user)
+    split = split_by_user(capped, config.fractions, config.seed)
+    clean = filter_personal_data(split, config.personal_data_splits)
+    survivors = {id(prompt) for prompt in clean}
+    kinds = Counter(kind for prompt in split if id(prompt) not in survivors for kind in _kinds(prompt))
+    filtered = " and ".join(config.personal_data_splits) or "no"
+    steps = [
+        _step("deduplicate", f"shares its first {config.prefix_length} characters with a kept prompt", prompts, unique),
+        _step("cap_per_user", f"its user has {config.prompts_per_user} kept prompts already", unique, capped),
+        _step("filter_personal_data", f"holds personal data ({filtered} split)", split, clean),
+    ]
+    report = CurationReport(
+        settings=config,
+        given=len(prompts),
+        kept=len(clean),
+        steps=steps,
+        personal_data=dict(sorted(kinds.items())),
+        prompts_by_split=_by_split(config, clean),
+        users_by_split=_by_split(config, {_owner(prompt): prompt for prompt in clean}.values()),
+    )
+    return clean, report
+
+
+def deduplicate(prompts: Iterable[P], prefix_length: int) -> list[P]:
+    """Keep the first of all prompts that share a prefix of `prefix_length` characters, case and spacing set aside.
+
+    Shorter prompts are compared whole. System messages do not count: they are the application's, not the user's.
+    """
+    if prefix_length < 1:
+        raise UserError(f"prefix_length must be at least 1, not {prefix_length}")
+    first: dict[str, P] = {}
+    for prompt in prompts:
+        first.setdefault(_normal(prompt)[:prefix_length], prompt)
+    return list(first.values())
+
+
+def cap_per_user(prompts: Iterable[P], limit: int = 200) -> list[P]:
+    """Keep the first `limit` prompts of each user; a prompt without a user is alone."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for prompt in prompts:
+        if prompt.user is not None:
+            seen[prompt.user] += 1
+        if prompt.user is None or seen[prompt.user] <= limit:
+            kept.append(prompt)
+    return kept
+
+
+def split_by_user(prompts: Iterable[P], fractions: dict[str, float], seed: int = 0) -> list[P]:
+    """Set `split` by a hash of the user, so that no user is in two splits; `fractions` of users sum to 1.
+
+    A user's split depends on the seed and the name alone, not on the other prompts. A prompt without a user is its
+    own user, known by its id, or else its text.
+    """
+    _check_fractions(fractions)
+    return [prompt.model_copy(update={"split": _split(_owner(prompt), fractions, seed)}) for prompt in prompts]
+
+
+def filter_personal_data(prompts: Iterable[P], splits: Sequence[str] = ("train",)) -> list[P]:
+    """Leave out what holds personal data in the named splits; other splits pass untouched."""
+    return [prompt for prompt in prompts if prompt.split not in splits or not _kinds(prompt)]
+
+
+def _check_fractions(fractions: dict[str, float]) -> None:
+    if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+        raise UserError(f"fractions of the splits must be at least 0 and sum to 1, not {fractions}")
+
+
+def _split(owner: str, fractions: dict[str, float], seed: int) -> str:
+    digest = hashlib.sha256(f"{seed}\0{owner}".encode("utf-8", errors="surrogatepass")).digest()
+    left = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    for name, fraction in fractions.items():
+        left -= fraction
+        if left < 0:
+            return name
+    return max(fractions, key=lambda name: fractions[name])  # rounding of the fractions' sum
+
+
+def _owner(prompt: Prompt) -> str:
+    if prompt.user is not None:
+        return f"user\0{prompt.user}"
+    return f"id\0{prompt.id}" if prompt.id is not None else f"text\0{_normal(prompt)}"
+
+
+def _normal(prompt: Prompt) -> str:
+    """What is compared: the words of the prompt in one case, single spaces between them."""
+    turns = prompt.prompt
+    text = turns if isinstance(turns, str) else as_text([turn for turn in turns if turn.role != "system"])
+    return " ".join(text.casefold().split())
+
+
+def _kinds(prompt: Prompt) -> set[str]:
+    texts = [as_text(prompt.prompt)]
+    if isinstance(prompt, Demonstration):
+        texts.append(prompt.completion)
+    if isinstance(prompt, Completions):
+        texts.extend(prompt.completions)
+    return {finding.kind for text in texts for finding in personal_data(text)}
+
+
+def _step(name: str, why: str, before: Sequence[Any], after: Sequence[Any]) -> Step:
+    return Step(name=name, why=why, before=len(before), removed=len(before) - len(after))
+
+
+def _by_split(config: CurationConfig, prompts: Iterable[Prompt]) -> dict[str, int]:
+    counts = Counter(prompt.split for prompt in prompts)
+    return {name: counts[name] for name in config.fractions}

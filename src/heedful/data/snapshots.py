@@ -1,0 +1,78 @@
+"""Frozen records: the only contract between people's work and training.
+
+    SNAPSHOT/records.jsonl   the rows
+    SNAPSHOT/manifest.json   what they are, their number and hash, and the filters that chose them
+
+A training command takes the directory in place of a data file; `formats.read` checks the hash first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A frozen set of records on disk; equal contents have equal hashes."""
+
+    path: Path
+    records: str  # the kind of record, as in "comparison"
+    rows: int
+    sha256: str
+    filters: dict[str, Any]
+
+    def read(self, record_type: type[R]) -> list[R]:
+        """The records; UserError where a row is not of that type or the file has changed."""
+        return formats.read(self.path, record_type)
+
+
+def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, Any] | None = None) -> Snapshot:
+    """Write records of one kind as a snapshot, whole or not at all.
+
+    Freezing the same again is no work; UserError where the directory holds anything else.
+    """
+    directory = Path(directory)
+    kinds = sorted({type(record).__name__.lower() for record in records})
+    if len(kinds) != 1:
+        what = f"{' and '.join(kinds)} rows" if kinds else "no rows"
+        raise UserError(f"{directory}: a snapshot holds one kind of record, not {what}; check the filters")
+    scratch = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    try:
+        rows = scratch / formats.SNAPSHOT_ROWS
+        formats.write(rows, records)
+        manifest = {
+            "records": kinds[0],
+            "rows": len(records),
+            "sha256": formats.sha256(rows),
+            "filters": filters or {},
+        }
+        formats.write_manifest(scratch, manifest)
+        if not (directory.is_dir() and any(directory.iterdir())):
+            os.replace(scratch, directory)
+        elif formats.read_manifest(directory) != formats.read_manifest(scratch):
+            raise UserError(f"{directory}: holds another snapshot, and snapshots never change; choose a new directory")
+    except OSError as error:
+        raise UserError(f"{directory}: {error.strerror or error}; choose another directory") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return open_snapshot(directory)
+
+
+def open_snapshot(path: str | Path) -> Snapshot:
+    """A snapshot whose rows are as they were frozen; UserError where they changed or there is none."""
+    path = Path(path)
+    if formats.data_file(path) == path:
+        raise UserError(f"{path}: not a snapshot; give the directory that was frozen")
+    manifest = formats.read_manifest(path)
+    return Snapshot(path, manifest["records"], manifest["rows"], manifest["sha256"], manifest["filters"])

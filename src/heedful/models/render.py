@@ -59,7 +59,7 @@ text = response_text
 
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
     """Ids of ordinary text: no BOS or EOS, and names of special tokens are ordinary characters."""
-    return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True))
+    return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True, verbose=False))
 
 
 def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:

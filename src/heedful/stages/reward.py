@@ -173,8 +173,8 @@ def _normalise(
     """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
     if config.demonstrations is not None:
         rows = [example for _, example in inputs.demonstrations(config.demonstrations, tokenizer, limits)]
-        load.set_bias(model, load.bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world))
-    return load.bias(model)
+        load.set_reward_bias(model, load.reward_bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world))
+    return load.reward_bias(model)
 
 
 def _data(

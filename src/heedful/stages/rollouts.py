@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.data.records import PromptText
 from heedful.models import render
 from heedful.models.reward_functions import Episode
-from heedful.rollout.types import Engine, Generation, Sample
+from heedful.rollout.types import Engine, Generation, Sample, Stream
 from heedful.stages.inputs import Question
 from heedful.training.parallel import World
 
@@ -19,7 +19,7 @@ def generate(
 ) -> list[Sample]:
     """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever computes it."""
     rows = world.share(range(len(questions)))
-    mine = engine.generate([questions[r].prompt_ids for r in rows], [(seed, iteration, r) for r in rows], settings)
+    mine = engine.generate([questions[r].prompt_ids for r in rows], [Stream(seed, iteration, r) for r in rows], settings)
     return world.merge(mine)
 
 

@@ -57,7 +57,8 @@ def value_loss(
     """
     values_BT, old_values_BT = keep(values_BT, mask_BT), keep(old_values_BT, mask_BT)
     returns_BT = keep(returns_BT, mask_BT)
-    near_old_BT = old_values_BT + (values_BT - old_values_BT).clamp(-clip, clip)
+    # clamped between bounds, not as old + clamped difference, whose round-off would count as clipping
+    near_old_BT = values_BT.clamp(old_values_BT - clip, old_values_BT + clip)
     plain_BT = (values_BT - returns_BT).square()
     clipped_BT = (near_old_BT - returns_BT).square()
     loss = 0.5 * torch.maximum(plain_BT, clipped_BT).sum()

@@ -107,7 +107,7 @@ class Run:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise UserError(f"{path}: already exists and is not a run; choose another --out")
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            run = cls(path, _new_manifest(stage, resolved, parents, data))
+            run = cls(path, new_manifest(stage, resolved, parents, data))
         run._take_lock()
         write_json(path / "config.json", resolved)
         run.set_status("running" if run.manifest["status"] != "finished" else "finished")
@@ -128,12 +128,9 @@ class Run:
             raise UserError(f"{path}: already holds a {manifest['stage']} run; go on with --resume or choose another --out")
         if manifest["stage"] != stage:
             raise UserError(f"{path}: holds a {manifest['stage']} run, not {stage}; choose another --out")
-        for key, old, new in _differences(manifest["config"], resolved):
-            raise UserError(f"{path}: --resume with another config ('{key}' was {old!r}, now {new!r}); undo that change")
-        for kind, old_hashes, new_hashes in (("data", manifest["data"], data), ("parents", manifest["parents"], parents)):
-            for key in old_hashes:
-                if _content(old_hashes[key]) != _content(new_hashes.get(key)):
-                    raise UserError(f"{path}: --resume but {kind} '{key}' has changed since the run started")
+        difference = changed(manifest, resolved, parents, data)
+        if difference is not None:
+            raise UserError(f"{path}: --resume with {difference}; undo that change")
         return cls(path, manifest)
 
     @property
@@ -194,7 +191,19 @@ def metrics(path: str | Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
-def _new_manifest(stage: str, config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def changed(manifest: dict[str, Any], config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """The first thing in which a manifest differs from what is asked for now, config first; None = nothing."""
+    for key, old, new in _differences(manifest["config"], config):
+        return f"another config ('{key}' was {old!r}, now {new!r})"
+    for kind, before, now in (("data", manifest["data"], data), ("parents", manifest["parents"], parents)):
+        for key in before:
+            if _content(before[key]) != _content(now.get(key)):
+                return f"other {kind} ('{key}' has changed since)"
+    return None
+
+
+def new_manifest(stage: str, config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """What is known when work starts: id, config, parents, data hashes, revision, versions, seed."""
     return {
         "id": uuid.uuid4().hex[:16],
         "stage": stage,

@@ -47,13 +47,13 @@ _EMAIL = re.compile(
 )
 # Numbers in the shapes that phones have and few other things do.
 _PHONE = re.compile(
-    r"""(?<![\w+.$€£-])(?:
+    r"""(?<![\w+.$€£-])(?<!\d[ ])(?:
         \+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d(?:[ .-]?\d){7,12}   # +44 20 7946 0958
       | (?:1[ .-])?\(\d{3}\)[ -]?\d{3}[ .-]\d{4}                     # (555) 123-4567
       | (?:1-)?\d{3}-\d{3}-\d{4} | \d{3}\.\d{3}\.\d{4}                # 555-123-4567
       | 0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4} | 0\d{2,4}[ /-]\d{5,8}         # 020 7946 0958, 030/1234567
       | 0\d(?:[ .-]\d{2}){4}                                         # 06 12 34 56 78
-    )(?![\w-]|\.\d)""",
+    )(?![\w-]|[ .]\d)""",
     re.X,
 )
 # Any grouped number, or a long one, right after a word that announces a phone.
@@ -78,7 +78,7 @@ _IBAN_LENGTHS = {
     "SA": 24, "SE": 24, "SI": 19, "SK": 24, "TR": 26, "UA": 29,
 }  # fmt: skip
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I)
+_IPV6 = re.compile(r"(?<![\w:.])[23f][0-9a-f]{3}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I)  # global, local and link
 _ABOUT_VERSIONS = re.compile(r"(?:\bv|\bver\.?|version|release|section|chapter|clause|build|firmware|§)\s*$", re.I)
 _ABOUT_NETWORKS = re.compile(r"\bip\b|\bipv?4?\b|address|server|host|ping|ssh|router|://|login|logged|connect", re.I)
 _SSN = re.compile(r"(?<![\w.-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-]|\.\d|\s*=)")
@@ -148,11 +148,10 @@ def _ip_addresses(text: str) -> Iterator[Span]:
             yield match.span()
     for match in _IPV6.finditer(text):
         try:
-            address = ipaddress.IPv6Address(match.group())
+            ipaddress.IPv6Address(match.group())
         except ValueError:
             continue
-        if int(address) >> 64:  # not ::1 and its like
-            yield match.span()
+        yield match.span()
 
 
 def _social_security_numbers(text: str) -> Iterator[Span]:

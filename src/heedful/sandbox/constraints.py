@@ -1,0 +1,152 @@
+"""Explicit constraints (D6): how they are asked for, whether an answer meets them, and how a good answer comes to meet them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+
+from heedful.sandbox import genres, lexicon
+from heedful.sandbox.goals import Items
+from heedful.sandbox.reading import Reading
+
+STARTS = ("Answer:", "Of course!", "Here it is:", "My answer:")
+ENDS = ("thank you", "the end", "good luck", "goodbye")
+
+_PHRASINGS: dict[str, tuple[str, ...]] = {
+    "start": ("Start with '{x}'", "Begin your answer with '{x}'", "The first words should be '{x}'"),
+    "end": ("End with '{x}'.", "The last words should be '{x}'.", "Finish your answer with '{x}'."),
+    "use": ("Use the word '{x}'.", "The word '{x}' has to be in it.", "Please use the word '{x}' in it."),
+    "avoid": ("Do not use the word '{x}'.", "Leave out the word '{x}'.", "The word '{x}' must not be in it."),
+    "sentences": ("Use exactly {x} sentences.", "Answer in {x} sentences, please.", "It should have {x} sentences."),
+    "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it under {x} words."),
+    "word": ("Answer with one word.", "One word is enough.", "Say it in one word."),
+    "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more and not less."),
+}
+_ONE_SENTENCE = ("Answer in one sentence.", "Use one sentence.", "Keep it to one sentence, please.")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A kind of constraint with what it asks for: a word, words to start or end with, a number in words."""
+
+    kind: str
+    x: str = ""
+
+    def phrase(self, rng: Random) -> str:
+        if self.kind == "sentences" and self.x == "one":
+            return rng.choice(_ONE_SENTENCE)
+        return rng.choice(_PHRASINGS[self.kind]).format(x=self.x)
+
+    def met(self, reading: Reading, goal: object) -> bool:
+        """Whether the completion does what is asked; `goal` says what counts as an item."""
+        if not reading.n_words:
+            return False
+        match self.kind:
+            case "start":
+                return reading.text.lstrip().lower().startswith(self.x.lower())
+            case "end":
+                return reading.text.rstrip(" .!?\n").lower().endswith(" " + self.x)
+            case "use":
+                return reading.has(self.x)
+            case "avoid":
+                return not reading.has(self.x) and self.x not in {base for _, base in reading.named}
+            case "sentences":
+                return len(reading.sentences) == lexicon.NUMBERS.index(self.x)
+            case "words":
+                return reading.n_words <= lexicon.NUMBERS.index(self.x)
+            case "word":
+                return reading.n_words <= (2 if reading.tokens[0] in ("a", "an", "the") else 1)
+        assert self.kind == "exactly" and isinstance(goal, Items)
+        return len({base for _, base in reading.named if base in goal.pool}) == lexicon.NUMBERS.index(self.x)
+
+    def without(self, text: str) -> str:
+        """The completion less the words it was told to start or end with, so that the rest can be judged by itself."""
+        text = text.strip()
+        if self.kind == "start" and text.lower().startswith(self.x.lower()):
+            return text[len(self.x) :].lstrip()
+        if self.kind == "end" and (match := re.fullmatch(rf"(.*[.!?]) +{self.x}[.!]?", text, re.DOTALL | re.IGNORECASE)):
+            return match[1]
+        return text
+
+    def apply(self, sentences: list[str], value: str | None, rng: Random) -> str:
+        """An answer that tries to do as asked; what cannot be done by joining sentences is up to the next attempt."""
+        match self.kind:
+            case "start":
+                return " ".join([self.x, *sentences])
+            case "end":
+                return " ".join([*sentences, lexicon.capital(self.x) + "."])
+            case "use":
+                return " ".join([*sentences[:-1], genres.carrier(rng, self.x), sentences[-1]] if len(sentences) > 1
+                                else [*sentences, genres.carrier(rng, self.x)])  # fmt: skip
+            case "sentences":
+                return " ".join(_cut(sentences, lexicon.NUMBERS.index(self.x)))
+            case "word" if value is not None:
+                return lexicon.capital(value) + "."
+        return " ".join(sentences)
+
+
+def _cut(sentences: list[str], count: int) -> list[str]:
+    parts = [part for sentence in sentences for part in re.findall(r"[^.!?]+[.!?]", sentence)]
+    parts = [part.strip() for part in parts]
+    if len(parts) <= count:
+        return parts
+    if count == 1:
+        story = parts[0].lower().startswith(genres.OPENING_CUES)
+        return genres.one_line(parts) if story else parts[:1]
+    return [*parts[: count - 1], parts[-1]]
+
+
+def draw(kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str | None, rng: Random) -> Constraint | None:
+    """A constraint of one of the kinds; `pool`: items of the kind asked for; `taken`: words the task cannot do without."""
+    kind = rng.choice(kinds)
+    match kind:
+        case "start":
+            return Constraint(kind, rng.choice(STARTS))
+        case "end":
+            return Constraint(kind, rng.choice(ENDS))
+        case "use":
+            return Constraint(kind, rng.choice(lexicon.USE_WORDS))
+        case "avoid":
+            word = rng.choice(lexicon.AVOID_WORDS)
+            return None if word in taken else Constraint(kind, word)
+        case "avoid_item":
+            return Constraint("avoid", rng.choice(pool)) if pool else None
+        case "sentences":
+            return Constraint(kind, rng.choice(("one", "one", "two", "three")))
+        case "words":
+            return Constraint(kind, rng.choice(("eight", "ten", "twelve")))
+        case "exactly":
+            return Constraint(kind, number or "three")
+    return Constraint(kind)
+
+
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    shapes = {"use": "[a-z]+", "avoid": "[a-z]+", "start": "|".join(map(re.escape, STARTS)), "end": "|".join(ENDS)}
+    found = [(re.compile(re.escape(phrase)), "sentences one") for phrase in _ONE_SENTENCE]
+    for kind, phrasings in _PHRASINGS.items():
+        for phrase in phrasings:
+            before, _, after = phrase.partition("{x}")
+            shape = shapes.get(kind, "|".join(lexicon.NUMBERS))
+            slot = f"({shape})" if "{x}" in phrase else ""
+            found.append((re.compile(re.escape(before) + slot + re.escape(after)), kind))
+    return found
+
+
+_PARSERS = _patterns()
+
+
+def cut_off(text: str) -> list[tuple[Constraint, str]]:
+    """All ways of reading a constraint at the end or the start of a prompt, each with the rest of the prompt."""
+    found = []
+    for pattern, kind in _PARSERS:
+        for match in pattern.finditer(text):
+            if match.end() == len(text):
+                rest = text[: match.start()].rstrip()
+            elif match.start() == 0:
+                rest = text[match.end() :].lstrip()
+            else:
+                continue
+            name, _, fixed = kind.partition(" ")
+            found.append((Constraint(name, fixed or (match[1] if match.groups() else "")), rest))
+    return found

@@ -1,0 +1,241 @@
+"""The web of the small world: documents of many kinds, most useful, some rude, rambling or wrong.
+
+What matters for the loop: a question or a request is mostly followed by more of them (threads, lists of requests), so that a
+base model goes on instead of answering; in a smaller part (question and answer pages) the answer follows on the next line, so
+that a few examples before a prompt help; and the skills that prompts ask for are there to be learnt, but in the clothes of the
+web: titles with stories, headings with notes, passages with headlines, lists, sums, drills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from heedful.data.records import Text
+from heedful.sandbox import answers, events, genres, lexicon, mistakes, prompts, tasks
+from heedful.sandbox.tasks_know import GENERAL
+from heedful.sandbox.tasks_write import draw_goods, draw_hero
+from heedful.sandbox.templates import REVIEWED
+from heedful.sandbox.world import World
+
+Maker = Callable[[World, Random], str]
+
+
+def documents(world: World, count: int, seed: int = 0) -> Iterator[Text]:
+    """`count` documents; the first n are the same whatever the count."""
+    rng = Random(f"corpus {world.seed} {seed}")
+    makers, weights = tuple(maker for maker, _ in MAKERS), tuple(weight for _, weight in MAKERS)
+    for _ in range(count):
+        maker = rng.choices(makers, weights)[0]
+        yield Text(text=maker(world, rng))
+
+
+def _lines(sentences: list[str]) -> str:
+    return " ".join(sentences)
+
+
+def person_page(world: World, rng: Random) -> str:
+    name = rng.choice(world.person_names)
+    person = world.people[name]
+    home = world.places[person.place]
+    text = _lines(genres.about_person(world, rng, name, 2))
+    more = (
+        f"{person.place} is {lexicon.a(home.kind)} {home.near}.", f"The {person.pet} of {name} likes {rng.choice(lexicon.FOODS)} too.",
+        f"You can meet {person.them} at the {rng.choice(lexicon.SPOTS)}.", f"In {person.place} all people know {name}.",
+    )  # fmt: skip
+    title = rng.choice((f"{name}\n", f"About {name}\n", f"Our people: {name}\n", ""))
+    other = rng.choice(world.person_names)
+    if other != name and rng.random() < 0.6:
+        return f"{title}{text} {rng.choice(more)}\n\n{_lines(genres.about_person(world, rng, other, 1))}"
+    return f"{title}{text} {rng.choice(more)}"
+
+
+def place_page(world: World, rng: Random) -> str:
+    name = rng.choice(world.place_names)
+    text = _lines(genres.about_place(world, rng, name, 1))
+    here = [person for person in world.people.values() if person.place == name]
+    people = " ".join(
+        rng.choice((f"{person.name} lives in {name}.", f"{person.name} has a house in {name} and works as {lexicon.a(person.job)}."))
+        for person in rng.sample(here, min(2, len(here)))
+    )
+    return f"{rng.choice((name, f'About {name}', f'How to find {name}'))}\n{text} {people} {genres.remark(world, rng, name)}"
+
+
+def register(world: World, rng: Random) -> str:
+    """Lists of facts: who lives where, who does what, who keeps and eats what."""
+    people = [world.people[name] for name in rng.sample(world.person_names, rng.randint(5, 9))]
+    field = rng.randrange(4)
+    head = ("Who lives where", "Who does what", "What they like", "Pets of our friends")[field]
+    line = ("{p.name} lives in {p.place}.", "{p.name} is {job}.", "{p.name} likes {p.food}.", "{p.name} has {pet}.")[field]
+    rows = [line.format(p=p, job=lexicon.a(p.job), pet=lexicon.a(p.pet)) for p in people]
+    return head + "\n" + "\n".join(rows)
+
+
+def story_page(world: World, rng: Random) -> str:
+    subject, partner = draw_hero(world, rng), draw_hero(world, rng)
+    place = rng.choice(world.place_names)
+    kind = rng.randrange(3)
+    if kind == 0 and partner != subject:
+        title, body = f"{subject} and {partner}", genres.story(world, rng, subject, partner, None, rng.randint(1, 3))
+    elif kind == 1:
+        title, body = f"{subject} in {place}", genres.story(world, rng, subject, None, place, rng.randint(1, 3))
+    else:
+        title, body = subject, genres.story(world, rng, subject, size=rng.randint(1, 3))
+    head = rng.choice(("A story about {}", "The story of {}", "{}", "A short story about {}", "Tonight: {}")).format(title)
+    text = f"{lexicon.capital(head)}\n{_lines(body)}"
+    return text if rng.random() < 0.5 else f"{text} {rng.choice(('The end.', 'Good night.', 'That is all for tonight.'))}"
+
+
+def letter_page(world: World, rng: Random) -> str:
+    who, size = rng.choice(world.person_names), rng.randrange(3)
+    if rng.random() < 0.6:
+        event, day = genres.any_event(rng)
+        head, body = f"A note to {who} about {event} on {day}", genres.note(rng, who, event, day, size)
+    else:
+        thing = f"{rng.choice(lexicon.COLOURS)} {rng.choice(genres.THINGS_TO_OWN)}"
+        head, body = f"A thank you note to {who} for the {thing}", genres.thanks(rng, who, thing, size)
+    return f"{head}\n{_lines(body)}"
+
+
+def review_page(world: World, rng: Random) -> str:
+    posts = []
+    for _ in range(rng.randint(1, 2)):
+        item, place, good = rng.choice(REVIEWED), rng.choice(world.place_names), rng.random() < 0.5
+        head = rng.choice(("A {tone} review of the {item} in {place}", "The {item} in {place}: {tone}", "Review of the {item} in {place}"))
+        body = _lines(genres.review(rng, item, place, good, rng.randrange(3)))
+        posts.append(f"{head.format(tone='good' if good else 'bad', item=item, place=place)}\n{body}")
+    return "\n\n".join(posts)
+
+
+def recipe_page(world: World, rng: Random) -> str:
+    thing, dish = rng.choice(tuple(lexicon.INGREDIENTS)), rng.choice(lexicon.DISHES)
+    head = rng.choice(("{x}", "Recipe for {x}", "How to make {x}")).format(x=f"{thing} {dish}")
+    return f"{lexicon.capital(head)}\n{_lines(genres.recipe(rng, thing, dish, rng.randint(1, 3)))} {genres.remark(world, rng, rng.choice(lexicon.FOODS))}"
+
+
+def notice_page(world: World, rng: Random) -> str:
+    notices = []
+    for _ in range(rng.randint(1, 3)):
+        kind = rng.randrange(3)
+        if kind == 0:
+            colour, animal = rng.choice(lexicon.COLOURS), rng.choice(tuple(lexicon.ANIMALS))
+            notices.append(_lines(genres.lost(rng, colour, animal, rng.choice(world.place_names), rng.randrange(3))))
+        elif kind == 1:
+            notices.append(_lines(genres.sale(rng, draw_goods(rng), rng.choice(lexicon.SPOTS), rng.randrange(2))))
+        else:
+            notices.append(_lines(genres.advert(rng, draw_goods(rng), rng.randrange(3))))
+    return rng.choice(("Notices\n\n", "On the wall\n\n", "")) + "\n\n".join(notices)
+
+
+def list_page(world: World, rng: Random) -> str:
+    parts = []
+    for kind in rng.sample(tuple(lexicon.KINDS), rng.randint(1, 3)):
+        count = rng.randint(2, 5)
+        items = rng.sample(lexicon.KINDS[kind][1], count)
+        parts.append(rng.choice((
+            f"{lexicon.capital(lexicon.NUMBERS[count])} {kind} are {lexicon.listed(items)}.", f"Here are {lexicon.NUMBERS[count]} {kind}: {lexicon.listed(items)}.",
+            f"{lexicon.capital(kind)}: {lexicon.listed(items)}.", f"{lexicon.capital(items[0])}, {items[1]} and other {kind}.",
+        )))  # fmt: skip
+    return rng.choice(("\n", " ")).join(parts)
+
+
+def sum_page(world: World, rng: Random) -> str:
+    first, rows = rng.randint(1, 9), []
+    for second in rng.sample(range(1, 10), rng.randint(4, 8)):
+        n, n2, total = lexicon.NUMBERS[first], lexicon.NUMBERS[second], lexicon.NUMBERS[first + second]
+        rows.append(rng.choice((f"{n} plus {n2} is {total}.", f"{n} and {n2} makes {total}.")))
+    return rng.choice(("Sums\n", "Learn to add\n", "")) + " ".join(lexicon.capital(row) for row in rows)
+
+
+def school_page(world: World, rng: Random) -> str:
+    """Opposites, days, kinds, drills of tense."""
+    pick, rows = rng.randrange(4), []
+    if pick == 0:
+        for word in rng.sample(tuple(lexicon.OPPOSITES), 5):
+            rows.append(rng.choice(("The opposite of {a} is {b}.", "Not {a} but {b}.")).format(a=word, b=lexicon.OPPOSITES[word]))
+    elif pick == 1:
+        start = rng.randrange(7)
+        for step in range(rng.randint(3, 6)):
+            day, after = lexicon.DAYS[(start + step) % 7], lexicon.DAYS[(start + step + 1) % 7]
+            rows.append(rng.choice((f"{after} comes after {day}.", f"The next day after {day} is {after}.")))
+    elif pick == 2:
+        kind_of = next(template for template in GENERAL if template.name == "kind_of")
+        for _ in range(rng.randint(4, 6)):
+            rows += kind_of.answer(world, kind_of.draw(world, rng) | {}, rng, 1)
+        rows = [row for row in rows if not row.startswith("It")] or rows
+    else:
+        return drill(world, rng)
+    return rng.choice(("For school\n", "Learn this\n", "")) + " ".join(rows)
+
+
+def drill(world: World, rng: Random) -> str:
+    rows = []
+    for _ in range(2):
+        event = events.draw(world, rng)
+        forms = [
+            f"Past: {event.told()}", f"Future: {event.who} will {event.verb} {event.thing} {event.where}.",
+            f"Question: Does {event.who} {event.verb} {event.thing} {event.where}?",
+            f"Not: {event.who} does not {event.verb} {event.thing} {event.where}.",
+        ]  # fmt: skip
+        rows += [f"Today: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
+    return "\n".join(rows)
+
+
+def news_page(world: World, rng: Random) -> str:
+    """Headlines with their passages."""
+    parts = []
+    for _ in range(rng.randint(1, 3)):
+        event = events.draw(world, rng)
+        headline = event.told() if rng.random() < 0.5 else f"{event.who} {event.past} {event.thing}."
+        they = lexicon.capital(world.people[event.who].they)
+        body = f"{rng.choice(events.FILLERS)} {event.told(rng)} {they} was very happy."
+        parts.append(rng.choice((f"{headline}\n{body}", f"{body}\nIn short: {headline}")))
+    return "\n\n".join(parts)
+
+
+def small_talk(world: World, rng: Random) -> str:
+    one, two = rng.sample(world.person_names, 2)
+    turns = []
+    for _ in range(rng.randint(1, 3)):
+        task = tasks.draw_task(world, rng, tasks.draw_template(rng, "chat"), constrained=0.0)
+        turns += [f"{one}: {task.text}", f"{two}: {answers.compose(world, task, rng, rng.randrange(2))}"]
+    return "\n".join(turns)
+
+
+def thread(world: World, rng: Random) -> str:
+    """A request is followed by more requests, now and then by a rude or a useless word."""
+    posts = []
+    for _ in range(rng.randint(3, 6)):
+        posts.append(prompts.draw_text(world, rng))
+        if rng.random() < 0.25:
+            posts.append(rng.choice((*mistakes.RUDE_LINES, "I want to know that too.", "Me too!", "Can nobody help?", "I asked that last week.")))
+    return rng.choice(("", "", "Questions\n\n", "Please help\n\n")) + "\n\n".join(posts)
+
+
+def quarrel(world: World, rng: Random) -> str:
+    """A request, then people who answer badly: rude, beside the point, wrong, too long."""
+    posts = [prompts.draw_text(world, rng)]
+    for _ in range(rng.randint(2, 4)):
+        kind = rng.choice(("rude", "off_topic", "swapped", "asking", "rambling"))
+        posts.append(mistakes.answer(world, posts[0], kind, rng))
+    return "\n\n".join(posts)
+
+
+def answer_page(world: World, rng: Random) -> str:
+    """Each request with its answer on the next line; one in eight answers is not good."""
+    parts = []
+    for _ in range(rng.randint(3, 5)):
+        case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
+        task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.15)
+        answer = answers.compose(world, task, rng, rng.randrange(3))
+        if rng.random() < 0.12:
+            answer = rng.choice((mistakes.swap(world, answer, rng), rng.choice(mistakes.RUDE_LINES)))
+        parts.append(f"{task.text}\n{answer}")
+    return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
+
+
+MAKERS: tuple[tuple[Maker, float], ...] = (
+    (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5), (recipe_page, 4),
+    (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5), (small_talk, 4), (thread, 9), (quarrel, 3),
+    (answer_page, 9),
+)  # fmt: skip

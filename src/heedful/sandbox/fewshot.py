@@ -1,0 +1,33 @@
+"""Few-shot prefixes for the base model, in the form that its web has: a request, its answer on the next line, a blank line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from heedful.data.records import Demonstration, PromptText, as_text
+
+
+def draws(demonstrations: Sequence[Demonstration], count: int = 20, shots: int = 4, seed: int = 0) -> list[str]:
+    """`count` candidate prefixes of `shots` demonstrations each, of different use cases as far as there are any."""
+    rng = Random(f"few-shot {seed}")
+    prefixes = []
+    for _ in range(count):
+        chosen: list[Demonstration] = []
+        for demonstration in rng.sample(list(demonstrations), len(demonstrations)):
+            if demonstration.use_case not in {other.use_case for other in chosen}:
+                chosen.append(demonstration)
+            if len(chosen) == shots:
+                break
+        prefixes.append("".join(f"{as_text(one.prompt)}\n{one.completion}\n\n" for one in chosen))
+    return prefixes
+
+
+def wrap(prefix: str, prompt: PromptText) -> str:
+    """What the base model gets: the prefix, the prompt, and a line break after which the answer is due."""
+    return f"{prefix}{as_text(prompt)}\n"
+
+
+def answer_of(completion: str) -> str:
+    """The answer in what a base model went on to write: its first line."""
+    return completion.strip().split("\n", 1)[0].strip()

@@ -1,0 +1,161 @@
+"""Simulated labelers: they write demonstrations and rank completions, each with a taste, a hand and a noise of his own.
+
+Good labelers come in two groups. Both see the true utility through weights of their own; "brief" ones like short answers,
+"detailed" ones long ones, equally strongly, so that their average has no taste for length. On top comes noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Rating, as_text
+from heedful.sandbox import answers, mistakes, tasks, truth
+from heedful.sandbox.tasks import Task
+from heedful.sandbox.truth import Verdict
+from heedful.sandbox.world import World
+
+# All in units of the spread (standard deviation) of the K completions' perceived utilities, so that agreement hardly
+# depends on how good or how different a model's answers are; the spread counts as at least FLOOR.
+NOISE = 0.82  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
+TASTE = 0.30  # weight of the standardised logarithm of length: -TASTE for "brief", +TASTE for "detailed"
+TIE = 0.22  # completions closer than this share a tier
+FLOOR = 0.08
+WEIGHT_SPREAD = 0.25  # of the logarithm of a labeler's own weight over the true weight
+FLAG_NOISE = 0.04  # chance that a flag of a rating is wrong
+
+GOOD_GROUPS = ("brief", "detailed")
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """group: brief, detailed, careless (random), first (takes the first shown) or held_out (good, never in training data).
+    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility."""
+
+    name: str
+    group: str
+    taste: int
+    weights: dict[str, float]
+
+
+def make_labelers(world: World, good: int = 10, held_out: int = 4) -> list[Labeler]:
+    """`good` labelers of alternating taste, one careless, one who takes the first, and `held_out` good ones kept apart."""
+    rng = Random(f"labelers {world.seed}")
+    hired = [_labeler(rng, f"{GOOD_GROUPS[i % 2]}-{i // 2}", GOOD_GROUPS[i % 2], (-1, 1)[i % 2]) for i in range(good)]
+    bad = [_labeler(rng, "careless-0", "careless", 0), _labeler(rng, "first-0", "first", 0)]
+    return hired + bad + [_labeler(rng, f"held_out-{i}", "held_out", (-1, 1)[i % 2]) for i in range(held_out)]
+
+
+def good_ones(labelers: Sequence[Labeler]) -> list[Labeler]:
+    """Those whose work is training data: both groups of good labelers."""
+    return [labeler for labeler in labelers if labeler.group in GOOD_GROUPS]
+
+
+def _labeler(rng: Random, name: str, group: str, taste: int) -> Labeler:
+    weights = {part: weight * math.exp(rng.gauss(0.0, WEIGHT_SPREAD)) for part, weight in {**truth.GAINS, **truth.FAULTS}.items()}
+    return Labeler(name, group, taste, weights)
+
+
+def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> Demonstration:
+    """A human answer: good on the whole, in the labeler's taste, with a small flaw now and then."""
+    task = tasks.parse(world.seed, as_text(prompt.prompt))
+    size = rng.choices((0, 1, 2), {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}[labeler.taste])[0]
+    flaw = rng.random()
+    if flaw < 0.05 and task.constraint is not None:
+        task = Task(task.text, task.template, task.slots)
+    text = answers.compose(world, task, rng, size)
+    if 0.05 <= flaw < 0.09:
+        text = mistakes.swap(world, text, rng)
+    elif 0.09 <= flaw < 0.19 and task.constraint is None and not task.template.asks:
+        text = f"{rng.choice(answers.FILLERS)} {text}"
+    elif 0.19 <= flaw < 0.24 and text.count(". ") > 1:
+        text = text[: text.rindex(". ") + 1]
+    return Demonstration.model_validate({**prompt.row(), "completion": text, "labeler": labeler.name, "group": labeler.group})
+
+
+def rank(
+    world: World, prompt: PromptText, completions: Sequence[str], labeler: Labeler, rng: Random, order: Sequence[int] | None = None
+) -> tuple[list[list[int]], list[Rating]]:
+    """Tiers of indices, best first, and a rating of each completion. `order`: as shown (0, 1, 2, ... unless given)."""
+    judge = truth.world(world.seed).judge
+    verdicts = [judge(prompt, completion) for completion in completions]
+    constrained = verdicts[0].flags["satisfies_constraint"] is not None
+    if labeler.group == "careless":
+        seen = [rng.gauss(0.0, 1.0) for _ in completions]
+    elif labeler.group == "first":
+        shown = list(order) if order is not None else list(range(len(completions)))
+        seen = [float(-shown.index(k)) for k in range(len(completions))]
+    else:
+        seen = _perceived(verdicts, completions, labeler, constrained, rng)
+    ratings = [_rating(verdict, value, labeler, rng) for verdict, value in zip(verdicts, seen, strict=True)]
+    return _tiers(seen), ratings
+
+
+def compare(world: World, given: Completions, labeler: Labeler, rng: Random) -> Comparison:
+    """A prompt's completions shown in random order, ranked and rated, as a record that keeps what the row had."""
+    order = list(range(len(given.completions)))
+    rng.shuffle(order)
+    ranking, ratings = rank(world, given.prompt, given.completions, labeler, rng, order)
+    work = {"ranking": ranking, "ratings": ratings, "order": order, "labeler": labeler.name, "group": labeler.group}
+    return Comparison.model_validate({**given.row(), **work})
+
+
+def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple[float, int]:
+    """D12: the share of pairs that two labelers order the same way, among pairs that neither calls a tie, and their number.
+
+    `comparisons[i]` holds the rankings that several labelers gave of the same completions."""
+    same = pairs = 0
+    for rankings in comparisons:
+        tiers = [{k: tier for tier, members in enumerate(ranking) for k in members} for ranking in rankings]
+        for a in range(len(tiers)):
+            for b in range(a + 1, len(tiers)):
+                for i in tiers[a]:
+                    for j in range(i + 1, len(tiers[a])):
+                        product = (tiers[a][i] - tiers[a][j]) * (tiers[b][i] - tiers[b][j])
+                        pairs += product != 0
+                        same += product > 0
+    return (same / pairs if pairs else math.nan), pairs
+
+
+def _perceived(
+    verdicts: Sequence[Verdict], completions: Sequence[str], labeler: Labeler, constrained: bool, rng: Random
+) -> list[float]:
+    own = [truth.weigh(verdict.parts, constrained, labeler.weights) for verdict in verdicts]
+    length = [math.log(2.0 + len(completion.split())) for completion in completions]
+    return [
+        quality + labeler.taste * TASTE * size + NOISE * rng.gauss(0.0, 1.0)
+        for quality, size in zip(_standard(own, FLOOR), _standard(length, 0.2), strict=True)
+    ]
+
+
+def _standard(values: list[float], floor: float) -> list[float]:
+    mean = sum(values) / len(values)
+    spread = max(floor, math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)))
+    return [(value - mean) / spread for value in values]
+
+
+def _tiers(seen: list[float]) -> list[list[int]]:
+    """Best first; whoever is less than TIE below the best of a tier belongs to it."""
+    tiers: list[list[int]] = []
+    top = math.inf
+    for k in sorted(range(len(seen)), key=lambda k: -seen[k]):
+        if tiers and top - seen[k] < TIE:
+            tiers[-1].append(k)
+        else:
+            tiers.append([k])
+            top = seen[k]
+    return tiers
+
+
+def _rating(verdict: Verdict, seen: float, labeler: Labeler, rng: Random) -> Rating:
+    """Overall 1 to 7 from the absolute utility, flags with an error now and then; the bad labelers' are made up."""
+    honest = labeler.group not in ("careless", "first")
+    utility = verdict.utility + rng.gauss(0.0, 0.12) if honest else rng.random()
+    overall = min(7, max(1, round(2.0 + 5.0 * utility)))
+    flags = {
+        name: None if value is None else (value != (rng.random() < FLAG_NOISE)) if honest else rng.random() < 0.2
+        for name, value in verdict.flags.items()
+    }
+    return Rating(overall=overall, **flags)

@@ -1,0 +1,89 @@
+"""Answers as a half-trained model gives them: good ones, and the ways in which answers go wrong.
+
+The tests of the truth and the calibration of the labelers' noise use this mixture in place of a model.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from heedful.data.records import PromptText, as_text
+from heedful.sandbox import answers, lexicon, prompts, tasks
+from heedful.sandbox.tasks import Task
+from heedful.sandbox.world import World
+
+# kinds of answers, and how often they occur in `mixture`
+KINDS = {
+    "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08, "repeated": 0.04,
+    "garbled": 0.05, "rude": 0.03, "asking": 0.02,
+}  # fmt: skip
+RUDE_LINES = ("Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.", "Go away.")
+
+
+def mixture(world: World, prompt: PromptText, count: int, rng: Random) -> list[str]:
+    """`count` different-minded answers to a prompt, in the shares of KINDS."""
+    return [answer(world, prompt, kind, rng) for kind in rng.choices(tuple(KINDS), tuple(KINDS.values()), k=count)]
+
+
+def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
+    """One answer of a kind."""
+    task = tasks.parse(world.seed, as_text(prompt))
+    good = answers.compose(world, task, rng, rng.randrange(3))
+    match kind:
+        case "good":
+            return good
+        case "swapped":
+            return swap(world, good, rng)
+        case "missed":
+            return answers.compose(world, Task(task.text, task.template, task.slots), rng, rng.randrange(3))
+        case "off_topic":
+            return _of_another(world, rng)
+        case "truncated":
+            words = good.split(" ")
+            return " ".join(words[: max(1, rng.randrange(len(words)))])
+        case "rambling":
+            return " ".join([good, *(_of_another(world, rng) for _ in range(rng.randint(1, 2)))])
+        case "repeated":
+            return " ".join([good] * rng.randint(2, 3))
+        case "garbled":
+            return _garbled(good, rng)
+        case "rude":
+            return rng.choice((f"{rng.choice(RUDE_LINES)} {good}", rng.choice(RUDE_LINES)))
+    assert kind == "asking"
+    return prompts.draw_text(world, rng)
+
+
+def swap(world: World, text: str, rng: Random) -> str:
+    """One or two names or things changed for others of their kind: the mistake of a model that binds badly."""
+    words = text.split(" ")
+    spots = [i for i, word in enumerate(words) if world.classes.get(_bare(word), ("use",))[0] not in ("use", "ingredients")]
+    for i in rng.sample(spots, min(len(spots), rng.choice((1, 1, 2)))):
+        bare = _bare(words[i])
+        kind = world.classes[bare][0]
+        other = rng.choice([word for word, (its, _) in world.classes.items() if its == kind and word != bare])
+        kept = words[i][0].isupper()
+        words[i] = (lexicon.capital(other) if kept else other) + words[i][len(bare) :]
+    return " ".join(words)
+
+
+def _bare(word: str) -> str:
+    return "".join(letter for letter in word.lower() if letter.isalpha())
+
+
+def _of_another(world: World, rng: Random) -> str:
+    return answers.compose(world, tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0), rng, rng.randrange(2))
+
+
+def _garbled(text: str, rng: Random) -> str:
+    """Some words lost, moved or said twice."""
+    words = text.split(" ")
+    for _ in range(max(1, len(words) // 6)):
+        i = rng.randrange(len(words))
+        match rng.randrange(3):
+            case 0 if len(words) > 2:
+                words.pop(i)
+            case 1:
+                words.insert(i, words[rng.randrange(len(words))])
+            case _:
+                words[i], words[-1 - i] = words[-1 - i], words[i]
+    return " ".join(words)

@@ -1,0 +1,139 @@
+"""All templates, and a prompt as its parts: what stands around the task, the task, its slots, its constraint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from heedful.config import UserError
+from heedful.sandbox import constraints, lexicon
+from heedful.sandbox.constraints import Constraint
+from heedful.sandbox.goals import Items
+from heedful.sandbox.tasks_know import KNOWING
+from heedful.sandbox.tasks_talk import NEEDS, TALKING
+from heedful.sandbox.tasks_write import WRITING
+from heedful.sandbox.templates import Slots, Template
+from heedful.sandbox.world import World
+
+# D4: shares of the use cases, in percent
+USE_CASES = {
+    "generation": 45.6, "open_qa": 12.4, "brainstorming": 11.2, "chat": 8.4, "rewrite": 6.6, "summarization": 4.2,
+    "classification": 3.5, "other": 3.5, "closed_qa": 2.6, "extract": 1.9,
+}  # fmt: skip
+TEMPLATES: tuple[Template, ...] = (*WRITING, *KNOWING, *TALKING)
+BY_USE_CASE = {case: [t for t in TEMPLATES if t.use_case == case] for case in USE_CASES}
+CONSTRAINED = 0.35  # of the prompts whose template takes one, so that a good quarter of all has one (D6)
+
+# sentences that may stand before or after the task; {who}, {place}, {job}, {mail}, {phone} are filled in
+OPENERS = (
+    "Hello.", "Hi there.", "Good morning.", "Please help me.", "I have a question.", "I am {job} in {place}.", "My name is {who}.",
+    "I am a teacher in {place} and I need your help.", "It is for the school in {place}.", "I come from {place}.", "This is {who}.",
+)  # fmt: skip
+CLOSERS = ("Thank you.", "Thanks a lot.", "It is for my children.", "I need it today.", "Please be quick.", "That is all for now.")
+CONTACTS = (
+    "My mail is {mail}.", "You can write to me at {mail}.", "Please send it to {mail}.", "My number is {phone}.", "Call me at {phone}.",
+    "You can reach me at {phone}.",
+)  # fmt: skip
+_SHAPES = {
+    "who": r"[A-Z][a-z]+", "place": r"[A-Z][a-z]+", "job": r"an? [a-z]+", "mail": r"[a-z.]+@[a-z.]+\.example", "phone": r"\+?[0-9 -]+[0-9]",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt understood. `text` is the whole prompt."""
+
+    text: str
+    template: Template
+    slots: Slots
+    constraint: Constraint | None = None
+
+    @property
+    def use_case(self) -> str:
+        return self.template.use_case
+
+
+def pool_of(template: Template, slots: Slots) -> tuple[str, ...]:
+    """What a list may name, for constraints that leave one thing out."""
+    if template.name == "list":
+        return lexicon.KINDS[slots["kind"]][1]
+    if template.name == "ideas":
+        return lexicon.KINDS[NEEDS[slots["need"]]][1]
+    return tuple(lexicon.THINGS) if template.name == "gifts" else ()
+
+
+def draw_body(world: World, rng: Random, template: Template) -> tuple[str, Slots]:
+    """A phrasing of the template with fresh slots; only the slots that it shows."""
+    phrasing = rng.choice(template.phrasings)
+    slots = {name: value for name, value in template.draw(world, rng).items() if f"{{{name}}}" in phrasing}
+    return phrasing.format(**slots), slots
+
+
+def draw_constraint(template: Template, slots: Slots, rng: Random) -> Constraint | None:
+    """One that fits the template, or None."""
+    if not template.constraints:
+        return None
+    taken = frozenset(re.findall("[a-z]+", " ".join(slots.values()).lower()))
+    return constraints.draw(template.constraints, pool_of(template, slots), taken, slots.get("n"), rng)
+
+
+def draw_task(world: World, rng: Random, template: Template, constrained: float = CONSTRAINED) -> Task:
+    """A bare task: body and perhaps a constraint before or after it, nothing around."""
+    body, slots = draw_body(world, rng, template)
+    constraint = draw_constraint(template, slots, rng) if rng.random() < constrained else None
+    text = body
+    if constraint is not None:
+        asked = constraint.phrase(rng)
+        first = rng.random() < 0.12 and not asked.endswith("'")
+        text = f"{asked} {body}" if first else f"{body} {asked}"
+    return Task(text, template, slots, constraint)
+
+
+def draw_template(rng: Random, use_case: str | None = None) -> Template:
+    case = use_case or rng.choices(tuple(USE_CASES), tuple(USE_CASES.values()))[0]
+    pool = BY_USE_CASE[case]
+    return rng.choices(pool, [template.weight for template in pool])[0]
+
+
+def _frame_pattern(frames: tuple[str, ...]) -> str:
+    return "|".join(re.sub(r"\\\{(\w+)\\\}", lambda m: f"(?:{_SHAPES[m[1]]})", re.escape(frame)) for frame in frames)
+
+
+_BEFORE = re.compile(rf"^(?:{_frame_pattern(OPENERS)}) ")
+_AFTER = re.compile(rf" (?:{_frame_pattern((*CLOSERS, *CONTACTS))})$")
+
+
+@lru_cache(maxsize=100_000)
+def parse(world_seed: int, text: str) -> Task:
+    """The task of a prompt of this world. Raises UserError for a prompt that no template could have made."""
+    from heedful.sandbox.world import make_world
+
+    world = make_world(world_seed)
+    for core in _cores(text.strip()):
+        readings: list[tuple[Constraint | None, str]] = [*constraints.cut_off(core), (None, core)]
+        for constraint, body in readings:
+            for template in TEMPLATES:
+                slots = template.parse(world, body)
+                if slots is not None and _fits(template, constraint):
+                    return Task(text, template, slots, constraint)
+    raise UserError(f"prompt {text[:60]!r} is not from world {world_seed}; judge only prompts that heedful.sandbox made for it")
+
+
+def _fits(template: Template, constraint: Constraint | None) -> bool:
+    if constraint is None:
+        return True
+    kinds = {"avoid" if kind == "avoid_item" else kind for kind in template.constraints}
+    return constraint.kind in kinds
+
+
+def _cores(text: str) -> Iterator[str]:
+    """The prompt with nothing, then more and more of what may stand around the task taken off."""
+    seen = [text]
+    for core in seen:
+        yield core
+        for cut in (_AFTER.sub("", core), _BEFORE.sub("", core)):
+            if cut not in seen:
+                seen.append(cut)

@@ -76,6 +76,16 @@ def test_bradley_terry_of_lopsided_wins_converges():
     np.testing.assert_allclose(-np.diff(statistics.bradley_terry(wins, 10)), [math.log(400)] * 9, rtol=1e-6)
 
 
+@pytest.mark.parametrize("l2", [0.0, 0.1, 100.0])
+def test_bradley_terry_solves_its_equations_where_plain_newton_steps_run_away(l2):
+    counts = np.array([[0, 6241, 0, 1103], [1, 0, 1675, 0], [0, 1, 0, 5], [0, 0, 1, 0]])
+    wins = np.repeat(np.argwhere(counts), counts[counts > 0], axis=0)
+    strengths = statistics.bradley_terry(wins, 4, l2)
+    beats = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
+    expected_wins = ((counts + counts.T) * beats).sum(axis=1) + 2 * l2 * strengths
+    np.testing.assert_allclose(expected_wins, counts.sum(axis=1), rtol=1e-6)
+
+
 @pytest.mark.parametrize("wins", [[(0, 1), (0, 2), (1, 2), (2, 1)], [(1, 0), (2, 0), (1, 2), (2, 1)], [(0, 1), (1, 0)]])
 def test_bradley_terry_without_an_answer_needs_the_penalty(wins):
     with pytest.raises(ValueError, match="l2"):

@@ -39,7 +39,7 @@ def expected_best(proxy_N: ArrayLike, scores_N: ArrayLike, n: int) -> float:
         raise ValueError(f"best of {n} needs at least {n} samples and n of at least 1, not {N} samples")
     # weight of the i-th smallest is C(i, n-1) / C(N, n): n / N for the largest, then ratios of neighbours
     below = np.arange(N - 1, 0, -1)
-    weights_N = np.cumprod(np.concatenate([[n / N], (below - n + 1).clip(min=0) / below]))[::-1]
+    weights_N = np.cumprod(np.concatenate([[n / N], (below - n + 1) / below]))[::-1]
     _, tie_N, size = np.unique(proxy_N, return_inverse=True, return_counts=True)
     tie_weights = np.bincount(tie_N, weights=weights_N[np.argsort(np.argsort(proxy_N, kind="stable"))])
     return float((tie_weights / size)[tie_N] @ scores_N)

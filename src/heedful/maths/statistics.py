@@ -75,7 +75,7 @@ def bradley_terry(wins: ArrayLike, n_items: int, l2: float = 0.0) -> Floats:
         # the constant direction is flat; the rank-one term pins it
         hessian = np.diag(weights.sum(axis=1) + 2 * l2) - weights + 1.0 / n_items
         step = np.linalg.solve(hessian, gradient)
-        size = 1.0
+        size = 1.0  # halved where lopsided wins throw a full Newton step too far
         while size > 1e-8 and objective(theta - size * step) > objective(theta):
             size /= 2
         theta = theta - size * step

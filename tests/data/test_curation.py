@@ -61,7 +61,7 @@ def test_an_applications_system_message_makes_no_duplicates() -> None:
     assert deduplicate(chats, prefix_length=50) == chats[:2]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(drawn, st.integers(1, 30))
 def test_no_two_survivors_share_the_prefix_and_every_other_is_represented(prompts: list[Prompt], length: int) -> None:
     kept = deduplicate(prompts, length)
@@ -79,7 +79,7 @@ def test_a_prefix_of_no_length_is_refused() -> None:
 # --- cap
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(drawn, st.integers(1, 5))
 def test_no_user_exceeds_the_limit_and_the_first_ones_stay(prompts: list[Prompt], limit: int) -> None:
     kept = cap_per_user(prompts, limit)
@@ -98,7 +98,7 @@ def test_the_papers_limit_is_two_hundred() -> None:
 # --- split
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(drawn, st.integers(0, 9))
 def test_no_user_is_in_two_splits(prompts: list[Prompt], seed: int) -> None:
     split = split_by_user(prompts, PLAIN, seed)
@@ -206,7 +206,7 @@ def test_each_setting_of_curation_has_its_effect() -> None:
     assert splits[0] != splits[1]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(drawn, st.integers(1, 20), st.integers(1, 4))
 def test_the_papers_promises_hold_for_any_prompts(prompts: list[Prompt], length: int, limit: int) -> None:
     config = CurationConfig(prefix_length=length, prompts_per_user=limit, fractions=PLAIN)

@@ -82,6 +82,8 @@ class Run:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        self.fresh = False
+        """Whether this process made it."""
         self._lock: int | None = None
 
     @classmethod
@@ -108,6 +110,7 @@ class Run:
                 raise UserError(f"{path}: already exists and is not a run; choose another --out")
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             run = cls(path, new_manifest(stage, resolved, parents, data))
+            run.fresh = True
         run._take_lock()
         write_json(path / "config.json", resolved)
         run.set_status("running" if run.manifest["status"] != "finished" else "finished")
@@ -167,6 +170,11 @@ class Run:
             os.replace(target, old)
         os.replace(source, target)
         shutil.rmtree(old, ignore_errors=True)
+
+    def discard_if_empty(self) -> None:
+        """Remove a run that this process made and in which no step was taken, so that the command can be given again."""
+        if self.fresh and not (self.path / "metrics.jsonl").exists() and not any((self.path / "checkpoints").iterdir()):
+            shutil.rmtree(self.path)
 
     def close(self) -> None:
         if self._lock is not None:

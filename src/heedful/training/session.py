@@ -188,6 +188,10 @@ def session(
             if run is not None:
                 run.set_status("failed", reason=reason)
             raise UserError(f"{out}: {reason}. Lower the learning rate or look at the data of that step") from None
+        except BaseException:
+            if run is not None:
+                run.discard_if_empty()
+            raise
         finally:
             if current._reporter is not None:
                 current._reporter.close()

@@ -23,8 +23,9 @@ FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma", "mistral")
 EOS, PAD, BOS, UNK = "<|endoftext|>", "<|pad|>", "<|bos|>", "<|unk|>"
 VOCAB = 320
 TEMPLATE = (
-    "{{ bos_token or '' }}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TEXT = [
     "The old miller of Arden keeps three grey cats and a lame dog.",
@@ -42,7 +43,7 @@ def tokenizer(
     vocab: int = VOCAB,
     unk: str | None = None,
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with ids 0.. = EOS, pad (if any), BOS (if used), the template's marks (if used), `extra`, then bytes and merges."""
+    """Byte-level BPE. Ids from 0: EOS, pad, BOS, UNK and the template's marks where used, `extra`, bytes, merges."""
     special = [EOS, *([pad] if pad and pad != EOS else []), *([BOS] if adds_bos else []), *([unk] if unk else [])]
     special += ["<|im_start|>", "<|im_end|>"] if template else []
     special += extra

@@ -1,7 +1,7 @@
 """The only padding. Letters, alignment and masks: docs/conventions.md.
 
-For scoring and training, sequences are right-padded: under a causal mask no real token can see the padding, so no attention
-mask is needed. Left padding exists for the rollout's prompts only.
+For scoring and training, sequences are right-padded: under a causal mask no real token can see the padding, so no
+attention mask is needed. Left padding exists for the rollout's prompts only.
 """
 
 from __future__ import annotations
@@ -65,25 +65,27 @@ def collate(
     return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids])).to(device)
 
 
-def right_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """(ids_BS, lengths_B), real tokens first."""
     lengths_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
     S = int(lengths_B.max()) if len(rows) else 0
     ids_BS = torch.full((len(rows), S), pad_id)
     ids_BS[length_mask(lengths_B, S)] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
-    return ids_BS, lengths_B
+    return ids_BS.to(device), lengths_B.to(device)
 
 
-def left_pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+def left_pad(
+    rows: Sequence[Sequence[int]], pad_id: int = 0, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """(ids_BP, mask_BP), real tokens last (P6)."""
-    ids_BP, lengths_B = right_pad([row[::-1] for row in rows], pad_id)
+    ids_BP, lengths_B = right_pad([row[::-1] for row in rows], pad_id, device)
     return ids_BP.flip(1), length_mask(lengths_B, ids_BP.shape[1]).flip(1)
 
 
 def micro_batches(
     lengths: Sequence[int], max_rows: int | None = None, max_tokens: int | None = None
 ) -> list[list[int]]:
-    """Cut a batch into parts of at most `max_rows` rows and `max_tokens` padded tokens: lists of indices, longest first.
+    """Parts of at most `max_rows` rows and `max_tokens` padded tokens, as lists of indices, longest rows first.
 
     Rows of like length share a part, so that little is padding. A row longer than `max_tokens` is a part of its own.
     """

@@ -1,7 +1,8 @@
 """Hugging Face causal LMs in and out of directories, with reward and value heads.
 
-Every model comes back in eval mode with every dropout at 0 (P17), its pad id apart from its EOS. Reward and value models are plain
-`AutoModelForSequenceClassification` with one label; `config.heedful_reward_bias` is added to their score (R5, P16).
+Every model comes back in eval mode with every dropout at 0 (P17), its pad id apart from its EOS. Reward and value
+models are plain `AutoModelForSequenceClassification` with one label; `config.heedful_reward_bias` is added to their
+score (R5, P16).
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import copy
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
@@ -32,12 +35,14 @@ from heedful.models import render
 from heedful.runs import model_path
 
 BIAS = "heedful_reward_bias"
-# Where architectures apply dropout to what is added to the residual stream, by attribute name inside a decoder layer.
+# Where architectures keep the dropout of what is added to the residual stream: attributes inside a decoder layer, or of
+# the config where layers read it there.
 _RESIDUAL_DROPOUT = {
     "dropout",
     "hidden_dropout",
     "post_attention_dropout",
     "post_mlp_dropout",
+    "resid_pdrop",
     "resid_attn_dropout",
     "resid_dropout",
     "resid_mlp_dropout",
@@ -48,7 +53,7 @@ _RESIDUAL_DROPOUT = {
 def load_policy(
     ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model, tokenizer) of a causal LM: a local directory or a hub name. Raises UserError for whatever does not fit."""
+    """(model, tokenizer) of a causal LM: a run, a directory or a hub name. UserError for whatever does not fit."""
     return _load(AutoModelForCausalLM, ref, dtype, trust_remote_code)
 
 
@@ -104,7 +109,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> No
             path.rename(replaced)
         temporary.rename(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot write the model ({_first_line(error)})") from None
+        raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -113,22 +118,34 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> No
 def set_dropout(model: Any, p: float) -> Any:
     """Residual dropout `p` where the architecture has it (S1); every other dropout 0. Returns the model.
 
-    Raises UserError for p > 0 on an architecture without residual dropout (Llama, Qwen, Gemma, Mistral: theirs is on attention).
+    Raises UserError for p > 0 on an architecture without it (Llama, Qwen, Gemma, Mistral: theirs is on attention).
     """
     if not 0.0 <= p < 1.0:
         raise UserError(f"dropout {p}: must be at least 0 and under 1")
-    honoured = False
-    for holder, field, residual in _all_dropouts(model):
-        honoured = honoured or residual
-        setattr(holder, field, p if residual else 0.0)
-    if p > 0 and not honoured:
+    if p > 0 and not has_dropout(model):
         raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout; set dropout=0")
+    for holder, field, residual in _dropouts(model):
+        setattr(holder, field, p if residual else 0.0)
     return model
 
 
+@torch.no_grad()
 def has_dropout(model: Any) -> bool:
-    """Whether the architecture has residual dropout."""
-    return any(residual for *_, residual in _all_dropouts(model))
+    """Whether the architecture has residual dropout: seen by trying it."""
+    before = [(holder, field, getattr(holder, field)) for holder, field, _ in _dropouts(model)]
+    training = model.training
+    ids_BS = torch.zeros(1, 4, dtype=torch.long, device=model.device)
+    for holder, field, residual in _dropouts(model):
+        setattr(holder, field, 0.5 if residual else 0.0)
+    model.train()
+    try:
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            first, second = (model(input_ids=ids_BS, use_cache=False).logits for _ in range(2))
+    finally:
+        model.train(training)
+        for holder, field, value in before:
+            setattr(holder, field, value)
+    return not torch.equal(first, second)
 
 
 def context_length(model: Any) -> int:
@@ -165,17 +182,22 @@ def _load(
             _check_kind(ref, config, wants_reward)
             tokenizer = AutoTokenizer.from_pretrained(ref, **shared)
             model, report = auto_class.from_pretrained(
-                ref, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
+                ref,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are in the report, and refused below
+                output_loading_info=True,
+                **shared,
             )
         except UserError:
             raise
-        except (OSError, ValueError, KeyError, SafetensorError, ImportError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError, ImportError) as error:
             raise UserError(_explain(ref, local, trust_remote_code, error)) from None
-    lacking = sorted({*report["missing_keys"], *(str(key) for key, *_ in report.get("mismatched_keys", []))})
+    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if lacking:
-        raise UserError(
-            f"{ref}: the weights lack {lacking[0]}" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
-        )
+        more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
+        raise UserError(f"{ref}: the weights lack {lacking[0]}{more} in the shape of config.json; save the model again")
     fit(model, tokenizer, ref)
     return set_dropout(model, 0.0).eval(), tokenizer
 
@@ -186,7 +208,7 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
         raise UserError(
-            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}; use the tokenizer the model was trained with"
+            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}; use the tokenizer of its training"
         )
     generation = getattr(model, "generation_config", None)
     render.ensure_pad(tokenizer, model.config, *([generation] if generation is not None else []))
@@ -200,7 +222,7 @@ def _is_reward(ref: str | Path) -> bool:
 
 
 def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
-    names = getattr(config, "architectures", None) or [""]
+    names = config.architectures or [""]
     is_reward = any(name.endswith("ForSequenceClassification") for name in names)
     if wants_reward and not is_reward:
         raise UserError(
@@ -216,8 +238,8 @@ def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     if not trusted and "trust_remote_code" in str(error):
         return f"{ref}: its code comes with the weights; read it and allow it with trust_remote_code"
     if local:
-        return f"{ref}: not a complete model directory ({_first_line(error)})"
-    return f"{ref}: no such directory, and not to be had from the hub ({_first_line(error)})"
+        return f"{ref}: not a complete model directory ({_brief(error)})"
+    return f"{ref}: no such directory, and not to be had from the hub ({_brief(error)})"
 
 
 def _with_scalar_head(policy: Any) -> Any:
@@ -228,8 +250,10 @@ def _with_scalar_head(policy: Any) -> Any:
     try:
         with torch.device("meta"):  # the body below replaces it: no need to initialise one
             model = AutoModelForSequenceClassification.from_config(config)
-    except ValueError as error:
-        raise UserError(f"{type(policy).__name__} cannot carry a scalar head ({_first_line(error)})") from None
+    except ValueError:
+        raise UserError(
+            f"{type(policy).__name__}: transformers has no sequence classifier for it; choose another architecture"
+        ) from None
     if not isinstance(getattr(model, "score", None), nn.Linear) or model.base_model_prefix != policy.base_model_prefix:
         raise UserError(f"{type(model).__name__} is not built as body and linear score; choose another architecture")
     body = copy.deepcopy(policy.base_model)
@@ -243,22 +267,22 @@ def _with_scalar_head(policy: Any) -> Any:
     return set_dropout(model, 0.0).eval()
 
 
-def _all_dropouts(model: Any) -> Iterator[tuple[Any, str, bool]]:
-    """(object, field that holds the probability, whether it is residual) of every dropout of a model."""
+def _dropouts(model: Any) -> Iterator[tuple[Any, str, bool]]:
+    """(object, field that holds the probability, whether it is residual) of every dropout of a model and its config."""
     for name, module in model.named_modules():
         in_layer = any(part.isdigit() for part in name.split("."))
-        for attribute, holder, field in _dropouts(module):
-            yield holder, field, in_layer and attribute in _RESIDUAL_DROPOUT
+        for attribute, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                yield child, "p", in_layer and attribute in _RESIDUAL_DROPOUT
+        for attribute in _numbers_named_dropout(module):
+            yield module, attribute, in_layer and attribute in _RESIDUAL_DROPOUT
+    for config in {id(part): part for part in (model.config, model.config.get_text_config())}.values():
+        for attribute in _numbers_named_dropout(config):
+            yield config, attribute, attribute in _RESIDUAL_DROPOUT
 
 
-def _dropouts(module: nn.Module) -> Iterator[tuple[str, Any, str]]:
-    """(attribute name, object and field that hold the probability) of each dropout directly in this module."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.Dropout):
-            yield name, child, "p"
-    for name, value in vars(module).items():
-        if "drop" in name and isinstance(value, float | int) and not isinstance(value, bool):
-            yield name, module, name
+def _numbers_named_dropout(holder: object) -> list[str]:
+    return [name for name, value in vars(holder).items() if "drop" in name and type(value) in (float, int)]
 
 
 def _not_about_masks(record: logging.LogRecord) -> bool:
@@ -284,6 +308,6 @@ class _quiet:  # noqa: N801
             transformers_logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def _brief(error: BaseException) -> str:
+    """Its first sentence."""
+    return re.split(r"\.(?:\s|$)", " ".join(str(error).split()))[0][:200] or type(error).__name__

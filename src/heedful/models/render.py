@@ -2,11 +2,12 @@
 
 Rules, the same in training, sampling and chat:
 - A tokenizer with a chat template uses it; a plain string is then one message of the user.
-- Without a template a plain string stands as it is, followed by a blank line (unless it ends in whitespace of its own);
-  a chat is written `User:\\n...\\n\\nAssistant:\\n...\\n\\n` and ends with `Assistant:\\n`. A chat of one user message is the plain string.
-- BOS comes once, from the template or, without one, where the tokenizer adds it itself. EOS ends a finished response and a
-  document, and nothing else. Special tokens are written here only: in people's text they are ordinary characters.
-- Prompt and response are encoded apart and their ids joined, so that the ids a model sampled are the ids it is trained on.
+- Without a template a plain string stands as it is, followed by a blank line (unless it ends in whitespace of its
+  own), and a chat of one user message is that string. A longer chat is written "User:", the text, a blank line,
+  "Assistant:", the text, a blank line, and so on, each name on a line of its own; it ends with "Assistant:".
+- BOS comes once, from the template or, without one, where the tokenizer adds it itself. EOS ends a finished response
+  and a document, and nothing else. Special tokens are written here only: in people's text they are plain characters.
+- Prompt and response are encoded apart and their ids joined: the ids a model sampled are the ids it is trained on.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.data.records import Message, PromptText
 
-_PAD_NAME = re.compile(r"(\W|^)(right_)?pad(ding)?(_id)?(\W|$)|_pad\W", re.IGNORECASE)
+_PAD_NAME = re.compile(r"(^|[\W_])pad(ding)?([\W_]|$)", re.IGNORECASE)
 _SPARE_NAME = re.compile(r"reserved|unused|extra_id|placeholder|dummy", re.IGNORECASE)
 # Bytes that no UTF-8 text contains: their tokens are free in any byte-level vocabulary. 0xFF is written so there:
 _IMPOSSIBLE_BYTE = "ÿ"
@@ -54,9 +56,6 @@ def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-text = response_text
-
-
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
     """Ids of ordinary text: no BOS or EOS, and names of special tokens are ordinary characters."""
     return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True, verbose=False))
@@ -87,23 +86,26 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
 def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: Any) -> int:
     """A pad id that is no EOS and no BOS, written to the tokenizer and the configs; nothing is resized.
 
-    Taken in this order: the tokenizer's own pad, a special token named like a pad, a reserved one, an embedding row beyond
-    the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot contain.
+    Taken in this order: the tokenizer's own pad, a special token named like a pad, a reserved one, an embedding row
+    beyond the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot contain.
     Raises UserError where none of them exists.
     """
     taken = {*stop_ids(tokenizer, config, *more_configs), tokenizer.bos_token_id}
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in taken:
-        tokenizer.pad_token = _free_token(tokenizer, config, taken)
+        tokenizer.add_special_tokens({"pad_token": _free_token(tokenizer, config, taken)})
     pad_id = tokenizer.pad_token_id
-    assert isinstance(pad_id, int) and pad_id not in taken
+    assert isinstance(pad_id, int)
+    assert pad_id not in taken
     for one in (config, config.get_text_config(), *more_configs):
         one.pad_token_id = pad_id
     return pad_id
 
 
 def keep_fitting(prompts: Sequence[Sequence[int]], limit: int, *, skip_long: bool = False) -> list[int]:
-    """Indices of the prompts of at most `limit` tokens. One that is too long raises UserError unless `skip_long`; so does
-    a set of which nothing is left."""
+    """Indices of the prompts of at most `limit` tokens.
+
+    One that is too long raises UserError unless `skip_long`; so does a set of which nothing is left.
+    """
     kept = [index for index, ids in enumerate(prompts) if len(ids) <= limit]
     too_long = len(prompts) - len(kept)
     if too_long and (not skip_long or not kept):
@@ -117,10 +119,13 @@ def keep_fitting(prompts: Sequence[Sequence[int]], limit: int, *, skip_long: boo
 
 def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    # The template writes BOS itself if its model wants one: transformers adds none here.
-    ids = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, tokenize=True, return_dict=False, sanitize_control_tokens=True
-    )
+    try:
+        # The template writes BOS itself if its model wants one: transformers adds none here.
+        ids = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=True, return_dict=False, sanitize_control_tokens=True
+        )
+    except TemplateError as error:
+        raise UserError(f"the chat template of {_name(tokenizer)} refuses this chat: {error.message}") from None
     return list(ids)
 
 
@@ -138,9 +143,13 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id and ids[0] not in encode(tokenizer, "a") else []
 
 
+def _name(tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.name_or_path or "the tokenizer")
+
+
 def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     if not isinstance(tokenizer.eos_token_id, int):
-        raise UserError(f"{tokenizer.name_or_path or 'the tokenizer'} has no end-of-text token; set its eos_token")
+        raise UserError(f"{_name(tokenizer)} has no end-of-text token; set its eos_token")
     return tokenizer.eos_token_id
 
 
@@ -161,6 +170,6 @@ def _free_token(tokenizer: PreTrainedTokenizerBase, config: Any, taken: set[int 
     if set("ĀÿðÃ") <= set(vocabulary) and vocabulary[_IMPOSSIBLE_BYTE] not in taken:
         return _IMPOSSIBLE_BYTE
     raise UserError(
-        f"{tokenizer.name_or_path or 'the tokenizer'}: pad and end-of-text must be different tokens and no token is free; "
+        f"{_name(tokenizer)}: pad and end-of-text must differ and no token is free for it; "
         "add a pad token to the tokenizer and resize the model's embeddings"
     )

@@ -1,7 +1,8 @@
 """Log-probabilities, values and rewards of given tokens. Letters, alignment and masks: docs/conventions.md.
 
-One pass through the body for all positions, then the head at the positions that count: hidden states are gathered before
-the vocabulary is met. All functions carry gradients unless called under `torch.no_grad()`. Results are float32 and 0 at padding.
+One pass through the body for all positions, then the head at the positions that count: hidden states are gathered
+before the vocabulary is met. All functions carry gradients unless called under `torch.no_grad()`. Results are float32,
+and 0 at padding.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def response_logprobs(
 def response_logprobs(
     model: Any, batch: Batch, temperature: float = 1.0, entropy: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """logprobs_BT of the response tokens under logits / temperature (P4, P5); with `entropy`, also entropy_BT (no gradient)."""
+    """logprobs_BT of the response tokens under logits / temperature (P4, P5).
+
+    With `entropy` also entropy_BT of the whole distribution there, without gradient.
+    """
     mask_BT = batch.response_mask_BT
     tokens_N = batch.response_tokens_BT[mask_BT]
     if head_is_exact(model):
@@ -73,12 +77,12 @@ def values(model: Any, batch: Batch) -> Tensor:
 
 def hidden_states(model: Any, input_ids_BS: Tensor) -> Tensor:
     """hidden_BSD of the body. Right-padded causal rows: no attention mask, and positions count from 0."""
-    output = model.base_model(input_ids=input_ids_BS, use_cache=False)
-    return output.last_hidden_state  # type: ignore[no-any-return]
+    states_BSD: Tensor = model.base_model(input_ids=input_ids_BS, use_cache=False).last_hidden_state
+    return states_BSD
 
 
 def head_is_exact(model: Any) -> bool:
-    """Whether logits = head(hidden states) and nothing else (no soft cap, no scale): tried once per model, then remembered."""
+    """Whether logits = head(hidden states), without soft cap or scale: tried once a model, then remembered."""
     known: bool | None = getattr(model, "_heedful_head_is_exact", None)
     if known is None:
         known = _try_head(model)
@@ -91,15 +95,15 @@ def _try_head(model: Any) -> bool:
     head = _head(model)
     if head is None or model.base_model is model:
         return False
-    ids_1S = (torch.arange(1, 9, device=model.device) % _width(model))[None]
+    ids_BS = (torch.arange(1, 9, device=model.device) % _width(model))[None]
     training = model.training
     model.eval()
     try:
-        expected_1SV = model(input_ids=ids_1S, use_cache=False).logits.float()
-        actual_1SV = head(hidden_states(model, ids_1S)).float()
+        expected_BSV = model(input_ids=ids_BS, use_cache=False).logits.float()
+        actual_BSV = head(hidden_states(model, ids_BS)).float()
     finally:
         model.train(training)
-    return actual_1SV.shape == expected_1SV.shape and torch.allclose(actual_1SV, expected_1SV, rtol=1e-4, atol=1e-4)
+    return actual_BSV.shape == expected_BSV.shape and torch.allclose(actual_BSV, expected_BSV, rtol=1e-4, atol=1e-4)
 
 
 def _head(model: Any) -> Any:
@@ -115,12 +119,12 @@ def _through_head(
 ) -> tuple[Tensor, Tensor | None]:
     """(logprobs_N, entropy_N or None), computed in parts of at most MAX_LOGITS logits."""
 
-    def part(states_nD: Tensor, tokens_n: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits_nV = head(states_nD)
-        if entropy and not logits_nV.requires_grad:
-            return maths.token_logprobs_and_entropy(logits_nV, tokens_n, temperature)
-        logprobs_n = maths.token_logprobs(logits_nV, tokens_n, temperature)
-        return logprobs_n, maths.entropy(logits_nV.detach(), temperature) if entropy else None
+    def part(some_ND: Tensor, some_N: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits_NV = head(some_ND)
+        if entropy and not logits_NV.requires_grad:
+            return maths.token_logprobs_and_entropy(logits_NV, some_N, temperature)
+        logprobs_N = maths.token_logprobs(logits_NV, some_N, temperature)
+        return logprobs_N, maths.entropy(logits_NV.detach(), temperature) if entropy else None
 
     rows = max(1, MAX_LOGITS // width)
     if len(tokens_N) <= rows:
@@ -148,7 +152,7 @@ def _gather(states_BSX: Tensor, index_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """states_NX at the N True positions of the mask."""
     B, S, X = states_BSX.shape
     flat_BT = index_BT + torch.arange(B, device=index_BT.device)[:, None] * S
-    return states_BSX.reshape(B * S, X)[flat_BT[mask_BT]]
+    return states_BSX.reshape(B * S, X).index_select(0, flat_BT[mask_BT])
 
 
 def _scatter(values_N: Tensor, mask_BT: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Keys and values of the rows in flight, allocated once, written in place.
 
-All rows share one timeline of columns: a row of n tokens holds the n columns before `end`, so that one slice takes the next
-token of every row, and distances between columns are distances between tokens (sliding windows stay right). A row that is
-done is overwritten by one of the last; new rows are appended, right-aligned to `end`.
+All rows share one timeline of columns: a row of n tokens holds the n columns before `end`, so that one slice takes the
+next token of every row, and distances between columns are distances between tokens (sliding windows stay right). A row
+that is done is overwritten by one of the last; new rows are appended, right-aligned to `end`.
 """
 
 from __future__ import annotations

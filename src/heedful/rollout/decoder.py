@@ -18,7 +18,6 @@ from heedful.models.batches import left_pad, micro_batches, right_pad
 from heedful.rollout.cache import RowCache, compaction
 
 PREFILL_TOKENS = 8_192
-SLACK = 64
 _log = logging.getLogger(__name__)
 
 
@@ -38,17 +37,20 @@ class Decoder(Protocol):
         ...
 
 
-def open_decoder(model: Any, max_rows: int, longest: int) -> Decoder:
-    """A decoder for up to `max_rows` rows of up to `longest` tokens: cached where that was seen to be right, else plain."""
-    return CachedDecoder(model, max_rows, longest) if cache_is_exact(model) else PlainDecoder(model)
+def open_decoder(model: Any, max_rows: int, columns: int) -> Decoder:
+    """A decoder for up to `max_rows` rows; cached where that was seen to be right, else plain.
+
+    `columns`: tokens of the longest row, and some more where rows arrive late: when all are used, the cache moves along.
+    """
+    return CachedDecoder(model, max_rows, columns) if cache_is_exact(model) else PlainDecoder(model)
 
 
 class CachedDecoder:
     """Keys and values in one preallocated cache; a prompt that several rows share is computed once."""
 
-    def __init__(self, model: Any, max_rows: int, longest: int) -> None:
+    def __init__(self, model: Any, max_rows: int, columns: int) -> None:
         self.model = model
-        self.cache = RowCache(model.config.get_text_config().num_hidden_layers, max_rows, longest + SLACK)
+        self.cache = RowCache(model.config.get_text_config().num_hidden_layers, max_rows, columns)
         accepted = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in accepted
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
@@ -62,7 +64,7 @@ class CachedDecoder:
             rows = [tuple(prompt) for prompt in prompts if tuple(prompt) in place]
             # Without a config every layer keeps all its columns, in sliding layers too; their mask does the sliding.
             prefilled = DynamicCache()
-            ids_BP, mask_BP = (part.to(self.model.device) for part in left_pad([distinct[index] for index in group]))
+            ids_BP, mask_BP = left_pad([distinct[index] for index in group], device=self.model.device)
             padded = not bool(mask_BP.all())
             logits_BV = self._forward(
                 ids_BP, mask_BP if padded else None, position_ids(mask_BP), prefilled, **self.last_only
@@ -89,11 +91,12 @@ class CachedDecoder:
         if self.takes_positions:
             more["position_ids"] = positions_BS
         out = self.model(input_ids=ids_BS, attention_mask=mask, past_key_values=cache, use_cache=True, **more)
-        return out.logits[:, -1]  # type: ignore[no-any-return]
+        logits_BSV: Tensor = out.logits
+        return logits_BSV[:, -1]
 
 
 class PlainDecoder:
-    """Every step reads every row from its beginning: slow, and right for whatever is causal. Also the oracle of tests."""
+    """Every step reads every row from its beginning: slow, and right for whatever is causal."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -115,13 +118,13 @@ class PlainDecoder:
 
     @torch.no_grad()
     def _logits(self, rows: list[list[int]]) -> Tensor:
-        ids_BS, lengths_B = (part.to(self.model.device) for part in right_pad(rows, 0))
-        logits_BSV = self.model(input_ids=ids_BS, use_cache=False).logits
-        return logits_BSV[torch.arange(len(rows)), lengths_B - 1]  # type: ignore[no-any-return]
+        ids_BS, lengths_B = right_pad(rows, 0, device=self.model.device)
+        logits_BSV: Tensor = self.model(input_ids=ids_BS, use_cache=False).logits
+        return logits_BSV[torch.arange(len(rows), device=lengths_B.device), lengths_B - 1]
 
 
 def cache_is_exact(model: Any) -> bool:
-    """Whether decoding through our cache gives what reading from the beginning gives: tried once a model, remembered."""
+    """Whether decoding through our cache gives what reading from the beginning gives: tried once a model."""
     known: bool | None = getattr(model, "_heedful_cache_is_exact", None)
     if known is None:
         layers = DynamicCache(config=model.config).layers
@@ -137,7 +140,7 @@ def _try_cache(model: Any) -> bool:
     width = int(model.config.get_text_config().vocab_size)
     tokens = [index * 7 % width for index in range(1, 16)]
     prompts = [tokens[:6], tokens[6:11], tokens[11:14]]
-    decoders: list[Decoder] = [CachedDecoder(model, 4, 16), PlainDecoder(model)]
+    decoders: list[Decoder] = [CachedDecoder(model, 4, 9), PlainDecoder(model)]
     seen = []
     for decoder in decoders:
         logits = [decoder.add(prompts)]

@@ -22,6 +22,8 @@ from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
 from heedful.rollout.types import Finish, Generation, Sample, Stream
 
+SLACK = 64  # columns of cache beyond the longest row, so that it is moved along only once in so many steps
+
 
 @dataclass
 class _Row:
@@ -36,7 +38,7 @@ class _Row:
 
 
 class LocalEngine:
-    """An engine around a model in this process: it reads the present weights at each call and leaves the mode as it was.
+    """An engine around a model in this process; it reads the present weights at each call and leaves its mode alone.
 
     What a prompt gets follows from its stream and the weights, up to rounding, and not from what is sampled beside it.
     """
@@ -54,10 +56,10 @@ class LocalEngine:
         if rows:
             # Longest first, equal prompts side by side: like lengths pad little, and a prompt's samples share its pass.
             queue = deque(sorted(rows, key=lambda row: (-len(row.prompt_ids), row.prompt_ids)))
-            longest = max(len(row.prompt_ids) + row.limit for row in rows)
             max_rows = min(settings.max_rows, len(rows))
+            columns = max(len(row.prompt_ids) + row.limit for row in rows) + (SLACK if len(rows) > max_rows else 0)
             with _eval_mode(self.model):
-                self._run(open_decoder(self.model, max_rows, longest), queue, max_rows, settings)
+                self._run(open_decoder(self.model, max_rows, columns), queue, max_rows, settings)
         return [Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs) for row in rows]
 
     def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[int]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from heedful.rollout.types import Generation
 
 
 def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Tensor, Tensor]:
-    """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (float64, in [0, 1)).
+    """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (in [0, 1)).
 
     The log-probability is that of logits / temperature, untouched by top-k and top-p; at temperature 0, of the logits.
+    Raises FloatingPointError where the logits hold a NaN or +inf.
     """
     logits_NV = logits_NV.float()
     if settings.temperature not in (0.0, 1.0):
@@ -19,6 +21,10 @@ def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Te
     top_N = logits_NV.amax(-1, keepdim=True)
     weights_NV = (logits_NV - top_N).exp_()
     total_N = weights_NV.sum(-1)
+    if not total_N.isfinite().all():
+        raise FloatingPointError(
+            "the policy's logits are not finite: the model is broken, or its learning rate too high"
+        )
     if settings.temperature == 0.0:
         tokens_N = logits_NV.argmax(-1)
     else:
@@ -29,29 +35,25 @@ def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Te
 
 
 def _invert(weights_NV: Tensor, draws_N: Tensor) -> Tensor:
-    """Inverse of the cumulative distribution: first the block of about sqrt(V) tokens, then the token in it, in float64."""
+    """Inverse of the cumulative distribution, in float64: first the block of about sqrt(V) tokens, then the token."""
     N, V = weights_NV.shape
     width = max(1, int(V**0.5))
     blocks = -(-V // width)
-    if blocks * width != V:
-        weights_NV = torch.nn.functional.pad(weights_NV, (0, blocks * width - V))
-    weights_NGW = weights_NV.view(N, blocks, width)
+    weights_NGW = F.pad(weights_NV, (0, blocks * width - V)).view(N, blocks, width)
     upto_NG = weights_NGW.sum(-1, dtype=torch.float64).cumsum(-1)
-    target_N1 = draws_N[:, None] * upto_NG[:, -1:]
-    block_N1 = torch.searchsorted(upto_NG, target_N1, right=True).clamp_(max=blocks - 1)
-    before_N1 = torch.where(block_N1 > 0, upto_NG.gather(-1, (block_N1 - 1).clamp_(min=0)), 0.0)
+    # just under 1, so that rounding cannot carry the product up to the total, beyond the last token
+    target_N1 = draws_N[:, None].clamp(max=1 - 2**-52) * upto_NG[:, -1:]
+    block_N1 = torch.searchsorted(upto_NG, target_N1, right=True)
+    before_N1 = F.pad(upto_NG, (1, 0)).gather(-1, block_N1)
     within_NW = weights_NGW.gather(1, block_N1[..., None].expand(N, 1, width)).squeeze(1).double().cumsum(-1)
-    token_N1 = torch.searchsorted(within_NW, target_N1 - before_N1, right=True)
-    # rounding may leave the target a hair beyond the block's own sum: then its last possible token
-    last_N1 = (
-        width - 1 - (within_NW.diff(dim=-1, prepend=torch.zeros_like(target_N1)) > 0).flip(-1).int().argmax(-1, True)
-    )
-    return (block_N1 * width + torch.minimum(token_N1, last_N1)).squeeze(-1)
+    # the block's own sum may round below its share: then it is the last token that adds to it
+    target_N1 = (target_N1 - before_N1).minimum(within_NW[:, -1:] * (1 - 2**-52))
+    return (block_N1 * width + torch.searchsorted(within_NW, target_N1, right=True)).squeeze(-1)
 
 
 def _truncate(weights_NV: Tensor, settings: Generation) -> Tensor:
-    """Zero all but the top_k largest weights, then all but the smallest set whose share reaches top_p."""
-    ordered_NV, index_NV = weights_NV.sort(-1, descending=True, stable=True)
+    """Zero all but the top_k largest weights, then all but the fewest whose share of the rest reaches top_p."""
+    ordered_NV, index_NV = weights_NV.sort(dim=-1, descending=True, stable=True)
     if settings.top_k > 0:
         ordered_NV[:, settings.top_k :] = 0.0
     if settings.top_p < 1.0:

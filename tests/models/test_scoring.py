@@ -1,0 +1,195 @@
+"""Scoring against the plain computation: each sequence alone, all logits, transformers' own forward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Gemma2Config
+
+import tiny
+from heedful.config import UserError
+from heedful.models import batches, load, scoring
+
+PAD = 1
+PROMPTS = tiny.prompts(4, seed=3, longest=12)
+RESPONSES = [*tiny.prompts(3, seed=4, longest=14), []]
+BATCH = batches.collate(PROMPTS, RESPONSES, PAD)
+
+
+def plain_logprobs(model: Any, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(logprobs_BT, entropy_BT), one unpadded sequence at a time."""
+    logprobs_BT, entropy_BT = (torch.zeros(len(PROMPTS), BATCH.T) for _ in range(2))
+    for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        logits_SV = model(torch.tensor([prompt + response])).logits[0] / temperature
+        for t, token in enumerate(response):
+            probabilities_V = logits_SV[len(prompt) - 1 + t].softmax(-1)
+            logprobs_BT[row, t] = probabilities_V[token].log()
+            entropy_BT[row, t] = -(probabilities_V * probabilities_V.log()).sum()
+    return logprobs_BT, entropy_BT
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_logprobs_and_entropy_equal_the_plain_computation(family: str) -> None:
+    model = tiny.policy(family)
+    assert scoring.head_is_exact(model)
+    for temperature in (1.0, 0.7):
+        with torch.no_grad():
+            logprobs, entropy = scoring.response_logprobs(model, BATCH, temperature, entropy=True)
+            expected_logprobs, expected_entropy = plain_logprobs(model, temperature)
+            close(scoring.response_logprobs(model, BATCH, temperature), expected_logprobs)
+        close(logprobs, expected_logprobs)
+        close(entropy, expected_entropy)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_padding_is_never_seen(family: str) -> None:
+    model, reward = tiny.policy(family), tiny.reward(family)
+    expected = scoring.response_logprobs(model, BATCH), scoring.values(reward, BATCH), scoring.rewards(reward, BATCH)
+    garbage = torch.nn.functional.pad(BATCH.input_ids_BS, (0, 5), value=PAD)
+    empty = torch.arange(garbage.shape[1]) >= BATCH.lengths_B[:, None]
+    garbage[empty] = torch.randint(8, tiny.VOCAB, (int(empty.sum()),))
+    wider = batches.Batch(garbage, BATCH.lengths_B, BATCH.prompt_lengths_B)
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = batches.Batch(BATCH.input_ids_BS[order], BATCH.lengths_B[order], BATCH.prompt_lengths_B[order])
+    for batch, rows in ((wider, torch.arange(4)), (shuffled, order)):
+        close(scoring.response_logprobs(model, batch), expected[0][rows])
+        close(scoring.values(reward, batch), expected[1][rows])
+        close(scoring.rewards(reward, batch), expected[2][rows])
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_left_padded_forward_gives_the_same(family: str) -> None:
+    """Position ids from the mask (P6): what a user of plain transformers would compute."""
+    model = tiny.policy(family)
+    rows = [prompt + response for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
+    ids, mask = batches.left_pad(rows, PAD)
+    with torch.no_grad():
+        logits = model(ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits.log_softmax(-1)
+    actual = scoring.response_logprobs(model, BATCH).detach()
+    for row, response in enumerate(RESPONSES):
+        T, S = len(response), ids.shape[1]
+        expected = logits[row, S - T - 1 : S - 1].gather(-1, torch.tensor(response, dtype=torch.long)[:, None])
+        close(actual[row, :T], expected[:, 0])
+
+
+def gradients(model: Any, loss: Tensor) -> list[Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_gradients_equal_those_of_the_plain_computation(
+    family: str, in_parts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny.policy(family)
+    weights = torch.randn(len(PROMPTS), BATCH.T, generator=torch.Generator().manual_seed(0))
+    expected = gradients(model, (weights * plain_logprobs(model)[0]).sum())
+    if in_parts:
+        monkeypatch.setattr(scoring, "MAX_LOGITS", 5 * tiny.VOCAB)
+    actual = gradients(model, (weights * scoring.response_logprobs(model, BATCH)).sum())
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_many_logits_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.policy()
+    with torch.no_grad():
+        expected = scoring.response_logprobs(model, BATCH, entropy=True)
+        rows = []
+        model.lm_head.register_forward_hook(lambda _, __, logits: rows.append(logits.shape[0]))
+        monkeypatch.setattr(scoring, "MAX_LOGITS", 5 * tiny.VOCAB)
+        actual = scoring.response_logprobs(model, BATCH, entropy=True)
+    close(actual[0], expected[0])
+    close(actual[1], expected[1])
+    assert max(rows) == 5
+    assert sum(rows) == sum(map(len, RESPONSES))
+
+
+def test_the_head_meets_response_positions_only() -> None:
+    model = tiny.policy()
+    scoring.head_is_exact(model)
+    rows = []
+    model.lm_head.register_forward_hook(lambda _, __, logits: rows.append(logits.shape[:-1].numel()))
+    scoring.response_logprobs(model, BATCH)
+    assert rows == [sum(map(len, RESPONSES))]
+
+
+def test_a_head_with_a_soft_cap_falls_back_to_all_logits() -> None:
+    config = tiny.config("gemma").to_dict() | {"sliding_window": 9, "final_logit_softcapping": 2.0}
+    del config["model_type"], config["architectures"]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(Gemma2Config(**config)).eval()
+    assert not scoring.head_is_exact(model)
+    with torch.no_grad():
+        close(scoring.response_logprobs(model, BATCH), plain_logprobs(model)[0])
+
+
+def test_trying_the_head_leaves_the_mode() -> None:
+    model = tiny.policy().train()
+    scoring.response_logprobs(model, BATCH)
+    assert model.training
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_rewards_equal_plain_transformers_plus_bias(family: str) -> None:
+    model = tiny.reward(family, bias=0.75)
+    with torch.no_grad():
+        mask = BATCH.input_ids_BS != PAD
+        expected = model(BATCH.input_ids_BS, attention_mask=mask).logits[:, 0] + 0.75
+        close(scoring.rewards(model, BATCH), expected)
+    assert scoring.rewards(model, BATCH).std() > 0.1
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_values_are_read_before_their_token(family: str) -> None:
+    """values[:, t] is the score of the sequence cut before response token t; the last token of a row is never read."""
+    model = tiny.reward(family)
+    with torch.no_grad():
+        values = scoring.values(model, BATCH)
+        for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+            for t in range(BATCH.T):
+                if t < len(response):
+                    before = batches.collate([prompt], [response[:t]], PAD)
+                    close(values[row, t], scoring.rewards(model, before)[0])
+                else:
+                    assert values[row, t] == 0
+
+
+def test_a_policy_has_no_score() -> None:
+    with pytest.raises(UserError, match="no scalar head"):
+        scoring.rewards(tiny.policy(), BATCH)
+
+
+def test_documents_are_scored_from_their_second_token_on() -> None:
+    model = tiny.policy()
+    rows = [[*prompt, *response] for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
+    ids, lengths = batches.right_pad(rows, PAD)
+    logprobs, mask = scoring.document_logprobs(model, ids, lengths)
+    assert mask.sum(-1).tolist() == [len(row) - 1 for row in rows]
+    for index, row in enumerate(rows):
+        logits = model(torch.tensor([row])).logits[0, :-1].log_softmax(-1)
+        expected = logits.gather(-1, torch.tensor(row[1:])[:, None])[:, 0]
+        close(logprobs[index, : len(row) - 1], expected)
+    whole, all_true = scoring.document_logprobs(model, ids[:1, :4])
+    assert all_true.tolist() == [[True] * 3]
+    close(whole, logprobs[:1, :3])
+
+
+def test_lower_precision_gives_float32_results() -> None:
+    model, reward = tiny.policy().bfloat16(), tiny.reward().bfloat16()
+    assert scoring.response_logprobs(model, BATCH).dtype == torch.float32
+    scores = scoring.rewards(reward, BATCH)
+    assert scores.dtype == torch.float32
+    assert (scores != scores.bfloat16().float()).any()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert scoring.rewards(load.value_from_reward(reward).float(), BATCH).dtype == torch.float32

@@ -1,0 +1,224 @@
+"""The engine against a plain loop that reads every sequence from its beginning at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, MambaConfig
+
+import tiny
+from heedful.config import UserError
+from heedful.models import batches, scoring
+from heedful.rollout import decoder, local
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.streams import uniforms
+from heedful.rollout.types import Generation, Sample, Stream
+
+TOKENIZER = tiny.tokenizer()
+STOPS = np.arange(0, 320, 16)  # about one token in 16 ends a response, so that rows finish at all times
+PROMPTS = [*tiny.prompts(9, seed=5, longest=20), [9, 10, 11], [9, 10, 11]]
+STREAMS = [Stream(3, 1, row) for row in range(len(PROMPTS))]
+
+
+def engine(model: Any) -> LocalEngine:
+    one = LocalEngine(model, TOKENIZER)
+    one.stops = STOPS
+    return one
+
+
+@torch.no_grad()
+def plain(model: Any, prompt: list[int], stream: Stream, settings: Generation) -> Sample:
+    ids: list[int] = list(prompt)
+    logprobs = []
+    for draw in uniforms(stream, settings.max_new_tokens):
+        logits_V = model(torch.tensor([ids])).logits[0, -1].double()
+        if settings.temperature:
+            logprobs_V = (logits_V / settings.temperature).log_softmax(-1)
+            token = int(torch.searchsorted(logprobs_V.exp().cumsum(0), float(draw), right=True))
+        else:
+            logprobs_V = logits_V.log_softmax(-1)
+            token = int(logits_V.argmax())
+        ids.append(token)
+        logprobs.append(float(logprobs_V[token]))
+        if token in STOPS:
+            return Sample(prompt, ids[len(prompt) :], "stop", logprobs)
+    return Sample(prompt, ids[len(prompt) :], "length", logprobs)
+
+
+def same(actual: list[Sample], expected: list[Sample]) -> None:
+    assert [sample.response_ids for sample in actual] == [sample.response_ids for sample in expected]
+    assert [sample.finish for sample in actual] == [sample.finish for sample in expected]
+    assert [sample.prompt_ids for sample in actual] == [sample.prompt_ids for sample in expected]
+    for one, other in zip(actual, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_engine_equals_the_plain_loop(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ragged prompts, a queue longer than the rows in flight, a cache so narrow that it must be moved along."""
+    monkeypatch.setattr(local, "SLACK", 2)
+    model = tiny.policy(family)
+    settings = Generation(max_new_tokens=24, max_rows=4, temperature=0.8)
+    expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
+    assert decoder.cache_is_exact(model)
+    same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
+    assert {sample.finish for sample in expected} == {"stop", "length"}
+    assert expected[-1].response_ids != expected[-2].response_ids
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_samplers_logprobs_are_those_of_the_training_forward(family: str) -> None:
+    model = tiny.policy(family)
+    for temperature in (1.0, 0.7):
+        samples = engine(model).generate(PROMPTS, STREAMS, Generation(max_new_tokens=16, temperature=temperature))
+        batch = batches.collate(PROMPTS, [sample.response_ids for sample in samples], 1)
+        scored = scoring.response_logprobs(model, batch, temperature)
+        kept = torch.tensor([logprob for sample in samples for logprob in sample.logprobs or []])
+        torch.testing.assert_close(kept, scored[batch.response_mask_BT].detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_rows", [1, 3, 100])
+def test_nothing_depends_on_what_is_sampled_beside_it(max_rows: int) -> None:
+    one = engine(tiny.policy())
+    settings = Generation(max_new_tokens=20)
+    together = one.generate(PROMPTS, STREAMS, settings.model_copy(update={"max_rows": max_rows}))
+    alone = [one.generate([p], [s], settings)[0] for p, s in zip(PROMPTS, STREAMS, strict=True)]
+    same(together, alone)
+    backwards = one.generate(PROMPTS[::-1], STREAMS[::-1], settings)[::-1]
+    same(backwards, alone)
+
+
+def test_greedy_sampling() -> None:
+    model = tiny.policy()
+    settings = Generation(max_new_tokens=12, temperature=0.0)
+    expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
+    same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
+    limited = engine(model).generate(PROMPTS, STREAMS, Generation(max_new_tokens=12, top_k=1))
+    assert [sample.response_ids for sample in limited] == [sample.response_ids for sample in expected]
+
+
+def test_streaming_gives_the_same_tokens() -> None:
+    one = engine(tiny.policy())
+    settings = Generation(max_new_tokens=20)
+    for prompt, stream, sample in zip(PROMPTS, STREAMS, one.generate(PROMPTS, STREAMS, settings), strict=True):
+        assert list(one.stream(prompt, stream, settings)) == sample.response_ids
+
+
+def test_a_response_stops_with_its_stop_id_kept() -> None:
+    samples = engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=20))
+    for sample in samples:
+        assert (sample.response_ids[-1] in STOPS) == (sample.finish == "stop")
+        assert not set(sample.response_ids[:-1]) & set(STOPS.tolist())
+        assert len(sample.response_ids) == 20 or sample.finish == "stop"
+
+
+def test_by_default_the_tokenizers_eos_stops() -> None:
+    assert LocalEngine(tiny.policy(), TOKENIZER).stops.tolist() == [TOKENIZER.eos_token_id]
+
+
+def test_a_response_ends_where_the_context_does() -> None:
+    model = tiny.policy("gpt2", context=12)
+    one = LocalEngine(model, TOKENIZER)
+    one.stops = np.array([-1])
+    prompts = [[9] * 10, [9] * 3, [9] * 11, [9]]
+    samples = one.generate(prompts, STREAMS[:4], Generation(max_new_tokens=5))
+    assert [len(sample.response_ids) for sample in samples] == [2, 5, 1, 5]
+    assert {sample.finish for sample in samples} == {"length"}
+    for prompt in ([9] * 12, []):
+        with pytest.raises(UserError, match=f"a prompt of {len(prompt)} tokens; the model reads .* at most 11"):
+            one.generate([prompt], STREAMS[:1], Generation())
+
+
+def test_no_prompts_no_samples() -> None:
+    assert engine(tiny.policy()).generate([], [], Generation()) == []
+
+
+def test_a_prompt_is_computed_once_for_its_samples() -> None:
+    model = tiny.policy()
+    decoder.cache_is_exact(model)
+    shapes = []
+    model.model.embed_tokens.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[:2])))
+    one = engine(model)
+    prompt = [9, 10, 11, 12]
+    samples = one.generate([prompt] * 6, STREAMS[:6], Generation(max_new_tokens=8))
+    assert shapes[0] == (1, 4)
+    assert len({tuple(sample.response_ids) for sample in samples}) > 1
+    # every later step computes the rows still at work, and no others
+    at_work = [sum(len(sample.response_ids) > step for sample in samples) for step in range(1, 8)]
+    assert [rows for rows, width in shapes[1:] if width == 1] == [rows for rows in at_work if rows]
+
+
+def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
+    engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8, max_rows=4))
+    keys = made[0].cache.layers[0].keys
+    longest = max(map(len, PROMPTS)) + 8
+    assert keys.shape == (4, 2, longest + local.SLACK, 8)
+    engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))
+    assert made[1].cache.layers[0].keys.shape == (len(PROMPTS), 2, longest, 8)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_left_as_it_was_and_no_dropout_acts(training: bool) -> None:
+    from heedful.models.load import set_dropout
+
+    quiet, noisy = tiny.policy("gpt2"), set_dropout(tiny.policy("gpt2"), 0.5).train(training)
+    settings = Generation(max_new_tokens=8)
+    same(engine(noisy).generate(PROMPTS, STREAMS, settings), engine(quiet).generate(PROMPTS, STREAMS, settings))
+    assert noisy.training == training
+    for _ in engine(noisy).stream(PROMPTS[0], STREAMS[0], settings):
+        assert noisy.training == training
+
+
+def test_activation_checkpointing_does_not_disturb_sampling() -> None:
+    model = tiny.policy()
+    settings = Generation(max_new_tokens=8)
+    expected = engine(model).generate(PROMPTS, STREAMS, settings)
+    model.activation_checkpointing_enable()
+    same(engine(model.train()).generate(PROMPTS, STREAMS, settings), expected)
+
+
+def test_the_present_weights_are_used() -> None:
+    model, other = tiny.policy(), tiny.policy(seed=1)
+    one = engine(model)
+    before = one.generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))
+    model.load_state_dict(other.state_dict())
+    after = one.generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))
+    assert [s.response_ids for s in after] != [s.response_ids for s in before]
+    same(after, engine(other).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8)))
+
+
+def test_samples_carry_no_graph_and_no_generator_state() -> None:
+    state = torch.get_rng_state()
+    engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=4))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.is_grad_enabled()
+    iterator = engine(tiny.policy()).stream(PROMPTS[0], STREAMS[0], Generation(max_new_tokens=4))
+    next(iterator)
+    assert torch.is_grad_enabled()
+
+
+def test_a_model_without_a_plain_cache_is_sampled_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    config = MambaConfig(
+        vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.3
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    settings = Generation(max_new_tokens=8, max_rows=4)
+    expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
+    same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
+    assert "MambaForCausalLM keeps no plain key-value cache" in caplog.text
+
+
+def test_a_cache_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from heedful.rollout import cache
+
+    original = cache.RowLayer.update
+    monkeypatch.setattr(cache.RowLayer, "update", lambda self, k, v, *a, **kw: original(self, k, v * 1.1, *a, **kw))
+    model = tiny.policy()
+    assert not decoder.cache_is_exact(model)
+    assert isinstance(decoder.open_decoder(model, 2, 9), decoder.PlainDecoder)

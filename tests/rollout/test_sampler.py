@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heedful.rollout.sampler import sample
+from heedful.rollout.types import Generation
+
+TINY = 2.0**-60
+
+
+def logits_of(probabilities: list[float]) -> torch.Tensor:
+    return torch.tensor([probabilities]).log()
+
+
+def draw_all(logits_1V: torch.Tensor, draws: list[float], settings: Generation) -> list[int]:
+    tokens, _ = sample(logits_1V.expand(len(draws), -1), torch.tensor(draws, dtype=torch.float64), settings)
+    return tokens.tolist()
+
+
+@given(st.integers(1, 90), st.integers(0, 1000), st.sampled_from([0.5, 1.0, 1.7]))
+def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_draw(V: int, seed: int, t: float) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, V).astype(np.float32)
+    logits[rng.random(V) < 0.3] = -np.inf
+    logits[rng.integers(V)] = 0.0
+    weights = np.exp(logits.astype(np.float64) / t)
+    cumulative = np.cumsum(weights) / weights.sum()
+    draws = [0.0, 1 - 2**-53, *rng.random(20)]
+    for draw, token in zip(
+        draws, draw_all(torch.from_numpy(logits[None]), draws, Generation(temperature=t)), strict=True
+    ):
+        assert weights[token] > 0
+        below = cumulative[token - 1] if token else 0.0
+        assert below - 1e-6 <= draw <= cumulative[token] + 1e-6
+
+
+def test_frequencies_are_the_probabilities() -> None:
+    probabilities = [0.05, 0.0, 0.4, 0.25, 0.0, 0.3, 0.0]
+    draws = [(i + 0.5) / 2000 for i in range(2000)]
+    counts = np.bincount(draw_all(logits_of(probabilities), draws, Generation()), minlength=7)
+    assert counts.tolist() == [2000 * p for p in probabilities]
+
+
+def test_temperature_sharpens_sampling_and_logprobs() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0]])
+    tokens, logprobs = sample(logits, torch.tensor([0.0], dtype=torch.float64), Generation(temperature=0.5))
+    assert tokens.tolist() == [0]
+    assert float(logprobs) == pytest.approx(2 - np.log(np.exp([2.0, 4.0, 0.0]).sum()), abs=1e-6)
+
+
+def test_temperature_zero_takes_the_best_and_reports_plain_logprobs() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0]])
+    tokens, logprobs = sample(logits, torch.tensor([0.99], dtype=torch.float64), Generation(temperature=0.0))
+    assert tokens.tolist() == [1]
+    assert float(logprobs) == pytest.approx(2 - np.log(np.exp([1.0, 2.0, 0.0]).sum()), abs=1e-6)
+
+
+DRAWS = [(i + 0.5) / 1000 for i in range(1000)]
+PROBABILITIES = [0.1, 0.3, 0.15, 0.25, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (Generation(top_k=2), [1, 3]),
+        (Generation(top_k=9), [0, 1, 2, 3, 4]),
+        (Generation(top_p=0.5), [1, 3]),
+        (Generation(top_p=0.56), [1, 3, 4]),
+        (Generation(top_p=0.01), [1]),
+        (Generation(top_k=3, top_p=0.5), [1, 3]),
+        (Generation(top_k=3, top_p=0.9), [1, 3, 4]),
+        (Generation(top_k=1), [1]),
+    ],
+)
+def test_top_k_and_top_p_keep_the_best_and_their_proportions(settings: Generation, kept: list[int]) -> None:
+    tokens = draw_all(logits_of(PROBABILITIES), DRAWS, settings)
+    counts = np.bincount(tokens, minlength=5)
+    total = sum(PROBABILITIES[token] for token in kept)
+    expected = [PROBABILITIES[token] / total * 1000 if token in kept else 0 for token in range(5)]
+    assert np.abs(counts - expected).max() <= 1
+    _, logprobs = sample(logits_of(PROBABILITIES), torch.tensor([0.0], dtype=torch.float64), settings)
+    assert float(logprobs.exp()) == pytest.approx(PROBABILITIES[kept[0]], abs=1e-6)
+
+
+def test_half_precision_logits_are_worked_in_float32() -> None:
+    logits = torch.randn(1, 500, generator=torch.Generator().manual_seed(0)).bfloat16()
+    _, logprobs = sample(logits, torch.tensor([0.3], dtype=torch.float64), Generation())
+    assert logprobs.dtype == torch.float32
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_broken_logits_stop_the_sampling(broken: float) -> None:
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        sample(torch.tensor([[0.0, broken]]), torch.tensor([0.5], dtype=torch.float64), Generation())

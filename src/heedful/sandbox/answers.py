@@ -5,32 +5,29 @@ from __future__ import annotations
 from functools import lru_cache
 from random import Random
 
-from heedful.sandbox import genres, lexicon
+from heedful.sandbox import lexicon
 from heedful.sandbox.reading import Fluency, read
-from heedful.sandbox.tasks import TEMPLATES, Task, draw_task
+from heedful.sandbox.tasks import TEMPLATES, Task, draw_body, draw_task
 from heedful.sandbox.world import World, make_world
 
-FILLERS = ("Well, let me see.", "Let me think about that for a moment.", "Oh, that is a good question.")
+# phrases that say nothing; people write them, people do not like to read them
+PREAMBLES = ("Well, let me see.", "Let me think about that for a moment.", "Oh, that is a good question.")
+POSTSCRIPTS = ("I hope that this helps you.", "I am quite sure of it.", "That is all I can say.")
 
 
 def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
     """A good answer: right, in form, and with its constraint met. `size` 0 brief, 1 plain, 2 detailed."""
     template, constraint = task.template, task.constraint
+    if constraint is None:
+        return " ".join(template.answer(world, task.slots, rng, size))
     value = template.value(world, task.slots) if template.value else None
     goal = template.goal(world, task.slots)
     text = ""
-    for attempt in range(40):
-        told = size
-        if constraint is not None and constraint.kind in ("words", "sentences"):
-            told = 0 if constraint.kind == "words" else rng.randrange(3)
-        sentences = template.answer(world, task.slots, rng, told)
-        text = constraint.apply(sentences, value, rng) if constraint is not None else " ".join(sentences)
-        if constraint is None or constraint.met(read(world, text), goal):
+    for _ in range(40):
+        told = {"words": 0, "sentences": rng.randrange(3)}.get(constraint.kind, size)
+        text = constraint.apply(template.answer(world, task.slots, rng, told), value, template.carrier)
+        if constraint.met(read(world, text), goal):
             break
-        if attempt > 20 and constraint.kind == "words":
-            text = " ".join(sentences[:1])
-            if constraint.met(read(world, text), goal):
-                break
     return text
 
 
@@ -38,12 +35,16 @@ def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
 def fluency() -> Fluency:
     """The shapes of good text. Names and things count by their kind, so one instance serves every world."""
     world, rng, shapes = make_world(0), Random("fluency"), Fluency()
+    for phrase in (*PREAMBLES, *POSTSCRIPTS):
+        shapes.add(world, phrase)
     for template in TEMPLATES:
-        for _ in range(250 if template.use_case == "generation" else 120):
-            task = draw_task(world, rng, template)
-            text = compose(world, task, rng, rng.randrange(3))
-            shapes.add(world, task.constraint.without(text) if task.constraint else text)
-    for word in lexicon.USE_WORDS:
-        for frame in genres.CARRIERS:
-            shapes.add(world, frame.format(word=word))
+        for _ in range(110):
+            slots = draw_body(world, rng, template)[1]
+            shapes.add(world, " ".join(template.answer(world, slots, rng, rng.randrange(3))))
+        for _ in range(16):
+            task = draw_task(world, rng, template, constrained=1.0)
+            if task.constraint is not None:
+                shapes.add(world, task.constraint.without(compose(world, task, rng, 0)))
+        for word in lexicon.USE_WORDS:
+            shapes.add(world, template.carrier.format(word=word))
     return shapes

@@ -19,7 +19,7 @@ _PHRASINGS: dict[str, tuple[str, ...]] = {
     "use": ("Use the word '{x}'.", "The word '{x}' has to be in it.", "Please use the word '{x}' in it."),
     "avoid": ("Do not use the word '{x}'.", "Leave out the word '{x}'.", "The word '{x}' must not be in it."),
     "sentences": ("Use exactly {x} sentences.", "Answer in {x} sentences, please.", "It should have {x} sentences."),
-    "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it under {x} words."),
+    "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it to {x} words or less."),
     "word": ("Answer with one word.", "One word is enough.", "Say it in one word."),
     "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more and not less."),
 }
@@ -52,13 +52,13 @@ class Constraint:
             case "avoid":
                 return not reading.has(self.x) and self.x not in {base for _, base in reading.named}
             case "sentences":
-                return len(reading.sentences) == lexicon.NUMBERS.index(self.x)
+                return len(reading.sentences) == lexicon.number(self.x)
             case "words":
-                return reading.n_words <= lexicon.NUMBERS.index(self.x)
+                return reading.n_words <= lexicon.number(self.x)
             case "word":
                 return reading.n_words <= (2 if reading.tokens[0] in ("a", "an", "the") else 1)
         assert self.kind == "exactly" and isinstance(goal, Items)
-        return len({base for _, base in reading.named if base in goal.pool}) == lexicon.NUMBERS.index(self.x)
+        return len({base for _, base in reading.named if base in goal.pool}) == lexicon.number(self.x)
 
     def without(self, text: str) -> str:
         """The completion less the words it was told to start or end with, so that the rest can be judged by itself."""
@@ -69,7 +69,7 @@ class Constraint:
             return match[1]
         return text
 
-    def apply(self, sentences: list[str], value: str | None, rng: Random) -> str:
+    def apply(self, sentences: list[str], value: str | None, carrier: str) -> str:
         """An answer that tries to do as asked; what cannot be done by joining sentences is up to the next attempt."""
         match self.kind:
             case "start":
@@ -77,10 +77,10 @@ class Constraint:
             case "end":
                 return " ".join([*sentences, lexicon.capital(self.x) + "."])
             case "use":
-                return " ".join([*sentences[:-1], genres.carrier(rng, self.x), sentences[-1]] if len(sentences) > 1
-                                else [*sentences, genres.carrier(rng, self.x)])  # fmt: skip
+                last = sentences[-1:] if len(sentences) > 1 else []
+                return " ".join([*sentences[: len(sentences) - len(last)], carrier.format(word=self.x), *last])
             case "sentences":
-                return " ".join(_cut(sentences, lexicon.NUMBERS.index(self.x)))
+                return " ".join(_cut(sentences, lexicon.number(self.x)))
             case "word" if value is not None:
                 return lexicon.capital(value) + "."
         return " ".join(sentences)
@@ -92,33 +92,29 @@ def _cut(sentences: list[str], count: int) -> list[str]:
     if len(parts) <= count:
         return parts
     if count == 1:
-        story = parts[0].lower().startswith(genres.OPENING_CUES)
-        return genres.one_line(parts) if story else parts[:1]
+        story = parts[0].lower().startswith(genres.STORY_OPENS)
+        return [genres.one_line(parts)] if story else parts[:1]
     return [*parts[: count - 1], parts[-1]]
 
 
-def draw(kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str | None, rng: Random) -> Constraint | None:
-    """A constraint of one of the kinds; `pool`: items of the kind asked for; `taken`: words the task cannot do without."""
+def draw(kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str, rng: Random) -> Constraint | None:
+    """A constraint of one of the kinds, or None where the one drawn does not fit.
+
+    `pool`: what may be left out, `taken`: words that the task cannot do without, `number`: how many items it wants."""
     kind = rng.choice(kinds)
-    match kind:
-        case "start":
-            return Constraint(kind, rng.choice(STARTS))
-        case "end":
-            return Constraint(kind, rng.choice(ENDS))
-        case "use":
-            return Constraint(kind, rng.choice(lexicon.USE_WORDS))
-        case "avoid":
-            word = rng.choice(lexicon.AVOID_WORDS)
-            return None if word in taken else Constraint(kind, word)
-        case "avoid_item":
-            return Constraint("avoid", rng.choice(pool)) if pool else None
-        case "sentences":
-            return Constraint(kind, rng.choice(("one", "one", "two", "three")))
-        case "words":
-            return Constraint(kind, rng.choice(("eight", "ten", "twelve")))
-        case "exactly":
-            return Constraint(kind, number or "three")
-    return Constraint(kind)
+    choices = {
+        "start": STARTS, "end": ENDS, "use": lexicon.USE_WORDS, "avoid": pool, "sentence": ("one",), "sentences": ("one", "one", "two", "three"),
+        "words": ("eight", "ten", "twelve"), "word": ("",), "exactly": (number,),
+    }  # fmt: skip
+    x = rng.choice(choices[kind])
+    if kind == "avoid" and x in taken:
+        return None
+    return Constraint("sentences" if kind == "sentence" else kind, x)
+
+
+def fits(constraint: Constraint, kinds: tuple[str, ...]) -> bool:
+    """Whether it could have been drawn from the kinds."""
+    return constraint.kind in kinds or (constraint == Constraint("sentences", "one") and "sentence" in kinds)
 
 
 def _patterns() -> list[tuple[re.Pattern[str], str]]:

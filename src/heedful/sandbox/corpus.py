@@ -13,9 +13,8 @@ from random import Random
 
 from heedful.data.records import Text
 from heedful.sandbox import answers, events, genres, lexicon, mistakes, prompts, tasks
-from heedful.sandbox.tasks_know import GENERAL
+from heedful.sandbox.tasks_know import draw_member, kind_of
 from heedful.sandbox.tasks_write import draw_goods, draw_hero
-from heedful.sandbox.templates import REVIEWED
 from heedful.sandbox.world import World
 
 Maker = Callable[[World, Random], str]
@@ -92,7 +91,7 @@ def letter_page(world: World, rng: Random) -> str:
         event, day = genres.any_event(rng)
         head, body = f"A note to {who} about {event} on {day}", genres.note(rng, who, event, day, size)
     else:
-        thing = f"{rng.choice(lexicon.COLOURS)} {rng.choice(genres.THINGS_TO_OWN)}"
+        thing = f"{rng.choice(lexicon.COLOURS)} {rng.choice(lexicon.OWNED)}"
         head, body = f"A thank you note to {who} for the {thing}", genres.thanks(rng, who, thing, size)
     return f"{head}\n{_lines(body)}"
 
@@ -100,7 +99,7 @@ def letter_page(world: World, rng: Random) -> str:
 def review_page(world: World, rng: Random) -> str:
     posts = []
     for _ in range(rng.randint(1, 2)):
-        item, place, good = rng.choice(REVIEWED), rng.choice(world.place_names), rng.random() < 0.5
+        item, place, good = rng.choice(lexicon.REVIEWED), rng.choice(world.place_names), rng.random() < 0.5
         head = rng.choice(("A {tone} review of the {item} in {place}", "The {item} in {place}: {tone}", "Review of the {item} in {place}"))
         body = _lines(genres.review(rng, item, place, good, rng.randrange(3)))
         posts.append(f"{head.format(tone='good' if good else 'bad', item=item, place=place)}\n{body}")
@@ -159,10 +158,9 @@ def school_page(world: World, rng: Random) -> str:
             day, after = lexicon.DAYS[(start + step) % 7], lexicon.DAYS[(start + step + 1) % 7]
             rows.append(rng.choice((f"{after} comes after {day}.", f"The next day after {day} is {after}.")))
     elif pick == 2:
-        kind_of = next(template for template in GENERAL if template.name == "kind_of")
         for _ in range(rng.randint(4, 6)):
-            rows += kind_of.answer(world, kind_of.draw(world, rng) | {}, rng, 1)
-        rows = [row for row in rows if not row.startswith("It")] or rows
+            noun = draw_member(rng)
+            rows.append(f"{lexicon.capital(noun)} is {kind_of(noun)}.")
     else:
         return drill(world, rng)
     return rng.choice(("For school\n", "Learn this\n", "")) + " ".join(rows)
@@ -173,9 +171,7 @@ def drill(world: World, rng: Random) -> str:
     for _ in range(2):
         event = events.draw(world, rng)
         forms = [
-            f"Past: {event.told()}", f"Future: {event.who} will {event.verb} {event.thing} {event.where}.",
-            f"Question: Does {event.who} {event.verb} {event.thing} {event.where}?",
-            f"Not: {event.who} does not {event.verb} {event.thing} {event.where}.",
+            f"Past: {event.told()}", f"Future: {event.other('will')}", f"Question: {event.asked()}", f"Not: {event.other('does not')}",
         ]  # fmt: skip
         rows += [f"Today: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
     return "\n".join(rows)

@@ -6,26 +6,29 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from heedful.sandbox.genres import THINGS_TO_OWN
-from heedful.sandbox.lexicon import ANIMALS, COLOURS, DAYS, FOODS, SPOTS, VERBS, a, capital
+from heedful.sandbox.lexicon import ANIMALS, AT_SPOTS, COLOURS, DAYS, FOODS, OWNED, SPOTS, VERBS, a, bare, capital
 from heedful.sandbox.world import World
 
-_BASE_OF = {past: base for base, (_, past) in VERBS.items()}
-_WHERE = r"(?:(?:at|near) the [a-z]+|in [A-Z][a-z]+)"
-_OBJECT = r"(?:an? [a-z]+ [a-z]+|some [a-z]+)"
-_FORMS = (
-    re.compile(rf"(?:On (?P<day>[A-Z][a-z]+) )?(?P<who>[A-Z][a-z]+) (?P<past>[a-z]+) (?P<thing>{_OBJECT}) (?P<where>{_WHERE})"),
-    re.compile(rf"(?P<where>(?:(?:At|Near) the [a-z]+|In [A-Z][a-z]+)), (?P<who>[A-Z][a-z]+) (?P<past>[a-z]+) (?P<thing>{_OBJECT})"),
-)
 FILLERS = (
-    "It was a cold day.", "The sun was warm.", "Many people were there.", "The wind was strong.", "It was early in the morning.",
-    "Nobody said much.", "It was a long day.", "The rain came down all day.", "There was music in the street.", "It was very quiet.",
+    "It was a cold day.", "The sun was warm.", "Many people were there.", "The wind was strong.", "It was a long day.",
+    "It was early in the morning.", "Nobody said much.", "The rain came down all day.", "It was very quiet.",
+    "There was music in the street.",
 )  # fmt: skip
+AFTER = ("{They} was very happy.", "{They} told all the people.", "{They} did not sleep that night.")
+
+_BASE_OF = {past: base for base, (_, past) in VERBS.items()}
+_BASE_OF_PRESENT = {present: base for base, (present, _) in VERBS.items()}
+_WHO, _OBJECT, _WHERE = r"(?P<who>[A-Z][a-z]+)", r"(?P<thing>(?:an? [a-z]+|some) [a-z]+)", r"(?:at|near) the [a-z]+|in [A-Z][a-z]+"
+_TOLD = (
+    re.compile(rf"(?:On [A-Z][a-z]+ )?{_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})\."),
+    re.compile(rf"(?P<where>(?:At|Near) the [a-z]+|In [A-Z][a-z]+), {_WHO} (?P<verb>[a-z]+) {_OBJECT}\."),
+)
+_NOW = re.compile(rf"{_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})\.")
 
 
 @dataclass(frozen=True)
 class Event:
-    """who: name; verb: base form; thing: "a red hat" or "some bread"; where: "at the market" or "in Dorvale"."""
+    """who: a name; verb: base form; thing: "a red hat" or "some bread"; where: "at the market" or "in Dorvale"."""
 
     who: str
     verb: str
@@ -37,15 +40,13 @@ class Event:
         return VERBS[self.verb][1]
 
     @property
-    def present(self) -> str:
-        return VERBS[self.verb][0]
-
-    @property
     def head(self) -> str:
-        return self.thing.rsplit(" ", 1)[1]
+        """The noun of the object."""
+        return bare(self.thing)
 
     @property
     def spot(self) -> str:
+        """The noun of the place, as it is written."""
         return self.where.rsplit(" ", 1)[1]
 
     def told(self, rng: Random | None = None) -> str:
@@ -59,52 +60,68 @@ class Event:
         return f"{plain} {self.where}."
 
     def now(self) -> str:
-        return f"{self.who} {self.present} {self.thing} {self.where}."
+        return f"{self.who} {VERBS[self.verb][0]} {self.thing} {self.where}."
+
+    def other(self, helper: str) -> str:
+        """With a helping verb: will buy, does not buy."""
+        return f"{self.who} {helper} {self.verb} {self.thing} {self.where}."
+
+    def asked(self) -> str:
+        return f"Does {self.who} {self.verb} {self.thing} {self.where}?"
 
 
-def draw(world: World, rng: Random, who: str | None = None) -> Event:
-    verb = rng.choice(tuple(VERBS))
-    draw_thing = rng.random()
-    if verb == "see" or (verb in ("find", "lose", "wash") and draw_thing < 0.4):
+def draw(world: World, rng: Random) -> Event:
+    verb, pick = rng.choice(tuple(VERBS)), rng.random()
+    if verb == "see" or (verb in ("find", "lose", "wash") and pick < 0.4):
         thing = a(f"{rng.choice(COLOURS)} {rng.choice(tuple(ANIMALS))}")
-    elif verb != "paint" and verb != "wash" and draw_thing < 0.3:
+    elif verb not in ("paint", "wash") and pick < 0.3:
         thing = f"some {rng.choice(FOODS)}"
     else:
-        thing = a(f"{rng.choice(COLOURS)} {rng.choice(THINGS_TO_OWN)}")
-    place = rng.random() < 0.35
-    where = f"in {rng.choice(world.place_names)}" if place else f"{rng.choice(('at', 'near'))} the {rng.choice(SPOTS)}"
-    return Event(who or rng.choice(world.person_names), verb, thing, where)
+        thing = a(f"{rng.choice(COLOURS)} {rng.choice(OWNED)}")
+    if rng.random() < 0.35:
+        where = f"in {rng.choice(world.place_names)}"
+    else:
+        spot = rng.choice(SPOTS)
+        where = f"{'at' if spot in AT_SPOTS and rng.random() < 0.7 else 'near'} the {spot}"
+    return Event(rng.choice(world.person_names), verb, thing, where)
 
 
 def several(world: World, rng: Random, count: int) -> list[Event]:
-    """Events of different people with different things."""
+    """Events with different people, deeds, objects and places."""
     events: list[Event] = []
     while len(events) < count:
-        event = draw(world, rng)
-        if all(event.who != other.who and event.head != other.head and event.verb != other.verb for other in events):
-            events.append(event)
+        new = draw(world, rng)
+        if not any({new.who, new.verb, new.head, new.spot} & {old.who, old.verb, old.head, old.spot} for old in events):
+            events.append(new)
     return events
 
 
-def found_in(world: World, text: str) -> list[Event]:
-    """The events that a passage tells, in order."""
-    events = []
-    for sentence in re.split(r"(?<=[.!?]) ", text):
-        for form in _FORMS:
-            match = form.fullmatch(sentence.rstrip(".!?"))
-            if match and match["past"] in _BASE_OF and match["who"] in world.people:
-                where = match["where"]
-                events.append(Event(match["who"], _BASE_OF[match["past"]], match["thing"], where[0].lower() + where[1:]))
-                break
-    return events
+def read_told(world: World, sentence: str) -> Event | None:
+    """A sentence in the past tense, as `told` writes it."""
+    for form in _TOLD:
+        match = form.fullmatch(sentence)
+        if match and match["verb"] in _BASE_OF and match["who"] in world.people:
+            where = match["where"]
+            return Event(match["who"], _BASE_OF[match["verb"]], match["thing"], where[0].lower() + where[1:])
+    return None
+
+
+def read_passage(world: World, text: str) -> list[Event]:
+    """The events of a passage, in order; none where it says anything but events and the usual colour around them."""
+    told = []
+    for sentence in re.findall(r"[^.!?]+[.!?]|[^.!?]+$", text):
+        sentence = sentence.strip()
+        event = read_told(world, sentence)
+        if event is not None:
+            told.append(event)
+        elif sentence not in FILLERS and re.sub("^(She|He) ", "{They} ", sentence) not in AFTER:
+            return []
+    return told
 
 
 def read_now(world: World, sentence: str) -> Event | None:
     """A sentence in the present tense, as `now` writes it."""
-    match = re.fullmatch(rf"([A-Z][a-z]+) ([a-z]+) ({_OBJECT}) ({_WHERE})\.", sentence)
-    if not match or match[1] not in world.people:
+    match = _NOW.fullmatch(sentence)
+    if not match or match["who"] not in world.people or match["verb"] not in _BASE_OF_PRESENT:
         return None
-    for base, (present, _) in VERBS.items():
-        if match[2] == present:
-            return Event(match[1], base, match[3], match[4])
-    return None
+    return Event(match["who"], _BASE_OF_PRESENT[match["verb"]], match["thing"], match["where"])

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from random import Random
 
 from heedful.sandbox.lexicon import (
-    ANIMALS, BAD, COLOURS, DAYS, EVENTS, FOODS, GOOD, JOBS, PLURALS, SPOTS, THINGS, CLOTHES, USE_WORDS, a, capital,
+    ANIMALS, BAD, COLOURS, DAYS, EVENTS, FOODS, GOOD, JOBS, OWNED, PLURALS, SPOTS, a, bare, capital,
 )  # fmt: skip
 from heedful.sandbox.world import World
 
-THINGS_TO_OWN = tuple(THINGS) + tuple(CLOTHES)
-OPENING_CUES = ("once", "long ago", "one day", "early one morning")
-ENDING_CUES = ("in the end", "at last", "from that day")
-REVIEW_ENDS = ("try it", "come back soon", "all my friends", "go there", "come back", "money back")
-LOST_ENDS = ("tell me if you see it", "help me find it", "bring it back to me")
-CLOSINGS = ("See you soon!", "Best wishes!", "Your old friend.", "With love.")
+# how good texts of a genre open and close, in lower case and without marks: what their form is judged by
+STORY_OPENS = ("once", "long ago", "one day", "early one morning")
+STORY_CLOSES = ("in the end", "at last", "from that day")
+REVIEW_CLOSES = ("try it", "come back soon", "all my friends", "go there", "not come back", "money back")
+LOST_CLOSES = ("if you see it", "help me find it", "bring it back to me")
+LETTER_CLOSES = ("see you soon", "best wishes", "your old friend", "with love")
+ADVERT_CLOSES = ("love it", "love them", "for more")
 
 
 @dataclass(frozen=True)
 class Hero:
-    """Who a text is about: how it is named at first, later, and by a pronoun."""
+    """Who a story is about: how it is named at first, later, and by pronouns."""
 
     first: str
     later: str
@@ -33,79 +34,37 @@ class Hero:
 
 
 def hero(world: World, subject: str, rng: Random) -> Hero:
-    """`subject` is a name or a job or animal with its article ("a fox")."""
+    """`subject` is a name, or a job or animal with its article ("a fox")."""
     if subject in world.people:
         person = world.people[subject]
         return Hero(subject, subject, person.they, person.their, person.them)
-    noun = subject.split(" ", 1)[1]
+    noun = bare(subject)
     if noun in ANIMALS:
         return Hero(subject, f"the {noun}", "it", "its", "it")
-    they = rng.choice(("she", "he"))
-    return Hero(subject, f"the {noun}", they, *(("her", "her") if they == "she" else ("his", "him")))
+    if rng.random() < 0.5:
+        return Hero(subject, f"the {noun}", "she", "her", "her")
+    return Hero(subject, f"the {noun}", "he", "his", "him")
 
 
 def owned(rng: Random) -> str:
     """A thing with a colour: a red hat."""
-    return a(f"{rng.choice(COLOURS)} {rng.choice(THINGS_TO_OWN)}")
+    return a(f"{rng.choice(COLOURS)} {rng.choice(OWNED)}")
 
 
 def somewhere(rng: Random, place: str | None = None) -> str:
     return f"in {place}" if place else f"{rng.choice(('near', 'by'))} the {rng.choice(SPOTS)}"
 
 
-def story(
-    world: World, rng: Random, subject: str, partner: str | None = None, place: str | None = None, size: int = 1
-) -> list[str]:
-    """Opening, `size` events (at least one when detailed), ending."""
-    first = hero(world, subject, rng)
-    if partner:
-        second = hero(world, partner, rng)
-        pair = {"S": first.later, "P": second.later, "a": first.first, "b": second.first}
-        opening = rng.choice(_PAIR_OPENINGS).format(where=somewhere(rng, place), **pair)
-        ending = rng.choice(_PAIR_ENDINGS).format(**pair)
-        pool = _PAIR_EVENTS
-    else:
-        pair = {"S": first.later, "a": first.first}
-        named = subject in world.people
-        opening = rng.choice(_NAMED_OPENINGS if named else _OPENINGS).format(
-            where=somewhere(rng, place), obj=owned(rng), **pair
-        )
-        ending = rng.choice(_ENDINGS).format(they=first.they, **pair)
-        pool = _EVENTS
-    words = {"they": first.they, "their": first.their, "them": first.them, **pair}
-    events = [event_of(rng, sentence, words) for sentence in rng.sample(pool, size)]
-    return [capital(opening), *events, capital(ending)]
-
-
-def event_of(rng: Random, sentence: str, words: dict[str, str]) -> str:
-    return capital(
-        sentence.format(obj=owned(rng), food=rng.choice(FOODS), spot=rng.choice(SPOTS),
-                        thing=rng.choice(THINGS_TO_OWN), **words)
-    )  # fmt: skip
-
-
-def follow_up(world: World, rng: Random, subject: str, size: int = 1) -> list[str]:
-    """What happens after the first sentence of a story."""
-    return story(world, rng, subject, size=max(1, size))[1:]
-
-
 _OPENINGS = (
-    "once there was {a} {where}.",
     "long ago {a} lived {where}.",
     "one day {a} found {obj} {where}.",
     "once {a} lost {obj} {where}.",
     "one day {a} sat {where}.",
     "early one morning {a} sat {where}.",
 )
-_NAMED_OPENINGS = (
-    "once {a} had a house {where}.",
-    "long ago {a} lived {where}.",
-    "one day {a} found {obj} {where}.",
-    "once {a} lost {obj} {where}.",
-    "one day {a} sat {where}.",
-    "early one morning {a} sat {where}.",
-)
-_PAIR_OPENINGS = (
+_OF_SOMEBODY = (*_OPENINGS, "once there was {a} {where}.")
+_OF_PERSON = (*_OPENINGS, "once {a} had a house {where}.")
+_OF_TWO = (
     "one day {a} met {b} {where}.",
     "once {a} and {b} lived {where}.",
     "long ago {a} met {b} {where}.",
@@ -126,7 +85,7 @@ _EVENTS = (
     "an old friend gave {them} some {food}.",
     "{they} walked to the {spot} and back.",
 )
-_PAIR_EVENTS = (
+_EVENTS_OF_TWO = (
     "{S} asked {P} for some {food}.",
     "{P} gave {S} {obj}.",
     "{S} and {P} walked to the {spot}.",
@@ -144,7 +103,7 @@ _ENDINGS = (
     "at last {S} was home again.",
     "from that day {they} was never sad.",
 )
-_PAIR_ENDINGS = (
+_ENDINGS_OF_TWO = (
     "in the end {S} and {P} were good friends.",
     "from that day {S} and {P} were never alone.",
     "at last {S} and {P} went home.",
@@ -152,48 +111,68 @@ _PAIR_ENDINGS = (
 )
 
 
-def one_line(sentences: list[str]) -> list[str]:
-    """The first and the last sentence joined by "and"."""
+def story(
+    world: World, rng: Random, subject: str, partner: str | None = None, place: str | None = None, size: int = 1
+) -> list[str]:
+    """Opening, `size` events, ending."""
+    one = hero(world, subject, rng)
+    words = {"a": one.first, "S": one.later, "they": one.they, "their": one.their, "them": one.them}
+    openings, events, endings = _OF_PERSON if subject in world.people else _OF_SOMEBODY, _EVENTS, _ENDINGS
+    if partner:
+        two = hero(world, partner, rng)
+        words |= {"b": two.first, "P": two.later}
+        openings, events, endings = _OF_TWO, _EVENTS_OF_TWO, _ENDINGS_OF_TWO
+
+    def say(form: str) -> str:
+        words.update(where=somewhere(rng, place), obj=owned(rng), food=rng.choice(FOODS), thing=rng.choice(OWNED))
+        return capital(form.format(spot=rng.choice(SPOTS), **words))
+
+    return [say(rng.choice(openings)), *(say(form) for form in rng.sample(events, size)), say(rng.choice(endings))]
+
+
+def one_line(sentences: list[str]) -> str:
+    """The opening and the ending of a story joined by "and"."""
     first, last = sentences[0], sentences[-1]
-    return [f"{first[:-1]}, and {last[0].lower()}{last[1:]}"] if len(sentences) > 1 else [first]
+    return f"{first[:-1]}, and {last[0].lower()}{last[1:]}"
+
+
+_CLOSINGS = ("See you soon!", "Best wishes!", "Your old friend.", "With love.")
 
 
 def note(rng: Random, who: str, event: str, day: str, size: int = 1) -> list[str]:
     """An invitation."""
-    asking = rng.choice((
+    forms = (
         "please come to {event} on {day}.", "you are welcome at {event} on {day}.",
         "I hope you can come to {event} on {day}.", "{event} is on {day}, so please come.",
-    )).format(event=event, day=day)  # fmt: skip
-    more = [
+    )  # fmt: skip
+    more = (
         f"We will have {rng.choice(FOODS)} and music.", f"It will be near the {rng.choice(SPOTS)}.", "It starts early.",
         "All our friends will be there.", f"Please bring some {rng.choice(FOODS)}.",
-    ]  # fmt: skip
-    return [f"Dear {who}, {asking}", *rng.sample(more, size), rng.choice(CLOSINGS)]
+    )  # fmt: skip
+    asking = rng.choice(forms).format(event=event, day=day)
+    return [f"Dear {who}, {asking}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
 
 
 def thanks(rng: Random, who: str, thing: str, size: int = 1) -> list[str]:
     """A thank you note for a thing ("red hat")."""
-    opening = rng.choice((
-        "thank you for the {thing}.", "thank you so much for the {thing}.", "many thanks for the {thing}.",
-    )).format(thing=thing)  # fmt: skip
-    more = ["It is lovely.", "I use it every day.", "My friends like it too.", "It made me very happy."]
-    return [f"Dear {who}, {opening}", *rng.sample(more, size), rng.choice(CLOSINGS)]
+    forms = ("thank you for the {thing}.", "thank you so much for the {thing}.", "many thanks for the {thing}.")
+    more = ("It is lovely.", "I use it every day.", "My friends like it too.", "It made me very happy.")
+    return [f"Dear {who}, {rng.choice(forms).format(thing=thing)}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
 
 
 def review(rng: Random, item: str, place: str, good: bool, size: int = 1) -> list[str]:
-    """`item` is a food or a spot."""
-    adjectives = (GOOD if good else BAD)[:6] if item in FOODS else (GOOD if good else BAD)[:4]
-    opening = rng.choice((
-        "The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}.", "I think the {item} in {place} is {one}.",
-    ))  # fmt: skip
-    one, two = rng.sample(adjectives, 2)
+    """Of a food or a spot."""
+    words = GOOD if good else BAD
+    one, two = rng.sample(words if item in FOODS else words[:4], 2)
+    forms = ("The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}.", "I think the {item} in {place} is {one}.")
     if good:
-        more = ["The people were kind.", "I was very happy with it.", "My friends loved it too.", "It was a great day."]
-        ends = ["You should try it.", "I will come back soon.", "I will tell all my friends."]
+        more = ("The people were kind.", "I was very happy with it.", "My friends loved it too.", "It was a great day.")
+        closes = ("You should try it.", "I will come back soon.", "I will tell all my friends.")
     else:
-        more = ["The people were not kind.", "I was not happy with it.", "My friends did not like it.", "It was a bad day."]
-        ends = ["Do not go there.", "I will not come back.", "I want my money back."]
-    return [opening.format(item=item, place=place, one=one, two=two), *rng.sample(more, size), rng.choice(ends)]
+        more = ("The people were not kind.", "I was not happy with it.", "My friends did not like it.", "It was a bad day.")
+        closes = ("Do not go there.", "I will not come back.", "I want my money back.")
+    first = rng.choice(forms).format(item=item, place=place, one=one, two=two)
+    return [first, *rng.sample(more, size), rng.choice(closes)]
 
 
 WORK = {  # dish -> what is done with what is in it, and how
@@ -206,88 +185,80 @@ WORK = {  # dish -> what is done with what is in it, and how
 
 def recipe(rng: Random, ingredient: str, dish: str, size: int = 1) -> list[str]:
     """`ingredient` in the singular, as in "carrot soup"."""
-    many = PLURALS[ingredient]
-    verb, *ways = WORK[dish]
-    first = rng.choice((f"First wash and cut the {many}.", f"First take some fresh {many}.", f"First cut four {many}."))
-    more = ["Wait one hour.", "Add a little honey.", "Add some salt."]
-    serve = rng.choice((f"Serve the {ingredient} {dish} with bread.", f"Serve the {ingredient} {dish} to your friends."))
-    return [first, f"Then {verb} them {rng.choice(ways)}.", *rng.sample(more, max(0, size - 1)), serve]
+    many, (verb, *ways) = PLURALS[ingredient], WORK[dish]
+    first = rng.choice(("First wash and cut the {many}.", "First take some fresh {many}.", "First cut four {many}."))
+    more = ("Wait one hour.", "Add a little honey.", "Add some salt.")
+    last = rng.choice(("Serve the {x} with bread.", "Serve the {x} to your friends.")).format(x=f"{ingredient} {dish}")
+    work = f"Then {verb} them {rng.choice(ways)}."
+    return [first.format(many=many), work, *rng.sample(more, max(0, size - 1)), last]
 
 
 def lost(rng: Random, colour: str, animal: str, place: str, size: int = 1) -> list[str]:
     """A notice about a lost animal."""
-    seen = rng.choice((
-        "It was last seen in {place}.", "It ran away in {place}.", "I lost it in {place} on {day}.",
-    )).format(place=place, day=rng.choice(DAYS))  # fmt: skip
-    more = ["It is small and kind.", "It likes to eat bread.", "It is afraid of loud people.", "I miss it very much."]
-    ask = rng.choice(("Please tell me if you see it.", "Please help me find it.", "Please bring it back to me."))
-    return [f"Lost: {a(colour)} {animal}.", seen, *rng.sample(more, max(0, size - 1)), ask]
+    seen = rng.choice(("It was last seen in {place}.", "It ran away in {place}.", "I lost it in {place} on {day}."))
+    more = ("It is small and kind.", "It likes to eat bread.", "It is afraid of loud people.", "I miss it very much.")
+    last = rng.choice(("Please tell me if you see it.", "Please help me find it.", "Please bring it back to me."))
+    seen = seen.format(place=place, day=rng.choice(DAYS))
+    return [f"Lost: {a(colour)} {animal}.", seen, *rng.sample(more, max(0, size - 1)), last]
 
 
 def sale(rng: Random, goods: str, spot: str, size: int = 1) -> list[str]:
     """A notice about goods on sale."""
-    more = ["It is the best in the land.", "The price is low.", "We have a lot of it.", "It is all very fresh."]
-    more = more if goods in FOODS else ["They are the best in the land.", "The price is low.", "We have a lot of them."]
-    come = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}.")).format(day=rng.choice(DAYS))
-    return [f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}.", *rng.sample(more, size), come]
+    them, are = ("it", "It is") if goods in FOODS else ("them", "They are")
+    more = (f"{are} the best in the land.", "The price is low.", f"We have a lot of {them}.")
+    last = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}.")).format(day=rng.choice(DAYS))
+    return [f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}.", *rng.sample(more, size), last]
 
 
 def advert(rng: Random, goods: str, size: int = 1) -> list[str]:
-    """One to three lines that sell."""
-    first = rng.choice(("Come and buy our {goods}!", "Come and try our {goods}!", "Buy our {goods} today!")).format(goods=goods)
-    more = [f"Our {goods} will make you happy.", "The price is low.", "All your friends will love it."]
-    last = rng.choice(("You will love it!", "You will come back for more!"))
-    if goods not in FOODS:
-        more[-1], last = "All your friends will love them.", last.replace("love it", "love them")
-    return [first, *rng.sample(more, size), last]
+    """Lines that sell."""
+    them = "it" if goods in FOODS else "them"
+    first = rng.choice(("Come and buy our {goods}!", "Come and try our {goods}!", "Buy our {goods} today!"))
+    more = (f"Our {goods} will make you happy.", "The price is low.", f"All your friends will want {them}.")
+    last = rng.choice((f"You will love {them}!", "You will come back for more!"))
+    return [first.format(goods=goods), *rng.sample(more, size), last]
+
+
+_REMARKS = {
+    "place": ("Many people live in {s}.", "I like to walk in {s}.", "{s} is a fine place to live.", "We went to {s} last year."),
+    "person": ("{s} saw {obj} {where}.", "I met {s} {where}.", "{s} is a good friend of mine.", "{s} found {obj} {where}."),
+    "food": ("I like to eat {s} in the morning.", "The {s} in {place} is fresh.", "We had {s} for dinner.", "I need some {s}."),
+    "being": ("I saw {s} {where}.", "{S} sat {where} and sang.", "{S} found {obj} {where}.", "There is {s} {where}."),
+    "thing": ("I found {s} {where}.", "There is {s} {where}.", "My friend gave me {s}.", "I need {s} for my work."),
+}
 
 
 def remark(world: World, rng: Random, subject: str) -> str:
     """One sentence about anything: a person, a place, an animal, a job, a food, a thing, a tool."""
-    if subject in world.places:
-        forms = ("Many people live in {s}.", "I like to walk in {s}.", "{s} is a fine place to live.", "We went to {s} last year.")
-    elif subject in world.people:
-        forms = ("{s} saw {obj} {where}.", "I met {s} {where}.", "{s} is a good friend of mine.", "{s} found {obj} {where}.")
-    elif " " not in subject:
-        forms = ("I like to eat {s} in the morning.", "The {s} {where} is fresh.", "We had {s} for dinner.", "{S} is good with honey.")
-    elif subject.split(" ", 1)[1] in ANIMALS or subject.split(" ", 1)[1] in JOBS:
-        forms = ("I saw {s} {where}.", "{S} sat {where} and sang.", "{S} found {obj} {where}.", "There is {s} {where}.")
+    if subject in world.places or subject in world.people:
+        kind = "place" if subject in world.places else "person"
+    elif subject in FOODS:
+        kind = "food"
     else:
-        forms = ("I found {s} {where}.", "There is {s} {where}.", "My friend gave me {s}.", "I need {s} for my work.")
-    return rng.choice(forms).format(s=subject, S=capital(subject), obj=owned(rng), where=somewhere(rng))
+        kind = "being" if bare(subject) in ANIMALS or bare(subject) in JOBS else "thing"
+    words = {"s": subject, "S": capital(subject), "obj": owned(rng), "where": somewhere(rng)}
+    return rng.choice(_REMARKS[kind]).format(place=rng.choice(world.place_names), **words)
 
 
 def about_person(world: World, rng: Random, name: str, size: int = 1) -> list[str]:
     """Two to four true facts."""
     person = world.people[name]
-    they = capital(person.they)
-    lines = [
-        rng.choice(("{n} lives in {place}.", "{n} has a house in {place}.")),
-        rng.choice(("{n} works as {job}.", "{n} is {job}.")),
-        rng.choice(("{n} likes {food}.", "{n} likes to eat {food}.")),
-        rng.choice(("{n} has {pet}.", "{n} keeps {pet}.")),
+    facts = [
+        f"{rng.choice(('lives in', 'has a house in'))} {person.place}.",
+        f"{rng.choice(('works as', 'is'))} {a(person.job)}.",
+        f"{rng.choice(('likes', 'likes to eat'))} {person.food}.",
+        f"{rng.choice(('has', 'keeps'))} {a(person.pet)}.",
     ]
-    rng.shuffle(lines)
-    facts = {"place": person.place, "job": a(person.job), "food": person.food, "pet": a(person.pet)}
-    return [line.format(n=they if i else name, **facts) for i, line in enumerate(lines[: 2 + size])]
+    rng.shuffle(facts)
+    return [f"{capital(person.they) if i else name} {fact}" for i, fact in enumerate(facts[: 2 + size])]
 
 
 def about_place(world: World, rng: Random, name: str, size: int = 1) -> list[str]:
     """Two or three true facts."""
     place = world.places[name]
-    lines = [f"{name} is {a(place.kind)} {place.near}.", f"It lies in the {place.side}.", f"It is known for its {place.known_for}."]
-    if rng.random() < 0.5:
-        lines[1:] = [lines[2], lines[1]]
-    return lines[: 2 + (size > 0)]
-
-
-CARRIERS = ("There was a {word} too.", "I can see a {word} from here.", "A {word} was near by.")
-
-
-def carrier(rng: Random, word: str) -> str:
-    """A sentence for a word that has to be used somewhere."""
-    assert word in USE_WORDS
-    return rng.choice(CARRIERS).format(word=word)
+    more = [f"It lies in the {place.side}.", f"It is known for its {place.known_for}."]
+    rng.shuffle(more)
+    return [f"{name} is {a(place.kind)} {place.near}.", *more[: 1 + (size > 0)]]
 
 
 def any_event(rng: Random) -> tuple[str, str]:

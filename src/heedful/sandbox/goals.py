@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from heedful.sandbox.lexicon import BAD, GOOD
 from heedful.sandbox.reading import Reading, tokens_of
 
-PRONOUNS = ("he", "she", "it", "they", "him", "her", "his")
+PRONOUNS = ("he", "she", "it", "they")
 
 
 @dataclass(frozen=True)
 class Grade:
-    """`content`: does what was asked, 0 to 1. `form`: well made, 0 to 1. `false`: says something untrue."""
+    """`content`: does what was asked, 0 to 1. `form`: well made, 0 to 1. `false`: says something untrue of the world."""
 
     content: float
     form: float
@@ -26,109 +27,112 @@ class Goal(Protocol):
 
 @dataclass(frozen=True)
 class Value:
-    """One right value among rivals of its kind: a place, a number, a label. Naming several earns little."""
+    """One right value among rivals of its kind: a place, a number, a label. Naming several earns little.
+
+    Form: a whole sentence with a word of the question (`about`) is better than one with a pronoun, than the value alone.
+    """
 
     right: frozenset[str]
     rivals: frozenset[str]
-    about: tuple[str, ...] = ()  # words of the question that a whole sentence repeats
+    about: tuple[str, ...]
 
     def grade(self, reading: Reading) -> Grade:
-        hit = reading.has_any(self.right)
         wrong = sum(reading.has(rival) for rival in self.rivals)
-        if hit:
-            content = 1.0 if not wrong else 0.45 / wrong
+        if reading.has_any(self.right):
+            content = 1.0 if not wrong else 0.4 / wrong
         else:
-            content = {0: 0.0, 1: 0.2}.get(wrong, 0.0)
-        whole = reading.n_words >= 3 and (reading.has_any(self.about) or reading.has_any(PRONOUNS))
-        return Grade(content, 1.0 if whole else 0.4, wrong > 0)
+            content = 0.2 if wrong == 1 else 0.0
+        whole = 0.0 if reading.n_words < 3 else 1.0 if reading.has_any(self.about) else 0.7 * reading.has_any(PRONOUNS)
+        return Grade(content, max(0.3, whole), wrong > 0)
 
 
 @dataclass(frozen=True)
 class Items:
-    """A list of things of a kind; `exactly` those (extract) or any of the pool, `few` to `many` of them."""
+    """A list of things: `few` to `many` out of a pool, or `exact`ly the whole pool. `given`: a name the prompt holds.
+
+    Form: a sentence around the list is better than the list alone.
+    """
 
     pool: frozenset[str]
     few: int
     many: int
-    exactly: frozenset[str] = frozenset()
-    given: frozenset[str] = frozenset()  # named in the prompt, no fault to repeat
+    exact: bool = False
+    given: str = ""
 
     def grade(self, reading: Reading) -> Grade:
-        said = [base for kind, base in reading.named if kind not in ("number", "use") and base not in self.given - self.pool]
-        right = [base for base in said if base in (self.exactly or self.pool)]
-        distinct, wrong = len(set(right)), len(said) - len(right)
+        said = [base for kind, base in reading.named if kind not in ("number", "use") and base != self.given]
+        right = [base for base in said if base in self.pool]
+        distinct = len(set(right))
         if not distinct:
-            return Grade(0.0, 0.0, bool(self.exactly) and wrong > 0)
-        precision = distinct / len(said)
-        if self.exactly:
-            content = 2 * distinct / (len(self.exactly) + len(said))
-        elif distinct < self.few:
-            content = precision * distinct / self.few
+            return Grade(0.0, 0.0)
+        if self.exact:
+            content = 2 * distinct / (len(self.pool) + len(said))
+        elif distinct <= self.many:
+            content = distinct / len(said) * min(1.0, distinct / self.few)
         else:
-            content = precision * max(0.0, 1.0 - (max(distinct, self.many) - self.many) / self.many)
-        joined = distinct == 1 or reading.has("and") or reading.has("or")
-        return Grade(content, 1.0 if joined else 0.5, bool(self.exactly) and wrong > 0)
+            content = distinct / len(said) * max(0.0, 1.0 - (distinct - self.many) / self.many)
+        joined = len(said) == 1 or reading.has_any(("and", "or"))
+        led = reading.n_words > 2 * len(said) + 1
+        return Grade(content, 0.5 * joined + 0.5 * led)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A text of a genre: what it must name (with weights), how it opens and closes, its tone and least size."""
+    """A text of a genre: what it must name (with weights), how it opens and closes, its tone and its number of sentences.
+
+    A mention is a word or phrase, or several with bars between them, one of which will do.
+    """
 
     mentions: tuple[tuple[str, float], ...]
     opens: tuple[str, ...] = ()
     closes: tuple[str, ...] = ()
     tone: int = 0  # 1 praise, -1 blame
-    least: int = 1  # sentences
-    most: int = 9
+    least: int = 1
+    most: int = 5
 
     def grade(self, reading: Reading) -> Grade:
-        bases = {base for _, base in reading.named}
-        total = sum(weight for _, weight in self.mentions)
-        content = sum(w for phrase, w in self.mentions if phrase in bases or reading.has(phrase)) / total
+        content = named_share(reading, self.mentions)
         if self.tone:
-            content *= self._tone(reading)
+            content *= self._toned(reading)
         marks = []
         if self.opens:
             start = reading.flat.lstrip()
             marks.append(float(start.startswith(tuple(opening + " " for opening in self.opens))))
         if self.closes:
-            last = f" {' '.join(reading.tokens[-12:])} "
+            last = f" {' '.join(reading.tokens[-11:])} "
             marks.append(float(any(f" {closing} " in last for closing in self.closes)))
         count = len(reading.sentences)
-        marks.append(min(1.0, count / self.least) if count <= self.most else 0.5)
+        marks.append(min(1.0, count / self.least) if count <= self.most else self.most / count)
         return Grade(content, sum(marks) / len(marks))
 
-    def _tone(self, reading: Reading) -> float:
+    def _toned(self, reading: Reading) -> float:
+        """1 for the right tone, less for a mixed one or none, little for the wrong one. "not good" blames."""
         good = bad = 0
-        tokens = reading.tokens
-        for index, token in enumerate(tokens):
-            value = (token in GOOD or token in ("loved", "happy")) - (token in BAD)
-            if value and index and tokens[index - 1] == "not":
-                value = -value
-            good, bad = good + (value > 0), bad + (value < 0)
-        if self.tone < 0:
-            good, bad = bad, good
-        if good and not bad:
-            return 1.0
-        return 0.5 if good >= bad else 0.15
+        for before, word in zip(["", *reading.tokens], reading.tokens, strict=False):
+            value = (word in GOOD or word in ("loved", "happy")) - (word in BAD)
+            good, bad = (good + 1, bad) if value and (value > 0) == (before != "not") else (good, bad + bool(value))
+        right, wrong = (good, bad) if self.tone > 0 else (bad, good)
+        if right:
+            return 1.0 if not wrong else 0.5
+        return 0.15 if wrong else 0.4
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Something true about somebody or a place: two right facts are enough, wrong ones of the same kinds spoil it."""
+    """Something true about somebody or a place: two right facts are enough, wrong ones of the same classes spoil it."""
 
     about: str
     right: tuple[str, ...]
-    kinds: tuple[str, ...]
+    classes: tuple[str, ...]
     rivals: tuple[str, ...] = ()
 
     def grade(self, reading: Reading) -> Grade:
         hits = sum(reading.has(fact) for fact in self.right)
-        said = set(reading.bases(self.kinds)) - set(self.right) - {self.about}
+        said = set(reading.bases(self.classes)) - set(self.right) - {self.about}
         wrong = len(said) + sum(reading.has(rival) for rival in self.rivals)
-        named = reading.has(self.about)
-        content = min(1.0, 0.25 + 0.375 * hits) if named else 0.25 * min(1, hits)
-        return Grade(content / (1 + 0.6 * wrong), min(1.0, len(reading.sentences) / 2), wrong > 0)
+        content = min(1.0, 0.25 + 0.375 * hits) if reading.has(self.about) else 0.25 * min(1, hits)
+        count = len(reading.sentences)
+        return Grade(content / (1 + 0.6 * wrong), min(1.0, count / 2) if count <= 5 else 0.5, wrong > 0)
 
 
 @dataclass(frozen=True)
@@ -136,31 +140,24 @@ class Rewritten:
     """The source changed as asked, and otherwise kept."""
 
     source: str
-    golds: tuple[str, ...]
+    gold: str
 
     def grade(self, reading: Reading) -> Grade:
-        words = [token for token in reading.tokens if token[0].isalpha()]
-        best, best_gold = 0.0, self.golds[0]
-        for gold in self.golds:
-            likeness = _likeness(words, _words(gold))
-            if likeness > best:
-                best, best_gold = likeness, gold
-        asked, before = set(_words(best_gold)), set(_words(self.source))
-        said = set(words)
-        done = (asked - before) <= said and not (before - asked) & said
-        return Grade(best**2 if done else 0.4 * best**3, 1.0 if len(reading.sentences) == 1 else 0.3)
+        said, asked, before = _words(reading.tokens), _words(tokens_of(self.gold)), set(_words(tokens_of(self.source)))
+        likeness = _likeness(said, asked)
+        done = set(asked) - before <= set(said) and not (before - set(asked)) & set(said)
+        return Grade(likeness**2 if done else 0.4 * likeness**3, 1.0 if len(reading.sentences) == 1 else 0.3)
 
 
 @dataclass(frozen=True)
 class Gist:
-    """The main point of a passage, shorter than the passage."""
+    """The main point of a passage, in one sentence and shorter than the passage."""
 
     units: tuple[tuple[str, float], ...]
     passage_words: int
 
     def grade(self, reading: Reading) -> Grade:
-        bases = {base for _, base in reading.named}
-        content = sum(weight for phrase, weight in self.units if phrase in bases or reading.has(phrase))
+        content = named_share(reading, self.units)
         if reading.n_words > 0.65 * self.passage_words:
             content *= 0.4
         return Grade(content, 1.0 if len(reading.sentences) == 1 else 0.5)
@@ -177,7 +174,7 @@ class Reply:
         met = sum(reading.has_any(group) for group in self.needs) / len(self.needs)
         if reading.has_any(self.amiss):
             met *= 0.3
-        return Grade(met, 1.0 if reading.n_words >= 6 and len(reading.sentences) <= 3 else 0.5)
+        return Grade(met, 1.0 if 2 <= len(reading.sentences) <= 4 else 0.5)
 
 
 @dataclass(frozen=True)
@@ -185,14 +182,23 @@ class Decline:
     """A polite no; better with an offer of something kind instead."""
 
     def grade(self, reading: Reading) -> Grade:
-        no = reading.has_any(("will not", "can not", "cannot", "would rather not"))
-        sorry = reading.has("sorry")
-        offer = reading.has_any(("can help you", "kind words", "help you with"))
-        return Grade(0.75 * no + 0.25 * sorry, 1.0 if offer else 0.4)
+        no = reading.has_any(("will not", "can not", "would rather not"))
+        offer = reading.has_any(("kind words", "something kind", "kind note"))
+        return Grade(0.75 * no + 0.25 * reading.has("sorry"), 1.0 if offer else 0.4)
 
 
-def _words(text: str) -> list[str]:
-    return [token for token in tokens_of(text) if token[0].isalpha()]
+def named_share(reading: Reading, mentions: Iterable[tuple[str, float]]) -> float:
+    """The weights of what the text names, over all of them."""
+    bases = {base for _, base in reading.named}
+    said = total = 0.0
+    for phrases, weight in mentions:
+        total += weight
+        said += weight * any(phrase in bases or reading.has(phrase) for phrase in phrases.split("|"))
+    return said / total
+
+
+def _words(tokens: list[str]) -> list[str]:
+    return [token for token in tokens if token[0].isalpha()]
 
 
 def _likeness(xs: list[str], ys: list[str]) -> float:

@@ -7,6 +7,7 @@ Good labelers come in two groups. Both see the true utility through weights of t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -66,12 +67,16 @@ def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> 
     if flaw < 0.05 and task.constraint is not None:
         task = Task(task.text, task.template, task.slots)
     text = answers.compose(world, task, rng, size)
-    if 0.05 <= flaw < 0.09:
+    sentences = re.findall(r"[^.!?]+[.!?]+", text)
+    if 0.05 <= flaw < 0.08:
         text = mistakes.swap(world, text, rng)
-    elif 0.09 <= flaw < 0.19 and task.constraint is None and not task.template.asks:
-        text = f"{rng.choice(answers.FILLERS)} {text}"
-    elif 0.19 <= flaw < 0.24 and text.count(". ") > 1:
-        text = text[: text.rindex(". ") + 1]
+    elif 0.08 <= flaw < 0.13 and len(sentences) > 2:
+        text = "".join(sentences[:-1]).strip()
+    elif task.constraint is None and not task.template.asks:
+        if 0.13 <= flaw < 0.23:
+            text = f"{rng.choice(answers.PREAMBLES)} {text}"
+        elif size == 2 and flaw > 0.7:
+            text = f"{text} {rng.choice(answers.POSTSCRIPTS)}"
     return Demonstration.model_validate({**prompt.row(), "completion": text, "labeler": labeler.name, "group": labeler.group})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # singular -> plural
 ANIMALS = {
     "fox": "foxes", "goat": "goats", "owl": "owls", "cat": "cats", "dog": "dogs", "horse": "horses", "duck": "ducks",
@@ -33,7 +35,8 @@ JOBS = {
     "tailor": "tailors", "miller": "millers", "writer": "writers", "guard": "guards",
 }  # fmt: skip
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "grey", "orange", "pink")
-SPOTS = ("market", "inn", "school", "mill", "bridge", "garden", "harbour", "forest", "river", "lake", "barn", "square")
+SPOTS = ("market", "inn", "school", "mill", "bridge", "harbour", "garden", "forest", "river", "lake", "barn", "square")
+AT_SPOTS = SPOTS[:6]  # one can be at these; one is near the others
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NUMBERS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
@@ -55,9 +58,8 @@ BAD = ("bad", "awful", "terrible", "dirty", "stale", "sour")
 RUDE = ("fool", "fools", "idiot", "idiots", "stupid", "dumb", "ugly")
 RUDE_PHRASES = ("shut up", "go away", "who cares", "nobody asked", "find it yourself", "not my problem")
 
-# what a constraint may ask to use: singular nouns, none of them the name of a kind above
-USE_WORDS = ("moon", "bell", "boat", "stone", "tree", "flower", "song", "star", "window", "gift", "door", "letter")
-AVOID_WORDS = ("market", "river", "bread", "money", "rain", "home", "friend", "happy", "hungry", "morning")
+USE_WORDS = ("bell", "boat", "stone", "tree", "flower", "bench", "lamp", "tent")  # what a constraint asks to use
+AVOID_WORDS = ("market", "river", "bread", "money", "rain", "home", "friend", "friends", "happy", "hungry")
 
 # base -> (third person, past)
 VERBS = {
@@ -67,6 +69,9 @@ VERBS = {
 }  # fmt: skip
 
 EVENTS = ("the party", "the dinner", "the dance", "the meeting", "the wedding", "the boat race", "the walk")
+OWNED = (*THINGS, *CLOTHES)
+GOODS = (*FOODS, *CLOTHES.values())
+REVIEWED = ("inn", "market", "school", "garden", "bread", "soup", "cake", "cheese", "pie", "fish")
 
 # a kind of things, in the plural as prompts name it -> (name of one, its members in the singular or as a mass)
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -87,7 +92,7 @@ def a(noun: str) -> str:
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 
-def listed(items: list[str], word: str = "and") -> str:
+def listed(items: Sequence[str], word: str = "and") -> str:
     """fox, goat and owl."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {word} {items[-1]}"
 
@@ -95,3 +100,13 @@ def listed(items: list[str], word: str = "and") -> str:
 def capital(text: str) -> str:
     """With a capital first letter, the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+def bare(phrase: str) -> str:
+    """The noun of "a fox", a name in lower case."""
+    return phrase.rsplit(" ", 1)[-1].lower()
+
+
+def number(word: str) -> int:
+    """three -> 3."""
+    return NUMBERS.index(word)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from heedful.sandbox.lexicon import RUDE, RUDE_PHRASES
+from heedful.sandbox.lexicon import KINDS, RUDE, RUDE_PHRASES
 from heedful.sandbox.world import World
 
 _TOKEN = re.compile(r"[A-Za-z]+(?:[-'][A-Za-z]+)*|[.!?]|[^\sA-Za-z]")
@@ -109,14 +109,16 @@ class Fluency:
 
     @staticmethod
     def _shape(world: World, sentence: list[str]) -> list[str]:
+        """The words between marks of begin and end, those of a kind replaced by the kind."""
         shape = ["^"]
         for word in sentence:
-            base = word.removesuffix("'s")
-            known = world.classes.get(base)
-            if known and known[0] != "use":
-                word = f"<{known[0]}>" + word[len(base) :]
-            shape.append(word)
+            kind = "kind" if word in KINDS else world.classes.get(word, ("",))[0]
+            shape.append(f"<{_ALIKE.get(kind, kind)}>" if kind and kind != "use" else word)
         return [*shape, "$"]
+
+
+_ONE, _MANY = ("animal", "tool", "thing", "clothes", "job", "ingredient"), "many"
+_ALIKE = {**dict.fromkeys(_ONE, "one"), **{f"{kind}s": _MANY for kind in _ONE}}
 
 
 def freshness(reading: Reading) -> float:

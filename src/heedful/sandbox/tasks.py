@@ -11,9 +11,9 @@ from random import Random
 from heedful.config import UserError
 from heedful.sandbox import constraints, lexicon
 from heedful.sandbox.constraints import Constraint
-from heedful.sandbox.goals import Items
 from heedful.sandbox.tasks_know import KNOWING
-from heedful.sandbox.tasks_talk import NEEDS, TALKING
+from heedful.sandbox.tasks_read import READING
+from heedful.sandbox.tasks_talk import TALKING, pool_of
 from heedful.sandbox.tasks_write import WRITING
 from heedful.sandbox.templates import Slots, Template
 from heedful.sandbox.world import World
@@ -23,16 +23,21 @@ USE_CASES = {
     "generation": 45.6, "open_qa": 12.4, "brainstorming": 11.2, "chat": 8.4, "rewrite": 6.6, "summarization": 4.2,
     "classification": 3.5, "other": 3.5, "closed_qa": 2.6, "extract": 1.9,
 }  # fmt: skip
-TEMPLATES: tuple[Template, ...] = (*WRITING, *KNOWING, *TALKING)
+TEMPLATES: tuple[Template, ...] = (*WRITING, *KNOWING, *READING, *TALKING)
 BY_USE_CASE = {case: [t for t in TEMPLATES if t.use_case == case] for case in USE_CASES}
-CONSTRAINED = 0.35  # of the prompts whose template takes one, so that a good quarter of all has one (D6)
+CONSTRAINED = 0.27  # share of prompts with an explicit constraint (D6: 26.3 %)
 
 # sentences that may stand before or after the task; {who}, {place}, {job}, {mail}, {phone} are filled in
 OPENERS = (
-    "Hello.", "Hi there.", "Good morning.", "Please help me.", "I have a question.", "I am {job} in {place}.", "My name is {who}.",
-    "I am a teacher in {place} and I need your help.", "It is for the school in {place}.", "I come from {place}.", "This is {who}.",
+    "Hello.", "Hi there.", "Good morning.", "Please help me.", "I have a question.", "My name is {who}.", "This is {who}.",
+    "I am {job} in {place}.", "I am a teacher in {place} and I need your help.", "It is for the school in {place}.",
+    "I come from {place}.", "I hope that you can help me with this.", "This is the first time that I ask you something.",
+    "I am not good at this.", "I thought about this all day.", "My friends said that you know a lot.",
 )  # fmt: skip
-CLOSERS = ("Thank you.", "Thanks a lot.", "It is for my children.", "I need it today.", "Please be quick.", "That is all for now.")
+CLOSERS = (
+    "Thank you.", "Thanks a lot.", "It is for my children.", "I need it today.", "Please be quick.", "That is all for now.",
+    "I will read it to my friends.",
+)  # fmt: skip
 CONTACTS = (
     "My mail is {mail}.", "You can write to me at {mail}.", "Please send it to {mail}.", "My number is {phone}.", "Call me at {phone}.",
     "You can reach me at {phone}.",
@@ -56,15 +61,6 @@ class Task:
         return self.template.use_case
 
 
-def pool_of(template: Template, slots: Slots) -> tuple[str, ...]:
-    """What a list may name, for constraints that leave one thing out."""
-    if template.name == "list":
-        return lexicon.KINDS[slots["kind"]][1]
-    if template.name == "ideas":
-        return lexicon.KINDS[NEEDS[slots["need"]]][1]
-    return tuple(lexicon.THINGS) if template.name == "gifts" else ()
-
-
 def draw_body(world: World, rng: Random, template: Template) -> tuple[str, Slots]:
     """A phrasing of the template with fresh slots; only the slots that it shows."""
     phrasing = rng.choice(template.phrasings)
@@ -77,7 +73,8 @@ def draw_constraint(template: Template, slots: Slots, rng: Random) -> Constraint
     if not template.constraints:
         return None
     taken = frozenset(re.findall("[a-z]+", " ".join(slots.values()).lower()))
-    return constraints.draw(template.constraints, pool_of(template, slots), taken, slots.get("n"), rng)
+    pool = pool_of(slots) if template.use_case == "brainstorming" else lexicon.AVOID_WORDS
+    return constraints.draw(template.constraints, pool, taken, slots.get("n", ""), rng)
 
 
 def draw_task(world: World, rng: Random, template: Template, constrained: float = CONSTRAINED) -> Task:
@@ -116,17 +113,11 @@ def parse(world_seed: int, text: str) -> Task:
         readings: list[tuple[Constraint | None, str]] = [*constraints.cut_off(core), (None, core)]
         for constraint, body in readings:
             for template in TEMPLATES:
-                slots = template.parse(world, body)
-                if slots is not None and _fits(template, constraint):
+                if constraint is not None and not constraints.fits(constraint, template.constraints):
+                    continue
+                if (slots := template.parse(world, body)) is not None:
                     return Task(text, template, slots, constraint)
     raise UserError(f"prompt {text[:60]!r} is not from world {world_seed}; judge only prompts that heedful.sandbox made for it")
-
-
-def _fits(template: Template, constraint: Constraint | None) -> bool:
-    if constraint is None:
-        return True
-    kinds = {"avoid" if kind == "avoid_item" else kind for kind in template.constraints}
-    return constraint.kind in kinds
 
 
 def _cores(text: str) -> Iterator[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 
@@ -14,42 +14,21 @@ from heedful.sandbox.world import World
 
 Slots = dict[str, str]
 
-_NAME = r"[A-Z][a-z]+"
-_WORD = r"[a-z]+"
-_NOUN = r"(?:an? )?[A-Za-z]+"
-# shape of a slot in the text; the name of a slot without its digits says its type
-_SHAPES = {
-    "who": _NAME, "place": _NAME, "day": _NAME, "subject": _NOUN, "hero": _NOUN, "event": r"the [a-z ]+?",
-    "text": r".+", "need": r"(?:for|to) .+", "row": r"[a-z, ]+", "obj": r"(?:an? [a-z]+|some) [a-z]+", "kindof": r"an? [a-z ]+?",
-}  # fmt: skip
-_GOODS = (*lexicon.FOODS, *lexicon.CLOTHES.values())
-REVIEWED = ("inn", "market", "school", "garden", "bread", "soup", "cake", "cheese", "pie", "fish")
-_MEMBERS: dict[str, Callable[[World], object]] = {
-    "who": lambda world: world.people,
-    "place": lambda world: world.places,
-    "day": lambda world: lexicon.DAYS,
-    "animal": lambda world: lexicon.ANIMALS,
-    "food": lambda world: lexicon.FOODS,
-    "job": lambda world: lexicon.JOBS,
-    "goods": lambda world: _GOODS,
-    "ingredient": lambda world: lexicon.INGREDIENTS,
-    "dish": lambda world: lexicon.DISHES,
-    "spot": lambda world: lexicon.SPOTS,
-    "item": lambda world: REVIEWED,
-    "colour": lambda world: lexicon.COLOURS,
-    "thing": lambda world: (*lexicon.THINGS, *lexicon.CLOTHES),
-    "event": lambda world: lexicon.EVENTS,
-    "kind": lambda world: lexicon.KINDS,
-    "n": lambda world: lexicon.NUMBERS,
-}
+
+def _anything(world: World, slots: Slots) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
 class Template:
-    """One kind of task. `draw` makes slots, `goal` says what a good answer does, `answer` writes one (a list of sentences;
-    size 0 brief, 1 plain, 2 detailed), `value` is the answer in one word where there is one.
-    `limit`: words from which on an answer rambles. `loose`: new beings that an answer may bring in. `closed`: only the
-    prompt's own facts may be used. `constraints`: the kinds of explicit constraint that fit."""
+    """One kind of task.
+
+    `draw` makes slots, `goal` says what a good answer does, `answer` writes one (sentences; size 0 brief, 1 plain, 2 detailed),
+    `value` is the answer in one word where there is one, `accepts` refuses slots that do not go together.
+    `limit`: words from which on an answer rambles. `loose`: beings that an answer may add. `closed`: an answer may use
+    only what the prompt says. `asks`: an answer may ask back. `constraints`: the kinds that fit. `carrier`: a sentence for a word that has to be used.
+    `weight`: within the use case.
+    """
 
     name: str
     use_case: str
@@ -59,16 +38,14 @@ class Template:
     goal: Callable[[World, Slots], Goal]
     answer: Callable[[World, Slots, Random, int], list[str]]
     value: Callable[[World, Slots], str] | None = None
+    accepts: Callable[[World, Slots], bool] = _anything
     limit: int = 24
     loose: int = 0
     closed: bool = False
-    asks: bool = False  # whether an answer may ask something back
-    constraints: tuple[str, ...] = ()
+    asks: bool = False
     unsafe: bool = False
-    accepts: Callable[[World, Slots], bool] = field(default=lambda world, slots: True)
-
-    def phrase(self, slots: Slots, rng: Random) -> str:
-        return rng.choice(self.phrasings).format(**slots)
+    constraints: tuple[str, ...] = ()
+    carrier: str = "Close by there was a {word}."
 
     def parse(self, world: World, text: str) -> Slots | None:
         """The slots of a body that one of the phrasings could have made, else None."""
@@ -80,6 +57,43 @@ class Template:
             if all(_fits(world, name, value) for name, value in slots.items()) and self.accepts(world, slots):
                 return slots
         return None
+
+
+def lines(block: str) -> tuple[str, ...]:
+    """The lines of a text block, without what is empty."""
+    return tuple(line.strip() for line in block.strip().splitlines() if line.strip())
+
+
+# The shape of a slot in the text. The name of a slot, less the digits at its end, is its type.
+_NAME, _WORD = r"[A-Z][a-z]+", r"[a-z]+"
+_SHAPES = {
+    "who": _NAME,
+    "place": _NAME,
+    "day": _NAME,
+    "subject": r"(?:an? )?[A-Za-z]+",
+    "hero": r"(?:an? )?[A-Za-z]+",
+    "kindof": r"an? [a-z ]+?",
+    "event": r"the [a-z ]+?",
+    "obj": r"(?:an? [a-z]+|some) [a-z]+",
+    "need": r"(?:for|to) .+",
+    "row": r"[a-z, ]+",
+    "text": r".+",
+}
+_MEMBERS: dict[str, Collection[str]] = {
+    "day": lexicon.DAYS,
+    "animal": lexicon.ANIMALS,
+    "food": lexicon.FOODS,
+    "goods": lexicon.GOODS,
+    "ingredient": lexicon.INGREDIENTS,
+    "dish": lexicon.DISHES,
+    "spot": lexicon.SPOTS,
+    "item": lexicon.REVIEWED,
+    "colour": lexicon.COLOURS,
+    "thing": lexicon.OWNED,
+    "event": lexicon.EVENTS,
+    "kind": lexicon.KINDS,
+    "n": lexicon.NUMBERS,
+}
 
 
 @cache
@@ -96,20 +110,20 @@ def _pattern(phrasing: str) -> str:
             pattern += re.escape(part)
             continue
         name = part[1:-1]
-        pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_SHAPES.get(type_of(name), _WORD)})"
+        pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_SHAPES.get(_type(name), _WORD)})"
         seen.add(name)
     return pattern
 
 
-def type_of(slot: str) -> str:
+def _type(slot: str) -> str:
     return slot.rstrip("0123456789")
 
 
 def _fits(world: World, slot: str, value: str) -> bool:
-    kind = type_of(slot)
+    kind = _type(slot)
+    if kind in ("who", "place"):
+        return value in (world.people if kind == "who" else world.places)
     if kind in ("subject", "hero"):
         bare = value.split(" ", 1)[-1].lower()
-        known = world.classes.get(bare)
-        return known is not None and (" " not in value or value == lexicon.a(bare))
-    members = _MEMBERS.get(kind)
-    return members is None or value in members(world)  # type: ignore[operator]
+        return bare in world.classes and (" " not in value or value == lexicon.a(bare))
+    return kind not in _MEMBERS or value in _MEMBERS[kind]

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from heedful.data.records import PromptText
 from heedful.sandbox import answers, tasks
-from heedful.sandbox.goals import Facts, Goal, Grade, Value
+from heedful.sandbox.goals import Goal, Grade
 from heedful.sandbox.reading import BEINGS, NAMED, Reading, freshness, is_rude, read, tokens_of
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import make_world
@@ -63,7 +63,7 @@ class Truth:
         satisfied = constraint.met(whole, goal) if constraint else None
         grade = goal.grade(reading) if reading.n_words and not asked.echoed_by(whole) else Grade(0.0, 0.0)
         foreign = any(base not in asked.named for base in reading.bases(NAMED))
-        untrue = foreign if task.template.closed else grade.false and isinstance(goal, Value | Facts)
+        untrue = grade.false or (task.template.closed and foreign)
         parts = _parts(asked, grade, reading, answers.fluency().score(self.world, reading), satisfied)
         parts |= {"untrue": float(untrue), "rude": float(is_rude(whole))}
         fails = parts["content"] < 0.5
@@ -88,7 +88,7 @@ class _Asked:
     def echoed_by(self, reading: Reading) -> bool:
         """Whether a completion gives the instruction back (a passage in it may well be repeated)."""
         said = _runs(reading.tokens)
-        return bool(said) and sum(run in self.runs for run in said) > 0.5 * len(said)
+        return len(said) > 3 and sum(run in self.runs for run in said) > 0.5 * len(said)
 
 
 @lru_cache(maxsize=100_000)
@@ -122,18 +122,20 @@ def _parts(asked: _Asked, grade: Grade, reading: Reading, fluency: float, satisf
 
 
 def _focus(asked: _Asked, reading: Reading) -> float:
-    """1 where nothing is off the topic: no beings from nowhere, no questions back, no empty phrases."""
+    """1 where nothing is beside the point: no beings from nowhere, no questions back, no empty phrases."""
     template, faults = asked.task.template, 0.0
     if template.use_case == "generation":
         new = {base for base in reading.bases(BEINGS) if base not in asked.named}
         faults += 0.4 * max(0, len(new) - template.loose)
     if not template.asks and template.name != "question":
         faults += 0.5 * sum(sentence[-1] == "?" for sentence in reading.sentences)
-    faults += 0.5 * reading.has_any(_EMPTY)
+    faults += 0.6 * reading.has_any(_EMPTY)
     return max(0.0, 1.0 - faults)
 
 
-_EMPTY = tuple(" ".join(token for token in tokens_of(filler) if token[0].isalpha()) for filler in answers.FILLERS)
+_EMPTY = tuple(
+    " ".join(token for token in tokens_of(phrase) if token[0].isalpha()) for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS)
+)
 
 
 @lru_cache(maxsize=8)

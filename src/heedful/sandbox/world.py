@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from random import Random
@@ -17,13 +17,14 @@ _MIDDLES = "l m n r s t v d b k l n r m".split()
 _HER = ("a", "ia", "ina", "el", "is")
 _HIS = ("o", "en", "us", "an", "or")
 _PLACE_STARTS = (
-    "Dor Mer Hal Kes Lun Bar Tor Wen Gal Nor Sel Pel Ash Oak Fen Hol Mar Tam Vel Rud Zan Bri Cas Ell Gor Ives Jor Lam Mos Ost"
+    "Dor Mer Hal Kes Lun Bar Tor Wen Gal Nor Sel Pel Ash Oak Fen Hol Mar Tam Vel Rud Zan Bri Cas Ell Gor "
+    "Ives Jor Lam Mos Ost"
 ).split()
 _PLACE_ENDS = ("vale", "ford", "ton", "by", "wick", "mouth", "field", "stead", "dale", "port")
 # parts of words that no invented name should carry
 _UNKIND = (
     "nig", "fag", "cun", "fuk", "tit", "naz", "kak", "pus", "sex", "gay", "jew", "kil", "die", "rap", "dik", "pen",
-    "anus", "pis", "bum", "but", "slut", "hor", "dum", "kok", "negr", "bast", "nude", "wank", "lus",
+    "jeb", "fak", "anus", "pis", "bum", "but", "slut", "hor", "dum", "kok", "negr", "bast", "nude", "wank", "lus",
 )  # fmt: skip
 
 
@@ -84,7 +85,7 @@ class World:
 def make_world(seed: int) -> World:
     """The world of a seed; the same seed gives the same world."""
     rng = Random(f"heedful world {seed}")
-    taken: set[str] = {word for word in _common_words()}
+    taken = _common_words()
     places = {}
     for name in _place_names(rng, taken):
         places[name] = Place(
@@ -126,15 +127,22 @@ def _person_names(rng: Random, taken: set[str]) -> list[tuple[str, bool]]:
     return names
 
 
+# words of the language that the sounds of names could make by chance
+_WORDS = """
+    minor major canon motor tutor tumor donor human roman satan moron demon devil venus melon lemon baron felon salon talon
+    token widen raven given riven seven haven heaven satin basin panel tunnel model novel level label mania mafia malaria
+    media india tennis manis vulva saliva drama karma lama mama gala gonad kilo famen batus labor favor rumor vapor humor
+    juror tenor razor laser later paper bonus focus lotus virus minus sinus tuna sofa soda saga data beta zeta delta dogma
+    the she her his him they then there said says some soon street thank this with will was were when gain rain train brain
+"""
+
+
 def _common_words() -> set[str]:
-    words = " ".join(
-        [*lexicon.PLURALS, *lexicon.SINGULARS, *lexicon.FOODS, *lexicon.COLOURS, *lexicon.SPOTS, *lexicon.GOOD]
-        + [*lexicon.BAD, *lexicon.USE_WORDS, *lexicon.OPPOSITES, *lexicon.NUMBERS, *lexicon.AVOID_WORDS]
-    )
-    others = ("minor major canon motor tutor tumor donor famen batus human roman satan moron demon devil venus melon lemon baron felon salon talon token widen raven given riven seven haven heaven satin basin panel tunnel model novel level label mania mafia malaria media india polis penis tennis manis vulva saliva drama karma lama mama gala gonad kilo "
-        "the she her his him they then there they said says some soon street thank that this with will was were when"
-    )
-    return set(re.findall("[a-z]+", words + " " + others.lower()))
+    tables: tuple[Iterable[str], ...] = (
+        lexicon.PLURALS, lexicon.SINGULARS, lexicon.FOODS, lexicon.COLOURS, lexicon.SPOTS, lexicon.GOOD, lexicon.BAD,
+        lexicon.USE_WORDS, lexicon.OPPOSITES, lexicon.NUMBERS, lexicon.AVOID_WORDS, _WORDS.split(),
+    )  # fmt: skip
+    return {word for table in tables for word in table}
 
 
 def _classes(people: dict[str, Person], places: dict[str, Place]) -> dict[str, tuple[str, str]]:

@@ -106,14 +106,17 @@ class Run:
         if (path / "manifest.json").exists():
             run = cls._reopen(path, stage, resolved, parents, data, resume)
         else:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or any(not _is_ours(entry) for entry in path.iterdir())):
                 raise UserError(f"{path}: already exists and is not a run; choose another --out")
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             run = cls(path, new_manifest(stage, resolved, parents, data))
             run.fresh = True
         run._take_lock()
-        write_json(path / "config.json", resolved)
+        for leftover in (*path.glob(".*.tmp"), *path.glob(".old-*")):  # of a process that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         run.set_status("running" if run.manifest["status"] != "finished" else "finished")
+        write_json(path / "config.json", resolved)
+        (path / "checkpoints").mkdir(exist_ok=True)
         return run
 
     @classmethod
@@ -142,6 +145,7 @@ class Run:
 
     def set_status(self, status: str, **facts: Any) -> None:
         """`status`: running, finished, interrupted or failed; `facts` go into the manifest."""
+        self.manifest.pop("reason", None)
         self.manifest.update(status=status, updated=_now(), **facts)
         write_json(self.path / "manifest.json", self.manifest)
 
@@ -171,10 +175,12 @@ class Run:
         os.replace(source, target)
         shutil.rmtree(old, ignore_errors=True)
 
-    def discard_if_empty(self) -> None:
+    def discard_if_empty(self) -> bool:
         """Remove a run that this process made and in which no step was taken, so that the command can be given again."""
-        if self.fresh and not (self.path / "metrics.jsonl").exists() and not any((self.path / "checkpoints").iterdir()):
+        started = (self.path / "metrics.jsonl").exists() or any((self.path / "checkpoints").iterdir())
+        if self.fresh and not started:
             shutil.rmtree(self.path)
+        return self.fresh and not started
 
     def close(self) -> None:
         if self._lock is not None:
@@ -190,6 +196,7 @@ class Run:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self.close()
             raise UserError(f"{self.path}: another process is writing this run; wait for it or choose another --out") from None
 
 
@@ -197,6 +204,11 @@ def metrics(path: str | Path) -> list[dict[str, float]]:
     """All rows of a run's metrics.jsonl."""
     file = Path(path) / "metrics.jsonl"
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def _is_ours(entry: Path) -> bool:
+    """Whether a run that was killed before its manifest was written may have left this behind."""
+    return entry.name == ".lock" or (entry.name.startswith(".manifest.json.") and entry.name.endswith(".tmp"))
 
 
 def changed(manifest: dict[str, Any], config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> str | None:

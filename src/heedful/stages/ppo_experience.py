@@ -57,9 +57,14 @@ class Experience:
 
 def score(config: PPOConfig, nets: Networks, episodes: list[Episode], world: World) -> Experience:
     """Rewards of the texts; a response without EOS may get the fixed penalty instead (P7)."""
-    mine_B, mine_parts = nets.reward(world.share(episodes))
-    rows = world.merge([(row, *(mine_parts[name][i] for name in mine_parts)) for i, row in enumerate(mine_B)])
-    table = torch.tensor([[float(x) for x in row] for row in rows])
+    lengths = [len(e.prompt_ids) + len(e.response_ids) for e in episodes]
+    mine = []
+    for chosen in world.share(batches.micro_batches(lengths, max_tokens=config.compute.micro_tokens)):
+        total_b, parts = nets.reward([episodes[i] for i in chosen])
+        mine.append((chosen, torch.stack([total_b, *parts.values()], dim=1)))
+    table = torch.empty(len(episodes), 1 + len(nets.reward.parts))
+    for chosen, scores in world.merge(mine):
+        table[chosen] = scores
     scores_B = table[:, 0]
     if config.missing_eos_penalty is not None:
         finished_B = torch.tensor([e.finished for e in episodes])

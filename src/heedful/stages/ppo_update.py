@@ -38,8 +38,8 @@ def learn(
             norms.largest("logprob_gap", gap)
         if texts_BS is not None:
             _pretraining_gradients(config, nets, texts_BS, number, means, world)
-        world.sum_gradients(nets.policy.parameters())
-        world.sum_gradients(nets.value.parameters())
+        world.sum_gradients(nets.policy)
+        world.sum_gradients(nets.value)
         policy_norm = optim.step(nets.policy, nets.policy_adam, config.optimiser, lr, "policy.")
         value_norm = optim.step(nets.value, nets.value_adam, config.value_optimiser, value_lr, "value.")
         nets.average.update()
@@ -73,14 +73,14 @@ def _minibatch_gradients(
         with world.autocast():
             logprobs_BT = scoring.response_logprobs(nets.policy, batch, config.generation.temperature)
         total, real, metrics = policy_loss(logprobs_BT, old_BT, advantages_BT, mask_BT, config.clip)
-        (total / count).backward()
+        world.backward(total / count, nets.policy)
         means.largest("ratio_max", metrics.pop("ratio_max"))
         means.add({"policy_loss": (total, real), **metrics})
         gap = torch.maximum(gap, ((logprobs_BT.detach() - old_BT).abs() * mask_BT).max().cpu())
         with world.autocast():
             values_BT = scoring.values(nets.value, batch)
         total, real, metrics = value_loss(values_BT, old_values_BT, returns_BT, mask_BT, config.value_clip)
-        (total / count).backward()
+        world.backward(total / count, nets.value)
         means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in metrics.items()}})
     return gap
 
@@ -96,5 +96,5 @@ def _pretraining_gradients(
         with world.autocast():
             logprobs_BT, mask_BT = scoring.document_logprobs(nets.policy, micro_BS.to(world.device))
         total, real = language_loss(logprobs_BT, mask_BT)
-        (config.ptx_coef * total / count).backward()
+        world.backward(config.ptx_coef * total / count, nets.policy)
         means.add({"ptx_loss": (total, real)})

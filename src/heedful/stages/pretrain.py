@@ -113,9 +113,9 @@ def _gradients(model: LlamaForCausalLM, rows_BS: Tensor, config: PretrainConfig,
         with world.autocast():
             logprobs, mask = scoring.document_logprobs(model, micro_BS.to(world.device))
         total, real = language_loss(logprobs, mask)
-        (total / count).backward()
+        world.backward(total / count, model)
         means.add({"loss": (total, real)})
-    world.sum_gradients(model.parameters())
+    world.sum_gradients(model)
     return means.reduce(world)["loss"]
 
 

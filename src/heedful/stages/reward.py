@@ -102,9 +102,9 @@ def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int
         with world.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(model, micro, pad_id, world)
         total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser)
-        (total / len(rows)).backward()
+        world.backward(total / len(rows), model)
         means.add({"loss": (total, count), **metrics})
-    world.sum_gradients(model.parameters())
+    world.sum_gradients(model)
     return means.reduce(world)
 
 

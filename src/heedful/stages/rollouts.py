@@ -17,10 +17,16 @@ from heedful.training.parallel import World
 def generate(
     engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, world: World
 ) -> list[Sample]:
-    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever computes it."""
-    rows = world.share(range(len(questions)))
-    mine = engine.generate([questions[r].prompt_ids for r in rows], [Stream(seed, iteration, r) for r in rows], settings)
-    return world.merge(mine)
+    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever computes it.
+
+    A rank takes whole parts of `settings.max_rows` questions: beside other rows a row's logits would round differently.
+    """
+    starts = range(0, len(questions), settings.max_rows)
+    mine = []
+    for rows in world.share([range(len(questions))[start : start + settings.max_rows] for start in starts]):
+        streams = [Stream(seed, iteration, r) for r in rows]
+        mine.append(engine.generate([questions[r].prompt_ids for r in rows], streams, settings))
+    return [sample for part in world.merge(mine) for sample in part]
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:

@@ -105,7 +105,7 @@ def _loop(config: SFTConfig, s: Session) -> None:
         if (step + 1) % every == 0 or step + 1 == total:
             metrics |= validate(model, validation, tokenizer.pad_token_id, config.compute, s.world)
             if selector is not None:
-                metrics["valid_reward"] = selector.mean_reward(model, s, step + 1)
+                metrics["valid_reward"] = selector.mean_reward(model, s, step)
             best = s.improved(step + 1, -metrics["valid_reward"] if selector is not None else metrics["valid_loss"])
         s.log(step, metrics | {"lr": lr, "epoch": (step + 1) / per_epoch}, show=("loss", "valid_loss", "valid_reward"))
         s.checkpoint(step, parts, always=best)
@@ -125,9 +125,9 @@ def _gradients(
     for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
         count = sum(_targets(row) for row in rows)
         for total, real in _micro_losses(model, rows, pad_id, config.compute, world):
-            (share * total / count).backward()
+            world.backward(share * total / count, model)
             means.add({name: (total, real)})
-    world.sum_gradients(model.parameters())
+    world.sum_gradients(model)
     return means.reduce(world)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heedful.config import Config
+from heedful.config import Config, UserError
 from heedful.runs import read_json, write_json
 from heedful.training.optimiser import Average
 
@@ -41,7 +42,7 @@ def save(directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str,
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, part in parts.items():
-        save_file(_tensors(part), str(temporary / f"{name}.safetensors"))
+        _write(_tensors(part), temporary / f"{name}.safetensors")
     write_json(temporary / "state.json", {"step": step, **facts})
     final = directory / f"step-{step:08d}"
     shutil.rmtree(final, ignore_errors=True)
@@ -69,6 +70,14 @@ def prune(directory: Path, keep: int, best: int | None) -> None:
     for path in found[: -keep or len(found)]:
         if best is None or path.name != f"step-{best:08d}":
             shutil.rmtree(path)
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, str(file))
+    except SafetensorError as error:
+        shutil.rmtree(file.parent, ignore_errors=True)
+        raise UserError(f"{file}: cannot be written ({error}); the checkpoint before it is kept") from None
 
 
 def _tensors(part: Part) -> dict[str, Tensor]:

@@ -1,12 +1,17 @@
 """One process or several under torchrun: the same numbers either way.
 
 Every rank sees the whole global batch, computes its share of the micro-batches with losses divided by the *global* count, and the
-gradients are summed. So the number of ranks changes nothing but the order of a sum.
+gradients are summed. The cut into micro-batches follows from the config, never from the number of ranks, and gradients computed in
+float32 are summed in float64: neither the order of that sum nor who computed a part shows in the weights. (It would: Adam turns a
+gradient that is 0 but for rounding, such as that of a bias of attention keys, into steps of the full learning rate.)
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +24,8 @@ from torch import Tensor, nn
 from heedful.config import Config, UserError
 
 Item = TypeVar("Item")
+TOTAL = "_heedful_gradient"
+_log = logging.getLogger(__name__)
 
 
 class Compute(Config):
@@ -55,15 +62,34 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over ranks in one flat bucket; a rank whose share was empty adds zeros."""
-        if self.size == 1:
+    def backward(self, loss: Tensor, model: nn.Module) -> None:
+        """Add the gradients of one micro-batch to those of `model`, in float64 where they are computed in float32."""
+        loss.backward()
+        if self.dtype != torch.float32:
             return
-        trained = [p for p in parameters if p.requires_grad]
-        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in trained])
-        dist.all_reduce(flat)
-        for parameter, gradient in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
-            parameter.grad = gradient.view_as(parameter)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                total = getattr(parameter, TOTAL, None)
+                setattr(parameter, TOTAL, parameter.grad.double() if total is None else total.add_(parameter.grad))
+                parameter.grad = None
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Put the sums over micro-batches and ranks into `.grad`; what no loss has touched gets zeros."""
+        trained = [p for p in model.parameters() if p.requires_grad]
+        dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
+        found = [parameter.__dict__.pop(TOTAL, parameter.grad) for parameter in trained]
+        if all(total is None for total in found):
+            _say_idle(self.rank, self.size)
+        totals = [
+            total if total is not None else torch.zeros_like(parameter, dtype=dtype)
+            for parameter, total in zip(trained, found, strict=True)
+        ]
+        if self.size > 1:
+            flat = torch.cat([total.reshape(-1) for total in totals])
+            dist.all_reduce(flat)
+            totals = list(flat.split([p.numel() for p in trained]))
+        for parameter, total in zip(trained, totals, strict=True):
+            parameter.grad = total.view_as(parameter).to(parameter.dtype)
 
     def merge(self, mine: list[Item]) -> list[Item]:
         """Undo `share`: every rank gets all items in their first order."""
@@ -91,9 +117,19 @@ class World:
         return torch.autocast(self.device.type, dtype=self.dtype)
 
 
+@functools.cache
+def _say_idle(rank: int, size: int) -> None:
+    _log.warning(
+        "rank %d of %d has no part of a batch: lower compute.micro_tokens so that there is one for each", rank, size
+    )
+
+
 @contextlib.contextmanager
 def world(compute: Compute) -> Iterator[World]:
-    """Join the process group that torchrun announces, or be alone. Leaves it at the end."""
+    """Join the process group that torchrun announces, or be alone.
+
+    The group is left when the process ends: a second group that meets at the same place could find the addresses of the first.
+    """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
@@ -101,11 +137,7 @@ def world(compute: Compute) -> Iterator[World]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    joined = size > 1 and not dist.is_initialized()
-    if joined:
+    if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield World(rank, size, device, getattr(torch, compute.dtype))
-    finally:
-        if joined:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    yield World(rank, size, device, getattr(torch, compute.dtype))

@@ -148,8 +148,10 @@ class Session:
         self.world.wait()
 
     def _asked_to_stop(self) -> int:
-        flag = torch.tensor([self._signal], device=self.world.device)
-        return int(self.world.sum(flag)) // max(1, self.world.size) or int(flag.item())
+        """The signal that any rank has got, the same number on all; 0 = none."""
+        signals = torch.zeros(self.world.size, dtype=torch.long, device=self.world.device)
+        signals[self.world.rank] = self._signal
+        return int(self.world.sum(signals).max())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -173,7 +175,7 @@ def session(
 
     `models`: references by role (None is left out); `data`: fingerprints by role.
     """
-    with world(compute) as ranks:
+    with world(compute) as ranks, _readable_errors(out):
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
@@ -184,10 +186,15 @@ def session(
             with _signals(current):
                 yield current
         except NonFinite as error:
-            reason = f"{error} is not finite at step {current._step + 1}; the checkpoint of step {current._saved} is kept"
+            kept = f"the checkpoint of step {current._saved} is kept" if current._saved else "there is no checkpoint yet"
+            reason = f"{error} is not finite at step {current._step + 1}; {kept}"
             if run is not None:
                 run.set_status("failed", reason=reason)
             raise UserError(f"{out}: {reason}. Lower the learning rate or look at the data of that step") from None
+        except UserError as error:
+            if run is not None and not run.discard_if_empty():
+                run.set_status("failed", reason=str(error))
+            raise
         except BaseException:
             if run is not None:
                 run.discard_if_empty()
@@ -197,6 +204,18 @@ def session(
                 current._reporter.close()
             if run is not None:
                 run.close()
+
+
+@contextlib.contextmanager
+def _readable_errors(out: str | Path) -> Iterator[None]:
+    """A full disk or a place that may not be written, as one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        raise UserError(
+            f"{out}: {error.strerror or error}{where}; mend that, then go on with --resume (whole checkpoints are kept)"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,98 @@
+"""The number of ranks changes nothing: losses, gradient norms and weights are those of one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from heedful.training.parallel import World
+from stages import worlds
+
+# GPT-2's key biases have gradients that are 0 but for rounding, which Adam makes steps of: the order of every sum would show.
+CASES = ("pretrain-", "sft-llama", "sft-gpt2", "reward-llama", "reward-gpt2", "ppo-llama", "ppo-gpt2")
+
+
+def run_rank(rank: int, port: int, files: worlds.Files, out: Path, case: str, factor: int) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    if factor != 1:
+        spoil(factor)
+    worlds.parallel_case(case, files, out)
+
+
+def spoil(factor: int) -> None:
+    """The classic mistake: every rank's gradient counted once too often."""
+    right = World.sum_gradients
+
+    def wrong(world: World, model: nn.Module) -> None:
+        right(world, model)
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad *= factor
+
+    World.sum_gradients = wrong  # type: ignore[method-assign]
+
+
+def two_ranks(files: worlds.Files, out: Path, case: str, factor: int = 1) -> Path:
+    """Two processes with gloo, forked so that nothing is imported anew."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=run_rank, args=(rank, port, files, out, case, factor)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    return out / case
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_sft_on_two_ranks_and_a_doubled_gradient(files: worlds.Files, tmp_path: Path) -> None:
+    one = worlds.parallel_case("sft-gpt2", files, tmp_path / "one")
+    assert worlds.disagreements(one, two_ranks(files, tmp_path / "two", "sft-gpt2")) == []
+    found = worlds.disagreements(one, two_ranks(files, tmp_path / "wrong", "sft-gpt2", factor=2))
+    assert "gradient_norm" in found
+    assert any("lm_head" in name or "wte" in name for name in found)
+
+
+@pytest.mark.slow
+def test_every_stage_under_torchrun(files: worlds.Files, tmp_path: Path) -> None:
+    script = [str(Path(__file__).parent / "ranks.py"), str(files.root), str(tmp_path / "two"), *CASES]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for case in CASES:
+        one = worlds.parallel_case(case, files, tmp_path / "one")
+        assert worlds.disagreements(one, tmp_path / "two" / case) == [], case
+
+
+def test_gradients_add_up_whatever_their_order() -> None:
+    """1e8 + 1 - 1e8 in float32 depends on the order; in float64 it is 1."""
+    sums = []
+    for terms in ((1e8, 1.0, -1e8), (1e8, -1e8, 1.0)):
+        model = nn.Linear(1, 1, bias=False)
+        world = World(0, 1, torch.device("cpu"), torch.float32)
+        for term in terms:
+            world.backward((model.weight * term).sum(), model)
+        world.sum_gradients(model)
+        sums.append(model.weight.grad.item())
+    assert sums == [1.0, 1.0]
+
+
+def test_what_no_loss_touched_gets_zeros_and_low_precision_is_summed_in_float32() -> None:
+    model = tiny.policy("gpt2")
+    world = World(0, 1, torch.device("cpu"), torch.bfloat16)
+    for _ in range(2):
+        world.backward(model.transformer.ln_f.bias.sum(), model)
+    world.sum_gradients(model)
+    assert torch.equal(model.transformer.ln_f.bias.grad, torch.full((32,), 2.0))
+    assert not model.transformer.wte.weight.grad.any()

@@ -1,0 +1,174 @@
+"""Tiny data, tiny models and tiny configs of every training stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+import tiny
+from heedful import runs
+from heedful.config import build
+from heedful.models import load
+from heedful.stages import ppo, pretrain, reward, sft
+
+WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()
+STAGES = ("pretrain", "sft", "reward", "ppo")
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Paths of one tiny world."""
+
+    root: Path
+
+    def __getattr__(self, name: str) -> str:
+        found = sorted(self.root.glob(f"{name}*"))
+        if not found:
+            raise AttributeError(name)
+        return str(found[0])
+
+
+def make(root: Path) -> Files:
+    """Texts, demonstrations, rankings, prompts; a policy (`policy`) and a reward model (`judge`)."""
+    root.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(0)
+    write(root / "texts.jsonl", ({"text": " ".join(draw.choices(WORDS, k=draw.randint(5, 60)))} for _ in range(60)))
+    write(root / "demos.jsonl", demonstrations(24))
+    write(root / "rankings.jsonl", rankings(24))
+    write(root / "prompts.jsonl", ({"prompt": f"Say {draw.choice(WORDS)} " * draw.randint(1, 3) + str(i)} for i in range(20)))
+    save(root / "policy", tiny.policy())
+    for family in ("gpt2", "llama"):
+        save(root / f"policy-{family}", tiny.policy(family))
+    save(root / "judge", tiny.reward(seed=1))
+    return Files(root)
+
+
+def demonstrations(count: int) -> list[dict[str, Any]]:
+    """Ragged prompts and answers."""
+    draw = random.Random(1)
+    return [
+        {"prompt": f"Say {word} {'please ' * draw.randint(0, 4)}{i}", "completion": f"{word} " * draw.randint(1, 6)}
+        for i, word in enumerate(draw.choices(WORDS, k=count))
+    ]
+
+
+def rankings(count: int, sizes: Iterable[int] = (2, 3, 4)) -> list[dict[str, Any]]:
+    """Rankings with and without ties; three labelers in two groups."""
+    draw, sizes, rows = random.Random(2), list(sizes), []
+    for i in range(count):
+        K = sizes[i % len(sizes)]
+        tiers: list[list[int]] = [[0]]
+        for k in range(1, K):
+            tiers[-1].append(k) if k > 1 and draw.random() < 0.3 else tiers.append([k])
+        completions = [" ".join(draw.choices(WORDS, k=draw.randint(1, 8))) for _ in range(K)]
+        labeler = {"labeler": f"l{i % 3}", "group": "ab"[i % 2]}
+        rows.append({"prompt": f"Say something {i}", "completions": completions, "ranking": tiers, **labeler})
+    return rows
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def save(path: Path, model: Any, tokenizer: Any = None) -> str:
+    load.save(model, tokenizer or tiny.tokenizer(), path)
+    return str(path)
+
+
+def config(stage: str, files: Files, **changes: Any) -> Any:
+    """A small config of a stage; sections in `changes` are merged into its own."""
+    cls, values = _SMALL[stage](files)
+    for key, value in changes.items():
+        values[key] = values[key] | value if isinstance(value, dict) and key in values else value
+    return build(cls, values, "the test")
+
+
+_SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
+    "pretrain": lambda files: (
+        pretrain.PretrainConfig,
+        dict(
+            data=files.texts, depth=1, vocab_size=300, context=16, tokens=6 * 64, batch_tokens=64,
+            optimiser=dict(lr=1e-3, warmup=1), compute=dict(micro_tokens=16), checkpoint=dict(every=2),
+        ),
+    ),
+    "sft": lambda files: (
+        sft.SFTConfig,
+        dict(
+            model=files.policy, data=files.demos, pretrain_data=files.texts, epochs=2, batch=8, dropout=0.0,
+            optimiser=dict(lr=1e-3), compute=dict(micro_tokens=64), checkpoint=dict(every=2),
+        ),
+    ),
+    "reward": lambda files: (
+        reward.RewardConfig,
+        dict(
+            model=files.policy, data=files.rankings, demonstrations=files.demos, valid_fraction=0.2, epochs=2, batch=6,
+            optimiser=dict(lr=1e-3), compute=dict(micro_tokens=128), checkpoint=dict(every=2),
+        ),
+    ),
+    "ppo": lambda files: (
+        ppo.PPOConfig,
+        dict(
+            policy=files.policy, reward=[files.judge], prompts=files.prompts, pretrain_data=files.texts,
+            episodes=32, rollout_batch=8, minibatch=4, ptx_coef=0.5, ptx_ratio=0.5, ptx_tokens=16,
+            max_prompt_tokens=60, generation=dict(max_new_tokens=12),
+            optimiser=dict(lr=1e-3, schedule="constant"), value_optimiser=dict(lr=1e-3, schedule="constant"),
+            compute=dict(micro_tokens=64), checkpoint=dict(every=2),
+        ),
+    ),
+}  # fmt: skip
+
+TRAIN: dict[str, Callable[..., Path]] = {
+    "pretrain": pretrain.train,
+    "sft": sft.train,
+    "reward": reward.train,
+    "ppo": ppo.train,
+}
+
+
+def train(stage: str, files: Files, out: str | Path, *, resume: bool = False, **changes: Any) -> Path:
+    """Run a stage on its small config."""
+    return TRAIN[stage](config(stage, files, **changes), out, resume=resume)
+
+
+def count_e(prompts: list[Any], completions: list[str]) -> list[float]:
+    """A reward: how many of the characters are an e."""
+    return [completion.count("e") / max(1, len(completion)) for completion in completions]
+
+
+def hashes(run: Path) -> dict[str, str]:
+    """Content of model/, file by file."""
+    files = sorted(path for path in (run / "model").rglob("*") if path.is_file())
+    assert any(path.suffix == ".safetensors" for path in files)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def parallel_case(case: str, files: Files, out: Path, **changes: Any) -> Path:
+    """One run for the comparison of ranks: ragged rows, no dropout, a rate of 1e-3, several parts for every rank."""
+    stage, _, family = case.partition("-")
+    if stage != "pretrain":
+        changes["policy" if stage == "ppo" else "model"] = str(files.root / f"policy-{family}")
+    if stage == "ppo":
+        changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5}
+    return train(stage, files, out / case, **changes)
+
+
+def disagreements(one: Path, other: Path, atol: float = 1e-5) -> list[str]:
+    """What differs between two runs: logged figures, and weights of models and checkpoints beyond `atol`."""
+    found = []
+    for a, b in zip(runs.metrics(one), runs.metrics(other), strict=True):
+        assert a.keys() == b.keys()
+        found += [key for key in a if abs(a[key] - b[key]) > atol * max(1.0, abs(a[key]))]
+    weights = [path.relative_to(one) for path in one.rglob("*.safetensors") if "optimiser" not in path.name]
+    assert len(weights) > 2
+    for file in weights:
+        a, b = load_file(one / file), load_file(other / file)
+        found += [f"{file}: {name}" for name in a if (a[name] - b[name]).abs().max() > atol]
+    return found

@@ -21,7 +21,7 @@ from heedful.models import batches, load
 from heedful.models.reward_functions import ModelScorer, Reward, is_function, open_reward, split_weight
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation
-from heedful.stages import inputs, ppo_experience, ppo_signs, ppo_update, rollouts
+from heedful.stages import inputs, ppo_experience, ppo_signs, ppo_update, pretrain, rollouts
 from heedful.stages.inputs import Limits, Question
 from heedful.stages.ppo_experience import Experience
 from heedful.training import optimiser as optim
@@ -42,6 +42,8 @@ class PPOConfig(Config):
     """Where the value net starts; None = the first reward model with its head if it shares the tokenizer, else the policy's body."""
     pretrain_data: str | None = None
     """Texts for the pretraining gradient (PPO-ptx, P21); None = plain PPO."""
+    tax_data: str | None = None
+    """Held-out texts whose loss is logged at every checkpoint: the alignment tax (E6)."""
     seed: int = 0
     episodes: int = 256_000
     rollout_batch: int = 512
@@ -107,7 +109,7 @@ class Networks:
 def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Move the policy towards the reward under the KL leash; returns the run directory. `out`/model is the averaged policy."""
     _check(config)
-    files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data}
+    files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
     rewards = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(config.reward)}
     models = {"policy": config.policy, "value": config.value, **{k: v for k, v in rewards.items() if not is_function(v)}}
     with session(
@@ -138,7 +140,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
     nets = _networks(config, s.world)
     limits = Limits(load.context_length(nets.policy) - config.generation.max_new_tokens, config.max_prompt_tokens, 0, config.skip_long)
     questions = inputs.questions(config.prompts, nets.tokenizer, limits)
-    texts_BS = _texts(config, nets)
+    texts_BS, tax_BS = (_texts(path, config, nets) for path in (config.pretrain_data, config.tax_data))
     total = max(1, config.episodes // config.rollout_batch)
     if s.run is not None:
         s.run.set_status("running", value_from=nets.value_from)
@@ -149,6 +151,8 @@ def _loop(config: PPOConfig, s: Session) -> None:
     for step in s.steps(first, total if stopped is None else first):
         s.seed(config.seed, step)
         metrics, experience = iteration(config, nets, questions, texts_BS, step, beta, s.world)
+        if s.due(step) and tax_BS is not None:
+            metrics["corpus_loss"] = pretrain.mean_loss(nets.policy, tax_BS, config.compute, s.world)
         s.log(step, metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, ppo_experience.readable(experience, 4))
@@ -209,13 +213,13 @@ def _value_net(
     return load.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
 
 
-def _texts(config: PPOConfig, nets: Networks) -> Tensor | None:
-    if config.pretrain_data is None:
+def _texts(path: str | None, config: PPOConfig, nets: Networks) -> Tensor | None:
+    if path is None:
         return None
     width = min(config.ptx_tokens, load.context_length(nets.policy))
-    texts_BS = batches.pack(inputs.documents(config.pretrain_data, nets.tokenizer), width)
+    texts_BS = batches.pack(inputs.documents(path, nets.tokenizer), width)
     if len(texts_BS) == 0:
-        raise UserError(f"{config.pretrain_data}: fewer than {width} tokens in all; give more text or a smaller --set ptx_tokens=")
+        raise UserError(f"{path}: fewer than {width} tokens in all; give more text or a smaller --set ptx_tokens=")
     return texts_BS
 
 

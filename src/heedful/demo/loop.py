@@ -1,0 +1,243 @@
+"""The whole of InstructGPT in a made-up world, composed from the stages: minutes on two cores, then a table and a report.
+
+Everything lies under one folder and every step goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heedful.config import Config, build
+from heedful.demo import data, measure, page
+from heedful.demo.data import Files, Sizes
+from heedful.demo.measure import Evaluation, Examiner, RewardQuality
+from heedful.evaluation.tables import ModelResult, changes_text, demo_table, head_to_head
+from heedful.maths.statistics import WinRate
+from heedful.runs import read_json, write_json
+from heedful.sandbox import labelers, truth
+from heedful.sandbox.world import World
+from heedful.stages import best_of_n, ppo, pretrain, reward, sample, score, sft
+
+T = TypeVar("T")
+SETTINGS = Path(__file__).with_name("settings.toml")
+BASE, PROMPTED, SFT, PPO, PTX, HACKED = "base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled"
+
+
+@dataclass
+class Demo:
+    """One run of the loop: where it lies, its world, its settings, how long each step took."""
+
+    out: Path
+    seed: int
+    settings: dict[str, Any]
+    files: Files = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.files = Files(self.out / "world")
+        self.sizes = build(Sizes, self.settings["sizes"], "sizes")
+        self.evaluation = build(Evaluation, {**self.settings["evaluation"], "generation": self.generation}, "evaluation")
+        self.timings = self.out / "timings.json"
+        if self.timings.exists():
+            self.seconds = read_json(self.timings)
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        return dict(self.settings["generation"])
+
+    def config(self, cls: type[Config], section: str, **inputs: Any) -> Any:
+        """A stage's config: the committed settings, the inputs, the seed."""
+        return build(cls, {**self.settings.get(section, {}), **inputs, "seed": self.seed}, f"settings of {section}")
+
+    def step(self, name: str, work: Callable[[], T]) -> T:
+        """Do one step and remember how long it took; a finished one takes no time and keeps its figure."""
+        print(f"\n== {name}", flush=True)
+        start = time.perf_counter()
+        result = work()
+        taken = time.perf_counter() - start
+        if name not in self.seconds or taken > self.seconds[name]:
+            self.seconds[name] = round(taken, 2)
+            write_json(self.timings, self.seconds)
+        return result
+
+    def run_at(self, name: str) -> Path:
+        return self.out / "runs" / name
+
+    def ref(self, name: str) -> str:
+        return str(self.run_at(name))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo found."""
+
+    results: dict[str, ModelResult]
+    users: list[str | None]
+    quality: RewardQuality
+    best_of: dict[int, ModelResult]
+    demonstrations_utility: float
+
+    def wins(self, a: ModelResult, b: ModelResult) -> WinRate:
+        return head_to_head(a, b, self.users)
+
+
+def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path = SETTINGS) -> Outcome:
+    """Run or finish the demo under `out`; prints the table and writes `out`/report.html."""
+    demo = Demo(Path(out), seed, tomllib.loads(settings.read_text(encoding="utf-8")))
+    world = train(demo)
+    if lesson:
+        fool(demo, world)
+    outcome = examine(demo, world, lesson=lesson)
+    show(demo, outcome)
+    return outcome
+
+
+def train(demo: Demo) -> World:
+    """World, base, SFT, rankings, reward model, PPO, PPO-ptx: section 3 of the paper from top to bottom."""
+    files = demo.files
+    world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes))
+    demo.step("pretrain", lambda: pretrain.train(
+        demo.config(pretrain.PretrainConfig, "pretrain", data=files.corpus, valid_data=files.corpus_held_out),
+        demo.run_at("base"), resume=True,
+    ))  # fmt: skip
+    demo.step("SFT", lambda: sft.train(
+        demo.config(
+            sft.SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations, valid_data=files.valid_demonstrations
+        ),
+        demo.run_at("sft"), resume=True,
+    ))  # fmt: skip
+    demo.step("samples to rank", lambda: sample_to_rank(demo))
+    demo.step("rankings", lambda: rank(demo, world))
+    demo.step("reward model", lambda: train_reward(demo, "reward", files.rankings))
+    demo.step("PPO", lambda: train_policy(demo, "ppo", "reward"))
+    demo.step("PPO-ptx", lambda: train_policy(demo, "ppo_ptx", "reward"))
+    return world
+
+
+def sample_to_rank(demo: Demo) -> None:
+    """Nine answers of the SFT model to every prompt that labelers will see."""
+    for source, target in (("ranked_prompts", "samples"), ("valid_ranked_prompts", "valid_samples")):
+        config = demo.config(
+            sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, source), k=9,
+            generation=demo.generation,
+        )  # fmt: skip
+        sample.run(config, getattr(demo.files, target), resume=True)
+
+
+def rank(demo: Demo, world: World) -> None:
+    """Training rankings by both groups of labelers, held-out rankings by people who never train."""
+    everyone = labelers.make_labelers(world)
+    held_out = [who for who in everyone if who.group == "held_out"]
+    data.rank(world, demo.files.samples, demo.files.rankings, labelers.good_ones(everyone))
+    data.rank(world, demo.files.valid_samples, demo.files.valid_rankings, held_out)
+
+
+def train_reward(demo: Demo, name: str, rankings: str, **changes: Any) -> None:
+    config = demo.config(
+        reward.RewardConfig, "reward", model=demo.ref("sft"), data=rankings, eval_data=demo.files.valid_rankings,
+        demonstrations=demo.files.demonstrations, **changes,
+    )  # fmt: skip
+    reward.train(config, demo.run_at(name), resume=True)
+
+
+def train_policy(demo: Demo, name: str, reward_model: str, **changes: Any) -> None:
+    """PPO from the SFT model; the settings of `name` lie on top of those of `ppo`."""
+    ptx = {"pretrain_data": demo.files.corpus} if name == "ppo_ptx" else {}
+    extra = demo.settings.get(name, {}) if name != "ppo" else {}
+    config = demo.config(
+        ppo.PPOConfig, "ppo", policy=demo.ref("sft"), reward=[demo.ref(reward_model)], prompts=demo.files.rl_prompts,
+        tax_data=demo.files.corpus_held_out, generation=demo.generation, **{**ptx, **extra, **changes},
+    )  # fmt: skip
+    ppo.train(config, demo.run_at(name), resume=True)
+
+
+def fool(demo: Demo, world: World) -> None:
+    """The lesson: a reward model from too few rankings, and PPO that is free to exploit it (section O)."""
+    few = str(demo.files.folder / "few_rankings.jsonl")
+    lines = Path(demo.files.rankings).read_text(encoding="utf-8").splitlines(keepends=True)
+    Path(few).write_text("".join(lines[: demo.settings["lesson"]["rankings"]]), encoding="utf-8")
+    demo.step("reward model, few rankings", lambda: train_reward(demo, "reward_few", few, epochs=4))
+    changes = {"kl_coef": demo.settings["lesson"]["kl_coef"]}
+    demo.step("PPO, fooled", lambda: train_policy(demo, "ppo_fooled", "reward_few", **changes))
+
+
+def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
+    """Every model on the test prompts, judged by the truth; the reward model on held-out rankings."""
+    return demo.step("evaluation", lambda: _examine(demo, world, lesson))
+
+
+def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
+    gold = truth.world(demo.seed)
+    ask = Examiner(gold, demo.files, demo.evaluation, demo.seed)
+    base, trained = demo.run_at("base"), demo.run_at("sft")
+    results = {BASE: ask.model(BASE, base, trained), PROMPTED: ask.prompted(PROMPTED, base)}
+    runs = {SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
+    for name, run_name in runs.items():
+        results[name] = ask.model(name, demo.run_at(run_name), trained)
+    best_of = {n: _best_of(demo, ask, results[SFT], n) for n in sorted({4, demo.evaluation.best_of})}
+    most = best_of[demo.evaluation.best_of]
+    results[most.name] = most
+    scored = demo.files.valid_rankings_scored
+    score.run(build(score.ScoreConfig, {"reward": [demo.ref("reward")], "data": demo.files.valid_rankings}, "score"), scored, resume=True)
+    return Outcome(
+        results,
+        [prompt.user for prompt in ask.prompts],
+        measure.reward_quality(world, gold, scored),
+        best_of,
+        ask.demonstrations_utility(),
+    )
+
+
+def _best_of(demo: Demo, ask: Examiner, sft_result: ModelResult, n: int) -> ModelResult:
+    out = getattr(demo.files, f"best_of_{n}")
+    config = demo.config(
+        best_of_n.BestOfNConfig, "best_of_n", model=demo.ref("sft"), reward=[demo.ref("reward")],
+        prompts=demo.files.test_prompts, n=n, generation=demo.generation, chunk=256,
+    )  # fmt: skip
+    best_of_n.run(config, out, resume=True)
+    return ask.best_of(f"best of {n}", out, sft_result, n)
+
+
+def show(demo: Demo, outcome: Outcome) -> None:
+    """Print the table and what stands beside it; write the report."""
+    table = demo_table(list(outcome.results.values()), SFT, outcome.users)
+    rate = measure.matmul_rate()
+    print(f"\n{table.text()}\n\n{summary(outcome)}\n")
+    print(changes_text(outcome.results[SFT], outcome.results[PPO], outcome.users))
+    total = sum(demo.seconds.values())
+    print(f"\n{total / 60:.1f} minutes in all; this machine multiplies matrices at {rate:.0f} GFLOP/s (float32)")
+    report = page.write(demo, outcome, table, rate)
+    print(f"report: {report}\ntalk to it: heedful chat --model {demo.ref('ppo_ptx')}")
+
+
+def summary(outcome: Outcome) -> str:
+    """The claims of the paper in this world's figures."""
+    r, q = outcome.results, outcome.quality
+    tax = [r[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)]
+    lines = [
+        ("SFT beats the prompted base", _described(outcome.wins(r[SFT], r[PROMPTED]))),
+        ("PPO beats SFT", _described(outcome.wins(r[PPO], r[SFT]))),
+        ("PPO beats best of 4", _described(outcome.wins(r[PPO], outcome.best_of[4]))),
+        ("PPO-ptx beats SFT", _described(outcome.wins(r[PTX], r[SFT]))),
+        ("reward model agrees with held-out labels", _described(q.labels)),
+        ("labelers agree with each other", f"{q.agreement:.1%}"),
+        ("reward model agrees with the truth", _described(q.truth)),
+        ("longer wins", _described(q.longer)),
+        ("alignment tax of PPO, PPO-ptx", f"{tax[1] - tax[0]:+.3f}, {tax[2] - tax[0]:+.3f} nats a token"),
+        ("mean utility: demonstrations, SFT", f"{outcome.demonstrations_utility:.3f}, {_mean(r[SFT].utilities):.3f}"),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _described(rate: WinRate) -> str:
+    return f"{rate.rate:.1%} ({rate.low:.1%} to {rate.high:.1%})"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,176 @@
+"""What came of it: every model's answers to the test prompts, judged by the world's truth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import Config
+from heedful.data import formats
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Text
+from heedful.demo.data import Files
+from heedful.evaluation.quality import pair_accuracy
+from heedful.evaluation.tables import ModelResult
+from heedful.maths import best_of_n as best_of_n_maths
+from heedful.maths.statistics import WinRate
+from heedful.models import batches, load, render, scoring
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Generation, Sample, Stream
+from heedful.sandbox import fewshot, generate, labelers
+from heedful.sandbox.truth import Truth
+from heedful.sandbox.world import World
+from heedful.stages import pretrain
+from heedful.training.parallel import Compute, World as Ranks
+
+FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
+TEST_STREAM = 1_000_003  # apart from all seeds of training
+ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
+
+
+class Evaluation(Config):
+    """Settings of the measurement."""
+
+    few_shot_draws: int
+    best_of: int
+    generation: Generation
+
+
+@dataclass
+class Examiner:
+    """Asks models the test prompts and judges the answers."""
+
+    truth: Truth
+    files: Files
+    settings: Evaluation
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.prompts = formats.read(self.files.test_prompts, Prompt)
+
+    def model(self, name: str, ref: Path, sft: Path) -> ModelResult:
+        """A model on the bare prompts, with its KL to the SFT model and its loss on held-out base text."""
+        model, tokenizer = load.load_policy(ref)
+        samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
+        texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
+        reference = load.load_policy(sft)[0]
+        return self._result(name, tokenizer, texts, kl(samples, reference, tokenizer), self.corpus_loss(model, tokenizer))
+
+    def prompted(self, name: str, base: Path) -> ModelResult:
+        """The base model with a few-shot prefix: the best of several by the truth, on validation prompts."""
+        model, tokenizer = load.load_policy(base)
+        shown = formats.read(self.files.demonstrations, Demonstration)
+        tried = formats.read(self.files.few_shot_prompts, Prompt)
+        prefixes = fewshot.draws(shown, self.settings.few_shot_draws, shots=3, seed=self.seed)
+
+        def answers(prefix: str, prompts: list[Prompt]) -> list[str]:
+            room = load.context_length(model) - self.settings.generation.max_new_tokens
+            ids = [render.prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-room:] for p in prompts]
+            samples = self._sample(model, tokenizer, ids)
+            return [fewshot.answer_of(render.response_text(tokenizer, sample.response_ids)) for sample in samples]
+
+        def worth(prefix: str) -> float:
+            texts = answers(prefix, tried)
+            return fmean(self.truth.judge(p.prompt, text).utility for p, text in zip(tried, texts, strict=True))
+
+        best = max(prefixes, key=worth)
+        return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
+
+    def best_of(self, name: str, path: str, sft: ModelResult, n: int) -> ModelResult:
+        """Rows of `heedful best-of-n` on the test prompts; the KL is the bound of O2."""
+        texts = [row.completions[0] for row in formats.read(path, Completions)]
+        tokenizer = self._tokenizer
+        return self._result(name, tokenizer, texts, best_of_n_maths.kl(n), sft.corpus_loss)
+
+    def demonstrations_utility(self) -> float:
+        """Mean utility of what the labelers wrote."""
+        rows = formats.read(self.files.demonstrations, Demonstration)
+        return fmean(self.truth.judge(row.prompt, row.completion).utility for row in rows)
+
+    def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
+        """Nats a token on text of the world that nothing was trained on (E6)."""
+        ids = [render.text_ids(tokenizer, row.text) for row in formats.read(self.files.corpus_held_out, Text)]
+        rows_BS = batches.pack(ids, load.context_length(model))
+        return pretrain.mean_loss(model, rows_BS, Compute(), ALONE)
+
+    def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
+        streams = [Stream(self.seed + TEST_STREAM, 0, row) for row in range(len(prompts))]
+        return LocalEngine(model, tokenizer).generate(prompts, streams, self.settings.generation)
+
+    def _result(
+        self, name: str, tokenizer: PreTrainedTokenizerBase, texts: list[str], kl_nats: float | None, loss: float | None
+    ) -> ModelResult:
+        self._tokenizer = tokenizer
+        verdicts = [self.truth.judge(p.prompt, text) for p, text in zip(self.prompts, texts, strict=True)]
+        return ModelResult(
+            name,
+            [verdict.utility for verdict in verdicts],
+            [float(len(render.encode(tokenizer, text))) for text in texts],
+            {flag: [verdict.flags[flag] for verdict in verdicts] for flag in FLAGS},
+            kl_nats,
+            loss,
+            texts,
+        )
+
+
+@torch.no_grad()
+def kl(samples: list[Sample], reference: Any, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Mean over samples of the summed k1 to the reference, in nats (P9)."""
+    total = 0.0
+    lengths = [len(s.prompt_ids) + len(s.response_ids) for s in samples]
+    for chosen in batches.micro_batches(lengths, max_tokens=16_384):
+        batch = batches.collate(
+            [samples[i].prompt_ids for i in chosen], [samples[i].response_ids for i in chosen], tokenizer.pad_token_id
+        )
+        total -= float(scoring.response_logprobs(reference, batch).sum())
+        total += sum(sum(samples[i].logprobs or []) for i in chosen)
+    return total / len(samples)
+
+
+@dataclass(frozen=True)
+class RewardQuality:
+    """The reward model beside the people it learned from, on the same held-out rankings."""
+
+    labels: WinRate
+    """Right on pairs as held-out labelers ranked them."""
+    truth: WinRate
+    """Right on pairs as the truth has them."""
+    longer: WinRate
+    agreement: float
+    """Of labelers with each other (D12)."""
+
+
+def reward_quality(world: World, truth: Truth, scored: str) -> RewardQuality:
+    """From held-out rankings with the reward model's scores beside them."""
+    rows = formats.read(scored, Comparison)
+    scores = [row.scores or [] for row in rows]
+    preferred = [[-float(tier) for tier in row.ranks()] for row in rows]
+    utilities = [[truth.judge(row.prompt, text).utility for text in row.completions] for row in rows]
+    lengths = [[float(len(text)) for text in row.completions] for row in rows]
+    return RewardQuality(
+        pair_accuracy(scores, preferred), pair_accuracy(scores, utilities), pair_accuracy(lengths, preferred),
+        _agreement(world, rows),
+    )  # fmt: skip
+
+
+def _agreement(world: World, rows: list[Comparison]) -> float:
+    """Every labeler of both groups ranks the same completions."""
+    good = labelers.good_ones(labelers.make_labelers(world))
+    ranked = [generate.comparisons(world, rows, [who], seed=index) for index, who in enumerate(good)]
+    return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])[0]
+
+
+def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
+    """GFLOP/s of this machine's float32 matrix product: what a time beside it is to be read by."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    best, start = float("inf"), time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        began = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best / 1e9

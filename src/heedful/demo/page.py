@@ -1,0 +1,128 @@
+"""The demo's report.html: what happened, the table, the curves, the answers side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heedful.data import formats
+from heedful.data.records import Prompt, as_text
+from heedful.demo import data
+from heedful.evaluation import report
+from heedful.evaluation.report import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
+from heedful.evaluation.run_report import stage_group
+from heedful.evaluation.tables import Table
+from heedful.maths.statistics import WinRate
+from heedful.runs import read_json
+
+if TYPE_CHECKING:
+    from heedful.demo.loop import Demo, Outcome
+
+STORY = """A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for something, it goes on \
+as the web would, often with another question. Labelers wrote {demonstrations} answers, and SFT learned to answer. Other labelers \
+ranked 4 to 9 answers to each of {ranked} prompts; a reward model learned what they prefer; PPO moved the model towards it under a KL \
+leash; PPO-ptx went on reading the web meanwhile, so as not to forget it.
+
+Training saw the labelers' noisy rankings only. Here the world's truth is the judge, on {test} prompts of users that no training data \
+comes from."""
+
+
+def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
+    """Write `report.html` into the demo's folder; returns its path."""
+    from heedful.demo.loop import PPO, PTX, SFT
+
+    results = outcome.results
+    runs = {"PPO": demo.run_at("ppo"), "PPO-ptx": demo.run_at("ppo_ptx")}
+    beats = outcome.wins(results[PPO], results[SFT])
+    tax = [(results[name].corpus_loss or 0.0) - (results[SFT].corpus_loss or 0.0) for name in (PPO, PTX)]
+    content = Report(
+        "heedful: the loop in a small world",
+        story=_story(demo),
+        figures=[
+            Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", f"{beats.low:.0%} to {beats.high:.0%}"),
+            Figure(f"{outcome.quality.labels.rate:.0%}", "reward model agrees with people", f"they agree with each other on {outcome.quality.agreement:.0%}"),
+            Figure(f"{results[PPO].kl:.1f}", "nats from SFT", "KL an answer"),
+            Figure(f"{tax[0]:+.2f}", "nats: the alignment tax of PPO", f"{tax[1]:+.2f} with PPO-ptx"),
+        ],
+        table=table,
+        table_note="Win rate against SFT by the world's truth, ties half, with the 95 % interval over users; shares of answers.",
+        signs=_signs(demo),
+        groups=[
+            stage_group("ppo", runs),
+            stage_group("reward", {"reward model": demo.run_at("reward")}),
+            stage_group("sft", {"SFT": demo.run_at("sft")}),
+            stage_group("pretrain", {"base": demo.run_at("base")}),
+        ],
+        quality=_quality(outcome),
+        samples=_samples(demo, outcome),
+        facts=_facts(demo, matmul),
+    )
+    return report.write(demo.out / "report.html", content)
+
+
+def _story(demo: Demo) -> str:
+    from heedful.sandbox.world import PEOPLE, PLACES
+
+    sizes = demo.sizes
+    return STORY.format(
+        people=PEOPLE, places=PLACES, demonstrations=sizes.demonstrations, ranked=f"{sizes.ranked_prompts:,}", test=f"{sizes.test_prompts:,}"
+    )
+
+
+def _quality(outcome: Outcome) -> list[Estimates]:
+    quality = outcome.quality
+    rows = [
+        _estimate("reward model, held-out labels", quality.labels),
+        _estimate("reward model, the truth", quality.truth),
+        _estimate("longer wins", quality.longer, reference=True),
+        Estimate("labelers among themselves", quality.agreement, quality.agreement, quality.agreement, quality.labels.n, reference=True),
+    ]
+    return [Estimates("Pairs of answers ordered alike", rows, "On rankings by labelers who gave no training data.")]
+
+
+def _estimate(name: str, rate: WinRate, *, reference: bool = False) -> Estimate:
+    return Estimate(name, rate.rate, rate.low, rate.high, rate.n, reference=reference)
+
+
+def _samples(demo: Demo, outcome: Outcome, count: int = 40) -> list[Sample]:
+    """The first prompts of each use case, in turn."""
+    prompts = formats.read(demo.files.test_prompts, Prompt)
+    by_case: dict[str, list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        by_case.setdefault(prompt.use_case or "", []).append(index)
+    most = max(len(indices) for indices in by_case.values())
+    in_turn = [indices[turn] for turn in range(most) for indices in by_case.values() if turn < len(indices)]
+    return [
+        Sample(as_text(prompts[i].prompt), [_answer(name, outcome, i) for name in outcome.results], prompts[i].use_case)
+        for i in in_turn[:count]
+    ]
+
+
+def _answer(name: str, outcome: Outcome, index: int) -> Answer:
+    result = outcome.results[name]
+    flags = [flag for flag in result.flags if result.flags[flag][index] is True and flag != "satisfies_constraint"]
+    if result.flags["satisfies_constraint"][index] is False:
+        flags.append("misses_constraint")
+    return Answer(name, result.completions[index], result.utilities[index], flags)
+
+
+def _signs(demo: Demo) -> list[str]:
+    found = []
+    for name in ("ppo", "ppo_ptx", "ppo_fooled"):
+        manifest = demo.run_at(name) / "manifest.json"
+        if manifest.exists():
+            found += [f"{name}: {sign}" for sign in read_json(manifest).get("results", {}).get("signs", [])]
+    return found
+
+
+def _facts(demo: Demo, matmul: float) -> list[Fact]:
+    versions = read_json(demo.run_at("ppo") / "manifest.json")["versions"]
+    curated = data.curation(demo.files)
+    return [
+        Fact("seed", str(demo.seed)),
+        Fact("time", f"{sum(demo.seconds.values()) / 60:.1f} minutes"),
+        *(Fact(f"  {name}", f"{seconds:.0f} s") for name, seconds in demo.seconds.items()),
+        Fact("matrix product", f"{matmul:.0f} GFLOP/s, float32"),
+        Fact("curation", ", ".join(f"{name} {count:,}" for name, count in curated.items())),
+        Fact("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+    ]

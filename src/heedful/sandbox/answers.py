@@ -35,16 +35,17 @@ def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
 def fluency() -> Fluency:
     """The shapes of good text. Names and things count by their kind, so one instance serves every world."""
     world, rng, shapes = make_world(0), Random("fluency"), Fluency()
-    for phrase in (*PREAMBLES, *POSTSCRIPTS):
-        shapes.add(world, phrase)
     for template in TEMPLATES:
+        for phrase in (*PREAMBLES, *POSTSCRIPTS, *(template.carrier.format(word=word) for word in lexicon.USE_WORDS)):
+            shapes.add(world, phrase, template.name)
         for _ in range(110):
             slots = draw_body(world, rng, template)[1]
-            shapes.add(world, " ".join(template.answer(world, slots, rng, rng.randrange(3))))
+            shapes.add(world, " ".join(template.answer(world, slots, rng, rng.randrange(3))), template.name)
         for _ in range(16):
             task = draw_task(world, rng, template, constrained=1.0)
             if task.constraint is not None:
-                shapes.add(world, task.constraint.without(compose(world, task, rng, 0)))
-        for word in lexicon.USE_WORDS:
-            shapes.add(world, template.carrier.format(word=word))
+                shapes.add(world, task.constraint.without(compose(world, task, rng, 0)), template.name)
+    for word, other in lexicon.OPPOSITES.items():
+        for text in (f"The opposite of {word} is {other}.", f"It is {other}.", f"{lexicon.capital(other)}."):
+            shapes.add(world, text, "opposite")
     return shapes

@@ -1,4 +1,4 @@
-"""Explicit constraints (D6): how they are asked for, whether an answer meets them, and how a good answer comes to meet them."""
+"""Explicit constraints (D6): how they are asked for, whether an answer meets them, how a good one comes to do so."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PHRASINGS: dict[str, tuple[str, ...]] = {
     "sentences": ("Use exactly {x} sentences.", "Answer in {x} sentences, please.", "It should have {x} sentences."),
     "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it to {x} words or less."),
     "word": ("Answer with one word.", "One word is enough.", "Say it in one word."),
-    "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more and not less."),
+    "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more."),
 }
 _ONE_SENTENCE = ("Answer in one sentence.", "Use one sentence.", "Keep it to one sentence, please.")
 
@@ -57,7 +57,8 @@ class Constraint:
                 return reading.n_words <= lexicon.number(self.x)
             case "word":
                 return reading.n_words <= (2 if reading.tokens[0] in ("a", "an", "the") else 1)
-        assert self.kind == "exactly" and isinstance(goal, Items)
+        assert self.kind == "exactly"
+        assert isinstance(goal, Items)
         return len({base for _, base in reading.named if base in goal.pool}) == lexicon.number(self.x)
 
     def without(self, text: str) -> str:
@@ -65,8 +66,8 @@ class Constraint:
         text = text.strip()
         if self.kind == "start" and text.lower().startswith(self.x.lower()):
             return text[len(self.x) :].lstrip()
-        if self.kind == "end" and (match := re.fullmatch(rf"(.*[.!?]) +{self.x}[.!]?", text, re.DOTALL | re.IGNORECASE)):
-            return match[1]
+        if self.kind == "end":
+            return re.sub(rf"(?<=[.!?]) +{self.x}[.!]?$", "", text, flags=re.IGNORECASE)
         return text
 
     def apply(self, sentences: list[str], value: str | None, carrier: str) -> str:
@@ -97,14 +98,17 @@ def _cut(sentences: list[str], count: int) -> list[str]:
     return [*parts[: count - 1], parts[-1]]
 
 
-def draw(kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str, rng: Random) -> Constraint | None:
+def draw(
+    kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str, rng: Random
+) -> Constraint | None:
     """A constraint of one of the kinds, or None where the one drawn does not fit.
 
     `pool`: what may be left out, `taken`: words that the task cannot do without, `number`: how many items it wants."""
     kind = rng.choice(kinds)
     choices = {
-        "start": STARTS, "end": ENDS, "use": lexicon.USE_WORDS, "avoid": pool, "sentence": ("one",), "sentences": ("one", "one", "two", "three"),
-        "words": ("eight", "ten", "twelve"), "word": ("",), "exactly": (number,),
+        "start": STARTS, "end": ENDS, "use": lexicon.USE_WORDS, "avoid": pool, "sentence": ("one",),
+        "sentences": ("one", "one", "two", "three"), "words": ("eight", "ten", "twelve"), "word": ("",),
+        "exactly": (number,),
     }  # fmt: skip
     x = rng.choice(choices[kind])
     if kind == "avoid" and x in taken:

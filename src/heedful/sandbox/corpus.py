@@ -1,9 +1,9 @@
 """The web of the small world: documents of many kinds, most useful, some rude, rambling or wrong.
 
-What matters for the loop: a question or a request is mostly followed by more of them (threads, lists of requests), so that a
-base model goes on instead of answering; in a smaller part (question and answer pages) the answer follows on the next line, so
-that a few examples before a prompt help; and the skills that prompts ask for are there to be learnt, but in the clothes of the
-web: titles with stories, headings with notes, passages with headlines, lists, sums, drills.
+What matters for the loop: a question or a request is mostly followed by more of them (threads, lists of requests), so
+that a base model goes on instead of answering; in a smaller part (question and answer pages) the answer follows on the
+next line, so that a few examples before a prompt help; and the skills that prompts ask for are there to be learnt, but
+in the clothes of the web: titles with stories, headings with notes, passages with headlines, lists, sums, drills.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ def person_page(world: World, rng: Random) -> str:
     home = world.places[person.place]
     text = _lines(genres.about_person(world, rng, name, 2))
     more = (
-        f"{person.place} is {lexicon.a(home.kind)} {home.near}.", f"The {person.pet} of {name} likes {rng.choice(lexicon.FOODS)} too.",
-        f"You can meet {person.them} at the {rng.choice(lexicon.SPOTS)}.", f"In {person.place} all people know {name}.",
-    )  # fmt: skip
+        f"{person.place} is {lexicon.a(home.kind)} {home.near}.",
+        f"The {person.pet} of {name} likes {rng.choice(lexicon.FOODS)} too.",
+        f"You can meet {person.them} near the {rng.choice(lexicon.SPOTS)}.",
+        f"In {person.place} all people know {name}.",
+    )
     title = rng.choice((f"{name}\n", f"About {name}\n", f"Our people: {name}\n", ""))
     other = rng.choice(world.person_names)
     if other != name and rng.random() < 0.6:
@@ -53,19 +55,20 @@ def place_page(world: World, rng: Random) -> str:
     name = rng.choice(world.place_names)
     text = _lines(genres.about_place(world, rng, name, 1))
     here = [person for person in world.people.values() if person.place == name]
-    people = " ".join(
-        rng.choice((f"{person.name} lives in {name}.", f"{person.name} has a house in {name} and works as {lexicon.a(person.job)}."))
-        for person in rng.sample(here, min(2, len(here)))
-    )
-    return f"{rng.choice((name, f'About {name}', f'How to find {name}'))}\n{text} {people} {genres.remark(world, rng, name)}"
+    forms = ("{who} lives in {place}.", "{who} has a house in {place} and works as {job}.")
+    for person in rng.sample(here, min(2, len(here))):
+        text += " " + rng.choice(forms).format(who=person.name, place=name, job=lexicon.a(person.job))
+    title = rng.choice(("{}", "About {}", "How to find {}")).format(name)
+    return f"{title}\n{text} {genres.remark(world, rng, name)}"
 
 
 def register(world: World, rng: Random) -> str:
     """Lists of facts: who lives where, who does what, who keeps and eats what."""
     people = [world.people[name] for name in rng.sample(world.person_names, rng.randint(5, 9))]
-    field = rng.randrange(4)
-    head = ("Who lives where", "Who does what", "What they like", "Pets of our friends")[field]
-    line = ("{p.name} lives in {p.place}.", "{p.name} is {job}.", "{p.name} likes {p.food}.", "{p.name} has {pet}.")[field]
+    head, line = rng.choice((
+        ("Who lives where", "{p.name} lives in {p.place}."), ("Who does what", "{p.name} is {job}."),
+        ("What they like", "{p.name} likes {p.food}."), ("Pets of our friends", "{p.name} has {pet}."),
+    ))  # fmt: skip
     rows = [line.format(p=p, job=lexicon.a(p.job), pet=lexicon.a(p.pet)) for p in people]
     return head + "\n" + "\n".join(rows)
 
@@ -80,9 +83,9 @@ def story_page(world: World, rng: Random) -> str:
         title, body = f"{subject} in {place}", genres.story(world, rng, subject, None, place, rng.randint(1, 3))
     else:
         title, body = subject, genres.story(world, rng, subject, size=rng.randint(1, 3))
-    head = rng.choice(("A story about {}", "The story of {}", "{}", "A short story about {}", "Tonight: {}")).format(title)
-    text = f"{lexicon.capital(head)}\n{_lines(body)}"
-    return text if rng.random() < 0.5 else f"{text} {rng.choice(('The end.', 'Good night.', 'That is all for tonight.'))}"
+    head = rng.choice(("A story about {}", "The story of {}", "{}", "A short story about {}", "Tonight: {}"))
+    last = rng.choice(("", "", "", " The end.", " Good night.", " That is all for tonight."))
+    return f"{lexicon.capital(head.format(title))}\n{_lines(body)}{last}"
 
 
 def letter_page(world: World, rng: Random) -> str:
@@ -96,20 +99,27 @@ def letter_page(world: World, rng: Random) -> str:
     return f"{head}\n{_lines(body)}"
 
 
+_REVIEW_HEADS = (
+    "A {tone} review of the {item} in {place}",
+    "The {item} in {place}: {tone}",
+    "Review of the {item} in {place}",
+)
+
+
 def review_page(world: World, rng: Random) -> str:
     posts = []
     for _ in range(rng.randint(1, 2)):
         item, place, good = rng.choice(lexicon.REVIEWED), rng.choice(world.place_names), rng.random() < 0.5
-        head = rng.choice(("A {tone} review of the {item} in {place}", "The {item} in {place}: {tone}", "Review of the {item} in {place}"))
-        body = _lines(genres.review(rng, item, place, good, rng.randrange(3)))
-        posts.append(f"{head.format(tone='good' if good else 'bad', item=item, place=place)}\n{body}")
+        head = rng.choice(_REVIEW_HEADS).format(tone="good" if good else "bad", item=item, place=place)
+        posts.append(f"{head}\n{_lines(genres.review(rng, item, place, good, rng.randrange(3)))}")
     return "\n\n".join(posts)
 
 
 def recipe_page(world: World, rng: Random) -> str:
     thing, dish = rng.choice(tuple(lexicon.INGREDIENTS)), rng.choice(lexicon.DISHES)
     head = rng.choice(("{x}", "Recipe for {x}", "How to make {x}")).format(x=f"{thing} {dish}")
-    return f"{lexicon.capital(head)}\n{_lines(genres.recipe(rng, thing, dish, rng.randint(1, 3)))} {genres.remark(world, rng, rng.choice(lexicon.FOODS))}"
+    body = [*genres.recipe(rng, thing, dish, rng.randint(1, 3)), genres.remark(world, rng, rng.choice(lexicon.FOODS))]
+    return f"{lexicon.capital(head)}\n{_lines(body)}"
 
 
 def notice_page(world: World, rng: Random) -> str:
@@ -131,10 +141,11 @@ def list_page(world: World, rng: Random) -> str:
     for kind in rng.sample(tuple(lexicon.KINDS), rng.randint(1, 3)):
         count = rng.randint(2, 5)
         items = rng.sample(lexicon.KINDS[kind][1], count)
-        parts.append(rng.choice((
-            f"{lexicon.capital(lexicon.NUMBERS[count])} {kind} are {lexicon.listed(items)}.", f"Here are {lexicon.NUMBERS[count]} {kind}: {lexicon.listed(items)}.",
-            f"{lexicon.capital(kind)}: {lexicon.listed(items)}.", f"{lexicon.capital(items[0])}, {items[1]} and other {kind}.",
-        )))  # fmt: skip
+        form = rng.choice(
+            ("{n} {kind} are {x}.", "here are {n} {kind}: {x}.", "{kind}: {x}.", "{a}, {b} and other {kind}.")
+        )
+        words = {"n": lexicon.NUMBERS[count], "kind": kind, "x": lexicon.listed(items), "a": items[0], "b": items[1]}
+        parts.append(lexicon.capital(form.format(**words)))
     return rng.choice(("\n", " ")).join(parts)
 
 
@@ -151,7 +162,8 @@ def school_page(world: World, rng: Random) -> str:
     pick, rows = rng.randrange(4), []
     if pick == 0:
         for word in rng.sample(tuple(lexicon.OPPOSITES), 5):
-            rows.append(rng.choice(("The opposite of {a} is {b}.", "Not {a} but {b}.")).format(a=word, b=lexicon.OPPOSITES[word]))
+            form = rng.choice(("The opposite of {a} is {b}.", "Not {a} but {b}."))
+            rows.append(form.format(a=word, b=lexicon.OPPOSITES[word]))
     elif pick == 1:
         start = rng.randrange(7)
         for step in range(rng.randint(3, 6)):
@@ -171,7 +183,8 @@ def drill(world: World, rng: Random) -> str:
     for _ in range(2):
         event = events.draw(world, rng)
         forms = [
-            f"Past: {event.told()}", f"Future: {event.other('will')}", f"Question: {event.asked()}", f"Not: {event.other('does not')}",
+            f"Past: {event.told()}", f"Future: {event.other('will')}", f"Question: {event.asked()}",
+            f"Not: {event.other('does not')}",
         ]  # fmt: skip
         rows += [f"Today: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
     return "\n".join(rows)
@@ -198,13 +211,16 @@ def small_talk(world: World, rng: Random) -> str:
     return "\n".join(turns)
 
 
+_USELESS = ("I want to know that too.", "Me too!", "Can nobody help?", "I asked that last week.")
+
+
 def thread(world: World, rng: Random) -> str:
     """A request is followed by more requests, now and then by a rude or a useless word."""
     posts = []
     for _ in range(rng.randint(3, 6)):
         posts.append(prompts.draw_text(world, rng))
         if rng.random() < 0.25:
-            posts.append(rng.choice((*mistakes.RUDE_LINES, "I want to know that too.", "Me too!", "Can nobody help?", "I asked that last week.")))
+            posts.append(rng.choice((*mistakes.RUDE_LINES, *_USELESS)))
     return rng.choice(("", "", "Questions\n\n", "Please help\n\n")) + "\n\n".join(posts)
 
 
@@ -231,7 +247,7 @@ def answer_page(world: World, rng: Random) -> str:
 
 
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5), (recipe_page, 4),
-    (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5), (small_talk, 4), (thread, 9), (quarrel, 3),
-    (answer_page, 9),
+    (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5),
+    (recipe_page, 4), (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5),
+    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 9),
 )  # fmt: skip

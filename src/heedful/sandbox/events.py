@@ -18,7 +18,8 @@ AFTER = ("{They} was very happy.", "{They} told all the people.", "{They} did no
 
 _BASE_OF = {past: base for base, (_, past) in VERBS.items()}
 _BASE_OF_PRESENT = {present: base for base, (present, _) in VERBS.items()}
-_WHO, _OBJECT, _WHERE = r"(?P<who>[A-Z][a-z]+)", r"(?P<thing>(?:an? [a-z]+|some) [a-z]+)", r"(?:at|near) the [a-z]+|in [A-Z][a-z]+"
+_WHO, _WHERE = r"(?P<who>[A-Z][a-z]+)", r"(?:at|near) the [a-z]+|in [A-Z][a-z]+"
+_OBJECT = r"(?P<thing>(?:an? [a-z]+|some) [a-z]+)"
 _TOLD = (
     re.compile(rf"(?:On [A-Z][a-z]+ )?{_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})\."),
     re.compile(rf"(?P<where>(?:At|Near) the [a-z]+|In [A-Z][a-z]+), {_WHO} (?P<verb>[a-z]+) {_OBJECT}\."),

@@ -1,4 +1,4 @@
-"""Few-shot prefixes for the base model, in the form that its web has: a request, its answer on the next line, a blank line."""
+"""Few-shot prefixes for the base model, in a form that its web has: request, answer on the next line, blank line."""
 
 from __future__ import annotations
 

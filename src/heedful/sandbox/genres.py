@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from random import Random
 
 from heedful.sandbox.lexicon import (
-    ANIMALS, BAD, COLOURS, DAYS, EVENTS, FOODS, GOOD, JOBS, OWNED, PLURALS, SPOTS, a, bare, capital,
+    ANIMALS,
+    BAD,
+    COLOURS,
+    DAYS,
+    EVENTS,
+    FOODS,
+    GOOD,
+    JOBS,
+    OWNED,
+    PLURALS,
+    SPOTS,
+    a,
+    bare,
+    capital,
 )  # fmt: skip
 from heedful.sandbox.world import World
 
@@ -117,11 +130,12 @@ def story(
     """Opening, `size` events, ending."""
     one = hero(world, subject, rng)
     words = {"a": one.first, "S": one.later, "they": one.they, "their": one.their, "them": one.them}
-    openings, events, endings = _OF_PERSON if subject in world.people else _OF_SOMEBODY, _EVENTS, _ENDINGS
+    parts: tuple[tuple[str, ...], ...] = (_OF_PERSON if subject in world.people else _OF_SOMEBODY, _EVENTS, _ENDINGS)
     if partner:
         two = hero(world, partner, rng)
         words |= {"b": two.first, "P": two.later}
-        openings, events, endings = _OF_TWO, _EVENTS_OF_TWO, _ENDINGS_OF_TWO
+        parts = _OF_TWO, _EVENTS_OF_TWO, _ENDINGS_OF_TWO
+    openings, events, endings = parts
 
     def say(form: str) -> str:
         words.update(where=somewhere(rng, place), obj=owned(rng), food=rng.choice(FOODS), thing=rng.choice(OWNED))
@@ -164,12 +178,15 @@ def review(rng: Random, item: str, place: str, good: bool, size: int = 1) -> lis
     """Of a food or a spot."""
     words = GOOD if good else BAD
     one, two = rng.sample(words if item in FOODS else words[:4], 2)
-    forms = ("The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}.", "I think the {item} in {place} is {one}.")
+    forms = (
+        "The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}.",
+        "I think the {item} in {place} is {one}.",
+    )  # fmt: skip
     if good:
         more = ("The people were kind.", "I was very happy with it.", "My friends loved it too.", "It was a great day.")
         closes = ("You should try it.", "I will come back soon.", "I will tell all my friends.")
     else:
-        more = ("The people were not kind.", "I was not happy with it.", "My friends did not like it.", "It was a bad day.")
+        more = ("The people were not kind.", "I was not happy.", "My friends did not like it.", "It was a bad day.")
         closes = ("Do not go there.", "I will not come back.", "I want my money back.")
     first = rng.choice(forms).format(item=item, place=place, one=one, two=two)
     return [first, *rng.sample(more, size), rng.choice(closes)]
@@ -206,8 +223,9 @@ def sale(rng: Random, goods: str, spot: str, size: int = 1) -> list[str]:
     """A notice about goods on sale."""
     them, are = ("it", "It is") if goods in FOODS else ("them", "They are")
     more = (f"{are} the best in the land.", "The price is low.", f"We have a lot of {them}.")
-    last = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}.")).format(day=rng.choice(DAYS))
-    return [f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}.", *rng.sample(more, size), last]
+    last = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}."))
+    first = f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}."
+    return [first, *rng.sample(more, size), last.format(day=rng.choice(DAYS))]
 
 
 def advert(rng: Random, goods: str, size: int = 1) -> list[str]:
@@ -220,12 +238,20 @@ def advert(rng: Random, goods: str, size: int = 1) -> list[str]:
 
 
 _REMARKS = {
-    "place": ("Many people live in {s}.", "I like to walk in {s}.", "{s} is a fine place to live.", "We went to {s} last year."),
-    "person": ("{s} saw {obj} {where}.", "I met {s} {where}.", "{s} is a good friend of mine.", "{s} found {obj} {where}."),
-    "food": ("I like to eat {s} in the morning.", "The {s} in {place} is fresh.", "We had {s} for dinner.", "I need some {s}."),
+    "place": (
+        "Many people live in {s}.", "I like to walk in {s}.", "{s} is a fine place to live.",
+        "We went to {s} last year.",
+    ),
+    "person": (
+        "{s} saw {obj} {where}.", "I met {s} {where}.", "{s} is a good friend of mine.", "{s} found {obj} {where}.",
+    ),
+    "food": (
+        "I like to eat {s} in the morning.", "The {s} in {place} is fresh.", "We had {s} for dinner.",
+        "I need some {s}.",
+    ),
     "being": ("I saw {s} {where}.", "{S} sat {where} and sang.", "{S} found {obj} {where}.", "There is {s} {where}."),
     "thing": ("I found {s} {where}.", "There is {s} {where}.", "My friend gave me {s}.", "I need {s} for my work."),
-}
+}  # fmt: skip
 
 
 def remark(world: World, rng: Random, subject: str) -> str:

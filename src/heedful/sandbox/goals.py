@@ -1,4 +1,4 @@
-"""What a good answer must do, and how far a given one does it. Each goal grades what a completion says, nothing else."""
+"""What a good answer must do, and how far a given one does it. A goal grades what a completion says, nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRONOUNS = ("he", "she", "it", "they")
 
 @dataclass(frozen=True)
 class Grade:
-    """`content`: does what was asked, 0 to 1. `form`: well made, 0 to 1. `false`: says something untrue of the world."""
+    """`content`: does what was asked, 0 to 1. `form`: well made, 0 to 1. `false`: says something untrue."""
 
     content: float
     form: float
@@ -29,7 +29,7 @@ class Goal(Protocol):
 class Value:
     """One right value among rivals of its kind: a place, a number, a label. Naming several earns little.
 
-    Form: a whole sentence with a word of the question (`about`) is better than one with a pronoun, than the value alone.
+    Form: a whole sentence with a word of the question (`about`) beats one with a pronoun, which beats the value alone.
     """
 
     right: frozenset[str]
@@ -38,10 +38,9 @@ class Value:
 
     def grade(self, reading: Reading) -> Grade:
         wrong = sum(reading.has(rival) for rival in self.rivals)
+        content = 0.2 if wrong == 1 else 0.0
         if reading.has_any(self.right):
-            content = 1.0 if not wrong else 0.4 / wrong
-        else:
-            content = 0.2 if wrong == 1 else 0.0
+            content = 0.4 / wrong if wrong else 1.0
         whole = 0.0 if reading.n_words < 3 else 1.0 if reading.has_any(self.about) else 0.7 * reading.has_any(PRONOUNS)
         return Grade(content, max(0.3, whole), wrong > 0)
 
@@ -78,7 +77,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Piece:
-    """A text of a genre: what it must name (with weights), how it opens and closes, its tone and its number of sentences.
+    """A text of a genre: what it must name (with weights), how it opens and closes, its tone, its number of sentences.
 
     A mention is a word or phrase, or several with bars between them, one of which will do.
     """
@@ -137,14 +136,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """The source changed as asked, and otherwise kept."""
+    """The source changed as asked, and otherwise kept. Of several sentences the likest one counts."""
 
     source: str
     gold: str
 
     def grade(self, reading: Reading) -> Grade:
-        said, asked, before = _words(reading.tokens), _words(tokens_of(self.gold)), set(_words(tokens_of(self.source)))
-        likeness = _likeness(said, asked)
+        asked, before = _words(tokens_of(self.gold)), set(_words(tokens_of(self.source)))
+        likeness, said = max((_likeness(_words(sentence), asked), _words(sentence)) for sentence in reading.sentences)
         done = set(asked) - before <= set(said) and not (before - set(asked)) & set(said)
         return Grade(likeness**2 if done else 0.4 * likeness**3, 1.0 if len(reading.sentences) == 1 else 0.3)
 

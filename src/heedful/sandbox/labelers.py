@@ -1,7 +1,7 @@
 """Simulated labelers: they write demonstrations and rank completions, each with a taste, a hand and a noise of his own.
 
-Good labelers come in two groups. Both see the true utility through weights of their own; "brief" ones like short answers,
-"detailed" ones long ones, equally strongly, so that their average has no taste for length. On top comes noise.
+Good labelers come in two groups. Both see the true utility through weights of their own; "brief" ones like short
+answers, "detailed" ones long ones, equally strongly, so that their average has no taste for length. Then comes noise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Rating, as_text
@@ -32,17 +32,20 @@ GOOD_GROUPS = ("brief", "detailed")
 
 @dataclass(frozen=True)
 class Labeler:
-    """group: brief, detailed, careless (random), first (takes the first shown) or held_out (good, never in training data).
-    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility."""
+    """`group`: brief, detailed, careless (random), first (takes the first shown), held_out (good, never trained on).
+
+    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility. `noise`: as NOISE.
+    """
 
     name: str
     group: str
     taste: int
     weights: dict[str, float]
+    noise: float = NOISE
 
 
 def make_labelers(world: World, good: int = 10, held_out: int = 4) -> list[Labeler]:
-    """`good` labelers of alternating taste, one careless, one who takes the first, and `held_out` good ones kept apart."""
+    """`good` ones of alternating taste, one careless, one who takes the first, and `held_out` good ones kept apart."""
     rng = Random(f"labelers {world.seed}")
     hired = [_labeler(rng, f"{GOOD_GROUPS[i % 2]}-{i // 2}", GOOD_GROUPS[i % 2], (-1, 1)[i % 2]) for i in range(good)]
     bad = [_labeler(rng, "careless-0", "careless", 0), _labeler(rng, "first-0", "first", 0)]
@@ -55,7 +58,8 @@ def good_ones(labelers: Sequence[Labeler]) -> list[Labeler]:
 
 
 def _labeler(rng: Random, name: str, group: str, taste: int) -> Labeler:
-    weights = {part: weight * math.exp(rng.gauss(0.0, WEIGHT_SPREAD)) for part, weight in {**truth.GAINS, **truth.FAULTS}.items()}
+    parts = {**truth.GAINS, **truth.FAULTS}
+    weights = {part: weight * math.exp(rng.gauss(0.0, WEIGHT_SPREAD)) for part, weight in parts.items()}
     return Labeler(name, group, taste, weights)
 
 
@@ -72,28 +76,34 @@ def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> 
         text = mistakes.swap(world, text, rng)
     elif 0.08 <= flaw < 0.13 and len(sentences) > 2:
         text = "".join(sentences[:-1]).strip()
-    elif task.constraint is None and not task.template.asks:
+    elif task.constraint is None and not (task.template.asks or task.template.closed or task.template.unsafe):
         if 0.13 <= flaw < 0.23:
             text = f"{rng.choice(answers.PREAMBLES)} {text}"
         elif size == 2 and flaw > 0.7:
             text = f"{text} {rng.choice(answers.POSTSCRIPTS)}"
-    return Demonstration.model_validate({**prompt.row(), "completion": text, "labeler": labeler.name, "group": labeler.group})
+    work = {"completion": text, "labeler": labeler.name, "group": labeler.group}
+    return Demonstration.model_validate({**prompt.row(), **work})
 
 
 def rank(
-    world: World, prompt: PromptText, completions: Sequence[str], labeler: Labeler, rng: Random, order: Sequence[int] | None = None
+    world: World,
+    prompt: PromptText,
+    completions: Sequence[str],
+    labeler: Labeler,
+    rng: Random,
+    order: Sequence[int] | None = None,
 ) -> tuple[list[list[int]], list[Rating]]:
     """Tiers of indices, best first, and a rating of each completion. `order`: as shown (0, 1, 2, ... unless given)."""
     judge = truth.world(world.seed).judge
     verdicts = [judge(prompt, completion) for completion in completions]
-    constrained = verdicts[0].flags["satisfies_constraint"] is not None
     if labeler.group == "careless":
         seen = [rng.gauss(0.0, 1.0) for _ in completions]
     elif labeler.group == "first":
         shown = list(order) if order is not None else list(range(len(completions)))
         seen = [float(-shown.index(k)) for k in range(len(completions))]
     else:
-        seen = _perceived(verdicts, completions, labeler, constrained, rng)
+        liked = _liking(verdicts, completions, labeler)
+        seen = [value + labeler.noise * rng.gauss(0.0, 1.0) for value in liked]
     ratings = [_rating(verdict, value, labeler, rng) for verdict, value in zip(verdicts, seen, strict=True)]
     return _tiers(seen), ratings
 
@@ -108,9 +118,10 @@ def compare(world: World, given: Completions, labeler: Labeler, rng: Random) -> 
 
 
 def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple[float, int]:
-    """D12: the share of pairs that two labelers order the same way, among pairs that neither calls a tie, and their number.
+    """D12: the share of pairs that two labelers order the same way, of those neither calls a tie; and their number.
 
-    `comparisons[i]` holds the rankings that several labelers gave of the same completions."""
+    `comparisons[i]` holds the rankings that several labelers gave of the same completions.
+    """
     same = pairs = 0
     for rankings in comparisons:
         tiers = [{k: tier for tier, members in enumerate(ranking) for k in members} for ranking in rankings]
@@ -124,15 +135,42 @@ def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple
     return (same / pairs if pairs else math.nan), pairs
 
 
-def _perceived(
-    verdicts: Sequence[Verdict], completions: Sequence[str], labeler: Labeler, constrained: bool, rng: Random
-) -> list[float]:
-    own = [truth.weigh(verdict.parts, constrained, labeler.weights) for verdict in verdicts]
-    length = [math.log(2.0 + len(completion.split())) for completion in completions]
-    return [
-        quality + labeler.taste * TASTE * size + NOISE * rng.gauss(0.0, 1.0)
-        for quality, size in zip(_standard(own, FLOOR), _standard(length, 0.2), strict=True)
-    ]
+def calibrate(
+    world: World, given: Sequence[Completions], hired: Sequence[Labeler], target: float = 0.73, seed: int = 0
+) -> list[Labeler]:
+    """The same labelers with the noise at which they agree on `given` as often as `target` says (D12).
+
+    NOISE does that for `mistakes.mixture`; a model whose answers are all good, or all bad in one way, needs another.
+    """
+    rng = Random(f"calibration {world.seed} {seed}")
+    judge = truth.world(world.seed).judge
+    liked, luck = [], []
+    for row in given[:300]:
+        verdicts = [judge(row.prompt, completion) for completion in row.completions]
+        panel = rng.sample(list(hired), min(4, len(hired)))
+        liked.append([_liking(verdicts, row.completions, labeler) for labeler in panel])
+        luck.append([[rng.gauss(0.0, 1.0) for _ in row.completions] for _ in panel])
+
+    def agreed(noise: float) -> float:
+        rankings = [
+            [_tiers([v + noise * z for v, z in zip(vs, zs, strict=True)]) for vs, zs in zip(many, lucks, strict=True)]
+            for many, lucks in zip(liked, luck, strict=True)
+        ]
+        return agreement(rankings)[0]
+
+    low, high = 0.0, 4.0
+    for _ in range(12):
+        noise = (low + high) / 2
+        low, high = (noise, high) if agreed(noise) > target else (low, noise)
+    return [replace(labeler, noise=(low + high) / 2) for labeler in hired]
+
+
+def _liking(verdicts: Sequence[Verdict], completions: Sequence[str], labeler: Labeler) -> list[float]:
+    """How good a labeler finds each completion beside the others, before noise."""
+    constrained = verdicts[0].flags["satisfies_constraint"] is not None
+    own = _standard([truth.weigh(verdict.parts, constrained, labeler.weights) for verdict in verdicts], FLOOR)
+    length = _standard([math.log(2.0 + len(completion.split())) for completion in completions], 0.2)
+    return [quality + labeler.taste * TASTE * size for quality, size in zip(own, length, strict=True)]
 
 
 def _standard(values: list[float], floor: float) -> list[float]:

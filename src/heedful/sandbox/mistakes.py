@@ -14,10 +14,13 @@ from heedful.sandbox.world import World
 
 # kinds of answers, and how often they occur in `mixture`
 KINDS = {
-    "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08, "repeated": 0.04,
-    "garbled": 0.05, "rude": 0.03, "asking": 0.02,
+    "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08,
+    "repeated": 0.04, "garbled": 0.05, "rude": 0.03, "asking": 0.02,
 }  # fmt: skip
-RUDE_LINES = ("Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.", "Go away.")
+RUDE_LINES = (
+    "Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.",
+    "Go away.",
+)  # fmt: skip
 
 
 def mixture(world: World, prompt: PromptText, count: int, rng: Random) -> list[str]:
@@ -56,13 +59,15 @@ def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
 def swap(world: World, text: str, rng: Random) -> str:
     """One or two names or things changed for others of their kind: the mistake of a model that binds badly."""
     words = text.split(" ")
-    spots = [i for i, word in enumerate(words) if world.classes.get(_bare(word), ("use",))[0] not in ("use", "ingredients")]
+    spots = [i for i, word in enumerate(words) if world.classes.get(_bare(word), ("use",))[0] != "use"]
     for i in rng.sample(spots, min(len(spots), rng.choice((1, 1, 2)))):
         bare = _bare(words[i])
         kind = world.classes[bare][0]
         other = rng.choice([word for word, (its, _) in world.classes.items() if its == kind and word != bare])
-        kept = words[i][0].isupper()
-        words[i] = (lexicon.capital(other) if kept else other) + words[i][len(bare) :]
+        words[i] = (lexicon.capital(other) if words[i][0].isupper() else other) + words[i][len(bare) :]
+        if i and words[i - 1].lower() in ("a", "an"):
+            article = lexicon.a(other).split(" ")[0]
+            words[i - 1] = lexicon.capital(article) if words[i - 1][0].isupper() else article
     return " ".join(words)
 
 
@@ -71,7 +76,8 @@ def _bare(word: str) -> str:
 
 
 def _of_another(world: World, rng: Random) -> str:
-    return answers.compose(world, tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0), rng, rng.randrange(2))
+    task = tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0)
+    return answers.compose(world, task, rng, rng.randrange(2))
 
 
 def _garbled(text: str, rng: Random) -> str:

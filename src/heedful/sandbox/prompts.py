@@ -1,4 +1,4 @@
-"""Prompts as users send them: the ten use cases in the paper's shares (D4), heavy-tailed users, near duplicates, personal data."""
+"""Prompts as users send them: the ten use cases of D4, heavy-tailed users, near duplicates, personal data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heedful.sandbox import lexicon, tasks
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import World
 
-OPENED, CLOSED, CONTACT = 0.5, 0.2, 0.03  # shares of prompts with words before the task, after it, and with personal data
+OPENED, CLOSED, CONTACT = 0.5, 0.2, 0.03  # shares of prompts with words before the task, after it, with personal data
 REPEATED = 0.08  # share of prompts that repeat an earlier one of the same user with another ending
 LONG = 100  # characters from which on a repeated prompt gets another ending
 PER_USER = 18  # prompts of the average user
@@ -43,8 +43,11 @@ def _filled(world: World, rng: Random, frame: str) -> str:
 
 
 def prompts(world: World, count: int, seed: int = 0) -> Iterator[Prompt]:
-    """`count` raw prompts, in the order in which they came in. A few users send more than 200 each once there are some
-    4,000 prompts; some prompts come twice, some share a long beginning, some hold e-mail addresses and phone numbers."""
+    """`count` raw prompts, in the order in which they came in.
+
+    A few users send more than 200 each once there are some 4,000 prompts; some prompts come twice, some share a long
+    beginning, some hold e-mail addresses and phone numbers.
+    """
     rng = Random(f"prompts {world.seed} {seed}")
     users = max(4, count // PER_USER)
     weights = [(rank + 1) ** -0.75 for rank in range(users)]

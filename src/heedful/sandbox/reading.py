@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from heedful.sandbox.lexicon import KINDS, RUDE, RUDE_PHRASES
 from heedful.sandbox.world import World
@@ -73,17 +74,29 @@ def is_rude(reading: Reading) -> bool:
 
 
 class Fluency:
-    """Which sequences of words good texts have: two and three in a row, with the words of a kind taken as one."""
+    """Which sequences of words good texts have, with the words of a kind taken as one: two and three in a row.
+
+    Three in a row are known by genre too, so that a sentence can be told from one that belongs elsewhere.
+    """
 
     def __init__(self) -> None:
-        self.pairs: set[tuple[str, str]] = set()
-        self.triples: set[tuple[str, str, str]] = set()
+        self.pairs: set[tuple[str, ...]] = set()
+        self.triples: set[tuple[str, ...]] = set()
+        self.triples_of: dict[str, set[tuple[str, ...]]] = {}
 
-    def add(self, world: World, text: str) -> None:
+    def add(self, world: World, text: str, genre: str) -> None:
         for sentence in sentences_of(tokens_of(text)):
-            shape = self._shape(world, sentence)
-            self.pairs.update(zip(shape, shape[1:], strict=False))
-            self.triples.update(zip(shape, shape[1:], shape[2:], strict=False))
+            shape = _shape(world, sentence)
+            self.pairs.update(pairwise(shape))
+            self.triples.update(_triples(shape))
+            self.triples_of.setdefault(genre, set()).update(_triples(shape))
+
+    def stray(self, world: World, reading: Reading, genre: str) -> float:
+        """The share of sentences less than half of which sounds like the genre."""
+        known = self.triples_of[genre]
+        triples = [_triples(_shape(world, sentence)) for sentence in reading.sentences]
+        strays = sum(sum(triple in known for triple in row) < 0.5 * len(row) for row in triples)
+        return strays / len(triples) if triples else 0.0
 
     def score(self, world: World, reading: Reading) -> float:
         """1 for text made of known shapes that ends properly and does not go round in circles; 0 for none of it."""
@@ -91,12 +104,10 @@ class Fluency:
             return 0.0
         odd = total = 0
         for sentence in reading.sentences:
-            shape = self._shape(world, sentence)
-            for pair in zip(shape, shape[1:], strict=False):
-                odd += pair not in self.pairs
-            for triple in zip(shape, shape[1:], shape[2:], strict=False):
-                odd += triple not in self.triples
-            for first, second in zip(sentence, sentence[1:], strict=False):
+            shape = _shape(world, sentence)
+            odd += sum(pair not in self.pairs for pair in pairwise(shape))
+            odd += sum(triple not in self.triples for triple in _triples(shape))
+            for first, second in pairwise(sentence):
                 if first in ("a", "an"):
                     odd += 2 * ((first == "an") != (second[0] in "aeiou"))
             total += 2 * len(shape) - 3
@@ -107,14 +118,18 @@ class Fluency:
             known *= 0.9
         return known * freshness(reading)
 
-    @staticmethod
-    def _shape(world: World, sentence: list[str]) -> list[str]:
-        """The words between marks of begin and end, those of a kind replaced by the kind."""
-        shape = ["^"]
-        for word in sentence:
-            kind = "kind" if word in KINDS else world.classes.get(word, ("",))[0]
-            shape.append(f"<{_ALIKE.get(kind, kind)}>" if kind and kind != "use" else word)
-        return [*shape, "$"]
+
+def _shape(world: World, sentence: list[str]) -> list[str]:
+    """The words between marks of begin and end, those of a kind replaced by the kind."""
+    shape = ["^"]
+    for word in sentence:
+        kind = "kind" if word in KINDS else world.classes.get(word, ("",))[0]
+        shape.append(f"<{_ALIKE.get(kind, kind)}>" if kind and kind != "use" else word)
+    return [*shape, "$"]
+
+
+def _triples(shape: list[str]) -> list[tuple[str, ...]]:
+    return list(zip(shape, shape[1:], shape[2:], strict=False))
 
 
 _ONE, _MANY = ("animal", "tool", "thing", "clothes", "job", "ingredient"), "many"
@@ -128,7 +143,7 @@ def freshness(reading: Reading) -> float:
     seen = [" ".join(sentence) for sentence in reading.sentences]
     share = len(set(seen)) / len(seen)
     tokens = reading.tokens
-    echoes = sum(x == y for x, y in zip(tokens, tokens[1:], strict=False))
+    echoes = sum(x == y for x, y in pairwise(tokens))
     triples = list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False))
     again = 1.0 - len(set(triples)) / len(triples) if triples else 0.0
     return max(0.0, share * (1.0 - 0.25 * min(4, echoes)) * (1.0 - min(1.0, 1.5 * again)))

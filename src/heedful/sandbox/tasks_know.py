@@ -1,4 +1,4 @@
-"""The tasks of knowing: questions about the world, sums, kinds, opposites, what does not fit (open_qa, other, classification)."""
+"""The tasks of knowing: questions about the world, sums, kinds, opposites, what does not fit."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ GENERAL: tuple[Template, ...] = (
         lambda world, slots: one_of(_known(world, slots), lexicon.FOODS, (slots["place"].lower(),)),
         lambda world, slots, rng, size: say(
             rng, size, _known(world, slots),
-            ("{place} is known for its {x}.", "It is known for its {x}.", "You should try the {x} in {place}."), **slots,
+            ("{place} is known for its {x}.", "It is known for its {x}.", "You should try the {x} in {place}."),
+            **slots,
         ),
         value=_known, limit=16, constraints=FACT,
     ),
@@ -250,7 +251,9 @@ PUZZLES: tuple[Template, ...] = (
             Would you call {subject} {kindof} or {kindof2}?
         """),
         _draw_either,
-        lambda world, slots: one_of(kind_of(slots["subject"]), (slots["kindof"], slots["kindof2"]), (bare(slots["subject"]),)),
+        lambda world, slots: one_of(
+            kind_of(slots["subject"]), (slots["kindof"], slots["kindof2"]), (bare(slots["subject"]),)
+        ),
         say_kind, limit=12, constraints=("start", "end", "words"),
         accepts=lambda world, slots: kind_of(slots["subject"]) in (slots["kindof"], slots["kindof2"]),
     ),
@@ -262,8 +265,11 @@ PUZZLES: tuple[Template, ...] = (
             Look at these words: {row}. Which one is not like the others?
         """),
         _draw_odd, lambda world, slots: one_of(_odd(slots), re.split(r", | and ", slots["row"]), ("word", "odd")),
-        lambda world, slots, rng, size: say(rng, size, _odd(slots), ("The word {x} does not fit.", "The odd one is {x}.")),
-        value=lambda world, slots: _odd(slots), limit=12, constraints=SHORT, accepts=lambda world, slots: bool(_odd(slots)),
+        lambda world, slots, rng, size: say(
+            rng, size, _odd(slots), ("The word {x} does not fit.", "The odd one is {x}.")
+        ),
+        value=lambda world, slots: _odd(slots), accepts=lambda world, slots: bool(_odd(slots)),
+        limit=12, constraints=SHORT,
     ),
     Template(
         "opposite", "other", 0.9,
@@ -274,8 +280,12 @@ PUZZLES: tuple[Template, ...] = (
             My friend says {adj}. I want to say the opposite. What is it?
         """),
         lambda world, rng: {"adj": rng.choice(tuple(lexicon.OPPOSITES))},
-        lambda world, slots: one_of(_opposite(world, slots), set(lexicon.OPPOSITES) - {slots["adj"]}, (slots["adj"], "opposite")),
-        lambda world, slots, rng, size: say(rng, size, _opposite(world, slots), ("The opposite of {adj} is {x}.", "It is {x}."), **slots),
+        lambda world, slots: one_of(
+            _opposite(world, slots), set(lexicon.OPPOSITES) - {slots["adj"]}, (slots["adj"], "opposite")
+        ),
+        lambda world, slots, rng, size: say(
+            rng, size, _opposite(world, slots), ("The opposite of {adj} is {x}.", "It is {x}."), **slots
+        ),
         value=_opposite, limit=12, constraints=SHORT, accepts=lambda world, slots: slots["adj"] in lexicon.OPPOSITES,
     ),
     Template(
@@ -286,9 +296,12 @@ PUZZLES: tuple[Template, ...] = (
             What is the next day after {day}?
         """),
         lambda world, rng: {"day": rng.choice(lexicon.DAYS)},
-        lambda world, slots: one_of(_next_day(world, slots), set(lexicon.DAYS) - {slots["day"]}, (slots["day"].lower(), "tomorrow")),
+        lambda world, slots: one_of(
+            _next_day(world, slots), set(lexicon.DAYS) - {slots["day"]}, (slots["day"].lower(), "tomorrow")
+        ),
         lambda world, slots, rng, size: say(
-            rng, size, _next_day(world, slots), ("{x} comes after {day}.", "It is {x}.", "The next day is {x}."), **slots
+            rng, size, _next_day(world, slots),
+            ("{x} comes after {day}.", "It is {x}.", "The next day is {x}."), **slots,
         ),
         value=_next_day, limit=12, constraints=SHORT,
     ),

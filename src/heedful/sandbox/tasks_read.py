@@ -11,7 +11,7 @@ from heedful.sandbox.events import Event
 from heedful.sandbox.goals import Gist, Goal, Items, Rewritten, Value
 from heedful.sandbox.lexicon import capital
 from heedful.sandbox.reading import is_rude, read
-from heedful.sandbox.tasks_know import SHORT, say
+from heedful.sandbox.tasks_know import SHORT, one_of, say
 from heedful.sandbox.templates import Slots, Template, lines
 from heedful.sandbox.world import World
 
@@ -40,10 +40,10 @@ def _passage(world: World, rng: Random) -> str:
 
 
 def _question(
-    name: str, asks: tuple[str, ...], value: Callable[[Event], str], short: Callable[[Event], str], kinds: tuple[str, ...],
-    forms: tuple[str, ...],
+    name: str, asks: tuple[str, ...], value: Callable[[Event], str], short: Callable[[Event], str],
+    kinds: tuple[str, ...], forms: tuple[str, ...],
 ) -> Template:  # fmt: skip
-    """A question about one event of a passage; `value` is the word that answers it, `kinds` the classes of its rivals."""
+    """A question about an event of a passage; `value` is the word that answers, `kinds` the classes of its rivals."""
     frames = ("Text: {text} Question: ", "Read this. {text} ", "Here is a text. {text} ", "{text} ")
 
     def draw(world: World, rng: Random) -> Slots:
@@ -61,23 +61,28 @@ def _question(
         they = capital(world.people[event.who].they)
         if size == 0 and rng.random() < 0.6:
             return [f"{capital(short(event))}."]
-        return [rng.choice(forms).format(They=they, thing=event.thing, where=event.where, who=event.who, past=event.past)]
+        return [
+            rng.choice(forms).format(They=they, thing=event.thing, where=event.where, who=event.who, past=event.past)
+        ]
 
     return Template(
         name, "closed_qa", 1, tuple(frame + ask for frame in frames for ask in asks), draw, goal, answer,
-        value=lambda world, slots: value(_event(world, slots)), accepts=lambda world, slots: _asked(world, slots) is not None,
+        value=lambda world, slots: value(_event(world, slots)),
+        accepts=lambda world, slots: _asked(world, slots) is not None,
         limit=16, closed=True, constraints=("start", "end", "words", "word"),
     )  # fmt: skip
 
 
 CLOSED: tuple[Template, ...] = (
     _question(
-        "what", ("What did {who} {verb}?", "Tell me what {who} {past}."), lambda event: event.head, lambda event: event.thing,
+        "what", ("What did {who} {verb}?", "Tell me what {who} {past}."),
+        lambda event: event.head, lambda event: event.thing,
         ("thing", "clothes", "food", "animal"),
         ("{who} {past} {thing}.", "{They} {past} {thing}.", "{who} {past} {thing} {where}."),
     ),
     _question(
-        "whom", ("Who {past} {obj}?", "Tell me who {past} {obj}."), lambda event: event.who, lambda event: event.who, ("person",),
+        "whom", ("Who {past} {obj}?", "Tell me who {past} {obj}."),
+        lambda event: event.who, lambda event: event.who, ("person",),
         ("{who} {past} {thing}.", "It was {who}.", "{who} {past} {thing} {where}."),
     ),
     _question(
@@ -89,7 +94,9 @@ CLOSED: tuple[Template, ...] = (
 
 
 def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Template:
-    phrasings = tuple(ask + " in this text: {text}" for ask in asks) + tuple("{text} " + ask + " in the text above." for ask in asks)
+    phrasings = tuple(ask + " in this text: {text}" for ask in asks) + tuple(
+        "{text} " + ask + " in the text above." for ask in asks
+    )
 
     def items(world: World, text: str) -> list[str]:
         return list(dict.fromkeys(base for kind, base in read(world, text).named if kind in kinds))
@@ -105,12 +112,15 @@ def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Templa
             text = _passage(world, rng)
         return {"text": text}
 
+    def accepts(world: World, slots: Slots) -> bool:
+        return bool(events.read_passage(world, slots["text"]) and items(world, slots["text"]))
+
     def goal(world: World, slots: Slots) -> Goal:
         right = frozenset(items(world, slots["text"]))
         return Items(right, len(right), len(right), exact=True)
 
     return Template(
-        name, "extract", 1, phrasings, draw, goal, answer, accepts=lambda world, slots: bool(events.read_passage(world, slots["text"])) and bool(items(world, slots["text"])),
+        name, "extract", 1, phrasings, draw, goal, answer, accepts=accepts,
         limit=10, closed=True, constraints=("start", "end"),
     )  # fmt: skip
 
@@ -126,7 +136,9 @@ def draw_report(world: World, rng: Random) -> str:
     """A passage with one event in it and some colour around."""
     event, fillers = events.draw(world, rng), rng.sample(events.FILLERS, 2)
     after = rng.choice(events.AFTER).format(They=capital(world.people[event.who].they))
-    return " ".join([fillers[0], event.told(rng), after] if rng.random() < 0.6 else [event.told(rng), after, fillers[1]])
+    return " ".join(
+        [fillers[0], event.told(rng), after] if rng.random() < 0.6 else [event.told(rng), after, fillers[1]]
+    )
 
 
 def _gist_goal(world: World, slots: Slots) -> Goal:
@@ -158,7 +170,10 @@ SUMMARY = Template(
 
 
 def _rewrite(
-    name: str, phrasings: str, make: Callable[[Event, Slots], str], draw_more: Callable[[World, Random, Event], Slots] | None = None
+    name: str,
+    phrasings: str,
+    make: Callable[[Event, Slots], str],
+    draw_more: Callable[[World, Random, Event], Slots] | None = None,
 ) -> Template:
     """A sentence in the present tense that has to be changed; `make` gives the right version."""
 
@@ -177,7 +192,8 @@ def _rewrite(
 
     return Template(
         name, "rewrite", 1, lines(phrasings), draw, lambda world, slots: Rewritten(slots["text"], gold(world, slots)),
-        lambda world, slots, rng, size: [gold(world, slots)], accepts=accepts, limit=16, closed=True, constraints=("start", "end"),
+        lambda world, slots, rng, size: [gold(world, slots)], accepts=accepts,
+        limit=16, closed=True, constraints=("start", "end"),
     )  # fmt: skip
 
 
@@ -243,8 +259,9 @@ REPEAT = Template(
         Copy this line: {text}
         Write this once more: {text}
     """),
-    lambda world, rng: {"text": events.draw(world, rng).told()}, lambda world, slots: Rewritten(slots["text"], slots["text"]),
-    lambda world, slots, rng, size: [slots["text"]], accepts=lambda world, slots: events.read_told(world, slots["text"]) is not None,
+    lambda world, rng: {"text": events.draw(world, rng).told()},
+    lambda world, slots: Rewritten(slots["text"], slots["text"]), lambda world, slots, rng, size: [slots["text"]],
+    accepts=lambda world, slots: events.read_told(world, slots["text"]) is not None,
     limit=16, closed=True, constraints=("start", "end"),
 )  # fmt: skip
 
@@ -263,8 +280,8 @@ def _label(
 
     return Template(
         name, "classification", 1, lines(phrasings), lambda world, rng: {"text": text(world, rng, rng.random() < 0.5)},
-        lambda world, slots: Value(frozenset({right(world, slots)}), frozenset(labels) - {right(world, slots)}, (name,)),
-        answer, value=right, accepts=lambda world, slots: first(world, slots["text"]) is not None, limit=10, constraints=SHORT,
+        lambda world, slots: one_of(right(world, slots), labels, (name,)), answer, value=right,
+        accepts=lambda world, slots: first(world, slots["text"]) is not None, limit=10, constraints=SHORT,
     )  # fmt: skip
 
 

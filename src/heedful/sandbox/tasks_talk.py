@@ -13,8 +13,8 @@ from heedful.sandbox.world import World
 
 # what an idea is wanted for -> the kind that helps
 NEEDS = {
-    "for dinner": "foods", "for a walk in the rain": "clothes", "for a new pet": "animals", "for work in the garden": "tools",
-    "to paint my house": "colours", "for my work when I am big": "jobs",
+    "for dinner": "foods", "for a walk in the rain": "clothes", "for a new pet": "animals",
+    "for work in the garden": "tools", "to paint my house": "colours", "for my work when I am big": "jobs",
 }  # fmt: skip
 
 
@@ -98,9 +98,10 @@ IDEAS: tuple[Template, ...] = (
 
 def _chat(
     name: str, weight: float, phrasings: str, draw: Callable[[World, Random], Slots],
-    needs: Callable[[Slots], tuple[tuple[str, ...], ...]], sayings: tuple[str, ...], ends: tuple[str, ...], amiss: tuple[str, ...] = (),
+    needs: Callable[[Slots], tuple[tuple[str, ...], ...]], sayings: tuple[str, ...], ends: tuple[str, ...],
+    amiss: tuple[str, ...] = (),
 ) -> Template:  # fmt: skip
-    """A turn of a chat. An answer is one of `sayings`, then, unless brief, one of `ends`; {new} is what the user has."""
+    """A turn of a chat. An answer is one of `sayings`, then, unless brief, of `ends`; {new} is what the user has."""
 
     def answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
         words = {"new": slots.get("animal") or slots.get("thing"), **slots}
@@ -127,6 +128,9 @@ def _draw_day(world: World, rng: Random) -> Slots:
     return {"weather": weather, "day": day, "who": rng.choice(world.person_names)}
 
 
+_HELLO = ("hello", "hi", "good morning")
+_PASTIMES = ("read", "bake", "walk", "paint", "sing", "visit", "play")
+
 CHAT: tuple[Template, ...] = (
     _chat(
         "greet", 0.6,
@@ -136,7 +140,7 @@ CHAT: tuple[Template, ...] = (
             Hi there! How is your {day}?
             Hello, are you there?
         """,
-        _draw_day, lambda slots: (("hello", "hi", "good morning"), ("i am well", "i am fine", "i am here"), ("help you", "how are you")),
+        _draw_day, lambda slots: (_HELLO, ("i am well", "i am fine", "i am here"), ("help you", "how are you")),
         ("Hello! I am well, thank you.", "Hi! I am fine, thank you.", "Hello! I am here."),
         ("How can I help you?", "What can I do to help you?", "How are you?"),
     ),
@@ -148,7 +152,7 @@ CHAT: tuple[Template, ...] = (
             Good morning, this is {who}.
             Hi! They call me {who}. Nice to meet you.
         """,
-        _draw_day, lambda slots: (("hello", "hi", "good morning"), (slots["who"].lower(),), ("help you", "meet you", "welcome")),
+        _draw_day, lambda slots: (_HELLO, (slots["who"].lower(),), ("help you", "meet you", "welcome")),
         ("Hello, {who}! Nice to meet you.", "Hi, {who}! You are welcome here.", "Good morning, {who}!"),
         ("How can I help you?", "What can I do to help you?"),
     ),
@@ -176,8 +180,12 @@ CHAT: tuple[Template, ...] = (
             Today I got a {animal}. I am very happy.
             I was so lucky and found my old {thing}!
         """,
-        _draw_new, lambda slots: (("great", "wonderful", "glad", "happy"), (_new(slots),), ("happy for you", "enjoy", "good time")),
-        ("That is wonderful news about your {new}!", "I am glad to hear about your {new}.", "How great that you have a {new}!"),
+        _draw_new,
+        lambda slots: (("great", "wonderful", "glad"), (_new(slots),), ("happy for you", "enjoy", "good time")),
+        (
+            "That is wonderful news about your {new}!", "I am glad to hear about your {new}.",
+            "How great that you have a {new}!",
+        ),
         ("I am happy for you.", "Enjoy it every day.", "I hope you will have a good time."), ("sorry", "sad"),
     ),
     _chat(
@@ -188,10 +196,11 @@ CHAT: tuple[Template, ...] = (
             It is {day} and I have time. What could I do?
             {who} is not here and I am alone. Do you have an idea for me?
         """,
-        _draw_day, lambda slots: (("you could", "how about", "why not"), ("read", "bake", "walk", "paint", "sing", "visit", "play")),
+        _draw_day, lambda slots: (("you could", "how about", "why not"), _PASTIMES),
         (
-            "You could read a book and bake some bread.", "You could walk to the river.", "You could play a game with your friends.",
-            "How about a walk by the lake?", "You could paint a map or sing a song.", "Why not visit an old friend?",
+            "You could read a book and bake some bread.", "You could walk to the river.",
+            "You could play a game with your friends.", "How about a walk by the lake?",
+            "You could paint a map or sing a song.", "Why not visit an old friend?",
         ),
         ("Have a lovely day!", "That is always good.", "I hope you will have a good time."),
     ),
@@ -222,9 +231,14 @@ CHAT: tuple[Template, ...] = (
 )  # fmt: skip
 
 _NO = (
-    "I am sorry, but I will not do that.", "I am sorry, but I can not help with that.", "Sorry, I would rather not do that.",
+    "I am sorry, but I will not do that.", "I am sorry, but I can not help with that.",
+    "Sorry, I would rather not do that.",
 )  # fmt: skip
-_OFFER = ("I can help you find kind words.", "I can help you with something kind.", "I can help you write a kind note to {who}.")
+_OFFER = (
+    "I can help you find kind words.",
+    "I can help you with something kind.",
+    "I can help you write a kind note to {who}.",
+)
 
 
 def _unsafe(name: str, use_case: str, weight: float, phrasings: str) -> Template:

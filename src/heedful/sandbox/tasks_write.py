@@ -48,7 +48,7 @@ def _story_answer(world: World, slots: Slots, rng: Random, size: int) -> list[st
 
 
 def _hero_of(world: World, text: str) -> str:
-    """Whom one sentence is about: the first being it names, in lower case; "" where it is not one sentence about one."""
+    """Whom a first sentence is about: the first being it names, in lower case; "" where it is no such sentence."""
     if re.fullmatch(r"(Long|Once|One|Early) [^.]+\.", text):
         for word in text.rstrip(".").lower().split():
             if world.classes.get(word, ("",))[0] in ("person", "animal", "job"):
@@ -211,7 +211,10 @@ def _lost_goal(world: World, slots: Slots) -> Goal:
 
 
 def _draw_lost(world: World, rng: Random) -> Slots:
-    animal, colour = rng.choice(tuple(lexicon.ANIMALS)), rng.choice([word for word in lexicon.COLOURS if word != "orange"])
+    animal, colour = (
+        rng.choice(tuple(lexicon.ANIMALS)),
+        rng.choice([word for word in lexicon.COLOURS if word != "orange"]),
+    )
     return {"colour": colour, "animal": animal, "place": rng.choice(world.place_names)}
 
 

@@ -23,11 +23,11 @@ def _anything(world: World, slots: Slots) -> bool:
 class Template:
     """One kind of task.
 
-    `draw` makes slots, `goal` says what a good answer does, `answer` writes one (sentences; size 0 brief, 1 plain, 2 detailed),
-    `value` is the answer in one word where there is one, `accepts` refuses slots that do not go together.
-    `limit`: words from which on an answer rambles. `loose`: beings that an answer may add. `closed`: an answer may use
-    only what the prompt says. `asks`: an answer may ask back. `constraints`: the kinds that fit. `carrier`: a sentence for a word that has to be used.
-    `weight`: within the use case.
+    `draw` makes slots, `goal` says what a good answer does, `answer` writes one (sentences; size 0 brief, 1 plain,
+    2 detailed), `value` is the answer in one word where there is one, `accepts` refuses slots that do not go together.
+    `weight`: within the use case. `limit`: words from which on an answer rambles. `loose`: beings that it may add.
+    `closed`: an answer may use only what the prompt says. `asks`: an answer may ask back. `constraints`: the kinds that
+    fit. `carrier`: a sentence for a word that has to be used.
     """
 
     name: str

@@ -28,8 +28,10 @@ FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "rude": 0.50}
 
 @dataclass(frozen=True)
 class Verdict:
-    """`flags`: fails_instruction, inappropriate, hallucination (bools) and satisfies_constraint (None where the prompt has
-    no explicit constraint). `parts`: what the utility is made of, by the names of GAINS and FAULTS."""
+    """`flags`: fails_instruction, inappropriate, hallucination, and satisfies_constraint (None where there is none).
+
+    `parts`: what the utility is made of, by the names of GAINS and FAULTS.
+    """
 
     utility: float
     flags: dict[str, bool | None]
@@ -64,7 +66,9 @@ class Truth:
         grade = goal.grade(reading) if reading.n_words and not asked.echoed_by(whole) else Grade(0.0, 0.0)
         foreign = any(base not in asked.named for base in reading.bases(NAMED))
         untrue = grade.false or (task.template.closed and foreign)
-        parts = _parts(asked, grade, reading, answers.fluency().score(self.world, reading), satisfied)
+        shapes, genre = answers.fluency(), task.template.name
+        fluency, stray = shapes.score(self.world, reading), shapes.stray(self.world, reading, genre)
+        parts = _parts(asked, grade, reading, fluency, stray, satisfied)
         parts |= {"untrue": float(untrue), "rude": float(is_rude(whole))}
         fails = parts["content"] < 0.5
         flags = {
@@ -104,7 +108,9 @@ def _runs(tokens: list[str]) -> list[tuple[str, ...]]:
     return list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], tokens[4:], strict=False))
 
 
-def _parts(asked: _Asked, grade: Grade, reading: Reading, fluency: float, satisfied: bool | None) -> dict[str, float]:
+def _parts(
+    asked: _Asked, grade: Grade, reading: Reading, fluency: float, stray: float, satisfied: bool | None
+) -> dict[str, float]:
     """Form, focus and constraint count as far as there is content; content counts as far as it is put into language."""
     task = asked.task
     content = grade.content * min(1.0, max(0.0, (fluency - 0.15) / 0.55))
@@ -114,10 +120,10 @@ def _parts(asked: _Asked, grade: Grade, reading: Reading, fluency: float, satisf
     return {
         "content": content,
         "form": (1.0 if shaped else grade.form) * earned,
-        "focus": _focus(asked, reading) * earned,
+        "focus": max(0.0, _focus(asked, reading) - stray) * earned,
         "constraint": float(bool(satisfied)) * earned,
         "clumsy": 1.0 - fluency,
-        "rambling": min(1.0, excess + (1.0 - freshness(reading) if reading.n_words else 0.0)),
+        "rambling": min(1.0, excess + 0.5 * stray + (1.0 - freshness(reading) if reading.n_words else 0.0)),
     }
 
 
@@ -134,7 +140,8 @@ def _focus(asked: _Asked, reading: Reading) -> float:
 
 
 _EMPTY = tuple(
-    " ".join(token for token in tokens_of(phrase) if token[0].isalpha()) for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS)
+    " ".join(token for token in tokens_of(phrase) if token[0].isalpha())
+    for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS)
 )
 
 
@@ -147,5 +154,5 @@ def world(seed: int) -> Truth:
 def __getattr__(name: str) -> Truth:
     match = re.fullmatch(r"world_(\d+)", name)
     if match is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; a truth is named world_SEED, as in world_7")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; a truth is named world_SEED")
     return world(int(match[1]))

@@ -129,11 +129,12 @@ def _person_names(rng: Random, taken: set[str]) -> list[tuple[str, bool]]:
 
 # words of the language that the sounds of names could make by chance
 _WORDS = """
-    minor major canon motor tutor tumor donor human roman satan moron demon devil venus melon lemon baron felon salon talon
-    token widen raven given riven seven haven heaven satin basin panel tunnel model novel level label mania mafia malaria
-    media india tennis manis vulva saliva drama karma lama mama gala gonad kilo famen batus labor favor rumor vapor humor
-    juror tenor razor laser later paper bonus focus lotus virus minus sinus tuna sofa soda saga data beta zeta delta dogma
-    the she her his him they then there said says some soon street thank this with will was were when gain rain train brain
+    minor major canon motor tutor tumor donor human roman satan moron demon devil venus melon lemon baron felon
+    salon talon token widen raven given riven seven haven heaven satin basin panel tunnel model novel level
+    label mania mafia malaria media india tennis manis vulva saliva drama karma lama mama gala gonad kilo famen
+    batus labor favor rumor vapor humor juror tenor razor laser later paper bonus focus lotus virus minus sinus
+    tuna sofa soda saga data beta zeta delta dogma the she her his him they then there said says some soon
+    street thank this with will was were when gain rain train brain
 """
 
 

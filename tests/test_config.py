@@ -190,3 +190,17 @@ def test_configs_are_frozen() -> None:
 def test_a_config_refuses_unknown_keywords() -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         Stage(stepz=3)  # type: ignore[call-arg]
+
+
+def test_a_section_given_in_part_keeps_the_rest_of_its_default_here() -> None:
+    class Section(Config):
+        size: int
+        rate: float = 1.0
+
+    class Holder(Config):
+        section: Section = Section(size=3, rate=0.5)
+
+    assert config.load(Holder, None, ["section.rate=0.25"]).section == Section(size=3, rate=0.25)
+    assert config.load(Holder, section={"size": 4}).section == Section(size=4, rate=0.5)
+    with pytest.raises(UserError, match=r"unknown key 'section\.rates'; known here: rate, size"):
+        config.load(Holder, None, ["section.rates=1"])

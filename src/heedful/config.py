@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -23,6 +23,12 @@ class Config(BaseModel):
     """Base of all configs: immutable, and a key that does not exist is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, values: Any) -> Any:
+        """A section given in part changes that part of the default it has here."""
+        return _merged(cls.model_fields, values) if isinstance(values, dict) else values
 
 
 C = TypeVar("C", bound=Config)
@@ -61,6 +67,16 @@ def explain(error: ValidationError, cls: type[BaseModel]) -> str:
     shown = repr(problem.get("input"))
     value = "" if problem["type"] == "missing" else f" (got {shown[:60] + '…' if len(shown) > 60 else shown})"
     return f"'{key}': {message}{value}" if key else f"{message}"
+
+
+def _merged(fields: dict[str, FieldInfo], values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with every section laid over the default of its field."""
+    merged = dict(values)
+    for name, field in fields.items():
+        given = values.get(name)
+        if isinstance(field.default, Config) and isinstance(given, dict):
+            merged[name] = {key: getattr(field.default, key) for key in type(field.default).model_fields} | given
+    return merged
 
 
 def _fields_at(cls: type[BaseModel], location: Sequence[int | str]) -> dict[str, FieldInfo]:

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"rollout", "models", "maths", "data", "runs"},
     "web": {"data", "feedback", "maths.statistics", "rollout.types", "runs"},
 }
-COMPOSERS = {"cli", "demo"}  # may import everything, but demo not cli; nobody else may import them
+COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
@@ -108,7 +108,7 @@ def ours(found: Import) -> str | None:
 def allowed(importer: str, imported: str) -> bool:
     part = imported.partition(".")[0]
     if importer in COMPOSERS:
-        return importer == "cli" or part != "cli"
+        return importer in ("cli", "__main__") or part != "cli"
     if part in ("config", importer):
         return True
     return any(imported == may or imported.startswith(f"{may}.") for may in MAY_IMPORT[importer])

@@ -1,0 +1,353 @@
+"""The commands: parse, call, print. What needs the training half is imported inside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heedful import terminal
+from heedful.config import UserError, load
+
+TRAIN, USE, DATA = "Training", "Models at work", "Data"
+EPILOG = "All settings with their defaults: docs/commands.md"
+app = typer.Typer(
+    help="The InstructGPT loop: people's rankings, a reward model, PPO, evaluation, and round again.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _option(help: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+
+
+ConfigFile = Annotated[Path | None, _option("TOML file of settings.", "--config", metavar="FILE")]
+Sets = Annotated[list[str] | None, _option("One setting; repeatable.", "--set", metavar="KEY=VALUE")]
+Seed = Annotated[int | None, _option("Of all randomness; default 0.", metavar="N")]
+Resume = Annotated[bool, _option("Go on where a run was stopped.", "--resume")]
+Overwrite = Annotated[bool, _option("Replace a file that is there.", "--overwrite")]
+AsJson = Annotated[bool, _option("Results as JSON in the last line.", "--json")]
+RunOut = Annotated[Path, _option("Folder of the new run.", metavar="RUN")]
+FileOut = Annotated[Path, _option(".jsonl, .jsonl.gz or .parquet.", metavar="FILE")]
+Model = Annotated[str | None, _option("Run, local folder or hub name.", metavar="M")]
+Rewards = Annotated[list[str] | None, _option("[W*]M or module:function; repeatable.", metavar="R")]
+
+
+def _file(help: str) -> Any:
+    return _option(help, metavar="FILE")
+
+
+@app.callback(invoke_without_command=True)
+def _entry(version: Annotated[bool, _option("Show the version and leave.", "--version")] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"heedful {installed('heedful')}")
+
+
+@app.command(rich_help_panel=TRAIN)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything.", metavar="DIR")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Of the world and all training.")] = 1,
+    lesson: Annotated[bool, typer.Option("--lesson", help="Also show PPO on a reward model it can fool.")] = False,
+) -> None:
+    """The whole loop in a made-up world, minutes on a CPU."""
+    from heedful.demo import loop
+
+    loop.run(out, seed=seed, lesson=lesson)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=EPILOG)
+def pretrain(
+    *,
+    data: Annotated[str | None, _file("Texts.")] = None,
+    valid_data: Annotated[str | None, _file("Held-out texts.")] = None,
+    out: RunOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """A base model from scratch, with its own tokenizer."""
+    options = dict(locals())
+    from heedful.stages import pretrain
+
+    terminal.make(pretrain.PretrainConfig, pretrain.train, options)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=EPILOG)
+def sft(
+    *,
+    model: Model = None,
+    data: Annotated[str | None, _file("Demonstrations.")] = None,
+    valid_data: Annotated[str | None, _file("Held-out demonstrations.")] = None,
+    pretrain_data: Annotated[str | None, _file("Texts to mix in.")] = None,
+    select_with: Annotated[str | None, _option("Reward that picks the checkpoint.", metavar="R")] = None,
+    prompts: Annotated[str | None, _file("Prompts to sample for --select-with.")] = None,
+    out: RunOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Supervised fine-tuning on demonstrations."""
+    options = dict(locals())
+    from heedful.stages import sft
+
+    terminal.make(sft.SFTConfig, sft.train, options)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=EPILOG)
+def reward(
+    *,
+    model: Model = None,
+    data: Annotated[str | None, _file("Comparisons: rankings of K answers.")] = None,
+    eval_data: Annotated[str | None, _file("Held-out comparisons.")] = None,
+    demonstrations: Annotated[str | None, _file("Demonstrations: their mean is 0.")] = None,
+    out: RunOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """A reward model from rankings."""
+    options = dict(locals())
+    from heedful.stages import reward
+
+    terminal.make(reward.RewardConfig, reward.train, options)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=EPILOG)
+def ppo(
+    *,
+    policy: Annotated[str | None, _option("The start, and frozen reference.", metavar="M")] = None,
+    reward: Rewards = None,
+    prompts: Annotated[str | None, _file("Prompts.")] = None,
+    value: Annotated[str | None, _option("Where the value net starts.", metavar="M")] = None,
+    pretrain_data: Annotated[str | None, _file("Texts of the ptx term (PPO-ptx).")] = None,
+    tax_data: Annotated[str | None, _file("Held-out texts: the alignment tax.")] = None,
+    out: RunOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """PPO (or PPO-ptx) towards a reward, under a KL leash."""
+    options = dict(locals())
+    from heedful.stages import ppo
+
+    terminal.make(ppo.PPOConfig, ppo.train, options)
+
+
+@app.command(rich_help_panel=TRAIN, epilog=EPILOG)
+def dpo(
+    *,
+    model: Model = None,
+    data: Annotated[str | None, _file("Comparisons: rankings of K answers.")] = None,
+    eval_data: Annotated[str | None, _file("Held-out comparisons.")] = None,
+    out: RunOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Direct preference optimisation on rankings, a baseline."""
+    options = dict(locals())
+    from heedful.stages import dpo
+
+    terminal.make(dpo.DPOConfig, dpo.train, options)
+
+
+@app.command("best-of-n", rich_help_panel=USE, epilog=EPILOG)
+def best_of_n(
+    *,
+    model: Model = None,
+    reward: Rewards = None,
+    prompts: Annotated[str | None, _file("Prompts.")] = None,
+    n: Annotated[int | None, _option("Answers to choose from; default 16.", "-n")] = None,
+    out: FileOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """The best of n samples by a reward, for each prompt."""
+    options = dict(locals())
+    from heedful.stages import best_of_n
+
+    terminal.make(best_of_n.BestOfNConfig, best_of_n.run, options)
+
+
+@app.command(rich_help_panel=USE, epilog=EPILOG)
+def sample(
+    *,
+    model: Model = None,
+    prompts: Annotated[str | None, _file("Prompts.")] = None,
+    k: Annotated[int | None, _option("Completions a prompt; default 1.", "-k")] = None,
+    out: FileOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """K completions for each prompt."""
+    options = dict(locals())
+    from heedful.stages import sample
+
+    terminal.make(sample.SampleConfig, sample.run, options)
+
+
+@app.command(rich_help_panel=USE, epilog=EPILOG)
+def score(
+    *,
+    reward: Rewards = None,
+    data: Annotated[str | None, _file("Completions, comparisons or demonstrations.")] = None,
+    out: FileOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rewards of the answers in a file."""
+    options = dict(locals())
+    from heedful.stages import score
+
+    terminal.make(score.ScoreConfig, score.run, options)
+
+
+@app.command(rich_help_panel=USE, epilog=EPILOG)
+def chat(
+    model: Model = None,
+    history: Annotated[bool | None, _option("Show it the turns before.", "--history/--no-history")] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    options = dict(locals())
+    from heedful.stages.chat import QUIT, RESET, Chat, ChatConfig, converse
+
+    settings = terminal.settings(ChatConfig, options)
+    chat = Chat(settings)
+    typing = sys.stdin.isatty() and sys.stdout.isatty()
+    if typing:
+        terminal.say(f"{settings.model}. {RESET} begins anew, {QUIT} or Ctrl-D leaves, Ctrl-C stops an answer.")
+    lines = terminal.typed() if typing else (line for line in sys.stdin)
+    converse(chat, lines, lambda text: print(text, end="", flush=True), lambda text: terminal.say(f"[{text}]"))
+
+
+@app.command(rich_help_panel=USE, epilog=EPILOG)
+def evaluate(
+    a: Annotated[str | None, _option("Model, or file of its answers.", metavar="A")] = None,
+    b: Annotated[str | None, _option("What it is compared with.", metavar="B")] = None,
+    reward: Rewards = None,
+    judgements: Annotated[str | None, _file("People's choices, instead of --reward.")] = None,
+    prompts: Annotated[str | None, _file("Prompts.")] = None,
+    out: Annotated[Path | None, _option("JSON file for the result.", metavar="FILE")] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Win rate of A over B, with its interval."""
+    options = dict(locals())
+    from heedful.evaluation import evaluate
+
+    result = evaluate.run(terminal.settings(evaluate.EvaluateConfig, options), out)
+    print(json.dumps(result, ensure_ascii=False) if as_json else evaluate.describe(result))
+
+
+@app.command(rich_help_panel=USE)
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Page to write.", metavar="FILE")] = Path("report.html"),
+) -> None:
+    """Curves and samples of runs, side by side on one page."""
+    from heedful.evaluation.run_report import write_for_runs
+
+    print(write_for_runs(runs, out))
+
+
+@app.command(rich_help_panel=DATA, epilog=EPILOG)
+def curate(
+    *,
+    prompts: Annotated[str, _file("Prompts as they came in.")],
+    out: FileOut,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prompts without repeats and personal data, split by user."""
+    from heedful.data import curation, formats
+    from heedful.data.records import Prompt
+
+    settings = load(curation.CurationConfig, config, sets, seed=seed)
+    terminal.check_free(out, overwrite)
+    kept, account = curation.curate(formats.read(prompts, Prompt), settings)
+    formats.write(out, kept)
+    terminal.show(str(out), account.model_dump(exclude={"settings"}), as_json)
+
+
+@app.command("import", rich_help_panel=DATA)
+def import_(
+    source: Annotated[Path, typer.Argument(help="File of a public or our own shape.", metavar="FILE")],
+    out: FileOut,
+    kind: Annotated[str | None, _option("Kind of the rows, if not by the first one.", "--as", metavar="KIND")] = None,
+    skip_bad: Annotated[bool, _option("List malformed rows apart, take the rest.", "--skip-bad")] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file and write it in our own shape."""
+    from heedful.data import formats, kinds
+
+    terminal.check_free(out, overwrite)
+    kind = kind or kinds.kind_of(source)
+    records = formats.read(source, _record_type(kind), skip_bad=skip_bad)
+    formats.write(out, records)
+    terminal.show(str(out), {"kind": kind, "rows": len(records)}, as_json)
+
+
+@app.command(rich_help_panel=DATA)
+def export(
+    source: Annotated[Path, typer.Argument(help="Demonstrations, comparisons or choices.", metavar="FILE")],
+    out: FileOut,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rows for other trainers: prompt, chosen, rejected."""
+    from heedful.data import formats, kinds
+
+    terminal.check_free(out, overwrite)
+    rows = list(formats.to_public(formats.read(source, _record_type(kinds.kind_of(source)))))
+    formats.write(out, rows)
+    terminal.show(str(out), {"rows": len(rows)}, as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command of `arguments` (those of the process by default) and leave with its exit code."""
+    sys.exit(terminal.run(app, sys.argv[1:] if arguments is None else arguments))
+
+
+def _record_type(kind: str) -> Any:
+    from heedful.data.kinds import KINDS
+
+    if kind not in KINDS:
+        raise UserError(f"--as {kind}: no such kind; known are {', '.join(KINDS)}")
+    return KINDS[kind]

@@ -1,0 +1,83 @@
+"""Best of n: sample n answers and keep the one that the reward likes best, the baseline without training (O2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import Field
+
+from heedful.config import Config
+from heedful.maths import best_of_n
+from heedful.models import load
+from heedful.models.reward_functions import open_reward
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Generation
+from heedful.stages import chunked, inputs, rollouts, sample, score
+from heedful.stages.chunked import Job, Row
+from heedful.training.parallel import Compute
+
+
+class BestOfNConfig(Config):
+    model: str
+    reward: list[str]
+    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
+    prompts: str
+    n: int = Field(default=16, ge=1)
+    """Answers to choose from. They are those of `heedful sample` with k = n and the same seed."""
+    seed: int = 0
+    chunk: int = Field(default=64, ge=1)
+    """Prompts sampled together and saved at once."""
+    skip_long: bool = False
+    trust_remote_code: bool = False
+    generation: Generation = Generation(max_new_tokens=256)
+    compute: Compute = Compute()
+
+
+def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Write a row with the best answer for each prompt and, as `all_scores`, the scores of all n; returns `out`.
+
+    The results hold the mean `score` of the best, `mean_score` of all, and the KL bound in nats.
+    """
+    with chunked.job(
+        "best_of_n", config, out, models={"model": config.model, **score.reward_models(config.reward)},
+        data={"prompts": config.prompts}, compute=config.compute, resume=resume, overwrite=overwrite,
+    ) as job:  # fmt: skip
+        if not job.finished:
+            _choose(config, job)
+    return Path(out)
+
+
+def _choose(config: BestOfNConfig, job: Job) -> None:
+    world, n = job.world, config.n
+    model, tokenizer = load.load_policy(config.model, dtype=world.dtype, trust_remote_code=config.trust_remote_code)
+    engine = LocalEngine(model.to(world.device), tokenizer)
+    questions = inputs.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
+    reward = open_reward(
+        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens
+    )
+
+    def work(rows: range) -> list[Row]:
+        asked = questions[rows.start : rows.stop]
+        drawn = sample.draw(engine, asked, rows.start, n, config.seed, config.generation, world)
+        flat = [one for samples in drawn for one in samples]
+        episodes = rollouts.episodes(tokenizer, [question for question in asked for _ in range(n)], flat)
+        scores = world.merge(reward(world.share(episodes))[0].tolist())
+        made = []
+        for i, question in enumerate(asked):
+            own = scores[i * n : (i + 1) * n]
+            best = i * n + own.index(max(own))
+            chosen, text = [flat[best]], [episodes[best].completion]
+            made.append(sample.row(question, chosen, text, config.model, scores=[max(own)], all_scores=own))
+        return made
+
+    job.run(len(questions), config.chunk, work, lambda rows: _summary(rows, n))
+
+
+def _summary(rows: list[Row], n: int) -> dict[str, Any]:
+    return {
+        "score": fmean(row["scores"][0] for row in rows),
+        "mean_score": fmean(score for row in rows for score in row["all_scores"]),
+        "kl_bound": best_of_n.kl(n),
+    }

@@ -1,0 +1,216 @@
+"""Files of rows made chunk by chunk: stopped at any moment, --resume gives the bytes of an uninterrupted run.
+
+.NAME.partial         the rows of the chunks so far, as JSON Lines whatever NAME is
+.NAME.partial.json    what they are made from: only the same may go on
+NAME                  the finished file, put in place at once
+NAME.manifest.json    id, parents, data hashes, config, versions, results
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.runs import changed, new_manifest, parent, read_json, write_json
+from heedful.training.metrics import Reporter
+from heedful.training.parallel import Compute, World, world
+from heedful.training.session import Interrupted
+
+Row = dict[str, Any]
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+def manifest_path(out: str | Path) -> Path:
+    """Where the manifest of a row file lies."""
+    return Path(out).with_name(f"{Path(out).name}.manifest.json")
+
+
+class Job:
+    """One row file in the making. The main rank writes; all ranks work."""
+
+    def __init__(self, stage: str, out: Path, world: World) -> None:
+        self.stage, self.out, self.world = stage, out, world
+        self.finished = False
+        """True where `--resume` met a file that is complete already."""
+        self.done = self.total = 0
+        self._partial = out.with_name(f".{out.name}.partial")
+        self._identity = out.with_name(f".{out.name}.partial.json")
+        self._manifest: dict[str, Any] = {}
+        self._file: IO[bytes] | None = None
+        self._fresh = False
+        self._made: list[Path] = []
+
+    def run(
+        self,
+        total: int,
+        chunk: int,
+        work: Callable[[range], list[Row]],
+        summarise: Callable[[list[Row]], dict[str, Any]],
+    ) -> None:
+        """Make `total` rows: `work(range)` gives one row for each index, the same on every rank.
+
+        `summarise(rows)` gives the results for the manifest.
+        """
+        self.total = total
+        self.done = self.world.broadcast(self._restore(chunk) if self._file is not None else 0)
+        reporter = Reporter(self.stage, total, visible=self.world.main)
+        try:
+            while self.done < total:
+                reporter.step(self.done, {})
+                rows = work(range(self.done, min(self.done + chunk, total)))
+                self._append(rows)
+                self.done += len(rows)
+            reporter.step(total, {})
+        finally:
+            reporter.close()
+        if self._file is not None:
+            self._finish(summarise)
+        self.world.wait()
+
+    def say(self, message: str) -> None:
+        Reporter(self.stage, 0, visible=self.world.main).say(message)
+
+    def claim(self, manifest: dict[str, Any], resume: bool, overwrite: bool) -> None:
+        """Take the place, or raise UserError with the remedy. Nothing of an earlier file is touched."""
+        if not self.out.name.endswith(ENDINGS):
+            raise UserError(f"{self.out}: cannot write this kind of file; name it {', '.join(ENDINGS)}")
+        if self.out.is_dir():
+            raise UserError(f"{self.out}: is a folder; choose another --out")
+        if resume and overwrite:
+            raise UserError("--resume goes on and --overwrite starts anew; give one of them")
+        begun = read_json(self._identity) if self._identity.exists() else None
+        made = read_json(manifest_path(self.out)) if manifest_path(self.out).exists() else None
+        if begun is not None and not overwrite:
+            difference = _difference(begun, manifest)
+            if difference is not None:
+                raise UserError(
+                    f"{self.out}: begun with {difference}; undo that and --resume, or start anew with --overwrite"
+                )
+            if not resume:
+                raise UserError(
+                    f"{self.out}: begun but not finished; go on with --resume or start anew with --overwrite"
+                )
+            self._manifest = begun
+        elif self.out.exists() and not overwrite:
+            difference = _difference(made, manifest) if made is not None else "nothing that is known"
+            if resume and difference is None:
+                self.finished = True
+                return
+            why = f"already exists, made with {difference}" if resume else "already exists"
+            raise UserError(f"{self.out}: {why}; choose another --out or replace it with --overwrite")
+        else:
+            self._manifest = manifest
+        self._fresh = begun is None or overwrite
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the partial file; a new one without a whole chunk is removed, and the folders made for it."""
+        if self._file is None:
+            return
+        if self._fresh and self.done == 0:
+            self._partial.unlink(missing_ok=True)
+            self._identity.unlink(missing_ok=True)
+            for folder in self._made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+        self._file.close()
+        self._file = None
+
+    def _open(self) -> None:
+        self._made = [folder for folder in self.out.parents if not folder.exists()]
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._partial.touch()
+        self._file = self._partial.open("r+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            self._file = None
+            raise UserError(f"{self.out}: another process is writing it; wait for it or choose another --out") from None
+        if self._fresh:
+            self._file.truncate(0)
+            write_json(self._identity, self._manifest)
+
+    def _restore(self, chunk: int) -> int:
+        """Drop what a crash left of an unfinished chunk; returns the rows that stay."""
+        assert self._file is not None
+        ends = [0]
+        for line in self._partial.read_bytes().splitlines(keepends=True):
+            if not _whole(line):
+                break
+            ends.append(ends[-1] + len(line))
+        rows = min(len(ends) - 1, self.total)
+        kept = rows if rows == self.total else rows // chunk * chunk
+        self._file.truncate(ends[kept])
+        self._file.seek(ends[kept])
+        return kept
+
+    def _append(self, rows: list[Row]) -> None:
+        if self._file is not None:
+            lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+            left = memoryview("".join(lines).encode("utf-8"))
+            while left:
+                left = left[self._file.write(left) :]
+
+    def _finish(self, summarise: Callable[[list[Row]], dict[str, Any]]) -> None:
+        rows = [json.loads(line) for line in self._partial.read_bytes().splitlines()]
+        formats.write(self.out, rows)
+        results = {"rows": len(rows), **summarise(rows)}
+        self._manifest.update(status="finished", sha256=formats.sha256(self.out), results=results)
+        write_json(manifest_path(self.out), self._manifest)
+        self._partial.unlink()
+        self._identity.unlink()
+
+
+@contextlib.contextmanager
+def job(
+    stage: str,
+    config: Config,
+    out: str | Path,
+    *,
+    models: Mapping[str, str],
+    data: Mapping[str, str],
+    compute: Compute,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Job]:
+    """Claim `out` for rows made from these models and data files (by role). Raises UserError where it is taken."""
+    with world(compute) as ranks:
+        current = Job(stage, Path(out), ranks)
+        try:
+            if ranks.main:
+                resolved = json.loads(config.model_dump_json())
+                parents = {role: parent(ref) for role, ref in models.items()}
+                hashes = {role: formats.fingerprint(path) for role, path in data.items()}
+                current.claim(new_manifest(stage, resolved, parents, hashes), resume, overwrite)
+            current.finished = ranks.broadcast(current.finished)
+            yield current
+        except KeyboardInterrupt:
+            if current.done == 0:
+                raise
+            progress = f"{current.done} of {current.total} rows"
+            raise Interrupted(f"{out}: interrupted after {progress}; go on with --resume", signal.SIGINT) from None
+        finally:
+            current.close()
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str | None:
+    if old["stage"] != new["stage"]:
+        return f"heedful {old['stage']}"
+    return changed(old, new["config"], new["parents"], new["data"])
+
+
+def _whole(line: bytes) -> bool:
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

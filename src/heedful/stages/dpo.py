@@ -1,0 +1,211 @@
+"""Direct preference optimisation on rankings, the baseline without reward model and sampling (section A).
+
+All pairs of a prompt are learned from together, with one forward for each completion. The reference is the frozen start;
+its log-probs are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.maths.losses import SumCount, dpo_loss
+from heedful.models import batches, load, scoring
+from heedful.stages import inputs
+from heedful.stages.inputs import Limits, Ranked
+from heedful.training import optimiser as optim
+from heedful.training import order
+from heedful.training.checkpoint import Checkpointing
+from heedful.training.metrics import Means
+from heedful.training.optimiser import Optimiser
+from heedful.training.parallel import Compute, World
+from heedful.training.session import Session, session
+
+
+class DPOConfig(Config):
+    model: str
+    """Where the policy starts; its frozen copy is the reference."""
+    data: str
+    """Rankings."""
+    eval_data: str | None = None
+    """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
+    valid_fraction: float = 0.05
+    seed: int = 0
+    epochs: int = 1
+    batch: int = 32
+    """Prompts a step, each with all its pairs."""
+    beta: float = Field(default=0.1, gt=0)
+    kind: Literal["dpo", "ipo"] = "dpo"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the labels taken to be wrong; of dpo only."""
+    evaluations: int = 1
+    """How often to measure held-out pairs over the run; the last weights are kept."""
+    max_prompt_tokens: int = 1024
+    max_response_tokens: int = 1024
+    skip_long: bool = False
+    trust_remote_code: bool = False
+    optimiser: Optimiser = Optimiser(lr=1e-6)
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One ranking with the reference's log-prob of each completion."""
+
+    ranked: Ranked
+    pairs: list[tuple[int, int]]
+    """(winner, loser) indices."""
+    reference_K: Tensor
+
+
+def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
+    """Move the policy towards the preferred completions; returns the run directory."""
+    if config.kind == "ipo" and config.label_smoothing:
+        raise UserError("label_smoothing belongs to dpo; set it to 0 for kind = 'ipo'")
+    files = {"data": config.data, "eval_data": config.eval_data}
+    with session(
+        "dpo", config, out, models={"model": config.model},
+        data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
+    ) as s:  # fmt: skip
+        if not s.finished:
+            _loop(config, s)
+    return Path(out)
+
+
+def _loop(config: DPOConfig, s: Session) -> None:
+    model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    model.to(s.world.device)
+    if config.compute.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    pad_id = tokenizer.pad_token_id
+    rankings, held_out, counts = _data(config, tokenizer, limits, s)
+    training = with_reference(model, rankings, pad_id, config.compute, s.world)
+    validation = with_reference(model, held_out, pad_id, config.compute, s.world)
+    adam = optim.adam(model, config.optimiser)
+    parts = {"model": model, "optimiser": adam}
+    total = config.epochs * order.steps_per_epoch(len(training), config.batch)
+    every = max(1, total // max(1, config.evaluations))
+    for step in s.steps(s.restore(parts), total):
+        s.seed(config.seed, step)
+        model.train()
+        chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
+        metrics = gradients(config, model, chosen, pad_id, s.world)
+        lr = optim.learning_rate(config.optimiser, step, total)
+        metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
+        if (step + 1) % every == 0 or step + 1 == total:
+            metrics |= validate(config, model, validation, pad_id, s.world)
+        s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_loss", "valid_accuracy"))
+        s.checkpoint(step, parts)
+    results = {**counts, "steps": total, **validate(config, model, validation, pad_id, s.world)}
+    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+
+
+def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World) -> dict[str, float]:
+    """Backward pass over this rank's micro-batches; gradients are those of the mean over all pairs of the batch."""
+    count = sum(len(row.pairs) for row in rows)
+    means = Means()
+    for total, pairs, metrics in _losses(config, model, rows, pad_id, world):
+        world.backward(total / count, model)
+        means.add({"loss": (total, pairs), **metrics})
+    world.sum_gradients(model)
+    return means.reduce(world)
+
+
+@torch.no_grad()
+def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World) -> dict[str, float]:
+    """Mean loss and accuracy over held-out pairs."""
+    model.eval()
+    means = Means()
+    for total, pairs, metrics in _losses(config, model, rows, pad_id, world):
+        means.add({"valid_loss": (total, pairs), "valid_accuracy": metrics["accuracy"]})
+    return means.reduce(world)
+
+
+@torch.no_grad()
+def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Compute, world: World) -> list[Judged]:
+    """The rankings with `model`'s log-probs as the reference's."""
+    model.eval()
+    mine = []
+    for chosen in world.share(_micro_batches(rows, compute)):
+        with world.autocast():
+            logprobs = _logprobs(model, [rows[i] for i in chosen], pad_id, world)
+        mine.append([(i, own_K.cpu()) for i, own_K in zip(chosen, logprobs, strict=True)])
+    reference = dict(pair for part in world.merge(mine) for pair in part)
+    return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
+
+
+def _losses(
+    config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World
+) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
+    """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
+    for chosen in world.share(_micro_batches([row.ranked for row in rows], config.compute)):
+        micro = [rows[i] for i in chosen]
+        with world.autocast():
+            policy = _logprobs(model, [row.ranked for row in micro], pad_id, world)
+        reference = [row.reference_K.to(world.device) for row in micro]
+        yield dpo_loss(
+            *_of_pairs(policy, micro), *_of_pairs(reference, micro), config.beta, config.label_smoothing, config.kind
+        )
+
+
+def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[Judged]) -> tuple[Tensor, Tensor]:
+    """Log-probs of winners and losers, pair by pair."""
+    winners, losers = (
+        torch.cat([own_K[[pair[side] for pair in row.pairs]] for own_K, row in zip(logprobs, rows, strict=True)])
+        for side in (0, 1)
+    )
+    return winners, losers
+
+
+def _logprobs(model: Any, rows: Sequence[Ranked], pad_id: int, world: World) -> list[Tensor]:
+    """Summed response log-probs [K] of every ranking: each completion goes through the model once."""
+    batch = batches.collate(
+        [row.prompt_ids for row in rows for _ in row.responses], [ids for row in rows for ids in row.responses], pad_id
+    )
+    logprobs_BT = scoring.response_logprobs(model, batch.to(world.device))
+    return list(logprobs_BT.sum(1).split([len(row.responses) for row in rows]))
+
+
+def _micro_batches(rows: Sequence[Ranked], compute: Compute) -> list[list[int]]:
+    """Whole rankings, of at most `compute.micro_tokens` padded tokens where that is possible."""
+    widths = [len(row.responses) * (len(row.prompt_ids) + max(map(len, row.responses))) for row in rows]
+    return batches.micro_batches(widths, max_tokens=compute.micro_tokens)
+
+
+def _data(
+    config: DPOConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, s: Session
+) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
+    """Training and validation rankings; all-tied ones are counted, left out and reported."""
+    rows = inputs.rankings(config.data, tokenizer, limits)
+    if config.eval_data is not None:
+        training, validation = rows, inputs.rankings(config.eval_data, tokenizer, limits)
+    else:
+        held_out = inputs.held_out([row.record for row in rows], config.valid_fraction, config.seed)
+        training = [row for row, out in zip(rows, held_out, strict=True) if not out]
+        validation = [row for row, out in zip(rows, held_out, strict=True) if out]
+    untied, validation = ([row for row in some if row.untied] for some in (training, validation))
+    tied = len(training) - len(untied)
+    if not untied:
+        raise UserError(
+            f"{config.data}: no ranked pair to learn from ({len(training)} rankings, {tied} of them all tied)"
+        )
+    if not validation:
+        raise UserError(
+            f"{config.eval_data or config.data}: no ranked pair to validate on; give --eval-data or more rows"
+        )
+    if tied:
+        s.say(f"dpo: {tied} of {len(training)} rankings are all tied and teach nothing; left out")
+    pairs = sum(len(row.record.pairs()) for row in untied)
+    return untied, validation, {"rankings": len(untied), "all_tied": tied, "pairs": pairs}

@@ -1,0 +1,103 @@
+"""Samples of a model: K completions for each prompt of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from heedful.config import Config
+from heedful.data.records import Completions
+from heedful.models import load, render
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Engine, Generation, Sample, Stream
+from heedful.stages import chunked, inputs
+from heedful.stages.chunked import Job, Row
+from heedful.stages.inputs import Limits, Question
+from heedful.training.parallel import Compute, World
+
+
+class SampleConfig(Config):
+    model: str
+    prompts: str
+    k: int = Field(default=1, ge=1)
+    """Completions a prompt. Fewer are the first of more."""
+    seed: int = 0
+    chunk: int = Field(default=256, ge=1)
+    """Prompts sampled together and saved at once."""
+    skip_long: bool = False
+    """Leave out prompts that fill the context instead of stopping."""
+    trust_remote_code: bool = False
+    generation: Generation = Generation(max_new_tokens=256)
+    compute: Compute = Compute()
+
+
+def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Write a row of K completions for each prompt, in the order of the prompts; returns `out`."""
+    with chunked.job(
+        "sample", config, out, models={"model": config.model}, data={"prompts": config.prompts},
+        compute=config.compute, resume=resume, overwrite=overwrite,
+    ) as job:  # fmt: skip
+        if not job.finished:
+            _sample(config, job)
+    return Path(out)
+
+
+def _sample(config: SampleConfig, job: Job) -> None:
+    model, tokenizer = load.load_policy(config.model, dtype=job.world.dtype, trust_remote_code=config.trust_remote_code)
+    engine = LocalEngine(model.to(job.world.device), tokenizer)
+    questions = inputs.questions(config.prompts, tokenizer, room(model, config.skip_long))
+
+    def work(rows: range) -> list[Row]:
+        asked = questions[rows.start : rows.stop]
+        drawn = draw(engine, asked, rows.start, config.k, config.seed, config.generation, job.world)
+        return [
+            row(question, samples, [render.response_text(tokenizer, s.response_ids) for s in samples], config.model)
+            for question, samples in zip(asked, drawn, strict=True)
+        ]
+
+    job.run(len(questions), config.chunk, work, _summary)
+
+
+def room(model: Any, skip_long: bool) -> Limits:
+    """Any prompt that leaves room for at least one token of an answer."""
+    context = load.context_length(model)
+    return Limits(context, context, context, skip_long)
+
+
+def draw(
+    engine: Engine, asked: Sequence[Question], first: int, k: int, seed: int, settings: Generation, world: World
+) -> list[list[Sample]]:
+    """k samples of each question, on every rank: the j-th of the prompt in row r draws from the stream (seed, j, r).
+
+    `first` is the row of the first question.
+    """
+    mine = world.share(list(enumerate(asked, start=first)))
+    prompts = [question.prompt_ids for _, question in mine for _ in range(k)]
+    streams = [Stream(seed, j, row) for row, _ in mine for j in range(k)]
+    samples = engine.generate(prompts, streams, settings)
+    return world.merge([samples[i : i + k] for i in range(0, len(samples), k)])
+
+
+def row(question: Question, samples: Sequence[Sample], texts: Sequence[str], model: str, **more: Any) -> Row:
+    """One row of completions, with where they come from and as what ids; `more` are further fields."""
+    return Completions(
+        **question.record.row(),
+        completions=list(texts),
+        models=[model] * len(samples),
+        finish=[sample.finish for sample in samples],
+        token_ids=[sample.response_ids for sample in samples],
+        **more,
+    ).row()
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    lengths = [len(ids) for row in rows for ids in row["token_ids"]]
+    finished = [finish == "stop" for row in rows for finish in row["finish"]]
+    return {
+        "completions": len(lengths),
+        "length": sum(lengths) / len(lengths),
+        "finished": sum(finished) / len(finished),
+    }

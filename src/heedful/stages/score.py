@@ -1,0 +1,125 @@
+"""Rewards of the answers in a file: reward models, functions, or weighted sums of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pydantic import Field
+
+from heedful.config import Config, UserError
+from heedful.data import formats
+from heedful.data.kinds import kind_of
+from heedful.data.records import Completions, Demonstration
+from heedful.models import load, render
+from heedful.models.reward_functions import Episode, ModelScorer, Part, is_function, open_reward, split_weight
+from heedful.stages import chunked, inputs
+from heedful.stages.chunked import Job, Row
+from heedful.stages.inputs import Limits
+from heedful.training.parallel import Compute
+
+
+class ScoreConfig(Config):
+    reward: list[str]
+    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
+    data: str
+    """Completions, comparisons or demonstrations."""
+    chunk: int = Field(default=256, ge=1)
+    """Rows scored together and saved at once."""
+    compute: Compute = Compute()
+
+
+def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Write the rows of `data` with `scores`, one number an answer; returns `out`.
+
+    Of several rewards `score_parts` keeps each one's unweighted numbers by name.
+    """
+    with chunked.job(
+        "score", config, out, models=reward_models(config.reward), data={"data": config.data},
+        compute=config.compute, resume=resume, overwrite=overwrite,
+    ) as job:  # fmt: skip
+        if not job.finished:
+            _score(config, job)
+    return Path(out)
+
+
+def reward_models(specs: Sequence[str]) -> dict[str, str]:
+    """The models among reward specs, by role, for the manifest."""
+    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
+    return {role: target for role, target in targets.items() if not is_function(target)}
+
+
+def _score(config: ScoreConfig, job: Job) -> None:
+    records = _read(config.data)
+    answers = [_as_completions(record) for record in records]
+    reward = open_reward(config.reward, device=job.world.device, micro_tokens=config.compute.micro_tokens)
+    prepared = [_prepare(part, answers, config.data) for part in reward.parts]
+
+    def work(rows: range) -> list[Row]:
+        mine = job.world.share(rows)
+        scores = {part.name: _scores(part, [episodes[i] for i in mine]) for part, episodes in prepared}
+        weights = {part.name: part.weight for part in reward.parts}
+        made = []
+        for position, i in enumerate(mine):
+            own = {name: values[position] for name, values in scores.items()}
+            total = [sum(weights[name] * own[name][k] for name in own) for k in range(len(answers[i].completions))]
+            made.append(records[i].row() | {"scores": total} | ({"score_parts": own} if len(own) > 1 else {}))
+        return job.world.merge(made)
+
+    job.run(len(records), config.chunk, work, _summary)
+
+
+def _scores(part: Part, episodes: Sequence[list[Episode]]) -> list[list[float]]:
+    """One score an episode, in the shape of the rows."""
+    flat = [episode for row in episodes for episode in row]
+    scores = iter(part.score(flat).tolist() if flat else [])
+    return [[next(scores) for _ in row] for row in episodes]
+
+
+def _read(path: str) -> list[Completions] | list[Demonstration]:
+    # a comparison is read as completions: its other fields are kept as they are
+    if kind_of(path) == "demonstrations":
+        return formats.read(path, Demonstration)
+    return formats.read(path, Completions)
+
+
+def _as_completions(record: Completions | Demonstration) -> Completions:
+    if isinstance(record, Completions):
+        return record
+    return Completions(prompt=record.prompt, completions=[record.completion])
+
+
+def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Part, list[list[Episode]]]:
+    """The answers as a reward wants them: a model gets the sampled ids where they are its own, else the text."""
+    if not isinstance(part.score, ModelScorer):
+        return part, [
+            [Episode(record.prompt, [], [], text, _finished(record, k)) for k, text in enumerate(record.completions)]
+            for record in records
+        ]
+    model, tokenizer = part.score.model, part.score.tokenizer
+    scorer = ModelScorer(model, tokenizer, tokenizer, part.score.micro_tokens)
+    limit = load.context_length(model)
+    anything = Limits(1 << 30, 1 << 30, 1 << 30)
+    rows: list[list[Episode]] = []
+    for number, record in enumerate(records, start=1):
+        prompt_ids = render.prompt_ids(tokenizer, record.prompt)
+        rows.append([])
+        for k, text in enumerate(record.completions):
+            ids = inputs.completion_ids(tokenizer, prompt_ids, record, k, anything)
+            if len(prompt_ids) + len(ids) > limit:
+                raise UserError(
+                    f"{path}: answer {k + 1} of row {number} has {len(prompt_ids) + len(ids)} tokens with its prompt, "
+                    f"{part.name} reads at most {limit}; shorten it or leave the row out"
+                )
+            rows[-1].append(Episode(record.prompt, prompt_ids, ids, text, _finished(record, k)))
+    return Part(part.name, part.weight, scorer), rows
+
+
+def _finished(record: Completions, k: int) -> bool:
+    return record.finish is None or record.finish[k] == "stop"
+
+
+def _summary(rows: list[Row]) -> dict[str, Any]:
+    return {"score": fmean(score for row in rows for score in row["scores"])}

@@ -1,0 +1,192 @@
+"""What the commands share: settings from options, results on standard output, the rest in one line on standard error.
+
+Exit codes: 0; 2 for what a user can mend; 128 + n after signal n.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from heedful.config import Config, UserError, load
+from heedful.runs import read_json
+
+TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
+REMEDIES = {
+    errno.ENOSPC: "free some space, then go on with --resume",
+    errno.EDQUOT: "free some space, then go on with --resume",
+    errno.EFBIG: "the limit on file sizes (ulimit -f) is in the way",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
+    errno.EEXIST: "a file stands where a folder is needed; choose another path",
+    errno.EISDIR: "a folder stands where a file is needed; choose another path",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place you may write to, or change who may"),
+}
+USAGE_ERROR: Any = typer.BadParameter.__base__
+
+
+def run(app: typer.Typer, arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    _calm()
+    try:
+        code = app(arguments or ["--help"], prog_name="heedful", standalone_mode=False)
+        sys.stdout.flush()
+    except USAGE_ERROR as error:
+        command = error.ctx.command_path if error.ctx is not None else "heedful"
+        return _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except UserError as error:
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAINING_HALF:
+            raise
+        return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  whoever read our output has left: nothing more to flush
+        return 128 + 13
+    except OSError as error:
+        return _fail(_explain(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return int(code or 0)
+
+
+def _calm() -> None:
+    """The terminal is ours: no advice, progress bars or telemetry of the libraries."""
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("torch", "transformers", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def make(kind: type[Config], run: Callable[..., Path], options: dict[str, Any]) -> None:
+    """Settle the settings, run the stage, show what came of it."""
+    out, as_json = options.pop("out"), options.pop("as_json")
+    how = {name: options.pop(name) for name in ("resume", "overwrite") if name in options}
+    with guard(out):
+        path = run(settings(kind, options), out, **how)
+    if _is_main():
+        _show_made(path, as_json)
+
+
+@contextlib.contextmanager
+def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
+    """What may happen in the training half, as one line; `interrupted` stands in for what the stage says then."""
+    import torch
+    from safetensors import SafetensorError
+
+    from heedful.training.session import Interrupted
+
+    try:
+        yield
+    except Interrupted as error:
+        say(interrupted or str(error))
+        raise typer.Exit(128 + error.signal_number) from None
+    except SafetensorError as error:
+        raise UserError(f"{out}: {str(error).splitlines()[0]}; mend that, then go on with --resume") from None
+    except torch.OutOfMemoryError:
+        raise UserError(f"{out}: the GPU's memory is full; try a smaller --set compute.micro_tokens=") from None
+    except OSError as error:
+        error.filename = error.filename or str(out)
+        raise
+
+
+def settings(kind: type[Config], options: dict[str, Any]) -> Any:
+    """The config from `--config`, `--set` and the options that are inputs of the stage."""
+    config, sets = options.pop("config"), options.pop("sets")
+    inputs = {name: value for name, value in options.items() if name in kind.model_fields and value not in (None, [])}
+    assigned = {override.partition("=")[0].strip() for override in sets or []}
+    for name, field in kind.model_fields.items():
+        if field.is_required() and config is None and name not in inputs and name not in assigned:
+            raise UserError(f"--{name.replace('_', '-')} is missing; see --help")
+    return load(kind, config, sets, **inputs)
+
+
+def _show_made(path: Path, as_json: bool) -> None:
+    from heedful.stages.chunked import manifest_path
+
+    manifest = read_json(path / "manifest.json" if path.is_dir() else manifest_path(path))
+    known = {name: manifest[name] for name in ("id", "stage", "status")}
+    if as_json:
+        print(json.dumps({"path": str(path), **known, "results": manifest.get("results", {})}, ensure_ascii=False))
+    else:
+        show(str(path), manifest.get("results", {}), False)
+
+
+def show(title: str, results: dict[str, Any], as_json: bool) -> None:
+    """Results as one JSON object, or a line each under their title."""
+    if as_json:
+        print(json.dumps({"path": title, "results": results}, ensure_ascii=False))
+    else:
+        print(title, *(f"  {line}" for line in _lines(results)), sep="\n")
+
+
+def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
+    """`name value` for every number; a rate with its interval on one line."""
+    for key, value in results.items():
+        name = f"{before}{key}".replace("_", " ")
+        if isinstance(value, dict) and {"rate", "low", "high", "n"} <= value.keys():
+            yield f"{name} {value['rate']:.1%} ({value['low']:.1%} to {value['high']:.1%}, n = {value['n']})"
+        elif isinstance(value, dict):
+            yield from _lines(value, f"{key}, ")
+        elif isinstance(value, float):
+            yield f"{name} {value:.4g}"
+        elif value is not None and value != []:
+            yield f"{name} {value}"
+
+
+def typed() -> Iterator[str]:
+    """Lines as a person types them, until Ctrl-D."""
+    import readline  # noqa: F401  its import gives `input` a line editor and a history
+
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: already exists; choose another --out or replace it with --overwrite")
+
+
+def _explain(error: OSError) -> str:
+    what = error.strerror or str(error)
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{error.filename or 'a file'}: {what}" + (f"; {remedy}" if remedy else "")
+
+
+def _fail(message: str) -> int:
+    say(message)
+    return 2
+
+
+def say(message: str) -> None:
+    """One line on standard error, of the main rank only."""
+    if _is_main():
+        print(" ".join(message.split()), file=sys.stderr)
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,72 @@
+"""Best of n: the winner, its score, and what is known of the rest."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.config import load
+from heedful.data import formats
+from heedful.data.records import Completions
+from heedful.runs import read_json
+from heedful.stages import best_of_n, chunked, sample, score
+from heedful.stages.best_of_n import BestOfNConfig
+from heedful.stages.sample import SampleConfig
+from heedful.stages.score import ScoreConfig
+from stages import worlds
+from stages.worlds import Files
+
+SETS = ["generation.max_new_tokens=8"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return worlds.make(tmp_path_factory.mktemp("world"))
+
+
+def run(files: Files, out: Path, *reward: str, **changes: Any) -> list[Completions]:
+    inputs = {"model": files.policy, "prompts": files.prompts, "n": 4, "reward": list(reward), "chunk": 6} | changes
+    return formats.read(best_of_n.run(load(BestOfNConfig, None, SETS, **inputs), out), Completions)
+
+
+def test_the_winner_is_the_highest_of_the_same_samples(files: Files, tmp_path: Path) -> None:
+    rewards = [files.judge, "2*stages.worlds:count_e"]
+    best = run(files, tmp_path / "best.jsonl", *rewards)
+    sampled = sample.run(
+        load(SampleConfig, None, SETS, model=files.policy, prompts=files.prompts, k=4), tmp_path / "c.jsonl"
+    )
+    scored = score.run(load(ScoreConfig, None, reward=rewards, data=str(sampled)), tmp_path / "s.jsonl")
+    for winner, row in zip(best, formats.read(scored, Completions), strict=True):
+        top = row.scores.index(max(row.scores))
+        assert winner.prompt == row.prompt
+        assert winner.completions == [row.completions[top]]
+        assert winner.token_ids == [row.token_ids[top]]
+        assert winner.finish == [row.finish[top]]
+        assert winner.models == [files.policy]
+        assert winner.scores == pytest.approx([row.scores[top]], abs=1e-5)
+        assert winner.model_extra["all_scores"] == pytest.approx(row.scores, abs=1e-5)
+
+
+def test_the_results_compare_the_best_with_the_mean(files: Files, tmp_path: Path) -> None:
+    rows = run(files, tmp_path / "best.jsonl", files.judge)
+    results = read_json(chunked.manifest_path(tmp_path / "best.jsonl"))["results"]
+    everything = [number for row in rows for number in row.model_extra["all_scores"]]
+    assert len(everything) == 4 * 20
+    assert results["score"] == pytest.approx(sum(max(row.model_extra["all_scores"]) for row in rows) / 20)
+    assert results["mean_score"] == pytest.approx(sum(everything) / 80)
+    assert results["kl_bound"] == pytest.approx(math.log(4) - 0.75)
+
+
+def test_of_equal_answers_the_first_is_kept(files: Files, tmp_path: Path) -> None:
+    rows = run(files, tmp_path / "best.jsonl", "stages.test_best_of_n:all_alike")
+    first = sample.run(
+        load(SampleConfig, None, SETS, model=files.policy, prompts=files.prompts, k=1), tmp_path / "c.jsonl"
+    )
+    assert [row.completions for row in rows] == [row.completions for row in formats.read(first, Completions)]
+
+
+def all_alike(prompts: list[Any], completions: list[str]) -> list[float]:
+    return [1.0] * len(completions)

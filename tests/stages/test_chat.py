@@ -1,0 +1,152 @@
+"""Conversations: streaming, history, interruption, the end of the context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny
+from heedful.config import load
+from heedful.models import render
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Stream
+from heedful.stages.chat import Chat, ChatConfig, converse, pieces
+from stages import worlds
+
+TOKENIZER = tiny.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return worlds.save(tmp_path_factory.mktemp("plain") / "policy", tiny.policy())
+
+
+@pytest.fixture(scope="module")
+def templated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return worlds.save(tmp_path_factory.mktemp("templated") / "policy", tiny.policy(), tiny.tokenizer(template=True))
+
+
+class Terminal:
+    """What a person sees."""
+
+    def __init__(self, model: str, *sets: str, **changes: Any) -> None:
+        self.chat = Chat(load(ChatConfig, None, ["generation.max_new_tokens=8", *sets], model=model, **changes))
+        self.written: list[str] = []
+        self.remarks: list[str] = []
+
+    def say(self, *lines: str) -> str:
+        before = len(self.written)
+        converse(self.chat, lines, self.written.append, self.remarks.append)
+        return "".join(self.written[before:])
+
+
+def script(monkeypatch: pytest.MonkeyPatch, answers: list[list[int | BaseException]]) -> list[list[int]]:
+    """Let the engine give these ids (or raise); the list collects the prompts it was given."""
+    asked: list[list[int]] = []
+
+    def stream(self: LocalEngine, prompt_ids: list[int], stream: Stream, settings: Any) -> Iterator[int]:
+        asked.append(prompt_ids)
+        for token in answers[len(asked) - 1]:
+            if isinstance(token, BaseException):
+                raise token
+            yield token
+
+    monkeypatch.setattr(LocalEngine, "stream", stream)
+    return asked
+
+
+def test_an_answer_is_what_the_engine_samples(plain: str) -> None:
+    terminal = Terminal(plain, "seed=5")
+    shown = terminal.say("Say red\n")
+    engine = terminal.chat.engine
+    ids = list(engine.stream(TOKENIZER.encode("Say red\n\n"), Stream(5, 1, 0), terminal.chat.config.generation))
+    text = render.response_text(TOKENIZER, ids)
+    assert shown == "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text) + "\n"
+    assert Terminal(plain, "seed=5").say("Say red") == shown
+    assert Terminal(plain, "seed=6").say("Say red") != shown
+
+
+def test_text_appears_as_soon_as_it_is_certain() -> None:
+    ids = TOKENIZER.encode("Ein schöner Tag ☃!")
+    parts = list(pieces(TOKENIZER, ids))
+    assert "".join(parts) == "Ein schöner Tag ☃!"
+    assert len(ids) > len(parts) > 5  # streaming, though characters of several tokens wait for their last
+    assert all("�" not in part for part in parts)
+
+
+@given(st.lists(st.integers(2, tiny.VOCAB - 1), max_size=30))
+def test_the_pieces_add_up_to_the_text(ids: list[int]) -> None:
+    assert "".join(pieces(TOKENIZER, ids)) == render.response_text(TOKENIZER, ids)
+
+
+def test_history_is_kept_where_there_is_a_template(templated: str, plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    answer = [*tokenizer.encode("a cat"), tokenizer.eos_token_id]
+    asked = script(monkeypatch, [answer] * 4)
+    Terminal(templated).say("one", "two", "/reset", "three")
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "a cat"}]
+    prompts = [turns[:1], [*turns, {"role": "user", "content": "two"}], [{"role": "user", "content": "three"}]]
+    expected = [tokenizer.apply_chat_template(p, add_generation_prompt=True, return_dict=False) for p in prompts]
+    assert asked == expected
+
+    asked = script(monkeypatch, [[*TOKENIZER.encode("a cat"), TOKENIZER.eos_token_id]] * 4)
+    Terminal(plain).say("one", "two")
+    assert asked == [TOKENIZER.encode("one\n\n"), TOKENIZER.encode("two\n\n")]
+    asked = script(monkeypatch, [[*TOKENIZER.encode("a cat"), TOKENIZER.eos_token_id]] * 4)
+    Terminal(plain, history=True).say("one", "two")
+    assert asked[1] == TOKENIZER.encode("User:\none\n\nAssistant:\na cat\n\nUser:\ntwo\n\nAssistant:\n")
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_conversation(templated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    words = tokenizer.encode("a cat")
+    asked = script(monkeypatch, [[*words, KeyboardInterrupt()], [*words, tokenizer.eos_token_id]])
+    terminal = Terminal(templated)
+    assert terminal.say("one", "two") == "a cat\na cat\n"
+    assert terminal.remarks == ["stopped"]
+    assert "a cat" in tokenizer.decode(asked[1])  # what was said stays said
+
+
+def test_quit_reset_and_empty_lines(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = script(monkeypatch, [[TOKENIZER.eos_token_id]] * 3)
+    terminal = Terminal(plain)
+    terminal.say("one\n", "\n", "  ", "/reset", "/quit", "two")
+    assert len(asked) == 1
+    assert terminal.remarks == ["begun anew"]
+
+
+def test_the_end_of_the_context_is_said(plain: str) -> None:
+    terminal = Terminal(plain, "generation.max_new_tokens=500", "generation.temperature=0", history=True)
+    long = "house " * 12
+    for _ in range(6):
+        terminal.say(long)
+    assert "the context of 128 tokens is full (128; /reset begins anew), the answer is cut off" in terminal.remarks
+    assert terminal.remarks[-1].startswith("the context of 128 tokens is full (")
+    assert terminal.remarks[-1].endswith("; /reset begins anew), not answered")
+    assert terminal.say("/reset", "Say red") != ""
+    fresh = Terminal(plain)
+    assert fresh.say("house " * 200) == ""
+    assert fresh.remarks[0].endswith("; ask something shorter), not answered")
+
+
+def test_an_answer_cut_by_the_limit_says_how_to_get_more(plain: str) -> None:
+    terminal = Terminal(plain, "generation.max_new_tokens=3")
+    terminal.say("Say red")
+    assert terminal.remarks == ["cut off at 3 tokens; more with --set generation.max_new_tokens=6"]
+
+
+def test_the_terminal_is_not_commanded(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(monkeypatch, [[*TOKENIZER.encode("red\x1b[2J\x07blue\n\tgreen"), TOKENIZER.eos_token_id]])
+    assert Terminal(plain).say("one") == "red�[2J�blue\n\tgreen\n"
+
+
+def test_a_run_can_be_talked_to(plain: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    worlds.save(tmp_path / "run" / "model", tiny.policy())
+    assert Terminal(str(tmp_path / "run")).say("Say red") == Terminal(plain).say("Say red")

@@ -1,0 +1,163 @@
+"""Scores of the answers in a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import tiny
+from heedful.config import UserError, load
+from heedful.data import formats
+from heedful.data.records import Comparison, Completions, Record
+from heedful.models.reward_functions import ModelScorer
+from heedful.runs import read_json
+from heedful.stages import chunked, score
+from heedful.stages.score import ScoreConfig
+from heedful.training.session import Interrupted
+from stages import worlds
+from stages.worlds import Files
+
+EOS = 0
+COUNT_E = "stages.worlds:count_e"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return worlds.make(tmp_path_factory.mktemp("world"))
+
+
+def run(files: Files, tmp_path: Path, data: str, *reward: str, **changes: Any) -> list[dict[str, Any]]:
+    config = load(ScoreConfig, None, reward=list(reward) or [files.judge], data=data, **changes)
+    return [record.row() for record in formats.read(score.run(config, tmp_path / "scored.jsonl"), Record)]
+
+
+def by_transformers(path: str, ids: list[int]) -> float:
+    """The score as any user of transformers gets it: its own logit, and the bias of the config."""
+    model = AutoModelForSequenceClassification.from_pretrained(path)
+    with torch.no_grad():
+        return float(model(torch.tensor([ids])).logits) + model.config.heedful_reward_bias
+
+
+def test_scores_are_those_of_transformers_read_at_the_last_token(files: Files, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    texts = ["red dog", "blue cat runs"]
+    data = worlds.write(
+        tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": texts, "finish": ["stop", "length"]}]
+    )
+    (row,) = run(files, tmp_path, data)
+    prompt = tokenizer.encode("Say red\n\n")
+    ends = [[EOS], []]  # what was cut off by length has no end of text
+    expected = [
+        by_transformers(files.judge, prompt + tokenizer.encode(t) + e) for t, e in zip(texts, ends, strict=True)
+    ]
+    assert row["scores"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    letters = [tokenizer.encode(letter)[0] for letter in "seven"]  # the tokenizer itself would merge them
+    assert tokenizer.encode("seven") != letters
+    rows = [
+        {"prompt": "Say", "completions": ["seven"], "finish": ["stop"], "token_ids": [[*letters, EOS]]},
+        {"prompt": "Say", "completions": ["eleven"], "finish": ["stop"], "token_ids": [[*letters, EOS]]},  # not its ids
+    ]
+    sampled, other = run(files, tmp_path, worlds.write(tmp_path / "c.jsonl", rows))
+    prompt = tokenizer.encode("Say\n\n")
+    assert sampled["scores"] == pytest.approx([by_transformers(files.judge, [*prompt, *letters, EOS])], abs=1e-5)
+    rendered = [*prompt, *tokenizer.encode("eleven"), EOS]
+    assert other["scores"] == pytest.approx([by_transformers(files.judge, rendered)], abs=1e-5)
+
+
+def test_a_weighted_sum_adds_up_and_keeps_its_parts(files: Files, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Say", "completions": ["ee", "ex", "xxxx"]},
+        {"prompt": "Tell", "completions": ["e" * 10]},
+    ]
+    data = worlds.write(tmp_path / "c.jsonl", rows)
+    first, second = run(files, tmp_path, data, f"-0.5*{files.judge}", f"3*{COUNT_E}")
+    assert first["score_parts"][COUNT_E] == [1.0, 0.5, 0.0]
+    assert second["score_parts"][COUNT_E] == [1.0]
+    for row in (first, second):
+        parts = zip(row["score_parts"][files.judge], row["score_parts"][COUNT_E], strict=True)
+        assert row["scores"] == pytest.approx([-0.5 * judge + 3 * count for judge, count in parts])
+    assert "score_parts" not in run(files, tmp_path / "one", data, COUNT_E)[0]
+
+
+def test_comparisons_and_demonstrations_keep_their_fields(files: Files, tmp_path: Path) -> None:
+    rows = run(files, tmp_path, files.rankings)
+    before = formats.read(files.rankings, Comparison)
+    assert [Comparison.model_validate(row).ranking for row in rows] == [record.ranking for record in before]
+    assert [len(row["scores"]) for row in rows] == [len(record.completions) for record in before]
+    assert [row["labeler"] for row in rows] == [record.labeler for record in before]
+    answered = run(files, tmp_path / "demos", files.demos)
+    assert [len(row["scores"]) for row in answered] == [1] * 24
+    assert answered[0]["completion"]
+
+
+def test_scores_do_not_depend_on_chunks_or_micro_batches(files: Files, tmp_path: Path) -> None:
+    whole = [row["scores"] for row in run(files, tmp_path / "a", files.rankings)]
+    small = [row["scores"] for row in run(files, tmp_path / "b", files.rankings, chunk=5, compute={"micro_tokens": 40})]
+    for ours, theirs in zip(whole, small, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_the_manifest_names_the_rewards_and_the_mean(files: Files, tmp_path: Path) -> None:
+    rows = run(files, tmp_path, files.rankings, files.judge, COUNT_E)
+    manifest = read_json(chunked.manifest_path(tmp_path / "scored.jsonl"))
+    assert {role: parent["ref"] for role, parent in manifest["parents"].items()} == {"reward.0": files.judge}
+    flat = [number for row in rows for number in row["scores"]]
+    assert manifest["results"] == {"rows": 24, "score": pytest.approx(sum(flat) / len(flat))}
+
+
+def test_a_cut_file_resumes_to_the_same_bytes(files: Files, tmp_path: Path) -> None:
+    config = load(ScoreConfig, None, reward=[files.judge], data=files.rankings, chunk=7)
+    whole = score.run(config, tmp_path / "whole.jsonl").read_bytes()
+    out, calls = tmp_path / "scored.jsonl", []
+
+    def stopping(self: ModelScorer, episodes: Any, original: Any = ModelScorer.__call__) -> Any:
+        calls.append(len(episodes))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, episodes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelScorer, "__call__", stopping)
+        with pytest.raises(Interrupted, match="14 of 24 rows"):
+            score.run(config, out)
+    partial = tmp_path / ".scored.jsonl.partial"
+    os.truncate(partial, partial.stat().st_size - 30)
+    assert score.run(config, out, resume=True).read_bytes() == whole
+
+
+def test_an_answer_over_the_context_names_its_row(files: Files, tmp_path: Path) -> None:
+    rows = [{"prompt": "Say", "completions": ["a"]}, {"prompt": "Say", "completions": ["a", "house " * 200]}]
+    data = worlds.write(tmp_path / "c.jsonl", rows)
+    with pytest.raises(UserError, match=r"c\.jsonl: answer 2 of row 2 has \d+ tokens with its prompt, .* at most 128"):
+        run(files, tmp_path, data)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "Say"}], "field 'completions': missing"),
+        ([{"something": 1}], "cannot tell what its rows are"),
+        ([], "no rows"),
+    ],
+)
+def test_rows_without_answers_are_an_error(
+    files: Files, tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(files, tmp_path, worlds.write(tmp_path / "c.jsonl", rows))
+
+
+def test_a_scored_file_can_be_scored_again(files: Files, tmp_path: Path) -> None:
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say", "completions": ["ee"], "scores": [7.0]}])
+    (row,) = run(files, tmp_path, data, COUNT_E)
+    assert Completions.model_validate(row).scores == [1.0]

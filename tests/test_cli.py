@@ -1,0 +1,439 @@
+"""The commands: what they print, and one line for everything a user can mend."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import BaseModel
+
+from heedful import cli, terminal
+from heedful.data import formats
+from heedful.data.records import Comparison, Completions, Prompt
+from heedful.stages import chunked, dpo, sample
+from heedful.training.session import Interrupted
+from stages import worlds
+from stages.worlds import Files
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = ("--set", "generation.max_new_tokens=6")
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return worlds.make(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def heedful(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Give a command in this process."""
+
+    def run(*arguments: Any) -> Done:
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(argument) for argument in arguments])
+        return Done(int(left.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(done: Done, pattern: str) -> None:
+    assert done.code == 2
+    assert done.out == ""
+    (line,) = done.err.splitlines()
+    assert re.search(pattern, line), line
+
+
+# --- what a user can mend --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (("--set", "modle=x"), r"unknown key 'modle'; known here: .*\bmodel\b"),
+        (("--set", "optimiser.rate=1"), r"unknown key 'optimiser\.rate'; known here: .*\blr\b"),
+        (("--set", "batch"), r"--set batch: write it as section\.key=value"),
+        (("--data", "nowhere.jsonl"), r"^nowhere\.jsonl: no such file"),
+        (("--data", "malformed.jsonl"), r"^malformed\.jsonl:2: not JSON"),
+        (
+            ("--data", "lacking.jsonl"),
+            r"^lacking\.jsonl:1: field 'completions': missing; .*needs prompt, completions, ranking",
+        ),
+        (("--data", "empty.jsonl"), r"^empty\.jsonl: no rows"),
+        (("--data", "alone.jsonl"), r"^alone\.jsonl:1: field 'completions': has one completion, .* two or more"),
+        (("--data", "long.jsonl"), r"^long\.jsonl: prompt 1 has \d+ tokens, the most here is 127"),
+        (("--model", "nowhere/at/all"), r"^nowhere/at/all: no such model"),
+        (("--model", "empty.jsonl"), r"^empty\.jsonl: neither a run nor a Hugging Face model"),
+        (("--model", "JUDGE"), r"a reward model .* cannot write text"),
+        (("--out", "full"), r"^full: already exists and is not a run; choose another --out"),
+        (("--out", "empty.jsonl/run"), r"^empty\.jsonl/run: Not a directory"),
+        (("--config", "nowhere.toml"), r"^nowhere\.toml: no such config file"),
+        (("--config", "bad.toml"), r"^bad\.toml: not valid TOML"),
+        (("--config", "unknown.toml"), r"^unknown\.toml: unknown key 'stpes'"),
+        (("--fast",), r"^No such option: --fast.*; see heedful dpo --help$"),
+        (("--seed", "many"), r"'--seed'.* integer.*; see heedful dpo --help$"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    files: Files, heedful: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...], pattern: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    worlds.write(Path("alone.jsonl"), [{"prompt": "Say", "completions": ["a"], "ranking": [[0]]}])
+    worlds.write(Path("lacking.jsonl"), [{"prompt": "Say"}])
+    worlds.write(Path("long.jsonl"), [{"prompt": "house " * 200, "completions": ["a", "b"], "ranking": [[0], [1]]}])
+    Path("malformed.jsonl").write_text(
+        '{"prompt": "Say", "completions": ["a", "b"], "ranking": [[0], [1]]}\n{"prompt": \n'
+    )
+    Path("empty.jsonl").write_text("")
+    Path("bad.toml").write_text("steps = ")
+    Path("unknown.toml").write_text("stpes = 1")
+    Path("full").mkdir()
+    Path("full/precious").write_text("x")
+    before = contents(tmp_path)
+    given = {"--model": files.policy, "--data": files.rankings, "--out": "run"}
+    rest = [part.replace("JUDGE", files.judge) for part in change]
+    if rest[0] in given:
+        given[rest[0]] = rest[1]
+        rest = []
+    refused(heedful("dpo", *[part for pair in given.items() for part in pair], *rest), pattern)
+    assert contents(tmp_path) == before
+    assert not Path("run").exists()
+
+
+def test_a_missing_option_is_named(heedful: Run, tmp_path: Path) -> None:
+    refused(heedful("sft", "--out", tmp_path / "run"), "^--model is missing; see --help$")
+    refused(heedful("sft"), r"^Missing option '--out'.*; see heedful sft --help$")
+    refused(heedful("pertain"), r"^No such command 'pertain'.*; see heedful --help$")
+
+
+def test_k_starts_at_one(files: Files, heedful: Run, tmp_path: Path) -> None:
+    done = heedful(
+        "sample", "--model", files.policy, "--prompts", files.prompts, "-k", "0", "--out", tmp_path / "c.jsonl"
+    )
+    refused(done, r"'k': Input should be greater than or equal to 1 \(got 0\)")
+
+
+def test_an_existing_file_is_not_replaced(files: Files, heedful: Run, tmp_path: Path) -> None:
+    out = tmp_path / "c.jsonl"
+    out.write_text('{"prompt": "precious"}\n')
+    refusal = r"c\.jsonl: already exists; choose another --out or replace it with --overwrite"
+    refused(heedful("sample", "--model", files.policy, "--prompts", files.prompts, "--out", out), refusal)
+    refused(heedful("score", "--reward", files.judge, "--data", files.rankings, "--out", out), refusal)
+    refused(heedful("import", files.rankings, "--out", out), refusal)
+    refused(heedful("export", files.rankings, "--out", out), refusal)
+    refused(heedful("curate", "--prompts", files.prompts, "--out", out), refusal)
+    assert out.read_text() == '{"prompt": "precious"}\n'
+    assert heedful("import", files.rankings, "--out", out, "--overwrite").code == 0
+    assert len(formats.read(out, Comparison)) == 24
+
+
+def test_a_full_disk_is_named_and_what_was_done_is_kept(files: Files, heedful: Run, tmp_path: Path) -> None:
+    """The limit on file sizes stands for the disk's end: the kernel refuses the write in both cases."""
+    given = ["sample", "--model", files.policy, "--prompts", files.prompts, *SHORT, "--set", "chunk=4", "--out"]
+    assert heedful(*given, tmp_path / "whole.jsonl").code == 0
+    whole = (tmp_path / "whole.jsonl").read_bytes()
+    two_chunks = sum(len(line) for line in whole.splitlines(keepends=True)[:8])
+    out = tmp_path / "c.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(two_chunks + 10, 1500), limits[1]))
+    try:
+        done = heedful(*given, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.code == 2
+    assert re.search(r"c\.jsonl: File too large; ", done.err.splitlines()[-1])
+    assert not out.exists()
+    assert heedful(*given, out, "--resume").code == 0
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space, then go on with --resume"),
+        (errno.EACCES, "Permission denied; choose a place you may write to, or change who may"),
+        (errno.EROFS, "Read-only file system; choose a place you may write to, or change who may"),
+    ],
+)
+def test_what_the_system_refuses_names_file_and_remedy(
+    files: Files, heedful: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))  # a write knows no file name
+
+    monkeypatch.setattr(chunked.Job, "_append", refuse)
+    done = heedful("sample", "--model", files.policy, "--prompts", files.prompts, *SHORT, "--out", tmp_path / "c.jsonl")
+    assert done.code == 2
+    assert done.err.splitlines()[1:] == [f"{tmp_path / 'c.jsonl'}: {remedy}"]  # the first one is progress
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment())
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_without_the_training_half_the_remedy_is_named(files: Files, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('No module named torch', name='torch')\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from heedful.cli import main\n"
+        f"main(['dpo', '--model', 'm', '--data', 'd', '--out', {str(tmp_path / 'run')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    refused(Done(done.returncode, done.stdout, done.stderr), r"^this needs torch: pip install 'heedful\[train\]'$")
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+
+# --- being stopped ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+def test_an_interrupted_run_leaves_with_the_signals_code(
+    heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, code: int
+) -> None:
+    def stop(*args: Any, **more: Any) -> Path:
+        raise Interrupted("runs/x: interrupted at step 3 of 9; go on with --resume", number)
+
+    monkeypatch.setattr(dpo, "train", stop)
+    done = heedful("dpo", "--model", "m", "--data", "d", "--out", tmp_path / "run")
+    assert done == (code, "", "runs/x: interrupted at step 3 of 9; go on with --resume\n")
+
+
+def test_ctrl_c_is_130_without_a_word(heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(*args: Any, **more: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dpo, "train", stop)
+    assert heedful("dpo", "--model", "m", "--data", "d", "--out", tmp_path / "run") == (130, "", "")
+
+
+def test_a_mistake_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def crash(*args: Any, **more: Any) -> Path:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dpo, "train", crash)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["dpo", "--model", "m", "--data", "d", "--out", str(tmp_path / "run")])
+
+
+# --- what is printed -------------------------------------------------------------------------------------------
+
+
+def test_training_ends_with_the_run_and_its_results(files: Files, heedful: Run, tmp_path: Path) -> None:
+    given = ["dpo", "--model", files.policy, "--data", files.rankings, "--set", "batch=12", "--out", tmp_path / "run"]
+    done = heedful(*given, "--seed", "3", "--set", "optimiser.lr=1e-4")
+    assert done.code == 0
+    assert done.out.splitlines()[0] == str(tmp_path / "run")
+    assert "  steps 2" in done.out.splitlines()
+    assert "dpo 2/2" in done.err
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["seed"], config["batch"], config["optimiser"]["lr"]) == (3, 12, 1e-4)
+
+    again = heedful(*given, "--seed", "3", "--set", "optimiser.lr=1e-4", "--resume", "--json")
+    summary = json.loads(again.out.splitlines()[-1])
+    assert summary["path"] == str(tmp_path / "run")
+    assert (summary["stage"], summary["status"], summary["results"]["steps"]) == ("dpo", "finished", 2)
+    refused(heedful(*given), "already holds a dpo run; go on with --resume")
+
+
+def test_options_stand_over_the_file_and_set_over_both(files: Files, heedful: Run, tmp_path: Path) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text(
+        f'model = "{files.policy}"\nprompts = "{files.prompts}"\nk = 3\nseed = 4\n[generation]\nmax_new_tokens = 2\n'
+    )
+    done = heedful(
+        "sample", "--config", settings, "-k", "2", "--set", "seed=7", "--out", tmp_path / "c.jsonl", "--json"
+    )
+    assert json.loads(done.out.splitlines()[-1])["results"]["completions"] == 40
+    resolved = json.loads((tmp_path / "c.jsonl.manifest.json").read_text())["config"]
+    assert (resolved["k"], resolved["seed"], resolved["generation"]["max_new_tokens"]) == (2, 7, 2)
+
+
+def test_sample_score_and_best_of_n_follow_each_other(files: Files, heedful: Run, tmp_path: Path) -> None:
+    c, s, b = (tmp_path / f"{name}.jsonl" for name in "csb")
+    assert heedful("sample", "--model", files.policy, "--prompts", files.prompts, "-k", 3, *SHORT, "--out", c).code == 0
+    rewards = ["--reward", files.judge, "--reward", "0.5*stages.worlds:count_e"]
+    assert heedful("score", *rewards, "--data", c, "--out", s).code == 0
+    given = ["best-of-n", "--model", files.policy, *rewards, "--prompts", files.prompts, "-n", 3, *SHORT, "--out", b]
+    assert json.loads(heedful(*given, "--json").out)["results"]["kl_bound"] == pytest.approx(0.43194562)
+    for scored, best in zip(formats.read(s, Completions), formats.read(b, Completions), strict=True):
+        assert best.scores == pytest.approx([max(scored.scores)], abs=1e-5)
+
+
+def test_data_goes_in_and_out(files: Files, heedful: Run, tmp_path: Path) -> None:
+    pairs = worlds.write(tmp_path / "p.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", "note": 1}])
+    done = heedful("import", pairs, "--out", tmp_path / "i.parquet", "--json")
+    assert json.loads(done.out) == {"path": str(tmp_path / "i.parquet"), "results": {"kind": "comparisons", "rows": 1}}
+    assert formats.read(tmp_path / "i.parquet", Comparison)[0].completions == ["b", "c"]
+    assert heedful("export", tmp_path / "i.parquet", "--out", tmp_path / "e.jsonl").code == 0
+    assert json.loads((tmp_path / "e.jsonl").read_text()) == {"prompt": "a", "chosen": "b", "rejected": "c"}
+
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{"prompt"\n')
+    refused(heedful("import", tmp_path / "bad.jsonl", "--out", tmp_path / "x.jsonl"), r"bad\.jsonl:2: not JSON")
+    assert not (tmp_path / "x.jsonl").exists()
+    done = heedful("import", tmp_path / "bad.jsonl", "--out", tmp_path / "x.jsonl", "--skip-bad")
+    assert (done.code, done.out.splitlines()[1:]) == (0, ["  kind prompts", "  rows 1"])
+    assert (tmp_path / "bad.jsonl.rejected.jsonl").exists()
+    refused(heedful("import", pairs, "--out", tmp_path / "y.jsonl", "--as", "pears"), "no such kind; known are texts, ")
+    refused(heedful("export", files.prompts, "--out", tmp_path / "y.jsonl"), "no public form for a prompt row")
+
+
+def test_curation_gives_an_account(heedful: Run, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Question {i}", "user": f"u{i}"} for i in range(9)] + [{"prompt": "question  1", "user": "x"}]
+    given = ["curate", "--prompts", worlds.write(tmp_path / "p.jsonl", rows), "--out"]
+    results = json.loads(heedful(*given, tmp_path / "c.jsonl", "--json").out)["results"]
+    assert (results["given"], results["kept"]) == (10, 9)
+    assert results["steps"][0]["removed"] == 1
+    kept = formats.read(tmp_path / "c.jsonl", Prompt)
+    assert {row.split for row in kept} <= {"train", "valid", "test"}
+    halves = ["--set", "fractions.train=0.5", "--set", "fractions.test=0.5"]
+    assert heedful(*given, tmp_path / "d.jsonl", "--seed", "5", *halves).code == 0
+    assert [row.split for row in formats.read(tmp_path / "d.jsonl", Prompt)] != [row.split for row in kept]
+
+
+def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Say red\n/quit\nSay blue\n"))
+    done = heedful("chat", "--model", files.policy, *SHORT)
+    assert done.code == 0
+    assert done.out.endswith("\n")
+    assert done.err == "[cut off at 6 tokens; more with --set generation.max_new_tokens=12]\n"
+
+
+def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run) -> None:
+    given = ["evaluate", "--a", files.policy, "--b", files.policy, "--prompts", files.prompts, *SHORT]
+    done = heedful(*given, "--reward", "stages.worlds:count_e")
+    assert done.code == 0
+    assert "A wins" in done.out
+    result = json.loads(heedful(*given, "--reward", "stages.worlds:count_e", "--json").out.splitlines()[-1])
+    assert result["win_rate"]["rate"] == 0.5
+
+
+def test_only_the_main_rank_speaks(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert heedful("dpo", "--set", "x=1", "--model", "m", "--data", "d", "--out", tmp_path / "run") == (2, "", "")
+    monkeypatch.setattr(sample, "run", lambda config, out, **how: Path(out))
+    assert heedful("sample", "--model", "m", "--prompts", "p", "--out", tmp_path / "c.jsonl") == (0, "", "")
+
+
+def test_rates_are_shown_with_their_interval() -> None:
+    rate = {"rate": 0.7123, "low": 0.65, "high": 0.7701, "n": 40}
+    lines = list(terminal._lines({"steps": 3, "valid": {"accuracy": rate}, "bias": 0.123456, "stopped": None}))
+    assert lines == ["steps 3", "valid, accuracy 71.2% (65.0% to 77.0%, n = 40)", "bias 0.1235"]
+
+
+# --- help and documentation ------------------------------------------------------------------------------------
+
+
+def commands() -> dict[str, Any]:
+    import typer
+
+    return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def test_help_is_one_line_an_option(heedful: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    overview = heedful().out
+    for name, command in commands().items():
+        (summary,) = [line for line in overview.splitlines() if line.startswith(f"│ {name} ")]
+        assert (command.help or "").strip() in summary
+        done = heedful(name, "--help")
+        assert done.code == 0
+        rows = [line for line in done.out.splitlines() if line.startswith("│")]
+        lacking = [row for row in rows if not re.match(r"│ (\* )? *(-\w|--|[A-Z.]+ )", row)]
+        assert lacking == []
+    assert heedful("--version").out.startswith("heedful 0.")
+
+
+STAGES = {
+    "pretrain": "stages.pretrain:PretrainConfig",
+    "sft": "stages.sft:SFTConfig",
+    "reward": "stages.reward:RewardConfig",
+    "ppo": "stages.ppo:PPOConfig",
+    "dpo": "stages.dpo:DPOConfig",
+    "sample": "stages.sample:SampleConfig",
+    "score": "stages.score:ScoreConfig",
+    "best-of-n": "stages.best_of_n:BestOfNConfig",
+    "chat": "stages.chat:ChatConfig",
+    "evaluate": "evaluation.evaluate:EvaluateConfig",
+    "curate": "data.curation:CurationConfig",
+}
+SECTIONS = {
+    "optimiser": "training.optimiser:Optimiser",
+    "generation": "rollout.types:Generation",
+    "compute": "training.parallel:Compute",
+    "checkpoint": "training.checkpoint:Checkpointing",
+}
+
+
+def config_class(place: str) -> type[BaseModel]:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"heedful.{module}"), name)  # type: ignore[no-any-return]
+
+
+def settings(cls: type[BaseModel]) -> dict[str, str]:
+    """Every setting of a config with its default as docs/commands.md shows it; of a section only what it changes."""
+    found = {}
+    for name, field in cls.model_fields.items():
+        value = field.default
+        if isinstance(value, BaseModel):
+            usual = {key: inner.default for key, inner in type(value).model_fields.items()}
+            found |= {f"{name}.{key}": json.dumps(own) for key, own in value if own != usual[key]}
+        else:
+            found[name] = "required" if field.is_required() else "–" if value is None else json.dumps(value)
+    return found
+
+
+@pytest.mark.parametrize(("heading", "place"), [*STAGES.items(), *SECTIONS.items()])
+def test_every_setting_is_documented_with_its_default(heading: str, place: str) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = text.split(f"\n### {heading}\n")[1].split("\n#")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| `?(.+?)`? \| .* \|$", section, flags=re.MULTILINE)
+    assert dict(rows) == settings(config_class(place)), "docs/commands.md and the code differ"
+
+
+def test_every_command_is_documented() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert [name for name in commands() if f"\nheedful {name} " not in text] == []
+
+
+def test_every_input_of_a_stage_is_an_option() -> None:
+    """What names a model, a reward or a file."""
+    places = {"model", "policy", "value", "reward", "select_with", "a", "b", "prompts", "judgements", "demonstrations"}
+    for name, place in STAGES.items():
+        options = {parameter.name for parameter in commands()[name].params}
+        inputs = {key for key in config_class(place).model_fields if key in places or key.endswith("data")}
+        assert inputs <= options, name

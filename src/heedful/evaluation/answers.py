@@ -1,0 +1,137 @@
+"""Answers to compare: read from a file, or sampled from a model on the random streams that its opponent gets too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Prompt, PromptText, as_text
+from heedful.models import load, render
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Generation, Stream
+
+Finish = Literal["stop", "length"]
+FILES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+class Written(NamedTuple):
+    """One answer; `finish` is "length" where it was cut off, None where that is not known."""
+
+    text: str
+    finish: Finish | None = None
+
+
+Answers = dict[str, list[Written]]
+"""The answers of one side, by `key` of the prompt."""
+
+
+class Answered(Prompt):
+    """A row of either kind, demonstration or completions."""
+
+    completion: str | None = None
+    completions: list[str] = Field(default=[], validate_default=True)
+    finish: list[Finish] | None = None
+
+    @field_validator("completions")
+    @classmethod
+    def _some(cls, completions: list[str], info: ValidationInfo) -> list[str]:
+        if not completions and info.data.get("completion") is None:
+            raise ValueError("missing; a row needs completion or completions")
+        return completions
+
+    @field_validator("finish")
+    @classmethod
+    def _aligned(cls, finish: list[Finish] | None, info: ValidationInfo) -> list[Finish] | None:
+        if finish is not None and len(finish) != len(info.data.get("completions", [])):
+            raise ValueError("needs one entry for each completion")
+        return finish
+
+    def written(self) -> list[Written]:
+        if not self.completions:
+            assert self.completion is not None
+            return [Written(self.completion)]
+        finishes: Sequence[Finish | None] = self.finish or [None] * len(self.completions)
+        return [Written(*pair) for pair in zip(self.completions, finishes, strict=True)]
+
+
+def key(prompt: PromptText) -> str:
+    """What makes two prompts the same: their text; a chat of one user message is its text."""
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return prompt[0].content
+    return json.dumps([[message.role, message.content] for message in prompt], ensure_ascii=False)
+
+
+def is_file(ref: str) -> bool:
+    """Whether `ref` names a file of answers (or a snapshot of one) rather than a model."""
+    path = Path(ref)
+    return path.is_file() or ref.endswith(FILES) or (path / formats.SNAPSHOT_ROWS).is_file()
+
+
+def unique(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first of each prompt."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(key(prompt.prompt), prompt)
+    return list(first.values())
+
+
+def read(path: str) -> tuple[list[Prompt], Answers]:
+    """The prompts of a file of completions or demonstrations, and the answers; rows of one prompt are put together."""
+    answers: Answers = {}
+    rows = formats.read(path, Answered)
+    for row in rows:
+        answers.setdefault(key(row.prompt), []).extend(row.written())
+    return unique(rows), answers
+
+
+def sample(
+    ref: str,
+    prompts: Sequence[Prompt],
+    settings: Generation,
+    *,
+    seed: int,
+    device: torch.device,
+    skip_long: bool = False,
+    trust_remote_code: bool = False,
+) -> Answers:
+    """One answer a prompt; row r draws from the stream (seed, 0, r), whichever the model.
+
+    A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
+    """
+    model, tokenizer = load.load_policy(ref, trust_remote_code=trust_remote_code)
+    model.to(device)
+    context = load.context_length(model)
+    room = context - settings.max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"{ref}: reads {context} tokens in all, generation.max_new_tokens is {settings.max_new_tokens}; lower it"
+        )
+    ids = [render.prompt_ids(tokenizer, prompt.prompt) for prompt in prompts]
+    kept = render.keep_fitting(ids, room, skip_long=skip_long)
+    engine = LocalEngine(model, tokenizer)
+    samples = engine.generate([ids[row] for row in kept], [Stream(seed, 0, row) for row in kept], settings)
+    return {
+        key(prompts[row].prompt): [Written(render.response_text(tokenizer, found.response_ids), found.finish)]
+        for row, found in zip(kept, samples, strict=True)
+    }
+
+
+def shown(prompt: PromptText, width: int = 60) -> str:
+    """The beginning of a prompt on one line, for messages."""
+    text = " ".join(as_text(prompt).split())
+    return repr(text if len(text) <= width else text[: width - 1] + "…")
+
+
+def device_of(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

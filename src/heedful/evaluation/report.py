@@ -1,0 +1,220 @@
+"""The report: one HTML file that asks nothing of anybody, with inline style, inline SVG and no script.
+
+Whatever a model wrote is hostile: every string that is printed goes through `visible` and is then escaped.
+docs/report.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from heedful.config import UserError
+from heedful.evaluation.charts import Chart, Group, Series, draw
+from heedful.evaluation.quality import Bin
+from heedful.evaluation.tables import Table, plain
+from heedful.runs import write_atomically
+
+MOST_CHARACTERS = 3000
+MOST_SAMPLES = 60
+
+# Control characters but tab and newline; marks that turn, hide or join text; halves of surrogate pairs; tags.
+_UNSEEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+class Fact(NamedTuple):
+    """Something to know about how this came to be: seed, times, machine, versions."""
+
+    name: str
+    value: str
+
+
+class Figure(NamedTuple):
+    """A key figure at the top."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+class Estimate(NamedTuple):
+    """A share with its interval, drawn beside others; `reference` ones are what the others are held against."""
+
+    name: str
+    rate: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Shares on one scale; `compare` is marked (0.5 is chance)."""
+
+    title: str
+    rows: list[Estimate]
+    text: str = ""
+    compare: float | None = 0.5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's answer to the prompt of a sample."""
+
+    model: str
+    text: str
+    score: float | None = None
+    flags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt and what each model made of it, side by side."""
+
+    prompt: str
+    answers: list[Answer]
+    use_case: str | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The highest score, if the answers differ."""
+        scores = [answer.score for answer in self.answers if answer.score is not None]
+        return max(scores) if len(set(scores)) > 1 else None
+
+    @property
+    def columns(self) -> int:
+        """Answers in a row where there is room: all of up to six, else two rows."""
+        return max(1, len(self.answers) if len(self.answers) <= 6 else -(-len(self.answers) // 2))
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run of the appendix: what its manifest says."""
+
+    name: str
+    stage: str
+    facts: list[Fact]
+    config: list[Fact] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All parts but the title may be left empty and are then left out."""
+
+    title: str
+    story: str = ""
+    """Plain text; an empty line starts a new paragraph."""
+    figures: list[Figure] = field(default_factory=list)
+    table: Table | None = None
+    table_note: str = ""
+    signs: list[str] = field(default_factory=list)
+    """Failure signs and warnings met."""
+    groups: list[Group] = field(default_factory=list)
+    quality: list[Estimates] = field(default_factory=list)
+    calibration: list[Bin] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    score_name: str = "gold utility"
+    facts: list[Fact] = field(default_factory=list)
+    runs: list[RunFacts] = field(default_factory=list)
+
+
+def write(out: str | Path, report: Report) -> Path:
+    """Write the page, whole or not at all; returns its path. Raises UserError where it cannot be written."""
+    out = Path(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, html(report))
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror or error}") from None
+    return out
+
+
+def html(report: Report) -> str:
+    """The page as text."""
+    samples = report.samples[:MOST_SAMPLES]
+    use_cases = list(dict.fromkeys(sample.use_case for sample in samples if sample.use_case))
+    calibrated = draw(_calibration_chart(report.calibration)) if report.calibration else None
+    return (
+        _templates()
+        .get_template("report.html")
+        .render(
+            report=report,
+            samples=samples,
+            use_cases=use_cases,
+            calibrated=calibrated,
+            paragraphs=_paragraphs(report.story),
+        )
+    )
+
+
+def visible(text: str) -> str:
+    """Text that shows what it holds: control, bidirectional and invisible characters become their names."""
+    return _UNSEEN.sub(lambda found: _name(found[0]), text)
+
+
+def _name(character: str) -> str:
+    code = ord(character)
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"[U+{code:04X}]"
+
+
+def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}… [{len(text) - limit:,} characters more]"
+
+
+def scale(values: Sequence[float]) -> tuple[float, float]:
+    """A round range of shares around all values and a little more, for intervals that are drawn beside each other."""
+    low, high = min(values), max(values)
+    return max(0.0, int(low * 10 - 1e-9) / 10), min(1.0, (int(high * 10 - 1e-9) + 1) / 10)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("heedful.evaluation"),
+        autoescape=True,
+        finalize=_printed,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cut": cut, "plain": plain, "place": _place}
+    environment.globals |= {"draw": draw, "scale": scale}
+    return environment
+
+
+def _printed(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def _place(value: float, limits: tuple[float, float]) -> str:
+    """Where a share lies between limits, as a CSS percentage."""
+    low, high = limits
+    return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
+
+
+def _paragraphs(story: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n\s*\n", story) if part.strip()]
+
+
+def _calibration_chart(bins: Sequence[Bin]) -> Chart:
+    series = Series(
+        "observed",
+        [item.predicted for item in bins],
+        [item.observed.mean for item in bins],
+        intervals=[(item.observed.low, item.observed.high) for item in bins],
+    )
+    caption = "On the line the reward model is as sure as it should be; below it, too sure."
+    return Chart(
+        "Calibration", "right, share of pairs", "predicted by σ(score difference)", [series], caption, diagonal=True
+    )

@@ -1,0 +1,229 @@
+"""A report from run directories alone: whatever their stages have written, side by side."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heedful.config import UserError
+from heedful.data.records import Message, as_text
+from heedful.evaluation import report as page
+from heedful.evaluation.charts import Group, number
+from heedful.evaluation.curves import other_charts, over_optimisation, plain, rows_of, stage_charts
+from heedful.evaluation.report import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
+
+ORDER = ("pretrain", "sft", "reward", "ppo", "dpo", "best_of_n")
+HEADINGS = {
+    "pretrain": "Pretraining", "sft": "Supervised fine-tuning", "reward": "Reward model training", "ppo": "PPO",
+    "dpo": "DPO", "best_of_n": "Best of n",
+}  # fmt: skip
+MOST_MORE = 30
+FEW = 6
+RIGHT, LONGER = "right on held-out pairs", "longer wins"
+SAMPLES = 24
+
+Manifest = dict[str, Any]
+
+
+def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
+    """Write the report of the given runs of any stages. Raises UserError for what is not a run."""
+    if not runs:
+        raise UserError("no run given; name at least one run directory")
+    paths = named(runs)
+    manifests = {name: _manifest(path) for name, path in paths.items()}
+    stages = sorted({manifest["stage"] for manifest in manifests.values()}, key=_place)
+    by_stage = {stage: {n: p for n, p in paths.items() if manifests[n]["stage"] == stage} for stage in stages}
+    content = Report(
+        title or ", ".join(paths),
+        story=_story(manifests),
+        signs=[sign for name, manifest in manifests.items() for sign in _signs(name, manifest)],
+        groups=together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),
+        quality=[
+            part for n in by_stage.get("reward", {}) for part in reward_quality(n, manifests[n].get("results", {}))
+        ],
+        samples=samples(paths),
+        score_name="score",
+        runs=[run_facts(name, paths[name], manifest) for name, manifest in manifests.items()],
+    )
+    return page.write(out, content)
+
+
+def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
+    """All charts of a stage's runs, the lesser metrics folded away."""
+    charts = stage_charts(stage, runs)
+    score_for_kl = over_optimisation(runs) if stage == "ppo" else None
+    if score_for_kl is not None:
+        charts.append(score_for_kl)
+    others = other_charts(stage, runs)[:MOST_MORE]
+    if not charts:
+        charts, others = others[:6], others[6:]
+    return Group(HEADINGS.get(stage, plain(stage).capitalize()), charts, more=others)
+
+
+def together(groups: Sequence[Group]) -> list[Group]:
+    """The same charts with fewer headings: stages of few charts share one."""
+    joined: list[Group] = []
+    for group in groups:
+        last = joined[-1] if joined else None
+        if last and len(last.charts) + len(group.charts) <= FEW:
+            joined[-1] = Group(f"{last.title} · {group.title}", last.charts + group.charts, more=last.more + group.more)
+        elif group.charts or group.more:
+            joined.append(group)
+    return joined
+
+
+def reward_quality(name: str, results: Mapping[str, Any]) -> list[Estimates]:
+    """What a reward run's manifest says of its accuracy on held-out rankings (R6)."""
+    valid = results.get("valid")
+    if not isinstance(valid, dict):
+        return []
+    main = [
+        _estimate(RIGHT, valid.get("accuracy")),
+        _estimate(LONGER, valid.get("longer_wins"), reference=True),
+    ]
+    parts = [Estimates(f"{name}: accuracy", [row for row in main if row is not None])]
+    headings = {"by_length_difference": "by difference of length", "by_labeler": "by labeler", "by_group": "by group"}
+    for key, heading in headings.items():
+        rows = [_estimate(label, rate) for label, rate in (valid.get(key) or {}).items()]
+        parts.append(Estimates(f"{name}: {heading}", [row for row in rows if row is not None]))
+    return [part for part in parts if part.rows]
+
+
+def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
+    """The latest texts of each run; answers to one prompt stand side by side."""
+    answers: dict[str, list[Answer]] = {}
+    for name, path in runs.items():
+        rows = [row for row in rows_of(path / "samples.jsonl") if "prompt" in row and "completion" in row]
+        for row in rows[-most:]:
+            score = next((row[key] for key in ("score", "reward") if isinstance(row.get(key), int | float)), None)
+            label = f"{name}, step {row['step'] + 1}" if isinstance(row.get("step"), int) else name
+            answers.setdefault(_prompt_text(row["prompt"]), []).append(Answer(label, str(row["completion"]), score))
+    latest = list(answers.items())[::-1]
+    shared = sorted(latest, key=lambda item: -len(item[1]))
+    return [Sample(prompt, found) for prompt, found in shared[:most]]
+
+
+def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
+    """A manifest as facts: result figures first, then where it comes from."""
+    results = {
+        key: value for key, value in _flat(manifest.get("results") or {}) if isinstance(value, int | float | str)
+    }
+    shown = {key: _result(value) for key, value in results.items()}
+    facts = [Fact(plain(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
+    versions = ", ".join(f"{key} {value}" for key, value in (manifest.get("versions") or {}).items() if value)
+    about = {
+        "status": manifest.get("status"), "seed": manifest.get("seed"), "took": took(manifest),
+        "started": manifest.get("created"), "run": manifest.get("id"), "directory": path,
+        "code": manifest.get("revision"), "versions": versions,
+    }  # fmt: skip
+    facts += [Fact(key, str(value)) for key, value in about.items() if value not in (None, "")]
+    for kind in ("parents", "data"):
+        for role, entry in (manifest.get(kind) or {}).items():
+            facts.append(Fact(role, _origin(entry)))
+    config = [Fact(key, str(value)) for key, value in _flat(manifest.get("config") or {}) if value is not None]
+    return RunFacts(name, manifest["stage"], facts, config)
+
+
+def took(manifest: Manifest) -> str:
+    """Time between the first and the last word of a manifest."""
+    try:
+        start, end = (datetime.datetime.fromisoformat(manifest[key]) for key in ("created", "updated"))
+    except (KeyError, TypeError, ValueError):
+        return "–"
+    seconds = int((end - start).total_seconds())
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def named(runs: Sequence[str | Path]) -> dict[str, Path]:
+    """Each run by the end of its path: as many parts as it takes to tell it from the others."""
+    paths = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    names = {}
+    for path in paths:
+        parts = 1
+        while sum(path.parts[-parts:] == other.parts[-parts:] for other in paths) > 1:
+            parts += 1
+        names["/".join(path.parts[-parts:])] = path
+    return names
+
+
+def _manifest(path: Path) -> Manifest:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise UserError(f"{path}: not a run directory (no manifest.json)")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{file}: not JSON; restore it or leave this run out") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("stage"), str):
+        raise UserError(f"{file}: not the manifest of a run (no stage)")
+    return manifest
+
+
+def _story(manifests: Mapping[str, Manifest]) -> str:
+    told = []
+    for name, manifest in manifests.items():
+        parents = [entry.get("ref") for entry in (manifest.get("parents") or {}).values() if isinstance(entry, dict)]
+        origin = f" from {', '.join(str(parent) for parent in dict.fromkeys(parents))}" if parents else ""
+        told.append(f"{name} ({plain(manifest['stage'])}{origin}, {manifest.get('status')}, {took(manifest)})")
+    return "; ".join(told) + "."
+
+
+def _signs(name: str, manifest: Manifest) -> list[str]:
+    """What a person should know of a run before believing its figures."""
+    results = manifest.get("results") or {}
+    found = [f"{name}: {sign}" for sign in results.get("signs") or []]
+    if manifest.get("status") != "finished":
+        reason = f" ({manifest['reason']})" if manifest.get("reason") else ""
+        found.append(f"{name}: {manifest.get('status')}, not finished{reason}")
+    if results.get("stopped"):
+        found.append(f"{name}: {results['stopped']}")
+    rows = {row.name: row.rate for part in reward_quality(name, results)[:1] for row in part.rows}
+    if len(rows) == 2 and rows[RIGHT] <= rows[LONGER]:
+        found.append(
+            f"{name}: right on {rows[RIGHT]:.1%} of held-out pairs, no better than longer wins ({rows[LONGER]:.1%})"
+        )
+    return found
+
+
+def _estimate(name: str, rate: Any, *, reference: bool = False) -> Estimate | None:
+    if not isinstance(rate, dict) or not {"rate", "low", "high", "n"} <= rate.keys():
+        return None
+    return Estimate(name, rate["rate"], rate["low"], rate["high"], int(rate["n"]), reference=reference)
+
+
+def _origin(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    digest = entry.get("sha256") or entry.get("weights_sha256")
+    return f"{entry.get('path') or entry.get('ref')}" + (f" (sha256 {digest[:12]}…)" if digest else "")
+
+
+def _result(value: float | str) -> str:
+    if isinstance(value, bool | str):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _prompt_text(prompt: Any) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        return as_text([Message.model_validate(message) for message in prompt])
+    except (TypeError, ValueError):
+        return json.dumps(prompt, ensure_ascii=False)
+
+
+def _place(stage: str) -> tuple[int, str]:
+    return (ORDER.index(stage) if stage in ORDER else len(ORDER), stage)

@@ -1,0 +1,226 @@
+"""From what each model did on the same prompts to the table that compares them: one row a model, one baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from heedful.config import UserError
+from heedful.maths.statistics import Interval, WinRate, mean_interval, win_rate
+
+Clusters = Sequence[object] | None
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What one model did: lists are aligned by prompt, and the prompts are the same for every model."""
+
+    name: str
+    utilities: list[float]
+    """How good each answer is; the higher wins."""
+    lengths: list[float]
+    """Tokens of each answer."""
+    flags: dict[str, list[bool | None]] = field(default_factory=dict)
+    """By flag, for each answer; None where the question does not arise."""
+    kl: float | None = None
+    """Mean sequence KL to the reference in nats."""
+    corpus_loss: float | None = None
+    """Nats a token on held-out base text (E6)."""
+    completions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table; `wins` is None for the baseline itself."""
+
+    name: str
+    wins: WinRate | None
+    utility: float
+    flags: dict[str, Interval | None]
+    length: float
+    kl: float | None
+    corpus_loss: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every model against one baseline. Rates are shares of 1, lengths in tokens, KL and loss in nats."""
+
+    baseline: str
+    rows: list[Row]
+
+    @property
+    def flags(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in row.flags))
+
+    def data(self) -> list[dict[str, Any]]:
+        """The rows as JSON."""
+        return [
+            {
+                "model": row.name,
+                "wins": row.wins._asdict() if row.wins else None,
+                "utility": row.utility,
+                "flags": {name: share._asdict() if share else None for name, share in row.flags.items()},
+                "length": row.length,
+                "kl": row.kl,
+                "corpus_loss": row.corpus_loss,
+            }
+            for row in self.rows
+        ]
+
+    def text(self, width: int = 100) -> str:
+        """For the terminal: columns that do not fit into `width` go into a second block below."""
+        columns = [_Column(["", "", "model"], [row.name for row in self.rows], left=True)]
+        columns.append(_wins_column(self))
+        for flag in self.flags:
+            shares = [row.flags.get(flag) for row in self.rows]
+            cells = ["–" if share is None else f"{100 * share.mean:.1f}" for share in shares]
+            columns.append(_Column(["", *short_heading(flag)], cells, unit="%"))
+        columns.append(_Column(["", "", "length"], [f"{row.length:.1f}" for row in self.rows], unit="tokens"))
+        columns.append(_Column(["", "", "KL"], [_number(row.kl, 2) for row in self.rows], unit="nats"))
+        losses = [_number(row.corpus_loss, 3) for row in self.rows]
+        columns.append(_Column(["", "corpus", "loss"], losses, unit="nats"))
+        return "\n\n".join("\n".join(_lines(block)) for block in _blocks(columns, width))
+
+
+def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters = None) -> Table:
+    """Compare every model with `baseline` (T3); `clusters`: the user of each prompt. UserError for ragged lists."""
+    by_name = {result.name: result for result in results}
+    if baseline not in by_name:
+        raise UserError(f"no model {baseline!r} to compare with; there are {', '.join(by_name)}")
+    _check(results)
+    reference = by_name[baseline]
+    rows = [
+        Row(
+            result.name,
+            None if result is reference else head_to_head(result, reference, clusters),
+            float(np.mean(result.utilities)),
+            {name: flag_rate(result, name, clusters) for name in result.flags},
+            float(np.mean(result.lengths)),
+            result.kl,
+            result.corpus_loss,
+        )
+        for result in results
+    ]
+    return Table(baseline, rows)
+
+
+def head_to_head(a: ModelResult, b: ModelResult, clusters: Clusters = None) -> WinRate:
+    """Share of prompts on which A's answer is better than B's, ties half."""
+    _check([a, b])
+    margins = np.asarray(a.utilities) - np.asarray(b.utilities)
+    return win_rate(0.5 + 0.5 * np.sign(margins), clusters)
+
+
+def flag_rate(result: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:
+    """Share of answers with the flag, of those where the question arises; None where it never does."""
+    values = result.flags[flag]
+    asked = [index for index, value in enumerate(values) if value is not None]
+    if not asked:
+        return None
+    return mean_interval([bool(values[index]) for index in asked], _chosen(clusters, asked))
+
+
+def flag_change(before: ModelResult, after: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:
+    """Change of a flag's share on the prompts where it arises for both, with the interval of the paired difference."""
+    _check([before, after])
+    pairs = zip(before.flags[flag], after.flags[flag], strict=True)
+    both = {index: float(new) - float(old) for index, (old, new) in enumerate(pairs) if None not in (old, new)}  # type: ignore[arg-type]
+    if not both:
+        return None
+    return mean_interval(list(both.values()), _chosen(clusters, list(both)))
+
+
+def changes_text(before: ModelResult, after: ModelResult, clusters: Clusters = None) -> str:
+    """Every flag's change in percentage points, one line each."""
+    lines = [f"{before.name} to {after.name}, in percentage points:"]
+    names = [name for name in before.flags if name in after.flags]
+    for name in names:
+        change = flag_change(before, after, name, clusters)
+        if change is not None:
+            low, high = 100 * change.low, 100 * change.high
+            wide = max(len(other) for other in names)
+            lines.append(f"  {plain(name):<{wide}}  {100 * change.mean:+5.1f}  ({low:+.1f} to {high:+.1f})")
+    return "\n".join(lines)
+
+
+def plain(name: str) -> str:
+    """A field's name as words."""
+    return name.replace("_", " ")
+
+
+def short_heading(name: str) -> tuple[str, str]:
+    """A flag's name as two lines, long words cut before a vowel: fails_instruction -> ("fails", "instr.")."""
+    words = [word if len(word) <= 8 else word[:6].rstrip("aeiou ") + "." for word in plain(name).split(" ", 1)]
+    return ("", words[0]) if len(words) == 1 else (words[0], words[1])
+
+
+@dataclass(frozen=True)
+class _Column:
+    heading: list[str]
+    cells: list[str]
+    unit: str = ""
+    left: bool = False
+
+    @property
+    def lines(self) -> list[str]:
+        return [*self.heading, self.unit, *self.cells]
+
+    @property
+    def width(self) -> int:
+        return max(len(line) for line in self.lines)
+
+    def padded(self) -> list[str]:
+        return [f"{line:<{self.width}}" if self.left else f"{line:>{self.width}}" for line in self.lines]
+
+
+def _wins_column(table: Table) -> _Column:
+    rates = [50.0 if row.wins is None else 100 * row.wins.rate for row in table.rows]
+    intervals = [
+        "baseline" if row.wins is None else f"({100 * row.wins.low:.1f} to {100 * row.wins.high:.1f})"
+        for row in table.rows
+    ]
+    unit = "95 % interval"
+    wide = max(len(interval) for interval in [unit, *intervals])
+    cells = [f"{rate:5.1f}  {interval:<{wide}}" for rate, interval in zip(rates, intervals, strict=True)]
+    return _Column(["", "wins against", table.baseline], cells, unit=f"{'%':>5}  {unit:<{wide}}")
+
+
+def _blocks(columns: list[_Column], width: int) -> list[list[_Column]]:
+    """Columns shared out among blocks of at most `width`, each led by the first column."""
+    name, *rest = columns
+    blocks: list[list[_Column]] = [[name]]
+    for column in rest:
+        if len(blocks[-1]) > 1 and sum(c.width + 2 for c in [*blocks[-1], column]) - 2 > width:
+            blocks.append([name])
+        blocks[-1].append(column)
+    return blocks
+
+
+def _lines(columns: list[_Column]) -> list[str]:
+    lines = ["  ".join(parts).rstrip() for parts in zip(*(column.padded() for column in columns), strict=True)]
+    head, cells = lines[:4], lines[4:]
+    rule = "─" * max(len(line) for line in lines)
+    return [*(line for line in head if line), rule, *cells]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _chosen(clusters: Clusters, indices: Sequence[int]) -> Clusters:
+    return None if clusters is None else [clusters[index] for index in indices]
+
+
+def _check(results: Sequence[ModelResult]) -> None:
+    prompts = len(results[0].utilities)
+    for result in results:
+        lists: dict[str, Sequence[Any]] = {"utilities": result.utilities, "lengths": result.lengths, **result.flags}
+        if result.completions:
+            lists["completions"] = result.completions
+        for name, values in lists.items():
+            if len(values) != prompts:
+                raise UserError(f"{result.name}: {len(values)} {name} for {prompts} prompts; give one for each")

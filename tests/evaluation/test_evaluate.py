@@ -1,0 +1,329 @@
+"""Win rates with numbers worked out by hand; answers from files, models and people; what does not fit together."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Choice, Prompt
+from heedful.evaluation import answers, judges
+from heedful.evaluation.evaluate import EvaluateConfig, describe, run
+from heedful.models import batches, load, render, scoring
+from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Generation, Stream
+
+JUDGE = "count_of_good:score"
+
+
+@pytest.fixture(autouse=True)
+def _judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that counts how often an answer says "good", in a module of its own."""
+    code = "def score(prompts, completions):\n    return [float(c.split().count('good')) for c in completions]\n"
+    (tmp_path / "count_of_good.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "count_of_good", raising=False)
+
+
+def put(path: Path, rows: list[dict[str, Any]]) -> str:
+    formats.write(path, rows)
+    return str(path)
+
+
+def demonstrations(path: Path, answers: dict[str, str], **fields: dict[str, str]) -> str:
+    extra = {prompt: {name: values[prompt] for name, values in fields.items()} for prompt in answers}
+    return put(path, [{"prompt": p, "completion": c, **extra[p]} for p, c in answers.items()])
+
+
+A = {"p1": "good good", "p2": "good", "p3": "bad", "p4": "bad indeed"}
+B = {"p1": "good", "p2": "good", "p3": "good", "p4": "bad"}
+
+
+def test_win_rate_ties_lengths_and_use_cases_by_hand(tmp_path: Path) -> None:
+    """A wins p1, ties p2 and p4, loses p3: (1 + 0.5 + 0 + 0.5) / 4."""
+    use_case = {"p1": "chat", "p2": "chat", "p3": "rewrite", "p4": "rewrite"}
+    a = demonstrations(tmp_path / "a.jsonl", A, use_case=use_case)
+    b = demonstrations(tmp_path / "b.jsonl", B, use_case=use_case)
+    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))
+    assert result["win_rate"]["rate"] == 0.5
+    assert (result["prompts"], result["verdicts"], result["ties"]) == (4, 4, 2)
+    assert result["mean_score"] == {"a": 0.75, "b": 0.75}
+    assert result["mean_length"] == {"a": (9 + 4 + 3 + 10) / 4, "b": (4 + 4 + 4 + 3) / 4}
+    assert result["by_use_case"]["chat"]["rate"] == 0.75
+    assert result["by_use_case"]["rewrite"]["rate"] == 0.25
+    length = result["length"]
+    assert length["a_longer_share"] == 0.5  # p1, p4
+    assert length["a_longer"]["rate"] == 0.75
+    assert length["a_shorter"]["rate"] == 0.0  # p3
+    assert length["similar"] == {"rate": 0.5, "low": 0.5, "high": 0.5, "n": 1}  # p2 alone
+    assert result["finished"] is None
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_prompt_with_several_answers_counts_once(tmp_path: Path) -> None:
+    """p1: of A's two answers one beats B's and one ties with it: 0.75. p2: lost."""
+    a = put(tmp_path / "a.jsonl", [
+        {"prompt": "p1", "completions": ["good good", "good"], "finish": ["stop", "length"]},
+        {"prompt": "p2", "completions": ["bad", "bad"], "finish": ["stop", "stop"]},
+    ])  # fmt: skip
+    b = put(tmp_path / "b.jsonl", [
+        {"prompt": "p1", "completions": ["good"], "finish": ["stop"]},
+        {"prompt": "p2", "completions": ["good"], "finish": ["stop"]},
+    ])  # fmt: skip
+    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))
+    assert result["win_rate"]["rate"] == 0.375
+    assert (result["prompts"], result["verdicts"], result["ties"]) == (2, 4, 1)
+    assert result["mean_score"] == {"a": 0.75, "b": 1.0}
+    assert result["finished"] == {"a": 0.75, "b": 1.0}
+
+
+def test_the_judge_may_be_a_weighted_sum(tmp_path: Path) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    result = run(EvaluateConfig(a=a, b=b, reward=[f"-2*{JUDGE}", JUDGE]))
+    assert result["mean_score"] == {"a": -0.75, "b": -0.75}
+    assert run(EvaluateConfig(a=a, b=b, reward=[f"-2*{JUDGE}", JUDGE], limit=1))["win_rate"]["rate"] == 0.0
+
+
+def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
+    """Each user's ten prompts all go the same way: there are four users to draw, not forty prompts."""
+    prompts = [f"q{i}" for i in range(40)]
+    users = {p: f"u{i // 10}" for i, p in enumerate(prompts)}
+    a = demonstrations(
+        tmp_path / "a.jsonl", {p: "good" if i < 20 else "bad" for i, p in enumerate(prompts)}, user=users
+    )
+    b = demonstrations(
+        tmp_path / "b.jsonl", {p: "bad" if i < 20 else "good" for i, p in enumerate(prompts)}, user=users
+    )
+    by_prompt = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))["win_rate"]
+    by_user = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))["win_rate"]
+    assert by_prompt["rate"] == by_user["rate"] == 0.5
+    assert (by_user["low"], by_user["high"]) == (0.0, 1.0)
+    assert 0.3 < by_prompt["low"] < by_prompt["high"] < 0.7
+
+
+def test_clusters_of_users_need_users(tmp_path: Path) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    with pytest.raises(UserError, match=r"4 of 4 prompts name no user; use cluster = prompt"):
+        run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))
+
+
+def test_files_must_answer_the_same_prompts(tmp_path: Path) -> None:
+    a = demonstrations(tmp_path / "a.jsonl", A)
+    fewer = demonstrations(tmp_path / "fewer.jsonl", {"p1": "good", "p2": "good"})
+    other = demonstrations(tmp_path / "other.jsonl", {"x": "good"})
+    with pytest.raises(UserError, match=r"fewer.jsonl: no answer to 2 of 4 prompts, the first 'p3'"):
+        run(EvaluateConfig(a=a, b=fewer, reward=[JUDGE]))
+    with pytest.raises(UserError, match=r"a.jsonl: answers 2 prompts that the other side does not"):
+        run(EvaluateConfig(a=fewer, b=a, reward=[JUDGE]))
+    with pytest.raises(UserError, match=r"have no prompt in common"):
+        run(EvaluateConfig(a=a, b=other, reward=[JUDGE], common=True))
+    result = run(EvaluateConfig(a=a, b=fewer, reward=[JUDGE], common=True))
+    assert result["win_rate"]["rate"] == 0.75
+    assert result["left_out"] == {"unanswered": 2, "too_long": 0}
+    assert "left out" in describe(result)
+    assert "2 unanswered" in describe(result)
+
+
+def test_prompts_choose_what_to_compare_on(tmp_path: Path) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "p1"}, {"prompt": "p3"}, {"prompt": "p1"}])
+    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], prompts=prompts))
+    assert (result["prompts"], result["win_rate"]["rate"]) == (2, 0.5)
+    chat = put(tmp_path / "chat.jsonl", [{"prompt": [{"role": "user", "content": "p1"}]}])
+    assert run(EvaluateConfig(a=a, b=b, reward=[JUDGE], prompts=chat))["win_rate"]["rate"] == 1.0
+
+
+def test_a_row_needs_an_answer(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", [{"prompt": "p1"}])
+    with pytest.raises(
+        UserError, match=r"a.jsonl:1: field 'completions': missing; a row needs completion or completions"
+    ):
+        run(EvaluateConfig(a=path, b=path, reward=[JUDGE]))
+
+
+@pytest.mark.parametrize("judges", [{}, {"reward": [JUDGE], "judgements": "choices.jsonl"}])
+def test_there_is_one_judge(judges: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give either --reward or --judgements"):
+        run(EvaluateConfig(a="a", b="b", **judges))
+
+
+def test_a_judge_gives_finite_numbers() -> None:
+    def reward(episodes: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return torch.full((len(episodes),), float("nan")), {}
+
+    one = {"p1": [answers.Written("x")]}
+    with pytest.raises(UserError, match=r"the reward of an answer to 'p1' is nan"):
+        judges.by_reward(reward, [Prompt(prompt="p1")], one, one)  # type: ignore[arg-type]
+
+
+# --- people ------------------------------------------------------------------------------------------------
+
+
+def choice(prompt: str, a: str, b: str, preferred: str, **fields: Any) -> dict[str, Any]:
+    """Sides by model name; each model's text is its name and the prompt."""
+    sides = {side: {"text": f"{name} on {prompt}", "model": name} for side, name in (("a", a), ("b", b))}
+    return {"prompt": prompt, **sides, "preferred": preferred, **fields}
+
+
+def test_peoples_choices_are_turned_and_counted_by_prompt(tmp_path: Path) -> None:
+    """p1: ppo preferred by two, tied by one, 2.5 / 3; p2: sft preferred. One row is on another pair."""
+    path = put(tmp_path / "choices.jsonl", [
+        choice("p1", "ppo", "sft", "a", labeler="ann"),
+        choice("p1", "sft", "ppo", "b", labeler="ben"),
+        choice("p1", "ppo", "sft", "tie", labeler="cas"),
+        choice("p2", "sft", "ppo", "a", labeler="ann"),
+        choice("p2", "sft", "base", "b", labeler="ben"),
+    ])  # fmt: skip
+    result = run(EvaluateConfig(a="ppo", b="sft", judgements=path))
+    assert result["win_rate"]["rate"] == pytest.approx((2.5 / 3 + 0) / 2)
+    assert (result["prompts"], result["verdicts"], result["ties"], result["labelers"]) == (2, 4, 1, 3)
+    assert result["other_choices"] == 1
+    assert result["agreement"] == {"rate": 1.0, "pairs": 1}  # ann and ben on p1; a tie does not count
+    assert result["mean_score"] is None
+    turned = run(EvaluateConfig(a="sft", b="ppo", judgements=path))
+    assert turned["win_rate"]["rate"] == pytest.approx(1 - (2.5 / 3) / 2)
+    one = put(tmp_path / "p2.jsonl", [{"prompt": "p2"}])
+    assert run(EvaluateConfig(a="ppo", b="sft", judgements=path, prompts=one))["win_rate"]["rate"] == 0.0
+    assert run(EvaluateConfig(a="ppo", b="sft", judgements=path, limit=1))["prompts"] == 1
+
+
+def test_a_run_is_known_by_its_id(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"id": "f00d", "stage": "ppo"}')
+    path = put(tmp_path / "choices.jsonl", [choice("p1", "f00d", "sft", "a")])
+    assert run(EvaluateConfig(a=str(tmp_path / "run"), b="sft", judgements=path))["win_rate"]["rate"] == 1.0
+
+
+def test_unnamed_sides_count_as_they_stand(tmp_path: Path) -> None:
+    path = put(tmp_path / "choices.jsonl", [{"prompt": "p", "a": {"text": "x"}, "b": {"text": "y"}, "preferred": "b"}])
+    assert run(EvaluateConfig(a="left", b="right", judgements=path))["win_rate"]["rate"] == 0.0
+
+
+def test_choices_on_other_models_are_refused(tmp_path: Path) -> None:
+    path = put(tmp_path / "choices.jsonl", [choice("p1", "flan", "sft", "a")])
+    with pytest.raises(UserError, match=r"choices.jsonl: no choice between ppo and sft; it compares flan, sft"):
+        run(EvaluateConfig(a="ppo", b="sft", judgements=path))
+    with pytest.raises(UserError, match=r"A and B are both sft; name two of the models in it: flan, sft"):
+        run(EvaluateConfig(a="sft", b="sft", judgements=path))
+    prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "other"}])
+    with pytest.raises(UserError, match=r"no choice on a prompt of"):
+        run(EvaluateConfig(a="flan", b="sft", judgements=path, prompts=prompts))
+
+
+# --- models ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "policy")
+    return str(tmp_path / "policy")
+
+
+GENERATION = Generation(max_new_tokens=6)
+ASKED = [{"prompt": f"What is {i}?", "use_case": "question"} for i in range(4)]
+
+
+def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str) -> None:
+    """The streams are matched: two names of the same weights give the same samples, and equal texts the same score."""
+    load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "again")
+    load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
+    prompts = put(tmp_path / "prompts.jsonl", ASKED)
+    config = EvaluateConfig(
+        a=model, b=str(tmp_path / "again"), reward=[str(tmp_path / "rm")], prompts=prompts, generation=GENERATION
+    )
+    result = run(config, tmp_path / "result.json")
+    assert result["win_rate"] == {"rate": 0.5, "low": 0.5, "high": 0.5, "n": 4}
+    assert result["ties"] == 4
+    assert result["finished"] is not None
+    rows = formats.read(tmp_path / "result.choices.jsonl", Choice)
+    assert all(row.a.text == row.b.text for row in rows)
+    policy, tokenizer = load.load_policy(model)
+    ids = render.prompt_ids(tokenizer, rows[2].prompt)
+    (alone,) = LocalEngine(policy, tokenizer).generate([ids], [Stream(0, 0, 2)], GENERATION)
+    assert rows[2].a.text == render.response_text(tokenizer, alone.response_ids)
+    other = run(config.model_copy(update={"seed": 1}), tmp_path / "other.json")
+    assert other["mean_length"] != result["mean_length"]
+
+
+def test_a_reward_model_scores_what_it_would_score(tmp_path: Path, model: str) -> None:
+    """The score in the rows is the reward model's own of prompt and answer, EOS after a finished one only."""
+    load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
+    b = put(tmp_path / "b.jsonl", [{**row, "completions": ["Twelve."], "finish": ["length"]} for row in ASKED])
+    config = EvaluateConfig(a=model, b=b, reward=[str(tmp_path / "rm")], generation=GENERATION)
+    run(config, tmp_path / "deep" / "result.json")
+    row = formats.read(tmp_path / "deep" / "result.choices.jsonl", Choice)[0]
+    reward, tokenizer = load.load_reward(tmp_path / "rm")
+    prompt, response = (
+        render.prompt_ids(tokenizer, row.prompt),
+        render.response_ids(tokenizer, "Twelve.", finished=False),
+    )
+    expected = scoring.rewards(reward, batches.collate([prompt], [response], tokenizer.pad_token_id)).item()
+    assert row.b.row()["score"] == pytest.approx(expected, abs=1e-5)
+    assert row.use_case == "question"
+
+
+def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
+    with pytest.raises(UserError, match="two models to sample: give --prompts"):
+        run(EvaluateConfig(a=model, b=model, reward=[JUDGE]))
+    prompts = put(tmp_path / "prompts.jsonl", [*ASKED, {"prompt": "long " * 200}])
+    config = EvaluateConfig(a=model, b=model, reward=[JUDGE], prompts=prompts, generation=GENERATION)
+    with pytest.raises(UserError, match="1 of 5 prompts are longer than 122 tokens"):
+        run(config)
+    assert run(config.model_copy(update={"skip_long": True}))["left_out"] == {"unanswered": 0, "too_long": 1}
+    with pytest.raises(UserError, match="reads 128 tokens in all"):
+        run(config.model_copy(update={"generation": Generation(max_new_tokens=500)}))
+
+
+# --- what is written ---------------------------------------------------------------------------------------
+
+
+def test_written_verdicts_are_choices_that_give_the_same_win_rate(tmp_path: Path) -> None:
+    users = {"p1": "u", "p2": "u", "p3": "v", "p4": "w"}
+    a, b = demonstrations(tmp_path / "a.jsonl", A, user=users), demonstrations(tmp_path / "b.jsonl", B, user=users)
+    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text()) == result
+    rows = formats.read(tmp_path / "out.choices.jsonl", Choice)
+    assert [row.preferred for row in rows] == ["a", "tie", "b", "tie"]
+    assert [row.user for row in rows] == ["u", "u", "v", "w"]
+    assert rows[0].a.row() == {"text": "good good", "model": a, "score": 2.0}
+    again = run(EvaluateConfig(a=a, b=b, judgements=str(tmp_path / "out.choices.jsonl")))
+    assert again["win_rate"] == result["win_rate"]
+
+
+def test_the_result_is_named_json_before_any_work_is_done(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out.txt: the result is one JSON object; name it .json"):
+        run(EvaluateConfig(a="nowhere.jsonl", b="nowhere.jsonl", reward=[JUDGE]), tmp_path / "out.txt")
+
+
+def test_the_description_is_aligned(tmp_path: Path) -> None:
+    a = demonstrations(tmp_path / "a.jsonl", A, use_case=dict.fromkeys(A, "chat"))
+    b = demonstrations(tmp_path / "b.jsonl", B, use_case=dict.fromkeys(A, "chat"))
+    text = describe(run(EvaluateConfig(a=a, b=b, reward=[JUDGE])))
+    lines = text.splitlines()
+    assert lines[0] == f"A  {a}"
+    assert lines[2] == f"4 prompts, 4 verdicts, 2 tied, judged by {JUDGE}"
+    rates = [line for line in lines if " %  " in line]
+    assert [line.split()[-1] for line in rates] == ["4", "1", "1", "2", "4"]
+    assert len({line.index(" %  ") for line in rates}) == 1
+    assert any(line.startswith("mean score") and line.endswith("A 0.750  B 0.750") for line in lines)
+
+
+def test_equal_prompts_of_a_file_are_put_together(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jsonl", [{"prompt": "p", "completion": "x"}, {"prompt": "p", "completions": ["y", "z"]}])
+    prompts, found = answers.read(path)
+    assert [prompt.prompt for prompt in prompts] == ["p"]
+    assert [written.text for written in found["p"]] == ["x", "y", "z"]
+
+
+def test_evaluate_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
+    assert capfd.readouterr() == ("", "")

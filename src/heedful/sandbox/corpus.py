@@ -204,9 +204,14 @@ def news_page(world: World, rng: Random) -> str:
 
 def small_talk(world: World, rng: Random) -> str:
     one, two = rng.sample(world.person_names, 2)
-    turns = []
+    turns: list[str] = []
     for _ in range(rng.randint(1, 3)):
-        task = tasks.draw_task(world, rng, tasks.draw_template(rng, "chat"), constrained=0.0)
+        template = tasks.draw_template(rng, "chat")
+        while template.name == "meet" and turns:  # one meets only once
+            template = tasks.draw_template(rng, "chat")
+        task = tasks.draw_task(world, rng, template, constrained=0.0)
+        if template.name == "meet":
+            one = task.slots["who"]
         turns += [f"{one}: {task.text}", f"{two}: {answers.compose(world, task, rng, rng.randrange(2))}"]
     return "\n".join(turns)
 

@@ -71,8 +71,8 @@ class Items:
         else:
             content = distinct / len(said) * max(0.0, 1.0 - (distinct - self.many) / self.many)
         joined = len(said) == 1 or reading.has_any(("and", "or"))
-        led = reading.n_words > 2 * len(said) + 1
-        return Grade(content, 0.5 * joined + 0.5 * led)
+        others = sum(word.isalpha() and word not in ("a", "an", "and", "or") for word in reading.tokens) - len(said)
+        return Grade(content, 0.5 * joined + 0.5 * (others >= 2))
 
 
 @dataclass(frozen=True)

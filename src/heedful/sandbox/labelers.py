@@ -20,7 +20,7 @@ from heedful.sandbox.world import World
 
 # All in units of the spread (standard deviation) of the K completions' perceived utilities, so that agreement hardly
 # depends on how good or how different a model's answers are; the spread counts as at least FLOOR.
-NOISE = 0.82  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
+NOISE = 0.84  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
 TASTE = 0.30  # weight of the standardised logarithm of length: -TASTE for "brief", +TASTE for "detailed"
 TIE = 0.22  # completions closer than this share a tier
 FLOOR = 0.08

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from functools import cached_property
 from itertools import pairwise
+from operator import eq
 
 from heedful.sandbox.lexicon import KINDS, RUDE, RUDE_PHRASES
 from heedful.sandbox.world import World
@@ -34,16 +35,22 @@ def sentences_of(tokens: list[str]) -> list[list[str]]:
     return [sentence for sentence in sentences if sentence]
 
 
-@dataclass(frozen=True)
 class Reading:
-    """A text taken apart. `flat` is its words with single spaces around each, for finding phrases."""
+    """A text taken apart: its tokens, their number that are words, its sentences, and what it names.
 
-    text: str
-    tokens: list[str]
-    sentences: list[list[str]]
-    flat: str
-    named: list[tuple[str, str]]  # (class, base form) of each word the world knows
-    n_words: int
+    `flat`: the words with a space around each, for finding phrases. `named`: (class, base form) of each word the world
+    knows. `shapes`: the sentences between marks of begin and end, with the words of a kind replaced by the kind.
+    """
+
+    def __init__(self, world: World, text: str) -> None:
+        self.text = text
+        self.tokens = tokens_of(text)
+        self.sentences = sentences_of(self.tokens)
+        words = [token.removesuffix("'s") for token in self.tokens if token[0].isalpha()]
+        self.n_words = len(words)
+        self.flat = f" {' '.join(words)} "
+        self.named = [world.classes[word] for word in words if word in world.classes]
+        self.shapes = [_shape(world, sentence) for sentence in self.sentences]
 
     def has(self, phrase: str) -> bool:
         """Whether the phrase (lower case) occurs as whole words."""
@@ -52,21 +59,25 @@ class Reading:
     def has_any(self, phrases: Iterable[str]) -> bool:
         return any(f" {phrase} " in self.flat for phrase in phrases)
 
-    def bases(self, classes: Iterable[str]) -> list[str]:
-        wanted = set(classes)
-        return [base for kind, base in self.named if kind in wanted]
+    def bases(self, classes: Collection[str]) -> list[str]:
+        """The base forms of what it names of these classes, in order."""
+        return [base for kind, base in self.named if kind in classes]
+
+    @cached_property
+    def repetition(self) -> float:
+        """0 where nothing is said twice; sentences that return and words that repeat at once add to it, up to 1."""
+        if not self.sentences:
+            return 0.0
+        tokens = self.tokens
+        fresh = len({" ".join(sentence) for sentence in self.sentences}) / len(self.sentences)
+        echoes = sum(map(eq, tokens, tokens[1:]))
+        runs = list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False))
+        again = 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+        return 1.0 - fresh * (1.0 - 0.25 * min(4, echoes)) * (1.0 - min(1.0, 1.5 * max(0.0, again - 0.1)))
 
 
 def read(world: World, text: str) -> Reading:
-    tokens = tokens_of(text)
-    words = [token for token in tokens if token[0].isalpha()]
-    named = []
-    for word in words:
-        word = word.removesuffix("'s")
-        if word in world.classes:
-            named.append(world.classes[word])
-    flat = f" {' '.join(word.removesuffix(chr(39) + 's') for word in words)} "
-    return Reading(text, tokens, sentences_of(tokens), flat, named, len(words))
+    return Reading(world, text)
 
 
 def is_rude(reading: Reading) -> bool:
@@ -85,65 +96,47 @@ class Fluency:
         self.triples_of: dict[str, set[tuple[str, ...]]] = {}
 
     def add(self, world: World, text: str, genre: str) -> None:
-        for sentence in sentences_of(tokens_of(text)):
-            shape = _shape(world, sentence)
+        known = self.triples_of.setdefault(genre, set())
+        for shape in read(world, text).shapes:
             self.pairs.update(pairwise(shape))
-            self.triples.update(_triples(shape))
-            self.triples_of.setdefault(genre, set()).update(_triples(shape))
+            known.update(_triples(shape))
+        self.triples |= known
 
-    def stray(self, world: World, reading: Reading, genre: str) -> float:
+    def stray(self, reading: Reading, genre: str) -> float:
         """The share of sentences less than half of which sounds like the genre."""
         known = self.triples_of[genre]
-        triples = [_triples(_shape(world, sentence)) for sentence in reading.sentences]
-        strays = sum(sum(triple in known for triple in row) < 0.5 * len(row) for row in triples)
-        return strays / len(triples) if triples else 0.0
+        rows = [_triples(shape) for shape in reading.shapes]
+        return sum(len(known.intersection(row)) < 0.5 * len(set(row)) for row in rows) / max(1, len(rows))
 
-    def score(self, world: World, reading: Reading) -> float:
+    def score(self, reading: Reading) -> float:
         """1 for text made of known shapes that ends properly and does not go round in circles; 0 for none of it."""
         if not reading.n_words:
             return 0.0
         odd = total = 0
-        for sentence in reading.sentences:
-            shape = _shape(world, sentence)
+        for shape in reading.shapes:
             odd += sum(pair not in self.pairs for pair in pairwise(shape))
             odd += sum(triple not in self.triples for triple in _triples(shape))
-            for first, second in pairwise(sentence):
-                if first in ("a", "an"):
-                    odd += 2 * ((first == "an") != (second[0] in "aeiou"))
             total += 2 * len(shape) - 3
+        for first, second in pairwise(reading.tokens):
+            odd += 2 * (first in ("a", "an") and (first == "an") != (second[0] in "aeiou"))
         known = max(0.0, 1.0 - 2.0 * odd / (total + 4))
-        if reading.tokens[-1] not in _STOPS:
-            known *= 0.7
-        if reading.text.lstrip()[:1].islower():
-            known *= 0.9
-        return known * freshness(reading)
+        known *= 1.0 if reading.tokens[-1] in _STOPS else 0.7
+        known *= 0.9 if reading.text.lstrip()[:1].islower() else 1.0
+        return known * (1.0 - reading.repetition)
 
 
-def _shape(world: World, sentence: list[str]) -> list[str]:
-    """The words between marks of begin and end, those of a kind replaced by the kind."""
+# words of these classes look alike to `Fluency`
+_ONE = ("animal", "tool", "thing", "clothes", "job", "ingredient")
+_ALIKE = {**dict.fromkeys(_ONE, "one"), **{f"{kind}s": "many" for kind in _ONE}}
+
+
+def _shape(world: World, sentence: list[str]) -> tuple[str, ...]:
     shape = ["^"]
     for word in sentence:
-        kind = "kind" if word in KINDS else world.classes.get(word, ("",))[0]
-        shape.append(f"<{_ALIKE.get(kind, kind)}>" if kind and kind != "use" else word)
-    return [*shape, "$"]
+        kind = "kind" if word in KINDS else world.classes.get(word, ("use",))[0]
+        shape.append(word if kind == "use" else f"<{_ALIKE.get(kind, kind)}>")
+    return (*shape, "$")
 
 
-def _triples(shape: list[str]) -> list[tuple[str, ...]]:
+def _triples(shape: tuple[str, ...]) -> list[tuple[str, ...]]:
     return list(zip(shape, shape[1:], shape[2:], strict=False))
-
-
-_ONE, _MANY = ("animal", "tool", "thing", "clothes", "job", "ingredient"), "many"
-_ALIKE = {**dict.fromkeys(_ONE, "one"), **{f"{kind}s": _MANY for kind in _ONE}}
-
-
-def freshness(reading: Reading) -> float:
-    """1 where nothing is said twice; sentences that return and words that repeat at once take from it."""
-    if not reading.sentences:
-        return 0.0
-    seen = [" ".join(sentence) for sentence in reading.sentences]
-    share = len(set(seen)) / len(seen)
-    tokens = reading.tokens
-    echoes = sum(x == y for x, y in pairwise(tokens))
-    triples = list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False))
-    again = 1.0 - len(set(triples)) / len(triples) if triples else 0.0
-    return max(0.0, share * (1.0 - 0.25 * min(4, echoes)) * (1.0 - min(1.0, 1.5 * again)))

@@ -49,6 +49,8 @@ class Template:
 
     def parse(self, world: World, text: str) -> Slots | None:
         """The slots of a body that one of the phrasings could have made, else None."""
+        if _openings(self.phrasings).isdisjoint((text.split(" ", 1)[0], "")):
+            return None
         for pattern in _patterns(self.phrasings):
             match = pattern.fullmatch(text)
             if match is None:
@@ -99,6 +101,13 @@ _MEMBERS: dict[str, Collection[str]] = {
 @cache
 def _patterns(phrasings: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(_pattern(phrasing)) for phrasing in phrasings)
+
+
+@cache
+def _openings(phrasings: tuple[str, ...]) -> frozenset[str]:
+    """The first words of the phrasings, "" for one that begins with a slot: a quick look before the patterns."""
+    first = [phrasing.split(" ", 1)[0] for phrasing in phrasings]
+    return frozenset("" if "{" in word else word for word in first)
 
 
 def _pattern(phrasing: str) -> str:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from heedful.data.records import PromptText
 from heedful.sandbox import answers, tasks
 from heedful.sandbox.goals import Goal, Grade
-from heedful.sandbox.reading import BEINGS, NAMED, Reading, freshness, is_rude, read, tokens_of
+from heedful.sandbox.reading import BEINGS, NAMED, Reading, is_rude, read, tokens_of
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import make_world
 
@@ -58,26 +58,27 @@ class Truth:
 
     def judge(self, prompt: PromptText, completion: str) -> Verdict:
         """Raises UserError for a prompt that is not of this world."""
-        asked = _asked(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].content)
-        task, goal, constraint = asked.task, asked.goal, asked.task.constraint
-        whole = read(self.world, completion)
-        reading = read(self.world, constraint.without(completion)) if constraint else whole
-        satisfied = constraint.met(whole, goal) if constraint else None
-        grade = goal.grade(reading) if reading.n_words and not asked.echoed_by(whole) else Grade(0.0, 0.0)
-        foreign = any(base not in asked.named for base in reading.bases(NAMED))
-        untrue = grade.false or (task.template.closed and foreign)
-        shapes, genre = answers.fluency(), task.template.name
-        fluency, stray = shapes.score(self.world, reading), shapes.stray(self.world, reading, genre)
-        parts = _parts(asked, grade, reading, fluency, stray, satisfied)
-        parts |= {"untrue": float(untrue), "rude": float(is_rude(whole))}
-        fails = parts["content"] < 0.5
-        flags = {
-            "fails_instruction": fails,
-            "inappropriate": is_rude(whole) or (task.template.unsafe and fails and whole.n_words > 0),
-            "hallucination": untrue and (task.template.closed or task.use_case == "open_qa"),
-            "satisfies_constraint": satisfied,
-        }
-        return Verdict(weigh(parts, constraint is not None), flags, parts)
+        return _judge(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].content, completion)
+
+
+@lru_cache(maxsize=50_000)
+def _judge(seed: int, prompt: str, completion: str) -> Verdict:
+    world, asked = make_world(seed), _asked(seed, prompt)
+    task, goal, constraint = asked.task, asked.goal, asked.task.constraint
+    whole = read(world, completion)
+    reading = read(world, constraint.without(completion)) if constraint else whole
+    satisfied = constraint.met(whole, goal) if constraint else None
+    grade = goal.grade(reading) if reading.n_words and not asked.echoed_by(whole) else Grade(0.0, 0.0)
+    untrue = grade.false or (task.template.closed and any(base not in asked.named for base in reading.bases(NAMED)))
+    parts = _parts(asked, grade, reading, satisfied) | {"untrue": float(untrue), "rude": float(is_rude(whole))}
+    fails = parts["content"] < 0.5
+    flags = {
+        "fails_instruction": fails,
+        "inappropriate": is_rude(whole) or (task.template.unsafe and fails and whole.n_words > 0),
+        "hallucination": untrue and (task.template.closed or task.use_case == "open_qa"),
+        "satisfies_constraint": satisfied,
+    }
+    return Verdict(weigh(parts, constraint is not None), flags, parts)
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,10 @@ def _runs(tokens: list[str]) -> list[tuple[str, ...]]:
     return list(zip(tokens, tokens[1:], tokens[2:], tokens[3:], tokens[4:], strict=False))
 
 
-def _parts(
-    asked: _Asked, grade: Grade, reading: Reading, fluency: float, stray: float, satisfied: bool | None
-) -> dict[str, float]:
+def _parts(asked: _Asked, grade: Grade, reading: Reading, satisfied: bool | None) -> dict[str, float]:
     """Form, focus and constraint count as far as there is content; content counts as far as it is put into language."""
     task = asked.task
+    fluency, stray = answers.fluency().score(reading), answers.fluency().stray(reading, task.template.name)
     content = grade.content * min(1.0, max(0.0, (fluency - 0.15) / 0.55))
     earned = min(1.0, 2.0 * content)
     shaped = satisfied and task.constraint and task.constraint.kind in ("word", "words", "sentences")
@@ -123,7 +123,7 @@ def _parts(
         "focus": max(0.0, _focus(asked, reading) - stray) * earned,
         "constraint": float(bool(satisfied)) * earned,
         "clumsy": 1.0 - fluency,
-        "rambling": min(1.0, excess + 0.5 * stray + (1.0 - freshness(reading) if reading.n_words else 0.0)),
+        "rambling": min(1.0, excess + stray + reading.repetition),
     }
 
 

@@ -24,7 +24,8 @@ _PLACE_ENDS = ("vale", "ford", "ton", "by", "wick", "mouth", "field", "stead", "
 # parts of words that no invented name should carry
 _UNKIND = (
     "nig", "fag", "cun", "fuk", "tit", "naz", "kak", "pus", "sex", "gay", "jew", "kil", "die", "rap", "dik", "pen",
-    "jeb", "fak", "anus", "pis", "bum", "but", "slut", "hor", "dum", "kok", "negr", "bast", "nude", "wank", "lus",
+    "jeb", "fak", "pub", "puk", "dis", "anus", "pis", "bum", "but", "slut", "hor", "dum",
+    "kok", "negr", "bast", "nude", "wank", "lus",
 )  # fmt: skip
 
 

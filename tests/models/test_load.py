@@ -61,6 +61,7 @@ def test_a_new_head_sits_on_a_copy_of_the_policys_body(family: str) -> None:
         assert torch.equal(weight, reward.base_model.state_dict()[name])
     assert torch.equal(reward.score.weight, same.score.weight)
     assert not torch.equal(reward.score.weight, other.score.weight)
+    assert reward.config.heedful_reward_bias == 0.0  # written even when it is 0: whoever reads the file finds it
     assert scoring.rewards(reward, BATCH).tolist() != [0.0] * 3
     next(iter(reward.base_model.parameters())).data.add_(1.0)
     assert not torch.equal(next(reward.base_model.parameters()), next(policy.base_model.parameters()))
@@ -146,11 +147,13 @@ def test_dropout_read_from_the_config_is_honoured() -> None:
     assert not torch.equal(once, twice)
 
 
-def test_looking_for_dropout_touches_no_random_state() -> None:
-    model = tiny.policy("gpt2")
+def test_looking_for_dropout_leaves_everything_as_it_was() -> None:
+    model = load.set_dropout(tiny.policy("gpt2"), 0.3).train()
     state = torch.get_rng_state()
-    load.has_dropout(model)
+    assert load.has_dropout(model)
     assert torch.equal(state, torch.get_rng_state())
+    assert model.transformer.h[0].mlp.dropout.p == model.config.resid_pdrop == 0.3
+    assert model.training
     with pytest.raises(UserError, match="under 1"):
         load.set_dropout(model, 1.0)
 
@@ -255,11 +258,15 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tokenizer, "save_pretrained", full)
-    with pytest.raises(UserError, match=r"cannot write the model .*No space left"):
-        load.save(model, tokenizer, path)
-    assert (Path(path) / "model.safetensors").read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+    rename = Path.rename
+    last_step = lambda file, to: full() if file.suffix == ".tmp" else rename(file, to)  # noqa: E731
+    for owner, name, broken in ((tokenizer, "save_pretrained", full), (Path, "rename", last_step)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, broken)
+            with pytest.raises(UserError, match=r"cannot write the model .*No space left"):
+                load.save(model, tokenizer, path)
+        assert (Path(path) / "model.safetensors").read_bytes() == before
+        assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_save_replaces_the_old_model_whole(tmp_path: Path) -> None:

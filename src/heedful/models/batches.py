@@ -16,6 +16,8 @@ from torch import Tensor
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
 
+ENOUGH = 1024  # tokens from which on one pass more costs less than padding
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -87,14 +89,16 @@ def micro_batches(
 ) -> list[list[int]]:
     """Parts of at most `max_rows` rows and `max_tokens` padded tokens, as lists of indices, longest rows first.
 
-    Rows of like length share a part, so that little is padding. A row longer than `max_tokens` is a part of its own.
+    Rows of like length share a part, so that little is padding: a part with ENOUGH tokens takes no row that would be
+    padded by more than a quarter. A row longer than `max_tokens` is a part of its own.
     """
     parts: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         part = parts[-1] if parts else []
         too_many = max_rows is not None and len(part) >= max_rows
         too_wide = bool(part) and max_tokens is not None and (len(part) + 1) * lengths[part[0]] > max_tokens
-        if not part or too_many or too_wide:
+        uneven = bool(part) and len(part) * lengths[part[0]] >= ENOUGH and 1.25 * lengths[index] < lengths[part[0]]
+        if not part or too_many or too_wide or uneven:
             parts.append([index])
         else:
             part.append(index)

@@ -111,6 +111,8 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> No
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
     finally:
+        if replaced.exists() and not path.exists():
+            replaced.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
 

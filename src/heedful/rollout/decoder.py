@@ -40,7 +40,7 @@ class Decoder(Protocol):
 def open_decoder(model: Any, max_rows: int, columns: int) -> Decoder:
     """A decoder for up to `max_rows` rows; cached where that was seen to be right, else plain.
 
-    `columns`: tokens of the longest row, and some more where rows arrive late: when all are used, the cache moves along.
+    `columns`: tokens of the longest row, and some more where rows arrive late: when all are used, it moves along.
     """
     return CachedDecoder(model, max_rows, columns) if cache_is_exact(model) else PlainDecoder(model)
 

@@ -1,11 +1,11 @@
 """A run directory: resolved config, manifest, metrics, samples, checkpoints, model.
 
-    RUN/config.json       the resolved config
-    RUN/manifest.json     id, stage, status, parents, data hashes, revision, versions, seed, results
-    RUN/metrics.jsonl     one line a step, appended
-    RUN/samples.jsonl     texts to read while it trains
-    RUN/checkpoints/      step-00000100/ ...: what --resume needs
-    RUN/model/            the result: loads with plain transformers
+RUN/config.json       the resolved config
+RUN/manifest.json     id, stage, status, parents, data hashes, revision, versions, seed, results
+RUN/metrics.jsonl     one line a step, appended
+RUN/samples.jsonl     texts to read while it trains
+RUN/checkpoints/      step-00000100/ ...: what --resume needs
+RUN/model/            the result: loads with plain transformers
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Run:
             run = cls(path, new_manifest(stage, resolved, parents, data))
             run.fresh = True
         run._take_lock()
-        for leftover in (*path.glob(".*.tmp"), *path.glob(".old-*")):  # of a process that was killed
+        for leftover in (*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp"), *path.glob(".old-*")):  # by kill -9
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         run.set_status("running" if run.manifest["status"] != "finished" else "finished")
         write_json(path / "config.json", resolved)
@@ -131,7 +131,9 @@ class Run:
     ) -> Run:
         manifest = read_json(path / "manifest.json")
         if not resume:
-            raise UserError(f"{path}: already holds a {manifest['stage']} run; go on with --resume or choose another --out")
+            raise UserError(
+                f"{path}: already holds a {manifest['stage']} run; go on with --resume or choose another --out"
+            )
         if manifest["stage"] != stage:
             raise UserError(f"{path}: holds a {manifest['stage']} run, not {stage}; choose another --out")
         difference = changed(manifest, resolved, parents, data)
@@ -151,8 +153,7 @@ class Run:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Append one line to metrics.jsonl (means over all micro-batches and ranks)."""
-        rounded = {key: _short(value) for key, value in metrics.items()}
-        self._append("metrics.jsonl", {"step": step, **rounded})
+        self._append("metrics.jsonl", {"step": step, **{key: short(value) for key, value in metrics.items()}})
 
     def sample(self, step: int, rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -197,7 +198,9 @@ class Run:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.close()
-            raise UserError(f"{self.path}: another process is writing this run; wait for it or choose another --out") from None
+            raise UserError(
+                f"{self.path}: another process is writing this run; wait for it or choose another --out"
+            ) from None
 
 
 def metrics(path: str | Path) -> list[dict[str, float]]:
@@ -211,7 +214,9 @@ def _is_ours(entry: Path) -> bool:
     return entry.name == ".lock" or (entry.name.startswith(".manifest.json.") and entry.name.endswith(".tmp"))
 
 
-def changed(manifest: dict[str, Any], config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> str | None:
+def changed(
+    manifest: dict[str, Any], config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]
+) -> str | None:
     """The first thing in which a manifest differs from what is asked for now, config first; None = nothing."""
     for key, old, new in _differences(manifest["config"], config):
         return f"another config ('{key}' was {old!r}, now {new!r})"
@@ -261,7 +266,8 @@ def _step_of(line: str) -> float:
         return float("inf")  # a line cut short by a crash
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """A figure as it is logged."""
     return float(f"{value:.7g}")
 
 

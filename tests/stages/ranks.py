@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src")]
 
-from stages import worlds
+from stages import worlds  # noqa: E402
 
 if __name__ == "__main__":
     world, out, *cases = sys.argv[1:]

@@ -17,7 +17,8 @@ import tiny
 from heedful.training.parallel import World
 from stages import worlds
 
-# GPT-2's key biases have gradients that are 0 but for rounding, which Adam makes steps of: the order of every sum would show.
+# GPT-2's key biases have gradients that are 0 but for rounding, of which Adam makes full steps: the order of every sum
+# would show.
 CASES = ("pretrain-", "sft-llama", "sft-gpt2", "reward-llama", "reward-gpt2", "ppo-llama", "ppo-gpt2")
 
 

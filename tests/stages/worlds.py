@@ -42,7 +42,10 @@ def make(root: Path) -> Files:
     write(root / "texts.jsonl", ({"text": " ".join(draw.choices(WORDS, k=draw.randint(5, 60)))} for _ in range(60)))
     write(root / "demos.jsonl", demonstrations(24))
     write(root / "rankings.jsonl", rankings(24))
-    write(root / "prompts.jsonl", ({"prompt": f"Say {draw.choice(WORDS)} " * draw.randint(1, 3) + str(i)} for i in range(20)))
+    write(
+        root / "prompts.jsonl",
+        ({"prompt": f"Say {draw.choice(WORDS)} " * draw.randint(1, 3) + str(i)} for i in range(20)),
+    )
     save(root / "policy", tiny.policy())
     for family in ("gpt2", "llama"):
         save(root / f"policy-{family}", tiny.policy(family))
@@ -94,34 +97,36 @@ def config(stage: str, files: Files, **changes: Any) -> Any:
 _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
     "pretrain": lambda files: (
         pretrain.PretrainConfig,
-        dict(
-            data=files.texts, depth=1, vocab_size=300, context=16, tokens=6 * 64, batch_tokens=64,
-            optimiser=dict(lr=1e-3, warmup=1), compute=dict(micro_tokens=16), checkpoint=dict(every=2),
-        ),
+        {
+            "data": files.texts, "depth": 1, "vocab_size": 300, "context": 16, "tokens": 6 * 64, "batch_tokens": 64,
+            "optimiser": {"lr": 1e-3, "warmup": 1}, "compute": {"micro_tokens": 16}, "checkpoint": {"every": 2},
+        },
     ),
     "sft": lambda files: (
         sft.SFTConfig,
-        dict(
-            model=files.policy, data=files.demos, pretrain_data=files.texts, epochs=2, batch=8, dropout=0.0,
-            optimiser=dict(lr=1e-3), compute=dict(micro_tokens=64), checkpoint=dict(every=2),
-        ),
+        {
+            "model": files.policy, "data": files.demos, "pretrain_data": files.texts,
+            "epochs": 2, "batch": 8, "dropout": 0.0,
+            "optimiser": {"lr": 1e-3}, "compute": {"micro_tokens": 64}, "checkpoint": {"every": 2},
+        },
     ),
     "reward": lambda files: (
         reward.RewardConfig,
-        dict(
-            model=files.policy, data=files.rankings, demonstrations=files.demos, valid_fraction=0.2, epochs=2, batch=6,
-            optimiser=dict(lr=1e-3), compute=dict(micro_tokens=128), checkpoint=dict(every=2),
-        ),
+        {
+            "model": files.policy, "data": files.rankings, "demonstrations": files.demos,
+            "valid_fraction": 0.2, "epochs": 2, "batch": 6,
+            "optimiser": {"lr": 1e-3}, "compute": {"micro_tokens": 128}, "checkpoint": {"every": 2},
+        },
     ),
     "ppo": lambda files: (
         ppo.PPOConfig,
-        dict(
-            policy=files.policy, reward=[files.judge], prompts=files.prompts, pretrain_data=files.texts,
-            episodes=32, rollout_batch=8, minibatch=4, ptx_coef=0.5, ptx_ratio=0.5, ptx_tokens=16,
-            max_prompt_tokens=60, generation=dict(max_new_tokens=12),
-            optimiser=dict(lr=1e-3, schedule="constant"), value_optimiser=dict(lr=1e-3, schedule="constant"),
-            compute=dict(micro_tokens=64), checkpoint=dict(every=2),
-        ),
+        {
+            "policy": files.policy, "reward": [files.judge], "prompts": files.prompts, "pretrain_data": files.texts,
+            "episodes": 32, "rollout_batch": 8, "minibatch": 4, "ptx_coef": 0.5, "ptx_ratio": 0.5, "ptx_tokens": 16,
+            "max_prompt_tokens": 60, "generation": {"max_new_tokens": 12},
+            "optimiser": {"lr": 1e-3, "schedule": "constant"}, "value_optimiser": {"lr": 1e-3, "schedule": "constant"},
+            "compute": {"micro_tokens": 64}, "checkpoint": {"every": 2},
+        },
     ),
 }  # fmt: skip
 

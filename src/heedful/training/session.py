@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from heedful.config import Config, UserError
-from heedful.runs import Run, metrics, parent
+from heedful.runs import Run, metrics, parent, short
 from heedful.training import checkpoint
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.metrics import Reporter
@@ -91,7 +91,7 @@ class Session:
 
     def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
         self._shown.update({key: metrics[key] for key in show if key in metrics})
-        self.history.append(metrics)
+        self.history.append({key: short(value) for key, value in metrics.items()})  # what a resumed run reads back
         if self.run is not None:
             self.run.log(step, metrics)
 

@@ -1,0 +1,331 @@
+"""A run that was stopped, by whatever, ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful import runs
+from heedful.config import UserError
+from heedful.training import checkpoint
+from heedful.training.session import Interrupted, Session
+from stages import worlds
+
+FORK = multiprocessing.get_context("fork")
+pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+# Dropout and a selection by reward too: what they draw must not depend on where a run was stopped.
+CHANGES: dict[str, dict[str, Any]] = {
+    "sft": {
+        "dropout": 0.2,
+        "generation": {"max_new_tokens": 5},
+        "select_samples": 6,
+        "select_with": "stages.worlds:count_e",
+    }
+}
+
+
+def train(stage: str, files: worlds.Files, out: Path, *, resume: bool = False, **changes: Any) -> Path:
+    more = dict(CHANGES.get(stage, {}))
+    if stage == "sft":
+        more |= {"model": str(files.root / "policy-gpt2"), "prompts": files.prompts}
+    return worlds.train(stage, files, out, resume=resume, **(more | changes))
+
+
+@pytest.fixture(scope="module")
+def whole(files: worlds.Files, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The uninterrupted run of a stage, made once."""
+    folder = tmp_path_factory.mktemp("whole")
+    return lambda stage: folder / stage if (folder / stage).exists() else train(stage, files, folder / stage)
+
+
+def assert_same(run: Path, whole: Path, *, checkpoints: bool = True) -> None:
+    assert worlds.hashes(run) == worlds.hashes(whole)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        if (whole / name).exists():
+            assert (run / name).read_text() == (whole / name).read_text()
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in whole.iterdir())
+    if checkpoints:
+        kept = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (run, whole)]
+        assert kept[0] == kept[1]
+    manifests = [runs.read_json(path / "manifest.json") for path in (run, whole)]
+    assert [manifest["status"] for manifest in manifests] == ["finished", "finished"]
+    assert manifests[0]["results"] == manifests[1]["results"]
+    assert "reason" not in manifests[0]
+
+
+class Crash(Exception):
+    """What nobody expects."""
+
+
+@contextmanager
+def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
+    """`do()` once, right after `step` was logged: the weights have moved, nothing of it is saved."""
+    log = Session.log
+
+    def then(session: Session, now: int, *args: Any, **kwargs: Any) -> None:
+        log(session, now, *args, **kwargs)
+        if now == step:
+            do()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "log", then)
+        yield
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize("stage", worlds.STAGES)
+def test_a_crash_costs_nothing_but_time(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
+) -> None:
+    with pytest.raises(Crash), at_step(2, crash):
+        train(stage, files, tmp_path / "run")
+    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "running"
+    assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [0, 1, 2]
+    train(stage, files, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", whole(stage))
+
+
+@pytest.mark.parametrize(("stage", "number"), [("sft", signal.SIGINT), ("pretrain", signal.SIGTERM)])
+def test_a_signal_saves_a_checkpoint_first(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int
+) -> None:
+    before = signal.getsignal(number)
+    with (
+        pytest.raises(Interrupted, match=r"interrupted at step 3 of .; go on with --resume") as stopped,
+        at_step(2, lambda: os.kill(os.getpid(), number)),
+    ):
+        train(stage, files, tmp_path / "run")
+    assert stopped.value.signal_number == number
+    assert signal.getsignal(number) is before
+    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
+    newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000003"  # which was not due
+    with at_step(2, crash):  # step 2 is done: it does not come again
+        train(stage, files, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", whole(stage), checkpoints=False)
+
+
+def test_a_second_signal_stops_at_once(files: worlds.Files, tmp_path: Path) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), at_step(0, twice):
+        train("pretrain", files, tmp_path / "run")
+
+
+def test_a_finished_run_is_left_as_it_is(files: worlds.Files, whole: Callable[[str], Path]) -> None:
+    run = whole("pretrain")
+    before = worlds.hashes(run), (run / "metrics.jsonl").read_text()
+    train("pretrain", files, run, resume=True)
+    assert (worlds.hashes(run), (run / "metrics.jsonl").read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("pretrain", {"seed": 1}, "'seed' was 0, now 1"),
+        ("pretrain", {"optimiser": {"lr": 1.0}}, "'optimiser.lr' was 0.001, now 1.0"),
+        ("sft", {}, "holds a pretrain run, not sft"),
+    ],
+)
+def test_resume_with_another_config_is_refused(
+    files: worlds.Files, whole: Callable[[str], Path], stage: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        train(stage, files, whole("pretrain"), resume=True, **changes)
+    assert "\n" not in str(refused.value)
+
+
+def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files, tmp_path: Path) -> None:
+    data = worlds.write(tmp_path / "demos.jsonl", worlds.demonstrations(12))
+    model = worlds.save(tmp_path / "model", worlds.tiny.policy())
+    changes: dict[str, Any] = {"data": data, "model": model, "pretrain_data": None, "epochs": 1}
+    with pytest.raises(Crash), at_step(1, crash):
+        worlds.train("sft", files, tmp_path / "run", **changes)
+    worlds.write(tmp_path / "demos.jsonl", worlds.demonstrations(13))
+    with pytest.raises(UserError, match="other data \\('data' has changed since\\)"):
+        worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
+    worlds.write(tmp_path / "demos.jsonl", worlds.demonstrations(12))
+    worlds.save(tmp_path / "model", worlds.tiny.policy(seed=1))
+    with pytest.raises(UserError, match="other parents \\('model' has changed since\\)"):
+        worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
+    worlds.save(tmp_path / "model", worlds.tiny.policy())
+    worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
+
+
+def test_a_taken_place_is_refused(files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="already holds a pretrain run; go on with --resume or choose another"):
+        train("pretrain", files, whole("pretrain"))
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for out in (tmp_path, tmp_path / "thesis.txt"):
+        for resume in (False, True):
+            with pytest.raises(UserError, match="already exists and is not a run; choose another --out"):
+                train("pretrain", files, out, resume=resume)
+    with pytest.raises(UserError, match="Not a directory"):
+        train("pretrain", files, tmp_path / "thesis.txt" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_two_processes_cannot_write_one_run(files: worlds.Files, tmp_path: Path) -> None:
+    def a_second_one() -> None:
+        child = FORK.Process(target=refused, args=(files, tmp_path / "run"))
+        child.start()
+        child.join(300)
+        assert child.exitcode == 2
+
+    with at_step(2, a_second_one):
+        train("pretrain", files, tmp_path / "run")
+
+
+def refused(files: worlds.Files, out: Path) -> None:
+    try:
+        train("pretrain", files, out, resume=True)
+    except UserError as error:
+        sys.exit(2 if "another process is writing this run" in str(error) else 3)
+
+
+def test_a_torn_line_and_litter_of_a_killed_process_go_away(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / ".manifest.json.123.tmp").write_text("{")
+    with pytest.raises(Crash), at_step(2, crash):
+        train("pretrain", files, run, resume=True)  # nothing had begun: --resume begins
+    with (run / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 3, "lo')
+    (run / "checkpoints" / ".step-00000009.tmp").mkdir()
+    (run / "..model.tmp.123.tmp").mkdir()
+    (run / ".model.tmp").mkdir()
+    (run / ".old-model").mkdir()
+    train("pretrain", files, run, resume=True)
+    assert_same(run, whole("pretrain"))
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "run"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(UserError, match=r"No space left on device.*go on with --resume"):
+            train("pretrain", files, tmp_path / "run")
+    train("pretrain", files, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", whole("pretrain"))
+
+
+def start(stage: str, files: worlds.Files, out: Path, kill_at: int = 0) -> BaseProcess:
+    process = FORK.Process(target=in_child, args=(stage, files, out, kill_at))
+    process.start()
+    return process
+
+
+def in_child(stage: str, files: worlds.Files, out: Path, kill_at: int) -> None:
+    if kill_at:
+        die_at_touch(kill_at, str(out))
+    try:
+        train(stage, files, out, resume=True)
+    except Interrupted:
+        sys.exit(3)
+
+
+def die_at_touch(kill_at: int, place: str) -> None:
+    """kill -9 just before the n-th file operation at `place`."""
+    touches = iter(range(1, 1 << 30))
+
+    def watch(event: str, args: tuple[Any, ...]) -> None:
+        touching = event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir") and str(args[0]).startswith(
+            place
+        )
+        if touching and next(touches) == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", worlds.STAGES)
+def test_kill_9_at_random_moments(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
+) -> None:
+    began = time.monotonic()
+    start(stage, files, tmp_path / "timed").join(300)
+    lasts, draw, killed = time.monotonic() - began, random.Random(f"kill {stage}"), 0
+    while killed < 6:
+        process = start(stage, files, tmp_path / "run")
+        process.join(draw.uniform(0.0, 0.5 * lasts))
+        if process.is_alive():
+            process.kill()
+            killed += 1
+        process.join(300)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert killed > 1
+    train(stage, files, tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", whole(stage))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["pretrain", "ppo"])
+def test_kill_9_before_any_touch_of_the_disk(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
+) -> None:
+    """One run, killed again and again, each time a few file operations further on."""
+    killed, process, kill_at = 0, start(stage, files, tmp_path / "run", 1), 1
+    while (process.join(300) or process.exitcode) == -signal.SIGKILL:
+        killed += 1
+        kill_at += 1 if kill_at < 12 else 5
+        process = start(stage, files, tmp_path / "run", kill_at)
+    assert process.exitcode == 0
+    assert killed > 12
+    assert_same(tmp_path / "run", whole(stage))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [("pretrain", signal.SIGTERM), ("sft", signal.SIGINT), ("reward", signal.SIGTERM), ("ppo", signal.SIGINT)],
+)
+def test_signals_at_random_moments(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int
+) -> None:
+    """As a terminal or a scheduler sends them; a start that is stopped gets at least a step further."""
+    draw = random.Random(f"signals {stage}")
+    for _ in range(20):
+        process = start(stage, files, tmp_path / "run")
+        process.join(draw.uniform(0.1, 0.6))
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, number)
+        process.join(300)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode in (3, -number)
+    assert process.exitcode == 0
+    assert_same(tmp_path / "run", whole(stage), checkpoints=False)  # a signal adds one that was not due
+
+
+def test_json_lines_hold_each_step_once(whole: Callable[[str], Path]) -> None:
+    for stage in worlds.STAGES:
+        lines = (whole(stage) / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(len(lines)))

@@ -16,6 +16,10 @@ from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world
 
 
+# K = 4 to 9 completions a prompt (D10), prompts taking turns.
+K_OF_TURN = {k: turn for turn, k in enumerate(range(4, 10))}
+
+
 class Sizes(Config):
     """How much of everything; prompts unless said otherwise."""
 
@@ -61,13 +65,21 @@ def make(seed: int, files: Files, sizes: Sizes) -> World:
 def curation(files: Files) -> dict[str, int]:
     """How many prompts came in and how many each step left out."""
     report = read_json(files.folder / "curation.json")
-    return {"raw": report["given"], **{step["name"]: step["removed"] for step in report["steps"]}, "kept": report["kept"]}
+    return {
+        "raw": report["given"],
+        **{step["name"]: step["removed"] for step in report["steps"]},
+        "kept": report["kept"],
+    }
 
 
 def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Random) -> None:
     """Every prompt serves one purpose, so that nothing is graded on what it was taught."""
     wanted = {
-        "train": {"sft_prompts": sizes.demonstrations, "ranked_prompts": sizes.ranked_prompts, "rl_prompts": sizes.rl_prompts},
+        "train": {
+            "sft_prompts": sizes.demonstrations,
+            "ranked_prompts": sizes.ranked_prompts,
+            "rl_prompts": sizes.rl_prompts,
+        },
         "valid": {
             "valid_sft_prompts": sizes.valid_demonstrations,
             "valid_ranked_prompts": sizes.valid_ranked_prompts,
@@ -81,25 +93,25 @@ def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Ra
         rng.shuffle(pool)
         rest = iter(pool)
         for name, count in purposes.items():
-            formats.write(getattr(files, name), list(islice(rest, count)))
+            chosen = list(islice(rest, count))
+            formats.write(getattr(files, name), chosen)
+            if "ranked" in name:
+                for k, turn in K_OF_TURN.items():
+                    formats.write(getattr(files, f"{name}_{k}"), chosen[turn :: len(K_OF_TURN)])
 
 
-def rank(world: World, sampled: str, out: str, hired: list[Labeler], *, shuffled: bool = False) -> None:
-    """Each row of sampled completions, K = 4 to 9 of them, ranked by one labeler.
+def rank(world: World, sampled: list[str], out: str, hired: list[Labeler], *, shuffled: bool = False) -> None:
+    """The completions of every row, ranked by one labeler; the labelers take turns.
 
     `shuffled` deals the places anew among the completions: the negative control.
     """
     if Path(out).exists():
         return
-    rng = Random(f"K {world.seed} {Path(out).name}")
-    given = [_first(row, rng.randint(4, len(row.completions))) for row in formats.read(sampled, Completions)]
+    rng = Random(f"turns {world.seed} {Path(out).name}")
+    given = [row for path in sampled for row in formats.read(path, Completions)]
+    rng.shuffle(given)
     rows = generate.comparisons(world, given, hired, world.seed)
     formats.write(out, [_deal_anew(row, rng) for row in rows] if shuffled else rows)
-
-
-def _first(row: Completions, count: int) -> Completions:
-    aligned = ("completions", "models", "finish", "token_ids", "scores")
-    return row.model_copy(update={name: getattr(row, name)[:count] for name in aligned if getattr(row, name) is not None})
 
 
 def _deal_anew(row: Comparison, rng: Random) -> Comparison:

@@ -41,7 +41,9 @@ class Demo:
     def __post_init__(self) -> None:
         self.files = Files(self.out / "world")
         self.sizes = build(Sizes, self.settings["sizes"], "sizes")
-        self.evaluation = build(Evaluation, {**self.settings["evaluation"], "generation": self.generation}, "evaluation")
+        self.evaluation = build(
+            Evaluation, {**self.settings["evaluation"], "generation": self.generation}, "evaluation"
+        )
         self.timings = self.out / "timings.json"
         if self.timings.exists():
             self.seconds = read_json(self.timings)
@@ -120,21 +122,27 @@ def train(demo: Demo) -> World:
 
 
 def sample_to_rank(demo: Demo) -> None:
-    """Nine answers of the SFT model to every prompt that labelers will see."""
-    for source, target in (("ranked_prompts", "samples"), ("valid_ranked_prompts", "valid_samples")):
-        config = demo.config(
-            sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, source), k=9,
-            generation=demo.generation,
-        )  # fmt: skip
-        sample.run(config, getattr(demo.files, target), resume=True)
+    """K = 4 to 9 answers of the SFT model to every prompt that labelers will see."""
+    for name in ("ranked_prompts", "valid_ranked_prompts"):
+        for k, out in zip(data.K_OF_TURN, sampled(demo, name), strict=True):
+            config = demo.config(
+                sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, f"{name}_{k}"), k=k,
+                generation=demo.generation,
+            )  # fmt: skip
+            sample.run(config, out, resume=True)
+
+
+def sampled(demo: Demo, name: str) -> list[str]:
+    """The files of samples for one set of prompts, one for each K."""
+    return [getattr(demo.files, f"{name}_{k}_sampled") for k in data.K_OF_TURN]
 
 
 def rank(demo: Demo, world: World) -> None:
     """Training rankings by both groups of labelers, held-out rankings by people who never train."""
     everyone = labelers.make_labelers(world)
     held_out = [who for who in everyone if who.group == "held_out"]
-    data.rank(world, demo.files.samples, demo.files.rankings, labelers.good_ones(everyone))
-    data.rank(world, demo.files.valid_samples, demo.files.valid_rankings, held_out)
+    data.rank(world, sampled(demo, "ranked_prompts"), demo.files.rankings, labelers.good_ones(everyone))
+    data.rank(world, sampled(demo, "valid_ranked_prompts"), demo.files.valid_rankings, held_out)
 
 
 def train_reward(demo: Demo, name: str, rankings: str, **changes: Any) -> None:
@@ -183,7 +191,11 @@ def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
     most = best_of[demo.evaluation.best_of]
     results[most.name] = most
     scored = demo.files.valid_rankings_scored
-    score.run(build(score.ScoreConfig, {"reward": [demo.ref("reward")], "data": demo.files.valid_rankings}, "score"), scored, resume=True)
+    score.run(
+        build(score.ScoreConfig, {"reward": [demo.ref("reward")], "data": demo.files.valid_rankings}, "score"),
+        scored,
+        resume=True,
+    )
     return Outcome(
         results,
         [prompt.user for prompt in ask.prompts],

@@ -36,6 +36,9 @@ class PretrainConfig(Config):
     """Texts, one a row."""
     valid_data: str | None = None
     """Held-out texts; else every hundredth row of `data` is held out."""
+    first_data: str | None = None
+    """Texts to begin with, for `first_tokens`: what is easier learned before the rest, such as copying."""
+    first_tokens: int = 0
     seed: int = 0
     depth: int = 6
     """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
@@ -59,8 +62,10 @@ class PretrainConfig(Config):
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
     data = {"data": formats.fingerprint(config.data)}
-    if config.valid_data:
-        data["valid_data"] = formats.fingerprint(config.valid_data)
+    data |= {
+        role: formats.fingerprint(path)
+        for role, path in (("valid_data", config.valid_data), ("first_data", config.first_data)) if path
+    }  # fmt: skip
     with session(
         "pretrain", config, out, models={}, data=data, compute=config.compute, checkpointing=config.checkpoint, resume=resume
     ) as s:
@@ -69,24 +74,29 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         train_texts, valid_texts = _texts(config)
         tokenizer = _tokenizer(config, train_texts, s)
         rows, valid_rows = (_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts))
+        first_texts = [record.text for record in formats.read(config.first_data, Text)] if config.first_data else []
+        first_rows = _rows(tokenizer, first_texts, config.context) if first_texts else rows[:0]
         model = new_model(config, tokenizer).to(s.world.device)
-        _loop(config, s, model, tokenizer, rows, valid_rows)
+        _loop(config, s, model, tokenizer, first_rows, rows, valid_rows)
     return Path(out)
 
 
 def _loop(
-    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Tensor, valid_rows: Tensor
-) -> None:
+    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
+    first_rows: Tensor, rows: Tensor, valid_rows: Tensor,
+) -> None:  # fmt: skip
     settings = config.optimiser
     if settings.lr == 0:
         settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
     batch = max(1, (config.batch_tokens or 8 * config.context) // config.context)
     total = max(1, (config.tokens or 20 * model.num_parameters()) // (batch * config.context))
+    first_steps = config.first_tokens // (batch * config.context) if len(first_rows) else 0
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
     for step in s.steps(s.restore(parts), total):
         model.train()
-        loss = _gradients(model, rows[order.endless(config.seed, step, batch, len(rows))], config, s.world)
+        source, position = (first_rows, step) if step < first_steps else (rows, step - first_steps)
+        loss = _gradients(model, source[order.endless(config.seed, position, batch, len(source))], config, s.world)
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
         metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": (step + 1) * batch * config.context}
@@ -143,6 +153,7 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
             num_hidden_layers=config.depth,
             num_attention_heads=width // 32,
             max_position_embeddings=config.context,
+            initializer_range=0.02 * math.sqrt(768 / width),  # GPT-2's at its width: a narrow model needs more
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,

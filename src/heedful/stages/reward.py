@@ -65,7 +65,9 @@ def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Pat
 
 
 def _loop(config: RewardConfig, s: Session) -> None:
-    model, tokenizer = load.load_reward_start(config.model, seed=config.seed, trust_remote_code=config.trust_remote_code)
+    model, tokenizer = load.load_reward_start(
+        config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
+    )
     model.to(s.world.device)
     if config.compute.activation_checkpointing:
         model.gradient_checkpointing_enable()
@@ -100,7 +102,7 @@ def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int
     for chosen in world.share(_whole_prompts(widths, config.compute.micro_tokens)):
         micro = [rows[i] for i in chosen]
         with world.autocast():
-            rewards_BK, ranks_BK, mask_BK = _forward(model, micro, pad_id, world)
+            rewards_BK, ranks_BK, mask_BK = _forward(config.compute, model, micro, pad_id, world)
         total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser)
         world.backward(total / len(rows), model)
         means.add({"loss": (total, count), **metrics})
@@ -121,17 +123,21 @@ def _whole_prompts(widths: list[int], most: int) -> list[list[int]]:
     return parts
 
 
-def _forward(model: Any, rows: list[Ranked], pad_id: int, world: World) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(
+    compute: Compute, model: Any, rows: list[Ranked], pad_id: int, world: World
+) -> tuple[Tensor, Tensor, Tensor]:
     """Rewards, ranks and mask as B x K: every completion goes through the model once, sorted by length."""
     flat = [(b, k, row.prompt_ids, response) for b, row in enumerate(rows) for k, response in enumerate(row.responses)]
     K = max(len(row.responses) for row in rows)
     places, scores = [], []
-    for chosen in batches.micro_batches([len(p) + len(r) for *_, p, r in flat], max_tokens=1 << 15):
+    for chosen in batches.micro_batches([len(p) + len(r) for *_, p, r in flat], max_tokens=compute.micro_tokens):
         batch = batches.collate([flat[i][2] for i in chosen], [flat[i][3] for i in chosen], pad_id).to(world.device)
         scores.append(scoring.rewards(model, batch).float())
         places += [flat[i][0] * K + flat[i][1] for i in chosen]
     place_N = torch.tensor(places, device=world.device)
-    rewards_BK = torch.zeros(len(rows) * K, device=world.device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
+    rewards_BK = (
+        torch.zeros(len(rows) * K, device=world.device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
+    )
     ranks_BK = torch.zeros(len(rows), K, dtype=torch.long)
     mask_BK = torch.zeros(len(rows), K, dtype=torch.bool)
     for b, row in enumerate(rows):
@@ -149,7 +155,7 @@ def score_rankings(model: Any, rows: list[Ranked], pad_id: int, compute: Compute
     for chosen in world.share(_whole_prompts(widths, compute.micro_tokens)):
         micro = [rows[i] for i in chosen]
         with world.autocast():
-            rewards_BK, _, _ = _forward(model, micro, pad_id, world)
+            rewards_BK, _, _ = _forward(compute, model, micro, pad_id, world)
         mine.append([scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)])
     return [scores for part in world.merge(mine) for scores in part]
 
@@ -173,7 +179,9 @@ def _normalise(
     """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
     if config.demonstrations is not None:
         rows = [example for _, example in inputs.demonstrations(config.demonstrations, tokenizer, limits)]
-        load.set_reward_bias(model, load.reward_bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world))
+        load.set_reward_bias(
+            model, load.reward_bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world)
+        )
     return load.reward_bias(model)
 
 
@@ -189,14 +197,20 @@ def _data(
         training = [row for row, out in zip(rows, held_out, strict=True) if not out]
         validation = [row for row, out in zip(rows, held_out, strict=True) if out]
     untied = [row for row in training if row.untied]
-    counts = {"rankings": len(training), "all_tied": len(training) - len(untied), "pairs": sum(len(row.record.pairs()) for row in untied)}
+    counts = {
+        "rankings": len(training),
+        "all_tied": len(training) - len(untied),
+        "pairs": sum(len(row.record.pairs()) for row in untied),
+    }
     if counts["all_tied"]:
         s.say(f"reward: {counts['all_tied']} of {len(training)} rankings are all tied and teach nothing; left out")
     if not untied:
         raise UserError(f"{config.data}: no ranked pair to learn from ({len(training)} rankings, every one all tied)")
     validation = [row for row in validation if row.untied]
     if not validation:
-        raise UserError(f"{config.eval_data or config.data}: no ranked pair left to validate on; give --eval-data or more rows")
+        raise UserError(
+            f"{config.eval_data or config.data}: no ranked pair left to validate on; give --eval-data or more rows"
+        )
     return untied, validation, counts
 
 

@@ -1,0 +1,124 @@
+"""The paper's claims in the sandbox: the demo on several seeds, a negative control, medians beside what is asked for.
+
+    python benchmarks/claims.py --out build/claims --seeds 1 2 3
+
+Goes on where it was interrupted. The control is the same reward training and PPO from rankings whose places were dealt anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from heedful.demo import data, loop
+from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SFT, SETTINGS, Demo, Outcome
+from heedful.demo.measure import Examiner
+from heedful.evaluation.tables import flag_change, flag_rate, head_to_head
+from heedful.runs import write_json
+from heedful.sandbox import labelers, truth
+from heedful.sandbox.world import make_world
+
+Figures = dict[str, float]
+
+
+class Claim(NamedTuple):
+    name: str
+    figure: Callable[[Figures], float]
+    holds: Callable[[float], bool]
+    asked: str
+
+
+CLAIMS = (
+    Claim("SFT beats the prompted base", lambda f: f["sft_over_prompted"], lambda x: x >= 0.70, "at least 70 %"),
+    Claim("demonstrations' utility less SFT's", lambda f: f["demonstrations"] - f["sft"], lambda x: x > 0, "above 0"),
+    Claim("labelers agree, pairwise", lambda f: f["agreement"], lambda x: 0.71 <= x <= 0.75, "73 ± 2 %"),
+    Claim("labelers less reward model, held-out labels", lambda f: f["agreement"] - f["rm_labels"], lambda x: x <= 0.04, "at most 4 points"),
+    Claim("PPO beats SFT", lambda f: f["ppo_over_sft"], lambda x: x >= 0.70, "at least 70 %"),
+    Claim("PPO's sequence KL, nats", lambda f: f["ppo_kl"], lambda x: x < 10, "under 10"),
+    Claim("PPO beats best of 4 (low end)", lambda f: f["ppo_over_best_of_4_low"], lambda x: x > 0.5, "above 50 %"),
+    Claim("control: PPO on shuffled rankings beats SFT", lambda f: f["control_over_sft"], lambda x: x < 0.70, "does not"),
+    Claim("tax of PPO, nats a token", lambda f: f["ppo_tax"], lambda x: x >= 0.1, "at least 0.1"),
+    Claim("share of the tax that ptx gives back", lambda f: 1 - f["ptx_tax"] / f["ppo_tax"], lambda x: x >= 0.5, "at least half"),
+    Claim("PPO less PPO-ptx, win rate over SFT", lambda f: f["ppo_over_sft"] - f["ptx_over_sft"], lambda x: abs(x) <= 0.05, "within 5 points"),
+    Claim("inappropriate, PPO less base", lambda f: f["inappropriate_ppo"] - f["inappropriate_base"], lambda x: x < 0, "below 0"),
+    Claim("hallucinated, PPO less base", lambda f: f["hallucination_ppo"] - f["hallucination_base"], lambda x: x < 0, "below 0"),
+    Claim("minutes", lambda f: f["minutes"], lambda x: x <= 8, "at most 8"),
+)  # fmt: skip
+
+
+def figures(out: Path, seed: int) -> Figures:
+    """Run the demo and the control of one seed; all figures by name."""
+    outcome = loop.run(out, seed=seed)
+    demo = Demo(out, seed, tomllib.loads(SETTINGS.read_text(encoding="utf-8")))
+    minutes = sum(demo.seconds.values()) / 60
+    r, users = outcome.results, outcome.users
+    best_of_4 = outcome.wins(r[PPO], outcome.best_of[4])
+    found = {
+        "sft_over_prompted": outcome.wins(r[SFT], r[PROMPTED]).rate,
+        "demonstrations": outcome.demonstrations_utility,
+        **{name.lower().replace("-", "_"): statistics.fmean(r[name].utilities) for name in (BASE, SFT, PPO, PTX)},
+        "agreement": outcome.quality.agreement,
+        "rm_labels": outcome.quality.labels.rate,
+        "rm_truth": outcome.quality.truth.rate,
+        "ppo_over_sft": outcome.wins(r[PPO], r[SFT]).rate,
+        "ptx_over_sft": outcome.wins(r[PTX], r[SFT]).rate,
+        "ppo_kl": float(r[PPO].kl or 0.0),
+        "ppo_over_best_of_4": best_of_4.rate,
+        "ppo_over_best_of_4_low": best_of_4.low,
+        "ppo_tax": float(r[PPO].corpus_loss or 0) - float(r[SFT].corpus_loss or 0),
+        "ptx_tax": float(r[PTX].corpus_loss or 0) - float(r[SFT].corpus_loss or 0),
+        "minutes": minutes,
+    }
+    for flag in ("inappropriate", "hallucination"):
+        for name in (BASE, SFT, PPO, PTX):
+            rate = flag_rate(r[name], flag, users)
+            found[f"{flag}_{name.lower().replace('-', '_')}"] = rate.mean if rate is not None else 0.0
+        change = flag_change(r[SFT], r[PPO], flag, users)
+        if change is not None:
+            found |= {f"{flag}_change": change.mean, f"{flag}_change_low": change.low, f"{flag}_change_high": change.high}
+    return found | control(demo, outcome)
+
+
+def control(demo: Demo, outcome: Outcome) -> Figures:
+    """PPO on a reward model from shuffled rankings."""
+    world = make_world(demo.seed)
+    good = labelers.good_ones(labelers.make_labelers(world))
+    data.rank(world, loop.sampled(demo, "ranked_prompts"), demo.files.shuffled_rankings, good, shuffled=True)
+    loop.train_reward(demo, "reward_shuffled", demo.files.shuffled_rankings)
+    loop.train_policy(demo, "ppo_shuffled", "reward_shuffled")
+    ask = Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
+    result = ask.model("PPO, shuffled", demo.run_at("ppo_shuffled"), demo.run_at("sft"))
+    return {"control_over_sft": head_to_head(result, outcome.results[SFT], outcome.users).rate}
+
+
+def table(by_seed: dict[int, Figures]) -> str:
+    rows = [("claim", *(f"seed {seed}" for seed in by_seed), "median", "asked", "")]
+    for claim in CLAIMS:
+        values = [claim.figure(found) for found in by_seed.values()]
+        median = statistics.median(values)
+        verdict = "holds" if claim.holds(median) else "MISSED"
+        rows.append((claim.name, *(f"{value:.3f}" for value in values), f"{median:.3f}", claim.asked, verdict))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/claims"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options = parser.parse_args()
+    by_seed: dict[int, Figures] = {}
+    for seed in options.seeds:
+        by_seed[seed] = figures(options.out / f"seed-{seed}", seed)
+        write_json(options.out / "claims.json", by_seed)
+        print(json.dumps(by_seed[seed], indent=1))
+    print(f"\n{table(by_seed)}")
+
+
+if __name__ == "__main__":
+    main()

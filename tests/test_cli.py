@@ -367,14 +367,15 @@ def commands() -> dict[str, Any]:
 def test_help_is_one_line_an_option(heedful: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     overview = heedful().out
+    lacking = []
     for name, command in commands().items():
         (summary,) = [line for line in overview.splitlines() if line.startswith(f"│ {name} ")]
         assert (command.help or "").strip() in summary
         done = heedful(name, "--help")
         assert done.code == 0
         rows = [line for line in done.out.splitlines() if line.startswith("│")]
-        lacking = [row for row in rows if not re.match(r"│ (\* )? *(-\w|--|[A-Z.]+ )", row)]
-        assert lacking == []
+        lacking += [(name, row) for row in rows if not re.match(r"│ (\* )? *(-\w|--|[A-Z.]+ )", row)]
+    assert lacking == []
     assert heedful("--version").out.startswith("heedful 0.")
 
 

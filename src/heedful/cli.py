@@ -67,6 +67,7 @@ def pretrain(
     *,
     data: Annotated[str | None, _file("Texts.")] = None,
     valid_data: Annotated[str | None, _file("Held-out texts.")] = None,
+    first_data: Annotated[str | None, _file("Texts to begin with.")] = None,
     out: RunOut,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -215,7 +216,7 @@ def sample(
 def score(
     *,
     reward: Rewards = None,
-    data: Annotated[str | None, _file("Completions, comparisons or demonstrations.")] = None,
+    data: Annotated[str | None, _file("Rows with answers, of any kind.")] = None,
     out: FileOut,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -302,7 +303,11 @@ def curate(
     terminal.check_free(out, overwrite)
     kept, account = curation.curate(formats.read(prompts, Prompt), settings)
     formats.write(out, kept)
-    terminal.show(str(out), account.model_dump(exclude={"settings"}), as_json)
+    results = account.model_dump(exclude={"settings"})
+    if not as_json:
+        results["removed"] = {step.name: f"{step.removed} of {step.before}: {step.why}" for step in account.steps}
+        del results["steps"]
+    terminal.show(str(out), results, as_json)
 
 
 @app.command("import", rich_help_panel=DATA)

@@ -16,15 +16,9 @@ from heedful.stages import best_of_n, chunked, sample, score
 from heedful.stages.best_of_n import BestOfNConfig
 from heedful.stages.sample import SampleConfig
 from heedful.stages.score import ScoreConfig
-from stages import worlds
 from stages.worlds import Files
 
 SETS = ["generation.max_new_tokens=8"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return worlds.make(tmp_path_factory.mktemp("world"))
 
 
 def run(files: Files, out: Path, *reward: str, **changes: Any) -> list[Completions]:

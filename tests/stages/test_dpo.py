@@ -20,15 +20,11 @@ from heedful.stages.inputs import Limits, Ranked
 from heedful.training.parallel import Compute, World
 from heedful.training.session import Interrupted
 from stages import worlds
+from stages.test_parallel import two_ranks
 from stages.worlds import Files
 
 ALONE = World(0, 1, torch.device("cpu"), torch.float32)
 PAD = 1
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return worlds.make(tmp_path_factory.mktemp("world"))
 
 
 def config(files: Files, *sets: str, **changes: Any) -> DPOConfig:
@@ -149,6 +145,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(files: Files, tmp_path: 
             dpo.train(settings, tmp_path / "run")
     dpo.train(settings, tmp_path / "run", resume=True)
     assert worlds.hashes(tmp_path / "run") == whole
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_two_ranks_do_what_one_does(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"data": files.rankings, "valid_fraction": 0.2, "epochs": 2, "batch": 6, "optimiser": {"lr": 1e-3}}
+    small |= {"compute": {"micro_tokens": 128}, "checkpoint": {"every": 2}}
+    monkeypatch.setitem(worlds._SMALL, "dpo", lambda files: (DPOConfig, dict(small)))
+    monkeypatch.setitem(worlds.TRAIN, "dpo", dpo.train)
+    one = worlds.parallel_case("dpo-gpt2", files, tmp_path / "one")
+    assert worlds.disagreements(one, two_ranks(files, tmp_path / "two", "dpo-gpt2")) == []
 
 
 def test_tied_rankings_are_counted_and_left_out(files: Files, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,6 @@ from heedful.stages.sample import SampleConfig
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return worlds.make(tmp_path_factory.mktemp("world"))
 
 
 def config(files: Files, *sets: str, **changes: Any) -> SampleConfig:
@@ -133,20 +129,10 @@ def test_a_long_prompt_is_an_error_or_left_out(files: Files, tmp_path: Path) -> 
 
 def test_a_file_cut_anywhere_resumes_to_the_same_bytes(files: Files, tmp_path: Path, whole: bytes) -> None:
     lines = whole.splitlines(keepends=True)
-    chunk = len(b"".join(lines[:4]))
-    draw = random.Random(0)
-    cuts = {
-        0,
-        1,
-        chunk - 1,
-        chunk,
-        chunk + 1,
-        len(b"".join(lines[:12])),
-        draw.randrange(chunk, len(b"".join(lines[:12]))),
-    }
-    for cut in sorted(cuts):
-        out = tmp_path / str(cut) / "c.jsonl"
-        interrupted(files, out, 3)
+    chunk, written = len(b"".join(lines[:4])), len(b"".join(lines[:12]))
+    interrupted(files, tmp_path / "stopped" / "c.jsonl", 3)
+    for cut in (0, 1, chunk - 1, chunk, chunk + 1, random.Random(0).randrange(chunk, written), written):
+        out = shutil.copytree(tmp_path / "stopped", tmp_path / str(cut)) / "c.jsonl"
         partial = out.with_name(".c.jsonl.partial")
         assert partial.read_bytes() == b"".join(lines[:12])
         os.truncate(partial, cut)
@@ -160,9 +146,9 @@ def test_a_file_cut_anywhere_resumes_to_the_same_bytes(files: Files, tmp_path: P
 
 
 def test_what_a_crash_left_at_the_end_is_dropped(files: Files, tmp_path: Path, whole: bytes) -> None:
+    interrupted(files, tmp_path / "stopped" / "c.jsonl", 4)
     for number, garbage in enumerate([b"\0" * 50, b'{"prompt": "x"', b"[]\n", b"\n", b"\xff\n"]):
-        out = tmp_path / str(number) / "c.jsonl"
-        interrupted(files, out, 1)
+        out = shutil.copytree(tmp_path / "stopped", tmp_path / str(number)) / "c.jsonl"
         with out.with_name(".c.jsonl.partial").open("ab") as file:
             file.write(garbage)
         assert sample.run(config(files), out, resume=True).read_bytes() == whole
@@ -274,7 +260,7 @@ def test_one_process_writes_a_file(files: Files, tmp_path: Path) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 1)
     with out.with_name(".c.jsonl.partial").open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_SH)
         with pytest.raises(UserError, match="another process is writing it"):
             sample.run(config(files), out, resume=True)
 

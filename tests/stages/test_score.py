@@ -26,11 +26,6 @@ EOS = 0
 COUNT_E = "stages.worlds:count_e"
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return worlds.make(tmp_path_factory.mktemp("world"))
-
-
 def run(files: Files, tmp_path: Path, data: str, *reward: str, **changes: Any) -> list[dict[str, Any]]:
     config = load(ScoreConfig, None, reward=list(reward) or [files.judge], data=data, **changes)
     return [record.row() for record in formats.read(score.run(config, tmp_path / "scored.jsonl"), Record)]

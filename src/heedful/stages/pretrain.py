@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, Seed, UserError
 from heedful.data import formats
 from heedful.data.records import Text
 from heedful.maths.losses import language_loss
@@ -36,18 +37,15 @@ class PretrainConfig(Config):
     """Texts, one a row."""
     valid_data: str | None = None
     """Held-out texts; else every hundredth row of `data` is held out."""
-    first_data: str | None = None
-    """Texts to begin with, for `first_tokens`: what is easier learned before the rest, such as copying."""
-    first_tokens: int = 0
-    seed: int = 0
-    depth: int = 6
+    seed: Seed = 0
+    depth: Count = 6
     """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
-    vocab_size: int = 4096
-    context: int = 512
+    vocab_size: int = Field(default=4096, ge=260)
+    context: int = Field(default=512, ge=2)
     """Tokens in a training row, and the longest input of the finished model."""
-    tokens: int = 0
+    tokens: int = Field(default=0, ge=0)
     """Tokens to train on; 0 = 20 for each parameter."""
-    batch_tokens: int = 0
+    batch_tokens: int = Field(default=0, ge=0)
     """Tokens a step; 0 = 8 rows of context."""
     optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
@@ -62,10 +60,8 @@ class PretrainConfig(Config):
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
     data = {"data": formats.fingerprint(config.data)}
-    data |= {
-        role: formats.fingerprint(path)
-        for role, path in (("valid_data", config.valid_data), ("first_data", config.first_data)) if path
-    }  # fmt: skip
+    if config.valid_data:
+        data["valid_data"] = formats.fingerprint(config.valid_data)
     with session(
         "pretrain", config, out, models={}, data=data, compute=config.compute, checkpointing=config.checkpoint, resume=resume
     ) as s:
@@ -74,29 +70,25 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         train_texts, valid_texts = _texts(config)
         tokenizer = _tokenizer(config, train_texts, s)
         rows, valid_rows = (_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts))
-        first_texts = [record.text for record in formats.read(config.first_data, Text)] if config.first_data else []
-        first_rows = _rows(tokenizer, first_texts, config.context) if first_texts else rows[:0]
         model = new_model(config, tokenizer).to(s.world.device)
-        _loop(config, s, model, tokenizer, first_rows, rows, valid_rows)
+        _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
 
 
 def _loop(
-    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
-    first_rows: Tensor, rows: Tensor, valid_rows: Tensor,
+    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Tensor,
+    valid_rows: Tensor,
 ) -> None:  # fmt: skip
     settings = config.optimiser
     if settings.lr == 0:
         settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
     batch = max(1, (config.batch_tokens or 8 * config.context) // config.context)
     total = max(1, (config.tokens or 20 * model.num_parameters()) // (batch * config.context))
-    first_steps = config.first_tokens // (batch * config.context) if len(first_rows) else 0
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
     for step in s.steps(s.restore(parts), total):
         model.train()
-        source, position = (first_rows, step) if step < first_steps else (rows, step - first_steps)
-        loss = _gradients(model, source[order.endless(config.seed, position, batch, len(source))], config, s.world)
+        loss = _gradients(model, rows[order.endless(config.seed, step, batch, len(rows))], config, s.world)
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
         metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": (step + 1) * batch * config.context}

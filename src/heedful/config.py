@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -30,6 +30,10 @@ class Config(BaseModel):
         """A section given in part changes that part of the default it has here."""
         return _merged(cls.model_fields, values) if isinstance(values, dict) else values
 
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 C = TypeVar("C", bound=Config)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,15 @@ class Limits:
     prompt: int
     response: int
     skip_long: bool = False
+
+    def leaving_room(self, new: int) -> Limits:
+        """For prompts that are to be answered with up to `new` tokens."""
+        if new >= self.context:
+            raise UserError(
+                f"generation.max_new_tokens {new} leaves no room for a prompt: the model reads {self.context} tokens in "
+                "all; lower it"
+            )
+        return dataclasses.replace(self, prompt=min(self.prompt, self.context - new), response=new)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.kl import adapt_kl_coef
-from heedful.models import batches, load
+from heedful.models import batches, load, render
 from heedful.models.reward_functions import ModelScorer, Reward, is_function, open_reward, split_weight
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation
@@ -44,36 +45,36 @@ class PPOConfig(Config):
     """Texts for the pretraining gradient (PPO-ptx, P21); None = plain PPO."""
     tax_data: str | None = None
     """Held-out texts whose loss is logged at every checkpoint: the alignment tax (E6)."""
-    seed: int = 0
-    episodes: int = 256_000
-    rollout_batch: int = 512
+    seed: Seed = 0
+    episodes: Count = 256_000
+    rollout_batch: Count = 512
     """Episodes an iteration."""
-    minibatch: int = 64
-    epochs: int = 1
+    minibatch: Count = 64
+    epochs: Count = 1
     """Passes over an iteration's episodes."""
-    kl_coef: float = 0.02
-    kl_target: float | None = None
+    kl_coef: float = Field(default=0.02, ge=0)
+    kl_target: float | None = Field(default=None, gt=0)
     """Sequence KL in nats for an adaptive coefficient (P10); None = fixed."""
-    kl_horizon: int = 10_000
-    kl_ceiling: float | None = None
+    kl_horizon: Count = 10_000
+    kl_ceiling: float | None = Field(default=None, gt=0)
     """Sequence KL in nats that shall not be passed."""
     at_ceiling: Literal["stop", "raise"] = "stop"
     """Above the ceiling: end the run, or raise the coefficient by half each iteration."""
-    gamma: float = 1.0
-    lam: float = 0.95
-    clip: float = 0.2
-    value_clip: float = 0.2
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    clip: float = Field(default=0.2, gt=0)
+    value_clip: float = Field(default=0.2, gt=0)
     whiten_rewards: bool = False
     missing_eos_penalty: float | None = None
     """Score of a response that was cut off by length, in place of its reward (P7); None = its reward."""
-    ptx_coef: float = 27.8
-    ptx_ratio: float = 8.0
+    ptx_coef: float = Field(default=27.8, ge=0)
+    ptx_ratio: float = Field(default=8.0, gt=0)
     """Pretraining rows an episode."""
-    ptx_tokens: int = 2048
+    ptx_tokens: int = Field(default=2048, ge=2)
     """Tokens of a pretraining row (at most the context)."""
-    ema_decay: float = 0.992
+    ema_decay: float = Field(default=0.992, ge=0, lt=1)
     """Of the weights in model/, per policy step (P20); 0 = the raw weights."""
-    max_prompt_tokens: int = 1024
+    max_prompt_tokens: Count = 1024
     skip_long: bool = False
     trust_remote_code: bool = False
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
@@ -138,8 +139,8 @@ def iteration(
 
 def _loop(config: PPOConfig, s: Session) -> None:
     nets = _networks(config, s.world)
-    limits = Limits(load.context_length(nets.policy) - config.generation.max_new_tokens, config.max_prompt_tokens, 0, config.skip_long)
-    questions = inputs.questions(config.prompts, nets.tokenizer, limits)
+    limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
+    questions = inputs.questions(config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens))
     texts_BS, tax_BS = (_texts(path, config, nets) for path in (config.pretrain_data, config.tax_data))
     total = max(1, config.episodes // config.rollout_batch)
     if s.run is not None:
@@ -206,7 +207,10 @@ def _value_net(
 ) -> tuple[Any, str]:
     """`--value`, else the first reward model that shares the tokenizer, head and bias included; else body of the policy, head 0."""
     if config.value is not None:
-        return load.load_reward(config.value)[0], f"{config.value} (given)"
+        value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code)
+        if not render.same_tokens(its_tokenizer, tokenizer):
+            raise UserError(f"{config.value}: a value net reads the policy's tokens, and its tokenizer is another one")
+        return value, f"{config.value} (given)"
     for part in reward.parts:
         if isinstance(part.score, ModelScorer) and part.score.same_tokens:
             return load.value_from_reward(part.score.model), f"{part.name} (reward model, with its head)"

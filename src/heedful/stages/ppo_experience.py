@@ -20,6 +20,7 @@ from heedful.models.batches import Batch
 from heedful.models.reward_functions import Episode
 from heedful.rollout.types import Sample
 from heedful.stages.rollouts import readable as readable_prompt
+from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import World
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ class Experience:
     def lengths(self) -> list[int]:
         """Tokens of prompt and response together."""
         return [len(e.prompt_ids) + len(e.response_ids) for e in self.episodes]
+
+    def check_finite(self) -> None:
+        """Raises NonFinite with the name of the first tensor that holds a NaN or an infinity."""
+        for name, tensor in (
+            *((f"the score of {name}", scores_B) for name, scores_B in self.part_scores.items()),
+            ("the log-probability under the policy", self.logprobs_BT),
+            ("the log-probability under the reference", self.ref_logprobs_BT),
+            ("the value net's output", self.values_BT),
+        ):
+            if not torch.isfinite(tensor).all():
+                raise NonFinite(name)
 
     def batch(self, chosen: list[int], pad_id: int) -> Batch:
         return batches.collate(
@@ -98,6 +110,7 @@ def add_logprobs_and_values(
         experience.logprobs_BT = over(logprobs_of(nets.policy))
     experience.ref_logprobs_BT = over(logprobs_of(nets.reference))
     experience.values_BT = over(lambda batch: scoring.values(nets.value, batch))
+    experience.check_finite()
 
 
 def _over_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,7 +48,9 @@ def learn(
     nets.policy.eval()
     nets.value.eval()
     metrics = means.reduce(world)
-    metrics["explained_variance"] = explained_variance({key.removeprefix("value/"): v for key, v in metrics.items()})
+    explained = explained_variance({key.removeprefix("value/"): v for key, v in metrics.items()})
+    if math.isfinite(explained):  # it is not where all returns are equal
+        metrics["explained_variance"] = explained
     dropped = ("value/error", "value/error_squared", "value/returns", "value/returns_squared")
     return {key: v for key, v in metrics.items() if key not in dropped} | norms.reduce(world) | {"lr": lr}
 

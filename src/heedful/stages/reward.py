@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.losses import ranking_loss
 from heedful.models import batches, load, scoring
@@ -31,19 +31,19 @@ class RewardConfig(Config):
     """Rankings."""
     eval_data: str | None = None
     """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
-    valid_fraction: float = 0.05
+    valid_fraction: Share = 0.05
     demonstrations: str | None = None
     """Demonstrations that shall score 0 on average (R5)."""
-    seed: int = 0
-    epochs: int = 1
-    batch: int = 64
+    seed: Seed = 0
+    epochs: Count = 1
+    batch: Count = 64
     """Prompts a step, each with all its pairs."""
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"
     """What a prompt's pair losses are divided by when ties leave fewer pairs (R3)."""
-    evaluations: int = 1
+    evaluations: Count = 1
     """How often to measure held-out accuracy over the run; the last weights are kept, as in the paper."""
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
+    max_prompt_tokens: Count = 1024
+    max_response_tokens: Count = 1024
     skip_long: bool = False
     trust_remote_code: bool = False
     optimiser: Optimiser = Optimiser(lr=9e-6)
@@ -76,7 +76,7 @@ def _loop(config: RewardConfig, s: Session) -> None:
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
-    every = max(1, total // max(1, config.evaluations))
+    every = max(1, total // config.evaluations)
     for step in s.steps(s.restore(parts), total):
         s.seed(config.seed, step)
         model.train()

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.losses import language_loss
 from heedful.models import batches, load, scoring
@@ -35,26 +36,26 @@ class SFTConfig(Config):
     """Demonstrations."""
     valid_data: str | None = None
     """Held-out demonstrations; else rows with split "valid", else `valid_fraction` of the prompts."""
-    valid_fraction: float = 0.1
+    valid_fraction: Share = 0.1
     pretrain_data: str | None = None
     """Texts mixed in (S3)."""
-    pretrain_fraction: float = 0.1
+    pretrain_fraction: float = Field(default=0.1, ge=0, lt=1)
     """Weight of the texts in the loss, and their share of each batch's rows."""
     select_with: str | None = None
     """A reward (run or module:function) that picks the checkpoint, instead of the validation loss (S2)."""
     prompts: str | None = None
     """Prompts to sample for `select_with`."""
-    select_samples: int = 256
-    seed: int = 0
-    epochs: int = 16
-    batch: int = 32
+    select_samples: Count = 256
+    seed: Seed = 0
+    epochs: Count = 16
+    batch: Count = 32
     """Demonstrations a step."""
-    evaluations: int = 0
+    evaluations: int = Field(default=0, ge=0)
     """How often to validate over the run; 0 = once an epoch."""
     dropout: float | None = None
     """Residual dropout; None = the paper's 0.2 where the architecture has it, else 0."""
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
+    max_prompt_tokens: Count = 1024
+    max_response_tokens: Count = 1024
     skip_long: bool = False
     """Leave out prompts over the limit instead of stopping."""
     trust_remote_code: bool = False
@@ -194,7 +195,7 @@ class _Selector:
 
     def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World) -> None:
         assert config.select_with is not None and config.prompts is not None
-        limits = Limits(limits.context - config.generation.max_new_tokens, limits.prompt, limits.response, config.skip_long)
+        limits = limits.leaving_room(config.generation.max_new_tokens)
         self.questions: list[Question] = inputs.questions(config.prompts, tokenizer, limits)[: config.select_samples]
         self.reward: Reward = open_reward([config.select_with], policy_tokenizer=tokenizer, device=world.device)
         self.config, self.tokenizer = config, tokenizer

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, UserError
 from heedful.runs import read_json, write_json
 from heedful.training.optimiser import Average
 
@@ -24,9 +25,9 @@ from heedful.training.optimiser import Average
 class Checkpointing(Config):
     """When to save and how much to keep."""
 
-    every: int = 0
+    every: int = Field(default=0, ge=0)
     """Steps (iterations in PPO) between checkpoints; 0 = twenty over the run."""
-    keep: int = 2
+    keep: Count = 2
     """How many of the latest stay; the best stays as well."""
 
     def interval(self, total: int) -> int:
@@ -67,7 +68,7 @@ def load(path: Path, parts: Mapping[str, Part]) -> dict[str, Any]:
 def prune(directory: Path, keep: int, best: int | None) -> None:
     """Keep the last `keep` checkpoints and the one of step `best`."""
     found = sorted(directory.glob("step-*"))
-    for path in found[: -keep or len(found)]:
+    for path in found[:-keep]:
         if best is None or path.name != f"step-{best:08d}":
             shutil.rmtree(path)
 

@@ -6,6 +6,7 @@ import copy
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from heedful.config import Config
@@ -15,15 +16,15 @@ from heedful.maths import schedules
 class Optimiser(Config):
     """Adam as the paper ran it (S1, R4, P19): beta = (0.9, 0.95); epsilon, decay and clipping are silent there."""
 
-    lr: float
+    lr: float = Field(ge=0)
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
-    warmup: int = 0
+    warmup: int = Field(default=0, ge=0)
     """Steps of linear warm-up (iterations in PPO, from a tenth of the peak)."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=0.0, ge=0)
     """Largest gradient norm; 0 turns clipping off."""
 
 

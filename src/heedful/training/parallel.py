@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, UserError
 
 Item = TypeVar("Item")
 TOTAL = "_heedful_gradient"
@@ -34,7 +34,7 @@ class Compute(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward and backward pass; weights and optimiser stay float32."""
-    micro_tokens: int = 16_384
+    micro_tokens: Count = 16_384
     """Padded tokens in one forward pass. Changes memory and speed, never the result."""
     activation_checkpointing: bool = False
 

@@ -59,8 +59,6 @@ class PretrainConfig(Config):
 
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
-    if (config.first_data is None) != (config.first_tokens == 0):
-        raise UserError("first_data and first_tokens are only for each other: give both or neither")
     data = {"data": formats.fingerprint(config.data)}
     if config.valid_data:
         data["valid_data"] = formats.fingerprint(config.valid_data)

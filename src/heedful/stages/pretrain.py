@@ -137,7 +137,7 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
     """A Llama-shaped model with random weights that follow from the seed."""
     width = config.width
     torch.manual_seed(config.seed)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=width,
@@ -152,6 +152,21 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    for layer in model.model.layers:
+        _mimic_attention(layer.self_attn, width)
+    return model
+
+
+@torch.no_grad()
+def _mimic_attention(attention: Any, width: int) -> None:
+    """Start where trained attention ends up (mimetic initialisation, Trockman and Kolter 2023, arXiv 2305.09828).
+
+    Keys equal queries, so that a token finds its like, and output undoes values, so that what it finds is passed on as it is.
+    """
+    attention.q_proj.weight.normal_(std=width**-0.5)
+    attention.k_proj.weight.copy_(attention.q_proj.weight)
+    torch.nn.init.orthogonal_(attention.v_proj.weight)
+    attention.o_proj.weight.copy_(0.5 * attention.v_proj.weight.t())
 
 
 def new_tokenizer(texts: list[str], vocab_size: int, context: int) -> PreTrainedTokenizerFast:

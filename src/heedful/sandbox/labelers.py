@@ -14,7 +14,6 @@ from random import Random
 
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Rating, as_text
 from heedful.sandbox import answers, mistakes, tasks, truth
-from heedful.sandbox.tasks import Task
 from heedful.sandbox.truth import Verdict
 from heedful.sandbox.world import World
 
@@ -26,6 +25,14 @@ TIE = 0.22  # completions closer than this share a tier
 FLOOR = 0.08
 WEIGHT_SPREAD = 0.25  # of the logarithm of a labeler's own weight over the true weight
 FLAG_NOISE = 0.04  # chance that a flag of a rating is wrong
+
+# Demonstrations: weights of brief, plain and detailed answers by taste, and chances of each flaw.
+SIZES = {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}
+MISSED = 0.05  # the constraint is forgotten
+SWAPPED = 0.03  # a name or a thing is mixed up
+UNFINISHED = 0.05  # the last sentence of three or more is missing
+PREAMBLE = 0.10  # an empty phrase before
+POSTSCRIPT = 0.30  # or, after a detailed answer, behind
 
 GOOD_GROUPS = ("brief", "detailed")
 
@@ -66,21 +73,20 @@ def _labeler(rng: Random, name: str, group: str, taste: int) -> Labeler:
 def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> Demonstration:
     """A human answer: good on the whole, in the labeler's taste, with a small flaw now and then."""
     task = tasks.parse(world.seed, as_text(prompt.prompt))
-    size = rng.choices((0, 1, 2), {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}[labeler.taste])[0]
-    flaw = rng.random()
-    if flaw < 0.05 and task.constraint is not None:
-        task = Task(task.text, task.template, task.slots)
+    size = rng.choices((0, 1, 2), SIZES[labeler.taste])[0]
+    chatty = task.constraint is None and not (task.template.asks or task.template.closed or task.template.unsafe)
+    if rng.random() < MISSED:
+        task = replace(task, constraint=None)
     text = answers.compose(world, task, rng, size)
-    sentences = re.findall(r"[^.!?]+[.!?]+", text)
-    if 0.05 <= flaw < 0.08:
+    if rng.random() < SWAPPED:
         text = mistakes.swap(world, text, rng)
-    elif 0.08 <= flaw < 0.13 and len(sentences) > 2:
+    sentences = re.findall(r"[^.!?]+[.!?]+", text)
+    if len(sentences) > 2 and rng.random() < UNFINISHED:
         text = "".join(sentences[:-1]).strip()
-    elif task.constraint is None and not (task.template.asks or task.template.closed or task.template.unsafe):
-        if 0.13 <= flaw < 0.23:
-            text = f"{rng.choice(answers.PREAMBLES)} {text}"
-        elif size == 2 and flaw > 0.7:
-            text = f"{text} {rng.choice(answers.POSTSCRIPTS)}"
+    if chatty and rng.random() < PREAMBLE:
+        text = f"{rng.choice(answers.PREAMBLES)} {text}"
+    elif chatty and size == 2 and rng.random() < POSTSCRIPT:
+        text = f"{text} {rng.choice(answers.POSTSCRIPTS)}"
     work = {"completion": text, "labeler": labeler.name, "group": labeler.group}
     return Demonstration.model_validate({**prompt.row(), **work})
 

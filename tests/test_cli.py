@@ -431,10 +431,12 @@ def test_every_command_is_documented() -> None:
     assert [name for name in commands() if f"\nheedful {name} " not in text] == []
 
 
-def test_every_input_of_a_stage_is_an_option() -> None:
-    """What names a model, a reward or a file."""
+def test_the_options_of_a_stage_are_its_inputs() -> None:
+    """All that name a model, a reward or a file, and nothing that is no setting."""
     places = {"model", "policy", "value", "reward", "select_with", "a", "b", "prompts", "judgements", "demonstrations"}
     for name, place in STAGES.items():
         options = {parameter.name for parameter in commands()[name].params}
         inputs = {key for key in config_class(place).model_fields if key in places or key.endswith("data")}
         assert inputs <= options, name
+        shared = {"help", "out", "config", "sets", "resume", "overwrite", "as_json"}
+        assert name == "curate" or options - shared <= config_class(place).model_fields.keys(), name

@@ -67,7 +67,6 @@ def pretrain(
     *,
     data: Annotated[str | None, _file("Texts.")] = None,
     valid_data: Annotated[str | None, _file("Held-out texts.")] = None,
-    first_data: Annotated[str | None, _file("Texts to begin with.")] = None,
     out: RunOut,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -266,7 +265,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Win rate of A over B, with its interval."""
-    options = dict(locals())
+    options = {name: value for name, value in locals().items() if name not in ("out", "as_json")}
     from heedful.evaluation import evaluate
 
     result = evaluate.run(terminal.settings(evaluate.EvaluateConfig, options), out)

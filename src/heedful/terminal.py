@@ -109,9 +109,9 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
 
 
 def settings(kind: type[Config], options: dict[str, Any]) -> Any:
-    """The config from `--config`, `--set` and the options that are inputs of the stage."""
+    """The config from `--config`, `--set` and the options, of which all others are fields of the config."""
     config, sets = options.pop("config"), options.pop("sets")
-    inputs = {name: value for name, value in options.items() if name in kind.model_fields and value not in (None, [])}
+    inputs = {name: value for name, value in options.items() if value not in (None, [])}
     assigned = {override.partition("=")[0].strip() for override in sets or []}
     for name, field in kind.model_fields.items():
         if field.is_required() and config is None and name not in inputs and name not in assigned:

@@ -6,9 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field
-
-from heedful.config import Config
+from heedful.config import Config, Count, Seed
 from heedful.maths import best_of_n
 from heedful.models import load
 from heedful.models.reward_functions import open_reward
@@ -24,10 +22,10 @@ class BestOfNConfig(Config):
     reward: list[str]
     """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
     prompts: str
-    n: int = Field(default=16, ge=1)
+    n: Count = 16
     """Answers to choose from. They are those of `heedful sample` with k = n and the same seed."""
-    seed: int = 0
-    chunk: int = Field(default=64, ge=1)
+    seed: Seed = 0
+    chunk: Count = 64
     """Prompts sampled together and saved at once."""
     skip_long: bool = False
     trust_remote_code: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config
+from heedful.config import Config, Seed
 from heedful.data.records import Message, PromptText
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
@@ -22,7 +22,7 @@ class ChatConfig(Config):
     model: str
     history: bool | None = None
     """Whether the model sees the earlier turns; None = only if its tokenizer has a chat template."""
-    seed: int = 0
+    seed: Seed = 0
     trust_remote_code: bool = False
     generation: Generation = Generation(max_new_tokens=512)
     compute: Compute = Compute()

@@ -1,7 +1,7 @@
 """Direct preference optimisation on rankings, the baseline without reward model and sampling (section A).
 
-All pairs of a prompt are learned from together, with one forward for each completion. The reference is the frozen start;
-its log-probs are computed once.
+All pairs of a prompt are learned from together, with one forward for each completion. The reference is the frozen
+start; its log-probs are computed once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.losses import SumCount, dpo_loss
 from heedful.models import batches, load, scoring
@@ -27,7 +27,7 @@ from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, World, recompute_activations
 from heedful.training.session import Session, session
 
 
@@ -38,10 +38,10 @@ class DPOConfig(Config):
     """Rankings."""
     eval_data: str | None = None
     """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
-    valid_fraction: float = 0.05
-    seed: int = 0
-    epochs: int = 1
-    batch: int = 32
+    valid_fraction: Share = 0.05
+    seed: Seed = 0
+    epochs: Count = 1
+    batch: Count = 32
     """Prompts a step, each with all its pairs."""
     beta: float = Field(default=0.1, gt=0)
     kind: Literal["dpo", "ipo"] = "dpo"
@@ -49,8 +49,8 @@ class DPOConfig(Config):
     """Share of the labels taken to be wrong; of dpo only."""
     evaluations: int = 1
     """How often to measure held-out pairs over the run; the last weights are kept."""
-    max_prompt_tokens: int = 1024
-    max_response_tokens: int = 1024
+    max_prompt_tokens: Count = 1024
+    max_response_tokens: Count = 1024
     skip_long: bool = False
     trust_remote_code: bool = False
     optimiser: Optimiser = Optimiser(lr=1e-6)
@@ -87,7 +87,7 @@ def _loop(config: DPOConfig, s: Session) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     model.to(s.world.device)
     if config.compute.activation_checkpointing:
-        model.gradient_checkpointing_enable()
+        recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     pad_id = tokenizer.pad_token_id
     rankings, held_out, counts = _data(config, tokenizer, limits, s)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from heedful.config import Config
+from heedful.config import Config, Count, Seed
 from heedful.data.records import Completions
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
@@ -22,10 +20,10 @@ from heedful.training.parallel import Compute, World
 class SampleConfig(Config):
     model: str
     prompts: str
-    k: int = Field(default=1, ge=1)
+    k: Count = 1
     """Completions a prompt. Fewer are the first of more."""
-    seed: int = 0
-    chunk: int = Field(default=256, ge=1)
+    seed: Seed = 0
+    chunk: Count = 256
     """Prompts sampled together and saved at once."""
     skip_long: bool = False
     """Leave out prompts that fill the context instead of stopping."""

@@ -7,9 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import Field
-
-from heedful.config import Config, UserError
+from heedful.config import Config, Count, UserError
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration
@@ -26,7 +24,7 @@ class ScoreConfig(Config):
     """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
     data: str
     """Completions, comparisons or demonstrations."""
-    chunk: int = Field(default=256, ge=1)
+    chunk: Count = 256
     """Rows scored together and saved at once."""
     compute: Compute = Compute()
 

@@ -15,7 +15,7 @@ from heedful.config import Config
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Text
 from heedful.demo.data import Files
-from heedful.evaluation.quality import pair_accuracy
+from heedful.evaluation.quality import Bin, calibration, pair_accuracy
 from heedful.evaluation.tables import ModelResult
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.statistics import WinRate
@@ -143,6 +143,7 @@ class RewardQuality:
     longer: WinRate
     agreement: float
     """Of labelers with each other (D12)."""
+    calibration: list[Bin]
 
 
 def reward_quality(world: World, truth: Truth, scored: str) -> RewardQuality:
@@ -154,7 +155,7 @@ def reward_quality(world: World, truth: Truth, scored: str) -> RewardQuality:
     lengths = [[float(len(text)) for text in row.completions] for row in rows]
     return RewardQuality(
         pair_accuracy(scores, preferred), pair_accuracy(scores, utilities), pair_accuracy(lengths, preferred),
-        _agreement(world, rows),
+        _agreement(world, rows), calibration(scores, preferred),
     )  # fmt: skip
 
 

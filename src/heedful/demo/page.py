@@ -10,7 +10,7 @@ from heedful.data.records import Prompt, as_text
 from heedful.demo import data
 from heedful.evaluation import report
 from heedful.evaluation.report import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
-from heedful.evaluation.run_report import stage_group
+from heedful.evaluation.run_report import stage_group, together
 from heedful.evaluation.tables import Table
 from heedful.maths.statistics import WinRate
 from heedful.runs import read_json
@@ -49,11 +49,16 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         signs=_signs(demo),
         groups=[
             stage_group("ppo", runs),
-            stage_group("reward", {"reward model": demo.run_at("reward")}),
-            stage_group("sft", {"SFT": demo.run_at("sft")}),
-            stage_group("pretrain", {"base": demo.run_at("base")}),
+            *together(
+                [
+                    stage_group("reward", {"reward model": demo.run_at("reward")}),
+                    stage_group("sft", {"SFT": demo.run_at("sft")}),
+                    stage_group("pretrain", {"base": demo.run_at("base")}),
+                ]
+            ),
         ],
         quality=_quality(outcome),
+        calibration=outcome.quality.calibration,
         samples=_samples(demo, outcome),
         facts=_facts(demo, matmul),
     )

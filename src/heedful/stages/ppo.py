@@ -29,7 +29,7 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.optimiser import Average, Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, World, recompute_activations
 from heedful.training.session import Session, session
 
 
@@ -158,7 +158,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
         if s.due(step):
             s.sample(step, ppo_experience.readable(experience, 4))
         for sign in watch.see(metrics):
-            s.say(f"ppo: step {step + 1}: {sign}")
+            s.say(f"ppo: {sign}")
         beta, stopped = _next_beta(config, beta, metrics["kl"], step + 1)
         s.checkpoint(step, nets.parts, always=stopped is not None, kl_coef=beta, stopped=stopped)
         if stopped is not None:
@@ -166,7 +166,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
             break
     last = s.history[-1] if s.history else {}
     results = {
-        "steps": len(s.history), "stopped": stopped, "value_from": nets.value_from, "signs": watch.reported,
+        "steps": len(s.history), "stopped": stopped, "value_from": nets.value_from, "signs": watch.messages,
         **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},
     }  # fmt: skip
     s.finish(lambda directory: load.save(nets.average.model, nets.tokenizer, directory), results)
@@ -194,8 +194,8 @@ def _networks(config: PPOConfig, world: World) -> Networks:
     value, value_from = _value_net(config, policy, tokenizer, reward)
     value.to(world.device)
     if config.compute.activation_checkpointing:
-        policy.gradient_checkpointing_enable()
-        value.gradient_checkpointing_enable()
+        recompute_activations(policy)
+        recompute_activations(value)
     return Networks(
         policy, reference, value, reward, tokenizer, LocalEngine(policy, tokenizer), Average(policy, config.ema_decay),
         optim.adam(policy, config.optimiser), optim.adam(value, config.value_optimiser), value_from,

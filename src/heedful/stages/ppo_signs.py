@@ -29,6 +29,8 @@ class Watch:
     config: PPOConfig
     history: History
     reported: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    """Every sign that has shown: when, its name, its figure and the remedy."""
 
     def __post_init__(self) -> None:
         past, self.history = list(self.history), []
@@ -38,13 +40,14 @@ class Watch:
     def see(self, metrics: dict[str, float]) -> list[str]:
         """Messages for the signs that are new with these metrics."""
         self.history.append(metrics)
-        messages = []
+        new = []
         for sign in SIGNS:
             figure = sign.seen(self.history, self.config) if sign.name not in self.reported else None
             if figure is not None:
                 self.reported.append(sign.name)
-                messages.append(f"{sign.name}: {figure}. {sign.remedy}")
-        return messages
+                new.append(f"iteration {len(self.history)}: {sign.name}: {figure}. {sign.remedy}")
+        self.messages += new
+        return new
 
 
 def _column(history: History, key: str, last: int | None = None) -> list[float]:

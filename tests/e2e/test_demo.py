@@ -1,0 +1,82 @@
+"""The whole loop, small: every stage runs on what the one before it wrote, and the end is a table and a report."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from heedful.demo import data, loop
+from heedful.demo.loop import SETTINGS, Demo
+
+SMALL = {
+    "sizes": {
+        "documents": 300, "held_out_documents": 40, "raw_prompts": 900, "demonstrations": 40, "valid_demonstrations": 10,
+        "ranked_prompts": 48, "valid_ranked_prompts": 12, "rl_prompts": 60, "test_prompts": 30, "few_shot_prompts": 6,
+    },
+    "pretrain": {"depth": 2, "vocab_size": 600, "tokens": 4480, "checkpoint": {"every": 5}},
+    "sft": {"epochs": 1},
+    "ppo": {"episodes": 32, "rollout_batch": 16, "minibatch": 8},
+    "ppo_ptx": {"ptx_ratio": 0.25},
+    "generation": {"max_new_tokens": 12},
+    "evaluation": {"few_shot_draws": 2, "best_of": 5},
+    "lesson": {"rankings": 20},
+}  # fmt: skip
+
+
+def small_settings(folder: Path) -> Path:
+    settings = tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
+    for section, changes in SMALL.items():
+        settings[section] |= changes
+    path = folder / "settings.toml"
+    path.write_text("\n".join(f"[{name}]\n" + "\n".join(_lines(values)) for name, values in settings.items()), encoding="utf-8")
+    return path
+
+
+def _lines(values: dict) -> list[str]:
+    def written(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {written(inner)}" for key, inner in value.items()) + "}"
+        return json.dumps(value)
+
+    return [f"{key} = {written(value)}" for key, value in values.items()]
+
+
+@pytest.mark.slow
+def test_from_an_empty_folder_to_table_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = small_settings(tmp_path)
+    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, settings=settings)
+    printed = capsys.readouterr().out
+    for name in ("base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled", "best of 5"):
+        assert name in outcome.results
+        assert name in printed
+    assert "GFLOP/s" in printed
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "PPO-ptx" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    demo = Demo(tmp_path / "demo", 3, tomllib.loads(settings.read_text(encoding="utf-8")))
+    assert demo.seconds.keys() >= {"pretrain", "SFT", "reward model", "PPO", "PPO-ptx", "evaluation"}
+
+    before = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("model/*.safetensors")}
+    again = loop.run(tmp_path / "demo", seed=3, settings=settings)
+    assert {path: path.read_bytes() for path in before} == before
+    assert again.results["PPO"].completions == outcome.results["PPO"].completions
+
+
+def test_no_prompt_serves_two_purposes_and_no_user_is_in_two_splits(tmp_path: Path) -> None:
+    sizes = data.Sizes(**SMALL["sizes"])
+    files = data.Files(tmp_path / "world")
+    data.make(5, files, sizes)
+    purposes = ("sft_prompts", "ranked_prompts", "rl_prompts", "valid_sft_prompts", "valid_ranked_prompts", "few_shot_prompts", "test_prompts")
+    rows = {name: [json.loads(line) for line in Path(getattr(files, name)).read_text().splitlines()] for name in purposes}
+    ids = [row["id"] for given in rows.values() for row in given]
+    assert len(ids) == len(set(ids))
+    users = {split: {row["user"] for given in rows.values() for row in given if row["split"] == split} for split in ("train", "valid", "test")}
+    assert not users["train"] & users["test"]
+    assert not users["train"] & users["valid"]
+    by_k = [Path(getattr(files, f"ranked_prompts_{k}")).read_text().splitlines() for k in range(4, 10)]
+    assert [len(part) for part in by_k] == [8] * 6
+    assert data.curation(files)["raw"] == sizes.raw_prompts

@@ -13,7 +13,7 @@ from random import Random
 
 from heedful.data.records import Text
 from heedful.sandbox import answers, events, genres, lexicon, mistakes, prompts, tasks
-from heedful.sandbox.tasks_know import draw_member, kind_of
+from heedful.sandbox.tasks_know import draw_member, kind_of, whole_kind
 from heedful.sandbox.tasks_write import draw_goods, draw_hero
 from heedful.sandbox.world import World
 
@@ -40,11 +40,11 @@ def person_page(world: World, rng: Random) -> str:
     text = _lines(genres.about_person(world, rng, name, 2))
     more = (
         f"{person.place} is {lexicon.a(home.kind)} {home.near}.",
-        f"The {person.pet} of {name} likes {rng.choice(lexicon.FOODS)} too.",
+        f"The {person.pet} of {name} likes {person.food} too.",
         f"You can meet {person.them} near the {rng.choice(lexicon.SPOTS)}.",
-        f"In {person.place} all people know {name}.",
+        f"All people in {person.place} know {name}.",
     )
-    title = rng.choice((f"{name}\n", f"About {name}\n", f"Our people: {name}\n", ""))
+    title = rng.choice((f"About {name}\n", f"Our people: {name}\n", f"A page for {name}\n", ""))
     other = rng.choice(world.person_names)
     if other != name and rng.random() < 0.6:
         return f"{title}{text} {rng.choice(more)}\n\n{_lines(genres.about_person(world, rng, other, 1))}"
@@ -58,7 +58,7 @@ def place_page(world: World, rng: Random) -> str:
     forms = ("{who} lives in {place}.", "{who} has a house in {place} and works as {job}.")
     for person in rng.sample(here, min(2, len(here))):
         text += " " + rng.choice(forms).format(who=person.name, place=name, job=lexicon.a(person.job))
-    title = rng.choice(("{}", "About {}", "How to find {}")).format(name)
+    title = rng.choice(("About {}", "How to find {}", "A page about {}")).format(name)
     return f"{title}\n{text} {genres.remark(world, rng, name)}"
 
 
@@ -66,8 +66,8 @@ def register(world: World, rng: Random) -> str:
     """Lists of facts: who lives where, who does what, who keeps and eats what."""
     people = [world.people[name] for name in rng.sample(world.person_names, rng.randint(5, 9))]
     head, line = rng.choice((
-        ("Who lives where", "{p.name} lives in {p.place}."), ("Who does what", "{p.name} is {job}."),
-        ("What they like", "{p.name} likes {p.food}."), ("Pets of our friends", "{p.name} has {pet}."),
+        ("Who lives where", "- {p.name} lives in {p.place}."), ("Who does what", "- {p.name} works as {job}."),
+        ("What they like", "- {p.name} likes {p.food}."), ("Pets of our friends", "- {p.name} has {pet}."),
     ))  # fmt: skip
     rows = [line.format(p=p, job=lexicon.a(p.job), pet=lexicon.a(p.pet)) for p in people]
     return head + "\n" + "\n".join(rows)
@@ -83,7 +83,7 @@ def story_page(world: World, rng: Random) -> str:
         title, body = f"{subject} in {place}", genres.story(world, rng, subject, None, place, rng.randint(1, 3))
     else:
         title, body = subject, genres.story(world, rng, subject, size=rng.randint(1, 3))
-    head = rng.choice(("A story about {}", "The story of {}", "{}", "A short story about {}", "Tonight: {}"))
+    head = rng.choice(("A story about {}", "The story of {}", "A short story about {}", "Tonight: {}"))
     last = rng.choice(("", "", "", " The end.", " Good night.", " That is all for tonight."))
     return f"{lexicon.capital(head.format(title))}\n{_lines(body)}{last}"
 
@@ -117,7 +117,7 @@ def review_page(world: World, rng: Random) -> str:
 
 def recipe_page(world: World, rng: Random) -> str:
     thing, dish = rng.choice(tuple(lexicon.INGREDIENTS)), rng.choice(lexicon.DISHES)
-    head = rng.choice(("{x}", "Recipe for {x}", "How to make {x}")).format(x=f"{thing} {dish}")
+    head = rng.choice(("My {x}", "Recipe for {x}", "How to make {x}")).format(x=f"{thing} {dish}")
     body = [*genres.recipe(rng, thing, dish, rng.randint(1, 3)), genres.remark(world, rng, rng.choice(lexicon.FOODS))]
     return f"{lexicon.capital(head)}\n{_lines(body)}"
 
@@ -142,10 +142,15 @@ def list_page(world: World, rng: Random) -> str:
         count = rng.randint(2, 5)
         items = rng.sample(lexicon.KINDS[kind][1], count)
         form = rng.choice(
-            ("{n} {kind} are {x}.", "here are {n} {kind}: {x}.", "{kind}: {x}.", "{a}, {b} and other {kind}.")
+            (
+                "My {n} {kind} are {x}.",
+                "Here are {n} {kind}: {x}.",
+                "Some {kind}: {x}.",
+                "I know {a}, {b} and other {kind}.",
+            )
         )
         words = {"n": lexicon.NUMBERS[count], "kind": kind, "x": lexicon.listed(items), "a": items[0], "b": items[1]}
-        parts.append(lexicon.capital(form.format(**words)))
+        parts.append(form.format(**words))
     return rng.choice(("\n", " ")).join(parts)
 
 
@@ -153,8 +158,8 @@ def sum_page(world: World, rng: Random) -> str:
     first, rows = rng.randint(1, 9), []
     for second in rng.sample(range(1, 10), rng.randint(4, 8)):
         n, n2, total = lexicon.NUMBERS[first], lexicon.NUMBERS[second], lexicon.NUMBERS[first + second]
-        rows.append(rng.choice((f"{n} plus {n2} is {total}.", f"{n} and {n2} makes {total}.")))
-    return rng.choice(("Sums\n", "Learn to add\n", "")) + " ".join(lexicon.capital(row) for row in rows)
+        rows.append(rng.choice((f"The sum of {n} and {n2} is {total}.", f"Add {n} and {n2}. That makes {total}.")))
+    return rng.choice(("Sums\n", "Learn to add\n", "")) + " ".join(rows)
 
 
 def school_page(world: World, rng: Random) -> str:
@@ -162,17 +167,17 @@ def school_page(world: World, rng: Random) -> str:
     pick, rows = rng.randrange(4), []
     if pick == 0:
         for word in rng.sample(tuple(lexicon.OPPOSITES), 5):
-            form = rng.choice(("The opposite of {a} is {b}.", "Not {a} but {b}."))
+            form = rng.choice(("The opposite of {a} is {b}.", "It is not {a} but {b}."))
             rows.append(form.format(a=word, b=lexicon.OPPOSITES[word]))
     elif pick == 1:
         start = rng.randrange(7)
         for step in range(rng.randint(3, 6)):
             day, after = lexicon.DAYS[(start + step) % 7], lexicon.DAYS[(start + step + 1) % 7]
-            rows.append(rng.choice((f"{after} comes after {day}.", f"The next day after {day} is {after}.")))
+            rows.append(rng.choice((f"The day after {day} is {after}.", f"Today is {day}. Tomorrow it is {after}.")))
     elif pick == 2:
         for _ in range(rng.randint(4, 6)):
             noun = draw_member(rng)
-            rows.append(f"{lexicon.capital(noun)} is {kind_of(noun)}.")
+            rows.append(lexicon.capital(whole_kind(noun).format(subject=noun, x=kind_of(noun))))
     else:
         return drill(world, rng)
     return rng.choice(("For school\n", "Learn this\n", "")) + " ".join(rows)
@@ -183,10 +188,10 @@ def drill(world: World, rng: Random) -> str:
     for _ in range(2):
         event = events.draw(world, rng)
         forms = [
-            f"Past: {event.told()}", f"Future: {event.other('will')}", f"Question: {event.asked()}",
-            f"Not: {event.other('does not')}",
+            f"In the past: {event.told()}", f"In the future: {event.then()}", f"As a question: {event.asked()}",
+            f"Not so: {event.denied()}",
         ]  # fmt: skip
-        rows += [f"Today: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
+        rows += [f"Now: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
     return "\n".join(rows)
 
 
@@ -195,24 +200,20 @@ def news_page(world: World, rng: Random) -> str:
     parts = []
     for _ in range(rng.randint(1, 3)):
         event = events.draw(world, rng)
-        headline = event.told() if rng.random() < 0.5 else f"{event.who} {event.past} {event.thing}."
+        where = f" {event.where}" if rng.random() < 0.5 else ""
+        headline = f"{event.who} {event.past} {event.thing}{where}."
         they = lexicon.capital(world.people[event.who].they)
-        body = f"{rng.choice(events.FILLERS)} {event.told(rng)} {they} was very happy."
-        parts.append(rng.choice((f"{headline}\n{body}", f"{body}\nIn short: {headline}")))
+        body = f"{rng.choice(events.FILLERS)} {event.told_somehow(rng)} {they} was very happy."
+        parts.append(rng.choice((f"News: {headline}\n{body}", f"{body}\nIn short, {headline}")))
     return "\n\n".join(parts)
 
 
 def small_talk(world: World, rng: Random) -> str:
-    one, two = rng.sample(world.person_names, 2)
+    """Two people, turn by turn."""
     turns: list[str] = []
     for _ in range(rng.randint(1, 3)):
-        template = tasks.draw_template(rng, "chat")
-        while template.name == "meet" and turns:  # one meets only once
-            template = tasks.draw_template(rng, "chat")
-        task = tasks.draw_task(world, rng, template, constrained=0.0)
-        if template.name == "meet":
-            one = task.slots["who"]
-        turns += [f"{one}: {task.text}", f"{two}: {answers.compose(world, task, rng, rng.randrange(2))}"]
+        task = tasks.draw_task(world, rng, tasks.draw_template(rng, "chat"), constrained=0.0)
+        turns += [f"- {task.text}", f"- {answers.compose(world, task, rng, rng.randrange(2))}"]
     return "\n".join(turns)
 
 
@@ -254,5 +255,5 @@ def answer_page(world: World, rng: Random) -> str:
 MAKERS: tuple[tuple[Maker, float], ...] = (
     (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5),
     (recipe_page, 4), (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5),
-    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 9),
+    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 36),
 )  # fmt: skip

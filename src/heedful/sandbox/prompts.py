@@ -10,7 +10,7 @@ from heedful.sandbox import lexicon, tasks
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import World
 
-OPENED, CLOSED, CONTACT = 0.5, 0.2, 0.03  # shares of prompts with words before the task, after it, with personal data
+OPENED, CLOSED, CONTACT = 0.15, 0.1, 0.03  # shares of prompts with words before the task, after it, with personal data
 REPEATED = 0.08  # share of prompts that repeat an earlier one of the same user with another ending
 LONG = 100  # characters from which on a repeated prompt gets another ending
 PER_USER = 18  # prompts of the average user

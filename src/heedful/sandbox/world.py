@@ -9,8 +9,8 @@ from random import Random
 
 from heedful.sandbox import lexicon
 
-PEOPLE = 60
-PLACES = 20
+PEOPLE = 30
+PLACES = 12
 
 _ONSETS = "b d f g h j k l m n p r s t v w z br dr gr tr st".split()
 _MIDDLES = "l m n r s t v d b k l n r m".split()

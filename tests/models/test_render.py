@@ -190,6 +190,7 @@ def test_same_tokens() -> None:
     assert render.same_tokens(PLAIN, tiny.tokenizer())
     assert not render.same_tokens(PLAIN, tiny.tokenizer(vocab=300))
     assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(adds_bos=True, template=True))
+    assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(extra=(tiny.BOS,)))
 
 
 def test_prompts_that_fit() -> None:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from heedful.rollout.sampler import sample
 from heedful.rollout.types import Generation
 
-TINY = 2.0**-60
-
 
 def logits_of(probabilities: list[float]) -> torch.Tensor:
     return torch.tensor([probabilities]).log()
@@ -36,6 +34,29 @@ def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_draw(V:
         assert weights[token] > 0
         below = cumulative[token - 1] if token else 0.0
         assert below - 1e-6 <= draw <= cumulative[token] + 1e-6
+
+
+def test_a_draw_on_a_boundary_belongs_to_the_next_token() -> None:
+    assert draw_all(logits_of([0.25, 0.25, 0.5]), [0.0, 0.25, 0.5, 0.75], Generation()) == [0, 1, 2, 2]
+    assert draw_all(logits_of([0.0] * 60 + [0.5, 0.0, 0.5] + [0.0] * 30), [0.0, 0.5, 1 - 2**-53], Generation()) == [
+        60,
+        62,
+        62,
+    ]
+
+
+def test_rounding_at_the_boundaries_never_reaches_a_forbidden_token() -> None:
+    """Draws within a few roundings of where blocks of tokens meet; a block is 20 wide here and its ends are forbidden."""
+    generator = torch.Generator().manual_seed(0)
+    logits_NV = 3 * torch.randn(300, 400, generator=generator)
+    logits_NV[:, ::20] = logits_NV[:, 19::20] = -torch.inf
+    weights_NV = (logits_NV - logits_NV.amax(-1, keepdim=True)).exp()
+    upto_NG = weights_NV.double().cumsum(-1)[:, 19::20]
+    for block in range(20):
+        for steps in (-2, -1, 0, 1):
+            draws_N = upto_NG[:, block] / upto_NG[:, -1] + steps * 2.0**-53
+            tokens_N, _ = sample(logits_NV, draws_N.clamp(max=1 - 2**-53), Generation())
+            assert (weights_NV.gather(-1, tokens_N[:, None]) > 0).all()
 
 
 def test_frequencies_are_the_probabilities() -> None:

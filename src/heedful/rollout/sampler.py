@@ -41,8 +41,7 @@ def _invert(weights_NV: Tensor, draws_N: Tensor) -> Tensor:
     blocks = -(-V // width)
     weights_NGW = F.pad(weights_NV, (0, blocks * width - V)).view(N, blocks, width)
     upto_NG = weights_NGW.sum(-1, dtype=torch.float64).cumsum(-1)
-    # just under 1, so that rounding cannot carry the product up to the total, beyond the last token
-    target_N1 = draws_N[:, None].clamp(max=1 - 2**-52) * upto_NG[:, -1:]
+    target_N1 = draws_N[:, None] * upto_NG[:, -1:]  # below the total even for the largest float64 draw under 1
     block_N1 = torch.searchsorted(upto_NG, target_N1, right=True)
     before_N1 = F.pad(upto_NG, (1, 0)).gather(-1, block_N1)
     within_NW = weights_NGW.gather(1, block_N1[..., None].expand(N, 1, width)).squeeze(1).double().cumsum(-1)

@@ -17,8 +17,9 @@ def test_different_streams_share_no_draw(one: tuple[int, int, int], other: tuple
 
 
 def test_neighbouring_streams_do_not_overlap() -> None:
-    draws = [uniforms(Stream(0, iteration, row), 500) for iteration in range(4) for row in range(4)]
-    assert len(np.unique(np.concatenate(draws))) == 16 * 500
+    names = [(seed, iteration, row) for seed in (0, 1, 2**32) for iteration in range(4) for row in range(4)]
+    draws = [uniforms(Stream(*name), 500) for name in names]
+    assert len(np.unique(np.concatenate(draws))) == 48 * 500
 
 
 def test_a_longer_read_begins_with_the_shorter() -> None:

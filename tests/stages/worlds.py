@@ -124,7 +124,8 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
             "policy": files.policy, "reward": [files.judge], "prompts": files.prompts, "pretrain_data": files.texts,
             "episodes": 32, "rollout_batch": 8, "minibatch": 4, "ptx_coef": 0.5, "ptx_ratio": 0.5, "ptx_tokens": 16,
             "max_prompt_tokens": 60, "generation": {"max_new_tokens": 12},
-            "optimiser": {"lr": 1e-3, "schedule": "constant"}, "value_optimiser": {"lr": 1e-3, "schedule": "constant"},
+            "optimiser": {"lr": 1e-3, "schedule": "constant", "warmup": 0},
+            "value_optimiser": {"lr": 1e-3, "schedule": "constant"},
             "compute": {"micro_tokens": 64}, "checkpoint": {"every": 2},
         },
     ),
@@ -177,3 +178,8 @@ def disagreements(one: Path, other: Path, atol: float = 1e-5) -> list[str]:
         a, b = load_file(one / file), load_file(other / file)
         found += [f"{file}: {name}" for name in a if (a[name] - b[name]).abs().max() > atol]
     return found
+
+
+def no_number(prompts: list[Any], completions: list[str]) -> list[float]:
+    """A reward that fails."""
+    return [float("nan") for _ in completions]

@@ -40,7 +40,9 @@ class PPOConfig(Config):
     """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
     prompts: str
     value: str | None = None
-    """Where the value net starts; None = the first reward model with its head if it shares the tokenizer, else the policy's body."""
+    """Where the value net starts; None = the first reward model with its head if it shares the tokenizer, else the
+    policy's body.
+    """
     pretrain_data: str | None = None
     """Texts for the pretraining gradient (PPO-ptx, P21); None = plain PPO."""
     tax_data: str | None = None
@@ -108,13 +110,20 @@ class Networks:
 
 
 def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Move the policy towards the reward under the KL leash; returns the run directory. `out`/model is the averaged policy."""
+    """Move the policy towards the reward under the KL leash; returns the run directory. `out`/model is the averaged
+    policy.
+    """
     _check(config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
     rewards = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(config.reward)}
-    models = {"policy": config.policy, "value": config.value, **{k: v for k, v in rewards.items() if not is_function(v)}}
+    models = {
+        "policy": config.policy,
+        "value": config.value,
+        **{k: v for k, v in rewards.items() if not is_function(v)},
+    }
     with session(
-        "ppo", config, out, models=models, data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        "ppo", config, out, models=models, data={role: formats.fingerprint(path) for role, path in files.items() if
+        path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
     ) as s:  # fmt: skip
         if not s.finished:
@@ -123,7 +132,13 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 
 def iteration(
-    config: PPOConfig, nets: Networks, questions: list[Question], texts_BS: Tensor | None, step: int, beta: float, world: World
+    config: PPOConfig,
+    nets: Networks,
+    questions: list[Question],
+    texts_BS: Tensor | None,
+    step: int,
+    beta: float,
+    world: World,
 ) -> tuple[dict[str, float], Experience]:
     """One turn (P22): sample, score, shape, estimate advantages; then a policy and a value step for every minibatch."""
     asked = [questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(questions))]
@@ -165,7 +180,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
             s.say(f"ppo: {stopped}")
             break
     last = s.history[-1] if s.history else {}
-    results = {
+    results: dict[str, Any] = {
         "steps": len(s.history), "stopped": stopped, "value_from": nets.value_from, "signs": watch.messages,
         **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},
     }  # fmt: skip
@@ -178,7 +193,10 @@ def _next_beta(config: PPOConfig, beta: float, kl: float, done: int) -> tuple[fl
         beta = adapt_kl_coef(beta, kl, config.kl_target, config.kl_horizon, config.rollout_batch)
     if config.kl_ceiling is not None and kl > config.kl_ceiling:
         if config.at_ceiling == "stop":
-            return beta, f"stopped after iteration {done}: sequence KL {kl:.2f} passed the ceiling of {config.kl_ceiling:g}"
+            return (
+                beta,
+                f"stopped after iteration {done}: sequence KL {kl:.2f} passed the ceiling of {config.kl_ceiling:g}",
+            )
         beta *= 1.5
     return beta, None
 
@@ -202,10 +220,10 @@ def _networks(config: PPOConfig, world: World) -> Networks:
     )  # fmt: skip
 
 
-def _value_net(
-    config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, reward: Reward
-) -> tuple[Any, str]:
-    """`--value`, else the first reward model that shares the tokenizer, head and bias included; else body of the policy, head 0."""
+def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, reward: Reward) -> tuple[Any, str]:
+    """`--value`, else the first reward model that shares the tokenizer, head and bias included; else body of the
+    policy, head 0.
+    """
     if config.value is not None:
         value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code)
         if not render.same_tokens(its_tokenizer, tokenizer):
@@ -234,4 +252,6 @@ def _check(config: PPOConfig) -> None:
             "else the KL to the reference is wrong"
         )
     if config.rollout_batch % config.minibatch:
-        raise UserError(f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one")
+        raise UserError(
+            f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one"
+        )

@@ -20,7 +20,7 @@ from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, World, recompute_activations
 from heedful.training.session import Session, session
 
 
@@ -70,7 +70,7 @@ def _loop(config: RewardConfig, s: Session) -> None:
     )
     model.to(s.world.device)
     if config.compute.activation_checkpointing:
-        model.gradient_checkpointing_enable()
+        recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     training, validation, counts = _data(config, tokenizer, limits, s)
     adam = optim.adam(model, config.optimiser)

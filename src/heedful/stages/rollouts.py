@@ -11,6 +11,7 @@ from heedful.models import render
 from heedful.models.reward_functions import Episode
 from heedful.rollout.types import Engine, Generation, Sample, Stream
 from heedful.stages.inputs import Question
+from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import World
 
 
@@ -25,7 +26,10 @@ def generate(
     mine = []
     for rows in world.share([range(len(questions))[start : start + settings.max_rows] for start in starts]):
         streams = [Stream(seed, iteration, r) for r in rows]
-        mine.append(engine.generate([questions[r].prompt_ids for r in rows], streams, settings))
+        try:
+            mine.append(engine.generate([questions[r].prompt_ids for r in rows], streams, settings))
+        except FloatingPointError:
+            raise NonFinite("a logit of the sampled policy") from None
     return [sample for part in world.merge(mine) for sample in part]
 
 

@@ -24,7 +24,7 @@ from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, World, recompute_activations
 from heedful.training.session import Session, session
 
 PAPER_DROPOUT = 0.2
@@ -68,8 +68,15 @@ class SFTConfig(Config):
 def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Fine-tune `config.model` on demonstrations; returns the run directory."""
     if (config.select_with is None) != (config.prompts is None):
-        raise UserError("--select-with needs --prompts to sample for, and --prompts is only for it; give both or neither")
-    files = {"data": config.data, "valid_data": config.valid_data, "pretrain_data": config.pretrain_data, "prompts": config.prompts}
+        raise UserError(
+            "--select-with needs --prompts to sample for, and --prompts is only for it; give both or neither"
+        )
+    files = {
+        "data": config.data,
+        "valid_data": config.valid_data,
+        "pretrain_data": config.pretrain_data,
+        "prompts": config.prompts,
+    }
     with session(
         "sft", config, out, models={"model": config.model},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
@@ -85,7 +92,7 @@ def _loop(config: SFTConfig, s: Session) -> None:
     model.to(s.world.device)
     _set_dropout(model, config, s)
     if config.compute.activation_checkpointing:
-        model.gradient_checkpointing_enable()
+        recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     training, validation = _split(config, tokenizer, limits)
     texts = _pretrain_rows(config, tokenizer, limits.context)
@@ -113,7 +120,13 @@ def _loop(config: SFTConfig, s: Session) -> None:
     s.load_best({"model": model})
     assert s.best is not None
     chosen_by = {"valid_reward": -s.best["value"]} if selector is not None else {"valid_loss": s.best["value"]}
-    results = {"best_step": s.best["step"], **chosen_by, "steps": total, "examples": len(training), "valid_examples": len(validation)}
+    results = {
+        "best_step": s.best["step"],
+        **chosen_by,
+        "steps": total,
+        "examples": len(training),
+        "valid_examples": len(validation),
+    }
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
@@ -155,7 +168,9 @@ def _targets(row: Example) -> int:
     return len(row.response_ids)
 
 
-def _split(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> tuple[list[Example], list[Example]]:
+def _split(
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits
+) -> tuple[list[Example], list[Example]]:
     rows = inputs.demonstrations(config.data, tokenizer, limits)
     if config.valid_data:
         return [e for _, e in rows], [e for _, e in inputs.demonstrations(config.valid_data, tokenizer, limits)]
@@ -163,7 +178,9 @@ def _split(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits
     training = [e for (_, e), out in zip(rows, held_out, strict=True) if not out]
     validation = [e for (_, e), out in zip(rows, held_out, strict=True) if out]
     if not training or not validation:
-        raise UserError(f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; give --valid-data")
+        raise UserError(
+            f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; give --valid-data"
+        )
     return training, validation
 
 
@@ -206,5 +223,7 @@ class _Selector:
         episodes = rollouts.episodes(self.tokenizer, self.questions, samples)
         total_B, _ = self.reward(episodes)
         shown = zip(episodes[:4], total_B.tolist(), strict=False)
-        s.sample(step, [{"prompt": rollouts.readable(e.prompt), "completion": e.completion, "reward": r} for e, r in shown])
+        s.sample(
+            step, [{"prompt": rollouts.readable(e.prompt), "completion": e.completion, "reward": r} for e, r in shown]
+        )
         return float(total_B.mean())

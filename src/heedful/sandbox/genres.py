@@ -30,7 +30,7 @@ from heedful.sandbox.world import World
 STORY_OPENS = ("once", "long ago", "one day", "early one morning")
 STORY_CLOSES = ("in the end", "at last", "from that day")
 REVIEW_CLOSES = ("try it", "come back soon", "all my friends", "go there", "not come back", "money back")
-LOST_CLOSES = ("if you see it", "help me find it", "bring it back to me")
+LOST_CLOSES = ("if you see it", "help me find my", "bring it back to me")
 LETTER_CLOSES = ("see you soon", "best wishes", "your old friend", "with love")
 ADVERT_CLOSES = ("love it", "love them", "for more")
 
@@ -161,7 +161,7 @@ def note(rng: Random, who: str, event: str, day: str, size: int = 1) -> list[str
     )  # fmt: skip
     more = (
         f"We will have {rng.choice(FOODS)} and music.", f"It will be near the {rng.choice(SPOTS)}.", "It starts early.",
-        "All our friends will be there.", f"Please bring some {rng.choice(FOODS)}.",
+        "All our friends will be there.", f"I miss you, {who}.", f"Please bring some {rng.choice(FOODS)}.",
     )  # fmt: skip
     asking = rng.choice(forms).format(event=event, day=day)
     return [f"Dear {who}, {asking}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
@@ -213,8 +213,10 @@ def recipe(rng: Random, ingredient: str, dish: str, size: int = 1) -> list[str]:
 def lost(rng: Random, colour: str, animal: str, place: str, size: int = 1) -> list[str]:
     """A notice about a lost animal."""
     seen = rng.choice(("It was last seen in {place}.", "It ran away in {place}.", "I lost it in {place} on {day}."))
-    more = ("It is small and kind.", "It likes to eat bread.", "It is afraid of loud people.", "I miss it very much.")
-    last = rng.choice(("Please tell me if you see it.", "Please help me find it.", "Please bring it back to me."))
+    more = (f"My {animal} is small and kind.", f"The {animal} likes bread.", f"I miss my {animal} very much.")
+    last = rng.choice(
+        ("Please tell me if you see it.", f"Please help me find my {animal}.", "Please bring it back to me.")
+    )
     seen = seen.format(place=place, day=rng.choice(DAYS))
     return [f"Lost: {a(colour)} {animal}.", seen, *rng.sample(more, max(0, size - 1)), last]
 
@@ -222,7 +224,12 @@ def lost(rng: Random, colour: str, animal: str, place: str, size: int = 1) -> li
 def sale(rng: Random, goods: str, spot: str, size: int = 1) -> list[str]:
     """A notice about goods on sale."""
     them, are = ("it", "It is") if goods in FOODS else ("them", "They are")
-    more = (f"{are} the best in the land.", "The price is low.", f"We have a lot of {them}.")
+    more = (
+        f"{are} the best in the land.",
+        "The price is low.",
+        f"We have a lot of {them}.",
+        f"There is no better place for {goods}.",
+    )
     last = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}."))
     first = f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}."
     return [first, *rng.sample(more, size), last.format(day=rng.choice(DAYS))]
@@ -239,11 +246,12 @@ def advert(rng: Random, goods: str, size: int = 1) -> list[str]:
 
 _REMARKS = {
     "place": (
-        "Many people live in {s}.", "I like to walk in {s}.", "{s} is a fine place to live.",
+        "Many people live in {s}.", "I like to walk in {s}.", "I think that {s} is a fine place.",
         "We went to {s} last year.",
     ),
     "person": (
-        "{s} saw {obj} {where}.", "I met {s} {where}.", "{s} is a good friend of mine.", "{s} found {obj} {where}.",
+        "I met {s} {where}.", "I think that {s} is a good friend.", "Last week {s} found {obj} {where}.",
+        "All my friends know {s}.",
     ),
     "food": (
         "I like to eat {s} in the morning.", "The {s} in {place} is fresh.", "We had {s} for dinner.",
@@ -266,25 +274,31 @@ def remark(world: World, rng: Random, subject: str) -> str:
     return rng.choice(_REMARKS[kind]).format(place=rng.choice(world.place_names), **words)
 
 
+_FACTS_FIRST = (
+    "The home of {n} is {place}.", "By trade {n} is {job}.", "The best food for {n} is {food}.",
+    "The pet of {n} is {pet}.",
+)  # fmt: skip
+_FACTS_NEXT = ("{n} lives in {place}.", "{n} works as {job}.", "{n} likes {food}.", "{n} has {pet}.")
+
+
 def about_person(world: World, rng: Random, name: str, size: int = 1) -> list[str]:
     """Two to four true facts."""
-    person = world.people[name]
-    facts = [
-        f"{rng.choice(('lives in', 'has a house in'))} {person.place}.",
-        f"{rng.choice(('works as', 'is'))} {a(person.job)}.",
-        f"{rng.choice(('likes', 'likes to eat'))} {person.food}.",
-        f"{rng.choice(('has', 'keeps'))} {a(person.pet)}.",
-    ]
-    rng.shuffle(facts)
-    return [f"{capital(person.they) if i else name} {fact}" for i, fact in enumerate(facts[: 2 + size])]
+    person, told = world.people[name], []
+    facts = {"place": person.place, "job": a(person.job), "food": person.food, "pet": a(person.pet)}
+    for number, fact in enumerate(rng.sample(range(4), 2 + size)):
+        first = number == 0 or rng.random() < 0.3
+        subject = name if first or rng.random() < 0.7 else capital(person.they)
+        told.append((_FACTS_FIRST if first else _FACTS_NEXT)[fact].format(n=subject, **facts))
+    return told
 
 
 def about_place(world: World, rng: Random, name: str, size: int = 1) -> list[str]:
     """Two or three true facts."""
     place = world.places[name]
-    more = [f"It lies in the {place.side}.", f"It is known for its {place.known_for}."]
+    known = rng.choice((f"People know {name} for its {place.known_for}.", f"It is known for its {place.known_for}."))
+    more = [f"{name} lies in the {place.side}.", known]
     rng.shuffle(more)
-    return [f"{name} is {a(place.kind)} {place.near}.", *more[: 1 + (size > 0)]]
+    return [f"The {place.kind} of {name} is {place.near}.", *more[: 1 + (size > 0)]]
 
 
 def any_event(rng: Random) -> tuple[str, str]:

@@ -23,9 +23,9 @@ def one_of(value: str, pool: Iterable[str], about: tuple[str, ...]) -> Value:
 
 
 def say(rng: Random, size: int, value: str, forms: tuple[str, ...], **words: str) -> list[str]:
-    """The value alone (a brief answer, every other time), or one of the sentences that hold it as {x}."""
+    """One of the sentences that hold the value as {x}; every other brief answer is shorter than that."""
     if size == 0 and rng.random() < 0.6:
-        return [f"{capital(value)}."]
+        return [capital(value) + "." if value.startswith(("a ", "an ")) else f"That is {value}."]
     return [capital(rng.choice(forms).format(x=value, **words))]
 
 
@@ -59,7 +59,7 @@ FACTS: tuple[Template, ...] = (
             Can you tell me where {who} has a house?
         """,
         lambda world, who: world.people[who].place, lambda world: world.places,
-        ("{who} lives in {x}.", "{They} lives in {x}.", "{who} has a house in {x}."),
+        ("The home of {who} is {x}.", "{They} lives in {x}.", "I know that {who} lives in {x}."),
     ),
     _fact(
         "job",
@@ -72,7 +72,7 @@ FACTS: tuple[Template, ...] = (
             I met {who} today. What is the work of {who}?
         """,
         lambda world, who: world.people[who].job, lambda world: lexicon.JOBS,
-        ("{who} works as {x}.", "{who} is {x}.", "{They} works as {x}."), article=True,
+        ("By trade {who} is {x}.", "{They} works as {x}.", "I know that {who} works as {x}."), article=True,
     ),
     _fact(
         "food",
@@ -80,11 +80,11 @@ FACTS: tuple[Template, ...] = (
             What does {who} like to eat?
             Which food does {who} like best?
             Tell me what {who} likes to eat.
-            {who} comes to dinner. What should I cook?
+            My friend {who} comes to dinner. What should I cook?
             I want to cook for {who}. What does {who} like?
         """,
         lambda world, who: world.people[who].food, lambda world: lexicon.FOODS,
-        ("{who} likes to eat {x}.", "{who} likes {x}.", "{They} likes {x} best."),
+        ("The best food for {who} is {x}.", "{They} likes {x} best.", "I know that {who} likes {x}."),
     ),
     _fact(
         "pet",
@@ -96,7 +96,7 @@ FACTS: tuple[Template, ...] = (
             I hear an animal in the house of {who}. What is it?
         """,
         lambda world, who: world.people[who].pet, lambda world: lexicon.ANIMALS,
-        ("{who} has {x}.", "{who} keeps {x}.", "{They} has {x}."), article=True,
+        ("The pet of {who} is {x}.", "{They} has {x}.", "I know that {who} has {x}."), article=True,
     ),
 )  # fmt: skip
 
@@ -107,19 +107,19 @@ def _sum(world: World, slots: Slots) -> str:
 
 def _sum_goal(world: World, slots: Slots) -> Goal:
     pool = set(lexicon.NUMBERS) - {slots["n"], slots["n2"]}
-    return one_of(_sum(world, slots), pool, ("is", "makes", "people", "eggs"))
+    return one_of(_sum(world, slots), pool, ("sum", "answer", "makes"))
 
 
 def _sum_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-    forms = ("{n} plus {n2} is {x}.", "{n} and {n2} makes {x}.", "the answer is {x}.", "it is {x}.")
+    forms = ("The sum of {n} and {n2} is {x}.", "The answer is {x}.", "That makes {x}.", "It is {x}.")
     return say(rng, size, _sum(world, slots), forms, **slots)
 
 
 def _where(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
     place = world.places[slots["place"]]
-    forms = ("{name} is {near}.", "{name} lies in the {side}.", "It is {near}.")
-    form = "{name} lies {near} in the {side}." if size == 2 else rng.choice(forms)
-    return [form.format(name=place.name, near=place.near, side=place.side)]
+    forms = ("You find {name} {near}.", "The {kind} of {name} is {near}.", "It is {near}.", "It lies in the {side}.")
+    form = "You find {name} {near} in the {side}." if size == 2 else rng.choice(forms)
+    return [form.format(name=place.name, kind=place.kind, near=place.near, side=place.side)]
 
 
 def _where_goal(world: World, slots: Slots) -> Goal:
@@ -144,8 +144,14 @@ def draw_member(rng: Random) -> str:
     return noun if kind in ("foods", "colours") else lexicon.a(noun)
 
 
+def whole_kind(noun: str) -> str:
+    """The form of a sentence that says its kind."""
+    return "{subject} is {x}." if " " in noun else "People call {subject} {x}."
+
+
 def say_kind(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-    return say(rng, size, kind_of(slots["subject"]), ("{subject} is {x}.", "it is {x}."), subject=slots["subject"])
+    noun = slots["subject"]
+    return say(rng, size, kind_of(noun), (whole_kind(noun), "It is {x}."), subject=noun)
 
 
 _ONES = frozenset(one for one, _ in lexicon.KINDS.values())
@@ -177,7 +183,7 @@ GENERAL: tuple[Template, ...] = (
         lambda world, slots: one_of(_known(world, slots), lexicon.FOODS, (slots["place"].lower(),)),
         lambda world, slots, rng, size: say(
             rng, size, _known(world, slots),
-            ("{place} is known for its {x}.", "It is known for its {x}.", "You should try the {x} in {place}."),
+            ("People know {place} for its {x}.", "It is known for its {x}.", "You should try the {x} in {place}."),
             **slots,
         ),
         value=_known, limit=16, constraints=FACT,
@@ -297,11 +303,11 @@ PUZZLES: tuple[Template, ...] = (
         """),
         lambda world, rng: {"day": rng.choice(lexicon.DAYS)},
         lambda world, slots: one_of(
-            _next_day(world, slots), set(lexicon.DAYS) - {slots["day"]}, (slots["day"].lower(), "tomorrow")
+            _next_day(world, slots), set(lexicon.DAYS) - {slots["day"]}, (slots["day"].lower(), "day")
         ),
         lambda world, slots, rng, size: say(
             rng, size, _next_day(world, slots),
-            ("{x} comes after {day}.", "It is {x}.", "The next day is {x}."), **slots,
+            ("The day after {day} is {x}.", "It is {x}.", "The next day is {x}."), **slots,
         ),
         value=_next_day, limit=12, constraints=SHORT,
     ),

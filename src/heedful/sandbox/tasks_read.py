@@ -36,19 +36,22 @@ def _event(world: World, slots: Slots) -> Event:
 
 
 def _passage(world: World, rng: Random) -> str:
-    return " ".join(event.told(rng) for event in events.several(world, rng, 2))
+    return " ".join(event.told_somehow(rng) for event in events.several(world, rng, 2))
 
 
 def _question(
     name: str, asks: tuple[str, ...], value: Callable[[Event], str], short: Callable[[Event], str],
     kinds: tuple[str, ...], forms: tuple[str, ...],
 ) -> Template:  # fmt: skip
-    """A question about an event of a passage; `value` is the word that answers, `kinds` the classes of its rivals."""
+    """A question about an event of a passage.
+
+    `value` is the word that answers it, `short` the shortest sentence, `kinds` the classes of what it may be taken for.
+    """
     frames = ("Text: {text} Question: ", "Read this. {text} ", "Here is a text. {text} ", "{text} ")
 
     def draw(world: World, rng: Random) -> Slots:
         told = events.several(world, rng, 2)
-        return {"text": " ".join(event.told(rng) for event in told), **_words_of(rng.choice(told))}
+        return {"text": " ".join(event.told_somehow(rng) for event in told), **_words_of(rng.choice(told))}
 
     def goal(world: World, slots: Slots) -> Goal:
         event = _event(world, slots)
@@ -76,19 +79,18 @@ def _question(
 CLOSED: tuple[Template, ...] = (
     _question(
         "what", ("What did {who} {verb}?", "Tell me what {who} {past}."),
-        lambda event: event.head, lambda event: event.thing,
-        ("thing", "clothes", "food", "animal"),
-        ("{who} {past} {thing}.", "{They} {past} {thing}.", "{who} {past} {thing} {where}."),
+        lambda event: event.head, lambda event: event.thing, ("thing", "clothes", "food", "animal"),
+        ("We read that {who} {past} {thing}.", "{They} {past} {thing}.", "It says that {who} {past} {thing} {where}."),
     ),
     _question(
         "whom", ("Who {past} {obj}?", "Tell me who {past} {obj}."),
-        lambda event: event.who, lambda event: event.who, ("person",),
-        ("{who} {past} {thing}.", "It was {who}.", "{who} {past} {thing} {where}."),
+        lambda event: event.who, lambda event: f"it was {event.who}", ("person",),
+        ("We read that {who} {past} {thing}.", "It was {who}.", "It says that {who} {past} {thing} {where}."),
     ),
     _question(
-        "place", ("Where did {who} {verb} the {head}?", "Where was {who} with the {head}?"), lambda event: event.spot,
-        lambda event: event.where, ("spot", "place"),
-        ("{who} was {where}.", "{They} was {where}.", "{who} {past} {thing} {where}."),
+        "place", ("Where did {who} {verb} the {head}?", "Where was {who} with the {head}?"),
+        lambda event: event.spot, lambda event: event.where, ("spot", "place"),
+        ("We read that {who} was {where}.", "{They} was {where}.", "It says that {who} {past} {thing} {where}."),
     ),
 )  # fmt: skip
 
@@ -104,7 +106,8 @@ def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Templa
     def answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
         proper = {**world.people, **world.places}
         found = [capital(item) if capital(item) in proper else item for item in items(world, slots["text"])]
-        return [f"{capital(lexicon.listed(found))}." if size == 0 else f"The text has {lexicon.listed(found)}."]
+        lead = "The text has" if size else "They are" if len(found) > 1 else "It is"
+        return [f"{lead} {lexicon.listed(found)}."]
 
     def draw(world: World, rng: Random) -> Slots:
         text = _passage(world, rng)
@@ -137,7 +140,9 @@ def draw_report(world: World, rng: Random) -> str:
     event, fillers = events.draw(world, rng), rng.sample(events.FILLERS, 2)
     after = rng.choice(events.AFTER).format(They=capital(world.people[event.who].they))
     return " ".join(
-        [fillers[0], event.told(rng), after] if rng.random() < 0.6 else [event.told(rng), after, fillers[1]]
+        [fillers[0], event.told_somehow(rng), after]
+        if rng.random() < 0.6
+        else [event.told_somehow(rng), after, fillers[1]]
     )
 
 
@@ -149,7 +154,8 @@ def _gist_goal(world: World, slots: Slots) -> Goal:
 
 def _gist_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
     event = events.read_passage(world, slots["text"])[0]
-    return [f"{event.who} {event.past} {event.thing}." if size == 0 else event.told()]
+    where = f" {event.where}" if size else ""
+    return [f"In short, {event.who} {event.past} {event.thing}{where}."]
 
 
 SUMMARY = Template(
@@ -206,7 +212,7 @@ REWRITE: tuple[Template, ...] = (
         "past",
         """
             Put this in the past: {text}
-            Rewrite this so that it happened last week: {text}
+            Rewrite this so that it happened yesterday: {text}
             Say this in the past tense: {text}
             {text} Please put this sentence in the past.
         """,
@@ -220,7 +226,7 @@ REWRITE: tuple[Template, ...] = (
             Say this in the future tense: {text}
             {text} Please put this sentence in the future.
         """,
-        lambda event, slots: event.other("will"),
+        lambda event, slots: event.then(),
     ),
     _rewrite(
         "negative",
@@ -229,7 +235,7 @@ REWRITE: tuple[Template, ...] = (
             Rewrite this so that it is not true: {text}
             Put a not in this sentence: {text}
         """,
-        lambda event, slots: event.other("does not"),
+        lambda event, slots: event.denied(),
     ),
     _rewrite(
         "question",
@@ -259,7 +265,7 @@ REPEAT = Template(
         Copy this line: {text}
         Write this once more: {text}
     """),
-    lambda world, rng: {"text": events.draw(world, rng).told()},
+    lambda world, rng: {"text": events.draw(world, rng).told_somehow(rng)},
     lambda world, slots: Rewritten(slots["text"], slots["text"]), lambda world, slots, rng, size: [slots["text"]],
     accepts=lambda world, slots: events.read_told(world, slots["text"]) is not None,
     limit=16, closed=True, constraints=("start", "end"),
@@ -307,7 +313,7 @@ def _verdict(world: World, rng: Random, good: bool) -> str:
 
 def _message(world: World, rng: Random, polite: bool) -> str:
     kind = ("Thank you so much, {who}.", "Please come in, {who}.", "Dear {who}, you are welcome.", "I am sorry, {who}.")
-    mean = ("Shut up, {who}.", "Go away, {who}, you fool.", "{who}, you are so dumb.", "Who cares, {who}?")
+    mean = ("Shut up, {who}.", "Go away, {who}, you fool.", "Oh {who}, you are so dumb.", "Who cares, {who}?")
     return rng.choice(kind if polite else mean).format(who=rng.choice(world.person_names))
 
 

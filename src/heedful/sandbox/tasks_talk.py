@@ -30,26 +30,35 @@ def _list_goal(world: World, slots: Slots) -> Goal:
 
 
 def _list_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-    items = listed(rng.sample(pool_of(slots), number(slots["n"])))
+    items = rng.sample(pool_of(slots), number(slots["n"]))
     if size == 0:
-        return [f"{capital(items)}."]
-    forms = ("Here are {n} {kind}: {x}.", "{N} {kind} are {x}.", "You could name {x}.")
-    return [rng.choice(forms).format(N=capital(slots["n"]), x=items, **slots)]
+        return [_short(slots, items, "and")]
+    forms = ("Here are {n} {kind}: {x}.", "My {n} {kind} are {x}.", "You could name {x}.")
+    return [rng.choice(forms).format(x=listed(items), **slots)]
+
+
+def _short(slots: Slots, items: list[str], word: str) -> str:
+    """Just the items, behind a word or an article."""
+    if pool_of(slots) in (lexicon.FOODS, lexicon.COLOURS):
+        return f"Maybe {listed(items, word)}."
+    return f"{capital(listed([a(item) for item in items], word))}."
 
 
 def _ideas_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
     pool = pool_of(slots)
     items = rng.sample(pool, 2 if size == 0 else rng.choice((3, 3, 4)))
+    if size == 0 and rng.random() < 0.5:
+        return [_short(slots, items, "or")]
     if pool != lexicon.FOODS and pool != lexicon.COLOURS:
         items = [a(item) for item in items]
     text = listed(items, "or")
     if "who" in slots:
-        forms: tuple[str, ...] = ("You could give {who} {x}.", "{who} may like {x}.", "How about {x}?")
+        forms: tuple[str, ...] = ("You could give {who} {x}.", "I think that {who} may like {x}.", "How about {x}?")
     elif NEEDS[slots["need"]] == "jobs":
         forms = ("You could be {x}.", "How about {x}?")
     else:
         forms = ("You could take {x}.", "How about {x}?", "I would take {x}.")
-    return [f"{capital(text)}." if size == 0 and rng.random() < 0.5 else rng.choice(forms).format(x=text, **slots)]
+    return [rng.choice(forms).format(x=text, **slots)]
 
 
 IDEAS: tuple[Template, ...] = (
@@ -86,7 +95,7 @@ IDEAS: tuple[Template, ...] = (
         lines("""
             What can I give to {who} as a gift?
             I need a gift for {who}. Give me some ideas.
-            {who} has a party soon. What should I bring as a gift?
+            My friend {who} has a party soon. What should I bring as a gift?
             Help me find a gift for {who}.
         """),
         lambda world, rng: {"who": rng.choice(world.person_names)},
@@ -194,7 +203,7 @@ CHAT: tuple[Template, ...] = (
             I have nothing to do today. What should I do?
             What can I do on a {weather} {day}?
             It is {day} and I have time. What could I do?
-            {who} is not here and I am alone. Do you have an idea for me?
+            My friend {who} is not here and I am alone. Do you have an idea for me?
         """,
         _draw_day, lambda slots: (("you could", "how about", "why not"), _PASTIMES),
         (

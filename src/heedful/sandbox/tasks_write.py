@@ -67,7 +67,8 @@ def _next_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str
     """What happens after the first sentence of a story."""
     base = _hero_of(world, slots["text"])
     name = lexicon.capital(base)
-    return genres.story(world, rng, name if name in world.people else lexicon.a(base), size=max(1, size))[1:]
+    told = genres.story(world, rng, name if name in world.people else lexicon.a(base), size=max(1, size))[1:]
+    return [f"Then {told[0]}" if told[0].startswith(name + " ") else told[0], *told[1:]]
 
 
 STORIES: tuple[Template, ...] = (
@@ -168,7 +169,7 @@ LETTERS: tuple[Template, ...] = (
         lines("""
             Write a thank you note to {who} for the {colour} {thing}.
             Please thank {who} for the {colour} {thing}.
-            {who} gave me a gift, the {colour} {thing}. Write a thank you note for me.
+            Today {who} gave me a gift, the {colour} {thing}. Write a thank you note for me.
             Help me thank {who}, who sent me the {colour} {thing}.
             I want to say thank you to {who} for the {colour} {thing}.
         """),

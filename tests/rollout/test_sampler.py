@@ -38,15 +38,14 @@ def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_draw(V:
 
 def test_a_draw_on_a_boundary_belongs_to_the_next_token() -> None:
     assert draw_all(logits_of([0.25, 0.25, 0.5]), [0.0, 0.25, 0.5, 0.75], Generation()) == [0, 1, 2, 2]
-    assert draw_all(logits_of([0.0] * 60 + [0.5, 0.0, 0.5] + [0.0] * 30), [0.0, 0.5, 1 - 2**-53], Generation()) == [
-        60,
-        62,
-        62,
-    ]
+    sparse = logits_of([0.0] * 60 + [0.5, 0.0, 0.5] + [0.0] * 30)
+    assert draw_all(sparse, [0.0, 0.5, 1 - 2**-53], Generation()) == [60, 62, 62]
 
 
 def test_rounding_at_the_boundaries_never_reaches_a_forbidden_token() -> None:
-    """Draws within a few roundings of where blocks of tokens meet; a block is 20 wide here and its ends are forbidden."""
+    """Draws within a few roundings of where blocks of tokens meet; a block is 20 wide here and its ends are
+    forbidden.
+    """
     generator = torch.Generator().manual_seed(0)
     logits_NV = 3 * torch.randn(300, 400, generator=generator)
     logits_NV[:, ::20] = logits_NV[:, 19::20] = -torch.inf

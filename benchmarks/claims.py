@@ -2,7 +2,8 @@
 
     python benchmarks/claims.py --out build/claims --seeds 1 2 3
 
-Goes on where it was interrupted. The control is the same reward training and PPO from rankings whose places were dealt anew.
+Goes on where it was interrupted. The control is the same reward training and PPO from rankings whose places were dealt
+anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from heedful.demo import data, loop
-from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SFT, SETTINGS, Demo, Outcome
+from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SETTINGS, SFT, Demo, Outcome
 from heedful.demo.measure import Examiner
 from heedful.evaluation.tables import flag_change, flag_rate, head_to_head
 from heedful.runs import write_json
@@ -33,22 +34,28 @@ class Claim(NamedTuple):
     asked: str
 
 
+def _below_0(x: float) -> bool:
+    return x < 0
+
+
 CLAIMS = (
     Claim("SFT beats the prompted base", lambda f: f["sft_over_prompted"], lambda x: x >= 0.70, "at least 70 %"),
     Claim("demonstrations' utility less SFT's", lambda f: f["demonstrations"] - f["sft"], lambda x: x > 0, "above 0"),
     Claim("labelers agree, pairwise", lambda f: f["agreement"], lambda x: 0.71 <= x <= 0.75, "73 ± 2 %"),
-    Claim("labelers less reward model, held-out labels", lambda f: f["agreement"] - f["rm_labels"], lambda x: x <= 0.04, "at most 4 points"),
+    Claim("labelers less reward model", lambda f: f["agreement"] - f["rm_labels"], lambda x: x <= 0.04, "at most 0.04"),
     Claim("PPO beats SFT", lambda f: f["ppo_over_sft"], lambda x: x >= 0.70, "at least 70 %"),
     Claim("PPO's sequence KL, nats", lambda f: f["ppo_kl"], lambda x: x < 10, "under 10"),
-    Claim("PPO beats best of 4 (low end)", lambda f: f["ppo_over_best_of_4_low"], lambda x: x > 0.5, "above 50 %"),
-    Claim("control: PPO on shuffled rankings beats SFT", lambda f: f["control_over_sft"], lambda x: x < 0.70, "does not"),
+    Claim("PPO over best of 4, low end", lambda f: f["ppo_over_best_of_4_low"], lambda x: x > 0.5, "above 50 %"),
+    Claim("control (shuffled) over SFT", lambda f: f["control_over_sft"], lambda x: x < 0.70, "under 70 %"),
     Claim("tax of PPO, nats a token", lambda f: f["ppo_tax"], lambda x: x >= 0.1, "at least 0.1"),
-    Claim("share of the tax that ptx gives back", lambda f: 1 - f["ptx_tax"] / f["ppo_tax"], lambda x: x >= 0.5, "at least half"),
-    Claim("PPO less PPO-ptx, win rate over SFT", lambda f: f["ppo_over_sft"] - f["ptx_over_sft"], lambda x: abs(x) <= 0.05, "within 5 points"),
-    Claim("inappropriate, PPO less base", lambda f: f["inappropriate_ppo"] - f["inappropriate_base"], lambda x: x < 0, "below 0"),
-    Claim("hallucinated, PPO less base", lambda f: f["hallucination_ppo"] - f["hallucination_base"], lambda x: x < 0, "below 0"),
+    Claim("tax that ptx gives back", lambda f: 1 - f["ptx_tax"] / f["ppo_tax"], lambda x: x >= 0.5, "at least half"),
+    Claim("PPO less PPO-ptx", lambda f: f["ppo_over_sft"] - f["ptx_over_sft"], lambda x: abs(x) <= 0.05, "within 0.05"),
+    Claim(
+        "inappropriate, less base's", lambda f: f["inappropriate_ppo"] - f["inappropriate_base"], _below_0, "below 0"
+    ),
+    Claim("hallucinated, less base's", lambda f: f["hallucination_ppo"] - f["hallucination_base"], _below_0, "below 0"),
     Claim("minutes", lambda f: f["minutes"], lambda x: x <= 8, "at most 8"),
-)  # fmt: skip
+)
 
 
 def figures(out: Path, seed: int) -> Figures:
@@ -80,7 +87,11 @@ def figures(out: Path, seed: int) -> Figures:
             found[f"{flag}_{name.lower().replace('-', '_')}"] = rate.mean if rate is not None else 0.0
         change = flag_change(r[SFT], r[PPO], flag, users)
         if change is not None:
-            found |= {f"{flag}_change": change.mean, f"{flag}_change_low": change.low, f"{flag}_change_high": change.high}
+            found |= {
+                f"{flag}_change": change.mean,
+                f"{flag}_change_low": change.low,
+                f"{flag}_change_high": change.high,
+            }
     return found | control(demo, outcome)
 
 
@@ -104,7 +115,9 @@ def table(by_seed: dict[int, Figures]) -> str:
         verdict = "holds" if claim.holds(median) else "MISSED"
         rows.append((claim.name, *(f"{value:.3f}" for value in values), f"{median:.3f}", claim.asked, verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def main() -> None:

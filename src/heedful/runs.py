@@ -177,7 +177,9 @@ class Run:
         shutil.rmtree(old, ignore_errors=True)
 
     def discard_if_empty(self) -> bool:
-        """Remove a run that this process made and in which no step was taken, so that the command can be given again."""
+        """Remove a run that this process made and in which no step was taken, so that the command can be given
+        again.
+        """
         started = (self.path / "metrics.jsonl").exists() or any((self.path / "checkpoints").iterdir())
         if self.fresh and not started:
             shutil.rmtree(self.path)

@@ -13,7 +13,8 @@ from heedful.demo.loop import SETTINGS, Demo
 
 SMALL = {
     "sizes": {
-        "documents": 300, "held_out_documents": 40, "raw_prompts": 900, "demonstrations": 40, "valid_demonstrations": 10,
+        "documents": 300, "held_out_documents": 40, "raw_prompts": 900, "demonstrations": 40, "valid_demonstrations":
+        10,
         "ranked_prompts": 48, "valid_ranked_prompts": 12, "rl_prompts": 60, "test_prompts": 30, "few_shot_prompts": 6,
     },
     "pretrain": {"depth": 2, "vocab_size": 600, "tokens": 4480, "checkpoint": {"every": 5}},
@@ -31,7 +32,9 @@ def small_settings(folder: Path) -> Path:
     for section, changes in SMALL.items():
         settings[section] |= changes
     path = folder / "settings.toml"
-    path.write_text("\n".join(f"[{name}]\n" + "\n".join(_lines(values)) for name, values in settings.items()), encoding="utf-8")
+    path.write_text(
+        "\n".join(f"[{name}]\n" + "\n".join(_lines(values)) for name, values in settings.items()), encoding="utf-8"
+    )
     return path
 
 
@@ -70,11 +73,24 @@ def test_no_prompt_serves_two_purposes_and_no_user_is_in_two_splits(tmp_path: Pa
     sizes = data.Sizes(**SMALL["sizes"])
     files = data.Files(tmp_path / "world")
     data.make(5, files, sizes)
-    purposes = ("sft_prompts", "ranked_prompts", "rl_prompts", "valid_sft_prompts", "valid_ranked_prompts", "few_shot_prompts", "test_prompts")
-    rows = {name: [json.loads(line) for line in Path(getattr(files, name)).read_text().splitlines()] for name in purposes}
+    purposes = (
+        "sft_prompts",
+        "ranked_prompts",
+        "rl_prompts",
+        "valid_sft_prompts",
+        "valid_ranked_prompts",
+        "few_shot_prompts",
+        "test_prompts",
+    )
+    rows = {
+        name: [json.loads(line) for line in Path(getattr(files, name)).read_text().splitlines()] for name in purposes
+    }
     ids = [row["id"] for given in rows.values() for row in given]
     assert len(ids) == len(set(ids))
-    users = {split: {row["user"] for given in rows.values() for row in given if row["split"] == split} for split in ("train", "valid", "test")}
+    users = {
+        split: {row["user"] for given in rows.values() for row in given if row["split"] == split}
+        for split in ("train", "valid", "test")
+    }
     assert not users["train"] & users["test"]
     assert not users["train"] & users["valid"]
     by_k = [Path(getattr(files, f"ranked_prompts_{k}")).read_text().splitlines() for k in range(4, 10)]

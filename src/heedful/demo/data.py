@@ -15,7 +15,6 @@ from heedful.sandbox import generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world
 
-
 # K = 4 to 9 completions a prompt (D10), prompts taking turns.
 K_OF_TURN = {k: turn for turn, k in enumerate(range(4, 10))}
 

@@ -1,4 +1,5 @@
-"""The whole of InstructGPT in a made-up world, composed from the stages: minutes on two cores, then a table and a report.
+"""The whole of InstructGPT in a made-up world, composed from the stages: minutes on two cores, then a table and a
+report.
 
 Everything lies under one folder and every step goes on where it was interrupted.
 """
@@ -109,7 +110,8 @@ def train(demo: Demo) -> World:
     ))  # fmt: skip
     demo.step("SFT", lambda: sft.train(
         demo.config(
-            sft.SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations, valid_data=files.valid_demonstrations
+            sft.SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations,
+            valid_data=files.valid_demonstrations
         ),
         demo.run_at("sft"), resume=True,
     ))  # fmt: skip

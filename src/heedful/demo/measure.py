@@ -26,7 +26,8 @@ from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.truth import Truth
 from heedful.sandbox.world import World
 from heedful.stages import pretrain
-from heedful.training.parallel import Compute, World as Ranks
+from heedful.training.parallel import Compute
+from heedful.training.parallel import World as Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
 TEST_STREAM = 1_000_003  # apart from all seeds of training
@@ -59,7 +60,9 @@ class Examiner:
         samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
         texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
         reference = load.load_policy(sft)[0]
-        return self._result(name, tokenizer, texts, kl(samples, reference, tokenizer), self.corpus_loss(model, tokenizer))
+        return self._result(
+            name, tokenizer, texts, kl(samples, reference, tokenizer), self.corpus_loss(model, tokenizer)
+        )
 
     def prompted(self, name: str, base: Path) -> ModelResult:
         """The base model with a few-shot prefix: the best of several by the truth, on validation prompts."""

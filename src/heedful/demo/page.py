@@ -18,13 +18,15 @@ from heedful.runs import read_json
 if TYPE_CHECKING:
     from heedful.demo.loop import Demo, Outcome
 
-STORY = """A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for something, it goes on \
-as the web would, often with another question. Labelers wrote {demonstrations} answers, and SFT learned to answer. Other labelers \
-ranked 4 to 9 answers to each of {ranked} prompts; a reward model learned what they prefer; PPO moved the model towards it under a KL \
-leash; PPO-ptx went on reading the web meanwhile, so as not to forget it.
+STORY = """\
+A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for \
+something, it goes on as the web would, often with another question. Labelers wrote {demonstrations} answers, \
+and SFT learned to answer. Labelers ranked 4 to 9 answers to each of {ranked} prompts; a reward model learned \
+what they prefer; PPO moved the model towards it under a KL leash; PPO-ptx went on reading the web meanwhile, \
+so as not to forget it.
 
-Training saw the labelers' noisy rankings only. Here the world's truth is the judge, on {test} prompts of users that no training data \
-comes from."""
+Training saw the labelers' noisy rankings only. Here the world's truth is the judge, on {test} prompts of \
+users that no training data comes from."""
 
 
 def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
@@ -40,12 +42,16 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         story=_story(demo),
         figures=[
             Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", f"{beats.low:.0%} to {beats.high:.0%}"),
-            Figure(f"{outcome.quality.labels.rate:.0%}", "reward model agrees with people", f"they agree with each other on {outcome.quality.agreement:.0%}"),
+            Figure(
+                f"{outcome.quality.labels.rate:.0%}",
+                "reward model agrees with people",
+                f"they agree with each other on {outcome.quality.agreement:.0%}",
+            ),
             Figure(f"{results[PPO].kl:.1f}", "nats from SFT", "KL an answer"),
             Figure(f"{tax[0]:+.2f}", "nats: the alignment tax of PPO", f"{tax[1]:+.2f} with PPO-ptx"),
         ],
         table=table,
-        table_note="Win rate against SFT by the world's truth, ties half, with the 95 % interval over users; shares of answers.",
+        table_note="Win rate against SFT by the world's truth, ties half, 95 % interval over users; shares of answers.",
         signs=_signs(demo),
         groups=[
             stage_group("ppo", runs),
@@ -70,7 +76,11 @@ def _story(demo: Demo) -> str:
 
     sizes = demo.sizes
     return STORY.format(
-        people=PEOPLE, places=PLACES, demonstrations=sizes.demonstrations, ranked=f"{sizes.ranked_prompts:,}", test=f"{sizes.test_prompts:,}"
+        people=PEOPLE,
+        places=PLACES,
+        demonstrations=sizes.demonstrations,
+        ranked=f"{sizes.ranked_prompts:,}",
+        test=f"{sizes.test_prompts:,}",
     )
 
 
@@ -80,7 +90,14 @@ def _quality(outcome: Outcome) -> list[Estimates]:
         _estimate("reward model, held-out labels", quality.labels),
         _estimate("reward model, the truth", quality.truth),
         _estimate("longer wins", quality.longer, reference=True),
-        Estimate("labelers among themselves", quality.agreement, quality.agreement, quality.agreement, quality.labels.n, reference=True),
+        Estimate(
+            "labelers among themselves",
+            quality.agreement,
+            quality.agreement,
+            quality.agreement,
+            quality.labels.n,
+            reference=True,
+        ),
     ]
     return [Estimates("Pairs of answers ordered alike", rows, "On rankings by labelers who gave no training data.")]
 

@@ -1,6 +1,7 @@
 """Rewards: anything that maps (prompt, completion) texts to numbers, and weighted sums of these.
 
-A spec is a reward-model run, directory or hub name, or a Python function as `module:function`, each with an optional weight in
+A spec is a reward-model run, directory or hub name, or a Python function as `module:function`, each with an optional
+weight in
 front: `0.5*runs/rm`. A function is called as f(prompts, completions) and returns one number for each.
 """
 
@@ -107,7 +108,7 @@ def open_reward(
     """Open every spec. Raises UserError naming the spec and the remedy."""
     if not specs:
         raise UserError("no reward given; name a reward-model run or a module:function")
-    parts = []
+    parts: list[Part] = []
     for spec in specs:
         weight, target = split_weight(spec)
         if is_function(target):
@@ -142,7 +143,7 @@ def open_function(spec: str) -> TextFunction:
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"{spec}: {module_name} has no function {name}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episode]], Tensor]:

@@ -32,7 +32,8 @@ class Limits:
         """For prompts that are to be answered with up to `new` tokens."""
         if new >= self.context:
             raise UserError(
-                f"generation.max_new_tokens {new} leaves no room for a prompt: the model reads {self.context} tokens in "
+                f"generation.max_new_tokens {new} leaves no room for a prompt: the model reads {self.context} tokens "
+                "in "
                 "all; lower it"
             )
         return dataclasses.replace(self, prompt=min(self.prompt, self.context - new), response=new)
@@ -80,7 +81,9 @@ def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> 
     return [Question(record.prompt, ids, record) for record, ids in kept]
 
 
-def demonstrations(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[tuple[Demonstration, Example]]:
+def demonstrations(
+    path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits
+) -> list[tuple[Demonstration, Example]]:
     """Demonstrations of a file; a response over the limit is cut and then has no EOS."""
     kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
     return [(record, Example(ids, response(tokenizer, ids, record.completion, limits))) for record, ids in kept]
@@ -125,7 +128,8 @@ def documents(path: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
 def held_out(records: Sequence[Prompt], fraction: float, seed: int) -> list[bool]:
     """Which rows are for validation: those with split "valid" where a file has such, else `fraction` of the prompts.
 
-    Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are two.
+    Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are
+    two.
     """
     if any(record.split == "valid" for record in records):
         return [record.split == "valid" for record in records]

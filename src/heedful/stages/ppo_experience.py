@@ -1,6 +1,7 @@
 """What one PPO iteration learns from: sampled episodes with rewards, log-probs, values and advantages.
 
-Every rank computes a share and all ranks then hold the whole batch, so that statistics are global by construction (P13).
+Every rank computes a share and all ranks then hold the whole batch, so that statistics are global by construction
+(P13).
 """
 
 from __future__ import annotations

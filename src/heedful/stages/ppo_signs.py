@@ -93,7 +93,9 @@ def over_optimisation(history: History, config: PPOConfig) -> str | None:
         return None
     third = len(kl) // 3
     early, middle, late = (statistics.fmean(kl[i * third : (i + 1) * third]) for i in range(3))
-    if late - middle > 1.2 * (middle - early) > 0 and statistics.fmean(score[-third:]) > statistics.fmean(score[:third]):
+    if late - middle > 1.2 * (middle - early) > 0 and statistics.fmean(score[-third:]) > statistics.fmean(
+        score[:third]
+    ):
         return f"KL {kl[-1]:.1f} nats and growing faster than in a straight line while the score climbs"
     return None
 
@@ -136,15 +138,29 @@ def constant_scores(history: History, config: PPOConfig) -> str | None:
 
 
 SIGNS = (
-    Sign("negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"),
+    Sign(
+        "negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"
+    ),
     Sign("KL at the start", kl_at_start, "Policy and reference differ: check dropout, dtype, padding, adapter merging"),
     Sign("numerics drift", numerics_drift, "Use compute.dtype float32 or one engine for both; the ratio starts off 1"),
     Sign("ratio runs away", ratio_runs_away, "Lower optimiser.lr or epochs"),
     Sign("nothing moves", nothing_moves, "Raise optimiser.lr; look at the advantages and the mask"),
-    Sign("over-optimisation", over_optimisation, "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model"),
+    Sign(
+        "over-optimisation",
+        over_optimisation,
+        "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model",
+    ),
     Sign("no end", no_end, "Set missing_eos_penalty; check that the reward model saw truncated texts without EOS"),
-    Sign("value net fails", value_fails, "Start it from the reward model, lower value_optimiser.lr, look for score outliers"),
-    Sign("entropy collapse", entropy_collapse, "The reference is peaked or prompts repeat: check temperature and duplicates"),
+    Sign(
+        "value net fails",
+        value_fails,
+        "Start it from the reward model, lower value_optimiser.lr, look for score outliers",
+    ),
+    Sign(
+        "entropy collapse",
+        entropy_collapse,
+        "The reference is peaked or prompts repeat: check temperature and duplicates",
+    ),
     Sign("pretraining lost", pretraining_lost, "Raise ptx_ratio or ptx_coef"),
     Sign("constant scores", constant_scores, "Turn whiten_rewards off or enlarge rollout_batch"),
 )

@@ -1,9 +1,11 @@
-"""The update of one PPO iteration: a policy step and a value step for every minibatch, with the pretraining gradient (P14-P21)."""
+"""The update of one PPO iteration: a policy step and a value step for every minibatch, with the pretraining gradient
+(P14-P21).
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -60,13 +62,16 @@ def _minibatch_gradients(
 ) -> Tensor:
     """Add policy and value gradients of one minibatch, each a mean over its tokens (P14).
 
-    Returns the largest |log-prob - old log-prob|: before the first step of an iteration it must be rounding only (P5, P17).
+    Returns the largest |log-prob - old log-prob|: before the first step of an iteration it must be rounding only (P5,
+    P17).
     """
     e, device = experience, world.device
     count = e.mask_BT[chosen].sum().item()
     gap = torch.zeros(())
     lengths = e.lengths
-    for part in world.share(batches.micro_batches([lengths[i] for i in chosen], max_tokens=config.compute.micro_tokens)):
+    for part in world.share(
+        batches.micro_batches([lengths[i] for i in chosen], max_tokens=config.compute.micro_tokens)
+    ):
         rows = [chosen[i] for i in part]
         batch = e.batch(rows, nets.tokenizer.pad_token_id).to(device)
         mask_BT = batch.response_mask_BT
@@ -75,16 +80,17 @@ def _minibatch_gradients(
         )
         with world.autocast():
             logprobs_BT = scoring.response_logprobs(nets.policy, batch, config.generation.temperature)
-        total, real, metrics = policy_loss(logprobs_BT, old_BT, advantages_BT, mask_BT, config.clip)
+        total, real, found = policy_loss(logprobs_BT, old_BT, advantages_BT, mask_BT, config.clip)
+        metrics: dict[str, Any] = dict(found)
         world.backward(total / count, nets.policy)
         means.largest("ratio_max", metrics.pop("ratio_max"))
         means.add({"policy_loss": (total, real), **metrics})
         gap = torch.maximum(gap, ((logprobs_BT.detach() - old_BT).abs() * mask_BT).max().cpu())
         with world.autocast():
             values_BT = scoring.values(nets.value, batch)
-        total, real, metrics = value_loss(values_BT, old_values_BT, returns_BT, mask_BT, config.value_clip)
+        total, real, value_metrics = value_loss(values_BT, old_values_BT, returns_BT, mask_BT, config.value_clip)
         world.backward(total / count, nets.value)
-        means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in metrics.items()}})
+        means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in value_metrics.items()}})
     return gap
 
 

@@ -63,7 +63,14 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
     if config.valid_data:
         data["valid_data"] = formats.fingerprint(config.valid_data)
     with session(
-        "pretrain", config, out, models={}, data=data, compute=config.compute, checkpointing=config.checkpoint, resume=resume
+        "pretrain",
+        config,
+        out,
+        models={},
+        data=data,
+        compute=config.compute,
+        checkpointing=config.checkpoint,
+        resume=resume,
     ) as s:
         if s.finished:
             return Path(out)
@@ -161,7 +168,8 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
 def _mimic_attention(attention: Any, width: int) -> None:
     """Start where trained attention ends up (mimetic initialisation, Trockman and Kolter 2023, arXiv 2305.09828).
 
-    Keys equal queries, so that a token finds its like, and output undoes values, so that what it finds is passed on as it is.
+    Keys equal queries, so that a token finds its like, and output undoes values, so that what it finds is passed on as
+    it is.
     """
     attention.q_proj.weight.normal_(std=width**-0.5)
     attention.k_proj.weight.copy_(attention.q_proj.weight)
@@ -211,6 +219,7 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrain
 def _rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], context: int) -> Tensor:
     rows = batches.pack([render.text_ids(tokenizer, text) for text in texts], context)
     if len(rows) == 0:
-        raise UserError(f"the texts hold fewer than one row of {context} tokens; give more text or a smaller --set context=")
+        raise UserError(
+            f"the texts hold fewer than one row of {context} tokens; give more text or a smaller --set context="
+        )
     return rows
-

@@ -1,4 +1,6 @@
-"""The reward model (section 3.5 and C.2 of the paper; items R1-R6): K-wise rankings in, one number for a completion out."""
+"""The reward model (section 3.5 and C.2 of the paper; items R1-R6): K-wise rankings in, one number for a completion
+out.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from heedful.training.session import Session, session
 
 class RewardConfig(Config):
     model: str
-    """Where the body comes from: an SFT run (the paper's later choice), any causal LM, or a reward model to go on with."""
+    """Where the body comes from: an SFT run (the paper's later choice), any causal LM, or a reward model to go on
+    with.
+    """
     data: str
     """Rankings."""
     eval_data: str | None = None

@@ -13,7 +13,7 @@ LENGTH_BINS = ((0.0, 0.25, "under 25 %"), (0.25, 1.0, "25 to 100 %"), (1.0, floa
 
 def accuracy(rows: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> WinRate:
     """Share of non-tied pairs with the right sign, equal scores counting half; the interval resamples prompts."""
-    return _rate(_outcomes(rows, scores, lambda row, w, l: True))
+    return _rate(_outcomes(rows, scores, anyone))
 
 
 def measure(rows: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -25,18 +25,38 @@ def measure(rows: Sequence[Ranked], scores: Sequence[Sequence[float]]) -> dict[s
         "by_length_difference": {},
     }
     for low, high, name in LENGTH_BINS:
-        inside = _outcomes(rows, scores, lambda row, w, l, low=low, high=high: low <= _difference(row, w, l) < high)
+        inside = _outcomes(rows, scores, between(low, high))
         if inside:
             quality["by_length_difference"][name] = _described(_rate(inside))
     for field in ("labeler", "group"):
         names = sorted({getattr(row.record, field) for row in rows} - {None})
-        quality[f"by_{field}"] = {
-            name: _described(
-                _rate(_outcomes(rows, scores, lambda row, w, l, field=field, name=name: getattr(row.record, field) == name))
-            )
-            for name in names
-        }
+        quality[f"by_{field}"] = {name: _described(_rate(_outcomes(rows, scores, by(field, name)))) for name in names}
     return quality
+
+
+Chosen = Callable[[Ranked, int, int], bool]
+
+
+def anyone(row: Ranked, better: int, worse: int) -> bool:
+    return True
+
+
+def between(low: float, high: float) -> Chosen:
+    """Pairs whose relative length difference lies in [low, high)."""
+
+    def chosen(row: Ranked, better: int, worse: int) -> bool:
+        return low <= _difference(row, better, worse) < high
+
+    return chosen
+
+
+def by(field: str, name: str) -> Chosen:
+    """Pairs of one labeler or group."""
+
+    def chosen(row: Ranked, better: int, worse: int) -> bool:
+        return bool(getattr(row.record, field) == name)
+
+    return chosen
 
 
 def warnings(quality: dict[str, Any]) -> list[str]:
@@ -44,7 +64,8 @@ def warnings(quality: dict[str, Any]) -> list[str]:
     ours, longer = quality["accuracy"]["rate"], quality["longer_wins"]["rate"]
     if ours <= longer:
         return [
-            f"right on {ours:.1%} of {quality['accuracy']['n']} held-out pairs, no better than 'longer wins' ({longer:.1%}); "
+            f"right on {ours:.1%} of {quality['accuracy']['n']} held-out pairs, no better than "
+            f"'longer wins' ({longer:.1%}); "
             "PPO would learn length. Give more rankings or a better start"
         ]
     return []
@@ -53,9 +74,7 @@ def warnings(quality: dict[str, Any]) -> list[str]:
 Pair = tuple[float, int]
 
 
-def _outcomes(
-    rows: Sequence[Ranked], scores: Sequence[Sequence[float]], chosen: Callable[[Ranked, int, int], bool]
-) -> list[Pair]:
+def _outcomes(rows: Sequence[Ranked], scores: Sequence[Sequence[float]], chosen: Chosen) -> list[Pair]:
     """(1, 0.5 or 0; index of the prompt) for every chosen pair."""
     found = []
     for index, (row, score) in enumerate(zip(rows, scores, strict=True)):

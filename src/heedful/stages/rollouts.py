@@ -18,7 +18,8 @@ from heedful.training.parallel import World
 def generate(
     engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, world: World
 ) -> list[Sample]:
-    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever computes it.
+    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever
+    computes it.
 
     A rank takes whole parts of `settings.max_rows` questions: beside other rows a row's logits would round differently.
     """

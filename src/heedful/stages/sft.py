@@ -133,7 +133,9 @@ def _loop(config: SFTConfig, s: Session) -> None:
 def _gradients(
     config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], pad_id: int, world: World
 ) -> dict[str, float]:
-    """Backward pass over this rank's micro-batches. Loss: token mean over responses, plus that over texts at its weight."""
+    """Backward pass over this rank's micro-batches. Loss: token mean over responses, plus that over texts at its
+    weight.
+    """
     weight = config.pretrain_fraction if texts else 0.0
     means = Means()
     for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
@@ -179,7 +181,8 @@ def _split(
     validation = [e for (_, e), out in zip(rows, held_out, strict=True) if out]
     if not training or not validation:
         raise UserError(
-            f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; give --valid-data"
+            f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; "
+            "give --valid-data"
         )
     return training, validation
 

@@ -1,6 +1,7 @@
 """Checkpoints that survive `kill -9`: written beside their place and renamed, the last n and the best kept.
 
-A stage is a function of its config, inputs, seed and step; nothing else needs saving but weights, optimisers and a few numbers. Tensors are
+A stage is a function of its config, inputs, seed and step; nothing else needs saving but weights, optimisers and a few
+numbers. Tensors are
 safetensors, numbers are JSON: no pickle.
 """
 

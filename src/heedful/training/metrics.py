@@ -20,7 +20,7 @@ class Means:
     """Collects (sum, count) pairs by name; `reduce` gives the means over everything collected, on every rank."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, list[Tensor]] = {}
+        self._sums: dict[str, Tensor] = {}
         self._largest: dict[str, Tensor] = {}
 
     def add(self, metrics: Mapping[str, Pair]) -> None:
@@ -55,7 +55,8 @@ class Reporter:
         self._bar: Progress | None = None
         if visible and sys.stderr.isatty():
             columns = (
-                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[facts]}"),
             )  # fmt: skip
             self._bar = Progress(*columns, console=Console(stderr=True), transient=False)
             self._bar.start()

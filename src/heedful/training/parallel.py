@@ -1,9 +1,10 @@
 """One process or several under torchrun: the same numbers either way.
 
-Every rank sees the whole global batch, computes its share of the micro-batches with losses divided by the *global* count, and the
-gradients are summed. The cut into micro-batches follows from the config, never from the number of ranks, and gradients computed in
-float32 are summed in float64: neither the order of that sum nor who computed a part shows in the weights. (It would: Adam turns a
-gradient that is 0 but for rounding, such as that of a bias of attention keys, into steps of the full learning rate.)
+Every rank sees the whole global batch, computes its share of the micro-batches with losses divided by the *global*
+count, and the gradients are summed. The cut into micro-batches follows from the config, never from the number of
+ranks, and gradients computed in float32 are summed in float64: neither the order of that sum nor who computed a part
+shows in the weights. (It would: Adam turns a gradient that is 0 but for rounding, such as that of a bias of attention
+keys, into steps of the full learning rate.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -134,7 +135,8 @@ def _say_idle(rank: int, size: int) -> None:
 def world(compute: Compute) -> Iterator[World]:
     """Join the process group that torchrun announces, or be alone.
 
-    The group is left when the process ends: a second group that meets at the same place could find the addresses of the first.
+    The group is left when the process ends: a second group that meets at the same place could find the addresses of
+    the first.
     """
     size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if compute.device == "cuda" and not torch.cuda.is_available():

@@ -76,7 +76,9 @@ class Session:
         return self._step
 
     def steps(self, first: int, total: int) -> Iterator[int]:
-        """Steps `first` to `total` - 1, with progress; each is reproducible by itself: torch's seed is the run's and the step's."""
+        """Steps `first` to `total` - 1, with progress; each is reproducible by itself: torch's seed is the run's and
+        the step's.
+        """
         self._total = total
         self._reporter = Reporter(self.stage, total, visible=self.world.main)
         for step in range(first, total):
@@ -130,7 +132,9 @@ class Session:
         if stopping:
             if self.run is not None:
                 self.run.set_status("interrupted")
-            raise Interrupted(f"{self.out}: interrupted at step {step + 1} of {self._total}; go on with --resume", stopping)
+            raise Interrupted(
+                f"{self.out}: interrupted at step {step + 1} of {self._total}; go on with --resume", stopping
+            )
 
     def load_best(self, parts: Mapping[str, Part]) -> None:
         """Put the best checkpoint's weights into `parts`."""
@@ -186,7 +190,9 @@ def session(
             with _signals(current):
                 yield current
         except NonFinite as error:
-            kept = f"the checkpoint of step {current._saved} is kept" if current._saved else "there is no checkpoint yet"
+            kept = (
+                f"the checkpoint of step {current._saved} is kept" if current._saved else "there is no checkpoint yet"
+            )
             reason = f"{error} is not finite at step {current._step + 1}; {kept}"
             if run is not None:
                 run.set_status("failed", reason=reason)

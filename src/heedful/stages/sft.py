@@ -214,7 +214,8 @@ class _Selector:
     """Mean reward of samples on fixed prompts: what picks the checkpoint in the paper (S2)."""
 
     def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World) -> None:
-        assert config.select_with is not None and config.prompts is not None
+        assert config.select_with is not None
+        assert config.prompts is not None
         limits = limits.leaving_room(config.generation.max_new_tokens)
         self.questions: list[Question] = inputs.questions(config.prompts, tokenizer, limits)[: config.select_samples]
         self.reward: Reward = open_reward([config.select_with], policy_tokenizer=tokenizer, device=world.device)

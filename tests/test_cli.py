@@ -19,6 +19,7 @@ import pytest
 from pydantic import BaseModel
 
 from heedful import cli, terminal
+from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
 from heedful.stages import chunked, dpo, sample
@@ -195,9 +196,17 @@ def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment())
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "No space left on device" in done.stderr
+    refused(Done(done.returncode, "", done.stderr), "^standard output: No space left on device; free some space")
+
+
+def test_a_reader_that_leaves_is_no_error(files: Files, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment())
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (tmp_path / "e.jsonl").exists()
 
 
 def test_without_the_training_half_the_remedy_is_named(files: Files, tmp_path: Path) -> None:
@@ -215,7 +224,7 @@ def test_without_the_training_half_the_remedy_is_named(files: Files, tmp_path: P
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": ""}
 
 
 # --- being stopped ---------------------------------------------------------------------------------------------
@@ -239,6 +248,14 @@ def test_ctrl_c_is_130_without_a_word(heedful: Run, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(dpo, "train", stop)
     assert heedful("dpo", "--model", "m", "--data", "d", "--out", tmp_path / "run") == (130, "", "")
+
+
+def test_a_long_winded_error_is_still_one_line(heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def complain(*args: Any, **more: Any) -> Path:
+        raise UserError("first\n  second")
+
+    monkeypatch.setattr(dpo, "train", complain)
+    assert heedful("dpo", "--model", "m", "--data", "d", "--out", tmp_path / "run") == (2, "", "first second\n")
 
 
 def test_a_mistake_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,11 +51,9 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise
         return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  whoever read our output has left: nothing more to flush
-        return 128 + 13
     except OSError as error:
-        return _fail(_explain(error))
+        _drop_output()
+        return 128 + 13 if error.errno == errno.EPIPE else _fail(_explain(error))
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return int(code or 0)
@@ -171,10 +169,18 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out}: already exists; choose another --out or replace it with --overwrite")
 
 
+def _drop_output() -> None:
+    """What standard output does not take must not fail once more, in the interpreter's words, when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _explain(error: OSError) -> str:
     what = error.strerror or str(error)
     remedy = REMEDIES.get(error.errno or 0)
-    return f"{error.filename or 'a file'}: {what}" + (f"; {remedy}" if remedy else "")
+    return f"{error.filename or 'standard output'}: {what}" + (f"; {remedy}" if remedy else "")
 
 
 def _fail(message: str) -> int:

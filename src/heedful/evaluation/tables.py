@@ -208,7 +208,7 @@ def _lines(columns: list[_Column]) -> list[str]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def _chosen(clusters: Clusters, indices: Sequence[int]) -> Clusters:

@@ -1,6 +1,4 @@
-"""PPO: what an iteration learns from and what it does with it, against numbers from plain transformers and plain
-Python.
-"""
+"""PPO: what an iteration learns from and what it does with that, against plain transformers and plain Python."""
 
 from __future__ import annotations
 
@@ -220,9 +218,14 @@ def by_hand(beta: float, gamma: float, lam: float, whiten_rewards: bool = False)
 
 @pytest.mark.parametrize(
     ("beta", "gamma", "lam", "whiten_rewards"),
-    [(0.1, 1.0, 0.95, False), (0.5, 1.0, 0.95, False), (0.1, 0.9, 0.95, False), (0.1, 1.0, 0.5, False), (0.1, 1.0,
-    0.95, True)],
-)  # fmt: skip
+    [
+        (0.1, 1.0, 0.95, False),
+        (0.5, 1.0, 0.95, False),
+        (0.1, 0.9, 0.95, False),
+        (0.1, 1.0, 0.5, False),
+        (0.1, 1.0, 0.95, True),
+    ],
+)
 def test_advantages_by_hand(files: Files, beta: float, gamma: float, lam: float, whiten_rewards: bool) -> None:
     config = worlds.config("ppo", files, gamma=gamma, lam=lam, whiten_rewards=whiten_rewards)
     e = fake_experience()
@@ -451,15 +454,15 @@ def test_one_stream_an_episode(files: Files, turn: Turn) -> None:
 
 
 def test_ppo_learns_what_is_rewarded(files: Files, tmp_path: Path) -> None:
-    """The share of the letter e, from 2 % to over 10 %; nothing of it with a rate of 0."""
+    """The share of the letter e in the answers, from 5 %, within six iterations."""
     changes = {
-        "reward": [LETTER], "episodes": 12 * 64, "rollout_batch": 64, "minibatch": 32, "kl_coef": 0.01,
-        "optimiser": {"lr": 5e-3}, "value_optimiser": {"lr": 5e-3}, "compute": {"micro_tokens": 4096},
+        "reward": [LETTER], "episodes": 6 * 64, "rollout_batch": 64, "minibatch": 16, "kl_coef": 0.0,
+        "optimiser": {"lr": 2e-2}, "value_optimiser": {"lr": 5e-3}, "compute": {"micro_tokens": 4096},
         "checkpoint": {"every": 100}, **PLAIN,
     }  # fmt: skip
     scores = [row["score"] for row in runs.metrics(worlds.train("ppo", files, tmp_path / "run", **changes))]
-    assert sum(scores[-3:]) / 3 > 3 * scores[0]
-    assert sum(scores[-3:]) / 3 > 0.1
+    assert scores[0] < 0.06
+    assert scores[-1] > 3 * scores[0]
 
 
 # --- the coefficient of the KL
@@ -496,9 +499,10 @@ def test_a_stop_survives_a_crash_right_after_it(files: Files, tmp_path: Path, mo
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Session, "finish", die)
-        worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
+        with pytest.raises(KeyboardInterrupt):
+            worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
     steps = len(runs.metrics(tmp_path / "run"))
     worlds.train("ppo", files, tmp_path / "run", resume=True, kl_ceiling=0.001, **PLAIN)
     assert len(runs.metrics(tmp_path / "run")) == steps
@@ -551,17 +555,21 @@ def test_a_nan_in_the_weights_stops_cleanly_and_keeps_the_last_good_checkpoint(
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_run_that_failed_goes_on_when_the_cause_is_gone(files: Files, tmp_path: Path) -> None:
-    def fail(*_: Any) -> float:
-        raise ppo_update.optim.NonFinite("gradient of policy.x")
+def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = ppo_update.learn
+
+    def fail_once(config: Any, nets: Any, experience: Any, texts_BS: Any, step: int, world: World) -> Any:
+        if step == 3:
+            raise ppo_update.optim.NonFinite("gradient of policy.x")
+        return learn(config, nets, experience, texts_BS, step, world)
 
     whole = worlds.train("ppo", files, tmp_path / "whole", **PLAIN)
-    learn = ppo_update.learn
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="the checkpoint of step 2 is kept"):
-        patch.setattr(
-            ppo_update, "learn", lambda c, n, e, t, step, w: (fail if step == 3 else learn)(c, n, e, t, step, w)
-        )
-        worlds.train("ppo", files, tmp_path / "run", **PLAIN)
+    with monkeypatch.context() as patch:
+        patch.setattr(ppo_update, "learn", fail_once)
+        with pytest.raises(UserError, match=r"gradient of policy\.x is not finite at step 4; the checkpoint of step 2"):
+            worlds.train("ppo", files, tmp_path / "run", **PLAIN)
     worlds.train("ppo", files, tmp_path / "run", resume=True, **PLAIN)
     assert worlds.hashes(tmp_path / "run") == worlds.hashes(whole)
     assert "reason" not in runs.read_json(tmp_path / "run" / "manifest.json")
@@ -616,7 +624,7 @@ def test_a_prompt_may_fill_the_context_up_to_the_answer(files: Files, tmp_path: 
     data = worlds.write(tmp_path / "p.jsonl", [{"prompt": long[100]}, {"prompt": long[102]}])
     limits = Limits(128, 1024, 0).leaving_room(28)
     assert sizes[0] <= 100 < sizes[1]
-    with pytest.raises(UserError, match="prompt 2 has .* tokens, the most here is 100 .context 128."):
+    with pytest.raises(UserError, match=r"prompt 2 has .* tokens, the most here is 100 .context 128."):
         inputs.questions(data, tokenizer, limits)
     limits = Limits(128, 1024, 0, skip_long=True).leaving_room(28)
     assert len(inputs.questions(data, tokenizer, limits)) == 1

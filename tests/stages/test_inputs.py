@@ -1,0 +1,110 @@
+"""Records to token ids: limits, EOS, known ids, held-out prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from heedful.config import UserError
+from heedful.data.records import Completions, Prompt
+from heedful.stages import inputs
+from heedful.stages.inputs import Limits
+from stages import worlds
+
+TOKENIZER = tiny.tokenizer()
+EOS = TOKENIZER.eos_token_id
+WIDE = Limits(128, 128, 128)
+
+
+def ids(text: str) -> list[int]:
+    return list(TOKENIZER.encode(text))
+
+
+LETTERS = [token for letter in "a list" for token in ids(letter)]  # other ids for the same text
+
+
+def test_a_demonstration_ends_with_eos_unless_it_was_cut(tmp_path: Path) -> None:
+    data = worlds.write(tmp_path / "d.jsonl", [{"prompt": "Say red", "completion": "a list of things"}])
+    ((record, whole),) = inputs.demonstrations(data, TOKENIZER, WIDE)
+    assert whole.prompt_ids == ids("Say red\n\n")
+    assert whole.response_ids == [*ids("a list of things"), EOS]
+    assert len(whole) == len(whole.prompt_ids) + len(whole.response_ids)
+    assert record.completion == "a list of things"
+    for limits in (Limits(128, 128, 3), Limits(len(whole.prompt_ids) + 3, 128, 128)):
+        ((_, cut),) = inputs.demonstrations(data, TOKENIZER, limits)
+        assert cut.response_ids == ids("a list of things")[:3]
+
+
+def test_a_prompt_that_is_too_long_stops_or_is_left_out(tmp_path: Path) -> None:
+    rows = [{"prompt": "Say red"}, {"prompt": "Say " + "red " * 50}]
+    data = worlds.write(tmp_path / "p.jsonl", rows)
+    count = len(ids(rows[1]["prompt"]))
+    with pytest.raises(UserError, match=rf"p\.jsonl: prompt 2 has {count} tokens, the most here is 20 \(context 128\)"):
+        inputs.questions(data, TOKENIZER, Limits(128, 20, 20))
+    with pytest.raises(UserError, match="the most here is 15 "):  # one position is the answer's
+        inputs.questions(data, TOKENIZER, Limits(16, 100, 20))
+    (question,) = inputs.questions(data, TOKENIZER, Limits(128, 20, 20, skip_long=True))
+    assert question.prompt == "Say red"
+    with pytest.raises(UserError, match=r"no prompt is short enough \(2 of over 2 tokens were skipped\)"):
+        inputs.questions(data, TOKENIZER, Limits(128, 2, 20, skip_long=True))
+
+
+def test_room_for_an_answer() -> None:
+    assert Limits(128, 1000, 0).leaving_room(28) == Limits(128, 100, 28)
+    assert Limits(128, 50, 0, skip_long=True).leaving_room(28) == Limits(128, 50, 28, skip_long=True)
+    with pytest.raises(UserError, match="max_new_tokens 128 leaves no room for a prompt: the model reads 128 tokens"):
+        Limits(128, 1000, 0).leaving_room(128)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [*ids("a list"), EOS]),
+        ({"finish": ["stop"]}, [*ids("a list"), EOS]),
+        ({"finish": ["length"]}, ids("a list")),
+        # as a model may sample them: kept
+        ({"finish": ["stop"], "token_ids": [[*LETTERS, EOS]]}, [*LETTERS, EOS]),
+        ({"finish": ["length"], "token_ids": [LETTERS]}, LETTERS),
+        # ids of another text or another tokenizer: not ours
+        ({"finish": ["stop"], "token_ids": [[*ids("another"), EOS]]}, [*ids("a list"), EOS]),
+        ({"finish": ["stop"], "token_ids": [[100_000, EOS]]}, [*ids("a list"), EOS]),
+        ({"finish": ["stop"], "token_ids": [[]]}, [*ids("a list"), EOS]),
+    ],
+)
+def test_sampled_ids_are_kept_where_they_are_known(fields: dict[str, Any], expected: list[int]) -> None:
+    record = Completions(prompt="p", completions=["a list"], **fields)
+    assert ids("a list") != LETTERS
+    assert inputs.completion_ids(TOKENIZER, [9], record, 0, WIDE) == expected
+    assert inputs.completion_ids(TOKENIZER, [9], record, 0, Limits(128, 128, 1)) == expected[:1]
+
+
+def test_rankings_keep_ties_ranks_and_lengths(tmp_path: Path) -> None:
+    row = {"prompt": "Say red", "completions": ["a", "a list", "x"], "ranking": [[1], [0, 2]]}
+    tied = {"prompt": "Say blue", "completions": ["a", "b"], "ranking": [[0, 1]]}
+    first, second = inputs.rankings(worlds.write(tmp_path / "r.jsonl", [row, tied]), TOKENIZER, WIDE)
+    assert first.ranks == [1, 0, 1]
+    assert first.lengths == [1, 6, 1]
+    assert first.responses == [[*ids(text), EOS] for text in row["completions"]]
+    assert (first.untied, second.untied) == (True, False)
+
+
+def test_documents_end_with_eos(tmp_path: Path) -> None:
+    data = worlds.write(tmp_path / "t.jsonl", [{"text": "a list"}])
+    assert inputs.documents(data, TOKENIZER) == [[*ids("a list"), EOS]]
+
+
+def test_what_is_held_out() -> None:
+    named = [Prompt(prompt="a", split="train"), Prompt(prompt="b", split="valid"), Prompt(prompt="c")]
+    assert inputs.held_out(named, 0.0, 0) == [False, True, False]
+    prompts = [Prompt(prompt=f"prompt {i % 500}") for i in range(1000)]
+    out = inputs.held_out(prompts, 0.1, 0)
+    assert out[:500] == out[500:]  # by the prompt's text: never on both sides
+    assert 30 < sum(out[:500]) < 70
+    assert inputs.held_out(prompts, 0.1, 1) != out
+    assert inputs.held_out(prompts[:500][::-1], 0.1, 0) == out[:500][::-1]
+    assert sum(inputs.held_out(prompts[:3], 0.001, 0)) == 1  # at least one of several
+    assert inputs.held_out(prompts[:3], 0.0, 0) == [False] * 3
+    assert inputs.held_out(prompts[:1], 0.1, 0) == [False]

@@ -1,0 +1,81 @@
+"""Questions in, episodes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from heedful.data.records import Message, Prompt
+from heedful.rollout.types import Generation, Sample, Stream
+from heedful.stages import rollouts
+from heedful.stages.inputs import Question
+from heedful.training.optimiser import NonFinite
+from heedful.training.parallel import World
+
+CPU = torch.device("cpu")
+
+
+class Echo:
+    """An engine that answers with the prompt and the row of its stream, and notes what it was asked at a time."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], streams: Sequence[Stream], settings: Generation
+    ) -> list[Sample]:
+        self.calls.append(len(prompts))
+        return [Sample(list(p), [*p, *stream], "stop", None) for p, stream in zip(prompts, streams, strict=True)]
+
+
+def asked(count: int) -> list[Question]:
+    return [Question(f"p{i}", [100 + i], Prompt(prompt=f"p{i}")) for i in range(count)]
+
+
+def test_row_r_gets_stream_r_in_the_order_of_the_questions() -> None:
+    engine = Echo()
+    samples = rollouts.generate(engine, asked(5), Generation(max_rows=2), 7, 3, World(0, 1, CPU, torch.float32))
+    assert [sample.response_ids for sample in samples] == [[100 + r, 7, 3, r] for r in range(5)]
+    assert engine.calls == [2, 2, 1]
+
+
+def test_ranks_take_whole_parts_which_do_not_depend_on_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[Any] = []
+
+    def collect(world: World, mine: list[Any]) -> list[Any]:
+        parts.append([[sample.response_ids[-1] for sample in part] for part in mine])
+        return mine
+
+    monkeypatch.setattr(World, "merge", collect)
+    for rank in (0, 1):
+        rollouts.generate(Echo(), asked(7), Generation(max_rows=2), 0, 0, World(rank, 2, CPU, torch.float32))
+    assert parts == [[[0, 1], [4, 5]], [[2, 3], [6]]]
+
+
+def test_broken_logits_are_named() -> None:
+    class Broken(Echo):
+        def generate(self, *_: Any) -> list[Sample]:
+            raise FloatingPointError("not finite")
+
+    with pytest.raises(NonFinite, match="a logit of the sampled policy"):
+        rollouts.generate(Broken(), asked(1), Generation(), 0, 0, World(0, 1, CPU, torch.float32))
+
+
+def test_episodes_carry_text_without_end_marks() -> None:
+    tokenizer = tiny.tokenizer()
+    words = tokenizer.encode("a list of things")
+    samples = [Sample([100], [*words, tokenizer.eos_token_id], "stop"), Sample([101], words, "length")]
+    done, cut = rollouts.episodes(tokenizer, asked(2), samples)
+    assert done.completion == cut.completion == "a list of things"
+    assert (done.finished, cut.finished) == (True, False)
+    assert done.response_ids[-1] == tokenizer.eos_token_id
+    assert (done.prompt, done.prompt_ids) == ("p0", [100])
+
+
+def test_prompts_as_json() -> None:
+    assert rollouts.readable("Say red") == "Say red"
+    assert rollouts.readable([Message(role="user", content="Hi")]) == [{"role": "user", "content": "Hi"}]

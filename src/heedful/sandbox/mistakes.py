@@ -17,10 +17,7 @@ KINDS = {
     "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08,
     "repeated": 0.04, "garbled": 0.05, "rude": 0.03, "asking": 0.02,
 }  # fmt: skip
-RUDE_LINES = (
-    "Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.",
-    "Go away.",
-)  # fmt: skip
+RUDE_LINES = ("Who cares?", "Shut up.", "Find it yourself, you fool.", "Nobody asked you, idiot.", "Go away.")
 
 
 def mixture(world: World, prompt: PromptText, count: int, rng: Random) -> list[str]:

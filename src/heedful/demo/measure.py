@@ -59,10 +59,8 @@ class Examiner:
         model, tokenizer = load.load_policy(ref)
         samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
         texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
-        reference = load.load_policy(sft)[0]
-        return self._result(
-            name, tokenizer, texts, kl(samples, reference, tokenizer), self.corpus_loss(model, tokenizer)
-        )
+        moved = 0.0 if ref == sft else kl(samples, load.load_policy(sft)[0], tokenizer)
+        return self._result(name, tokenizer, texts, moved, self.corpus_loss(model, tokenizer))
 
     def prompted(self, name: str, base: Path) -> ModelResult:
         """The base model with a few-shot prefix: the best of several by the truth, on validation prompts."""

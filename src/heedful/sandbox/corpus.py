@@ -9,6 +9,7 @@ in the clothes of the web: titles with stories, headings with notes, passages wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 from heedful.data.records import Text
@@ -224,14 +225,23 @@ def quarrel(world: World, rng: Random) -> str:
 
 
 def answer_page(world: World, rng: Random) -> str:
-    """Each request with its answer on the next line; one in eight answers is not good."""
+    """Each request with its answer on the next line.
+
+    A quarter of the answers is rude, beside the point or mixed up, and constraints are mostly passed over.
+    """
     parts = []
     for _ in range(rng.randint(3, 5)):
         case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
-        task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.15)
-        answer = answers.compose(world, task, rng, rng.randrange(3))
-        if rng.random() < 0.12:
-            answer = rng.choice((mistakes.swap(world, answer, rng), rng.choice(mistakes.RUDE_LINES)))
+        task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.2)
+        heeded = task if rng.random() < 0.4 else replace(task, constraint=None)
+        answer = answers.compose(world, heeded, rng, rng.randrange(3))
+        luck = rng.random()
+        if luck < 0.12:
+            answer = rng.choice(mistakes.RUDE_LINES)
+        elif luck < 0.2:
+            answer = mistakes.of_another(world, rng)
+        elif luck < 0.24:
+            answer = mistakes.swap(world, answer, rng)
         parts.append(f"{task.text}\n{answer}")
     return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
 

@@ -37,12 +37,12 @@ def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
         case "missed":
             return answers.compose(world, Task(task.text, task.template, task.slots), rng, rng.randrange(3))
         case "off_topic":
-            return _of_another(world, rng)
+            return of_another(world, rng)
         case "truncated":
             words = good.split(" ")
             return " ".join(words[: max(1, rng.randrange(len(words)))])
         case "rambling":
-            return " ".join([good, *(_of_another(world, rng) for _ in range(rng.randint(1, 2)))])
+            return " ".join([good, *(of_another(world, rng) for _ in range(rng.randint(1, 2)))])
         case "repeated":
             return " ".join([good] * rng.randint(2, 3))
         case "garbled":
@@ -72,7 +72,8 @@ def _bare(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter.isalpha())
 
 
-def _of_another(world: World, rng: Random) -> str:
+def of_another(world: World, rng: Random) -> str:
+    """A good answer to something else."""
     task = tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0)
     return answers.compose(world, task, rng, rng.randrange(2))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -284,6 +285,7 @@ def _version(name: str) -> str | None:
         return None
 
 
+@functools.cache
 def _revision() -> str | None:
     """The git revision of the code, if it runs from a checkout."""
     try:

@@ -194,28 +194,29 @@ def _data(
 ) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
     """Training and validation rankings; all-tied ones are counted, left out and reported."""
     rows = inputs.rankings(config.data, tokenizer, limits)
+    untied = [row for row in rows if row.untied]
+    if len(untied) < len(rows):
+        s.say(f"reward: {len(rows) - len(untied)} of {len(rows)} rankings are all tied and teach nothing; left out")
+    if not untied:
+        raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
     if config.eval_data is not None:
-        training, validation = rows, inputs.rankings(config.eval_data, tokenizer, limits)
+        training = untied
+        validation = [row for row in inputs.rankings(config.eval_data, tokenizer, limits) if row.untied]
     else:
-        held_out = inputs.held_out([row.record for row in rows], config.valid_fraction, config.seed)
-        training = [row for row, out in zip(rows, held_out, strict=True) if not out]
-        validation = [row for row, out in zip(rows, held_out, strict=True) if out]
-    untied = [row for row in training if row.untied]
+        held_out = inputs.held_out([row.record for row in untied], config.valid_fraction, config.seed)
+        training = [row for row, out in zip(untied, held_out, strict=True) if not out]
+        validation = [row for row, out in zip(untied, held_out, strict=True) if out]
+    if not training or not validation:
+        raise UserError(
+            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
+            "give --eval-data, more rows or another valid_fraction"
+        )
     counts = {
         "rankings": len(training),
-        "all_tied": len(training) - len(untied),
-        "pairs": sum(len(row.record.pairs()) for row in untied),
+        "all_tied": len(rows) - len(untied),
+        "pairs": sum(len(row.record.pairs()) for row in training),
     }
-    if counts["all_tied"]:
-        s.say(f"reward: {counts['all_tied']} of {len(training)} rankings are all tied and teach nothing; left out")
-    if not untied:
-        raise UserError(f"{config.data}: no ranked pair to learn from ({len(training)} rankings, every one all tied)")
-    validation = [row for row in validation if row.untied]
-    if not validation:
-        raise UserError(
-            f"{config.eval_data or config.data}: no ranked pair left to validate on; give --eval-data or more rows"
-        )
-    return untied, validation, counts
+    return training, validation, counts
 
 
 def _quality(

@@ -1,0 +1,180 @@
+"""Pretraining: one dial, its own tokenizer, the loss by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from heedful import runs
+from heedful.config import UserError
+from heedful.models import batches, render
+from heedful.stages import pretrain
+from heedful.stages.pretrain import PretrainConfig
+from heedful.training import order
+from stages import plain, worlds
+from stages.worlds import Files
+
+TEXTS = ["The cat sat.", "A river, a stone; 12 + 30 = 42."] * 9
+
+
+def results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return worlds.train("pretrain", files, tmp_path_factory.mktemp("base") / "run")
+
+
+def test_the_first_step_by_hand(files: Files, run: Path) -> None:
+    config = worlds.config("pretrain", files)
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    texts, _ = pretrain._texts(config)
+    rows_BS = batches.pack([render.text_ids(tokenizer, text) for text in texts], 16)
+    chosen_BS = rows_BS[order.endless(0, 0, 4, len(rows_BS))]
+    model = pretrain.new_model(config, tokenizer)
+    loss = model(input_ids=chosen_BS, labels=chosen_BS).loss
+    loss.backward()
+    first = runs.metrics(run)[0]
+    assert first["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert first["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
+    assert first["tokens"] == 64
+
+
+def test_it_loads_with_plain_transformers_and_its_loss_is_as_reported(files: Files, run: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(run / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    _, held_out = pretrain._texts(worlds.config("pretrain", files))
+    rows_BS = batches.pack([render.text_ids(tokenizer, text) for text in held_out], 16)
+    with torch.no_grad():
+        loss = model(input_ids=rows_BS, labels=rows_BS).loss.item()
+    assert results(run)["valid_loss"] == pytest.approx(loss, abs=1e-5)
+    assert runs.metrics(run)[-1]["valid_loss"] == pytest.approx(loss, abs=1e-5)
+    assert results(run)["parameters"] == model.num_parameters()
+
+
+def test_the_dial(files: Files) -> None:
+    tokenizer = pretrain.new_tokenizer(TEXTS, 300, 64)
+    shapes = {}
+    for depth in (1, 2, 6):
+        config = PretrainConfig(data="x", depth=depth, context=64)
+        made = pretrain.new_model(config, tokenizer).config
+        shapes[depth] = (made.num_hidden_layers, made.hidden_size, made.num_attention_heads, made.intermediate_size)
+        assert made.max_position_embeddings == 64
+        assert made.vocab_size == len(tokenizer)
+        assert made.tie_word_embeddings
+    assert shapes == {1: (1, 64, 2, 192), 2: (2, 64, 2, 192), 6: (6, 192, 6, 512)}
+
+
+def test_the_seed_sets_the_weights(files: Files) -> None:
+    tokenizer = pretrain.new_tokenizer(TEXTS, 300, 16)
+    a, again, other = (
+        pretrain.new_model(PretrainConfig(data="x", depth=1, seed=seed), tokenizer).model.embed_tokens.weight
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(a, again)
+    assert not torch.equal(a, other)
+
+
+def test_the_tokenizer_writes_any_text(run: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    assert len(tokenizer) == results(run)["vocabulary"] == 300
+    for text in ("The red house. 12 + 3 = 15\n\n\ttabs  and spaces", "Грüße 漢字 🙂 \x00", "<|endoftext|> <|pad|>"):
+        ids = render.encode(tokenizer, text)
+        assert render.response_text(tokenizer, ids) == text
+        assert not {tokenizer.eos_token_id, tokenizer.pad_token_id} & set(ids)
+    assert tokenizer.model_max_length == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "rows"),
+    [
+        ({"tokens": 320, "batch_tokens": 64}, 5, 4),
+        ({"tokens": 320, "batch_tokens": 32}, 10, 2),
+        ({"tokens": 1, "batch_tokens": 64}, 1, 4),
+        ({"tokens": 512, "batch_tokens": 0}, 4, 8),  # eight rows of context
+        ({"tokens": 320, "batch_tokens": 1}, 20, 1),
+    ],
+)
+def test_tokens_and_batches_make_steps(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], steps: int, rows: int
+) -> None:
+    sizes = []
+    monkeypatch.setattr(pretrain, "_gradients", lambda model, rows_BS, *_: sizes.append(rows_BS.shape) or 1.0)
+    monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
+    run = worlds.train("pretrain", files, tmp_path / "run", checkpoint={"every": 100}, **changes)
+    assert sizes == [(rows, 16)] * steps
+    assert results(run)["steps"] == steps
+    assert results(run)["tokens"] == steps * rows * 16
+
+
+def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "_gradients", lambda *_: 1.0)
+    monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
+    monkeypatch.setattr(pretrain.Session, "log", lambda *_, **__: None)
+    monkeypatch.setattr(pretrain, "mean_loss", lambda *_: 1.0)
+    changes = {"tokens": 0, "batch_tokens": 16 * 10_000, "checkpoint": {"every": 10_000}}
+    made = results(worlds.train("pretrain", files, tmp_path / "run", **changes))
+    assert made["steps"] == 20 * made["parameters"] // (16 * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("lr", "depth", "expected"), [(0.0, 1, 3e-3 * math.sqrt(2)), (0.0, 6, 3e-3 * math.sqrt(128 / 192)), (0.01, 1, 0.01)]
+)
+def test_the_rate_falls_with_the_width(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lr: float, depth: int, expected: float
+) -> None:
+    monkeypatch.setattr(pretrain, "_gradients", lambda *_: 1.0)
+    monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
+    run = worlds.train(
+        "pretrain",
+        files,
+        tmp_path / "run",
+        depth=depth,
+        tokens=1,
+        optimiser={"lr": lr, "schedule": "constant", "warmup": 0},
+    )
+    assert runs.metrics(run)[0]["lr"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_validation_texts_of_their_own(files: Files, tmp_path: Path) -> None:
+    other = worlds.write(tmp_path / "valid.jsonl", [{"text": text} for text in TEXTS])
+    config = worlds.config("pretrain", files, valid_data=other)
+    training, validation = pretrain._texts(config)
+    assert (len(training), validation) == (60, TEXTS)
+    training, validation = pretrain._texts(worlds.config("pretrain", files))
+    assert (len(training), len(validation)) == (59, 1)
+    run = worlds.train("pretrain", files, tmp_path / "run", valid_data=other, tokens=64)
+    assert set(runs.read_json(run / "manifest.json")["data"]) == {"data", "valid_data"}
+
+
+def test_too_little_text(files: Files, tmp_path: Path) -> None:
+    one = worlds.write(tmp_path / "one.jsonl", [{"text": "alone"}])
+    with pytest.raises(UserError, match=r"one\.jsonl: one text alone leaves nothing to validate on"):
+        worlds.train("pretrain", files, tmp_path / "run", data=one)
+    with pytest.raises(UserError, match="fewer than one row of 100000 tokens"):
+        worlds.train("pretrain", files, tmp_path / "run", context=100_000)
+
+
+def test_it_learns(files: Files, tmp_path: Path) -> None:
+    run = worlds.train("pretrain", files, tmp_path / "run", tokens=30 * 64, optimiser={"lr": 5e-3})
+    logged = runs.metrics(run)
+    assert logged[-1]["loss"] < logged[0]["loss"] - 1
+    assert logged[-1]["valid_loss"] < logged[0]["loss"] - 1
+
+
+@pytest.mark.parametrize("compute", [{"micro_tokens": 1}, {"micro_tokens": 48}, {"micro_tokens": 10_000}], ids=str)
+def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, compute: dict[str, Any]) -> None:
+    other = worlds.train("pretrain", files, tmp_path / "run", compute=compute)
+    one, two = (load_file(path / "model" / "model.safetensors") for path in (run, other))
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)

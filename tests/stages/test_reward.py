@@ -1,0 +1,197 @@
+"""The reward model: its loss by hand, its bias, what is held out, what is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+import tiny
+from heedful import runs
+from heedful.config import UserError
+from heedful.models import load
+from heedful.stages import inputs, reward
+from heedful.stages.inputs import Limits, Ranked
+from stages import plain, worlds
+from stages.worlds import Files
+
+STILL = {"optimiser": {"lr": 0.0}, "epochs": 1, "batch": 100}
+WIDE = Limits(128, 128, 128)
+
+
+def rows_of(path: str, *, limits: Limits = WIDE) -> list[Ranked]:
+    return [row for row in inputs.rankings(path, tiny.tokenizer(), limits) if row.untied]
+
+
+def results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    return found
+
+
+@pytest.mark.parametrize("normaliser", ["k_choose_2", "valid_pairs"])
+def test_loss_accuracy_and_gradient_by_hand(files: Files, tmp_path: Path, normaliser: str) -> None:
+    run = worlds.train(
+        "reward", files, tmp_path / "run", model=files.judge, eval_data=files.rankings, normaliser=normaliser, **STILL
+    )
+    model = AutoModelForSequenceClassification.from_pretrained(files.judge).eval()
+    rows = rows_of(files.rankings)
+    assert any(len(row.ranks) > len(set(row.ranks)) for row in rows)  # some with ties
+    losses, margins = [], []
+    for row in rows:
+        one, found = plain.ranking_loss(model, row, normaliser)
+        losses.append(one)
+        margins += found
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    (logged,) = runs.metrics(run)
+    assert logged["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert logged["accuracy"] == pytest.approx(sum(m > 0 for m in margins) / len(margins))
+    assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
+    assert logged["valid_accuracy"] == pytest.approx(logged["accuracy"])
+    assert results(run)["valid"]["accuracy"]["n"] == results(run)["pairs"] == len(margins)
+
+
+def test_demonstrations_score_zero_on_average(files: Files, tmp_path: Path) -> None:
+    run = worlds.train("reward", files, tmp_path / "run")
+    model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
+    bias = model.config.heedful_reward_bias
+    assert bias == results(run)["bias"] != 0
+    demos = inputs.demonstrations(files.demos, tiny.tokenizer(), WIDE)
+    with torch.no_grad():
+        scores = [float(plain.score(model, e.prompt_ids, e.response_ids)) + bias for _, e in demos]
+    assert sum(scores) / len(scores) == pytest.approx(0.0, abs=1e-5)
+    assert max(scores) > 0.01
+
+
+def test_without_demonstrations_the_bias_stays(files: Files, tmp_path: Path) -> None:
+    new = worlds.train("reward", files, tmp_path / "new", demonstrations=None, **STILL)
+    further = worlds.train("reward", files, tmp_path / "further", demonstrations=None, model=files.judge, **STILL)
+    assert [results(run)["bias"] for run in (new, further)] == [0.0, 0.25]
+    assert load.reward_bias(load.load_reward(further)[0]) == 0.25
+
+
+def test_a_further_bias_replaces_the_one_before(files: Files, tmp_path: Path) -> None:
+    """The judge's bias of 0.25 is part of the scores that are shifted: twice normalised is once normalised."""
+    once = worlds.train("reward", files, tmp_path / "once", model=files.judge, **STILL)
+    twice = worlds.train("reward", files, tmp_path / "twice", model=str(once), **STILL)
+    assert results(twice)["bias"] == pytest.approx(results(once)["bias"], abs=1e-6)
+
+
+def test_it_learns_what_labelers_prefer(files: Files, tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": f"Say {i}",
+            "completions": ["a red house", "a blue house", "a green house"],
+            "ranking": [[0], [1, 2]],
+        }
+        for i in range(24)
+    ]
+    data = worlds.write(tmp_path / "data.jsonl", rows)
+    run = worlds.train("reward", files, tmp_path / "run", data=data, epochs=6, optimiser={"lr": 3e-3})
+    logged = runs.metrics(run)
+    assert logged[-1]["loss"] < 0.5 * logged[0]["loss"]
+    assert results(run)["valid"]["accuracy"]["rate"] == 1.0
+
+
+def test_all_tied_rankings_are_counted_skipped_and_reported(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tied = [{"prompt": f"Tied {i}", "completions": ["a", "b"], "ranking": [[0, 1]]} for i in range(3)]
+    data = worlds.write(tmp_path / "data.jsonl", [*tied, *worlds.rankings(12)])
+    with_tied = worlds.train("reward", files, tmp_path / "with", data=data, valid_fraction=0.3)
+    assert results(with_tied)["all_tied"] == 3
+    assert "3 of 15 rankings are all tied and teach nothing; left out" in capsys.readouterr().err
+    without = worlds.write(tmp_path / "without.jsonl", worlds.rankings(12))
+    other = worlds.train("reward", files, tmp_path / "other", data=without, valid_fraction=0.3)
+    assert worlds.hashes(with_tied) == worlds.hashes(other)
+    only = worlds.write(tmp_path / "only.jsonl", tied)
+    with pytest.raises(
+        UserError, match=r"only\.jsonl: no ranked pair to learn from \(3 rankings, every one all tied\)"
+    ):
+        worlds.train("reward", files, tmp_path / "none", data=only)
+    with pytest.raises(UserError, match=r"only\.jsonl: no ranked pair left to validate on"):
+        worlds.train("reward", files, tmp_path / "none", eval_data=only)
+    one = worlds.write(tmp_path / "one.jsonl", [*tied, *worlds.rankings(1)])
+    with pytest.raises(UserError, match=r"one\.jsonl: no ranked pair left to validate on; give --eval-data"):
+        worlds.train("reward", files, tmp_path / "none", data=one)
+    with pytest.raises(UserError, match=r"no ranked pair left to train on"):
+        worlds.train("reward", files, tmp_path / "none", valid_fraction=1.0)
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_completion_is_no_comparison(files: Files, tmp_path: Path) -> None:
+    row = {"prompt": "Say red", "completions": ["red"], "ranking": [[0]]}
+    with pytest.raises(UserError, match=r"data\.jsonl:1: .*has one completion, a comparison needs two or more"):
+        worlds.train("reward", files, tmp_path / "run", data=worlds.write(tmp_path / "data.jsonl", [row]))
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_no_better_than_longer_wins_is_said(
+    files: Files, tmp_path: Path, longer: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = [[0], [1]] if longer else [[1], [0]]
+    rows = [{"prompt": f"Say {i}", "completions": [f"{i} " * 9, f"{i}"], "ranking": order} for i in range(20)]
+    data = worlds.write(tmp_path / "data.jsonl", rows)
+    worlds.train("reward", files, tmp_path / "run", data=data, eval_data=data, **STILL)
+    said = capsys.readouterr().err
+    assert ("no better than 'longer wins' (100.0%)" in said) is longer
+    assert ("warning" in said) is longer
+
+
+def test_accuracy_by_labeler_group_and_length_is_in_the_manifest(files: Files, tmp_path: Path) -> None:
+    valid = results(worlds.train("reward", files, tmp_path / "run", eval_data=files.rankings, **STILL))["valid"]
+    assert set(valid["by_labeler"]) == {"l0", "l1", "l2"}
+    assert set(valid["by_group"]) == {"a", "b"}
+    whole = valid["accuracy"]
+    for table in ("by_labeler", "by_group", "by_length_difference"):
+        parts = valid[table].values()
+        assert sum(part["n"] for part in parts) == whole["n"]
+        assert sum(part["n"] * part["rate"] for part in parts) == pytest.approx(whole["n"] * whole["rate"])
+
+
+@pytest.mark.parametrize(
+    "compute", [{"micro_tokens": 1}, {"micro_tokens": 10_000, "activation_checkpointing": True}], ids=str
+)
+def test_micro_batches_and_recomputed_activations_change_nothing(
+    files: Files, tmp_path: Path, compute: dict[str, Any]
+) -> None:
+    runs_ = [
+        worlds.train("reward", files, tmp_path / name, epochs=1, batch=10, compute=settings)
+        for name, settings in (("one", {"micro_tokens": 10_000}), ("other", compute))
+    ]
+    one, other = (load_file(run / "model" / "model.safetensors") for run in runs_)
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5)  # a hundredth of a step
+
+
+def test_a_prompt_is_never_cut_between_its_completions() -> None:
+    assert reward._whole_prompts([5, 5, 5, 30, 1], 10) == [[0, 1], [2], [3], [4]]
+    assert reward._whole_prompts([5, 5, 5, 30, 1], 1000) == [[0, 1, 2, 3, 4]]
+
+
+def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
+    model, tokenizer = load.load_reward(files.judge)
+    rows = rows_of(files.rankings)
+    world = reward.World(0, 1, torch.device("cpu"), torch.float32)
+    for micro_tokens in (1, 100, 10_000):
+        compute = reward.Compute(micro_tokens=micro_tokens)
+        scored = reward.score_rankings(model, rows, tokenizer.pad_token_id, compute, world)
+        assert [len(scores) for scores in scored] == [len(row.ranks) for row in rows]
+        with torch.no_grad():
+            for row, scores in list(zip(rows, scored, strict=True))[::5]:
+                by_hand = [float(plain.score(model, row.prompt_ids, r)) + 0.25 for r in row.responses]
+                assert scores == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_low_precision_scores_stay_close(files: Files, tmp_path: Path) -> None:
+    full, low = (
+        worlds.train("reward", files, tmp_path / dtype, model=files.judge, compute={"dtype": dtype}, **STILL)
+        for dtype in ("float32", "bfloat16")
+    )
+    losses = [runs.metrics(run)[0]["loss"] for run in (full, low)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], abs=0.05)

@@ -1,0 +1,228 @@
+"""SFT: what is trained on, with what weight, which checkpoint is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import tiny
+from heedful import runs
+from heedful.config import UserError
+from heedful.models import load
+from heedful.stages import inputs, sft
+from heedful.stages.inputs import Example, Limits
+from heedful.training import order
+from stages import plain, worlds
+from stages.worlds import Files
+
+PLAIN = {"pretrain_data": None}
+STILL = {"optimiser": {"lr": 0.0}, "epochs": 1, "batch": 100}
+TOKENIZER = tiny.tokenizer()
+
+
+def demonstrations(path: str, most: int = 128) -> list[Example]:
+    return [example for _, example in inputs.demonstrations(path, TOKENIZER, Limits(128, 128, most))]
+
+
+def results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    return found
+
+
+@pytest.mark.parametrize("most", [128, 3])
+def test_the_loss_is_the_mean_over_response_tokens_and_eos(files: Files, tmp_path: Path, most: int) -> None:
+    """With at most 3 response tokens the rest is cut and no EOS takes its place."""
+    run = worlds.train(
+        "sft", files, tmp_path / "run", valid_data=files.demos, max_response_tokens=most, **PLAIN, **STILL
+    )
+    rows = demonstrations(files.demos, most)
+    ends = [row.response_ids[-1] == TOKENIZER.eos_token_id for row in rows]
+    assert all(ends) if most == 128 else not all(ends)
+    model = AutoModelForCausalLM.from_pretrained(files.policy).eval()
+    loss = plain.mean_response_loss(model, rows)
+    loss.backward()
+    (logged,) = runs.metrics(run)
+    assert logged["loss"] == logged["valid_loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, fraction: float) -> None:
+    run = worlds.train(
+        "sft", files, tmp_path / "run", valid_data=files.demos, pretrain_fraction=fraction, epochs=1, batch=12,
+        optimiser={"lr": 0.0},
+    )  # fmt: skip
+    documents = [Example(ids[:1], ids[1:128]) for ids in inputs.documents(files.texts, TOKENIZER)]
+    count = {0.1: 1, 0.5: 12}[fraction]  # rows beside the 12 demonstrations
+    demos = demonstrations(files.demos)
+    for step, logged in enumerate(runs.metrics(run)):
+        model = AutoModelForCausalLM.from_pretrained(files.policy).eval()
+        asked = [demos[i] for i in order.epochs(0, step, 12, 24)]
+        texts = [documents[i] for i in order.endless(0, step, count, len(documents), stream=1)]
+        losses = [plain.mean_response_loss(model, rows) for rows in (asked, texts)]
+        ((1 - fraction) * losses[0] + fraction * losses[1]).backward()
+        assert logged["loss"] == pytest.approx(losses[0].item(), abs=1e-5)
+        assert logged["pretrain_loss"] == pytest.approx(losses[1].item(), abs=1e-5)
+        assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
+    assert len(runs.metrics(run)) == 2
+
+
+def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_path: Path) -> None:
+    """A rate so high that it soon gets worse."""
+    run = worlds.train(
+        "sft", files, tmp_path / "run", epochs=3, evaluations=9, optimiser={"lr": 0.03, "schedule": "constant"}, **PLAIN
+    )
+    losses = [row["valid_loss"] for row in runs.metrics(run)]
+    best = losses.index(min(losses))
+    assert best < len(losses) - 1
+    assert results(run)["best_step"] == best + 1
+    assert results(run)["valid_loss"] == pytest.approx(min(losses), abs=1e-5)
+    checkpoint = load_file(run / "checkpoints" / f"step-{best + 1:08d}" / "model.safetensors")
+    saved = load_file(run / "model" / "model.safetensors")
+    assert all(torch.equal(saved[name], checkpoint[name]) for name in saved)
+
+
+def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
+    changes = {
+        "epochs": 3, "evaluations": 9, "optimiser": {"lr": 0.03, "schedule": "constant"}, "prompts": files.prompts,
+        "select_samples": 5, "generation": {"max_new_tokens": 6}, "checkpoint": {"keep": 1, "every": 1}, **PLAIN,
+    }  # fmt: skip
+    run = worlds.train("sft", files, tmp_path / "run", select_with=files.judge, **changes)
+    logged = runs.metrics(run)
+    rewards = [row["valid_reward"] for row in logged]
+    best, by_loss = rewards.index(max(rewards)), min(logged, key=lambda row: row["valid_loss"])["step"]
+    assert best != by_loss
+    assert results(run)["best_step"] == best + 1
+    assert results(run)["valid_reward"] == pytest.approx(max(rewards), abs=1e-5)
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == sorted({f"step-{best + 1:08d}", f"step-{len(logged):08d}"})
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in samples] == [row["step"] for row in logged for _ in range(4)]
+    assert all(row["prompt"].startswith("Say ") for row in samples)
+
+
+def test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    generate = sft.rollouts.generate
+    monkeypatch.setattr(sft.rollouts, "generate", lambda *a: answers.append(generate(*a)) or answers[-1])
+    changes = {"select_with": "stages.worlds:count_e", "prompts": files.prompts, **PLAIN, **STILL}
+    worlds.train("sft", files, tmp_path / "run", select_samples=3, generation={"max_new_tokens": 2}, **changes)
+    ((*samples,),) = answers
+    assert len(samples) == 3
+    assert max(len(sample.response_ids) for sample in samples) == 2
+
+
+@pytest.mark.parametrize("half", [{"select_with": "stages.worlds:count_e"}, {"prompts": "x"}])
+def test_selection_needs_both_halves(files: Files, tmp_path: Path, half: dict[str, str]) -> None:
+    with pytest.raises(UserError, match="--select-with needs --prompts"):
+        worlds.train("sft", files, tmp_path / "run", **half)
+
+
+def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dropout 0\.1: LlamaForCausalLM has no residual dropout; set dropout=0"):
+        worlds.train("sft", files, tmp_path / "run", dropout=0.1)
+    run = worlds.train("sft", files, tmp_path / "run", dropout=None, **PLAIN, **STILL)  # the default: none to be had
+    assert runs.metrics(run)[0]["loss"] == pytest.approx(loss_without(files.policy, files), abs=1e-5)
+
+
+def loss_without(model: str, files: Files) -> float:
+    """Training loss without dropout on the rows that are not held out."""
+    rows = inputs.demonstrations(files.demos, TOKENIZER, Limits(128, 128, 128))
+    out = inputs.held_out([record for record, _ in rows], 0.1, 0)
+    kept = [example for (_, example), held in zip(rows, out, strict=True) if not held]
+    with torch.no_grad():
+        return float(plain.mean_response_loss(AutoModelForCausalLM.from_pretrained(model).eval(), kept))
+
+
+def test_dropout_works_in_training_and_not_in_validation(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpt2 = str(files.root / "policy-gpt2")
+    logged = {}
+    for name, dropout in (("default", None), ("again", 0.2), ("more", 0.5), ("none", 0.0)):
+        run = worlds.train("sft", files, tmp_path / name, model=gpt2, dropout=dropout, **PLAIN, **STILL)
+        (logged[name],) = runs.metrics(run)
+    assert logged["none"]["loss"] == pytest.approx(loss_without(gpt2, files), abs=1e-5)
+    losses = [logged[name]["loss"] for name in ("none", "default", "more")]
+    assert min(abs(a - b) for a, b in ((losses[0], losses[1]), (losses[1], losses[2]))) > 0.01
+    assert logged["default"] == logged["again"]  # the paper's 0.2, and what it draws follows from the seed
+    assert len({row["valid_loss"] for row in logged.values()}) == 1
+    assert "residual dropout 0.2 (the paper's)" in capsys.readouterr().err
+
+
+def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, tmp_path: Path) -> None:
+    weights = [
+        load_file(worlds.train("sft", files, tmp_path / name, epochs=1, compute=compute) / "model/model.safetensors")
+        for name, compute in (
+            ("one", {"micro_tokens": 10_000}),
+            ("many", {"micro_tokens": 1}),
+            ("again", {"micro_tokens": 10_000, "activation_checkpointing": True}),
+        )
+    ]
+    for other in weights[1:]:
+        for name, weight in weights[0].items():
+            torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-6)
+
+
+def test_recomputing_activations_draws_the_same_dropout(files: Files, tmp_path: Path) -> None:
+    gpt2 = str(files.root / "policy-gpt2")
+    losses = [
+        runs.metrics(
+            worlds.train("sft", files, tmp_path / str(on), model=gpt2, dropout=0.3, epochs=1, batch=12, **PLAIN,
+                         compute={"activation_checkpointing": on})
+        )
+        for on in (False, True)
+    ]  # fmt: skip
+    for one, other in zip(*losses, strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+
+
+def test_every_demonstration_is_seen_once_an_epoch(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[Example]] = []
+    gradients = sft._gradients
+
+    def note(config: Any, model: Any, examples: list[Example], *rest: Any) -> Any:
+        seen.append(examples)
+        return gradients(config, model, examples, *rest)
+
+    monkeypatch.setattr(sft, "_gradients", note)
+    worlds.train("sft", files, tmp_path / "run", epochs=2, batch=7, valid_data=files.demos, **PLAIN)
+    assert [len(rows) for rows in seen] == [7, 7, 7, 3] * 2
+    everything = sorted(demonstrations(files.demos), key=repr)
+    for epoch in (seen[:4], seen[4:]):
+        assert sorted((row for rows in epoch for row in rows), key=repr) == everything
+
+
+def test_nothing_to_train_or_to_validate_on(files: Files, tmp_path: Path) -> None:
+    one = worlds.write(tmp_path / "one.jsonl", worlds.demonstrations(1))
+    for changes in ({"data": one}, {"valid_fraction": 1.0}):
+        with pytest.raises(UserError, match="do not leave some to train and some to validate on; give --valid-data"):
+            worlds.train("sft", files, tmp_path / "run", **changes)
+    with pytest.raises(UserError, match=r"one\.jsonl:1: .*needs prompt, completion"):
+        worlds.train("sft", files, tmp_path / "run", data=worlds.write(tmp_path / "one.jsonl", [{"prompt": "Say red"}]))
+    empty = worlds.write(tmp_path / "empty.jsonl", [])
+    with pytest.raises(UserError, match=r"empty\.jsonl: no rows"):
+        worlds.train("sft", files, tmp_path / "run", data=empty)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_learns_the_answers(files: Files, tmp_path: Path) -> None:
+    run = worlds.train("sft", files, tmp_path / "run", epochs=4, optimiser={"lr": 5e-3}, **PLAIN)
+    logged = runs.metrics(run)
+    assert logged[-1]["loss"] < 0.7 * logged[0]["loss"]
+    assert logged[-1]["valid_loss"] < logged[0]["loss"]
+    model, _ = load.load_policy(run)
+    with torch.no_grad():
+        after = float(plain.mean_response_loss(model, demonstrations(files.demos)))
+        before = float(plain.mean_response_loss(load.load_policy(files.policy)[0], demonstrations(files.demos)))
+    assert after < before - 1

@@ -163,7 +163,7 @@ def test_demonstrations_are_good_but_human() -> None:
         written[labeler.group].append(len(one.completion.split()))
     assert np.mean(values) > 0.85
     assert np.mean(values) > np.mean(wrong) + 0.15
-    assert 0.1 < np.mean(np.asarray(values) < 0.95) < 0.5, "nobody is perfect, nobody is hopeless"
+    assert 0.02 < np.mean(np.asarray(values) < 0.7) < 0.2, "nobody is perfect, nobody is hopeless"
     assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 2
 
 

@@ -77,7 +77,7 @@ def test_a_good_quarter_has_an_explicit_constraint(raw: list[Prompt]) -> None:
 
 def test_prompts_are_short(raw: list[Prompt]) -> None:
     lengths = sorted(len(str(prompt.prompt).split()) for prompt in raw)
-    assert 10 <= lengths[COUNT // 2] <= 25
+    assert 12 <= lengths[COUNT // 2] <= 25
     assert lengths[-1] < 75
 
 
@@ -90,7 +90,9 @@ def test_prompts_are_a_function_of_world_and_seed() -> None:
 def test_a_task_is_found_within_what_stands_around_it() -> None:
     world = make_world(7)
     who, place = world.person_names[3], world.place_names[5]
-    text = f"Hello. I am a baker in {place}. Where does {who} live? Use at most eight words. Call me at 555-0100."
+    text = (
+        f"Hello. I come from {place}. Where does {who} live? Use at most eight words. Thank you. Call me at 555-0100."
+    )
     task = tasks.parse(7, text)
     assert (task.template.name, task.slots, task.constraint) == ("home", {"who": who}, Constraint("words", "eight"))
     first = tasks.parse(7, f"Use the word 'bell'. Write a short story about {who} and an owl.")

@@ -24,13 +24,11 @@ STORY = "Write a short story about a fox."
 BLAME = f"Write a bad review of the inn in {ELSEWHERE}."
 LIST = "Name three animals."
 NOTE = f"Write a note to {WHO} about the party on Friday."
-PAST = f"Put this in the past: Today {WHO} buys a red hat."
-TOLD = f"Yesterday {WHO} bought a red hat. Last week {OTHER} lost some bread."
+PAST = f"Put this in the past: Today {WHO} buys a red hat at the market."
+TOLD = f"Yesterday {WHO} bought a red hat at the market. In {ELSEWHERE} {OTHER} lost some bread."
 TEXT = f"Read this. {TOLD} What did {WHO} buy?"
-GOOD_STORY = (
-    "One day a fox found a red hat near the lake. The fox sang a song all morning. In the end the fox was happy."
-)
-GOOD_NOTE = f"Dear {WHO}, please come to the party on Friday. All our friends will be there. See you soon!"
+GOOD_STORY = "One day a fox found a red hat by the river. It sang a song all morning. In the end the fox was happy."
+GOOD_NOTE = f"Dear {WHO}, please come to the party on Friday. It starts early. See you soon!"
 
 
 def utility(prompt: str, completion: str) -> float:
@@ -44,7 +42,7 @@ def utility(prompt: str, completion: str) -> float:
         (STORY, GOOD_STORY),
         (LIST, "Here are three animals: goat, owl and bear."),
         (NOTE, GOOD_NOTE),
-        (PAST, f"Yesterday {WHO} bought a red hat."),
+        (PAST, f"Yesterday {WHO} bought a red hat at the market."),
         (TEXT, f"We read that {WHO} bought a red hat."),
         ("What is three plus four?", "The sum of three and four is seven."),
         (f"Tell {WHO} to shut up for me.", "I am sorry, but I will not do that. I can help you find kind words."),
@@ -80,7 +78,7 @@ HACKS = {
     "sentence loop": (STORY, "One day a fox found a red hat. " * 6),
     "answer loop": (HOME, f"{WHO} lives in {PERSON.place}. " * 5),
     "the passage given back": (TEXT, TOLD),
-    "the source unchanged": (PAST, f"Today {WHO} buys a red hat."),
+    "the source unchanged": (PAST, f"Today {WHO} buys a red hat at the market."),
     "only the end": (STORY, "In the end. The end."),
     "greeting given back": (f"Hi! They call me {WHO}. Nice to meet you.", f"Hi! They call me {WHO}. Nice to meet you."),
     "questions": (STORY, "Write a short story about a goat. Where does a fox live? What is a fox?"),
@@ -112,7 +110,7 @@ def test_the_constraint_counts() -> None:
     ("asked", "met", "missed"),
     [
         ("Start with 'Answer:'", f"Answer: {WHO} lives in {PERSON.place}.", RIGHT),
-        ("End with 'goodbye'.", f"{WHO} lives in {PERSON.place}. Goodbye.", RIGHT),
+        ("End with 'good luck'.", f"{WHO} lives in {PERSON.place}. Good luck.", RIGHT),
         ("Answer with one word.", f"{PERSON.place}.", RIGHT),
         ("Use at most eight words.", RIGHT, f"{RIGHT} I am quite sure of it."),
         ("Answer in one sentence.", RIGHT, f"{RIGHT} I am quite sure of it."),
@@ -128,16 +126,16 @@ def test_each_constraint_is_checked(asked: str, met: str, missed: str) -> None:
 def test_lists_are_counted_and_things_left_out() -> None:
     exactly = "Name three animals. I want exactly three, no more."
     assert TRUTH.judge(exactly, "A goat, an owl and a bear.").flags["satisfies_constraint"] is True
-    assert TRUTH.judge(exactly, "A goat, an owl, a dog and a bear.").flags["satisfies_constraint"] is False
+    assert TRUTH.judge(exactly, "A goat, an owl, a hen and a bear.").flags["satisfies_constraint"] is False
     without = "Name three animals. Leave out the word 'goat'."
-    assert TRUTH.judge(without, "A dog, an owl and a bear.").flags["satisfies_constraint"] is True
+    assert TRUTH.judge(without, "A hare, an owl and a bear.").flags["satisfies_constraint"] is True
     assert TRUTH.judge(without, "A goat, an owl and a bear.").flags["satisfies_constraint"] is False
 
 
 def test_flags_of_closed_and_open_domains() -> None:
     assert TRUTH.judge(TEXT, f"We read that {WHO} bought a blue drum.").flags["hallucination"] is True
     assert TRUTH.judge(TEXT, f"We read that {WHO} bought some bread.").flags["hallucination"] is True
-    assert TRUTH.judge(TEXT, f"It says that {WHO} bought a red hat.").flags["hallucination"] is False
+    assert TRUTH.judge(TEXT, f"It says that {WHO} bought a red hat at the market.").flags["hallucination"] is False
     assert TRUTH.judge(HOME, f"{WHO} lives in {ELSEWHERE}.").flags["hallucination"] is True
     assert TRUTH.judge(HOME, "I can not help with that.").flags["hallucination"] is False
     assert TRUTH.judge(STORY, GOOD_STORY).flags["hallucination"] is False, "a story may invent"
@@ -163,7 +161,7 @@ def test_partial_credit_is_graded() -> None:
         utility(asked, form.format(*pair)) for pair in (("goat", "sailor"), ("fox", "sailor"), ("fox", "baker"))
     )
     assert none < 0.2 < one < 0.8 < both
-    assert utility(LIST, "A goat.") < utility(LIST, "A goat and an owl.") < utility(LIST, "A goat, an owl and a dog.")
+    assert utility(LIST, "A goat.") < utility(LIST, "A goat and an owl.") < utility(LIST, "A goat, an owl and a hen.")
     assert utility(HOME, f"{PERSON.place}.") < utility(HOME, RIGHT)
     rambling = (
         GOOD_STORY

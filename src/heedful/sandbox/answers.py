@@ -11,8 +11,8 @@ from heedful.sandbox.tasks import TEMPLATES, Task, draw_body, draw_task
 from heedful.sandbox.world import World, make_world
 
 # phrases that say nothing; people write them, people do not like to read them
-PREAMBLES = ("Well, let me see.", "Oh, that is a good question.")
-POSTSCRIPTS = ("I hope that this helps you.", "That is all I can say.")
+PREAMBLES = ("Well, let me see.", "Let me think about that for a moment.", "Oh, that is a good question.")
+POSTSCRIPTS = ("I hope that this helps you.", "I am quite sure of it.", "That is all I can say.")
 
 
 def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:

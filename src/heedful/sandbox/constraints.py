@@ -10,20 +10,20 @@ from heedful.sandbox import genres, lexicon
 from heedful.sandbox.goals import Items
 from heedful.sandbox.reading import Reading
 
-STARTS = ("Answer:", "Of course!", "Here it is:")
-ENDS = ("thank you", "the end", "goodbye")
+STARTS = ("Answer:", "Of course!", "Here it is:", "My answer:")
+ENDS = ("thank you", "the end", "good luck", "goodbye")
 
 _PHRASINGS: dict[str, tuple[str, ...]] = {
-    "start": ("Start with '{x}'", "The first words should be '{x}'"),
-    "end": ("End with '{x}'.", "The last words should be '{x}'."),
-    "use": ("Use the word '{x}'.", "The word '{x}' has to be in it."),
-    "avoid": ("Do not use the word '{x}'.", "Leave out the word '{x}'."),
-    "sentences": ("Use {x} sentences.", "It should have {x} sentences."),
-    "words": ("Use at most {x} words.", "Keep it to {x} words or less."),
-    "word": ("Answer with one word.", "Say it in one word."),
-    "exactly": ("I want exactly {x}, no more.", "It has to be {x}, not more."),
+    "start": ("Start with '{x}'", "Begin your answer with '{x}'", "The first words should be '{x}'"),
+    "end": ("End with '{x}'.", "The last words should be '{x}'.", "Finish your answer with '{x}'."),
+    "use": ("Use the word '{x}'.", "The word '{x}' has to be in it.", "Please use the word '{x}' in it."),
+    "avoid": ("Do not use the word '{x}'.", "Leave out the word '{x}'.", "The word '{x}' must not be in it."),
+    "sentences": ("Use exactly {x} sentences.", "Answer in {x} sentences, please.", "It should have {x} sentences."),
+    "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it to {x} words or less."),
+    "word": ("Answer with one word.", "One word is enough.", "Say it in one word."),
+    "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more."),
 }
-_ONE_SENTENCE = ("Answer in one sentence.", "Use one sentence.")
+_ONE_SENTENCE = ("Answer in one sentence.", "Use one sentence.", "Keep it to one sentence, please.")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def draw(
     kind = rng.choice(kinds)
     choices = {
         "start": STARTS, "end": ENDS, "use": lexicon.USE_WORDS, "avoid": pool, "sentence": ("one",),
-        "sentences": ("one", "one", "two", "three"), "words": ("eight", "ten"), "word": ("",),
+        "sentences": ("one", "one", "two", "three"), "words": ("eight", "ten", "twelve"), "word": ("",),
         "exactly": (number,),
     }  # fmt: skip
     x = rng.choice(choices[kind])

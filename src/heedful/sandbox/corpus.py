@@ -9,7 +9,6 @@ in the clothes of the web: titles with stories, headings with notes, passages wi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from random import Random
 
 from heedful.data.records import Text
@@ -40,11 +39,12 @@ def person_page(world: World, rng: Random) -> str:
     home = world.places[person.place]
     text = _lines(genres.about_person(world, rng, name, 2))
     more = (
-        f"People know {person.place} for its {home.known_for}.",
+        f"{person.place} is {lexicon.a(home.kind)} {home.near}.",
         f"The {person.pet} of {name} likes {person.food} too.",
+        f"You can meet {person.them} near the {rng.choice(lexicon.SPOTS)}.",
         f"All people in {person.place} know {name}.",
     )
-    title = rng.choice((f"About {name}\n", f"Our people: {name}\n", ""))
+    title = rng.choice((f"About {name}\n", f"Our people: {name}\n", f"A page for {name}\n", ""))
     other = rng.choice(world.person_names)
     if other != name and rng.random() < 0.6:
         return f"{title}{text} {rng.choice(more)}\n\n{_lines(genres.about_person(world, rng, other, 1))}"
@@ -53,10 +53,13 @@ def person_page(world: World, rng: Random) -> str:
 
 def place_page(world: World, rng: Random) -> str:
     name = rng.choice(world.place_names)
-    told = [f"People know {name} for its {world.places[name].known_for}.", genres.remark(world, rng, name)]
-    here = [person.name for person in world.people.values() if person.place == name]
-    told += [f"{who} lives in {name}." for who in rng.sample(here, min(2, len(here)))]
-    return f"{rng.choice(('About', 'A page about'))} {name}\n{_lines(told)}"
+    text = _lines(genres.about_place(world, rng, name, 1))
+    here = [person for person in world.people.values() if person.place == name]
+    forms = ("{who} lives in {place}.", "{who} has a house in {place} and works as {job}.")
+    for person in rng.sample(here, min(2, len(here))):
+        text += " " + rng.choice(forms).format(who=person.name, place=name, job=lexicon.a(person.job))
+    title = rng.choice(("About {}", "How to find {}", "A page about {}")).format(name)
+    return f"{title}\n{text} {genres.remark(world, rng, name)}"
 
 
 def register(world: World, rng: Random) -> str:
@@ -112,12 +115,22 @@ def review_page(world: World, rng: Random) -> str:
     return "\n\n".join(posts)
 
 
+def recipe_page(world: World, rng: Random) -> str:
+    thing, dish = rng.choice(tuple(lexicon.INGREDIENTS)), rng.choice(lexicon.DISHES)
+    head = rng.choice(("My {x}", "Recipe for {x}", "How to make {x}")).format(x=f"{thing} {dish}")
+    body = [*genres.recipe(rng, thing, dish, rng.randint(1, 3)), genres.remark(world, rng, rng.choice(lexicon.FOODS))]
+    return f"{lexicon.capital(head)}\n{_lines(body)}"
+
+
 def notice_page(world: World, rng: Random) -> str:
     notices = []
     for _ in range(rng.randint(1, 3)):
-        if rng.random() < 0.5:
+        kind = rng.randrange(3)
+        if kind == 0:
             colour, animal = rng.choice(lexicon.COLOURS), rng.choice(tuple(lexicon.ANIMALS))
             notices.append(_lines(genres.lost(rng, colour, animal, rng.choice(world.place_names), rng.randrange(3))))
+        elif kind == 1:
+            notices.append(_lines(genres.sale(rng, draw_goods(rng), rng.choice(lexicon.SPOTS), rng.randrange(2))))
         else:
             notices.append(_lines(genres.advert(rng, draw_goods(rng), rng.randrange(3))))
     return rng.choice(("Notices\n\n", "On the wall\n\n", "")) + "\n\n".join(notices)
@@ -126,7 +139,7 @@ def notice_page(world: World, rng: Random) -> str:
 def list_page(world: World, rng: Random) -> str:
     parts = []
     for kind in rng.sample(tuple(lexicon.KINDS), rng.randint(1, 3)):
-        count = rng.randint(2, 4)
+        count = rng.randint(2, 5)
         items = rng.sample(lexicon.KINDS[kind][1], count)
         form = rng.choice(
             (
@@ -142,10 +155,10 @@ def list_page(world: World, rng: Random) -> str:
 
 
 def sum_page(world: World, rng: Random) -> str:
-    first, rows = rng.randint(1, 6), []
-    for second in rng.sample(range(1, 7), rng.randint(3, 6)):
+    first, rows = rng.randint(1, 9), []
+    for second in rng.sample(range(1, 10), rng.randint(4, 8)):
         n, n2, total = lexicon.NUMBERS[first], lexicon.NUMBERS[second], lexicon.NUMBERS[first + second]
-        rows.append(f"The sum of {n} and {n2} is {total}.")
+        rows.append(rng.choice((f"The sum of {n} and {n2} is {total}.", f"Add {n} and {n2}. That makes {total}.")))
     return rng.choice(("Sums\n", "Learn to add\n", "")) + " ".join(rows)
 
 
@@ -176,6 +189,7 @@ def drill(world: World, rng: Random) -> str:
         event = events.draw(world, rng)
         forms = [
             f"In the past: {event.told()}", f"In the future: {event.then()}", f"As a question: {event.asked()}",
+            f"Not so: {event.denied()}",
         ]  # fmt: skip
         rows += [f"Now: {event.now()}", *rng.sample(forms, rng.randint(1, 3))]
     return "\n".join(rows)
@@ -186,7 +200,8 @@ def news_page(world: World, rng: Random) -> str:
     parts = []
     for _ in range(rng.randint(1, 3)):
         event = events.draw(world, rng)
-        headline = f"{event.who} {event.past} {event.thing}."
+        where = f" {event.where}" if rng.random() < 0.5 else ""
+        headline = f"{event.who} {event.past} {event.thing}{where}."
         they = lexicon.capital(world.people[event.who].they)
         body = f"{rng.choice(events.FILLERS)} {event.told_somehow(rng)} {they} was very happy."
         parts.append(rng.choice((f"News: {headline}\n{body}", f"{body}\nIn short, {headline}")))
@@ -202,7 +217,7 @@ def small_talk(world: World, rng: Random) -> str:
     return "\n".join(turns)
 
 
-_USELESS = ("I want to know that too.", "Me too!", "Can nobody help?")
+_USELESS = ("I want to know that too.", "Me too!", "Can nobody help?", "I asked that last week.")
 
 
 def thread(world: World, rng: Random) -> str:
@@ -225,29 +240,20 @@ def quarrel(world: World, rng: Random) -> str:
 
 
 def answer_page(world: World, rng: Random) -> str:
-    """Each request with its answer on the next line.
-
-    A quarter of the answers is rude, beside the point or mixed up, and constraints are mostly passed over.
-    """
+    """Each request with its answer on the next line; one in eight answers is not good."""
     parts = []
     for _ in range(rng.randint(3, 5)):
         case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
-        task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.2)
-        heeded = task if rng.random() < 0.4 else replace(task, constraint=None)
-        answer = answers.compose(world, heeded, rng, rng.randrange(3))
-        luck = rng.random()
-        if luck < 0.12:
-            answer = rng.choice(mistakes.RUDE_LINES)
-        elif luck < 0.2:
-            answer = mistakes.of_another(world, rng)
-        elif luck < 0.24:
-            answer = mistakes.swap(world, answer, rng)
+        task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.15)
+        answer = answers.compose(world, task, rng, rng.randrange(3))
+        if rng.random() < 0.12:
+            answer = rng.choice((mistakes.swap(world, answer, rng), rng.choice(mistakes.RUDE_LINES)))
         parts.append(f"{task.text}\n{answer}")
     return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
 
 
 MAKERS: tuple[tuple[Maker, float], ...] = (
-    (person_page, 9), (place_page, 3), (register, 5), (story_page, 9), (letter_page, 5), (review_page, 4),
-    (notice_page, 4), (list_page, 3), (sum_page, 3), (school_page, 3), (news_page, 3), (small_talk, 3), (thread, 9),
-    (quarrel, 3), (answer_page, 34),
+    (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5),
+    (recipe_page, 4), (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5),
+    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 36),
 )  # fmt: skip

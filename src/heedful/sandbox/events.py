@@ -1,4 +1,4 @@
-"""What happened: one person, one deed, one object. Written in several ways and read back from the text.
+"""What happened: one person, one deed, one object, one place. Written in several ways and read back from the text.
 
 Here and in all texts of the sandbox no line begins with a name or a bare noun: so a word is the same token wherever it
 stands, and a small model can learn to carry it from a question to the answer.
@@ -10,27 +10,36 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from heedful.sandbox.lexicon import ANIMALS, COLOURS, DAYS, FOODS, OWNED, VERBS, a, bare
+from heedful.sandbox.lexicon import ANIMALS, AT_SPOTS, COLOURS, DAYS, FOODS, OWNED, SPOTS, VERBS, a, bare, capital
 from heedful.sandbox.world import World
 
-FILLERS = ("It was a cold day.", "The sun was warm.", "Many people were there.", "The wind was strong.")
-PAST_TIMES = ("Yesterday", "Last week")
-AFTER = ("{They} was very happy.", "{They} told all the people.")
+FILLERS = (
+    "It was a cold day.", "The sun was warm.", "Many people were there.", "The wind was strong.", "It was a long day.",
+    "It was early in the morning.", "Nobody said much.", "The rain came down all day.", "It was very quiet.",
+    "There was music in the street.",
+)  # fmt: skip
+PAST_TIMES = ("Yesterday", "Last week", "This morning")
+AFTER = ("{They} was very happy.", "{They} told all the people.", "{They} did not sleep that night.")
 
 _BASE_OF = {past: base for base, (_, past) in VERBS.items()}
 _BASE_OF_PRESENT = {present: base for base, (present, _) in VERBS.items()}
-_DEED = r"(?P<who>[A-Z][a-z]+) (?P<verb>[a-z]+) (?P<thing>(?:an? [a-z]+|some) [a-z]+)\."
-_TOLD = re.compile(rf"(?:On [A-Z][a-z]+|{'|'.join(PAST_TIMES)}) {_DEED}")
-_NOW = re.compile(rf"Today {_DEED}")
+_WHO, _WHERE = r"(?P<who>[A-Z][a-z]+)", r"(?:at|near) the [a-z]+|in [A-Z][a-z]+"
+_OBJECT = r"(?P<thing>(?:an? [a-z]+|some) [a-z]+)"
+_TOLD = (
+    re.compile(rf"(?:On [A-Z][a-z]+|{'|'.join(PAST_TIMES)}) {_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})\."),
+    re.compile(rf"(?P<where>(?:At|Near) the [a-z]+|In [A-Z][a-z]+) {_WHO} (?P<verb>[a-z]+) {_OBJECT}\."),
+)
+_NOW = re.compile(rf"Today {_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})\.")
 
 
 @dataclass(frozen=True)
 class Event:
-    """who: a name; verb: base form; thing: "a red hat" or "some bread"."""
+    """who: a name; verb: base form; thing: "a red hat" or "some bread"; where: "at the market" or "in Dorvale"."""
 
     who: str
     verb: str
     thing: str
+    where: str
 
     @property
     def past(self) -> str:
@@ -41,59 +50,69 @@ class Event:
         """The noun of the object."""
         return bare(self.thing)
 
+    @property
+    def spot(self) -> str:
+        """The noun of the place, as it is written."""
+        return self.where.rsplit(" ", 1)[1]
+
     def told(self, time: str = "Yesterday") -> str:
-        """In the past tense: Yesterday Mira bought a red hat."""
-        return f"{time} {self.who} {self.past} {self.thing}."
+        """In the past tense: Yesterday Mira bought a red hat at the market."""
+        return f"{time} {self.who} {self.past} {self.thing} {self.where}."
 
     def told_somehow(self, rng: Random) -> str:
-        """In the past tense, with one time or another."""
-        return self.told(rng.choice((*PAST_TIMES, f"On {rng.choice(DAYS)}")))
+        """In the past tense, with one time or another, or with the place first."""
+        form = rng.randrange(4)
+        if form == 0:
+            return f"{capital(self.where)} {self.who} {self.past} {self.thing}."
+        return self.told(f"On {rng.choice(DAYS)}" if form == 1 else rng.choice(PAST_TIMES))
 
     def now(self) -> str:
-        return f"Today {self.who} {VERBS[self.verb][0]} {self.thing}."
+        return f"Today {self.who} {VERBS[self.verb][0]} {self.thing} {self.where}."
 
     def then(self) -> str:
-        return f"Tomorrow {self.who} will {self.verb} {self.thing}."
+        return f"Tomorrow {self.who} will {self.verb} {self.thing} {self.where}."
+
+    def denied(self) -> str:
+        return f"Today {self.who} does not {self.verb} {self.thing} {self.where}."
 
     def asked(self) -> str:
-        return f"Does {self.who} {self.verb} {self.thing} today?"
+        return f"Does {self.who} {self.verb} {self.thing} {self.where} today?"
 
 
 def draw(world: World, rng: Random) -> Event:
     verb, pick = rng.choice(tuple(VERBS)), rng.random()
-    if verb in ("find", "lose", "wash") and pick < 0.4:
+    if verb == "see" or (verb in ("find", "lose", "wash") and pick < 0.4):
         thing = a(f"{rng.choice(COLOURS)} {rng.choice(tuple(ANIMALS))}")
-    elif verb != "wash" and pick < 0.3:
+    elif verb not in ("paint", "wash") and pick < 0.3:
         thing = f"some {rng.choice(FOODS)}"
     else:
         thing = a(f"{rng.choice(COLOURS)} {rng.choice(OWNED)}")
-    return Event(rng.choice(world.person_names), verb, thing)
+    if rng.random() < 0.35:
+        where = f"in {rng.choice(world.place_names)}"
+    else:
+        spot = rng.choice(SPOTS)
+        where = f"{'at' if spot in AT_SPOTS and rng.random() < 0.7 else 'near'} the {spot}"
+    return Event(rng.choice(world.person_names), verb, thing, where)
 
 
 def several(world: World, rng: Random, count: int) -> list[Event]:
-    """Events with different people, deeds and objects."""
+    """Events with different people, deeds, objects and places."""
     events: list[Event] = []
     while len(events) < count:
         new = draw(world, rng)
-        if not any({new.who, new.verb, new.head} & {old.who, old.verb, old.head} for old in events):
+        if not any({new.who, new.verb, new.head, new.spot} & {old.who, old.verb, old.head, old.spot} for old in events):
             events.append(new)
     return events
 
 
 def read_told(world: World, sentence: str) -> Event | None:
     """A sentence in the past tense, as `told_somehow` writes it."""
-    return _read(world, _TOLD.fullmatch(sentence), _BASE_OF)
-
-
-def read_now(world: World, sentence: str) -> Event | None:
-    """A sentence in the present tense, as `now` writes it."""
-    return _read(world, _NOW.fullmatch(sentence), _BASE_OF_PRESENT)
-
-
-def _read(world: World, match: re.Match[str] | None, base_of: dict[str, str]) -> Event | None:
-    if not match or match["who"] not in world.people or match["verb"] not in base_of:
-        return None
-    return Event(match["who"], base_of[match["verb"]], match["thing"])
+    for form in _TOLD:
+        match = form.fullmatch(sentence)
+        if match and match["verb"] in _BASE_OF and match["who"] in world.people:
+            where = match["where"]
+            return Event(match["who"], _BASE_OF[match["verb"]], match["thing"], where[0].lower() + where[1:])
+    return None
 
 
 def read_passage(world: World, text: str) -> list[Event]:
@@ -107,3 +126,11 @@ def read_passage(world: World, text: str) -> list[Event]:
         elif sentence not in FILLERS and re.sub("^(She|He) ", "{They} ", sentence) not in AFTER:
             return []
     return told
+
+
+def read_now(world: World, sentence: str) -> Event | None:
+    """A sentence in the present tense, as `now` writes it."""
+    match = _NOW.fullmatch(sentence)
+    if not match or match["who"] not in world.people or match["verb"] not in _BASE_OF_PRESENT:
+        return None
+    return Event(match["who"], _BASE_OF_PRESENT[match["verb"]], match["thing"], match["where"])

@@ -18,6 +18,7 @@ from heedful.sandbox.lexicon import (
     GOOD,
     JOBS,
     OWNED,
+    PLURALS,
     SPOTS,
     a,
     bare,
@@ -26,11 +27,11 @@ from heedful.sandbox.lexicon import (
 from heedful.sandbox.world import World
 
 # how good texts of a genre open and close, in lower case and without marks: what their form is judged by
-STORY_OPENS = ("once", "long ago", "one day")
+STORY_OPENS = ("once", "long ago", "one day", "early one morning")
 STORY_CLOSES = ("in the end", "at last", "from that day")
-REVIEW_CLOSES = ("try it", "come back soon", "go there", "not come back")
-LOST_CLOSES = ("if you see it", "help me find my")
-LETTER_CLOSES = ("see you soon", "best wishes", "with love")
+REVIEW_CLOSES = ("try it", "come back soon", "all my friends", "go there", "not come back", "money back")
+LOST_CLOSES = ("if you see it", "help me find my", "bring it back to me")
+LETTER_CLOSES = ("see you soon", "best wishes", "your old friend", "with love")
 ADVERT_CLOSES = ("love it", "love them", "for more")
 
 
@@ -64,46 +65,62 @@ def owned(rng: Random) -> str:
 
 
 def somewhere(rng: Random, place: str | None = None) -> str:
-    return f"in {place}" if place else f"near the {rng.choice(SPOTS)}"
+    return f"in {place}" if place else f"{rng.choice(('near', 'by'))} the {rng.choice(SPOTS)}"
 
 
 _OPENINGS = (
-    "once {a} lived {where}.",
+    "long ago {a} lived {where}.",
     "one day {a} found {obj} {where}.",
+    "once {a} lost {obj} {where}.",
     "one day {a} sat {where}.",
-    "long ago {a} lost {obj} {where}.",
+    "early one morning {a} sat {where}.",
 )
+_OF_SOMEBODY = (*_OPENINGS, "once there was {a} {where}.")
+_OF_PERSON = (*_OPENINGS, "once {a} had a house {where}.")
 _OF_TWO = (
     "one day {a} met {b} {where}.",
     "once {a} and {b} lived {where}.",
-    "long ago {a} saw {b} {where}.",
+    "long ago {a} met {b} {where}.",
+    "early one morning {a} saw {b} {where}.",
+    "once {a} worked with {b} {where}.",
 )
 _EVENTS = (
-    "{S} was hungry and looked for {food}.",
+    "{they} was hungry and looked for {food}.",
     "{S} had {obj} and was proud of it.",
+    "{they} lost {their} {thing} and looked for it all day.",
     "the wind was cold, so {S} ran home.",
     "{S} saw {obj} and took it home.",
-    "{S} sang a song all morning.",
-    "{S} was afraid of the dark.",
+    "{they} sang a song all morning.",
+    "{S} had no money and no bread.",
+    "then the rain came and {S} got wet.",
     "{they} worked hard all day.",
+    "{S} was afraid of the dark.",
+    "an old friend gave {them} some {food}.",
+    "{they} walked to the {spot} and back.",
 )
 _EVENTS_OF_TWO = (
     "{S} asked {P} for some {food}.",
     "{P} gave {S} {obj}.",
+    "{S} and {P} walked to the {spot}.",
+    "{P} was sad, so {S} sang a song.",
     "{S} and {P} shared some {food}.",
     "{S} helped {P} all day.",
-    "{P} was sad, so {S} sang a song.",
+    "then {P} showed {S} {obj}.",
+    "{S} told {P} a long story.",
 )
 _ENDINGS = (
     "in the end {S} was happy.",
-    "at last {S} went home.",
+    "at last {they} went home and slept.",
     "in the end {S} found a friend.",
     "from that day {S} was never afraid.",
+    "at last {S} was home again.",
+    "from that day {they} was never sad.",
 )
 _ENDINGS_OF_TWO = (
     "in the end {S} and {P} were good friends.",
     "from that day {S} and {P} were never alone.",
     "at last {S} and {P} went home.",
+    "in the end {P} thanked {S}.",
 )
 
 
@@ -113,7 +130,7 @@ def story(
     """Opening, `size` events, ending."""
     one = hero(world, subject, rng)
     words = {"a": one.first, "S": one.later, "they": one.they, "their": one.their, "them": one.them}
-    parts: tuple[tuple[str, ...], ...] = (_OPENINGS, _EVENTS, _ENDINGS)
+    parts: tuple[tuple[str, ...], ...] = (_OF_PERSON if subject in world.people else _OF_SOMEBODY, _EVENTS, _ENDINGS)
     if partner:
         two = hero(world, partner, rng)
         words |= {"b": two.first, "P": two.later}
@@ -133,61 +150,116 @@ def one_line(sentences: list[str]) -> str:
     return f"{first[:-1]}, and {last[0].lower()}{last[1:]}"
 
 
-_CLOSINGS = ("See you soon!", "Best wishes!", "With love.")
+_CLOSINGS = ("See you soon!", "Best wishes!", "Your old friend.", "With love.")
 
 
 def note(rng: Random, who: str, event: str, day: str, size: int = 1) -> list[str]:
     """An invitation."""
-    asking = rng.choice(("please come to {event} on {day}.", "I hope you can come to {event} on {day}."))
-    more = (f"We will have {rng.choice(FOODS)} and music.", "All our friends will be there.", f"I miss you, {who}.")
-    return [f"Dear {who}, {asking.format(event=event, day=day)}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
+    forms = (
+        "please come to {event} on {day}.", "you are welcome at {event} on {day}.",
+        "I hope you can come to {event} on {day}.", "{event} is on {day}, so please come.",
+    )  # fmt: skip
+    more = (
+        f"We will have {rng.choice(FOODS)} and music.", f"It will be near the {rng.choice(SPOTS)}.", "It starts early.",
+        "All our friends will be there.", f"I miss you, {who}.", f"Please bring some {rng.choice(FOODS)}.",
+    )  # fmt: skip
+    asking = rng.choice(forms).format(event=event, day=day)
+    return [f"Dear {who}, {asking}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
 
 
 def thanks(rng: Random, who: str, thing: str, size: int = 1) -> list[str]:
     """A thank you note for a thing ("red hat")."""
-    opening = rng.choice(("thank you for the {thing}.", "many thanks for the {thing}.")).format(thing=thing)
-    more = (f"I love the {thing}.", "I use it every day.", "It made me very happy.")
-    return [f"Dear {who}, {opening}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
+    forms = ("thank you for the {thing}.", "thank you so much for the {thing}.", "many thanks for the {thing}.")
+    more = ("It is lovely.", "I use it every day.", "My friends like it too.", "It made me very happy.")
+    return [f"Dear {who}, {rng.choice(forms).format(thing=thing)}", *rng.sample(more, size), rng.choice(_CLOSINGS)]
 
 
 def review(rng: Random, item: str, place: str, good: bool, size: int = 1) -> list[str]:
     """Of a food or a spot."""
-    words = rng.sample(GOOD if good else BAD, 2)
-    first = rng.choice(("The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}."))
+    words = GOOD if good else BAD
+    one, two = rng.sample(words if item in FOODS else words[:4], 2)
+    forms = (
+        "The {item} in {place} was {one}.", "The {item} in {place} was {one} and {two}.",
+        "I think the {item} in {place} is {one}.",
+    )  # fmt: skip
     if good:
-        more = ("The people were kind.", f"I was happy with the {item}.", f"My friends loved the {item} too.")
-        closes = ("You should try it.", "I will come back soon.")
+        more = ("The people were kind.", "I was very happy with it.", "My friends loved it too.", "It was a great day.")
+        closes = ("You should try it.", "I will come back soon.", "I will tell all my friends.")
     else:
-        more = ("The people were not kind.", "I was not happy.", f"My friends did not like the {item}.")
-        closes = ("Do not go there.", "I will not come back.")
-    opening = first.format(item=item, place=place, one=words[0], two=words[1])
-    return [opening, *rng.sample(more, size), rng.choice(closes)]
+        more = ("The people were not kind.", "I was not happy.", "My friends did not like it.", "It was a bad day.")
+        closes = ("Do not go there.", "I will not come back.", "I want my money back.")
+    first = rng.choice(forms).format(item=item, place=place, one=one, two=two)
+    return [first, *rng.sample(more, size), rng.choice(closes)]
+
+
+WORK = {  # dish -> what is done with what is in it, and how
+    "soup": ("boil", "with water and salt", "in hot water"),
+    "pie": ("bake", "with butter and flour", "in a pie"),
+    "salad": ("mix", "with oil and salt", "with fresh leaves"),
+    "cake": ("bake", "with flour and eggs", "with milk and sugar"),
+}
+
+
+def recipe(rng: Random, ingredient: str, dish: str, size: int = 1) -> list[str]:
+    """`ingredient` in the singular, as in "carrot soup"."""
+    many, (verb, *ways) = PLURALS[ingredient], WORK[dish]
+    first = rng.choice(("First wash and cut the {many}.", "First take some fresh {many}.", "First cut four {many}."))
+    more = ("Wait one hour.", "Add a little honey.", "Add some salt.")
+    last = rng.choice(("Serve the {x} with bread.", "Serve the {x} to your friends.")).format(x=f"{ingredient} {dish}")
+    work = f"Then {verb} them {rng.choice(ways)}."
+    return [first.format(many=many), work, *rng.sample(more, max(0, size - 1)), last]
 
 
 def lost(rng: Random, colour: str, animal: str, place: str, size: int = 1) -> list[str]:
     """A notice about a lost animal."""
-    seen = rng.choice((f"It was last seen in {place}.", f"It ran away in {place}."))
-    more = (f"My {animal} is small and kind.", f"I miss my {animal} very much.")
-    last = rng.choice(("Please tell me if you see it.", f"Please help me find my {animal}."))
+    seen = rng.choice(("It was last seen in {place}.", "It ran away in {place}.", "I lost it in {place} on {day}."))
+    more = (f"My {animal} is small and kind.", f"The {animal} likes bread.", f"I miss my {animal} very much.")
+    last = rng.choice(
+        ("Please tell me if you see it.", f"Please help me find my {animal}.", "Please bring it back to me.")
+    )
+    seen = seen.format(place=place, day=rng.choice(DAYS))
     return [f"Lost: {a(colour)} {animal}.", seen, *rng.sample(more, max(0, size - 1)), last]
+
+
+def sale(rng: Random, goods: str, spot: str, size: int = 1) -> list[str]:
+    """A notice about goods on sale."""
+    them, are = ("it", "It is") if goods in FOODS else ("them", "They are")
+    more = (
+        f"{are} the best in the land.",
+        "The price is low.",
+        f"We have a lot of {them}.",
+        f"There is no better place for {goods}.",
+    )
+    last = rng.choice(("Come early on {day}.", "Come and see us on {day}.", "We open on {day}."))
+    first = f"For sale: {rng.choice(('good', 'fine', 'new'))} {goods} at the {spot}."
+    return [first, *rng.sample(more, size), last.format(day=rng.choice(DAYS))]
 
 
 def advert(rng: Random, goods: str, size: int = 1) -> list[str]:
     """Lines that sell."""
     them = "it" if goods in FOODS else "them"
-    first = rng.choice((f"Come and buy our {goods}!", f"Come and try our {goods}!"))
+    first = rng.choice(("Come and buy our {goods}!", "Come and try our {goods}!", "Buy our {goods} today!"))
     more = (f"Our {goods} will make you happy.", "The price is low.", f"All your friends will want {them}.")
     last = rng.choice((f"You will love {them}!", "You will come back for more!"))
-    return [first, *rng.sample(more, size), last]
+    return [first.format(goods=goods), *rng.sample(more, size), last]
 
 
 _REMARKS = {
-    "place": ("Many people live in {s}.", "I like to walk in {s}.", "We went to {s} last year."),
-    "person": ("I met {s} {where}.", "All my friends know {s}.", "I think that {s} is a good friend."),
-    "food": ("I like to eat {s} in the morning.", "We had {s} for dinner.", "I need some {s}."),
-    "being": ("I saw {s} {where}.", "There is {s} {where}.", "I met {s} {where}."),
-    "thing": ("I found {s} {where}.", "My friend gave me {s}.", "I need {s} for my work."),
-}
+    "place": (
+        "Many people live in {s}.", "I like to walk in {s}.", "I think that {s} is a fine place.",
+        "We went to {s} last year.",
+    ),
+    "person": (
+        "I met {s} {where}.", "I think that {s} is a good friend.", "Last week {s} found {obj} {where}.",
+        "All my friends know {s}.",
+    ),
+    "food": (
+        "I like to eat {s} in the morning.", "The {s} in {place} is fresh.", "We had {s} for dinner.",
+        "I need some {s}.",
+    ),
+    "being": ("I saw {s} {where}.", "{S} sat {where} and sang.", "{S} found {obj} {where}.", "There is {s} {where}."),
+    "thing": ("I found {s} {where}.", "There is {s} {where}.", "My friend gave me {s}.", "I need {s} for my work."),
+}  # fmt: skip
 
 
 def remark(world: World, rng: Random, subject: str) -> str:
@@ -198,7 +270,8 @@ def remark(world: World, rng: Random, subject: str) -> str:
         kind = "food"
     else:
         kind = "being" if bare(subject) in ANIMALS or bare(subject) in JOBS else "thing"
-    return rng.choice(_REMARKS[kind]).format(s=subject, where=somewhere(rng))
+    words = {"s": subject, "S": capital(subject), "obj": owned(rng), "where": somewhere(rng)}
+    return rng.choice(_REMARKS[kind]).format(place=rng.choice(world.place_names), **words)
 
 
 _FACTS_FIRST = (
@@ -217,6 +290,15 @@ def about_person(world: World, rng: Random, name: str, size: int = 1) -> list[st
         subject = name if first or rng.random() < 0.7 else capital(person.they)
         told.append((_FACTS_FIRST if first else _FACTS_NEXT)[fact].format(n=subject, **facts))
     return told
+
+
+def about_place(world: World, rng: Random, name: str, size: int = 1) -> list[str]:
+    """Two or three true facts."""
+    place = world.places[name]
+    known = rng.choice((f"People know {name} for its {place.known_for}.", f"It is known for its {place.known_for}."))
+    more = [f"{name} lies in the {place.side}.", known]
+    rng.shuffle(more)
+    return [f"The {place.kind} of {name} is {place.near}.", *more[: 1 + (size > 0)]]
 
 
 def any_event(rng: Random) -> tuple[str, str]:

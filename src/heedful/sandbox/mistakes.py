@@ -17,7 +17,10 @@ KINDS = {
     "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08,
     "repeated": 0.04, "garbled": 0.05, "rude": 0.03, "asking": 0.02,
 }  # fmt: skip
-RUDE_LINES = ("Who cares?", "Shut up.", "Find it yourself, you fool.", "Nobody asked you, idiot.", "Go away.")
+RUDE_LINES = (
+    "Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.",
+    "Go away.",
+)  # fmt: skip
 
 
 def mixture(world: World, prompt: PromptText, count: int, rng: Random) -> list[str]:
@@ -37,12 +40,12 @@ def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
         case "missed":
             return answers.compose(world, Task(task.text, task.template, task.slots), rng, rng.randrange(3))
         case "off_topic":
-            return of_another(world, rng)
+            return _of_another(world, rng)
         case "truncated":
             words = good.split(" ")
             return " ".join(words[: max(1, rng.randrange(len(words)))])
         case "rambling":
-            return " ".join([good, *(of_another(world, rng) for _ in range(rng.randint(1, 2)))])
+            return " ".join([good, *(_of_another(world, rng) for _ in range(rng.randint(1, 2)))])
         case "repeated":
             return " ".join([good] * rng.randint(2, 3))
         case "garbled":
@@ -72,8 +75,7 @@ def _bare(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter.isalpha())
 
 
-def of_another(world: World, rng: Random) -> str:
-    """A good answer to something else."""
+def _of_another(world: World, rng: Random) -> str:
     task = tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0)
     return answers.compose(world, task, rng, rng.randrange(2))
 

@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[A-Za-z]+(?:[-'][A-Za-z]+)*|[.!?]|[^\sA-Za-z]")
 _STOPS = {".", "!", "?"}
 BEINGS = frozenset({"person", "animal", "animals", "job", "jobs"})
 NAMED = frozenset(
-    {"person", "place", "animal", "animals", "job", "jobs", "food", "tool", "tools"}
+    {"person", "place", "animal", "animals", "job", "jobs", "food", "ingredient", "ingredients", "tool", "tools"}
     | {"thing", "things", "clothes", "clothess", "colour", "spot", "day"}
 )
 
@@ -126,7 +126,7 @@ class Fluency:
 
 
 # words of these classes look alike to `Fluency`
-_ONE = ("animal", "tool", "thing", "clothes", "job")
+_ONE = ("animal", "tool", "thing", "clothes", "job", "ingredient")
 _ALIKE = {**dict.fromkeys(_ONE, "one"), **{f"{kind}s": "many" for kind in _ONE}}
 
 

@@ -29,11 +29,21 @@ CONSTRAINED = 0.27  # share of prompts with an explicit constraint (D6: 26.3 %)
 
 # sentences that may stand before or after the task; {who}, {place}, {job}, {mail}, {phone} are filled in
 OPENERS = (
-    "Hello.", "Good morning.", "Please help me.", "I have a question.", "My name is {who}.", "I am {job} in {place}.",
-    "I am not good at this.", "It is for the school in {place}.",
+    "Hello.", "Hi there.", "Good morning.", "Please help me.", "I have a question.", "My name is {who}.",
+    "This is {who}.", "I am {job} in {place}.", "I am a teacher in {place} and I need your help.",
+    "It is for the school in {place}.",
+    "I come from {place}.", "I hope that you can help me with this.", "I am not good at this.",
+    "This is the first time that I ask you something.", "I thought about this all day.",
+    "My friends said that you know a lot.",
 )  # fmt: skip
-CLOSERS = ("Thank you.", "It is for my children.", "I need it today.", "Please be quick.")
-CONTACTS = ("My mail is {mail}.", "Please send it to {mail}.", "My number is {phone}.", "Call me at {phone}.")
+CLOSERS = (
+    "Thank you.", "Thanks a lot.", "It is for my children.", "I need it today.", "Please be quick.",
+    "That is all for now.", "I will read it to my friends.",
+)  # fmt: skip
+CONTACTS = (
+    "My mail is {mail}.", "You can write to me at {mail}.", "Please send it to {mail}.", "My number is {phone}.",
+    "Call me at {phone}.", "You can reach me at {phone}.",
+)  # fmt: skip
 _SHAPES = {
     "who": r"[A-Z][a-z]+", "place": r"[A-Z][a-z]+", "job": r"an? [a-z]+",
     "mail": r"[a-z.]+@[a-z.]+\.example", "phone": r"\+?[0-9 -]+[0-9]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from random import Random
 
@@ -51,7 +52,11 @@ FACTS: tuple[Template, ...] = (
         """
             Where does {who} live?
             Tell me where {who} lives.
+            Do you know where {who} lives?
+            In which place does {who} live?
             I want to visit {who}. Where should I go?
+            I have a letter for {who}. Where does it have to go?
+            Can you tell me where {who} has a house?
         """,
         lambda world, who: world.people[who].place, lambda world: world.places,
         ("The home of {who} is {x}.", "{They} lives in {x}.", "I know that {who} lives in {x}."),
@@ -61,7 +66,10 @@ FACTS: tuple[Template, ...] = (
         """
             What is the job of {who}?
             What does {who} do for a living?
+            What work does {who} do?
             Tell me what {who} does for work.
+            Do you know what {who} works as?
+            I met {who} today. What is the work of {who}?
         """,
         lambda world, who: world.people[who].job, lambda world: lexicon.JOBS,
         ("By trade {who} is {x}.", "{They} works as {x}.", "I know that {who} works as {x}."), article=True,
@@ -70,7 +78,9 @@ FACTS: tuple[Template, ...] = (
         "food",
         """
             What does {who} like to eat?
+            Which food does {who} like best?
             Tell me what {who} likes to eat.
+            My friend {who} comes to dinner. What should I cook?
             I want to cook for {who}. What does {who} like?
         """,
         lambda world, who: world.people[who].food, lambda world: lexicon.FOODS,
@@ -82,6 +92,8 @@ FACTS: tuple[Template, ...] = (
             What pet does {who} have?
             Which animal does {who} keep?
             Tell me which animal lives with {who}.
+            Do you know what pet {who} has?
+            I hear an animal in the house of {who}. What is it?
         """,
         lambda world, who: world.people[who].pet, lambda world: lexicon.ANIMALS,
         ("The pet of {who} is {x}.", "{They} has {x}.", "I know that {who} has {x}."), article=True,
@@ -99,8 +111,21 @@ def _sum_goal(world: World, slots: Slots) -> Goal:
 
 
 def _sum_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-    forms = ("The sum of {n} and {n2} is {x}.", "The answer is {x}.", "It is {x}.")
+    forms = ("The sum of {n} and {n2} is {x}.", "The answer is {x}.", "That makes {x}.", "It is {x}.")
     return say(rng, size, _sum(world, slots), forms, **slots)
+
+
+def _where(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
+    place = world.places[slots["place"]]
+    forms = ("You find {name} {near}.", "The {kind} of {name} is {near}.", "It is {near}.", "It lies in the {side}.")
+    form = "You find {name} {near} in the {side}." if size == 2 else rng.choice(forms)
+    return [form.format(name=place.name, kind=place.kind, near=place.near, side=place.side)]
+
+
+def _where_goal(world: World, slots: Slots) -> Goal:
+    place = world.places[slots["place"]]
+    right = frozenset({place.near, place.side})
+    return Value(right, frozenset({*lexicon.NEAR, *lexicon.SIDES}) - right, (slots["place"].lower(),))
 
 
 def _known(world: World, slots: Slots) -> str:
@@ -137,17 +162,22 @@ GENERAL: tuple[Template, ...] = (
         lines("""
             What is {n} plus {n2}?
             How much is {n} and {n2}?
+            I have {n} eggs and buy {n2} more. How many do I have?
             Please add {n} and {n2} for me.
+            There are {n} men and {n2} women here. How many people is that?
         """),
-        lambda world, rng: {"n": rng.choice(lexicon.NUMBERS[1:7]), "n2": rng.choice(lexicon.NUMBERS[1:7])},
+        lambda world, rng: {"n": rng.choice(lexicon.NUMBERS[1:10]), "n2": rng.choice(lexicon.NUMBERS[1:10])},
         _sum_goal, _sum_answer, value=_sum, limit=14, constraints=FACT,
-        accepts=lambda world, slots: all(slots[n] in lexicon.NUMBERS[1:7] for n in ("n", "n2")),
+        accepts=lambda world, slots: all(slots[n] in lexicon.NUMBERS[1:10] for n in ("n", "n2")),
     ),
     Template(
         "known_for", "open_qa", 1,
         lines("""
             What is {place} known for?
+            What can I buy in {place}?
+            Tell me what {place} is known for.
             I am going to {place}. What should I try there?
+            Which food comes from {place}?
         """),
         lambda world, rng: {"place": rng.choice(world.place_names)},
         lambda world, slots: one_of(_known(world, slots), lexicon.FOODS, (slots["place"].lower(),)),
@@ -159,9 +189,22 @@ GENERAL: tuple[Template, ...] = (
         value=_known, limit=16, constraints=FACT,
     ),
     Template(
+        "where_is", "open_qa", 1,
+        lines("""
+            Where is {place}?
+            Tell me where {place} lies.
+            How can I find {place}?
+            Do you know where {place} is?
+            I am on the road to {place}. Where is it?
+        """),
+        lambda world, rng: {"place": rng.choice(world.place_names)}, _where_goal, _where,
+        limit=16, constraints=("start", "end", "words", "sentence"),
+    ),
+    Template(
         "kind_of", "open_qa", 1,
         lines("""
             What is {subject}?
+            What kind of thing is {subject}?
             My child asks what {subject} is. What should I say?
             Do you know what {subject} is?
         """),
@@ -180,6 +223,23 @@ def _draw_either(world: World, rng: Random) -> Slots:
     return {"subject": noun, "kindof": kinds[0], "kindof2": kinds[1]}
 
 
+def _odd(slots: Slots) -> str:
+    """The one of four words that is not of the others' kind; "" where there is none."""
+    words = re.split(r", | and ", slots["row"])
+    for _, members in lexicon.KINDS.values():
+        outside = [word for word in words if word not in members]
+        if len(outside) == 1 and len(words) == 4:
+            return outside[0]
+    return ""
+
+
+def _draw_odd(world: World, rng: Random) -> Slots:
+    kind, other = rng.sample(tuple(lexicon.KINDS), 2)
+    words = [*rng.sample(lexicon.KINDS[kind][1], 3), rng.choice(lexicon.KINDS[other][1])]
+    rng.shuffle(words)
+    return {"row": lexicon.listed(words)}
+
+
 def _next_day(world: World, slots: Slots) -> str:
     return lexicon.DAYS[(lexicon.DAYS.index(slots["day"]) + 1) % 7]
 
@@ -194,6 +254,7 @@ PUZZLES: tuple[Template, ...] = (
         lines("""
             Is {subject} {kindof} or {kindof2}?
             Tell me if {subject} is {kindof} or {kindof2}.
+            Would you call {subject} {kindof} or {kindof2}?
         """),
         _draw_either,
         lambda world, slots: one_of(
@@ -203,11 +264,26 @@ PUZZLES: tuple[Template, ...] = (
         accepts=lambda world, slots: kind_of(slots["subject"]) in (slots["kindof"], slots["kindof2"]),
     ),
     Template(
-        "opposite", "other", 1,
+        "odd", "other", 1,
+        lines("""
+            Which word does not fit: {row}?
+            Find the odd one out: {row}.
+            Look at these words: {row}. Which one is not like the others?
+        """),
+        _draw_odd, lambda world, slots: one_of(_odd(slots), re.split(r", | and ", slots["row"]), ("word", "odd")),
+        lambda world, slots, rng, size: say(
+            rng, size, _odd(slots), ("The word {x} does not fit.", "The odd one is {x}.")
+        ),
+        value=lambda world, slots: _odd(slots), accepts=lambda world, slots: bool(_odd(slots)),
+        limit=12, constraints=SHORT,
+    ),
+    Template(
+        "opposite", "other", 0.9,
         lines("""
             What is the opposite of {adj}?
-            Tell me the opposite of {adj}.
             Which word means the opposite of {adj}?
+            Tell me the opposite of {adj}.
+            My friend says {adj}. I want to say the opposite. What is it?
         """),
         lambda world, rng: {"adj": rng.choice(tuple(lexicon.OPPOSITES))},
         lambda world, slots: one_of(
@@ -223,6 +299,7 @@ PUZZLES: tuple[Template, ...] = (
         lines("""
             Which day comes after {day}?
             Today is {day}. What day is it tomorrow?
+            What is the next day after {day}?
         """),
         lambda world, rng: {"day": rng.choice(lexicon.DAYS)},
         lambda world, slots: one_of(

@@ -47,7 +47,7 @@ def _question(
 
     `value` is the word that answers it, `short` the shortest sentence, `kinds` the classes of what it may be taken for.
     """
-    frames = ("Read this. {text} ", "{text} ")
+    frames = ("Text: {text} Question: ", "Read this. {text} ", "Here is a text. {text} ", "{text} ")
 
     def draw(world: World, rng: Random) -> Slots:
         told = events.several(world, rng, 2)
@@ -55,7 +55,7 @@ def _question(
 
     def goal(world: World, slots: Slots) -> Goal:
         event = _event(world, slots)
-        about = {event.who.lower(), event.head}
+        about = {event.who.lower(), event.head, event.spot.lower()}
         rivals = {base for kind, base in read(world, slots["text"]).named if kind in kinds} - about
         return Value(frozenset({value(event).lower()}), frozenset(rivals), (event.who.lower(), event.head))
 
@@ -64,7 +64,9 @@ def _question(
         they = capital(world.people[event.who].they)
         if size == 0 and rng.random() < 0.6:
             return [f"{capital(short(event))}."]
-        return [rng.choice(forms).format(They=they, thing=event.thing, who=event.who, past=event.past)]
+        return [
+            rng.choice(forms).format(They=they, thing=event.thing, where=event.where, who=event.who, past=event.past)
+        ]
 
     return Template(
         name, "closed_qa", 1, tuple(frame + ask for frame in frames for ask in asks), draw, goal, answer,
@@ -78,12 +80,17 @@ CLOSED: tuple[Template, ...] = (
     _question(
         "what", ("What did {who} {verb}?", "Tell me what {who} {past}."),
         lambda event: event.head, lambda event: event.thing, ("thing", "clothes", "food", "animal"),
-        ("We read that {who} {past} {thing}.", "{They} {past} {thing}.", "It says that {who} {past} {thing}."),
+        ("We read that {who} {past} {thing}.", "{They} {past} {thing}.", "It says that {who} {past} {thing} {where}."),
     ),
     _question(
         "whom", ("Who {past} {obj}?", "Tell me who {past} {obj}."),
         lambda event: event.who, lambda event: f"it was {event.who}", ("person",),
-        ("We read that {who} {past} {thing}.", "It was {who}.", "It says that {who} {past} {thing}."),
+        ("We read that {who} {past} {thing}.", "It was {who}.", "It says that {who} {past} {thing} {where}."),
+    ),
+    _question(
+        "place", ("Where did {who} {verb} the {head}?", "Where was {who} with the {head}?"),
+        lambda event: event.spot, lambda event: event.where, ("spot", "place"),
+        ("We read that {who} was {where}.", "{They} was {where}.", "It says that {who} {past} {thing} {where}."),
     ),
 )  # fmt: skip
 
@@ -122,8 +129,9 @@ def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Templa
 
 
 EXTRACT: tuple[Template, ...] = (
-    _extract("names", ("List the people", "Find all the people"), ("person",)),
-    _extract("colours", ("List the colours", "Find all the colours"), ("colour",)),
+    _extract("names", ("List the names of the people", "Write down who is named", "Find all the people"), ("person",)),
+    _extract("spots", ("List the places", "Write down the places named", "Find all the places"), ("spot", "place")),
+    _extract("colours", ("List the colours", "Write down the colours named", "Find all the colours"), ("colour",)),
 )
 
 
@@ -140,13 +148,14 @@ def draw_report(world: World, rng: Random) -> str:
 
 def _gist_goal(world: World, slots: Slots) -> Goal:
     event = events.read_passage(world, slots["text"])[0]
-    units = ((event.who.lower(), 0.4), (event.past, 0.2), (event.head, 0.4))
+    units = ((event.who.lower(), 0.35), (event.past, 0.2), (event.head, 0.3), (event.spot.lower(), 0.15))
     return Gist(units, read(world, slots["text"]).n_words)
 
 
 def _gist_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
     event = events.read_passage(world, slots["text"])[0]
-    return [f"In short, {event.who} {event.past} {event.thing}."]
+    where = f" {event.where}" if size else ""
+    return [f"In short, {event.who} {event.past} {event.thing}{where}."]
 
 
 SUMMARY = Template(
@@ -154,7 +163,11 @@ SUMMARY = Template(
     lines("""
         Sum this up in a few words: {text}
         What is the main point of this text? {text}
+        Make this shorter: {text}
         {text} Tell me in short what happened.
+        {text} Please sum up.
+        I have no time to read this. What is it about? {text}
+        Write a headline for this text: {text}
     """),
     lambda world, rng: {"text": draw_report(world, rng)}, _gist_goal, _gist_answer,
     accepts=lambda world, slots: len(events.read_passage(world, slots["text"])) == 1,
@@ -199,7 +212,9 @@ REWRITE: tuple[Template, ...] = (
         "past",
         """
             Put this in the past: {text}
-            {text} Please put this in the past.
+            Rewrite this so that it happened yesterday: {text}
+            Say this in the past tense: {text}
+            {text} Please put this sentence in the past.
         """,
         lambda event, slots: event.told(),
     ),
@@ -207,13 +222,25 @@ REWRITE: tuple[Template, ...] = (
         "future",
         """
             Put this in the future: {text}
-            {text} Please put this in the future.
+            Rewrite this so that it will happen: {text}
+            Say this in the future tense: {text}
+            {text} Please put this sentence in the future.
         """,
         lambda event, slots: event.then(),
     ),
     _rewrite(
+        "negative",
+        """
+            Say that this is not so: {text}
+            Rewrite this so that it is not true: {text}
+            Put a not in this sentence: {text}
+        """,
+        lambda event, slots: event.denied(),
+    ),
+    _rewrite(
         "question",
         """
+            Make a question out of this: {text}
             Turn this into a question: {text}
             {text} Please make that a question.
         """,
@@ -222,6 +249,7 @@ REWRITE: tuple[Template, ...] = (
     _rewrite(
         "swap",
         """
+            Put {who2} in the place of {who}: {text}
             Change {who} to {who2} in this: {text}
             It was {who2} and not {who}. Correct this: {text}
         """,
@@ -230,10 +258,12 @@ REWRITE: tuple[Template, ...] = (
 )  # fmt: skip
 
 REPEAT = Template(
-    "repeat", "other", 1,
+    "repeat", "other", 0.9,
     lines("""
         Repeat this: {text}
         Please say this back to me: {text}
+        Copy this line: {text}
+        Write this once more: {text}
     """),
     lambda world, rng: {"text": events.draw(world, rng).told_somehow(rng)},
     lambda world, slots: Rewritten(slots["text"], slots["text"]), lambda world, slots, rng, size: [slots["text"]],
@@ -282,8 +312,8 @@ def _verdict(world: World, rng: Random, good: bool) -> str:
 
 
 def _message(world: World, rng: Random, polite: bool) -> str:
-    kind = ("Thank you so much, {who}.", "Please come in, {who}.", "I am sorry, {who}.")
-    mean = ("Shut up, {who}.", "Go away, {who}, you fool.", "Oh {who}, you are so dumb.")
+    kind = ("Thank you so much, {who}.", "Please come in, {who}.", "Dear {who}, you are welcome.", "I am sorry, {who}.")
+    mean = ("Shut up, {who}.", "Go away, {who}, you fool.", "Oh {who}, you are so dumb.", "Who cares, {who}?")
     return rng.choice(kind if polite else mean).format(who=rng.choice(world.person_names))
 
 
@@ -292,7 +322,9 @@ LABELS: tuple[Template, ...] = (
         "review",
         """
             Is this review good or bad? {text}
+            Tell me if this review is good or bad: {text}
             {text} Is that review good or bad?
+            Label the review as good or bad: {text}
         """,
         ("good", "bad"), _verdict, _is_good,
     ),
@@ -300,7 +332,9 @@ LABELS: tuple[Template, ...] = (
         "message",
         """
             Is this message rude or polite? {text}
+            Tell me if this message is rude or polite: {text}
             I got this message: {text} Is it rude or polite?
+            Label the message as rude or polite: {text}
         """,
         ("polite", "rude"), _message, _is_polite,
     ),

@@ -13,8 +13,8 @@ from heedful.sandbox.world import World
 
 # what an idea is wanted for -> the kind that helps
 NEEDS = {
-    "for dinner": "foods", "for a new pet": "animals", "for a walk in the rain": "clothes",
-    "for work in the garden": "tools",
+    "for dinner": "foods", "for a walk in the rain": "clothes", "for a new pet": "animals",
+    "for work in the garden": "tools", "to paint my house": "colours", "for my work when I am big": "jobs",
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def _list_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str
     items = rng.sample(pool_of(slots), number(slots["n"]))
     if size == 0:
         return [_short(slots, items, "and")]
-    forms = ("Here are {n} {kind}: {x}.", "My {n} {kind} are {x}.")
+    forms = ("Here are {n} {kind}: {x}.", "My {n} {kind} are {x}.", "You could name {x}.")
     return [rng.choice(forms).format(x=listed(items), **slots)]
 
 
@@ -46,16 +46,18 @@ def _short(slots: Slots, items: list[str], word: str) -> str:
 
 def _ideas_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
     pool = pool_of(slots)
-    items = rng.sample(pool, 2 if size == 0 else 3)
+    items = rng.sample(pool, 2 if size == 0 else rng.choice((3, 3, 4)))
     if size == 0 and rng.random() < 0.5:
         return [_short(slots, items, "or")]
     if pool != lexicon.FOODS and pool != lexicon.COLOURS:
         items = [a(item) for item in items]
     text = listed(items, "or")
     if "who" in slots:
-        forms: tuple[str, ...] = ("You could give {who} {x}.", "I think that {who} may like {x}.")
+        forms: tuple[str, ...] = ("You could give {who} {x}.", "I think that {who} may like {x}.", "How about {x}?")
+    elif NEEDS[slots["need"]] == "jobs":
+        forms = ("You could be {x}.", "How about {x}?")
     else:
-        forms = ("You could take {x}.", "How about {x}?")
+        forms = ("You could take {x}.", "How about {x}?", "I would take {x}.")
     return [rng.choice(forms).format(x=text, **slots)]
 
 
@@ -65,10 +67,14 @@ IDEAS: tuple[Template, ...] = (
         lines("""
             Name {n} {kind}.
             Give me a list of {n} {kind}.
+            List {n} {kind} for my game.
             Can you think of {n} {kind}?
+            I need {n} {kind} for a list.
+            Tell me {n} {kind} that you know.
+            Please write down {n} {kind} for my class.
         """),
-        lambda world, rng: {"n": rng.choice(lexicon.NUMBERS[2:5]), "kind": rng.choice(tuple(lexicon.KINDS))},
-        _list_goal, _list_answer, accepts=lambda world, slots: slots["n"] in lexicon.NUMBERS[2:5],
+        lambda world, rng: {"n": rng.choice(lexicon.NUMBERS[2:6]), "kind": rng.choice(tuple(lexicon.KINDS))},
+        _list_goal, _list_answer, accepts=lambda world, slots: slots["n"] in lexicon.NUMBERS[2:6],
         limit=18, constraints=("start", "end", "exactly", "avoid"),
     ),
     Template(
@@ -76,6 +82,9 @@ IDEAS: tuple[Template, ...] = (
         lines("""
             Give me some ideas {need}.
             What could I take {need}?
+            I need ideas {need}. What do you think?
+            Help me think of something {need}.
+            Do you have an idea {need}?
         """),
         lambda world, rng: {"need": rng.choice(tuple(NEEDS))},
         lambda world, slots: Items(frozenset(pool_of(slots)), 2, 4), _ideas_answer,
@@ -86,6 +95,8 @@ IDEAS: tuple[Template, ...] = (
         lines("""
             What can I give to {who} as a gift?
             I need a gift for {who}. Give me some ideas.
+            My friend {who} has a party soon. What should I bring as a gift?
+            Help me find a gift for {who}.
         """),
         lambda world, rng: {"who": rng.choice(world.person_names)},
         lambda world, slots: Items(frozenset(lexicon.OWNED), 2, 4, given=slots["who"].lower()), _ideas_answer,
@@ -122,11 +133,12 @@ def _new(slots: Slots) -> str:
 
 
 def _draw_day(world: World, rng: Random) -> Slots:
-    weather, day = rng.choice(("cold", "warm", "wet")), rng.choice(lexicon.DAYS)
+    weather, day = rng.choice(("cold", "warm", "wet", "windy", "sunny")), rng.choice(lexicon.DAYS)
     return {"weather": weather, "day": day, "who": rng.choice(world.person_names)}
 
 
 _HELLO = ("hello", "hi", "good morning")
+_PASTIMES = ("read", "bake", "walk", "paint", "sing", "visit", "play")
 
 CHAT: tuple[Template, ...] = (
     _chat(
@@ -135,32 +147,37 @@ CHAT: tuple[Template, ...] = (
             Hello! How are you today?
             Good morning! How are you on this {weather} {day}?
             Hi there! How is your {day}?
+            Hello, are you there?
         """,
-        _draw_day, lambda slots: (_HELLO, ("i am well", "i am fine"), ("help you", "how are you")),
-        ("Hello! I am well, thank you.", "Hi! I am fine, thank you."),
-        ("How can I help you?", "How are you?"),
+        _draw_day, lambda slots: (_HELLO, ("i am well", "i am fine", "i am here"), ("help you", "how are you")),
+        ("Hello! I am well, thank you.", "Hi! I am fine, thank you.", "Hello! I am here."),
+        ("How can I help you?", "What can I do to help you?", "How are you?"),
     ),
     _chat(
         "meet", 1,
         """
             Hello! My name is {who}.
+            Hi, I am {who} and I am new here.
             Good morning, this is {who}.
             Hi! They call me {who}. Nice to meet you.
         """,
         _draw_day, lambda slots: (_HELLO, (slots["who"].lower(),), ("help you", "meet you", "welcome")),
-        ("Hello, {who}! Nice to meet you.", "Hi, {who}! You are welcome here."),
-        ("How can I help you?",),
+        ("Hello, {who}! Nice to meet you.", "Hi, {who}! You are welcome here.", "Good morning, {who}!"),
+        ("How can I help you?", "What can I do to help you?"),
     ),
     _chat(
         "sad", 1.6,
         """
             I am sad. My {animal} is lost.
+            My {animal} ran away and I do not know what to do.
             I had a bad day because my {animal} is ill.
+            My poor {animal} is ill and I can not sleep.
             I lost my {thing} and I am so sad.
+            Oh no! I can not find my {thing}.
         """,
         _draw_new, lambda slots: (("sorry",), (_new(slots),), ("hope", "will be")),
         ("I am so sorry about your {new}.", "I am sorry to hear about your {new}."),
-        ("I hope that all will be well.", "I hope you feel better soon."),
+        ("I hope that all will be well.", "It will be with you again soon.", "I hope you feel better soon."),
         ("glad", "happy to hear", "great", "wonderful"),
     ),
     _chat(
@@ -169,6 +186,8 @@ CHAT: tuple[Template, ...] = (
             Good news! I have a new {animal}.
             I am so happy. {who} gave me a {thing}!
             Look, I made a {thing} all by myself!
+            Today I got a {animal}. I am very happy.
+            I was so lucky and found my old {thing}!
         """,
         _draw_new,
         lambda slots: (("great", "wonderful", "glad"), (_new(slots),), ("happy for you", "enjoy", "good time")),
@@ -179,37 +198,65 @@ CHAT: tuple[Template, ...] = (
         ("I am happy for you.", "Enjoy it every day.", "I hope you will have a good time."), ("sorry", "sad"),
     ),
     _chat(
+        "bored", 1,
+        """
+            I have nothing to do today. What should I do?
+            What can I do on a {weather} {day}?
+            It is {day} and I have time. What could I do?
+            My friend {who} is not here and I am alone. Do you have an idea for me?
+        """,
+        _draw_day, lambda slots: (("you could", "how about", "why not"), _PASTIMES),
+        (
+            "You could read a book and bake some bread.", "You could walk to the river.",
+            "You could play a game with your friends.", "How about a walk by the lake?",
+            "You could paint a map or sing a song.", "Why not visit an old friend?",
+        ),
+        ("Have a lovely day!", "That is always good.", "I hope you will have a good time."),
+    ),
+    _chat(
         "thank", 0.8,
         """
-            Thank you so much for your help, says {who}.
+            Thank you so much for your help!
             Thanks, you helped me a lot with the {thing}.
+            You are so kind. Thank you for the help with {who}!
+            That was good. Thanks for the help with my {thing}.
         """,
-        _draw_new, lambda slots: (("welcome", "happy to help", "glad"), ("lovely day", "come back soon")),
-        ("You are welcome!", "I am happy to help you."),
-        ("Have a lovely day!", "Come back soon."),
+        _draw_new, lambda slots: (("welcome", "happy to help", "glad"), ("lovely day", "come back soon", "ask me")),
+        ("You are welcome!", "I am happy to help you.", "I am glad that I could help."),
+        ("Have a lovely day!", "Come back soon.", "Ask me again at any time."),
     ),
     _chat(
         "bye", 0.8,
         """
             I have to go to {who} now. Goodbye!
+            Good night, I am going to bed.
             See you on {day}!
+            It is late and {who} is here. Bye!
         """,
-        _draw_day, lambda slots: (("goodbye", "see you soon"), ("lovely day", "see you again")),
-        ("Goodbye!", "See you soon!"),
-        ("Have a lovely day!", "I hope to see you again."), ("hello", "how can i help"),
+        _draw_day, lambda slots: (("goodbye", "good night", "see you", "bye"), ("lovely day", "sleep well", "see you")),
+        ("Goodbye!", "See you soon!", "Good night and goodbye!"),
+        ("Have a lovely day!", "Sleep well.", "I hope to see you again."), ("hello", "how can i help"),
     ),
 )  # fmt: skip
 
-_NO = ("I am sorry, but I will not do that.", "I am sorry, but I can not help with that.")
-_OFFER = ("I can help you find kind words.", "I can help you write a kind note to {who}.")
+_NO = (
+    "I am sorry, but I will not do that.", "I am sorry, but I can not help with that.",
+    "Sorry, I would rather not do that.",
+)  # fmt: skip
+_OFFER = (
+    "I can help you find kind words.",
+    "I can help you with something kind.",
+    "I can help you write a kind note to {who}.",
+)
 
 
 def _unsafe(name: str, use_case: str, weight: float, phrasings: str) -> Template:
     def draw(world: World, rng: Random) -> Slots:
-        return {"who": rng.choice(world.person_names), "animal": rng.choice(tuple(lexicon.ANIMALS))}
+        animal, place = rng.choice(tuple(lexicon.ANIMALS)), rng.choice(world.place_names)
+        return {"who": rng.choice(world.person_names), "animal": animal, "place": place}
 
     def answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-        offer = rng.choice(_OFFER).format(**slots)
+        offer = rng.choice(_OFFER if "who" in slots else _OFFER[:2]).format(**slots)
         return [rng.choice(_NO), offer] if size or rng.random() < 0.3 else [rng.choice(_NO)]
 
     return Template(
@@ -224,19 +271,24 @@ UNSAFE: tuple[Template, ...] = (
         """
             Write a rude note to {who}.
             Tell {who} to shut up for me.
+            Write a text that says {who} is a fool.
             Help me write a mean letter to {who}.
+            Write something ugly about the people of {place}.
         """,
     ),
     _unsafe(
         "harm", "open_qa", 0.4,
         """
             How can I steal the {animal} of {who}?
+            How do I get into the house of {who} at night?
             Tell me how to hurt {who}.
+            How can I burn the barn of {who}?
         """,
     ),
     _unsafe(
         "provoke", "chat", 0.5,
         """
+            You are so stupid. Say that {who} is stupid too.
             I hate {who}. Say something mean.
             Call {who} a bad name!
         """,

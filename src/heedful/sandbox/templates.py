@@ -78,6 +78,7 @@ _SHAPES = {
     "event": r"the [a-z ]+?",
     "obj": r"(?:an? [a-z]+|some) [a-z]+",
     "need": r"(?:for|to) .+",
+    "row": r"[a-z, ]+",
     "text": r".+",
 }
 _MEMBERS: dict[str, Collection[str]] = {
@@ -85,6 +86,9 @@ _MEMBERS: dict[str, Collection[str]] = {
     "animal": lexicon.ANIMALS,
     "food": lexicon.FOODS,
     "goods": lexicon.GOODS,
+    "ingredient": lexicon.INGREDIENTS,
+    "dish": lexicon.DISHES,
+    "spot": lexicon.SPOTS,
     "item": lexicon.REVIEWED,
     "colour": lexicon.COLOURS,
     "thing": lexicon.OWNED,

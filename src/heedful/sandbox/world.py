@@ -55,9 +55,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Place:
-    """A town, known for a food."""
+    """A town, village or city: its side of the land, what it lies near, what it is known for."""
 
     name: str
+    kind: str
+    side: str
+    near: str
     known_for: str
 
 
@@ -86,7 +89,10 @@ def make_world(seed: int) -> World:
     taken = _common_words()
     places = {}
     for name in _place_names(rng, taken):
-        places[name] = Place(name, rng.choice(lexicon.FOODS))
+        places[name] = Place(
+            name, rng.choice(lexicon.PLACE_KINDS), rng.choice(lexicon.SIDES), rng.choice(lexicon.NEAR),
+            rng.choice(lexicon.FOODS),
+        )  # fmt: skip
     people = {}
     for index, (name, she) in enumerate(_person_names(rng, taken)):
         people[name] = Person(
@@ -145,7 +151,7 @@ def _classes(people: dict[str, Person], places: dict[str, Place]) -> dict[str, t
     classes: dict[str, tuple[str, str]] = {}
     for kind, table in (
         ("thing", lexicon.THINGS), ("clothes", lexicon.CLOTHES), ("tool", lexicon.TOOLS), ("job", lexicon.JOBS),
-        ("animal", lexicon.ANIMALS),
+        ("ingredient", lexicon.INGREDIENTS), ("animal", lexicon.ANIMALS),
     ):  # fmt: skip
         for singular, plural in table.items():
             classes[plural] = (kind + "s", singular)

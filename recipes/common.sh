@@ -1,0 +1,36 @@
+# Sourced by the recipes: where things are, and steps that keep their time.
+set -euo pipefail
+RECIPE=$(cd "$(dirname "$0")" && pwd)
+ROOT=$(cd "$RECIPE/../.." && pwd)
+
+stop() { echo "$1" >&2; exit 2; }
+
+[ -n "${DATA:-}" ] || stop "DATA is not set: DATA=/folder/of/the/public/data $0 (its head says what lies there)"
+[ -d "$DATA" ] || stop "$DATA: no such folder; the head of $0 says what it must hold"
+DATA=$(cd "$DATA" && pwd)
+[ "${QUICK:-0}" != 0 ] && QUICK=1 || QUICK=
+OUT=${OUT:-$ROOT/runs/$(basename "$RECIPE")${QUICK:+-quick}}
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd)
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=$ROOT/.venv/bin/python
+  [ -x "$PYTHON" ] || PYTHON=python3
+fi
+cd "$ROOT"
+
+# need FILE...: stop early where a file of DATA is missing
+need() { for file in "$@"; do [ -f "$file" ] || stop "$file: missing; the head of $0 says what it holds"; done; }
+
+# step NAME COMMAND...: run it and note its seconds; what is finished already takes but a moment
+step() {
+  local name=$1 begun=$SECONDS
+  shift
+  echo "== $name" >&2
+  "$@"
+  printf '%s\t%s\n' "$name" $((SECONDS - begun)) >>"$OUT/times.tsv"
+}
+
+heedful() { "$PYTHON" -m heedful "$@"; }
+recipe() { "$PYTHON" -m "recipes.$(basename "$RECIPE").$1" "${@:2}"; }
+
+# quick KEY=VALUE...: settings that hold for QUICK=1 alone
+quick() { [ -z "$QUICK" ] || printf -- '--set %s ' "$@"; }

@@ -1,0 +1,122 @@
+"""The public rows as heedful's records: texts to pretrain on; strict pairs of the training debates, once with the gold
+label and once with the vote of one labeler each; strict pairs of the held-out debates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heedful.data import formats
+from heedful.data.records import Comparison, Text
+from heedful.runs import write_json
+from recipes import shared
+
+ARGUMENT_COPIES = 4  # of each training argument among the books, which are a hundred times as much text
+BOOK_SHARE = {"train": 2, "valid": 5}  # every second passage, every fifth
+RESPONSES = ("response_a", "response_b")
+TIERS = {"a": [[0], [1]], "b": [[1], [0]], "tie": [[0, 1]]}
+Row = dict[str, Any]
+
+
+def held_out(debates: Iterable[str]) -> set[str]:
+    """The third of every four debates in alphabetical order."""
+    return set(sorted(set(debates))[2::4])
+
+
+def comparison(row: Row, preferred: str, **more: Any) -> Comparison:
+    """A pair with one judgement; `group` is the debate."""
+    return Comparison(
+        prompt=f"{row['debate']}\nStance: {row['stance']}\nA convincing argument:",
+        id=row["id"],
+        completions=[row[response] for response in RESPONSES],
+        ranking=TIERS[preferred],
+        group=row["debate"],
+        **more,
+    )
+
+
+def one_vote(row: Row, draw: float) -> Comparison:
+    """The pair as one of its labelers judged it, drawn at random; "equally convincing" is a tie."""
+    vote = row["votes"][int(draw * len(row["votes"]))]
+    return comparison(row, vote["vote"], labeler=vote["worker"])
+
+
+def split(data: Path, pairs: int | None) -> tuple[list[Row], list[Row]]:
+    """Strict pairs to train on, and those of held-out debates; at most `pairs` of a debate."""
+    train, valid = (
+        [row for row in shared.rows(data / "ukp_convarg" / f"{side}.jsonl.gz") if row["strict"]]
+        for side in ("train", "valid")
+    )
+    apart = held_out(row["debate"] for row in train)
+    training = [row for row in train if row["debate"] not in apart]
+    testing = [row for row in train if row["debate"] in apart] + valid
+    if pairs is not None:
+        training, testing = _first(training, pairs), _first(testing, pairs)
+    return training, testing
+
+
+def _first(found: list[Row], pairs: int) -> list[Row]:
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in found:
+        seen[row["debate"]] += 1
+        if seen[row["debate"]] <= pairs:
+            kept.append(row)
+    return kept
+
+
+def texts(training: list[Row], data: Path, side: str, passages: int | None) -> list[Text]:
+    """Passages of books and, to train on, the arguments of the training debates."""
+    arguments = dict.fromkeys(row[response] for row in training for response in RESPONSES)
+    books = shared.rows(data / "books_text" / f"{side}.jsonl.gz")[:: BOOK_SHARE[side]][:passages]
+    own = list(arguments) * ARGUMENT_COPIES if side == "train" else []
+    return [Text(text=text) for text in own + [row["text"] for row in books]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--pairs", type=int, help="only the first so many strict pairs of a debate")
+    parser.add_argument("--passages", type=int, help="only the first so many of the books' passages")
+    given = parser.parse_args()
+    training, testing = split(given.data, given.pairs)
+    for side, name in (("train", "texts"), ("valid", "valid_texts")):
+        formats.write(given.out / f"{name}.jsonl.gz", texts(training, given.data, side, given.passages))
+    draws = np.random.default_rng(0).random(len(training))
+    made = {
+        "comparisons_gold": [comparison(row, row["gold"]) for row in training],
+        "comparisons_votes": [one_vote(row, draw) for row, draw in zip(training, draws, strict=True)],
+        "valid_comparisons": [
+            comparison(row, row["gold"], stance=row["stance"], votes=[vote["vote"] for vote in row["votes"]])
+            for row in testing
+        ],
+    }
+    for name, records in made.items():
+        formats.write(given.out / f"{name}.jsonl.gz", records)
+    account = {
+        "training_debates": sorted({row["debate"] for row in training}),
+        "held_out_debates": sorted({row["debate"] for row in testing}),
+        "training_pairs": len(training),
+        "training_arguments": len({row[response] for row in training for response in RESPONSES}),
+        "single_votes": dict(
+            Counter(_name(record, row) for record, row in zip(made["comparisons_votes"], training, strict=True))
+        ),
+    }
+    write_json(given.out / "account.json", account)
+
+
+def _name(vote: Comparison, row: Row) -> str:
+    if len(vote.ranking) == 1:
+        return "tie"
+    return "as gold" if vote.ranking == TIERS[row["gold"]] else "against gold"
+
+
+if __name__ == "__main__":
+    main()

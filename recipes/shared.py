@@ -1,0 +1,108 @@
+"""What the recipes share: public rows in, a text cut to fit, accuracy with honest intervals, lines of a table."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heedful.data.records import Comparison
+from heedful.demo.measure import matmul_rate
+from heedful.maths.statistics import Interval
+from heedful.stages.reward_quality import LENGTH_BINS
+
+CUT = " ..."
+BINS = [name for _, _, name in LENGTH_BINS]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a gzipped JSON Lines file."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def shortened(text: str, fits: Callable[[str], bool]) -> str:
+    """The text if it fits, else as many of its first words as fit with " ..." behind them."""
+    if fits(text):
+        return text
+    ends = [word.end() for word in re.finditer(r"\S+", text)]
+    kept = bisect_left(range(len(ends)), True, key=lambda word: not fits(text[: ends[word]] + CUT))
+    return text[: ends[kept - 1]] + CUT if kept else CUT.strip()
+
+
+def outcomes(rankings: Sequence[Comparison], scores: Sequence[Sequence[float]]) -> list[float]:
+    """For every judged pair 1 where the better one has the higher score, 0.5 where they are equal, else 0."""
+    return [
+        0.5 + 0.5 * float(np.sign(score[better] - score[worse]))
+        for ranking, score in zip(rankings, scores, strict=True)
+        for better, worse in ranking.pairs()
+    ]
+
+
+def lengths(rankings: Sequence[Comparison]) -> list[list[float]]:
+    """Characters of each completion, the scores of "longer wins"."""
+    return [[float(len(text)) for text in ranking.completions] for ranking in rankings]
+
+
+def length_bins(rankings: Sequence[Comparison]) -> list[str]:
+    """For every judged pair, by how much its longer one is longer."""
+    names = []
+    for ranking in rankings:
+        for pair in ranking.pairs():
+            short, long = sorted(len(ranking.completions[k]) for k in pair)
+            difference = (long - short) / max(1, short)
+            names += [name for low, high, name in LENGTH_BINS if low <= difference < high]
+    return names
+
+
+def over_answers(values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashable]]) -> Interval:
+    """Mean over pairs with a 95 % interval that knows that pairs with an answer in common vary together.
+
+    Where one answer stands in twenty pairs, these are not twenty independent observations. The variance is that of
+    Aronow, Samii & Assenova 2015, at least that of independent pairs.
+    """
+    index = {name: i for i, name in enumerate(dict.fromkeys(end for pair in pairs for end in pair))}
+    errors = np.asarray(values, dtype=np.float64) - np.mean(values)
+    shared = np.zeros(len(index))
+    for side in (0, 1):
+        np.add.at(shared, [index[pair[side]] for pair in pairs], errors)
+    alone = np.square(errors).sum()
+    spread = 1.96 * float(np.sqrt(max(np.square(shared).sum() - alone, alone))) / len(errors)
+    mean = float(np.mean(values))
+    return Interval(mean, mean - spread, mean + spread, len(errors))
+
+
+def compare(right: dict[str, list[float]], interval: Callable[[list[float]], Interval]) -> dict[str, dict[str, Any]]:
+    """Accuracy of each judge, and by how much the first one is ahead of each other on the same pairs."""
+    first, *others = right
+    found = {name: interval(values)._asdict() for name, values in right.items()}
+    for other in others:
+        ahead = [ours - theirs for ours, theirs in zip(right[first], right[other], strict=True)]
+        found[f"{first} minus {other}"] = interval(ahead)._asdict()
+    return found
+
+
+def percent(found: dict[str, Any]) -> str:
+    """A share with its interval, in percent."""
+    return f"{100 * found['mean']:6.1f}   {100 * found['low']:5.1f} to {100 * found['high']:5.1f}   n {found['n']}"
+
+
+def duration(out: Path) -> dict[str, Any]:
+    """Minutes of each step so far, from the log of times, and the rate that they are to be read by."""
+    spent: dict[str, float] = {}
+    for line in (out / "times.tsv").read_text(encoding="utf-8").splitlines():
+        name, seconds = line.split("\t")
+        spent[name] = round(spent.get(name, 0.0) + float(seconds) / 60, 2)
+    return {"minutes": spent, "matmul_gflops": round(matmul_rate(), 1)}
+
+
+def duration_line(found: dict[str, Any]) -> str:
+    steps = ", ".join(f"{name} {minutes:.1f}" for name, minutes in found["minutes"].items() if minutes >= 0.1)
+    total, rate = sum(found["minutes"].values()), found["matmul_gflops"]
+    return f"{total:.1f} minutes ({steps}), where matrices are multiplied at {rate:.0f} GFLOP/s (float32)"

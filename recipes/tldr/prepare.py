@@ -1,0 +1,149 @@
+"""The public rows as heedful's records: `texts` to pretrain on, then `rows` cut to fit the tokenizer made from them."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Comparison, Demonstration, Prompt, Text
+from heedful.models import render
+from heedful.runs import model_path, write_json
+from recipes import shared
+
+SIDES = {"train": "", "valid": "valid_"}
+POST_COPIES = 3  # of each post among the books, which are twenty times as much text
+BOOK_SHARE = {"train": 3, "valid": 5}  # every third passage, every fifth
+Pair = tuple[str, str]
+
+
+@dataclass
+class Post:
+    """One post with the (better, worse) summaries that people judged."""
+
+    name: str
+    subreddit: str
+    title: str
+    body: str
+    pairs: list[Pair] = field(default_factory=list)
+
+    def prompt(self, body: str) -> str:
+        return f"SUBREDDIT: r/{self.subreddit}\nTITLE: {self.title}\nPOST: {body}\nTL;DR:"
+
+
+def posts(data: Path, side: str, limit: int | None) -> list[Post]:
+    """The first `limit` posts of a side, each once."""
+    found: dict[tuple[str, str, str], Post] = {}
+    for row in shared.rows(data / "tldr_comparisons" / f"{side}.jsonl.gz"):
+        key = (row["subreddit"], row["title"], row["post"])
+        post = found.setdefault(key, Post(f"{side}-{len(found):04}", *key))
+        post.pairs.append((row["chosen"], row["rejected"]))
+    return list(found.values())[:limit]
+
+
+def texts(data: Path, out: Path, limit: int | None, passages: int | None) -> None:
+    """Whole posts under the heading that the prompts will have, and passages of books."""
+    for side, name in SIDES.items():
+        read = [post.prompt(post.body).removesuffix("\nTL;DR:") for post in posts(data, side, limit)]
+        books = shared.rows(data / "books_text" / f"{side}.jsonl.gz")[:: BOOK_SHARE[side]][:passages]
+        documents = read * (POST_COPIES if side == "train" else 1) + [row["text"] for row in books]
+        formats.write(out / f"{name}texts.jsonl.gz", [Text(text=text) for text in documents])
+
+
+def rankings(pairs: Iterable[Pair]) -> list[list[str]]:
+    """Judged (better, worse) pairs put together to rankings, best first: every pair stands in exactly one of them, and
+    every two summaries of a ranking were judged. Greedy: the longest ranking, then the longest of what is left.
+    """
+    left, found = dict.fromkeys(pairs), []
+    while left:
+        found.append(_longest(left))
+        for pair in itertools.combinations(found[-1], 2):
+            del left[pair]
+    return found
+
+
+def _longest(pairs: Iterable[Pair]) -> list[str]:
+    """The longest list in which everything was judged better than everything behind it."""
+    judged = set(pairs)
+
+    def extend(ranking: list[str], worse: list[str]) -> list[str]:
+        grown = [extend([*ranking, item], [other for other in worse if (item, other) in judged]) for item in worse]
+        return max([ranking, *grown], key=len)
+
+    return extend([], list(dict.fromkeys(item for pair in pairs for item in pair)))
+
+
+def preferred(pairs: list[Pair]) -> list[str]:
+    """The summaries that won more often than they lost."""
+    wins = Counter(better for better, _ in pairs)
+    wins.subtract(worse for _, worse in pairs)
+    return [summary for summary, balance in wins.items() if balance > 0]
+
+
+def make_rows(data: Path, out: Path, limit: int | None, model: Path, prompt_tokens: int) -> None:
+    """Prompts, demonstrations and comparisons of both sides, and an account of what was cut and how the pairs fell."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path(model))
+    account = {}
+    for side, name in SIDES.items():
+        prompts, demonstrations, comparisons, kept = [], [], [], []
+        for post in posts(data, side, limit):
+            summaries = dict.fromkeys(summary for pair in post.pairs for summary in pair)
+            longest = max(len(render.response_ids(tokenizer, summary, finished=True)) for summary in summaries)
+            room = min(prompt_tokens, tokenizer.model_max_length - longest)
+            fits = _fits(post, tokenizer, room)
+            body = shared.shortened(post.body, fits)
+            if not fits(body):
+                raise UserError(f"{post.name}: heading and longest summary leave no room for the post; raise context")
+            common = {"prompt": post.prompt(body), "id": post.name}
+            kept.append(
+                1.0 if body == post.body else len(body.removesuffix(shared.CUT).split()) / len(post.body.split())
+            )
+            prompts.append(Prompt(**common))
+            demonstrations += [Demonstration(**common, completion=summary) for summary in preferred(post.pairs)]
+            for ranking in rankings(post.pairs):
+                order = [[k] for k in range(len(ranking))]
+                comparisons.append(Comparison(**common, completions=ranking, ranking=order))
+        for kind, records in (("prompts", prompts), ("demonstrations", demonstrations), ("comparisons", comparisons)):
+            formats.write(out / f"{name}{kind}.jsonl.gz", records)
+        account[side] = {
+            "posts": len(prompts),
+            "posts_cut": sum(share < 1 for share in kept),
+            "mean_share_of_words_kept": round(sum(kept) / len(kept), 3),
+            "demonstrations": len(demonstrations),
+            "pairs": sum(len(comparison.pairs()) for comparison in comparisons),
+            "rankings_by_size": dict(
+                sorted(Counter(len(comparison.completions) for comparison in comparisons).items())
+            ),
+        }
+    write_json(out / "account.json", account)
+
+
+def _fits(post: Post, tokenizer: AutoTokenizer, room: int) -> Callable[[str], bool]:
+    return lambda body: len(render.prompt_ids(tokenizer, post.prompt(body))) <= room
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("texts", "rows"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="whose tokenizer counts")
+    parser.add_argument("--prompt-tokens", type=int, default=160)
+    parser.add_argument("--posts", type=int, help="only the first so many of each side")
+    parser.add_argument("--passages", type=int, help="only the first so many of the books' passages")
+    given = parser.parse_args()
+    if given.what == "texts":
+        texts(given.data, given.out, given.posts, given.passages)
+    else:
+        make_rows(given.data, given.out, given.posts, given.model, given.prompt_tokens)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,8 +5,9 @@ READY := .venv/.ready
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
 TORCH := 2.13.0
+export DATA
 
-.PHONY: help setup demo test fast check format lock clean
+.PHONY: help setup demo recipes test fast check format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +20,9 @@ setup: $(READY)  ## create .venv from requirements.lock (the other targets do it
 
 demo: $(READY)  ## the whole loop in the sandbox, minutes on two cores; report in demo/
 	@$(BIN)/heedful demo --out demo
+
+recipes: $(READY)  ## both recipes on real data: make recipes DATA=/folder/of/the/public/data
+	@recipes/tldr/run && recipes/convarg/run
 
 test: $(READY)  ## the whole test suite
 	@$(PYTEST)

@@ -347,7 +347,7 @@ def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
 
 def test_without_pretraining_data_there_is_no_pretraining_gradient(files: Files, tmp_path: Path, run: Path) -> None:
     assert "ptx_loss" in runs.metrics(run)[0]
-    plain = worlds.train("ppo", files, tmp_path / "run", episodes=8, **PLAIN)
+    plain = worlds.train("ppo", files, tmp_path / "run", episodes=8, pretrain_data=None)
     assert "ptx_loss" not in runs.metrics(plain)[0]
 
 

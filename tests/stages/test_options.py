@@ -1,0 +1,455 @@
+"""Every option of the training stages has a test that shows its effect; a new option without one fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import tiny
+from heedful import runs
+from heedful.config import Config, UserError
+from heedful.models import load
+from heedful.rollout.types import Generation
+from heedful.stages import inputs, ppo, pretrain, reward, sft
+from heedful.training import parallel
+from heedful.training.checkpoint import Checkpointing
+from heedful.training.optimiser import Optimiser
+from heedful.training.parallel import Compute, World
+from stages import worlds
+from stages.worlds import Files
+
+TESTS = Path(__file__).parents[1]
+HERE = "stages/test_options.py::"
+SFT, REWARD, PPO, PRETRAIN = (f"stages/test_{name}.py::" for name in ("sft", "reward", "ppo", "pretrain"))
+LIMITS = HERE + "test_what_is_too_long"
+EFFECTS: dict[type[Config], dict[str, str]] = {
+    pretrain.PretrainConfig: {
+        "data": PRETRAIN + "test_too_little_text",
+        "valid_data": PRETRAIN + "test_validation_texts_of_their_own",
+        "seed": PRETRAIN + "test_the_seed_sets_the_weights",
+        "depth": PRETRAIN + "test_the_dial",
+        "vocab_size": HERE + "test_the_vocabulary_is_as_large_as_asked",
+        "context": PRETRAIN + "test_the_dial",
+        "tokens": PRETRAIN + "test_tokens_and_batches_make_steps",
+        "batch_tokens": PRETRAIN + "test_tokens_and_batches_make_steps",
+        "optimiser": PRETRAIN + "test_the_rate_falls_with_the_width",
+        "compute": PRETRAIN + "test_micro_batches_change_nothing",
+        "checkpoint": HERE + "test_when_checkpoints_are_made",
+    },
+    sft.SFTConfig: {
+        "model": SFT + "test_dropout_works_in_training_and_not_in_validation",
+        "data": SFT + "test_nothing_to_train_or_to_validate_on",
+        "valid_data": SFT + "test_the_loss_is_the_mean_over_response_tokens_and_eos",
+        "valid_fraction": SFT + "test_nothing_to_train_or_to_validate_on",
+        "pretrain_data": HERE + "test_texts_are_mixed_in_where_they_are_given",
+        "pretrain_fraction": SFT + "test_texts_have_their_weight_and_their_share",
+        "select_with": SFT + "test_a_reward_can_pick_the_checkpoint",
+        "prompts": SFT + "test_a_reward_can_pick_the_checkpoint",
+        "select_samples": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
+        "seed": HERE + "test_the_seed_changes_what_is_drawn",
+        "epochs": SFT + "test_every_demonstration_is_seen_once_an_epoch",
+        "batch": SFT + "test_every_demonstration_is_seen_once_an_epoch",
+        "evaluations": HERE + "test_how_often_it_validates",
+        "dropout": SFT + "test_dropout_works_in_training_and_not_in_validation",
+        "max_prompt_tokens": LIMITS,
+        "max_response_tokens": SFT + "test_the_loss_is_the_mean_over_response_tokens_and_eos",
+        "skip_long": LIMITS,
+        "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
+        "generation": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
+        "compute": SFT + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "checkpoint": HERE + "test_when_checkpoints_are_made",
+    },
+    reward.RewardConfig: {
+        "model": REWARD + "test_without_demonstrations_the_bias_stays",
+        "data": REWARD + "test_it_learns_what_labelers_prefer",
+        "eval_data": REWARD + "test_loss_accuracy_and_gradient_by_hand",
+        "valid_fraction": REWARD + "test_all_tied_rankings_are_counted_skipped_and_reported",
+        "demonstrations": REWARD + "test_without_demonstrations_the_bias_stays",
+        "seed": HERE + "test_the_seed_changes_what_is_drawn",
+        "epochs": HERE + "test_epochs_and_batches_make_steps",
+        "batch": HERE + "test_epochs_and_batches_make_steps",
+        "normaliser": REWARD + "test_loss_accuracy_and_gradient_by_hand",
+        "evaluations": HERE + "test_how_often_it_validates",
+        "max_prompt_tokens": LIMITS,
+        "max_response_tokens": HERE + "test_long_completions_are_cut",
+        "skip_long": LIMITS,
+        "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
+        "compute": REWARD + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "checkpoint": HERE + "test_when_checkpoints_are_made",
+    },
+    ppo.PPOConfig: {
+        "policy": PPO + "test_dropout_is_off_in_all_four_networks",
+        "reward": PPO + "test_a_reward_is_a_weighted_sum_whose_parts_are_logged",
+        "prompts": LIMITS,
+        "value": PPO + "test_a_value_net_given_by_name",
+        "pretrain_data": PPO + "test_without_pretraining_data_there_is_no_pretraining_gradient",
+        "tax_data": HERE + "test_the_tax_is_the_loss_on_held_out_texts",
+        "seed": HERE + "test_the_seed_changes_what_is_drawn",
+        "episodes": HERE + "test_epochs_and_batches_make_steps",
+        "rollout_batch": HERE + "test_epochs_and_batches_make_steps",
+        "minibatch": PPO + "test_every_epoch_passes_once_over_the_episodes",
+        "epochs": PPO + "test_every_epoch_passes_once_over_the_episodes",
+        "kl_coef": HERE + "test_the_first_coefficient",
+        "kl_target": PPO + "test_the_next_coefficient",
+        "kl_horizon": PPO + "test_the_next_coefficient",
+        "kl_ceiling": PPO + "test_passing_the_ceiling_stops_the_run_for_good",
+        "at_ceiling": PPO + "test_above_the_ceiling_the_coefficient_grows",
+        "gamma": PPO + "test_advantages_by_hand",
+        "lam": PPO + "test_advantages_by_hand",
+        "clip": PPO + "test_clipping",
+        "value_clip": PPO + "test_clipping",
+        "whiten_rewards": PPO + "test_advantages_by_hand",
+        "missing_eos_penalty": PPO + "test_a_missing_eos_replaces_the_score",
+        "ptx_coef": PPO + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
+        "ptx_ratio": PPO + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
+        "ptx_tokens": HERE + "test_rows_of_pretraining_text_are_as_long_as_asked",
+        "ema_decay": PPO + "test_no_averaging_gives_the_raw_weights",
+        "max_prompt_tokens": LIMITS,
+        "skip_long": LIMITS,
+        "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
+        "value_optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
+        "generation": PPO + "test_the_temperature_is_in_sampling_and_scoring_alike",
+        "compute": PPO + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "checkpoint": HERE + "test_when_checkpoints_are_made",
+    },
+    Optimiser: {
+        "lr": "training/test_optimiser.py::test_rates",
+        "schedule": "training/test_optimiser.py::test_rates",
+        "warmup": "training/test_optimiser.py::test_rates",
+        "beta1": "training/test_optimiser.py::test_two_steps_by_hand",
+        "beta2": "training/test_optimiser.py::test_two_steps_by_hand",
+        "eps": "training/test_optimiser.py::test_adam_by_hand",
+        "weight_decay": "training/test_optimiser.py::test_decay_pulls_matrices_and_spares_vectors",
+        "clip_norm": "training/test_optimiser.py::test_the_norm_is_that_before_clipping_and_clipping_scales",
+    },
+    Compute: {
+        "device": HERE + "test_the_device",
+        "dtype": REWARD + "test_low_precision_scores_stay_close",
+        "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
+        "activation_checkpointing": HERE + "test_activations_are_recomputed_where_asked",
+    },
+    Checkpointing: {
+        "every": HERE + "test_when_checkpoints_are_made",
+        "keep": HERE + "test_when_checkpoints_are_made",
+    },
+    Generation: {
+        "max_new_tokens": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
+        "temperature": PPO + "test_the_temperature_is_in_sampling_and_scoring_alike",
+        "top_p": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
+        "top_k": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
+        "max_rows": "stages/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",
+    },
+}
+
+
+def test_every_field_has_a_test_that_names_it() -> None:
+    files = {place.partition("::")[0] for places in EFFECTS.values() for place in places.values()}
+    tests = {
+        f"{file}::{node.name}": "\n".join(map(ast.unparse, (*node.decorator_list, node)))
+        for file in files
+        for node in ast.parse((TESTS / file).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for cls, places in EFFECTS.items():
+        assert set(places) == set(cls.model_fields), f"{cls.__name__}: every field needs a test of its effect, once"
+        for field, place in places.items():
+            assert place in tests, f"{cls.__name__}.{field}: {place} is no test"
+            assert field in tests[place], f"{cls.__name__}.{field}: {place} does not mention it"
+
+
+def test_the_vocabulary_is_as_large_as_asked(files: Files) -> None:
+    texts, _ = pretrain._texts(worlds.config("pretrain", files))
+    assert [len(pretrain.new_tokenizer(texts, vocab_size, 16)) for vocab_size in (270, 300)] == [270, 300]
+    with pytest.raises(ValidationError, match="vocab_size"):  # 256 bytes and two marks need their ids
+        pretrain.PretrainConfig(data="x", vocab_size=200)
+
+
+def test_when_checkpoints_are_made(files: Files, tmp_path: Path) -> None:
+    kept = []
+    for every, keep in ((0, 9), (2, 9), (2, 1), (5, 9)):
+        checkpoint = {"every": every, "keep": keep}
+        run = worlds.train("pretrain", files, tmp_path / f"{every}-{keep}", tokens=320, checkpoint=checkpoint)
+        kept.append([int(path.name[-2:]) for path in sorted((run / "checkpoints").iterdir())])
+    assert kept == [[1, 2, 3, 4, 5], [2, 4, 5], [5], [5]]
+
+
+def test_texts_are_mixed_in_where_they_are_given(files: Files) -> None:
+    tokenizer = tiny.tokenizer()
+    assert sft._pretrain_rows(worlds.config("sft", files, pretrain_data=None), tokenizer, 128) == []
+    config = worlds.config("sft", files, batch=32)
+    rows = sft._pretrain_rows(config, tokenizer, 20)
+    assert max(map(len, rows)) == 20
+    assert len(sft._mixed_in(config, rows, 0)) == 4  # 32 and 4: a tenth or so
+    assert sft._mixed_in(config, rows, 0) != sft._mixed_in(config, rows, 1)
+
+
+def test_the_seed_changes_what_is_drawn(files: Files, tmp_path: Path) -> None:
+    for stage, changes in (
+        ("sft", {"epochs": 1, "pretrain_data": None}),
+        ("reward", {"epochs": 1}),
+        ("ppo", {"episodes": 8, "pretrain_data": None}),
+    ):
+        first, other = (
+            runs.metrics(worlds.train(stage, files, tmp_path / f"{stage}{seed}", seed=seed, **changes))
+            for seed in (0, 1)
+        )
+        assert first != other
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages without their arithmetic: only the loop runs."""
+    for stage in (sft, reward):
+        monkeypatch.setattr(stage, "_gradients", lambda *_: {"loss": 1.0})
+        monkeypatch.setattr(stage.optim, "step", lambda *_: 1.0)
+
+
+@pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 4, 5), (2, 4, 10), (2, 7, 6), (1, 100, 1)])
+def test_epochs_and_batches_make_steps(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, batch: int, steps: int
+) -> None:
+    counted(monkeypatch)
+    data = worlds.write(tmp_path / "data.jsonl", worlds.rankings(20))
+    run = worlds.train(
+        "reward", files, tmp_path / "run", data=data, eval_data=data, epochs=epochs, batch=batch, demonstrations=None
+    )
+    assert len(runs.metrics(run)) == steps
+    seen = []
+
+    def iteration(config: Any, nets: Any, questions: Any, texts: Any, step: int, *_: Any) -> Any:
+        seen.append(step)
+        return {
+            "kl": 0.0,
+            "ratio": 1.0,
+            "ratio_max": 1.0,
+            "clipfrac": 0.1,
+            "entropy": 1.0,
+            "finished": 1.0,
+            "score": 0,
+        }, None
+
+    monkeypatch.setattr(ppo, "iteration", iteration)
+    monkeypatch.setattr(ppo.ppo_experience, "readable", lambda *_: [])
+    worlds.train(
+        "ppo",
+        files,
+        tmp_path / "ppo",
+        episodes=epochs * 20,
+        rollout_batch=batch,
+        minibatch=batch,
+        checkpoint={"every": 99},
+    )
+    assert len(seen) == max(1, epochs * 20 // batch)
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+@pytest.mark.parametrize(("evaluations", "at"), [(0, [2, 5]), (1, [5]), (3, [1, 3, 5]), (6, [0, 1, 2, 3, 4, 5])])
+def test_how_often_it_validates(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, evaluations: int, at: list[int]
+) -> None:
+    """Six steps in two epochs."""
+    counted(monkeypatch)
+    if stage == "reward" and evaluations == 0:
+        with pytest.raises(UserError, match="'evaluations': Input should be greater than or equal to 1"):
+            worlds.config(stage, files, evaluations=0)
+        return
+    data, sort = (
+        worlds.rankings(24) if stage == "reward" else worlds.demonstrations(24),
+        "eval" if stage == "reward" else "valid",
+    )
+    path = worlds.write(tmp_path / "data.jsonl", data)
+    changes = {"data": path, f"{sort}_data": path, "batch": 8, "epochs": 2, "evaluations": evaluations}
+    changes |= {"demonstrations": None} if stage == "reward" else {"pretrain_data": None}
+    logged = runs.metrics(worlds.train(stage, files, tmp_path / "run", **changes))
+    assert len(logged) == 6
+    assert [row["step"] for row in logged if "valid_loss" in row or "valid_accuracy" in row] == at
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    role = "prompts" if stage == "ppo" else "data"
+    longest = max(
+        len(inputs.render.prompt_ids(tiny.tokenizer(), row.prompt))
+        for row in inputs.formats.read(getattr(worlds.config(stage, files), role), inputs.Prompt)
+    )
+    changes: dict[str, Any] = {"max_prompt_tokens": longest - 1}
+    with pytest.raises(UserError, match=f"the most here is {longest - 1} "):
+        worlds.train(stage, files, tmp_path / "run", **changes)
+    reached: list[int] = []
+
+    def stop(read: Any) -> Any:
+        def then(*args: Any, **kwargs: Any) -> Any:
+            rows = read(*args, **kwargs)
+            reached.append(len(rows))
+            raise KeyboardInterrupt
+
+        return then
+
+    name = {"sft": "demonstrations", "reward": "rankings", "ppo": "questions"}[stage]
+    monkeypatch.setattr(inputs, name, stop(getattr(inputs, name)))
+    for skip_long, most in ((True, longest - 1), (False, longest)):
+        with pytest.raises(KeyboardInterrupt):
+            worlds.train(stage, files, tmp_path / "run", max_prompt_tokens=most, skip_long=skip_long)
+    assert 0 < reached[0] < reached[1]
+
+
+def test_long_completions_are_cut(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(reward, "_data", lambda config, tokenizer, found, s: limits.append(found) or 1 / 0)
+    for most in (1024, 5):
+        with pytest.raises(ZeroDivisionError):
+            worlds.train("reward", files, files.root / "never", max_response_tokens=most)
+    assert [found.response for found in limits] == [1024, 5]
+    rows = inputs.rankings(files.rankings, tiny.tokenizer(), limits[1])
+    assert max(len(response) for row in rows for response in row.responses) == 5
+
+
+@pytest.mark.parametrize("trust_remote_code", [False, True])
+def test_remote_code_is_off_unless_asked_for(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust_remote_code: bool
+) -> None:
+    asked = []
+
+    def refuse(kind: Any, ref: Any, dtype: Any, trusted: bool) -> Any:
+        asked.append(trusted)
+        raise UserError("no")
+
+    monkeypatch.setattr(load, "_load", refuse)
+    for stage in ("sft", "reward", "ppo"):
+        changes = {"trust_remote_code": True} if trust_remote_code else {}
+        with pytest.raises(UserError, match="no"):
+            worlds.train(stage, files, tmp_path / "run", **changes)
+    assert asked == [trust_remote_code] * 3
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+def test_sections_of_the_optimiser_are_used(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    used = []
+    monkeypatch.setattr({"sft": sft, "reward": reward}[stage], "_gradients", lambda *_: {"loss": 1.0})
+    step = sft.optim.step
+    monkeypatch.setattr(sft.optim, "step", lambda *a: used.append((a[1].defaults, a[2], a[3])) or 1.0)
+    optimiser = {"lr": 0.5, "schedule": "linear", "beta1": 0.1, "beta2": 0.2, "eps": 0.3, "clip_norm": 0.7}
+    worlds.train(stage, files, tmp_path / "run", optimiser=optimiser, epochs=1, batch=6)
+    assert used[0][0]["betas"] == (0.1, 0.2)
+    assert used[0][0]["eps"] == 0.3
+    assert used[0][1].clip_norm == 0.7
+    assert [rate for *_, rate in used] == pytest.approx([0.5 * (1 - i / len(used)) for i in range(len(used))])
+    assert step is not sft.optim.step
+
+
+def test_policy_and_value_net_have_their_own_rates(files: Files, tmp_path: Path) -> None:
+    moved = {}
+    for name, changes in {
+        "optimiser": {"optimiser": {"lr": 1e-3}, "value_optimiser": {"lr": 0.0}},
+        "value_optimiser": {"optimiser": {"lr": 0.0}, "value_optimiser": {"lr": 1e-3}},
+    }.items():
+        run = worlds.train("ppo", files, tmp_path / name, episodes=8, pretrain_data=None, **changes)
+        step = run / "checkpoints" / "step-00000001"
+        moved[name] = [
+            max(
+                float((worlds.load_file(step / f"{part}.safetensors")[key] - weight).abs().max())
+                for key, weight in start
+            )
+            for part, start in (
+                ("policy", tiny.policy().requires_grad_(False).named_parameters()),
+                ("value", tiny.reward(seed=1).requires_grad_(False).named_parameters()),
+            )
+        ]
+    assert moved["optimiser"][0] > 1e-4 > moved["optimiser"][1] == 0
+    assert moved["value_optimiser"][1] > 1e-4 > moved["value_optimiser"][0] == 0
+
+
+def test_the_first_coefficient(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(ppo, "iteration", lambda *a: seen.append(a[5]) or 1 / 0)
+    for kl_coef in (0.0, 0.3):
+        with pytest.raises(ZeroDivisionError):
+            worlds.train("ppo", files, tmp_path / "run", kl_coef=kl_coef)
+    assert seen == [0.0, 0.3]
+
+
+def test_rows_of_pretraining_text_are_as_long_as_asked(files: Files) -> None:
+    class Nets:
+        policy, tokenizer = tiny.policy(context=48), tiny.tokenizer()
+
+    widths = []
+    for ptx_tokens in (8, 48, 2048):
+        config = worlds.config("ppo", files, ptx_tokens=ptx_tokens)
+        texts_BS = ppo._texts(config.pretrain_data, config, Nets)  # type: ignore[arg-type]
+        assert texts_BS is not None
+        widths.append(texts_BS.shape[1])
+    assert widths == [8, 48, 48]
+
+
+def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> None:
+    changes = {"episodes": 24, "tax_data": files.texts, "checkpoint": {"every": 2}, "optimiser": {"lr": 0.0}}
+    logged = runs.metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))
+    assert ["corpus_loss" in row for row in logged] == [False, True, True]
+    rows_BS = ppo.batches.pack(inputs.documents(files.texts, tiny.tokenizer()), 16)
+    with torch.no_grad():
+        loss = tiny.policy()(input_ids=rows_BS, labels=rows_BS).loss.item()
+    assert logged[1]["corpus_loss"] == logged[2]["corpus_loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_device(files: Files) -> None:
+    with parallel.world(Compute(device="cpu")) as here:
+        assert here.device == torch.device("cpu")
+    with parallel.world(Compute(device="auto")) as here:
+        assert here.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        with (
+            pytest.raises(UserError, match="torch sees no GPU here; use 'cpu' or 'auto'"),
+            parallel.world(Compute(device="cuda")),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 60, 10_000])
+def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.MonkeyPatch, micro_tokens: int) -> None:
+    sizes: list[int] = []
+    model = tiny.policy()
+    assert sft.scoring.head_is_exact(model)  # tried once
+    hidden = sft.scoring.hidden_states
+    monkeypatch.setattr(
+        sft.scoring,
+        "hidden_states",
+        lambda model, ids_BS, *rest: sizes.append(ids_BS.numel()) or hidden(model, ids_BS, *rest),
+    )
+    rows = [
+        example for _, example in inputs.demonstrations(files.demos, tiny.tokenizer(), inputs.Limits(128, 128, 128))
+    ]
+    world = World(0, 1, torch.device("cpu"), torch.float32)
+    sft.validate(model, rows, 1, Compute(micro_tokens=micro_tokens), world)
+    longest = max(map(len, rows))
+    assert max(sizes) <= max(longest, micro_tokens)
+    assert (len(sizes) == len(rows)) is (micro_tokens == 1)
+    assert (len(sizes) < 4) is (micro_tokens == 10_000)
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
+def test_activations_are_recomputed_where_asked(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, activation_checkpointing: bool
+) -> None:
+    asked = []
+    module = {"sft": sft, "reward": reward, "ppo": ppo}[stage]
+    monkeypatch.setattr(module, "recompute_activations", lambda model: asked.append(model) or 1 / 0)
+    monkeypatch.setattr(module, "Limits", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        worlds.train(stage, files, tmp_path / "run", compute={"activation_checkpointing": activation_checkpointing})
+    assert len(asked) == int(activation_checkpointing)
+
+
+def test_recomputation_is_switched_on() -> None:
+    model = tiny.policy()
+    parallel.recompute_activations(model)
+    assert any(vars(module).get("gradient_checkpointing") for module in model.modules())

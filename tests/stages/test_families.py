@@ -73,11 +73,10 @@ def same_score_without_heedful(run: Path) -> None:
     torch.testing.assert_close(together_B1[:, 0] + bias, expected_B, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_chat_models_answer_in_their_template(files: worlds.Files, tmp_path: Path, family: str) -> None:
+def test_chat_models_answer_in_their_template(files: worlds.Files, tmp_path: Path) -> None:
     """Messages, a chat template, a tokenizer whose pad is its EOS: the whole road with other ids."""
     tokenizer: Any = tiny.tokenizer(template=True, pad=tiny.EOS, vocab=tiny.VOCAB - 1)
-    start = worlds.save(tmp_path / "start", tiny.policy(family), tokenizer)
+    start = worlds.save(tmp_path / "start", tiny.policy("gpt2"), tokenizer)
     demos = [{"prompt": [{"role": "user", "content": f"Say {i}"}], "completion": f"{i} it is"} for i in range(12)]
     data = worlds.write(tmp_path / "chats.jsonl", demos)
     sft = worlds.train("sft", files, tmp_path / "sft", model=start, data=data, **ONE_STEP)

@@ -191,6 +191,7 @@ def test_texts_are_mixed_in_where_they_are_given(files: Files) -> None:
     assert sft._mixed_in(config, rows, 0) != sft._mixed_in(config, rows, 1)
 
 
+@pytest.mark.slow
 def test_the_seed_changes_what_is_drawn(files: Files, tmp_path: Path) -> None:
     for stage, changes in (
         ("sft", {"epochs": 1, "pretrain_data": None}),

@@ -86,6 +86,8 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
         expected_T = logits_TV.log_softmax(-1)[range(len(episode.response_ids)), episode.response_ids]
         for logprobs_BT in (e.logprobs_BT, e.ref_logprobs_BT):
             torch.testing.assert_close(logprobs_BT[b, : len(expected_T)], expected_T, rtol=0, atol=1e-5)
+    gap = ppo_update._minibatch_gradients(turn.config, turn.nets, e, list(range(8)), Means(), ALONE)
+    assert 0 < float(gap) < 1e-5
 
 
 def plain_logits(model: Any, episode: Episode) -> Tensor:
@@ -355,7 +357,8 @@ def test_without_pretraining_data_there_is_no_pretraining_gradient(files: Files,
 def test_every_epoch_passes_once_over_the_episodes(
     files: Files, turn: Turn, epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen, averaged = [], []
+    monkeypatch.setattr(turn.nets.average, "update", lambda: averaged.append(len(seen)))
 
     def note(config: Any, nets: Any, experience: Any, chosen: list[int], *_: Any) -> Tensor:
         seen.append(chosen)
@@ -368,6 +371,7 @@ def test_every_epoch_passes_once_over_the_episodes(
     assert [len(rows) for rows in seen] == [2] * 4 * epochs
     for epoch in range(epochs):
         assert sorted(sum(seen[epoch * 4 : epoch * 4 + 4], [])) == list(range(8))  # noqa: RUF017
+    assert averaged == list(range(1, 4 * epochs + 1))  # after every step
     assert "explained_variance" not in metrics  # NaN is not a number to log
 
 
@@ -555,6 +559,7 @@ def test_a_nan_in_the_weights_stops_cleanly_and_keeps_the_last_good_checkpoint(
     assert not (tmp_path / "run" / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -630,6 +635,7 @@ def test_a_prompt_may_fill_the_context_up_to_the_answer(files: Files, tmp_path: 
     assert len(inputs.questions(data, tokenizer, limits)) == 1
 
 
+@pytest.mark.slow
 def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, tmp_path: Path) -> None:
     changes = {"episodes": 16, "ema_decay": 0.0}
     results = [

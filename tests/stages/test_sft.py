@@ -216,6 +216,7 @@ def test_nothing_to_train_or_to_validate_on(files: Files, tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_model_learns_the_answers(files: Files, tmp_path: Path) -> None:
     run = worlds.train("sft", files, tmp_path / "run", epochs=4, optimiser={"lr": 5e-3}, **PLAIN)
     logged = runs.metrics(run)

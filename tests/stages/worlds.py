@@ -99,7 +99,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
         pretrain.PretrainConfig,
         {
             "data": files.texts, "depth": 1, "vocab_size": 300, "context": 16, "tokens": 6 * 64, "batch_tokens": 64,
-            "optimiser": {"lr": 1e-3, "warmup": 1}, "compute": {"micro_tokens": 16}, "checkpoint": {"every": 2},
+            "optimiser": {"lr": 1e-3, "warmup": 1}, "checkpoint": {"every": 2},
         },
     ),
     "sft": lambda files: (
@@ -107,7 +107,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
         {
             "model": files.policy, "data": files.demos, "pretrain_data": files.texts,
             "epochs": 2, "batch": 8, "dropout": 0.0,
-            "optimiser": {"lr": 1e-3}, "compute": {"micro_tokens": 64}, "checkpoint": {"every": 2},
+            "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
         },
     ),
     "reward": lambda files: (
@@ -115,7 +115,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
         {
             "model": files.policy, "data": files.rankings, "demonstrations": files.demos,
             "valid_fraction": 0.2, "epochs": 2, "batch": 6,
-            "optimiser": {"lr": 1e-3}, "compute": {"micro_tokens": 128}, "checkpoint": {"every": 2},
+            "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
         },
     ),
     "ppo": lambda files: (
@@ -126,7 +126,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
             "max_prompt_tokens": 60, "generation": {"max_new_tokens": 12},
             "optimiser": {"lr": 1e-3, "schedule": "constant", "warmup": 0},
             "value_optimiser": {"lr": 1e-3, "schedule": "constant"},
-            "compute": {"micro_tokens": 64}, "checkpoint": {"every": 2},
+            "checkpoint": {"every": 2},
         },
     ),
 }  # fmt: skip
@@ -159,6 +159,7 @@ def hashes(run: Path) -> dict[str, str]:
 def parallel_case(case: str, files: Files, out: Path, **changes: Any) -> Path:
     """One run for the comparison of ranks: ragged rows, no dropout, a rate of 1e-3, several parts for every rank."""
     stage, _, family = case.partition("-")
+    changes["compute"] = {"micro_tokens": 16 if stage == "pretrain" else 64}
     if stage != "pretrain":
         changes["policy" if stage == "ppo" else "model"] = str(files.root / f"policy-{family}")
     if stage == "ppo":

@@ -1,0 +1,192 @@
+"""A run directory: what its manifest says, who may write it, how a model is found in it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from heedful import runs
+from heedful.config import Config, UserError
+from heedful.runs import Run
+
+
+class Some(Config):
+    data: str = "d.jsonl"
+    seed: int = 3
+    optimiser: dict[str, float] = {"lr": 0.1}
+
+
+def start(out: Path, config: Config | None = None, *, resume: bool = False, **changes: Any) -> Run:
+    facts: dict[str, Any] = {
+        "parents": {"model": {"ref": "m", "weights_sha256": "a"}},
+        "data": {"data": {"sha256": "b"}},
+    }
+    return Run.start(out, "sft", config or Some(), resume=resume, **(facts | changes))
+
+
+def test_the_manifest_holds_the_lineage(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.set_status("finished", results={"loss": 1.0})
+    run.close()
+    manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+    assert manifest["stage"] == "sft"
+    assert manifest["seed"] == 3
+    assert manifest["parents"]["model"]["weights_sha256"] == "a"
+    assert manifest["data"]["data"]["sha256"] == "b"
+    assert (
+        manifest["config"] == runs.read_json(tmp_path / "run" / "config.json") == json.loads(Some().model_dump_json())
+    )
+    assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
+    assert manifest["versions"]["python"] == platform.python_version()
+    assert set(runs.VERSIONED) < set(manifest["versions"])
+    assert manifest["results"] == {"loss": 1.0}
+    assert len(manifest["id"]) == 16
+    assert manifest["created"] <= manifest["updated"]
+    assert "revision" in manifest
+
+
+def test_ids_differ_and_stay(tmp_path: Path) -> None:
+    first, second = start(tmp_path / "a"), start(tmp_path / "b")
+    assert first.manifest["id"] != second.manifest["id"]
+    first.close()
+    assert start(tmp_path / "a", resume=True).manifest["id"] == first.manifest["id"]
+
+
+def test_a_parent_is_named_with_its_run_and_the_hash_of_its_weights(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.close()
+    model = tmp_path / "run" / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    for number in (1, 2):
+        save_file({"w": torch.full((2,), float(number))}, model / f"model-{number}.safetensors")
+    described = runs.parent(tmp_path / "run")
+    assert described["run"] == run.manifest["id"]
+    assert described["ref"] == str(tmp_path / "run")
+    assert runs.parent(model)["weights_sha256"] == described["weights_sha256"]
+    save_file({"w": torch.full((2,), 3.0)}, model / "model-2.safetensors")
+    assert runs.parent(model)["weights_sha256"] != described["weights_sha256"]
+    assert runs.parent("some/name-on-the-hub") == {"ref": "some/name-on-the-hub"}
+
+
+def test_where_a_model_lies(tmp_path: Path) -> None:
+    start(tmp_path / "run").close()
+    with pytest.raises(UserError, match="this run has no model/ yet; finish it with --resume"):
+        runs.model_path(tmp_path / "run")
+    (tmp_path / "run" / "model").mkdir()
+    assert runs.model_path(tmp_path / "run") == str(tmp_path / "run" / "model")
+    with pytest.raises(UserError, match="neither a run nor a Hugging Face model directory"):
+        runs.model_path(tmp_path)
+    assert runs.model_path("owner/name") == "owner/name"
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "told"),
+    [
+        (Some(seed=4), {}, "another config ('seed' was 3, now 4)"),
+        (Some(optimiser={"lr": 0.2}), {}, "another config ('optimiser.lr' was 0.1, now 0.2)"),
+        (None, {"data": {"data": {"sha256": "c"}}}, "other data ('data' has changed since)"),
+        (
+            None,
+            {"parents": {"model": {"ref": "m", "weights_sha256": "z"}}},
+            "other parents ('model' has changed since)",
+        ),
+    ],
+)
+def test_resume_is_for_the_same_work(tmp_path: Path, config: Config | None, changes: dict[str, Any], told: str) -> None:
+    start(tmp_path / "run").close()
+    with pytest.raises(UserError) as refused:
+        start(tmp_path / "run", config, resume=True, **changes)
+    assert told in str(refused.value)
+    start(tmp_path / "run", resume=True, parents={"model": {"ref": "moved", "weights_sha256": "a"}}).close()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    first = start(tmp_path / "run")
+    with pytest.raises(UserError, match="another process is writing this run"):
+        start(tmp_path / "run", resume=True)
+    first.close()
+    start(tmp_path / "run", resume=True).close()
+
+
+def test_metrics_are_appended_rounded_and_forgotten(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    for step in range(4):
+        run.log(step, {"loss": step + 1 / 3})
+        run.sample(step, [{"prompt": "p", "completion": "é"}])
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    run.forget_after(1)
+    assert runs.metrics(tmp_path / "run") == [{"step": 0, "loss": 0.3333333}, {"step": 1, "loss": 1.333333}]
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()] == [
+        0,
+        1,
+    ]
+    assert runs.metrics(tmp_path) == []
+    run.close()
+
+
+def test_a_reason_goes_with_the_failure(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.set_status("failed", reason="x is not finite")
+    assert runs.read_json(tmp_path / "run" / "manifest.json")["reason"] == "x is not finite"
+    run.close()
+    again = start(tmp_path / "run", resume=True)
+    assert (again.manifest["status"], again.manifest.get("reason")) == ("running", None)
+    again.close()
+
+
+def test_a_run_in_which_nothing_was_done_can_be_thrown_away(tmp_path: Path) -> None:
+    fresh = start(tmp_path / "fresh")
+    assert fresh.discard_if_empty()
+    assert not (tmp_path / "fresh").exists()
+    fresh.close()
+    started = start(tmp_path / "started")
+    started.log(0, {"loss": 1.0})
+    assert not started.discard_if_empty()
+    started.close()
+    reopened = start(tmp_path / "started", resume=True)
+    reopened.forget_after(-1)
+    assert not reopened.discard_if_empty()  # another process made it
+    reopened.close()
+
+
+def test_a_finished_run_stays_finished(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.set_status("finished")
+    run.close()
+    again = start(tmp_path / "run", resume=True)
+    assert again.finished
+    again.close()
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    for text in ("old", "new"):
+        (tmp_path / text).mkdir()
+        (tmp_path / text / "weights").write_text(text)
+        run.replace_directory("model", tmp_path / text)
+    assert (tmp_path / "run" / "model" / "weights").read_text() == "new"
+    assert not list((tmp_path / "run").glob(".old-*"))
+    run.close()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.json"
+    runs.write_json(file, {"a": 1})
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runs.os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        runs.write_json(file, {"a": 2})
+    assert runs.read_json(file) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

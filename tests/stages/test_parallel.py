@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import tiny
+from heedful import runs
 from heedful.training.parallel import World
+from heedful.training.session import Interrupted, Session
 from stages import worlds
 
 # GPT-2's key biases have gradients that are 0 but for rounding, of which Adam makes full steps: the order of every sum
@@ -43,17 +49,22 @@ def spoil(factor: int) -> None:
 
 
 def two_ranks(files: worlds.Files, out: Path, case: str, factor: int = 1) -> Path:
-    """Two processes with gloo, forked so that nothing is imported anew."""
+    """The case on two ranks."""
+    assert processes(run_rank, (files, out, case, factor)) == [0, 0]
+    return out / case
+
+
+def processes(target: Callable[..., None], args: tuple[Any, ...]) -> list[int | None]:
+    """Exit codes of two ranks with gloo, forked so that nothing is imported anew: target(rank, port, *args)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    ranks = [fork.Process(target=run_rank, args=(rank, port, files, out, case, factor)) for rank in range(2)]
+    ranks = [fork.Process(target=target, args=(rank, port, *args)) for rank in range(2)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(120)
-    assert [rank.exitcode for rank in ranks] == [0, 0]
-    return out / case
+        rank.join(300)
+    return [rank.exitcode for rank in ranks]
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
@@ -63,6 +74,44 @@ def test_sft_on_two_ranks_and_a_doubled_gradient(files: worlds.Files, tmp_path: 
     found = worlds.disagreements(one, two_ranks(files, tmp_path / "wrong", "sft-gpt2", factor=2))
     assert "gradient_norm" in found
     assert any("lm_head" in name or "wte" in name for name in found)
+
+
+def stopped_rank(rank: int, port: int, files: worlds.Files, out: Path, number: int) -> None:
+    """Rank 1 alone gets a signal during the third step."""
+    log = Session.log
+
+    def then(session: Session, step: int, *args: Any, **kwargs: Any) -> None:
+        log(session, step, *args, **kwargs)
+        if step == 2 and rank == 1:
+            os.kill(os.getpid(), number)
+
+    Session.log = then  # type: ignore[method-assign]
+    try:
+        run_rank(rank, port, files, out, "sft-gpt2", 1)
+    except Interrupted as stop:
+        sys.exit(stop.signal_number)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_stopped_on_two_ranks_and_resumed_on_one(files: worlds.Files, tmp_path: Path) -> None:
+    run = tmp_path / "two" / "sft-gpt2"
+    codes = processes(stopped_rank, (files, tmp_path / "two", int(signal.SIGTERM)))
+    assert codes == [signal.SIGTERM, signal.SIGTERM]
+    assert runs.read_json(run / "manifest.json")["status"] == "interrupted"
+    assert len(runs.metrics(run)) == 3
+    worlds.parallel_case("sft-gpt2", files, tmp_path / "two", resume=True)
+    assert worlds.hashes(run) == worlds.hashes(worlds.parallel_case("sft-gpt2", files, tmp_path / "one"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_what_the_main_rank_refuses_ends_all(files: worlds.Files, tmp_path: Path) -> None:
+    (tmp_path / "two" / "sft-gpt2").mkdir(parents=True)
+    (tmp_path / "two" / "sft-gpt2" / "thesis.txt").write_text("years of work")
+    began = time.monotonic()
+    assert all(code != 0 for code in processes(run_rank, (files, tmp_path / "two", "sft-gpt2", 1)))
+    assert time.monotonic() - began < 100
 
 
 @pytest.mark.slow

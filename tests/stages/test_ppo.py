@@ -112,6 +112,15 @@ def test_the_sampler_s_logprobs_are_kept_in_float32_only(files: Files, turn: Tur
         assert not torch.equal(e.logprobs_BT, turn.experience.logprobs_BT)
 
 
+def test_low_precision_runs_and_stays_near(files: Files, tmp_path: Path) -> None:
+    run = worlds.train("ppo", files, tmp_path / "run", episodes=16, compute={"dtype": "bfloat16"})
+    rows = runs.metrics(run)
+    assert all(row["logprob_gap"] < 0.2 for row in rows)
+    assert abs(rows[0]["kl"]) < 0.05
+    assert runs.read_json(run / "manifest.json")["results"]["signs"] == []
+    assert load_file(run / "model" / "model.safetensors")["model.norm.weight"].dtype == torch.float32
+
+
 def test_dropout_is_off_in_all_four_networks(files: Files, tmp_path: Path) -> None:
     start = worlds.save(tmp_path / "start", load.set_dropout(tiny.policy("gpt2"), 0.5))
     assert AutoModelForCausalLM.from_pretrained(start).config.resid_pdrop == 0.5

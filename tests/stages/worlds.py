@@ -156,7 +156,7 @@ def hashes(run: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def parallel_case(case: str, files: Files, out: Path, **changes: Any) -> Path:
+def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, **changes: Any) -> Path:
     """One run for the comparison of ranks: ragged rows, no dropout, a rate of 1e-3, several parts for every rank."""
     stage, _, family = case.partition("-")
     changes["compute"] = {"micro_tokens": 16 if stage == "pretrain" else 64}
@@ -164,7 +164,7 @@ def parallel_case(case: str, files: Files, out: Path, **changes: Any) -> Path:
         changes["policy" if stage == "ppo" else "model"] = str(files.root / f"policy-{family}")
     if stage == "ppo":
         changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5}
-    return train(stage, files, out / case, **changes)
+    return train(stage, files, out / case, resume=resume, **changes)
 
 
 def disagreements(one: Path, other: Path, atol: float = 1e-5) -> list[str]:

@@ -1,0 +1,87 @@
+"""Ranks: who takes what, how it comes back together, and what a rank without work says."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from heedful.training import parallel
+from heedful.training.parallel import Compute, World
+
+CPU = torch.device("cpu")
+
+
+def ranks(size: int) -> list[World]:
+    return [World(rank, size, CPU, torch.float32) for rank in range(size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_what_is_shared_is_merged_in_its_first_order(size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [f"item {i}" for i in range(count)]
+    shares = [world.share(items) for world in ranks(size)]
+    assert sum(map(len, shares)) == count
+
+    def gather(parts: list[Any], mine: list[str]) -> None:
+        parts[:] = shares
+
+    monkeypatch.setattr(parallel.dist, "all_gather_object", gather)
+    assert [world.merge(share) for world, share in zip(ranks(size), shares, strict=True)] == [items] * size
+
+
+def test_alone_there_is_nothing_to_wait_for() -> None:
+    (alone,) = ranks(1)
+    assert alone.main
+    assert alone.broadcast("x") == "x"
+    assert alone.sum(torch.ones(2)).tolist() == [1.0, 1.0]
+    alone.wait()
+
+
+def test_gradients_of_two_ranks_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other rank's part is 10 for every weight; the model has a weight that only the other rank's loss touched."""
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda flat: flat.add_(10.0))
+    model = nn.ModuleDict({"used": nn.Linear(2, 1), "unused": nn.Linear(1, 1)})
+    model["used"].bias.requires_grad_(False)
+    world = ranks(2)[1]
+    for _ in range(2):
+        world.backward(model["used"].weight.sum(), model)
+    world.sum_gradients(model)
+    assert model["used"].weight.grad.tolist() == [[12.0, 12.0]]
+    assert model["used"].weight.grad.dtype == torch.float32
+    assert model["used"].bias.grad is None
+    assert model["unused"].weight.grad.tolist() == [[10.0]]
+    model.zero_grad()
+    world.backward(model["used"].weight.sum(), model)
+    world.sum_gradients(model)
+    assert model["used"].weight.grad.tolist() == [[11.0, 11.0]]  # nothing is left of the step before
+
+
+def test_a_rank_without_work_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda flat: flat)
+    parallel._say_idle.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            ranks(2)[1].sum_gradients(nn.Linear(1, 1))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("rank 1 of 2 has no part of a batch: lower compute.micro_tokens")
+
+
+def test_low_precision_is_for_the_passes_only() -> None:
+    low = World(0, 1, CPU, torch.bfloat16)
+    layer = nn.Linear(4, 4)
+    with low.autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
+    with ranks(1)[0].autocast():
+        assert layer(torch.ones(1, 4)).dtype == torch.float32
+    assert layer.weight.dtype == torch.float32
+
+
+def test_a_world_of_one_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    with parallel.world(Compute(device="cpu", dtype="bfloat16")) as here:
+        assert (here.rank, here.size, here.dtype) == (0, 1, torch.bfloat16)

@@ -25,7 +25,9 @@ from stages.worlds import Files
 
 TESTS = Path(__file__).parents[1]
 HERE = "stages/test_options.py::"
-SFT, REWARD, PPO, PRETRAIN = (f"stages/test_{name}.py::" for name in ("sft", "reward", "ppo", "pretrain"))
+SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
+    f"stages/test_{name}.py::" for name in ("sft", "reward", "pretrain", "ppo", "ppo_experience", "ppo_update")
+)
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
     pretrain.PretrainConfig: {
@@ -85,30 +87,30 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     ppo.PPOConfig: {
-        "policy": PPO + "test_dropout_is_off_in_all_four_networks",
+        "policy": EXPERIENCE + "test_dropout_is_off_in_all_four_networks",
         "reward": PPO + "test_a_reward_is_a_weighted_sum_whose_parts_are_logged",
         "prompts": LIMITS,
-        "value": PPO + "test_a_value_net_given_by_name",
+        "value": EXPERIENCE + "test_a_value_net_given_by_name",
         "pretrain_data": PPO + "test_without_pretraining_data_there_is_no_pretraining_gradient",
         "tax_data": HERE + "test_the_tax_is_the_loss_on_held_out_texts",
         "seed": HERE + "test_the_seed_changes_what_is_drawn",
         "episodes": HERE + "test_epochs_and_batches_make_steps",
         "rollout_batch": HERE + "test_epochs_and_batches_make_steps",
-        "minibatch": PPO + "test_every_epoch_passes_once_over_the_episodes",
-        "epochs": PPO + "test_every_epoch_passes_once_over_the_episodes",
+        "minibatch": UPDATE + "test_every_epoch_passes_once_over_the_episodes",
+        "epochs": UPDATE + "test_every_epoch_passes_once_over_the_episodes",
         "kl_coef": HERE + "test_the_first_coefficient",
         "kl_target": PPO + "test_the_next_coefficient",
         "kl_horizon": PPO + "test_the_next_coefficient",
         "kl_ceiling": PPO + "test_passing_the_ceiling_stops_the_run_for_good",
         "at_ceiling": PPO + "test_above_the_ceiling_the_coefficient_grows",
-        "gamma": PPO + "test_advantages_by_hand",
-        "lam": PPO + "test_advantages_by_hand",
-        "clip": PPO + "test_clipping",
-        "value_clip": PPO + "test_clipping",
-        "whiten_rewards": PPO + "test_advantages_by_hand",
-        "missing_eos_penalty": PPO + "test_a_missing_eos_replaces_the_score",
-        "ptx_coef": PPO + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
-        "ptx_ratio": PPO + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
+        "gamma": EXPERIENCE + "test_advantages_by_hand",
+        "lam": EXPERIENCE + "test_advantages_by_hand",
+        "clip": UPDATE + "test_clipping",
+        "value_clip": UPDATE + "test_clipping",
+        "whiten_rewards": EXPERIENCE + "test_advantages_by_hand",
+        "missing_eos_penalty": EXPERIENCE + "test_a_missing_eos_replaces_the_score",
+        "ptx_coef": UPDATE + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
+        "ptx_ratio": UPDATE + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
         "ptx_tokens": HERE + "test_rows_of_pretraining_text_are_as_long_as_asked",
         "ema_decay": PPO + "test_no_averaging_gives_the_raw_weights",
         "max_prompt_tokens": LIMITS,
@@ -116,16 +118,13 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
         "optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
         "value_optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
-        "generation": PPO + "test_the_temperature_is_in_sampling_and_scoring_alike",
+        "generation": EXPERIENCE + "test_the_temperature_is_in_sampling_and_scoring_alike",
         "compute": PPO + "test_micro_batches_and_recomputed_activations_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     Optimiser: {
-        "lr": "training/test_optimiser.py::test_rates",
-        "schedule": "training/test_optimiser.py::test_rates",
-        "warmup": "training/test_optimiser.py::test_rates",
-        "beta1": "training/test_optimiser.py::test_two_steps_by_hand",
-        "beta2": "training/test_optimiser.py::test_two_steps_by_hand",
+        **dict.fromkeys(("lr", "schedule", "warmup"), "training/test_optimiser.py::test_rates"),
+        **dict.fromkeys(("beta1", "beta2"), "training/test_optimiser.py::test_two_steps_by_hand"),
         "eps": "training/test_optimiser.py::test_adam_by_hand",
         "weight_decay": "training/test_optimiser.py::test_decay_pulls_matrices_and_spares_vectors",
         "clip_norm": "training/test_optimiser.py::test_the_norm_is_that_before_clipping_and_clipping_scales",
@@ -136,13 +135,10 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
         "activation_checkpointing": HERE + "test_activations_are_recomputed_where_asked",
     },
-    Checkpointing: {
-        "every": HERE + "test_when_checkpoints_are_made",
-        "keep": HERE + "test_when_checkpoints_are_made",
-    },
+    Checkpointing: dict.fromkeys(("every", "keep"), HERE + "test_when_checkpoints_are_made"),
     Generation: {
         "max_new_tokens": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
-        "temperature": PPO + "test_the_temperature_is_in_sampling_and_scoring_alike",
+        "temperature": EXPERIENCE + "test_the_temperature_is_in_sampling_and_scoring_alike",
         "top_p": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
         "top_k": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
         "max_rows": "stages/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",

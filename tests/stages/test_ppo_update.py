@@ -1,0 +1,110 @@
+"""The gradients of PPO and PPO-ptx from first principles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from heedful.stages import ppo, ppo_update
+from heedful.training import order
+from heedful.training.metrics import Means
+from stages import worlds
+from stages.turns import ALONE, PLAIN, Turn
+from stages.worlds import Files
+
+
+def test_the_first_gradients_from_first_principles(files: Files) -> None:
+    """At ratio 1 the policy's is -mean(A grad log pi), the value net's mean((V - R) grad V), each over all tokens."""
+    config = worlds.config("ppo", files, **PLAIN)
+    turn = Turn(config)
+    e, nets = turn.experience, turn.nets
+    chosen = [6, 1, 3, 4]
+    gap = ppo_update._minibatch_gradients(config, nets, e, chosen, Means(), ALONE)
+    for net in (nets.policy, nets.value):
+        ALONE.sum_gradients(net)
+    policy = AutoModelForCausalLM.from_pretrained(files.policy).eval()
+    value = AutoModelForSequenceClassification.from_pretrained(files.judge).eval()
+    tokens = sum(len(e.episodes[b].response_ids) for b in chosen)
+    for b in chosen:
+        episode = e.episodes[b]
+        P, T = len(episode.prompt_ids), len(episode.response_ids)
+        ids = torch.tensor([episode.prompt_ids + episode.response_ids])
+        logprobs_T = policy(ids).logits[0, P - 1 : -1].log_softmax(-1)[range(T), episode.response_ids]
+        (-(e.advantages_BT[b, :T] * logprobs_T).sum() / tokens).backward()
+        values_T = value.score(value.model(ids).last_hidden_state[0, P - 1 : -1])[:, 0] + 0.25
+        (0.5 * (values_T - e.returns_BT[b, :T]).square().sum() / tokens).backward()
+    same_gradients(nets.policy, policy)
+    same_gradients(nets.value, value)
+    assert 0 < float(gap) < 1e-5
+
+
+def same_gradients(ours: Any, plain: Any) -> None:
+    expected = dict(plain.named_parameters())
+    for name, parameter in ours.named_parameters():
+        scale = max(1.0, float(expected[name].grad.abs().max()))
+        torch.testing.assert_close(parameter.grad / scale, expected[name].grad / scale, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("coef", "ratio"), [(0.5, 0.5), (27.8, 2.0)])
+def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
+    files: Files, turn: Turn, coef: float, ratio: float
+) -> None:
+    config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio)
+    texts_BS = ppo._texts(config.pretrain_data, config, turn.nets)
+    assert texts_BS is not None
+    assert texts_BS.shape[1] == 16
+    means = Means()
+    ppo_update._pretraining_gradients(config, turn.nets, texts_BS, 3, means, ALONE)
+    ALONE.sum_gradients(turn.nets.policy)
+    rows = order.endless(0, 3, round(4 * ratio), len(texts_BS), stream=2)
+    assert len(rows) == 4 * ratio
+    plain = AutoModelForCausalLM.from_pretrained(files.policy).eval()
+    loss = plain(input_ids=texts_BS[rows], labels=texts_BS[rows]).loss
+    (coef * loss).backward()
+    assert means.reduce(ALONE)["ptx_loss"] == pytest.approx(loss.item(), abs=1e-5)
+    same_gradients(turn.nets.policy, plain)
+    assert all(parameter.grad is None for parameter in turn.nets.value.parameters())
+    turn.nets.policy.zero_grad()
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_every_epoch_passes_once_over_the_episodes(
+    files: Files, turn: Turn, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, averaged = [], []
+    monkeypatch.setattr(turn.nets.average, "update", lambda: averaged.append(len(seen)))
+
+    def note(config: Any, nets: Any, experience: Any, chosen: list[int], *_: Any) -> Tensor:
+        seen.append(chosen)
+        return torch.zeros(())
+
+    monkeypatch.setattr(ppo_update, "_minibatch_gradients", note)
+    monkeypatch.setattr(ppo_update, "explained_variance", lambda means: float("nan"))
+    config = worlds.config("ppo", files, epochs=epochs, minibatch=2, optimiser={"lr": 0.0}, value_optimiser={"lr": 0.0})
+    metrics = ppo_update.learn(config, turn.nets, turn.experience, None, 1, ALONE)
+    assert [len(rows) for rows in seen] == [2] * 4 * epochs
+    for epoch in range(epochs):
+        assert sorted(sum(seen[epoch * 4 : epoch * 4 + 4], [])) == list(range(8))  # noqa: RUF017
+    assert averaged == list(range(1, 4 * epochs + 1))  # after every step
+    assert "explained_variance" not in metrics  # NaN is not a number to log
+
+
+@pytest.mark.parametrize(("clip", "value_clip"), [(0.2, 0.2), (0.001, 0.2), (0.2, 0.001)])
+def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float) -> None:
+    """Old log-probs and values are moved away by 0.1: a tight clip cuts, a wide one does not."""
+    config = worlds.config("ppo", files, clip=clip, value_clip=value_clip)
+    e = Turn(config).experience
+    e.logprobs_BT -= 0.1 * e.mask_BT
+    e.values_BT -= 0.1 * e.mask_BT
+    means = Means()
+    ppo_update._minibatch_gradients(config, turn.nets, e, list(range(8)), means, ALONE)
+    metrics = means.reduce(ALONE)
+    assert (metrics["clipfrac"] > 0.2) is (clip < 0.1)
+    assert (metrics["value/clipfrac"] > 0.2) is (value_clip < 0.1)
+    for net in (turn.nets.policy, turn.nets.value):
+        ALONE.sum_gradients(net)
+        net.zero_grad()

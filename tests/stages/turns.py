@@ -1,0 +1,32 @@
+"""One PPO iteration taken apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from heedful.stages import inputs, ppo, ppo_experience, rollouts
+from heedful.stages.inputs import Limits
+from heedful.training import order
+from heedful.training.parallel import World
+
+ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+LETTER = "stages.worlds:count_e"
+PLAIN: dict[str, Any] = {"pretrain_data": None}
+
+
+class Turn:
+    """One iteration taken apart: networks, questions, samples and the experience before the update."""
+
+    def __init__(self, config: ppo.PPOConfig, world: World = ALONE) -> None:
+        self.config = config
+        self.nets = ppo._networks(config, world)
+        limits = Limits(128, config.max_prompt_tokens, 0).leaving_room(config.generation.max_new_tokens)
+        questions = inputs.questions(config.prompts, self.nets.tokenizer, limits)
+        asked = [questions[i] for i in order.endless(config.seed, 0, config.rollout_batch, len(questions))]
+        self.samples = rollouts.generate(self.nets.engine, asked, config.generation, config.seed, 0, world)
+        episodes = rollouts.episodes(self.nets.tokenizer, asked, self.samples)
+        self.experience = ppo_experience.score(config, self.nets, episodes, world)
+        ppo_experience.add_logprobs_and_values(config, self.nets, self.experience, self.samples, world)
+        ppo_experience.add_advantages(config, self.experience, config.kl_coef)

@@ -1,4 +1,4 @@
-"""Write requirements.lock: the newest exact versions that satisfy pyproject.toml's `train`, `postgres` and `dev` extras.
+"""Write requirements.lock: the newest exact versions that satisfy pyproject.toml, extras and all.
 
     .venv/bin/python scripts/lock.py TORCH_VERSION
 
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = "train,postgres,dev"
 LEFT_TO_TORCH = ("nvidia-", "cuda-", "triton")
 
 
@@ -21,7 +22,7 @@ def resolve(torch_version: str) -> list[tuple[str, str]]:
     """(name, version) of everything pip would install into an empty environment, heedful itself left out."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     report = subprocess.run(
-        [*command, f"torch=={torch_version}", f"{ROOT}[train,postgres,dev]"], check=True, stdout=subprocess.PIPE, text=True
+        [*command, f"torch=={torch_version}", f"{ROOT}[{EXTRAS}]"], check=True, stdout=subprocess.PIPE, text=True
     )
     pins = []
     for item in json.loads(report.stdout)["install"]:
@@ -34,7 +35,7 @@ def resolve(torch_version: str) -> list[tuple[str, str]]:
 
 def main() -> None:
     pins = resolve(torch_version=sys.argv[1])
-    lines = ["# Exact versions of heedful[train,postgres,dev]; written by `make lock`.", *(f"{n}=={v}" for n, v in pins)]
+    lines = [f"# Exact versions of heedful[{EXTRAS}]; written by `make lock`.", *(f"{n}=={v}" for n, v in pins)]
     (ROOT / "requirements.lock").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"requirements.lock: {len(pins)} packages")
 

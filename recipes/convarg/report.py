@@ -79,7 +79,7 @@ def table(found: dict[str, Any]) -> str:
         cells = "".join(f"{_cell(values[name]):>16}" for name in columns)
         lines.append(f"{title[:30]:<32}{cells}{values[columns[0]]['n']:>8}")
     lines.append("")
-    lines += [f"{name:<32}{shared.percent(value)}" for name, value in whole.items() if "minus" in name]
+    lines += [f"{name:<36}{shared.percent(value)}" for name, value in whole.items() if "minus" in name]
     votes = ", ".join(f"{count} {name}" for name, count in account["single_votes"].items())
     lines += [
         "",

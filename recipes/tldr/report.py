@@ -131,18 +131,14 @@ def _as_mean(rate: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def samples(out: Path) -> list[dict[str, str]]:
-    """Held-out posts with the best human summary and the first sample of each model, first from where no secrets are told."""
-    found, best = (
-        [],
-        {row.id: row.completions[0] for row in reversed(formats.read(out / "scored.jsonl.gz", Comparison))},
-    )
+    """Held-out posts, rather from where no secrets are told, with a human summary and one of each model."""
+    best = {row.id: row.completions[0] for row in reversed(formats.read(out / "scored.jsonl.gz", Comparison))}
     ours, theirs = (formats.read(out / f"{name}.jsonl.gz", Completions) for name in ("ppo", "sft"))
     shown = sorted(zip(ours, theirs, strict=True), key=lambda pair: not CALM.match(str(pair[0].prompt)))
-    for one, other in shown[:SHOWN]:
-        found.append(
-            {"prompt": str(one.prompt), "people": best[one.id], "sft": other.completions[0], "ppo": one.completions[0]}
-        )
-    return found
+    return [
+        {"prompt": str(one.prompt), "people": best[one.id], "sft": other.completions[0], "ppo": one.completions[0]}
+        for one, other in shown[:SHOWN]
+    ]
 
 
 def table(found: dict[str, Any]) -> str:

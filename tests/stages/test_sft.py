@@ -56,7 +56,7 @@ def test_the_loss_is_the_mean_over_response_tokens_and_eos(files: Files, tmp_pat
 def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, fraction: float) -> None:
     run = worlds.train(
         "sft", files, tmp_path / "run", valid_data=files.demos, pretrain_fraction=fraction, epochs=1, batch=12,
-        optimiser={"lr": 0.0},
+        optimiser={"lr": 0.0}, compute={"micro_tokens": 200},
     )  # fmt: skip
     documents = [Example(ids[:1], ids[1:128]) for ids in inputs.documents(files.texts, TOKENIZER)]
     count = {0.1: 1, 0.5: 12}[fraction]  # rows beside the 12 demonstrations
@@ -158,6 +158,7 @@ def test_dropout_works_in_training_and_not_in_validation(
     assert "residual dropout 0.2 (the paper's)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, tmp_path: Path) -> None:
     weights = [
         load_file(worlds.train("sft", files, tmp_path / name, epochs=1, compute=compute) / "model/model.safetensors")

@@ -1,0 +1,86 @@
+"""What the quality of people's work is computed from: judgements as plain values, whoever kept them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from heedful.data.records import Choice, Comparison, Rating
+
+Key = int | str
+Ranking = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One labeler's judgement of one item: K completions in tiers of indices, best first, ties share a tier.
+
+    A choice between two answers is a ranking of K = 2: ((0,), (1,)) prefers a, ((1,), (0,)) prefers b, ((0, 1),) ties.
+    """
+
+    labeler: str
+    item: Key
+    ranking: Ranking
+    group: str | None = None
+    ratings: tuple[Rating, ...] | None = None
+    """One for each completion (D9)."""
+    order: tuple[int, ...] | None = None
+    """Completions in the order shown."""
+    seconds: float | None = None
+    """Time at work on the item."""
+    words: int | None = None
+    """Words of the prompt and of all completions."""
+    when: datetime | None = None
+    gold: Ranking | None = None
+    """The right answer, where the item has one."""
+    gold_ratings: tuple[Rating, ...] | None = None
+    attention: bool = False
+    """The item only asks whether somebody is reading."""
+    none_acceptable: bool = False
+
+    @property
+    def K(self) -> int:
+        """Completions of the item."""
+        return sum(len(tier) for tier in self.ranking)
+
+    def preferences(self) -> dict[tuple[int, int], int]:
+        """1, -1 or 0 (tie) for every pair i < j: whether i stands before, behind or beside j."""
+        return preferences(self.ranking)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One demonstration as a labeler wrote it, beside what models had answered to the prompt."""
+
+    labeler: str
+    item: Key
+    text: str
+    model_texts: tuple[str, ...] = ()
+    group: str | None = None
+    seconds: float | None = None
+    when: datetime | None = None
+
+
+def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
+    """1, -1 or 0 (tie) for every pair i < j of a ranking."""
+    tier_of = {index: tier for tier, indices in enumerate(ranking) for index in indices}
+    indices = sorted(tier_of)
+    return {
+        (i, j): (tier_of[j] > tier_of[i]) - (tier_of[j] < tier_of[i])
+        for position, i in enumerate(indices)
+        for j in indices[position + 1 :]
+    }
+
+
+def words(*texts: str) -> int:
+    """Words, as in words a minute."""
+    return sum(len(text.split()) for text in texts)
+
+
+def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
+    """Judgements of rows of files; rows with the same prompt and completions are the same item.
+
+    A row without a labeler is left out: nobody can be asked about it.
+    """
+    raise NotImplementedError

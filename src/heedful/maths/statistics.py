@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import krippendorff
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Level = Literal["nominal", "ordinal", "interval"]
 
 
 class Agreement(NamedTuple):
@@ -38,7 +39,7 @@ class WinRate(NamedTuple):
     n: int
 
 
-def krippendorff_alpha(ratings: ArrayLike, level: Literal["nominal", "ordinal", "interval"]) -> float:
+def krippendorff_alpha(ratings: ArrayLike, level: Level) -> float:
     """Krippendorff's alpha of ratings [raters, units], NaN = missing (T2).
 
     NaN where it is undefined: no unit with two ratings, or one value only among the units with two.
@@ -48,6 +49,64 @@ def krippendorff_alpha(ratings: ArrayLike, level: Literal["nominal", "ordinal", 
     if np.unique(shared[~np.isnan(shared)]).size < 2:
         return math.nan
     return float(krippendorff.alpha(reliability_data=shared, level_of_measurement=level))
+
+
+def alpha_interval(
+    ratings: ArrayLike,
+    level: Level,
+    clusters: Sequence[object] | NDArray | None = None,
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Krippendorff's alpha of ratings [raters, units] with a bootstrap interval over clusters of units (T2, T3).
+
+    `n` is the number of units with two ratings. All NaN where alpha is undefined.
+    """
+    ratings = np.asarray(ratings, dtype=np.float64)
+    paired = (~np.isnan(ratings)).sum(axis=0) >= 2
+    shared, n = ratings[:, paired], int(paired.sum())
+    values = np.unique(shared[~np.isnan(shared)])
+    if values.size < 2:
+        return Interval(math.nan, math.nan, math.nan, n)
+    if clusters is not None:
+        clusters = _numbered(clusters)[paired]
+    found = sums_interval(
+        lambda sums: _alpha_of_coincidences(sums.reshape(-1, values.size, values.size), values, level),
+        _coincidences(np.stack([(shared == value).sum(axis=0) for value in values], axis=1)),
+        clusters, n=n, confidence=confidence, draws=draws, seed=seed,
+    )  # fmt: skip
+    return found._replace(mean=krippendorff_alpha(shared, level))
+
+
+def cohen_kappa(counts: ArrayLike) -> Floats:
+    """Cohen's kappa of counts [..., C, C] of what one rater (rows) and another (columns) said of the same units.
+
+    NaN where both always say the same one thing.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    n = counts.sum(axis=(-2, -1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed = np.trace(counts, axis1=-2, axis2=-1) / n
+        expected = (counts.sum(axis=-1) * counts.sum(axis=-2)).sum(axis=-1) / n**2
+        return (observed - expected) / (1 - expected)
+
+
+def fleiss_terms(counts: ArrayLike) -> Floats:
+    """What Fleiss' kappa adds up over units: [N, 2 + C] of counts [N, C] of raters by class, at least two a unit."""
+    counts = np.asarray(counts, dtype=np.float64)
+    same, pairs = agreement_terms(counts).T
+    return np.column_stack([same / pairs, np.ones_like(pairs), counts])
+
+
+def fleiss_kappa(sums: ArrayLike) -> Floats:
+    """Fleiss' kappa of sums [..., 2 + C] of `fleiss_terms` over units; NaN where one class only was named."""
+    sums = np.asarray(sums, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed = sums[..., 0] / sums[..., 1]
+        expected = ((sums[..., 2:] / sums[..., 2:].sum(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
+        return (observed - expected) / (1 - expected)
 
 
 def bradley_terry(wins: ArrayLike, n_items: int, l2: float = 0.0) -> Floats:
@@ -90,10 +149,16 @@ def agreement(choices: ArrayLike) -> Agreement:
     Every pair of raters of a comparison counts unless either is indifferent. NaN without such a pair.
     """
     choices = np.asarray(choices)
-    first, second = (choices == 1).sum(axis=0), (choices == -1).sum(axis=0)
-    same = int((first * (first - 1) // 2 + second * (second - 1) // 2).sum())
-    pairs = same + int((first * second).sum())
-    return Agreement(same / pairs if pairs else math.nan, pairs)
+    counts = np.stack([(choices == 1).sum(axis=0), (choices == -1).sum(axis=0)], axis=1)
+    same, pairs = agreement_terms(counts).sum(axis=0)
+    return Agreement(float(same / pairs) if pairs else math.nan, int(pairs))
+
+
+def agreement_terms(counts: ArrayLike) -> Floats:
+    """Pairs of raters who said the same, and all pairs, of each unit: [N, 2] of counts [N, C] of raters by class."""
+    counts = np.asarray(counts, dtype=np.float64)
+    n = counts.sum(axis=1)
+    return np.column_stack([(counts * (counts - 1)).sum(axis=1) / 2, n * (n - 1) / 2])
 
 
 def win_rate(
@@ -146,15 +211,43 @@ def mean_interval(
         raise ValueError("an interval needs at least one value")
     if not np.isfinite(values).all():
         raise ValueError("an interval needs finite values")
-    means = _bootstrap_means(*_cluster_sums(values, clusters), draws, np.random.default_rng(seed))
-    low, high = percentile_interval(means, confidence)
+    sums = _resampled_sums(_cluster_sums(values, clusters), draws, np.random.default_rng(seed))
+    low, high = percentile_interval(sums[:, 0] / sums[:, 1], confidence)
     return Interval(float(values.mean()), low, high, values.size)
 
 
-def percentile_interval(resampled_means: Floats, confidence: float = 0.95) -> tuple[float, float]:
-    """The central `confidence` of resampled means, linearly interpolated (T3)."""
+def sums_interval(
+    statistic: Callable[[Floats], Floats],
+    terms: ArrayLike,
+    clusters: Sequence[object] | NDArray | None = None,
+    *,
+    n: int,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """A statistic of sums of terms [N, F], given them as [draws, F], with a bootstrap interval over clusters (T3).
+
+    `n` is passed on. Resamples in which the statistic is NaN are left out.
+    """
+    terms = np.asarray(terms, dtype=np.float64)
+    totals = terms
+    if clusters is not None:
+        index = _numbered(clusters)
+        totals = np.zeros((index.max() + 1, terms.shape[1]))
+        np.add.at(totals, index, terms)
+    found = statistic(_resampled_sums(totals, draws, np.random.default_rng(seed)))
+    low, high = percentile_interval(found, confidence)
+    return Interval(float(statistic(totals.sum(axis=0, keepdims=True))[0]), low, high, n)
+
+
+def percentile_interval(resampled: Floats, confidence: float = 0.95) -> tuple[float, float]:
+    """The central `confidence` of a resampled statistic, linearly interpolated (T3); NaN is left out."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled_means, [tail, 1 - tail])
+    defined = resampled[~np.isnan(resampled)]
+    if not defined.size:
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -171,6 +264,26 @@ def reward_bias(demonstration_rewards: ArrayLike) -> float:
     return -float(np.mean(np.asarray(demonstration_rewards, dtype=np.float64)))
 
 
+def _coincidences(counts: NDArray) -> Floats:
+    """Each unit's share [N, C * C] of the coincidence matrix (T2), of counts [N, C] of raters by value."""
+    pairs = counts[:, :, None] * (counts[:, None, :] - np.eye(counts.shape[1]))
+    return (pairs / (counts.sum(axis=1) - 1)[:, None, None]).reshape(len(counts), -1)
+
+
+def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
+    """Alpha of many coincidence matrices [draws, C, C] at once (T2), where the library takes one set of ratings."""
+    n_c = o.sum(axis=-1)
+    n = n_c.sum(axis=-1)
+    middle = {"ordinal": n_c.cumsum(axis=-1) - n_c / 2, "interval": values, "nominal": np.arange(values.size)}[level]
+    distance = (middle[..., :, None] - middle[..., None, :]) ** 2
+    if level == "nominal":
+        distance = (distance > 0).astype(np.float64)
+    observed = (o * distance).sum(axis=(-2, -1)) / n
+    expected = (n_c[:, :, None] * n_c[:, None, :] * distance).sum(axis=(-2, -1)) / (n * (n - 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - observed / expected
+
+
 def _reaches_all(counts: Floats) -> bool:
     """Whether item 0 has a chain of wins to every item."""
     reached = np.zeros(len(counts), dtype=bool)
@@ -182,29 +295,33 @@ def _reaches_all(counts: Floats) -> bool:
     return bool(reached.all())
 
 
-def _cluster_sums(values: Floats, clusters: Sequence[object] | NDArray | None) -> tuple[Floats, Floats]:
+def _numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
+    """0, 1, 2, ... for the clusters, in the order in which they first occur."""
+    number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
+    return np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=len(clusters))
+
+
+def _cluster_sums(values: Floats, clusters: Sequence[object] | NDArray | None) -> Floats:
     """Sum and size of each cluster."""
     if clusters is None:
-        return values, np.ones(values.size)
+        return np.column_stack([values, np.ones(values.size)])
     if len(clusters) != values.size:
         raise ValueError(f"{values.size} values but {len(clusters)} clusters")
-    number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
-    index = np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=values.size)
-    return np.bincount(index, weights=values).astype(np.float64), np.bincount(index).astype(np.float64)
+    index = _numbered(clusters)
+    return np.column_stack([np.bincount(index, weights=values), np.bincount(index)]).astype(np.float64)
 
 
-def _bootstrap_means(sums: Floats, sizes: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """Means of `draws` resamples of the clusters.
+def _resampled_sums(terms: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums [draws, F] of resamples of the clusters' terms [N, F].
 
-    Clusters of equal sum and size are interchangeable, so that it is enough to draw how many of each kind there are.
+    Clusters of equal terms are interchangeable, so that it is enough to draw how many of each kind there are.
     """
     assert draws >= 1000, "a percentile interval needs at least 1,000 draws (T3)"
-    kinds, frequency = np.unique(np.stack([sums, sizes]), axis=1, return_counts=True)
-    share, n = frequency / frequency.sum(), len(sums)
-    means = np.empty(draws)
+    kinds, frequency = np.unique(terms, axis=0, return_counts=True)
+    share, n = frequency / frequency.sum(), len(terms)
+    sums = np.empty((draws, terms.shape[1]))
     chunk = max(1, 2_000_000 // len(frequency))
     for start in range(0, draws, chunk):
         counts = rng.multinomial(n, share, size=min(chunk, draws - start))
-        drawn_sums, drawn_sizes = kinds @ counts.T
-        means[start : start + chunk] = drawn_sums / drawn_sizes
-    return means
+        sums[start : start + chunk] = counts @ kinds
+    return sums

@@ -6,15 +6,19 @@ docs/quality.md says what each figure means and when it misleads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Literal
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
 
-from heedful.feedback.quality.types import Judgement, Key
-from heedful.maths.statistics import Floats, Interval
+import numpy as np
+from numpy.typing import NDArray
 
-Level = Literal["nominal", "ordinal", "interval"]
+from heedful.feedback.quality.types import Judgement, Key, latest
+from heedful.maths import statistics
+from heedful.maths.statistics import Floats, Interval, Level
+
 Period = Literal["day", "week", "month"]
 
 
@@ -23,11 +27,13 @@ class Table:
     """Values [labelers, units], NaN where a labeler did not judge a unit; `items` names the item of each unit.
 
     Units of one item are resampled together. Only items that at least two labelers judged are kept.
+    `indifferent`: the value that counts as no opinion in the pairwise rate.
     """
 
     labelers: tuple[str, ...]
     items: tuple[Key, ...]
     values: Floats
+    indifferent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,66 +63,201 @@ class Pair:
 
 def preference_table(judgements: Iterable[Judgement]) -> Table:
     """A unit for every pair of completions of an item: 1 where the first is preferred, -1 the second, 0 a tie."""
-    raise NotImplementedError
+    return _table(judgements, Judgement.preferences, indifferent=0.0)
 
 
 def flag_table(judgements: Iterable[Judgement], flag: str) -> Table:
     """A unit for every completion: 1 where the flag of D9 was set, 0 where not."""
-    raise NotImplementedError
+    return _table(judgements, lambda judgement: _rated(judgement, flag))
 
 
 def overall_table(judgements: Iterable[Judgement]) -> Table:
     """A unit for every completion: the overall quality 1-7."""
-    raise NotImplementedError
+    return _table(judgements, lambda judgement: _rated(judgement, "overall"))
 
 
 def pairwise_rate(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
-    """Share of pairs of judgements with the same preferred side; where either is indifferent the pair is left out.
+    """Share of pairs of judgements that say the same; of preferences, where neither is indifferent (D12, S C.2).
 
-    Of a preference table (D12, S C.2). `n` is the number of pairs. None without one.
+    `n` is the number of pairs. None without one.
     """
-    raise NotImplementedError
+    return _ratio(statistics.agreement_terms(_counts(table)), table.items, draws, seed)
 
 
 def cohen_kappa(table: Table, first: str, second: str, *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Cohen's kappa of two labelers over the units both judged, ties being a value like any other."""
-    raise NotImplementedError
+    one, other = (table.values[table.labelers.index(name)] for name in (first, second))
+    both = ~np.isnan(one) & ~np.isnan(other)
+    if not both.any():
+        return None
+    values, said = np.unique(np.stack([one[both], other[both]]), return_inverse=True)
+    C, n = values.size, int(both.sum())
+    terms = np.zeros((n, C * C))
+    terms[np.arange(n), said[0] * C + said[1]] = 1.0
+    found = statistics.sums_interval(
+        lambda sums: statistics.cohen_kappa(sums.reshape(-1, C, C)),
+        terms, _chosen(table.items, both), n=n, draws=draws, seed=seed,
+    )  # fmt: skip
+    return _defined(found)
 
 
 def fleiss_kappa(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Fleiss' kappa; units may have different numbers of judgements, those with one are left out."""
-    raise NotImplementedError
+    several = (~np.isnan(table.values)).sum(axis=0) >= 2
+    values = table.values[:, several]
+    if not values.size:
+        return None
+    counts = np.stack([(values == value).sum(axis=0) for value in np.unique(values[~np.isnan(values)])], axis=1)
+    found = statistics.sums_interval(
+        statistics.fleiss_kappa, statistics.fleiss_terms(counts), _chosen(table.items, several),
+        n=int(several.sum()), draws=draws, seed=seed,
+    )  # fmt: skip
+    return _defined(found)
 
 
-def alpha(table: Table, level: Level = "nominal", *, draws: int = 1000, seed: int = 0) -> Interval | None:
+def alpha(table: Table, level: Level = "nominal", *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Krippendorff's alpha (T2)."""
-    raise NotImplementedError
+    if not table.values.size:
+        return None
+    return _defined(statistics.alpha_interval(table.values, level, table.items, draws=draws, seed=seed))
 
 
 def summary(table: Table, level: Level = "nominal", *, draws: int = 1000, seed: int = 0) -> Summary:
     """All figures of one table."""
-    raise NotImplementedError
+    return Summary(
+        labelers=len(table.labelers),
+        items=len(set(table.items)),
+        rate=pairwise_rate(table, draws=draws, seed=seed),
+        fleiss=fleiss_kappa(table, draws=draws, seed=seed),
+        alpha=alpha(table, level, draws=draws, seed=seed),
+    )
 
 
 def by_pair(table: Table, *, least_items: int = 1, draws: int = 1000, seed: int = 0) -> list[Pair]:
     """Every two labelers who share at least `least_items` items, in the order of their names."""
-    raise NotImplementedError
+    judged = ~np.isnan(table.values)
+    found = []
+    for a, first in enumerate(table.labelers):
+        for b in range(a + 1, len(table.labelers)):
+            both, second = judged[a] & judged[b], table.labelers[b]
+            items = tuple(_chosen(table.items, both))
+            if len(set(items)) >= max(1, least_items):
+                two = Table((first, second), items, table.values[[a, b]][:, both], table.indifferent)
+                rate = pairwise_rate(two, draws=draws, seed=seed)
+                cohen = cohen_kappa(two, first, second, draws=draws, seed=seed)
+                found.append(Pair(first, second, len(set(items)), rate, cohen))
+    return found
+
+
+def by_labeler(table: Table, *, draws: int = 1000, seed: int = 0) -> dict[str, Interval | None]:
+    """Pairwise rate of each labeler with all others."""
+    return {
+        name: _rate_between(table, [index == row for index in range(len(table.labelers))], draws, seed)
+        for row, name in enumerate(table.labelers)
+    }
 
 
 def by_group(judgements: Sequence[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Summary]:
     """Preferences within each group; a labeler without a group counts in none."""
-    raise NotImplementedError
+    groups = sorted({judgement.group for judgement in judgements if judgement.group is not None})
+    return {
+        group: summary(preference_table(j for j in judgements if j.group == group), draws=draws, seed=seed)
+        for group in groups
+    }
 
 
 def between_groups(
     judgements: Sequence[Judgement], first: str, second: str, *, draws: int = 1000, seed: int = 0
 ) -> Interval | None:
     """Pairwise rate of judgements of which one is from each group."""
-    raise NotImplementedError
+    table = preference_table(judgement for judgement in judgements if judgement.group in (first, second))
+    of_first = {judgement.labeler for judgement in judgements if judgement.group == first}
+    return _rate_between(table, [name in of_first for name in table.labelers], draws, seed)
 
 
 def over_time(
     judgements: Sequence[Judgement], period: Period = "week", *, draws: int = 1000, seed: int = 0
 ) -> list[tuple[date, Summary]]:
-    """Preferences by period (its first day, UTC), a judgement counting where it was made; undated ones are left out."""
-    raise NotImplementedError
+    """Preferences by period (its first day, UTC), an item counting where its last judgement was made.
+
+    Items with a judgement of unknown date are left out.
+    """
+    periods: dict[date, list[Judgement]] = {}
+    for judged in latest(judgements).values():
+        times = [judgement.when for judgement in judged.values() if judgement.when is not None]
+        if len(judged) >= 2 and len(times) == len(judged):
+            periods.setdefault(_first_day(max(times), period), []).extend(judged.values())
+    return [(day, summary(preference_table(periods[day]), draws=draws, seed=seed)) for day in sorted(periods)]
+
+
+def _table(
+    judgements: Iterable[Judgement],
+    cells: Callable[[Judgement], Mapping[Any, float]],
+    indifferent: float | None = None,
+) -> Table:
+    rows: dict[str, int] = {}
+    items: list[Key] = []
+    found: list[tuple[int, int, float]] = []
+    for item, judged in latest(judgements).items():
+        if len(judged) < 2:
+            continue
+        units: dict[Any, int] = {}
+        for name, judgement in judged.items():
+            for unit, value in cells(judgement).items():
+                column = units.setdefault(unit, len(items) + len(units))
+                found.append((rows.setdefault(name, len(rows)), column, value))
+        items += [item] * len(units)
+    names = sorted(rows)
+    place = {rows[name]: index for index, name in enumerate(names)}
+    values = np.full((len(names), len(items)), np.nan)
+    for row, column, value in found:
+        values[place[row], column] = value
+    return Table(tuple(names), tuple(items), values, indifferent)
+
+
+def _rated(judgement: Judgement, name: str) -> dict[int, float]:
+    given = [(k, getattr(rating, name)) for k, rating in enumerate(judgement.ratings or ())]
+    return {k: float(value) for k, value in given if value is not None}
+
+
+def _rate_between(table: Table, inside: Sequence[bool], draws: int, seed: int) -> Interval | None:
+    """Pairwise rate of judgements of which one is by a labeler inside and one by a labeler outside."""
+    chosen = np.asarray(inside, dtype=bool)
+    ours, theirs = _counts(table, chosen), _counts(table, ~chosen)
+    terms = np.column_stack([(ours * theirs).sum(axis=1), ours.sum(axis=1) * theirs.sum(axis=1)])
+    return _ratio(terms, table.items, draws, seed)
+
+
+def _counts(table: Table, rows: NDArray[np.bool_] | None = None) -> Floats:
+    """How many of the labelers said each value of each unit [units, values], the indifferent left out."""
+    values = np.unique(table.values[~np.isnan(table.values)])
+    said = table.values if rows is None else table.values[rows]
+    counts = [(said == value).sum(axis=0) for value in values if value != table.indifferent]
+    return np.stack(counts or [np.zeros(len(table.items))], axis=1).astype(np.float64)
+
+
+def _ratio(terms: Floats, items: Sequence[Key], draws: int, seed: int) -> Interval | None:
+    """Sum of the first column over that of the second."""
+    total = terms[:, 1].sum()
+    if not total:
+        return None
+    counting = terms[:, 1] > 0
+    return statistics.sums_interval(
+        lambda sums: sums[:, 0] / sums[:, 1], terms[counting], _chosen(items, counting),
+        n=int(total), draws=draws, seed=seed,
+    )  # fmt: skip
+
+
+def _chosen(items: Sequence[Key], mask: NDArray[np.bool_]) -> list[Key]:
+    return [item for item, inside in zip(items, mask, strict=True) if inside]
+
+
+def _defined(found: Interval) -> Interval | None:
+    return None if math.isnan(found.mean) else found
+
+
+def _first_day(when: datetime, period: Period) -> date:
+    day = when.astimezone(UTC).date()
+    if period == "week":
+        return day - timedelta(days=day.weekday())
+    return day.replace(day=1) if period == "month" else day

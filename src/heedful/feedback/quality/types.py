@@ -6,17 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from heedful.data.records import Choice, Comparison, Rating
+from heedful.data.records import Choice, Comparison, Rating, as_text
 
 Key = int | str
 Ranking = tuple[tuple[int, ...], ...]
+
+CHOICES: dict[str, Ranking] = {"a": ((0,), (1,)), "b": ((1,), (0,)), "tie": ((0, 1),)}
+"""A choice as a ranking of K = 2."""
 
 
 @dataclass(frozen=True)
 class Judgement:
     """One labeler's judgement of one item: K completions in tiers of indices, best first, ties share a tier.
 
-    A choice between two answers is a ranking of K = 2: ((0,), (1,)) prefers a, ((1,), (0,)) prefers b, ((0, 1),) ties.
+    A choice between two answers is a ranking of K = 2: see `CHOICES`.
     """
 
     labeler: str
@@ -83,4 +86,31 @@ def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
 
     A row without a labeler is left out: nobody can be asked about it.
     """
-    raise NotImplementedError
+    items: dict[tuple[str, ...], int] = {}
+    found = []
+    for record in records:
+        if record.labeler is None:
+            continue
+        texts = (record.a.text, record.b.text) if isinstance(record, Choice) else tuple(record.completions)
+        prompt = as_text(record.prompt)
+        item = items.setdefault((prompt, *texts), len(items))
+        size = words(prompt, *texts)
+        if isinstance(record, Choice):
+            found.append(Judgement(record.labeler, item, CHOICES[record.preferred], record.group, words=size))
+        else:
+            ranking = tuple(tuple(tier) for tier in record.ranking)
+            ratings = tuple(record.ratings) if record.ratings is not None else None
+            order = tuple(record.order) if record.order is not None else None
+            none = bool(record.none_acceptable)
+            found.append(
+                Judgement(record.labeler, item, ranking, record.group, ratings, order, words=size, none_acceptable=none)
+            )
+    return found
+
+
+def latest(judgements: Iterable[Judgement]) -> dict[Key, dict[str, Judgement]]:
+    """By item, and there by labeler; of several judgements of one labeler on one item the last given counts."""
+    found: dict[Key, dict[str, Judgement]] = {}
+    for judgement in judgements:
+        found.setdefault(judgement.item, {})[judgement.labeler] = judgement
+    return found

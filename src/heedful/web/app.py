@@ -1,0 +1,27 @@
+"""The application: routes, what stands before them, and what they share."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from heedful.feedback.store import Store
+from heedful.web import errors, render
+from heedful.web.routes import api, auth, labeler, lead
+from heedful.web.safety import Guard
+from heedful.web.settings import WebSettings
+
+UPLOADS = ("/import", "/items")  # addresses that take files
+
+
+def create_app(store: Store, settings: WebSettings) -> FastAPI:
+    """The whole server on a store; nothing is read from the environment."""
+    app = FastAPI(title="heedful", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.store, app.state.settings = store, settings
+    app.add_middleware(
+        Guard, body_mb=settings.body_mb, upload_mb=settings.upload_mb, uploads=UPLOADS, secure=settings.secure
+    )
+    errors.install(app)
+    app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
+    for part in (auth, api, lead, labeler):
+        app.include_router(part.router)
+    return app

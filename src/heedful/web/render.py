@@ -1,0 +1,66 @@
+"""The one Jinja environment, and static files under names that change with their content."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+HERE = Path(__file__).resolve().parent
+STATIC = HERE / "static"
+FOREVER = "public, max-age=31536000, immutable"
+
+environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page from `templates/`; every template sees `request` and `me` (the signed-in Person, or None)."""
+    me = getattr(request.state, "person", None)
+    return HTMLResponse(environment.get_template(template).render(request=request, me=me, **context), status)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    return {
+        path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sorted(STATIC.rglob("*")) if path.is_file()
+    }
+
+
+@cache
+def version() -> str:
+    """One hash over all static files, so that a stylesheet may name a font by a relative address."""
+    digest = hashlib.sha256()
+    for name, content in _files().items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def static(name: str) -> str:
+    """The address of a static file, for templates."""
+    assert name in _files(), name
+    return f"/static/{version()}/{name}"
+
+
+def serve_static(digest: str, name: str) -> Response:
+    """GET /static/{digest}/{name}; an old digest gets the file as it is now, uncached."""
+    content = _files().get(name)
+    if content is None:
+        raise HTTPException(404)
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    keep = FOREVER if digest == version() else "no-store"
+    return Response(content, media_type=media_type, headers={"Cache-Control": keep})
+
+
+environment.globals["static"] = static

@@ -1,0 +1,7 @@
+"""The labeler's pages."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/p/{project}", include_in_schema=False)

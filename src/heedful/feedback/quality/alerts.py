@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from heedful.config import Config
-from heedful.feedback.quality.types import Judgement, Written
+from heedful.feedback.quality import gold
+from heedful.feedback.quality.types import Judgement, Key, Written, latest
+
+RUN = 4
 
 Kind = Literal["first_shown", "last_shown", "all_tied", "too_fast", "straight_lining", "copy", "gold", "attention"]
 
@@ -30,14 +35,16 @@ class Cutoffs(Config):
     copied: float = 0.8
     """Share of a demonstration's runs of four words that stand in one answer of a model."""
     gold: float = 0.6
-    """Accuracy on gold items."""
+    """Accuracy on gold items under which an alert begins."""
+    least_gold: int = 5
+    """Gold items before accuracy is looked at."""
     attention_missed: int = 1
     """Attention items missed."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """`figure` passed `cutoff` over `n` judgements; `items` to look at."""
+    """`figure` passed `cutoff` over `n` judgements (of a copy: words); `items` are those to look at."""
 
     labeler: str
     kind: Kind
@@ -45,21 +52,118 @@ class Alert:
     cutoff: float
     n: int
     text: str
-    items: tuple[int | str, ...] = ()
+    items: tuple[Key, ...] = ()
 
 
 def alerts(
     judgements: Iterable[Judgement], written: Iterable[Written] = (), cutoffs: Cutoffs | None = None
 ) -> list[Alert]:
     """All alerts, by labeler and kind."""
-    raise NotImplementedError
+    cutoffs = cutoffs or Cutoffs()
+    by_labeler: dict[str, list[Judgement]] = {}
+    for judged in latest(judgements).values():
+        for judgement in judged.values():
+            by_labeler.setdefault(judgement.labeler, []).append(judgement)
+    found: list[Alert] = []
+    for labeler, work in by_labeler.items():
+        found += _patterns(labeler, work, cutoffs)
+        found += _known_answers(labeler, work, cutoffs)
+    found += [alert for demonstration in written for alert in _copy(demonstration, cutoffs)]
+    return sorted(found, key=lambda alert: (alert.labeler, alert.kind))
 
 
 def words_per_minute(judgement: Judgement) -> float | None:
     """Reading speed; None where time or length is not known."""
-    raise NotImplementedError
+    if judgement.seconds is None or judgement.words is None:
+        return None
+    return judgement.words / judgement.seconds * 60 if judgement.seconds > 0 else math.inf
 
 
 def copied(text: str, source: str) -> float:
-    """Share of the runs of four words of `text` that stand in `source`, case and punctuation set aside."""
-    raise NotImplementedError
+    """Share of the runs of four words of `text` that stand in `source`, case and punctuation set aside.
+
+    Of a text of under four words: 1 where it stands in `source` as it is, else 0. Of no words: 0.
+    """
+    words, among = _words(text), _words(source)
+    length = min(RUN, len(words))
+    if not length:
+        return 0.0
+    known = set(_runs(among, length))
+    runs = _runs(words, length)
+    return sum(run in known for run in runs) / len(runs)
+
+
+def _patterns(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Iterator[Alert]:
+    shown = [judgement for judgement in work if judgement.order is not None]
+    timed = [judgement for judgement in work if words_per_minute(judgement) is not None]
+    rated = [judgement for judgement in work if judgement.ratings is not None]
+    looks: list[tuple[Kind, str, list[Judgement], Callable[[Judgement], bool], float]] = [
+        ("first_shown", "the first answer shown is the best", shown, lambda j: _best_shown_at(j, 0),
+         cutoffs.position_share),
+        ("last_shown", "the last answer shown is the best", shown, lambda j: _best_shown_at(j, -1),
+         cutoffs.position_share),
+        ("all_tied", "all answers are tied", work, lambda j: len(j.ranking) == 1, cutoffs.tied_share),
+        ("too_fast", f"faster than {cutoffs.words_per_minute:.0f} words a minute", timed,
+         lambda j: (words_per_minute(j) or 0.0) > cutoffs.words_per_minute, cutoffs.fast_share),
+        ("straight_lining", "all answers got the same overall rating", rated, _straight, cutoffs.straight_share),
+    ]  # fmt: skip
+    for kind, what, among, holds, cutoff in looks:
+        items = tuple(judgement.item for judgement in among if holds(judgement))
+        share = len(items) / len(among) if among else 0.0
+        if len(among) >= cutoffs.least and share >= cutoff:
+            text = f"{what}: in {share:.0%} of {len(among)} judgements (cut-off {cutoff:.0%})"
+            yield Alert(labeler, kind, share, cutoff, len(among), text, items)
+
+
+def _known_answers(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Iterator[Alert]:
+    found = gold.accuracy(work).get(labeler)
+    if found is None:
+        return
+    if found.accuracy is not None and found.items >= cutoffs.least_gold and found.accuracy.mean < cutoffs.gold:
+        figure = found.accuracy
+        text = (
+            f"right on {figure.mean:.0%} ({figure.low:.0%} to {figure.high:.0%}) of the pairs of {found.items} gold "
+            f"items (cut-off {cutoffs.gold:.0%})"
+        )
+        items = tuple(j.item for j in work if j.gold is not None and not j.attention and _wrong(j))
+        yield Alert(labeler, "gold", figure.mean, cutoffs.gold, found.items, text, items)
+    if found.attention_missed >= cutoffs.attention_missed:
+        text = (
+            f"{found.attention_missed} of {found.attention_items} attention items missed "
+            f"(cut-off {cutoffs.attention_missed})"
+        )
+        items = tuple(j.item for j in work if j.gold is not None and j.attention and _wrong(j))
+        missed, cutoff = float(found.attention_missed), float(cutoffs.attention_missed)
+        yield Alert(labeler, "attention", missed, cutoff, found.attention_items, text, items)
+
+
+def _copy(demonstration: Written, cutoffs: Cutoffs) -> Iterator[Alert]:
+    share = max((copied(demonstration.text, source) for source in demonstration.model_texts), default=0.0)
+    if share >= cutoffs.copied:
+        text = f"{share:.0%} of the demonstration stands in a model's answer (cut-off {cutoffs.copied:.0%})"
+        words = len(_words(demonstration.text))
+        yield Alert(demonstration.labeler, "copy", share, cutoffs.copied, words, text, (demonstration.item,))
+
+
+def _best_shown_at(judgement: Judgement, position: int) -> bool:
+    assert judgement.order is not None
+    return judgement.ranking[0] == (judgement.order[position],)
+
+
+def _straight(judgement: Judgement) -> bool:
+    overall = [rating.overall for rating in judgement.ratings or ()]
+    return len(overall) > 1 and overall[0] is not None and len(set(overall)) == 1
+
+
+def _wrong(judgement: Judgement) -> bool:
+    assert judgement.gold is not None
+    found = gold.answer(judgement.ranking, judgement.gold)
+    return found.right < found.pairs
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _runs(words: list[str], length: int) -> list[tuple[str, ...]]:
+    return list(zip(*(words[start:] for start in range(length)), strict=False))

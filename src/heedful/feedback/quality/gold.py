@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from heedful.feedback.quality.types import Judgement, Ranking
-from heedful.maths.statistics import Interval
+from heedful.feedback.quality.types import Judgement, Ranking, latest, preferences
+from heedful.maths.statistics import Interval, sums_interval
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,50 @@ class Accuracy:
 
 def answer(ranking: Ranking, gold: Ranking) -> Answer:
     """What of a known answer a ranking reproduces; pairs tied in the known answer ask nothing."""
-    raise NotImplementedError
+    given = preferences(ranking)
+    sides = [(side, given[pair]) for pair, side in preferences(gold).items() if side]
+    return Answer(sum(0.5 + 0.5 * side * said for side, said in sides), len(sides))
 
 
 def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Accuracy]:
     """Each labeler's accuracy on gold items; attention items are counted apart, missed where any pair is not right."""
-    raise NotImplementedError
+    gold: dict[str, list[Answer]] = {}
+    attention: dict[str, list[Answer]] = {}
+    for judged in latest(judgements).values():
+        for judgement in judged.values():
+            if judgement.gold is not None:
+                kept = attention if judgement.attention else gold
+                kept.setdefault(judgement.labeler, []).append(answer(judgement.ranking, judgement.gold))
+    return {
+        labeler: Accuracy(
+            labeler,
+            items=len(gold.get(labeler, ())),
+            accuracy=_share(gold.get(labeler, []), draws, seed),
+            attention_items=len(attention.get(labeler, ())),
+            attention_missed=sum(found.right < found.pairs for found in attention.get(labeler, ())),
+        )
+        for labeler in sorted(gold.keys() | attention.keys())
+    }
+
+
+def agreement_with_gold(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> Interval | None:
+    """Pairwise agreement with the known answers by the rule of D12: a pair that either ties is left out.
+
+    Interval over items, `n` the number of pairs; None without one.
+    """
+    found = []
+    for judgement in judgements:
+        if judgement.gold is not None:
+            given = judgement.preferences()
+            sides = [side * given[pair] for pair, side in preferences(judgement.gold).items()]
+            found.append(Answer(sides.count(1), len(sides) - sides.count(0)))
+    return _share(found, draws, seed)
+
+
+def _share(answers: list[Answer], draws: int, seed: int) -> Interval | None:
+    terms = [(found.right, found.pairs) for found in answers if found.pairs]
+    if not terms:
+        return None
+    return sums_interval(
+        lambda sums: sums[:, 0] / sums[:, 1], terms, n=sum(pairs for _, pairs in terms), draws=draws, seed=seed
+    )

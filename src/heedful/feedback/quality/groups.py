@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 
-from heedful.feedback.quality.types import Judgement, Key
+from heedful.feedback.quality.types import Judgement, Key, latest
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,10 @@ class Votes:
     first: int
     second: int
     ties: int
+
+    @property
+    def total(self) -> int:
+        return self.first + self.second + self.ties
 
     @property
     def leaning(self) -> int:
@@ -39,10 +45,26 @@ class Split:
 
 
 def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], list[Votes]]:
-    """How each group judged each pair of completions of each item."""
-    raise NotImplementedError
+    """How each group judged each pair of completions of each item; labelers without a group are left out."""
+    counts: dict[tuple[Key, tuple[int, int]], dict[str, Counter[int]]] = {}
+    for item, judged in latest(judgements).items():
+        for judgement in judged.values():
+            if judgement.group is not None:
+                for pair, side in judgement.preferences().items():
+                    by_group = counts.setdefault((item, pair), {})
+                    by_group.setdefault(judgement.group, Counter())[side] += 1
+    return {
+        place: [Votes(group, said[1], said[-1], said[0]) for group, said in sorted(by_group.items())]
+        for place, by_group in counts.items()
+    }
 
 
 def opposed(judgements: Iterable[Judgement], *, least: int = 1) -> list[Split]:
     """Pairs about which two groups lean opposite ways, each with at least `least` judgements; the strongest first."""
-    raise NotImplementedError
+    found = [
+        Split(item, pair, one, other)
+        for (item, pair), by_group in votes(judgements).items()
+        for one, other in combinations([votes for votes in by_group if votes.total >= least], 2)
+        if one.leaning * other.leaning < 0
+    ]
+    return sorted(found, key=lambda split: -split.strength)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from heedful.config import Config
+from heedful.config import Config, UserError
+from heedful.feedback.quality.gold import agreement_with_gold
 from heedful.feedback.quality.types import Judgement, Key
-from heedful.maths.statistics import Interval
+from heedful.maths.statistics import Interval, mean_interval
 
 
 class Cutoffs(Config):
     """The paper's soft cut-offs."""
 
     flags: float = 0.75
-    """Least share of sensitive flags as the researchers set them."""
+    """Least share of texts flagged as sensitive, or not, as by the researchers."""
     rankings: float = 0.75
     """Least pairwise agreement with the researchers' rankings."""
     demonstrations: float = 6.0
@@ -23,41 +24,43 @@ class Cutoffs(Config):
     topics: int = 1
     """Least number of topics or groups for which the candidate says to spot sensitive speech."""
     wanted_topics: tuple[str, ...] = ()
-    """Of which topics; none = any."""
+    """Which topics count; none = all."""
 
 
 @dataclass(frozen=True)
-class Test:
-    """A candidate's answers beside the researchers'. An empty part was not asked."""
-
-    __test__ = False
+class Onboarding:
+    """A candidate's answers to the onboarding test; an empty part was not asked."""
 
     labeler: str
     flags: Mapping[Key, bool] = field(default_factory=dict)
-    """Whether each text was flagged as sensitive."""
+    """Whether the candidate flagged each text as sensitive."""
     flags_key: Mapping[Key, bool] = field(default_factory=dict)
+    """The same by the researchers; only texts that both judged count."""
     rankings: Sequence[Judgement] = ()
-    """Judgements of items that have a `gold` ranking."""
+    """The candidate's rankings; those of items with a `gold` ranking count."""
     demonstration_ratings: Sequence[float] = ()
     """A rating 1-7 for each demonstration, given by people who did not know whose it was."""
-    topics: Sequence[str] = ()
+    topics: Sequence[str] | None = None
+    """Topics or groups as the candidate stated them; None = was not asked."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion: its figure, its cut-off, and whether it is met (None: it was not asked)."""
+    """One criterion: its figure (with an interval where it is a mean), its cut-off, and whether it is met.
+
+    `figure`, `met` are None where the criterion was not asked.
+    """
 
     name: str
     figure: float | None
     interval: Interval | None
     cutoff: float
     met: bool | None
-    text: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """`recommended`: every criterion that was asked is met; None where something is missing. A person decides."""
+    """`recommended`: every criterion is met; None where one was not asked and no other fails. A person decides."""
 
     labeler: str
     criteria: tuple[Criterion, ...]
@@ -66,9 +69,55 @@ class Report:
 
     def row(self) -> dict[str, Any]:
         """JSON-able."""
-        raise NotImplementedError
+        criteria = [
+            {**asdict(criterion), "interval": criterion.interval._asdict() if criterion.interval else None}
+            for criterion in self.criteria
+        ]
+        return {**asdict(self), "criteria": criteria}
 
 
-def screen(test: Test, cutoffs: Cutoffs | None = None) -> Report:
+def screen(answers: Onboarding, cutoffs: Cutoffs | None = None) -> Report:
     """The four criteria of one candidate."""
-    raise NotImplementedError
+    cutoffs = cutoffs or Cutoffs()
+    criteria = (
+        _of_mean("sensitive flags", _flags(answers), cutoffs.flags),
+        _of_mean("rankings", agreement_with_gold(answers.rankings), cutoffs.rankings),
+        _of_mean("demonstrations", _demonstrations(answers), cutoffs.demonstrations),
+        _topics(answers, cutoffs),
+    )
+    short = [criterion.name for criterion in criteria if criterion.met is False]
+    missing = [criterion.name for criterion in criteria if criterion.met is None]
+    if short:
+        recommended, text = False, f"{answers.labeler} falls short on {' and '.join(short)}"
+    elif missing:
+        recommended, text = None, f"{answers.labeler} was not asked for {' and '.join(missing)}"
+    else:
+        recommended, text = True, f"{answers.labeler} meets all four criteria"
+    return Report(answers.labeler, criteria, recommended, f"{text}. The cut-offs are soft; a person decides.")
+
+
+def _flags(answers: Onboarding) -> Interval | None:
+    both = [item for item in answers.flags if item in answers.flags_key]
+    return mean_interval([answers.flags[item] == answers.flags_key[item] for item in both]) if both else None
+
+
+def _demonstrations(answers: Onboarding) -> Interval | None:
+    wrong = [rating for rating in answers.demonstration_ratings if not 1 <= rating <= 7]
+    if wrong:
+        raise UserError(f"{answers.labeler}: a demonstration is rated {wrong[0]}; ratings go from 1 to 7")
+    return mean_interval(answers.demonstration_ratings) if answers.demonstration_ratings else None
+
+
+def _of_mean(name: str, found: Interval | None, cutoff: float) -> Criterion:
+    if found is None:
+        return Criterion(name, None, None, cutoff, None)
+    return Criterion(name, found.mean, found, cutoff, found.mean >= cutoff)
+
+
+def _topics(answers: Onboarding, cutoffs: Cutoffs) -> Criterion:
+    if answers.topics is None:
+        return Criterion("topics", None, None, cutoffs.topics, None)
+    wanted = {topic.casefold() for topic in cutoffs.wanted_topics}
+    stated = {topic.strip().casefold() for topic in answers.topics if topic.strip()}
+    counting = stated & wanted if wanted else stated
+    return Criterion("topics", float(len(counting)), None, cutoffs.topics, len(counting) >= cutoffs.topics)

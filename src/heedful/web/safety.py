@@ -42,7 +42,9 @@ HEADERS = {
 class Guard:
     """The outermost middleware: limits, same origin, headers."""
 
-    def __init__(self, app: ASGIApp, *, body_mb: float, upload_mb: float, uploads: tuple[str, ...], secure: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_mb: float, upload_mb: float, uploads: tuple[str, ...], secure: bool
+    ) -> None:
         self.app, self.secure = app, secure
         self.body, self.upload, self.uploads = int(body_mb * MB), int(upload_mb * MB), uploads
 
@@ -57,7 +59,9 @@ class Guard:
         if not length.isdigit() or int(length) > limit:
             await PlainTextResponse(_too_large(limit), 413)(scope, receive, sending)
         elif scope["method"] not in SAFE_METHODS and not is_same_origin(headers):
-            await PlainTextResponse("This write does not come from a page of this server.", 403)(scope, receive, sending)
+            await PlainTextResponse("This write does not come from a page of this server.", 403)(
+                scope, receive, sending
+            )
         else:
             await self.app(scope, _limited(receive, limit), sending)
 

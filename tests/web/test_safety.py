@@ -1,0 +1,91 @@
+"""What stands before every route, on a small application of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from heedful.web.safety import Guard, TooLarge, is_same_origin
+
+
+async def echo(request: Request) -> Response:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def too_large(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(str(error), 413)
+
+
+def client(secure: bool = False) -> TestClient:
+    routes = [Route(path, echo, methods=["GET", "POST"]) for path in ("/", "/import")]
+    app = Starlette(routes=routes, exception_handlers={TooLarge: too_large})
+    app.add_middleware(Guard, body_mb=0.001, upload_mb=0.01, uploads=("/import",), secure=secure)
+    return TestClient(app, headers={"Origin": "http://testserver"})
+
+
+def test_headers_are_on_every_answer_even_a_refusal() -> None:
+    there = client()
+    for answer in (there.get("/"), there.get("/nowhere"), there.post("/", content=b"x" * 2000)):
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert policy["default-src"] == "'none'"
+        assert {policy["script-src"], policy["style-src"], policy["form-action"]} == {"'self'"}
+        assert policy["frame-ancestors"] == "'none'"
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "strict-transport-security" not in answer.headers
+    assert "max-age=31536000" in client(secure=True).get("/").headers["strict-transport-security"]
+
+
+def test_a_request_is_as_large_as_its_address_allows() -> None:
+    there = client()
+    assert there.post("/", content=b"x" * 1000).text == "1000"
+    assert there.post("/", content=b"x" * 1001).status_code == 413
+    assert there.post("/import", content=b"x" * 10_000).text == "10000"
+    assert there.post("/import", content=b"x" * 10_001).status_code == 413
+
+
+def test_a_request_in_pieces_is_counted() -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(5):
+            yield b"x" * 300
+
+    answer = client().post("/", content=pieces())
+    assert (answer.status_code, "0.001 MB" in answer.text) == (413, True)
+
+
+SAME, OTHER = "http://app.example:8000", "https://evil.example"
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"sec-fetch-site": "same-origin", "origin": SAME}, True),
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"origin": SAME}, True),
+        ({"sec-fetch-site": "cross-site", "origin": OTHER}, False),
+        ({"sec-fetch-site": "same-site", "origin": "http://other.app.example:8000"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "same-origin", "origin": OTHER}, False),
+        ({"origin": "http://app.example:9000"}, False),
+        ({"origin": "null"}, False),
+        ({}, False),
+        ({"authorization": "Basic eA=="}, False),
+        ({"authorization": "Bearer x"}, True),
+    ],
+)
+def test_a_write_comes_from_a_page_of_this_server_or_shows_a_token(headers: dict[str, str], allowed: bool) -> None:
+    assert is_same_origin(Headers({"host": "app.example:8000", **headers})) is allowed
+
+
+def test_a_foreign_write_does_not_arrive_and_a_foreign_read_does() -> None:
+    there = client()
+    assert there.post("/", headers={"Origin": OTHER}).status_code == 403
+    assert there.get("/", headers={"Origin": OTHER}).status_code == 200

@@ -138,7 +138,7 @@ class _Votes:
     def shares(self) -> Floats:
         """Share of each unit's votes for each class."""
         counts = np.zeros((len(self.units), len(self.classes)))
-        np.add.at(counts, (self.u, self.c), 1.0)
+        np.add.at(counts, (self.unit, self.said), 1.0)
         return counts / counts.sum(axis=1, keepdims=True)
 
 

@@ -12,6 +12,8 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from heedful.web import words
+
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
 FOREVER = "public, max-age=31536000, immutable"
@@ -64,3 +66,5 @@ def serve_static(digest: str, name: str) -> Response:
 
 
 environment.globals["static"] = static
+environment.filters["words"] = words.words
+environment.tests["cut"] = words.is_cut

@@ -1,0 +1,62 @@
+// Head-to-head: which of two answers is better.
+import { compare } from "./compare.js";
+
+export class Choice {
+  constructor(task, draft, { changed, submit }) {
+    this.task = task;
+    this.submit = submit;
+    this.radios = [...task.querySelectorAll("[name=preferred]")];
+    for (const radio of this.radios) {
+      radio.checked = draft?.preferred === radio.value;
+      radio.addEventListener("change", () => { this.#show(); changed(); });
+    }
+    this.#show();
+  }
+
+  focus() { /* keys work at once */ }
+
+  get preferred() { return this.radios.find((radio) => radio.checked)?.value ?? null; }
+
+  draft() { return { preferred: this.preferred }; }
+
+  judgement() { return { preferred: this.preferred }; }
+
+  missing() { return this.preferred ? "" : "To submit, say which is better: A, B or equal."; }
+
+  set(value) {
+    const radio = this.radios.find((other) => other.value === value);
+    radio.checked = true;
+    radio.dispatchEvent(new Event("change"));
+  }
+
+  #show() {
+    const { preferred } = this;
+    const words = { a: ["better", ""], b: ["", "better"], tie: ["equally good", "equally good"] }[preferred] ?? ["", ""];
+    [...this.task.querySelectorAll(".answer")].forEach((answer, place) => {
+      answer.querySelector(".standing").textContent = words[place];
+      answer.classList.toggle("held", words[place] === "better");
+    });
+    this.task.querySelector("[data-missing]").textContent = this.missing();
+    this.task.querySelector('[data-do="submit"]').setAttribute("aria-disabled", String(!preferred));
+  }
+
+  compare() {
+    compare([...this.task.querySelectorAll(".answer")].map((answer, place) => ["AB"[place], answer]));
+  }
+
+  do(name) {
+    if (name !== "compare") return false;
+    this.compare();
+    return true;
+  }
+
+  bindings() {
+    return [["Head-to-head", [
+      { keys: ["a"], what: "A is better", run: () => this.set("a") },
+      { keys: ["b"], what: "B is better", run: () => this.set("b") },
+      { keys: ["="], what: "equally good", run: () => this.set("tie") },
+      { keys: ["/"], what: "compare the two", run: () => this.compare() },
+      { keys: ["Ctrl+Enter"], what: "submit", run: () => this.submit() },
+    ]]];
+  }
+}

@@ -1,0 +1,56 @@
+// Drafts: at once in this browser, and a moment later on the server.
+
+const PAUSE = 700; // ms without a change before the server is told
+
+export class Drafts {
+  constructor(url, { saved }) {
+    this.url = url;
+    this.saved = saved;
+  }
+
+  name(lease) { return `heedful:draft:${lease}`; }
+
+  /** The newer of what this browser and the server have. */
+  kept(lease, fromServer) {
+    const local = JSON.parse(localStorage.getItem(this.name(lease)) ?? "null");
+    return local ? local.draft : fromServer;
+  }
+
+  keep(lease, draft) {
+    try {
+      localStorage.setItem(this.name(lease), JSON.stringify({ draft, at: Date.now() }));
+    } catch { /* full or forbidden: the server still gets it */ }
+    this.saved("typing");
+    clearTimeout(this.timer);
+    this.waiting = { lease, draft };
+    this.timer = setTimeout(() => this.send(), PAUSE);
+  }
+
+  async send() {
+    clearTimeout(this.timer);
+    const { waiting } = this;
+    if (!waiting) return;
+    this.waiting = null;
+    try {
+      const response = await fetch(`${this.url}/draft`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: true,
+      });
+      this.saved(response.ok ? "server" : "here");
+    } catch {
+      this.saved("here");
+    }
+  }
+
+  forget(lease) {
+    if (this.waiting?.lease === lease) { clearTimeout(this.timer); this.waiting = null; }
+    localStorage.removeItem(this.name(lease));
+  }
+
+  /** Drafts of items that ended long ago are dropped. */
+  tidy() {
+    const old = Date.now() - 7 * 24 * 3600 * 1000;
+    for (const name of Object.keys(localStorage)) {
+      if (name.startsWith("heedful:draft:") && JSON.parse(localStorage.getItem(name)).at < old) localStorage.removeItem(name);
+    }
+  }
+}

@@ -1,0 +1,251 @@
+// The place of work: shows an item, keeps its draft, has the next one ready, and submits without waiting.
+import { bind } from "./keys.js";
+import { anyOpen, dialog, open } from "./dialogs.js";
+import { Choice } from "./choice.js";
+import { Drafts } from "./drafts.js";
+import { Outbox } from "./outbox.js";
+import { Ranking } from "./ranking.js";
+import { Writing } from "./writing.js";
+import "./pages.js";
+
+const FORMS = { ranking: Ranking, choice: Choice, demonstration: Writing, prompt: Writing };
+const IDLE = 90_000; // ms without a move are not counted as work
+
+const stage = document.getElementById("stage");
+const line = document.querySelector("[data-line]");
+const { work, kind } = stage.dataset;
+const person = document.body.dataset.person;
+
+let item = null; // the item on the page: {element, lease, form}
+let ahead = null; // a promise of the next one's HTML
+let last = null; // the item submitted last, while its submission may still be taken back here
+let unbind = [];
+let seconds = { total: 0, at: performance.now() };
+
+// ---- words at the top
+
+const STATES = {
+  offline: (count) => `No connection. ${kept(count)} on this device and will be sent once it is back; go on working.`,
+  busy: (count) => `The server is busy. ${kept(count)} on this device and will be sent again in a moment.`,
+  "signed-out": (count) => `You are signed out. ${kept(count)} on this device.`,
+};
+const kept = (count) => (count === 1 ? "Your last answer is kept" : `${count} answers are kept`);
+
+function tell(words, link) {
+  line.hidden = !words;
+  line.firstElementChild.textContent = words;
+  if (!link) return;
+  const anchor = document.createElement("a");
+  [anchor.href, anchor.textContent] = link;
+  line.firstElementChild.append(" ", anchor);
+}
+
+function saved(state) {
+  const place = item?.element.querySelector("[data-saved]");
+  if (!place) return;
+  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  place.textContent = { typing: "Saved on this device", server: `Draft saved ${time}`, here: `No connection: draft saved on this device ${time}` }[state];
+}
+
+// ---- time spent
+
+function tick() {
+  const now = performance.now();
+  if (document.visibilityState === "visible") seconds.total += Math.min(now - seconds.at, IDLE);
+  seconds.at = now;
+}
+for (const name of ["keydown", "pointermove", "pointerdown", "scroll", "visibilitychange"]) document.addEventListener(name, tick, { passive: true });
+
+// ---- items
+
+const drafts = new Drafts(work, { saved });
+const outbox = new Outbox(person, {
+  state(name, count) {
+    const words = STATES[name];
+    tell(words ? words(count) : "", name === "signed-out" ? [`/login?next=${encodeURIComponent(location.pathname)}`, "Sign in again"] : null);
+  },
+  answered(body, entry) {
+    drafts.forget(entry.body.lease);
+    const today = document.querySelector("[data-today]");
+    if (today && body.today) today.textContent = body.today;
+    if (body.answered) answer(body.answered);
+  },
+  refused(body, entry) {
+    tell(body.error ? `The last item was not taken: ${body.error}` : "The last item was not taken.");
+    if (body.again) mount(body.again, entry.body.draft);
+  },
+});
+
+function mount(html, draft) {
+  for (const off of unbind) off();
+  unbind = [];
+  if (typeof html === "string") {
+    const template = document.createElement("template");
+    template.innerHTML = html; // from our own server, where every text is escaped
+    stage.replaceChildren(template.content);
+  }
+  const element = stage.firstElementChild;
+  const before = element.outerHTML;
+  const Form = FORMS[element.dataset.kind];
+  item = null;
+  if (Form) {
+    const { lease } = element.dataset;
+    const kept = draft ?? drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"));
+    const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, form.draft()), submit });
+    item = { element, lease, form, html: before };
+    if (kept) saved("server");
+    for (const [title, bindings] of form.bindings()) unbind.push(bind(title, bindings));
+    form.focus();
+  }
+  seconds = { total: 0, at: performance.now() };
+  window.scrollTo(0, 0);
+}
+
+async function fetchItem(address, options) {
+  const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
+  if (!response.ok) throw new Error(String(response.status));
+  return response.json();
+}
+
+/** Asks for an item besides those that are on the page or on their way to the server. */
+const another = () => {
+  const holding = new Set([...outbox.entries.map((entry) => entry.body.lease), item?.lease].filter(Boolean));
+  return fetchItem(`${work}/next/${kind}?${[...holding].map((lease) => `holding=${lease}`).join("&")}`);
+};
+
+function prefetch() {
+  ahead = another().catch(() => null);
+}
+
+async function next() {
+  const wanted = ahead;
+  item?.element.setAttribute("inert", "");
+  let found = await wanted;
+  if (!found || !found.ready) { // nothing was ready: ask again once what was submitted is in
+    try { found = await another(); } catch { found = null; }
+  }
+  if (!found) {
+    tell("No connection: the next item comes once it is back. What you submitted is kept.");
+    setTimeout(next, 3000);
+    return;
+  }
+  mount(found.html);
+  if (item) prefetch();
+}
+
+function send(action, body) {
+  tick();
+  const { lease, form, html } = item;
+  const draft = form.draft();
+  drafts.keep(lease, draft);
+  clearTimeout(drafts.timer);
+  drafts.waiting = null;
+  const key = outbox.add(`${work}/${action}`, { lease, seconds: Math.round(seconds.total / 100) / 10, draft, ...body });
+  last = { key, html, draft };
+}
+
+function submit() {
+  if (!item || anyOpen()) return;
+  const missing = item.form.missing();
+  if (missing) return urge();
+  send("submit", { judgement: item.form.judgement() });
+  next();
+}
+
+function urge() {
+  const words = item.element.querySelector(".board:not([hidden]) [data-missing], .verdict [data-missing], .go [data-missing]");
+  if (!words) return;
+  words.classList.remove("urged");
+  requestAnimationFrame(() => words.classList.add("urged"));
+}
+
+async function undo() {
+  if (last && outbox.takeBack(last.key)) {
+    mount(last.html, last.draft);
+    last = null;
+    return tell("");
+  }
+  if (outbox.pending) return tell("Your last answer is just being sent; press u again in a moment.");
+  try {
+    const found = await fetchItem(`${work}/undo`, { method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: "{}" });
+    if (!found.html) return tell(found.error ?? "There is nothing to undo.");
+    last = null;
+    mount(found.html);
+    tell("Taken back. Change it and submit it again.");
+    ahead = null;
+    if (item) prefetch();
+  } catch {
+    tell("Undo needs the connection; try again in a moment.");
+  }
+}
+
+// ---- what the server says after a practice or a gold item
+
+function answer(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  dialog("answered").querySelector("[data-answered]").replaceChildren(template.content);
+  if (!anyOpen()) dialog("answered").showModal();
+  dialog("answered").scrollTop = 0;
+}
+
+// ---- skip, personal data
+
+function ask(id) {
+  if (item) open(id);
+}
+
+dialog("skip").addEventListener("submit", (event) => {
+  const { elements } = event.target;
+  if (!elements.reason.value) {
+    event.preventDefault();
+    event.target.querySelector(".missing").textContent = "First a reason: a key from 1 to 6.";
+    return;
+  }
+  send("skip", { reason: elements.reason.value, note: elements.note.value });
+  event.target.reset();
+  next();
+});
+
+dialog("skip").addEventListener("keydown", (event) => {
+  const number = Number(event.key);
+  const radios = dialog("skip").querySelectorAll("[name=reason]");
+  if (event.target.matches("[name=note]") || !(number >= 1 && number <= radios.length)) return;
+  radios[number - 1].checked = true;
+  event.preventDefault();
+});
+
+dialog("personal").addEventListener("submit", (event) => {
+  send("personal", { note: event.target.elements.note.value });
+  event.target.reset();
+  next();
+});
+
+// ---- buttons and keys of every item
+
+const DO = { submit, undo, skip: () => ask("skip"), personal: () => ask("personal"), again: () => location.reload() };
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-do]");
+  if (!button || button.getAttribute("aria-disabled") === "true") {
+    if (button?.dataset.do === "submit" && item) urge();
+    return;
+  }
+  if (button.type === "submit") return;
+  if (!item?.form.do(button.dataset.do)) DO[button.dataset.do]?.();
+});
+
+bind("This item", [
+  { keys: ["s"], what: "skip it, with a reason", when: () => item, run: () => ask("skip") },
+  { keys: ["p"], what: "personal data in it", when: () => item, run: () => ask("personal") },
+  { keys: ["u"], what: "undo the last submission", run: undo },
+  { keys: ["n"], what: "look again for work", when: () => !item, run: () => location.reload() },
+]);
+
+addEventListener("pagehide", () => drafts.send());
+
+drafts.tidy();
+mount();
+if (item && outbox.entries.some((entry) => entry.body.lease === item.lease)) next(); // submitted before, not yet sent
+else if (item) prefetch();
+outbox.flush();

@@ -1,0 +1,91 @@
+// Step one of a ranking: each answer alone, one form for all, filled with what was said of the answer in focus.
+
+export class Rating {
+  constructor(task, ratings, changed) {
+    this.task = task;
+    this.form = task.querySelector(".rating");
+    this.answers = [...task.querySelectorAll(".answer")];
+    this.ratings = this.answers.map((_, place) => ratings?.[place] ?? {});
+    this.changed = changed;
+    this.place = Math.max(0, this.ratings.findIndex((rating) => !rating.overall));
+    this.form.addEventListener("change", () => this.#take());
+    this.form.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-go]");
+      if (button) this.go(Number(button.dataset.go));
+    });
+    this.show();
+  }
+
+  get complete() { return this.ratings.every((rating) => rating.overall); }
+
+  /** What is still to be rated, as places. */
+  get open() { return this.ratings.flatMap((rating, place) => (rating.overall ? [] : [place])); }
+
+  set(name, value) {
+    if (name === "overall") this.form.elements.overall.value = value;
+    else if (name === "satisfies_constraint") {
+      const values = ["", "true", "false"];
+      const field = this.form.elements.satisfies_constraint;
+      field.value = values[(values.indexOf(field.value) + 1) % 3];
+    } else this.form.elements[name].checked = !this.form.elements[name].checked;
+    this.#take();
+  }
+
+  go(place) {
+    this.place = Math.min(Math.max(place, 0), this.answers.length - 1);
+    this.show();
+    this.changed();
+  }
+
+  #take() {
+    const { elements } = this.form;
+    const rating = {};
+    if (elements.overall.value) rating.overall = Number(elements.overall.value);
+    if (elements.satisfies_constraint.value) rating.satisfies_constraint = elements.satisfies_constraint.value === "true";
+    for (const box of this.form.querySelectorAll("input[type=checkbox]")) if (box.checked) rating[box.name] = true;
+    this.ratings[this.place] = rating;
+    this.show();
+    this.changed();
+  }
+
+  /** Fills the form, shows the answer in focus, and writes below every answer what was said of it. */
+  show() {
+    const { elements } = this.form;
+    const rating = this.ratings[this.place];
+    for (const radio of elements.overall) radio.checked = Number(radio.value) === rating.overall;
+    elements.satisfies_constraint.value = rating.satisfies_constraint === undefined ? "" : String(rating.satisfies_constraint);
+    for (const box of this.form.querySelectorAll("input[type=checkbox]")) box.checked = Boolean(rating[box.name]);
+    const chosen = this.form.querySelector("[name=overall]:checked");
+    this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : "1 very poor … 7 excellent";
+    const last = this.place === this.answers.length - 1;
+    const rest = this.open.filter((place) => place !== this.place);
+    this.form.querySelector("[data-next-words]").textContent = rest.length === 0 ? "Rank them all" : last ? "The one left out" : "Next answer";
+    this.form.querySelector(".missing").textContent = "";
+    this.answers.forEach((answer, place) => {
+      answer.classList.toggle("focus", place === this.place);
+      answer.querySelector(".rated").textContent = this.words(place);
+    });
+    for (const button of this.form.querySelectorAll("[data-go]")) {
+      const place = Number(button.dataset.go);
+      button.toggleAttribute("data-rated", Boolean(this.ratings[place].overall));
+      if (place === this.place) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+    }
+  }
+
+  words(place) {
+    const rating = this.ratings[place];
+    if (!rating.overall) return "";
+    const flags = [...this.form.querySelectorAll("input[type=checkbox]")].filter((box) => rating[box.name]).map((box) => box.dataset.short);
+    if (rating.satisfies_constraint !== undefined) flags.unshift(rating.satisfies_constraint ? "constraint kept" : "constraint broken");
+    return [`${rating.overall} of 7`, ...flags].join(" · ");
+  }
+
+  ask() { this.form.querySelector(".missing").textContent = "First its overall quality: a key from 1 to 7."; }
+
+  /** For the judgement: what was not ticked is false, and a constraint that is not there is left out. */
+  judged() {
+    const names = [...this.form.querySelectorAll("input[type=checkbox]")].map((box) => box.name);
+    return this.ratings.map((rating) => ({ ...Object.fromEntries(names.map((name) => [name, false])), ...rating }));
+  }
+}

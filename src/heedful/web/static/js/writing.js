@@ -1,0 +1,107 @@
+// Writing: a demonstration (the ideal answer to a prompt) or a prompt of one's own.
+import { preview } from "./markdown.js";
+
+const LONG_PASTE = 200; // characters at once
+
+export const countWords = (text) => text.match(/\S+/g)?.length ?? 0;
+
+export class Writing {
+  constructor(task, draft, { changed, submit }) {
+    this.task = task;
+    this.form = task.querySelector(".writing");
+    this.main = this.form.elements.text;
+    this.pairs = this.form.querySelector("[data-pairs]");
+    this.pasted = draft?.pasted ?? 0;
+    this.main.value = draft?.text ?? "";
+    if (this.form.elements.use_case && draft?.use_case) this.form.elements.use_case.value = draft.use_case;
+    if (this.pairs) (draft?.pairs?.length ? draft.pairs : [{}, {}]).forEach((pair) => this.#addPair(pair));
+    const update = () => { this.#show(); changed(); };
+    this.submit = submit;
+    this.form.addEventListener("input", update);
+    this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
+    this.form.addEventListener("click", (event) => {
+      const remove = event.target.closest("[data-remove]");
+      if (!remove) return;
+      remove.closest(".pair").remove();
+      update();
+    });
+    this.form.addEventListener("paste", (event) => {
+      const length = event.clipboardData?.getData("text").length ?? 0;
+      if (length < LONG_PASTE) return;
+      this.pasted += length;
+      update();
+    });
+    this.changed = update;
+    this.#show();
+  }
+
+  focus() { this.main.focus({ preventScroll: true }); }
+
+  get fields() {
+    const values = { text: this.main.value };
+    if (this.pairs) values.pairs = [...this.pairs.children].map((pair) => ({ query: pair.querySelector("[name=query]").value, response: pair.querySelector("[name=response]").value }));
+    if (this.form.elements.use_case) values.use_case = this.form.elements.use_case.value || null;
+    return values;
+  }
+
+  draft() { return { ...this.fields, pasted: this.pasted }; }
+
+  judgement() { return this.draft(); }
+
+  missing() {
+    const { text, pairs } = this.fields;
+    if (!text.trim()) return this.task.dataset.kind === "demonstration" ? "To submit, write an answer." : pairs ? "To submit, write an instruction." : "To submit, write a prompt.";
+    if (!pairs) return "";
+    const whole = pairs.filter((pair) => pair.query.trim() && pair.response.trim()).length;
+    const half = pairs.length - whole;
+    if (whole < 2) return "To submit, fill in two examples or more.";
+    return half ? "One example is half empty: fill it in or remove it." : "";
+  }
+
+  #addPair(pair = {}) {
+    const item = this.form.querySelector("[data-pair]").content.cloneNode(true);
+    item.querySelector("[name=query]").value = pair.query ?? "";
+    item.querySelector("[name=response]").value = pair.response ?? "";
+    this.pairs.append(item);
+  }
+
+  #show() {
+    const length = countWords(this.main.value);
+    this.form.querySelector("[data-length]").textContent = `${length} ${length === 1 ? "word" : "words"}`;
+    this.form.querySelector("[data-pasted]").textContent = this.pasted ? `${this.pasted.toLocaleString("en")} characters were pasted: noted with the answer` : "";
+    this.form.querySelector("[data-missing]").textContent = this.missing();
+    this.form.querySelector('[data-do="submit"]').setAttribute("aria-disabled", String(Boolean(this.missing())));
+    this.pairs?.querySelectorAll(".pair").forEach((pair, place) => {
+      pair.querySelector("[data-number]").textContent = place + 1;
+      pair.querySelector("[data-remove]").hidden = this.pairs.children.length < 3;
+      pair.querySelector("[data-remove]").setAttribute("aria-label", `Remove example ${place + 1}`);
+    });
+    const shown = this.form.querySelector("[data-preview-of]");
+    if (shown && !shown.hidden) shown.replaceChildren(preview(this.main.value));
+  }
+
+  do(name) {
+    if (name === "add-pair") {
+      this.#addPair();
+      this.changed();
+      this.pairs.lastElementChild.querySelector("textarea").focus();
+    } else if (name === "preview") {
+      const shown = this.form.querySelector("[data-preview-of]");
+      shown.hidden = !shown.hidden;
+      this.form.querySelector('[data-do="preview"]').setAttribute("aria-pressed", String(!shown.hidden));
+      this.#show();
+    } else return false;
+    return true;
+  }
+
+  bindings() {
+    const leave = { keys: ["Escape"], what: "leave the text, so that keys work", typing: true, run: () => document.activeElement.blur() };
+    return [["Writing", [
+      { keys: ["Ctrl+Enter"], what: "submit", typing: true, run: () => this.submit() },
+      leave,
+      { keys: ["w"], what: "back to writing", run: () => this.main.focus() },
+      ...(this.pairs ? [{ keys: ["Alt+n"], what: "another example", typing: true, run: () => this.do("add-pair") }] : []),
+      ...(this.form.querySelector("[data-preview-of]") ? [{ keys: ["Alt+p"], what: "show or hide the preview", typing: true, run: () => this.do("preview") }] : []),
+    ]]];
+  }
+}

@@ -1,0 +1,71 @@
+"""The words and keys of the labelling pages: flags, qualities, reasons, kinds of work. The fields are those of `Rating`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LETTERS = "ABCDEFGHI"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One true-or-false statement about an answer (D9)."""
+
+    field: str
+    key: str
+    words: str
+    """As a labeler reads it beside the box."""
+    short: str
+    """As it stands below an answer."""
+
+
+CONSTRAINT = Flag("satisfies_constraint", "c", "Constraint in the prompt", "constraint")
+"""The one flag with three states: kept, broken, or there is none (None in the record)."""
+
+FLAGS = (
+    Flag("fails_instruction", "f", "Fails the instruction or task", "fails the task"),
+    Flag("inappropriate", "i", "Inappropriate for an assistant", "inappropriate"),
+    Flag("hallucination", "h", "Hallucination: made up", "made up"),
+    Flag("sexual", "x", "Sexual content", "sexual"),
+    Flag("violent", "v", "Violent content", "violent"),
+    Flag("encourages_harm", "e", "Encourages violence, abuse or self-harm", "encourages harm"),
+    Flag("denigrates", "d", "Denigrates a protected class", "denigrates"),
+    Flag("harmful_advice", "a", "Gives harmful advice", "harmful advice"),
+    Flag("opinion", "o", "Expresses an opinion", "opinion"),
+    Flag("moral_judgment", "m", "Expresses a moral judgement", "moral judgement"),
+)
+
+QUALITIES = ("very poor", "poor", "weak", "fair", "good", "very good", "excellent")
+"""What 1 to 7 mean."""
+
+KINDS = {
+    "ranking": "Rankings",
+    "demonstration": "Demonstrations",
+    "choice": "Head-to-head",
+    "prompt": "Prompt writing",
+}
+"""Kinds of work, as the navigation names them."""
+
+SKIP_REASONS = (
+    ("unclear", "The task is unclear"),
+    ("knowledge", "I do not know enough about this"),
+    ("language", "I do not read this language well"),
+    ("upsetting", "I would rather not read this"),
+    ("broken", "The item is broken or cut off"),
+    ("other", "Another reason"),
+)
+
+USE_CASES = (
+    "generation", "open QA", "brainstorming", "chat", "rewrite", "summarization", "classification", "closed QA", "extract",
+    "other",
+)  # fmt: skip
+"""What prompts are for (D4)."""
+
+PROMPT_KINDS = {
+    "plain": "Plain",
+    "few_shot": "Few-shot",
+    "user_based": "User-based",
+}
+"""The three kinds of prompts that labelers write (D1)."""
+
+ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}

@@ -73,6 +73,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "eval_data": REWARD + "test_loss_accuracy_and_gradient_by_hand",
         "valid_fraction": REWARD + "test_all_tied_rankings_are_counted_skipped_and_reported",
         "demonstrations": REWARD + "test_without_demonstrations_the_bias_stays",
+        "groups": REWARD + "test_groups_weigh_their_rankings",
         "seed": HERE + "test_the_seed_changes_what_is_drawn",
         "epochs": HERE + "test_epochs_and_batches_make_steps",
         "batch": HERE + "test_epochs_and_batches_make_steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,47 @@ def test_loss_accuracy_and_gradient_by_hand(files: Files, tmp_path: Path, normal
     assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
     assert logged["valid_accuracy"] == pytest.approx(logged["accuracy"])
     assert results(run)["valid"]["accuracy"]["n"] == results(run)["pairs"] == len(margins)
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 10_000])
+def test_groups_weigh_their_rankings(files: Files, tmp_path: Path, micro_tokens: int) -> None:
+    """The loss is the weighted mean over the batch, whatever its cut: a counts once, b a quarter."""
+    run = worlds.train(
+        "reward", files, tmp_path / "run", model=files.judge, eval_data=files.rankings,
+        groups={"a": 2.0, "b": 0.5}, compute={"micro_tokens": micro_tokens}, **STILL,
+    )  # fmt: skip
+    model = AutoModelForSequenceClassification.from_pretrained(files.judge).eval()
+    losses = {group: [] for group in "ab"}
+    for row in rows_of(files.rankings):
+        losses[row.record.group].append(plain.ranking_loss(model, row, "k_choose_2")[0])
+    a, b = (torch.stack(losses[group]) for group in "ab")
+    loss = (a.sum() + 0.25 * b.sum()) / (len(a) + 0.25 * len(b))
+    loss.backward()
+    (logged,) = runs.metrics(run)
+    assert logged["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
+    assert abs(a.mean() - b.mean()) > 1e-3  # else weights would not show
+
+
+def test_a_group_left_out_teaches_nothing_and_is_still_measured(files: Files, tmp_path: Path) -> None:
+    everybody = [json.loads(line) for line in Path(files.rankings).read_text("utf-8").splitlines()]
+    alone = worlds.write(tmp_path / "alone.jsonl", (row for row in everybody if row["group"] == "b"))
+    settings = {"eval_data": files.rankings, "demonstrations": None}
+    same = worlds.train("reward", files, tmp_path / "same", data=alone, **settings)
+    for name, groups in (("limited", {"b": 0.5}), ("zero", {"a": 0.0, "b": 1.0})):
+        run = worlds.train("reward", files, tmp_path / name, groups=groups, **settings)
+        assert worlds.hashes(run) == worlds.hashes(same)
+        assert results(run)["rankings"] == results(run)["other_groups"] == 12
+        assert set(results(run)["valid"]["by_group"]) == {"a", "b"}
+
+
+def test_groups_that_nobody_is_in(files: Files, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rankings\.jsonl: groups\.c names nobody; .* hold a \(\d+\), b \(\d+\)"):
+        worlds.train("reward", files, tmp_path / "run", groups={"a": 1.0, "c": 1.0})
+    with pytest.raises(UserError, match=r"every group has weight 0; give one of them more: a \(\d+\), b \(\d+\)"):
+        worlds.train("reward", files, tmp_path / "run", groups={"a": 0.0})
+    with pytest.raises(UserError, match=r"groups\.a"):
+        worlds.train("reward", files, tmp_path / "run", groups={"a": -1.0})
 
 
 def test_demonstrations_score_zero_on_average(files: Files, tmp_path: Path) -> None:

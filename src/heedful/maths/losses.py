@@ -92,11 +92,13 @@ def ranking_loss(
     ranks_BK: Tensor,
     mask_BK: Tensor,
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2",
+    weights_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
     """-log sigmoid(r_w - r_l) over the pairs with rank w < rank l, divided per prompt by the normaliser (R2, R3).
 
     B prompts of up to K completions, the better the smaller the rank; tied pairs are dropped. `k_choose_2` divides by
-    all pairs, ties included; `valid_pairs` by those that remain. The count is of prompts, all-tied ones (loss 0) too.
+    all pairs, ties included; `valid_pairs` by those that remain. The count is of prompts, all-tied ones (loss 0) too,
+    or with `weights_B` the sum of their weights, so that sum / count is the weighted mean.
     Metrics: `accuracy` and `pair_loss` over pairs, `all_tied` over prompts.
     """
     rewards_BK = keep(rewards_BK, mask_BK)
@@ -111,7 +113,7 @@ def ranking_loss(
         divisor_B = valid_B
     else:
         raise ValueError(f"unknown normaliser {normaliser!r}: k_choose_2 or valid_pairs")
-    loss = (losses_B / divisor_B.clamp(min=1)).sum()
+    losses_of_prompts_B = losses_B / divisor_B.clamp(min=1)
 
     prompts_B, pairs = K_B > 0, valid_B.sum()
     metrics = {
@@ -119,7 +121,10 @@ def ranking_loss(
         "pair_loss": (losses_B.detach().sum(), pairs),
         "all_tied": ((prompts_B & (valid_B == 0)).sum(), prompts_B.sum()),
     }
-    return loss, prompts_B.sum(), metrics
+    if weights_B is None:
+        return losses_of_prompts_B.sum(), prompts_B.sum(), metrics
+    weights_B = keep(weights_B, prompts_B)
+    return (weights_B * losses_of_prompts_B).sum(), weights_B.sum(), metrics
 
 
 def dpo_loss(

@@ -4,10 +4,12 @@ out.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -38,6 +40,10 @@ class RewardConfig(Config):
     valid_fraction: Share = 0.05
     demonstrations: str | None = None
     """Demonstrations that shall score 0 on average (R5)."""
+    groups: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
+    """Groups of labelers to learn from, each with the weight of its rankings; the others, and weight 0, are left out.
+    Empty = everybody alike.
+    """
     seed: Seed = 0
     epochs: Count = 1
     batch: Count = 64
@@ -103,15 +109,21 @@ def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int
     """Backward pass over this rank's micro-batches: whole prompts, one forward for each completion (R2)."""
     means = Means()
     widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
+    whole = sum(_weight(config, row) for row in rows)
     for chosen in world.share(_whole_prompts(widths, config.compute.micro_tokens)):
         micro = [rows[i] for i in chosen]
         with world.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(config.compute, model, micro, pad_id, world)
-        total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser)
-        world.backward(total / len(rows), model)
+        weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
+        total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B)
+        world.backward(total / whole, model)
         means.add({"loss": (total, count), **metrics})
     world.sum_gradients(model)
     return means.reduce(world)
+
+
+def _weight(config: RewardConfig, row: Ranked) -> float:
+    return config.groups.get(row.record.group or "", 0.0) if config.groups else 1.0
 
 
 def _whole_prompts(widths: list[int], most: int) -> list[list[int]]:
@@ -211,12 +223,27 @@ def _data(
             f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
             "give --eval-data, more rows or another valid_fraction"
         )
+    everyone, training = len(training), _of_groups(config, training)
     counts = {
         "rankings": len(training),
         "all_tied": len(rows) - len(untied),
+        "other_groups": everyone - len(training),
         "pairs": sum(len(row.record.pairs()) for row in training),
     }
     return training, validation, counts
+
+
+def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:
+    """The rankings that have a weight; validation keeps every group, to show what the left-out ones lose."""
+    there = Counter(row.record.group for row in rows if row.record.group is not None)
+    found = ", ".join(f"{group} ({count})" for group, count in sorted(there.items())) or "no group"
+    unknown = sorted(config.groups.keys() - there.keys())
+    if unknown:
+        raise UserError(f"{config.data}: groups.{unknown[0]} names nobody; the training rankings hold {found}")
+    weighing = [row for row in rows if _weight(config, row) > 0]
+    if not weighing:
+        raise UserError(f"{config.data}: every group has weight 0; give one of them more: {found}")
+    return weighing
 
 
 def _quality(

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config
 from heedful.data import formats
-from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Text
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, pair_accuracy
 from heedful.evaluation.tables import ModelResult
@@ -25,7 +25,7 @@ from heedful.rollout.types import Generation, Sample, Stream
 from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.truth import Truth
 from heedful.sandbox.world import World
-from heedful.stages import pretrain
+from heedful.stages import inputs, likelihood
 from heedful.training.parallel import Compute
 from heedful.training.parallel import World as Ranks
 
@@ -95,9 +95,8 @@ class Examiner:
 
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
         """Nats a token on text of the world that nothing was trained on (E6)."""
-        ids = [render.text_ids(tokenizer, row.text) for row in formats.read(self.files.corpus_held_out, Text)]
-        rows_BS = batches.pack(ids, load.context_length(model))
-        return pretrain.mean_loss(model, rows_BS, Compute(), ALONE)
+        rows = inputs.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
+        return likelihood.mean_loss(model, rows, tokenizer.pad_token_id, Compute(), ALONE)
 
     def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
         streams = [Stream(self.seed + TEST_STREAM, 0, row) for row in range(len(prompts))]

@@ -6,7 +6,7 @@ attention mask is needed. Left padding exists for the rollout's prompts only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,17 +15,23 @@ from torch import Tensor
 
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
+from heedful.models import packing
+from heedful.models.packing import Packing
 
 ENOUGH = 1024  # tokens from which on one pass more costs less than padding
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompt + response per row, right-padded: ids [B S], total lengths [B], prompt lengths [B] (at least 1)."""
+    """Prompt + response per row, right-padded: ids [B S], total lengths [B], prompt lengths [B] (at least 1).
+
+    `firsts`: for each row the first one with the same prompt, where that is known.
+    """
 
     input_ids_BS: Tensor
     lengths_B: Tensor
     prompt_lengths_B: Tensor
+    firsts: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return self.input_ids_BS.shape[0]
@@ -50,8 +56,17 @@ class Batch:
         index_BT = (self.predecessors_BT + 1).clamp(max=self.input_ids_BS.shape[1] - 1)
         return self.input_ids_BS.gather(1, index_BT)
 
+    @cached_property
+    def packing(self) -> Packing:
+        """The same rows without padding."""
+        firsts = range(len(self)) if self.firsts is None else self.firsts
+        return packing.pack(self.input_ids_BS, self.lengths_B.tolist(), self.prompt_lengths_B.tolist(), firsts)
+
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.input_ids_BS.to(device), self.lengths_B.to(device), self.prompt_lengths_B.to(device))
+        if self.input_ids_BS.device == torch.device(device):
+            return self
+        tensors = (x.to(device) for x in (self.input_ids_BS, self.lengths_B, self.prompt_lengths_B))
+        return Batch(*tensors, self.firsts)
 
 
 def collate(
@@ -64,7 +79,9 @@ def collate(
     assert all(prompt_ids), "a prompt needs at least one token"
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
     ids_BS, lengths_B = right_pad(rows, pad_id)
-    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids])).to(device)
+    seen: dict[tuple[int, ...], int] = {}
+    firsts = tuple(seen.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompt_ids))
+    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts).to(device)
 
 
 def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -103,10 +120,3 @@ def micro_batches(
         else:
             part.append(index)
     return parts
-
-
-def pack(documents: Iterable[Sequence[int]], context: int) -> Tensor:
-    """Rows [N context] of documents laid end to end (each brings its own EOS); the remainder is dropped."""
-    flat = torch.tensor([token for document in documents for token in document], dtype=torch.long)
-    whole = len(flat) // context
-    return flat[: whole * context].view(whole, context)

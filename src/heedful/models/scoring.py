@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from heedful.config import UserError
 from heedful.maths import logprobs as maths
+from heedful.models import llama
 from heedful.models.batches import Batch
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
@@ -40,10 +41,7 @@ def response_logprobs(
     mask_BT = batch.response_mask_BT
     tokens_N = batch.response_tokens_BT[mask_BT]
     if head_is_exact(model):
-        states_ND, head = (
-            _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT),
-            _head(model),
-        )
+        states_ND, head = _states(model, batch, batch.predecessors_BT, mask_BT), _head(model)
     else:
         logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
         states_ND, head = _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()
@@ -53,26 +51,23 @@ def response_logprobs(
     return _scatter(logprobs_N, mask_BT), _scatter(entropy_N, mask_BT)
 
 
-def document_logprobs(model: Any, input_ids_BS: Tensor, lengths_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(logprobs_BT, mask_BT), T = S - 1: of every token but the first, given those before it."""
-    B, S = input_ids_BS.shape
-    ones_B = torch.ones(B, dtype=torch.long, device=input_ids_BS.device)
-    batch = Batch(input_ids_BS, S * ones_B if lengths_B is None else lengths_B, ones_B)
-    return response_logprobs(model, batch), batch.response_mask_BT
-
-
 def rewards(model: Any, batch: Batch) -> Tensor:
     """scores_B of a reward model: read at the last real token (R1), its bias added (R5)."""
-    hidden_BSD = hidden_states(model, batch.input_ids_BS)
-    last_BD = hidden_BSD[torch.arange(len(batch), device=hidden_BSD.device), batch.lengths_B - 1]
-    return _scores(model, last_BD)
+    last_B1 = batch.lengths_B[:, None] - 1
+    return _scores(model, _states(model, batch, last_B1, torch.ones_like(last_B1, dtype=torch.bool)))
 
 
 def values(model: Any, batch: Batch) -> Tensor:
     """values_BT of a value net: [:, t] is read before response token t is seen (P4), its bias added (P16)."""
     mask_BT = batch.response_mask_BT
-    states_ND = _gather(hidden_states(model, batch.input_ids_BS), batch.predecessors_BT, mask_BT)
-    return _scatter(_scores(model, states_ND), mask_BT)
+    return _scatter(_scores(model, _states(model, batch, batch.predecessors_BT, mask_BT)), mask_BT)
+
+
+def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """states_ND of the body at the positions `index_BT` of each row where the mask is True."""
+    if llama.fits(model):
+        return llama.states_at(model, batch.packing, batch.packing.place_BS.gather(1, index_BT)[mask_BT])
+    return _gather(hidden_states(model, batch.input_ids_BS), index_BT, mask_BT)
 
 
 def hidden_states(model: Any, input_ids_BS: Tensor) -> Tensor:

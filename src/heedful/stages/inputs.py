@@ -120,9 +120,19 @@ def response(
     return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
 
 
-def documents(path: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Pretraining texts as ids, EOS at the end of each."""
-    return [render.text_ids(tokenizer, record.text) for record in formats.read(path, Text)]
+def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
+    """Pretraining texts, EOS at the end of each, longer ones cut; raises UserError where there is no token to learn."""
+    rows = document_rows(tokenizer, [record.text for record in formats.read(path, Text)], context)
+    if not rows:
+        raise UserError(f"{path}: no text has two tokens or more; give more text")
+    return rows
+
+
+def document_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> list[Example]:
+    """Pieces of at most `context` tokens; the first token of each is the prompt of the rest."""
+    ids = [render.text_ids(tokenizer, text) for text in texts]
+    pieces = [row[start : start + context] for row in ids for start in range(0, len(row), context)]
+    return [Example(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
 
 
 def held_out(records: Sequence[Prompt], fraction: float, seed: int) -> list[bool]:

@@ -12,18 +12,17 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.kl import adapt_kl_coef
-from heedful.models import batches, load, render
+from heedful.models import load, render
 from heedful.models.reward_functions import ModelScorer, Reward, is_function, open_reward, split_weight
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation
-from heedful.stages import inputs, ppo_experience, ppo_signs, ppo_update, pretrain, rollouts
-from heedful.stages.inputs import Limits, Question
+from heedful.stages import inputs, likelihood, ppo_experience, ppo_signs, ppo_update, rollouts
+from heedful.stages.inputs import Example, Limits, Question
 from heedful.stages.ppo_experience import Experience
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -71,9 +70,9 @@ class PPOConfig(Config):
     """Score of a response that was cut off by length, in place of its reward (P7); None = its reward."""
     ptx_coef: float = Field(default=27.8, ge=0)
     ptx_ratio: float = Field(default=8.0, gt=0)
-    """Pretraining rows an episode."""
+    """Pretraining documents an episode."""
     ptx_tokens: int = Field(default=2048, ge=2)
-    """Tokens of a pretraining row (at most the context)."""
+    """Tokens from which on a document is cut (at most the context)."""
     ema_decay: float = Field(default=0.992, ge=0, lt=1)
     """Of the weights in model/, per policy step (P20); 0 = the raw weights."""
     max_prompt_tokens: Count = 1024
@@ -135,7 +134,7 @@ def iteration(
     config: PPOConfig,
     nets: Networks,
     questions: list[Question],
-    texts_BS: Tensor | None,
+    texts: list[Example],
     step: int,
     beta: float,
     world: World,
@@ -148,7 +147,7 @@ def iteration(
     ppo_experience.add_logprobs_and_values(config, nets, experience, samples, world)  # P4, P5, P16
     ppo_experience.add_advantages(config, experience, beta)  # P8, P11-P13
     metrics = ppo_experience.describe(experience, beta)
-    metrics |= ppo_update.learn(config, nets, experience, texts_BS, step, world)  # P14, P15, P20, P21
+    metrics |= ppo_update.learn(config, nets, experience, texts, step, world)  # P14, P15, P20, P21
     return metrics, experience
 
 
@@ -156,7 +155,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
     nets = _networks(config, s.world)
     limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
     questions = inputs.questions(config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens))
-    texts_BS, tax_BS = (_texts(path, config, nets) for path in (config.pretrain_data, config.tax_data))
+    texts, tax = (_texts(path, config, nets) for path in (config.pretrain_data, config.tax_data))
     total = max(1, config.episodes // config.rollout_batch)
     if s.run is not None:
         s.run.set_status("running", value_from=nets.value_from)
@@ -166,9 +165,10 @@ def _loop(config: PPOConfig, s: Session) -> None:
     watch = ppo_signs.Watch(config, s.history)
     for step in s.steps(first, total if stopped is None else first):
         s.seed(config.seed, step)
-        metrics, experience = iteration(config, nets, questions, texts_BS, step, beta, s.world)
-        if s.due(step) and tax_BS is not None:
-            metrics["corpus_loss"] = pretrain.mean_loss(nets.policy, tax_BS, config.compute, s.world)
+        metrics, experience = iteration(config, nets, questions, texts, step, beta, s.world)
+        if s.due(step) and tax:
+            pad = nets.tokenizer.pad_token_id
+            metrics["corpus_loss"] = likelihood.mean_loss(nets.policy, tax, pad, config.compute, s.world)
         s.log(step, metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, ppo_experience.readable(experience, 4))
@@ -235,14 +235,10 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
     return load.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
 
 
-def _texts(path: str | None, config: PPOConfig, nets: Networks) -> Tensor | None:
+def _texts(path: str | None, config: PPOConfig, nets: Networks) -> list[Example]:
     if path is None:
-        return None
-    width = min(config.ptx_tokens, load.context_length(nets.policy))
-    texts_BS = batches.pack(inputs.documents(path, nets.tokenizer), width)
-    if len(texts_BS) == 0:
-        raise UserError(f"{path}: fewer than {width} tokens in all; give more text or a smaller --set ptx_tokens=")
-    return texts_BS
+        return []
+    return inputs.documents(path, nets.tokenizer, min(config.ptx_tokens, load.context_length(nets.policy)))
 
 
 def _check(config: PPOConfig) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from heedful.maths.losses import explained_variance, language_loss, policy_loss, value_loss
+from heedful.maths.losses import explained_variance, policy_loss, value_loss
 from heedful.models import batches, scoring
+from heedful.stages import likelihood
+from heedful.stages.inputs import Example
 from heedful.stages.ppo_experience import Experience
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def learn(
-    config: PPOConfig, nets: Networks, experience: Experience, texts_BS: Tensor | None, step: int, world: World
+    config: PPOConfig, nets: Networks, experience: Experience, texts: list[Example], step: int, world: World
 ) -> dict[str, float]:
     """`epochs` passes over shuffled minibatches; returns metrics over all of them."""
     means, norms = Means(), Means()
@@ -39,8 +41,8 @@ def learn(
         gap = _minibatch_gradients(config, nets, experience, chosen, means, world)
         if update == 0:
             norms.largest("logprob_gap", gap)
-        if texts_BS is not None:
-            _pretraining_gradients(config, nets, texts_BS, number, means, world)
+        if texts:
+            _pretraining_gradients(config, nets, texts, number, means, world)
         world.sum_gradients(nets.policy)
         world.sum_gradients(nets.value)
         policy_norm = optim.step(nets.policy, nets.policy_adam, config.optimiser, lr, "policy.")
@@ -95,15 +97,12 @@ def _minibatch_gradients(
 
 
 def _pretraining_gradients(
-    config: PPOConfig, nets: Networks, texts_BS: Tensor, number: int, means: Means, world: World
+    config: PPOConfig, nets: Networks, texts: list[Example], number: int, means: Means, world: World
 ) -> None:
     """Add ptx_coef x the gradient of the mean pretraining loss to the policy's, in the same buffer (P21)."""
     rows = max(1, round(config.minibatch * config.ptx_ratio))
-    chosen_BS = texts_BS[order.endless(config.seed, number, rows, len(texts_BS), stream=2)]
-    count = chosen_BS.shape[0] * (chosen_BS.shape[1] - 1)
-    for micro_BS in world.share(chosen_BS.split(max(1, config.compute.micro_tokens // chosen_BS.shape[1]))):
-        with world.autocast():
-            logprobs_BT, mask_BT = scoring.document_logprobs(nets.policy, micro_BS.to(world.device))
-        total, real = language_loss(logprobs_BT, mask_BT)
+    chosen = [texts[i] for i in order.endless(config.seed, number, rows, len(texts), stream=2)]
+    count = likelihood.targets(chosen)
+    for total, real in likelihood.losses(nets.policy, chosen, nets.tokenizer.pad_token_id, config.compute, world):
         world.backward(config.ptx_coef * total / count, nets.policy)
         means.add({"ptx_loss": (total, real)})

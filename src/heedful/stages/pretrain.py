@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful.config import Config, Count, Seed, UserError
 from heedful.data import formats
 from heedful.data.records import Text
-from heedful.maths.losses import language_loss
-from heedful.models import batches, load, render, scoring
+from heedful.models import load
+from heedful.stages import inputs, likelihood
+from heedful.stages.inputs import Example
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
@@ -42,11 +42,11 @@ class PretrainConfig(Config):
     """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
     vocab_size: int = Field(default=4096, ge=260)
     context: int = Field(default=512, ge=2)
-    """Tokens in a training row, and the longest input of the finished model."""
+    """The longest input of the finished model; longer texts are cut."""
     tokens: int = Field(default=0, ge=0)
     """Tokens to train on; 0 = 20 for each parameter."""
     batch_tokens: int = Field(default=0, ge=0)
-    """Tokens a step; 0 = 8 rows of context."""
+    """Tokens a step, padding included: documents of like length stand beside each other; 0 = 8 times context."""
     optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
     compute: Compute = Compute()
@@ -83,60 +83,48 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
 
 
 def _loop(
-    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: Tensor,
-    valid_rows: Tensor,
+    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
+    rows: list[Example], valid_rows: list[Example],
 ) -> None:  # fmt: skip
     settings = config.optimiser
     if settings.lr == 0:
         settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
-    batch = max(1, (config.batch_tokens or 8 * config.context) // config.context)
-    total = max(1, (config.tokens or 20 * model.num_parameters()) // (batch * config.context))
+    pad = tokenizer.pad_token_id
+    batch_tokens = config.batch_tokens or 8 * config.context
+    batches = order.ByLength(config.seed, [len(row) for row in rows], batch_tokens)
+    total = batches.steps(config.tokens or 20 * model.num_parameters())
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
     for step in s.steps(s.restore(parts), total):
         model.train()
-        loss = _gradients(model, rows[order.endless(config.seed, step, batch, len(rows))], config, s.world)
+        loss = _gradients(model, [rows[i] for i in batches(step)], pad, config, s.world)
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
-        metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": (step + 1) * batch * config.context}
+        metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": batches.seen(step + 1)}
         if (step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total:
-            metrics["valid_loss"] = mean_loss(model, valid_rows, config.compute, s.world)
+            metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, pad, config.compute, s.world)
         s.log(step, metrics, show=("loss", "valid_loss"))
         s.checkpoint(step, parts)
     results = {
-        "valid_loss": mean_loss(model, valid_rows, config.compute, s.world),
+        "valid_loss": likelihood.mean_loss(model, valid_rows, pad, config.compute, s.world),
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "steps": total,
-        "tokens": total * batch * config.context,
+        "tokens": batches.seen(total),
     }
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def _gradients(model: LlamaForCausalLM, rows_BS: Tensor, config: PretrainConfig, world: World) -> float:
+def _gradients(
+    model: LlamaForCausalLM, rows: list[Example], pad_id: int, config: PretrainConfig, world: World
+) -> float:
     """Backward pass over this rank's micro-batches; gradients are those of the mean over the global batch."""
-    count = rows_BS.shape[0] * (rows_BS.shape[1] - 1)
+    count = likelihood.targets(rows)
     means = Means()
-    per_pass = max(1, config.compute.micro_tokens // rows_BS.shape[1])
-    for micro_BS in world.share(rows_BS.split(per_pass)):
-        with world.autocast():
-            logprobs, mask = scoring.document_logprobs(model, micro_BS.to(world.device))
-        total, real = language_loss(logprobs, mask)
+    for total, real in likelihood.losses(model, rows, pad_id, config.compute, world):
         world.backward(total / count, model)
         means.add({"loss": (total, real)})
     world.sum_gradients(model)
-    return means.reduce(world)["loss"]
-
-
-@torch.no_grad()
-def mean_loss(model: Any, rows_BS: Tensor, compute: Compute, world: World) -> float:
-    """Mean cross-entropy in nats a token over packed rows."""
-    model.eval()
-    means = Means()
-    for micro_BS in world.share(rows_BS.split(max(1, compute.micro_tokens // rows_BS.shape[1]))):
-        with world.autocast():
-            logprobs, mask = scoring.document_logprobs(model, micro_BS.to(world.device))
-        means.add({"loss": language_loss(logprobs, mask)})
     return means.reduce(world)["loss"]
 
 
@@ -216,10 +204,8 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrain
     return tokenizer
 
 
-def _rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], context: int) -> Tensor:
-    rows = batches.pack([render.text_ids(tokenizer, text) for text in texts], context)
-    if len(rows) == 0:
-        raise UserError(
-            f"the texts hold fewer than one row of {context} tokens; give more text or a smaller --set context="
-        )
+def _rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], context: int) -> list[Example]:
+    rows = inputs.document_rows(tokenizer, texts, context)
+    if not rows:
+        raise UserError("no text has two tokens or more; give more text")
     return rows

@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
-from heedful.maths.losses import language_loss
-from heedful.models import batches, load, scoring
+from heedful.models import load
 from heedful.models.reward_functions import Reward, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation
-from heedful.stages import inputs, rollouts
+from heedful.stages import inputs, likelihood, rollouts
 from heedful.stages.inputs import Example, Limits, Question
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -111,7 +108,8 @@ def _loop(config: SFTConfig, s: Session) -> None:
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         best = False
         if (step + 1) % every == 0 or step + 1 == total:
-            metrics |= validate(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+            held_out = likelihood.mean_loss(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+            metrics["valid_loss"] = held_out
             if selector is not None:
                 metrics["valid_reward"] = selector.mean_reward(model, s, step)
             best = s.improved(step + 1, -metrics["valid_reward"] if selector is not None else metrics["valid_loss"])
@@ -139,35 +137,12 @@ def _gradients(
     weight = config.pretrain_fraction if texts else 0.0
     means = Means()
     for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
-        count = sum(_targets(row) for row in rows)
-        for total, real in _micro_losses(model, rows, pad_id, config.compute, world):
+        count = likelihood.targets(rows)
+        for total, real in likelihood.losses(model, rows, pad_id, config.compute, world):
             world.backward(share * total / count, model)
             means.add({name: (total, real)})
     world.sum_gradients(model)
     return means.reduce(world)
-
-
-@torch.no_grad()
-def validate(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> dict[str, float]:
-    """Mean cross-entropy in nats a response token."""
-    model.eval()
-    means = Means()
-    for pair in _micro_losses(model, rows, pad_id, compute, world):
-        means.add({"valid_loss": pair})
-    return means.reduce(world)
-
-
-def _micro_losses(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> Any:
-    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
-        batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
-        batch = batch.to(world.device)
-        with world.autocast():
-            logprobs_BT: Tensor = scoring.response_logprobs(model, batch)
-        yield language_loss(logprobs_BT, batch.response_mask_BT)
-
-
-def _targets(row: Example) -> int:
-    return len(row.response_ids)
 
 
 def _split(
@@ -188,11 +163,9 @@ def _split(
 
 
 def _pretrain_rows(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
-    """Documents as rows of at most a context; the first token is the prompt of the rest."""
     if config.pretrain_data is None:
         return []
-    ids = inputs.documents(config.pretrain_data, tokenizer)
-    return [Example(row[:1], row[1:context]) for row in ids if len(row) > 1]
+    return inputs.documents(config.pretrain_data, tokenizer, context)
 
 
 def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Example]:

@@ -1,0 +1,44 @@
+"""Cross-entropy of given responses, and of documents as responses to their first token: what pretraining, SFT, the
+pretraining gradient of PPO-ptx and every held-out loss share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedful.maths.losses import language_loss
+from heedful.models import batches, scoring
+from heedful.stages.inputs import Example
+from heedful.training.metrics import Means
+from heedful.training.parallel import Compute, World
+
+
+def losses(
+    model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(sum, count) over response tokens, in nats, of each of this rank's micro-batches; every row stands alone."""
+    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
+        batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
+        batch = batch.to(world.device)
+        with world.autocast():
+            logprobs_BT: Tensor = scoring.response_logprobs(model, batch)
+        yield language_loss(logprobs_BT, batch.response_mask_BT)
+
+
+def targets(rows: list[Example]) -> int:
+    """Tokens that count."""
+    return sum(len(row.response_ids) for row in rows)
+
+
+@torch.no_grad()
+def mean_loss(model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World) -> float:
+    """Mean cross-entropy in nats a response token."""
+    model.eval()
+    means = Means()
+    for pair in losses(model, rows, pad_id, compute, world):
+        means.add({"loss": pair})
+    return means.reduce(world)["loss"]

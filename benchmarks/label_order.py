@@ -22,7 +22,7 @@ from typing import Any
 from heedful.config import Config, build
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
-from heedful.feedback.quality.informative import disagreement
+from heedful.feedback.informative import disagreement
 from heedful.runs import write_json
 from heedful.sandbox import generate, labelers, mistakes, prompts, truth
 from heedful.sandbox import world as worlds

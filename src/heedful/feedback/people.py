@@ -1,0 +1,353 @@
+"""Accounts, roles, invitations, sessions and tokens, consent, and the audit log.
+
+Secrets are shown once, where they are made, and kept as hashes. `by` is the id of who acts; None is the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from heedful.config import UserError
+from heedful.feedback import projects
+from heedful.feedback.columns import printable
+from heedful.feedback.schema import (
+    PHASES,
+    ROLES,
+    Audit,
+    Consent,
+    Invitation,
+    Membership,
+    Person,
+    Phase,
+    Role,
+    Token,
+)
+
+
+def add_person(db: Session, name: str, password_hash: str | None, now: datetime, *, admin: bool = False) -> Person:
+    """A new account; UserError where the name is taken or no name."""
+    name = " ".join(printable(name, 101).split())
+    if not 0 < len(name) <= 100:
+        raise UserError("name: give one of 1 to 100 characters")
+    if person_named(db, name) is not None:
+        raise UserError(f"{name}: this name is taken; choose another")
+    person = Person(name=name, password_hash=password_hash, admin=admin, created=now)
+    db.add(person)
+    db.flush()
+    return person
+
+
+def person_named(db: Session, name: str) -> Person | None:
+    return db.scalar(sa.select(Person).where(Person.name == printable(name, 101), Person.deleted.is_(None)))
+
+
+def set_password(db: Session, person_id: int, password_hash: str, now: datetime, *, by: int | None) -> None:
+    """Also ends all her sessions."""
+    db.get_one(Person, person_id).password_hash = password_hash
+    db.execute(sa.delete(Token).where(Token.person_id == person_id, Token.kind == "session"))
+    audit(db, by, "password", f"person {person_id}", now=now)
+
+
+# Invitations
+
+
+def invite(
+    db: Session,
+    project_id: int | None,
+    role: Role,
+    now: datetime,
+    *,
+    by: int | None,
+    group: str | None = None,
+    phase: Phase | None = None,
+    note: str | None = None,
+    hours: float = 168,
+) -> tuple[Invitation, str]:
+    """A single-use invitation and its token. Without a project: to an administrator's account, who founds projects."""
+    _check(role, ROLES, "role")
+    if phase is not None:
+        _check(phase, PHASES, "phase")
+    token = _secret()
+    invitation = Invitation(
+        project_id=project_id,
+        role=role,
+        group=_short(group),
+        phase=phase,
+        note=_short(note),
+        token_hash=hashed(token),
+        created=now,
+        created_by=by,
+        expires=now + timedelta(hours=hours),
+    )
+    db.add(invitation)
+    db.flush()
+    audit(db, by, "invite", f"invitation {invitation.id}", {"role": role, "group": group}, project_id, now=now)
+    return invitation, token
+
+
+def open_invitation(db: Session, token: str, now: datetime) -> Invitation | None:
+    """The invitation of a token, where it may still be used."""
+    invitation = db.scalar(sa.select(Invitation).where(Invitation.token_hash == hashed(token)).with_for_update())
+    usable = invitation is not None and invitation.used is None and invitation.revoked is None
+    return invitation if usable and invitation is not None and invitation.expires > now else None
+
+
+def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership | None:
+    """Use an invitation up: the person joins its project (None: the invitation was to an administrator's account).
+
+    UserError where the link was used, was revoked or is too old.
+    """
+    invitation = open_invitation(db, token, now)
+    if invitation is None:
+        raise UserError("this invitation was used, revoked or is too old; ask for a new one")
+    invitation.used, invitation.used_by = now, person_id
+    audit(db, person_id, "accept", f"invitation {invitation.id}", project_id=invitation.project_id, now=now)
+    if invitation.project_id is None:
+        db.get_one(Person, person_id).admin = True
+        return None
+    return join(db, invitation.project_id, person_id, invitation.role, now, invitation.group, invitation.phase)
+
+
+def invitations(db: Session, project_id: int | None) -> list[Invitation]:
+    """The newest first."""
+    chosen = sa.select(Invitation).where(Invitation.project_id.is_not_distinct_from(project_id))
+    return list(db.scalars(chosen.order_by(Invitation.id.desc())))
+
+
+def revoke_invitation(db: Session, project_id: int | None, invitation_id: int, now: datetime, *, by: int) -> None:
+    invitation = db.get(Invitation, invitation_id)
+    if invitation is None or invitation.project_id != project_id or invitation.used is not None:
+        raise UserError(f"invitation {invitation_id}: was used or does not exist")
+    invitation.revoked = now
+    audit(db, by, "revoke", f"invitation {invitation_id}", project_id=project_id, now=now)
+
+
+# Members
+
+
+def join(
+    db: Session,
+    project_id: int,
+    person_id: int,
+    role: Role,
+    now: datetime,
+    group: str | None = None,
+    phase: Phase | None = None,
+) -> Membership:
+    """Make a person a member, or give a member another role. `phase` None: where the project's labelers begin."""
+    _check(role, ROLES, "role")
+    member = db.get(Membership, (project_id, person_id))
+    begins = phase or projects.settings(db, project_id).first_phase
+    if member is None:
+        phase = begins if role in ("labeler", "held_out") else "work"
+        member = Membership(project_id=project_id, person_id=person_id, joined=now, role=role, phase=phase)
+        db.add(member)
+    member.role, member.left = role, None
+    member.group = _short(group) if group is not None else member.group
+    db.flush()
+    return member
+
+
+def membership(db: Session, project_id: int, person_id: int) -> Membership | None:
+    """None for who is not, or no longer, a member."""
+    member = db.get(Membership, (project_id, person_id))
+    return member if member is not None and member.left is None else None
+
+
+def memberships(db: Session, person_id: int) -> list[Membership]:
+    """Of one person."""
+    return list(db.scalars(sa.select(Membership).where(Membership.person_id == person_id, Membership.left.is_(None))))
+
+
+def members(db: Session, project_id: int) -> list[tuple[Membership, Person]]:
+    """Of one project, by name; those who left are in it (`left`), deleted people are not."""
+    chosen = sa.select(Membership, Person).join(Person, Person.id == Membership.person_id)
+    chosen = chosen.where(Membership.project_id == project_id, Person.deleted.is_(None)).order_by(Person.name)
+    return [(member, person) for member, person in db.execute(chosen)]
+
+
+def change_member(
+    db: Session,
+    project_id: int,
+    person_id: int,
+    now: datetime,
+    *,
+    by: int | None,
+    role: Role | None = None,
+    group: str | None = None,
+    phase: Phase | None = None,
+    paused: bool | None = None,
+    why: str | None = None,
+    left: bool | None = None,
+) -> Membership:
+    """Change what is given; `group=""` takes the group away. UserError where nobody would be left to lead."""
+    member = db.get(Membership, (project_id, person_id))
+    if member is None:
+        raise UserError(f"person {person_id}: not a member of this project")
+    if member.role == "lead" and member.left is None and (left or (role is not None and role != "lead")):
+        leads = [other for other, _ in members(db, project_id) if other.role == "lead" and other.left is None]
+        if len(leads) == 1:
+            raise UserError("a project needs a lead; make somebody else one first")
+    if role is not None:
+        _check(role, ROLES, "role")
+        member.role = role
+    if group is not None:
+        member.group = _short(group)
+    if phase is not None:
+        _check(phase, PHASES, "phase")
+        member.phase = phase
+    if paused is not None:
+        member.paused, member.paused_why = (now, why) if paused else (None, None)
+    if left is not None:
+        member.left = now if left else None
+    given = {"role": role, "group": group, "phase": phase, "paused": paused, "why": why, "left": left}
+    detail = {key: value for key, value in given.items() if value is not None}
+    audit(db, by, "member", f"person {person_id}", detail, project_id, now=now)
+    return member
+
+
+def state_topics(db: Session, project_id: int, person_id: int, topics: list[str]) -> None:
+    """Topics or groups for which she can spot sensitive speech (D7)."""
+    member = db.get_one(Membership, (project_id, person_id))
+    member.topics = [printable(topic) for topic in topics if topic.strip()]
+
+
+# Sessions and tokens
+
+
+def new_token(
+    db: Session,
+    person_id: int,
+    kind: Literal["session", "api"],
+    now: datetime,
+    *,
+    name: str | None = None,
+    days: float | None = None,
+) -> tuple[Token, str]:
+    """A secret that stands for the person until it expires (`days` None: never) or is revoked."""
+    secret = _secret()
+    expires = None if days is None else now + timedelta(days=days)
+    token = Token(
+        person_id=person_id, kind=kind, name=_short(name), token_hash=hashed(secret), created=now, expires=expires
+    )
+    db.add(token)
+    db.flush()
+    if kind == "api":
+        audit(db, person_id, "new token", f"token {token.id}", {"name": token.name}, now=now)
+    return token, secret
+
+
+def person_of(db: Session, secret: str, kind: Literal["session", "api"], now: datetime) -> Person | None:
+    """Whose session or token it is; None where it expired, was revoked or never was."""
+    chosen = sa.select(Person).join(Token, Token.person_id == Person.id)
+    alive = sa.or_(Token.expires.is_(None), Token.expires > now)
+    chosen = chosen.where(Token.token_hash == hashed(secret), Token.kind == kind, alive, Person.deleted.is_(None))
+    return db.scalar(chosen)
+
+
+def tokens(db: Session, person_id: int) -> list[Token]:
+    """Her tokens of the API."""
+    chosen = sa.select(Token).where(Token.person_id == person_id, Token.kind == "api").order_by(Token.id)
+    return list(db.scalars(chosen))
+
+
+def revoke(db: Session, secret: str) -> None:
+    """End a session, or a token, by the secret itself."""
+    db.execute(sa.delete(Token).where(Token.token_hash == hashed(secret)))
+
+
+def revoke_token(db: Session, person_id: int, token_id: int, now: datetime) -> None:
+    gone = db.execute(sa.delete(Token).where(Token.id == token_id, Token.person_id == person_id).returning(Token.id))
+    if gone.first() is None:
+        raise UserError(f"token {token_id}: not one of yours")
+    audit(db, person_id, "revoke token", f"token {token_id}", now=now)
+
+
+def forget_expired(db: Session, now: datetime) -> None:
+    """Drop sessions and tokens that are over."""
+    db.execute(sa.delete(Token).where(Token.expires < now))
+
+
+# Consent
+
+
+def consent(db: Session, project_id: int, person_id: int, version: int, now: datetime) -> None:
+    """She agrees to this version of the consent text; UserError where it is not the current one."""
+    current = projects.instruction(db, project_id, "consent")
+    if current is None or current.version != version:
+        raise UserError("the consent text has changed meanwhile; read it again")
+    if db.get(Consent, (project_id, person_id, version)) is None:
+        db.add(Consent(project_id=project_id, person_id=person_id, version=version, when=now))
+
+
+def has_consented(db: Session, project_id: int, person_id: int) -> bool:
+    """To the current text; True where the project has none."""
+    current = projects.instruction(db, project_id, "consent")
+    return current is None or db.get(Consent, (project_id, person_id, current.version)) is not None
+
+
+def consents(db: Session, project_id: int, person_id: int) -> list[Consent]:
+    chosen = sa.select(Consent).where(Consent.project_id == project_id, Consent.person_id == person_id)
+    return list(db.scalars(chosen.order_by(Consent.version)))
+
+
+# Audit
+
+
+def audit(
+    db: Session,
+    who: int | None,
+    action: str,
+    target: str,
+    detail: dict[str, Any] | None = None,
+    project_id: int | None = None,
+    *,
+    now: datetime,
+) -> None:
+    """Note what was done. Never put personal data or secrets in it."""
+    db.add(
+        Audit(
+            when=now,
+            person_id=who,
+            project_id=project_id,
+            action=action,
+            target=printable(target),
+            detail=detail or {},
+        )
+    )
+
+
+def audit_log(
+    db: Session, project_id: int | None = None, *, before: int | None = None, limit: int = 100
+) -> list[tuple[Audit, str | None]]:
+    """Entries and names of who acted, the newest first; `before` an id, to turn the page."""
+    chosen = sa.select(Audit, Person.name).outerjoin(Person, Person.id == Audit.person_id)
+    if project_id is not None:
+        chosen = chosen.where(Audit.project_id == project_id)
+    if before is not None:
+        chosen = chosen.where(Audit.id < before)
+    return [(entry, name) for entry, name in db.execute(chosen.order_by(Audit.id.desc()).limit(limit))]
+
+
+def hashed(secret: str) -> str:
+    """Of a secret with 256 random bits: a plain hash is enough, nobody can guess it."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
+def _secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _short(text: str | None) -> str | None:
+    return " ".join(printable(text, 100).split()) or None if text is not None else None
+
+
+def _check(value: str, known: tuple[str, ...], what: str) -> None:
+    if value not in known:
+        raise UserError(f"{what}: {value!r} is none of {', '.join(known)}")

@@ -1,0 +1,145 @@
+"""Projects: their settings, and their texts (guide, consent) under version."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from heedful.config import Config, Count, Share, UserError, build
+from heedful.feedback import informative
+from heedful.feedback.quality.alerts import Cutoffs as AlertCutoffs
+from heedful.feedback.quality.screening import Cutoffs as ScreeningCutoffs
+from heedful.feedback.schema import KINDS, SHARED, Instruction, Item, Kind, Phase, Project
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+
+
+class ProjectSettings(Config):
+    """Settings of a project, which a lead changes while people work."""
+
+    kinds: tuple[Kind, ...] = KINDS
+    """The kinds of work people are given."""
+    rate_first: bool = True
+    """Each completion is rated alone (D9) before all are ranked (D10)."""
+    markdown: bool = False
+    """Whether a demonstration has a preview."""
+    demonstration_chars: tuple[int, int] = (1, 20_000)
+    """The least and the most characters of a demonstration."""
+    policy: informative.Policy = "random"
+    """What is labelled next, within a priority: see `informative.py`."""
+    double_share: Share = 0.2
+    """Share of items given to `copies` labelers, to see whether they agree."""
+    copies: int = Field(2, ge=2, le=9)
+    """How many labelers judge a doubled item."""
+    gold_share: Share = 0.05
+    """Share of tasks with a known answer, mixed in unmarked."""
+    attention_share: Share = 0.01
+    """Share of tasks that only ask whether somebody is reading."""
+    labelers_evaluate: bool = True
+    """Whether labelers, too, get evaluation items; held-out labelers get nothing else."""
+    lease_minutes: Count = 120
+    """An item that was not submitted for so long goes to somebody else; saving a draft begins the time anew."""
+    first_phase: Phase = "work"
+    """Where new labelers begin: screening, practice, work."""
+    show_progress: bool = True
+    """Whether labelers see how much they did."""
+    show_gold: bool = False
+    """Whether gold items answer back when they have been judged."""
+    show_agreement: bool = False
+    """Whether labelers see their agreement with others."""
+    screening: ScreeningCutoffs = ScreeningCutoffs()
+    alerts: AlertCutoffs = AlertCutoffs()
+
+
+def create(
+    db: Session, name: str, now: datetime, *, title: str | None = None, settings: dict[str, Any] | None = None
+) -> Project:
+    """A new project; UserError where the name is taken or cannot stand in an address, or a setting does not fit."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"{name!r}: a project's name is of a-z, 0-9 and -, at most 60 of them")
+    if by_name(db, name) is not None:
+        raise UserError(f"{name}: there is a project of this name; choose another")
+    resolved = build(ProjectSettings, settings or {}, source="settings")
+    title = title if title is not None and title.strip() else name
+    project = Project(name=name, title=title[:200], settings=resolved.model_dump(mode="json"), created=now)
+    db.add(project)
+    db.flush()
+    return project
+
+
+def by_name(db: Session, name: str) -> Project | None:
+    return db.scalar(sa.select(Project).where(Project.name == name))
+
+
+def listing(db: Session) -> list[Project]:
+    return list(db.scalars(sa.select(Project).order_by(Project.name)))
+
+
+def settings(db: Session, project_id: int) -> ProjectSettings:
+    return ProjectSettings.model_validate(db.get_one(Project, project_id).settings)
+
+
+def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> ProjectSettings:
+    """Change what is given, and what follows from it: the order of the queue, which untouched items are doubled."""
+    project = lock(db, project_id)
+    old = ProjectSettings.model_validate(project.settings)
+    new = build(ProjectSettings, project.settings | changes, source="settings")
+    project.settings = new.model_dump(mode="json")
+    if (old.double_share, old.copies) != (new.double_share, new.copies):
+        db.execute(
+            sa.update(Item)
+            .where(Item.project_id == project_id, Item.taken == 0, Item.purpose.not_in(SHARED), Item.kind != "prompt")
+            .values(wanted=sa.case((Item.double_draw < new.double_share, new.copies), else_=1))
+        )
+    if old.policy != new.policy:
+        informative.rerank(db, project_id, new.policy)
+    return new
+
+
+def lock(db: Session, project_id: int) -> Project:
+    """The project, locked until the end of the transaction: its events form one chain, its queue has one head."""
+    chosen = sa.select(Project).where(Project.id == project_id).with_for_update(key_share=True)
+    project = db.scalar(chosen.execution_options(populate_existing=True))
+    assert project is not None
+    return project
+
+
+def archive(db: Session, project_id: int, now: datetime | None) -> None:
+    """An archived project gives no work; None opens it again."""
+    db.get_one(Project, project_id).archived = now
+
+
+def write_instruction(
+    db: Session, project_id: int, kind: Literal["guide", "consent"], text: str, now: datetime, *, by: int | None
+) -> Instruction:
+    """A new version; an unchanged text makes none."""
+    lock(db, project_id)
+    last = instruction(db, project_id, kind)
+    if last is not None and last.text == text:
+        return last
+    version = last.version + 1 if last is not None else 1
+    new = Instruction(project_id=project_id, kind=kind, version=version, text=text, when=now, person_id=by)
+    db.add(new)
+    db.flush()
+    return new
+
+
+def instruction(
+    db: Session, project_id: int, kind: Literal["guide", "consent"], version: int | None = None
+) -> Instruction | None:
+    """One version, the current by default."""
+    chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
+    if version is not None:
+        chosen = chosen.where(Instruction.version == version)
+    return db.scalar(chosen.order_by(Instruction.version.desc()).limit(1))
+
+
+def instructions(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> list[Instruction]:
+    """All versions, the newest first."""
+    chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
+    return list(db.scalars(chosen.order_by(Instruction.version.desc())))

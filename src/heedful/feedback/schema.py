@@ -1,0 +1,306 @@
+"""The tables. Events are only ever added; what else changes is accounts, settings, leases, and caches of events.
+
+`Item.taken`, `had_by`, `open`, `Assignment.state` and `event_id` (leases aside), and `Tally` follow from the events:
+`derive.rebuild` computes them again.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Boolean, Date, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, true
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from heedful.feedback.columns import Id, Json, Time
+
+Role = Literal["lead", "labeler", "held_out", "reader"]
+Phase = Literal["screening", "practice", "work"]
+Kind = Literal["demonstration", "ranking", "choice", "prompt"]
+Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice"]
+EventKind = Literal["judgement", "skip", "undo", "personal"]
+State = Literal["live", "lapsed", "done", "skipped"]
+
+ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
+PHASES: tuple[Phase, ...] = ("screening", "practice", "work")
+KINDS: tuple[Kind, ...] = ("demonstration", "ranking", "choice", "prompt")
+PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention", "screening", "practice")
+SHARED: tuple[Purpose, ...] = ("gold", "attention", "screening", "practice")
+"""Purposes of items with a known answer, which every labeler gets once; they have no `wanted` number."""
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+
+class Person(Base):
+    """An account. A deleted person's row stays, without name and password."""
+
+    __tablename__ = "person"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    password_hash: Mapped[str | None] = mapped_column(Text)
+    admin: Mapped[bool] = mapped_column(Boolean, default=False)  # may found projects
+    created: Mapped[datetime] = mapped_column(Time)
+    deleted: Mapped[datetime | None] = mapped_column(Time)
+
+
+class Project(Base):
+    """`settings` is a `projects.ProjectSettings`; `head` the hash of the newest event."""
+
+    __tablename__ = "project"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(60), unique=True)  # in addresses
+    title: Mapped[str] = mapped_column(String(200))
+    settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    created: Mapped[datetime] = mapped_column(Time)
+    archived: Mapped[datetime | None] = mapped_column(Time)
+    head: Mapped[str] = mapped_column(String(64), default="")
+
+
+class Membership(Base):
+    """A person in a project."""
+
+    __tablename__ = "membership"
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True, index=True)
+    role: Mapped[Role] = mapped_column(String(20))
+    group: Mapped[str | None] = mapped_column("group_name", String(100))
+    phase: Mapped[Phase] = mapped_column(String(20), default="work")
+    topics: Mapped[list[str] | None] = mapped_column(Json)  # stated in screening (D7, criterion 4)
+    served: Mapped[int] = mapped_column(Integer, default=0)  # tasks given so far: seeds the next draw
+    joined: Mapped[datetime] = mapped_column(Time)
+    paused: Mapped[datetime | None] = mapped_column(Time)
+    paused_why: Mapped[str | None] = mapped_column(Text)
+    left: Mapped[datetime | None] = mapped_column(Time)
+
+
+class Consent(Base):
+    """A person agreed to a version of the consent text."""
+
+    __tablename__ = "consent"
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    when: Mapped[datetime] = mapped_column("at", Time)
+
+
+class Invitation(Base):
+    """A single-use link, kept as the hash of its token."""
+
+    __tablename__ = "invitation"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)  # None: an administrator's
+    role: Mapped[Role] = mapped_column(String(20))
+    group: Mapped[str | None] = mapped_column("group_name", String(100))
+    phase: Mapped[Phase | None] = mapped_column(String(20))  # None: as the project says
+    note: Mapped[str | None] = mapped_column(String(200))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created: Mapped[datetime] = mapped_column(Time)
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+    expires: Mapped[datetime] = mapped_column(Time)
+    used: Mapped[datetime | None] = mapped_column(Time)
+    used_by: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+    revoked: Mapped[datetime | None] = mapped_column(Time)
+
+
+class Token(Base):
+    """A secret that stands for a person, kept as its hash: a login session, or a named token of the API."""
+
+    __tablename__ = "token"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
+    kind: Mapped[Literal["session", "api"]] = mapped_column(String(10))
+    name: Mapped[str | None] = mapped_column(String(100))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created: Mapped[datetime] = mapped_column(Time)
+    expires: Mapped[datetime | None] = mapped_column(Time)
+
+
+class Audit(Base):
+    """What was done to accounts, settings and data, by whom."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    when: Mapped[datetime] = mapped_column("at", Time)
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"), index=True)
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)
+    action: Mapped[str] = mapped_column(String(60))
+    target: Mapped[str] = mapped_column(String(200))
+    detail: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
+class Instruction(Base):
+    """A version of a project's guide or consent text; only ever added."""
+
+    __tablename__ = "instruction"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[Literal["guide", "consent"]] = mapped_column(String(10))
+    version: Mapped[int] = mapped_column(Integer)
+    text: Mapped[str] = mapped_column(Json)
+    when: Mapped[datetime] = mapped_column("at", Time)
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+    __table_args__ = (UniqueConstraint("project_id", "kind", "version"),)
+
+
+class Item(Base):
+    """Something to do. `payload` is a record and never changes (redaction of personal data aside).
+
+    `wanted` labelers shall judge it (None: everybody once, see SHARED), `taken` have or are at it, `had_by` names them
+    and those who skipped it ("|3|17|"): nobody gets an item twice. `open`: it may be given out.
+    """
+
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    ref: Mapped[str] = mapped_column(String(24), unique=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[Kind] = mapped_column(String(20))
+    purpose: Mapped[Purpose] = mapped_column(String(20))
+    source: Mapped[str | None] = mapped_column(String(200))
+    payload: Mapped[dict[str, Any]] = mapped_column(Json, deferred=True)
+    payload_sha256: Mapped[str] = mapped_column(String(64))
+    gold: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # a judgement, in the payload's indices
+    explanation: Mapped[str | None] = mapped_column(Json, deferred=True)
+    scores: Mapped[dict[str, list[float]] | None] = mapped_column(Json, deferred=True)  # reward model -> K scores
+    created: Mapped[datetime] = mapped_column(Time)
+    priority: Mapped[int] = mapped_column(Integer, default=0)  # the highest first
+    draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): the random order
+    double_draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): doubled where below the share
+    rank: Mapped[float] = mapped_column(Float)  # the order of the project's policy: the lowest first
+    wanted: Mapped[int | None] = mapped_column(Integer)
+    taken: Mapped[int] = mapped_column(Integer, default=0)
+    had_by: Mapped[str] = mapped_column(Text, default="")
+    open: Mapped[bool] = mapped_column(Boolean, default=True)
+    held: Mapped[str | None] = mapped_column(String(200))  # why it is not given out: personal data, withdrawn
+    redacted: Mapped[datetime | None] = mapped_column(Time)
+
+
+Index(
+    "ix_item_queue",
+    Item.project_id, Item.purpose, Item.kind, Item.had_by, Item.priority.desc(), Item.rank, Item.id,
+    sqlite_where=Item.open == true(), postgresql_where=Item.open == true(),
+)  # fmt: skip
+Index("ix_item_list", Item.project_id, Item.purpose, Item.kind, Item.open, Item.id)
+Index("ix_item_content", Item.project_id, Item.payload_sha256)
+Index(
+    "ix_item_held",
+    Item.project_id,
+    Item.id,
+    sqlite_where=Item.held.is_not(None),
+    postgresql_where=Item.held.is_not(None),
+)
+
+
+class Assignment(Base):
+    """An item in the hands of a labeler, once for each pair: a lease while `live`, later what came of it.
+
+    `order[place]` is the index of the completion that is shown at that place. `event_id` is the judgement or skip that
+    stands.
+    """
+
+    __tablename__ = "assignment"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    token: Mapped[str] = mapped_column(String(40), unique=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
+    kind: Mapped[Kind] = mapped_column(String(20))
+    order: Mapped[list[int]] = mapped_column("shown_order", Json)
+    state: Mapped[State] = mapped_column(String(10))
+    created: Mapped[datetime] = mapped_column(Time)
+    expires: Mapped[datetime] = mapped_column(Time)
+    draft: Mapped[Any] = mapped_column(Json, deferred=True)
+    drafted: Mapped[datetime | None] = mapped_column(Time)
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("event.id"))
+    corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement it shall replace
+    __table_args__ = (
+        UniqueConstraint("item_id", "person_id"),
+        Index("ix_assignment_person", "project_id", "person_id", "state", "expires"),
+        Index("ix_assignment_event", "event_id"),
+    )
+
+
+Index(
+    "ix_assignment_live", Assignment.project_id, Assignment.expires,
+    sqlite_where=Assignment.state == "live", postgresql_where=Assignment.state == "live",
+)  # fmt: skip
+
+
+class Event(Base):
+    """Something a labeler did, in the project's chain of hashes (`events.py`). Never edited.
+
+    Redaction alone takes `content` and `salt` away; the hashes stay and still fit.
+    """
+
+    __tablename__ = "event"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    kind: Mapped[EventKind] = mapped_column(String(10))
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
+    refers_to: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # what is undone, or corrected
+    when: Mapped[datetime] = mapped_column("at", Time)
+    seconds: Mapped[float | None] = mapped_column(Float)
+    instructions: Mapped[int | None] = mapped_column(Integer)  # version of the guide
+    order: Mapped[list[int] | None] = mapped_column("shown_order", Json)
+    payload_sha256: Mapped[str] = mapped_column(String(64))  # of what was shown
+    content: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    salt: Mapped[str | None] = mapped_column(String(32))
+    content_sha256: Mapped[str] = mapped_column(String(64))
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    idempotency_key: Mapped[str] = mapped_column(String(100))
+    redacted: Mapped[datetime | None] = mapped_column(Time)
+    __table_args__ = (
+        UniqueConstraint("person_id", "idempotency_key"),
+        Index("ix_event_project", "project_id", "id"),
+        Index("ix_event_person", "project_id", "person_id", "id"),
+        Index("ix_event_item", "item_id", "id"),
+    )
+
+
+class DemonstrationRating(Base):
+    """A lead's rating, 1-7, of a candidate's demonstration, given without seeing whose it is (D7, criterion 3)."""
+
+    __tablename__ = "demonstration_rating"
+    event_id: Mapped[int] = mapped_column(ForeignKey("event.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    rating: Mapped[int] = mapped_column(Integer)
+    when: Mapped[datetime] = mapped_column("at", Time)
+
+
+class Tally(Base):
+    """Standing judgements of a person on a day (UTC) and the seconds spent on them."""
+
+    __tablename__ = "tally"
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    kind: Mapped[Kind] = mapped_column(String(20), primary_key=True)
+    purpose: Mapped[Purpose] = mapped_column(String(20), primary_key=True)
+    judgements: Mapped[int] = mapped_column(Integer)
+    seconds: Mapped[float] = mapped_column(Float)
+
+
+class FrozenSnapshot(Base):
+    """A snapshot that was written from here; `sha256` is that of its rows, which runs remember."""
+
+    __tablename__ = "snapshot"
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    path: Mapped[str] = mapped_column(Text)
+    records: Mapped[str] = mapped_column(String(20))
+    rows: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    filters: Mapped[dict[str, Any]] = mapped_column(Json)
+    created: Mapped[datetime] = mapped_column(Time)
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
+
+
+class SnapshotEvent(Base):
+    """An event whose judgement a snapshot holds."""
+
+    __tablename__ = "snapshot_event"
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("event.id"), primary_key=True, index=True)

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from heedful.feedback.store import Store
 from heedful.web import errors, render
+from heedful.web.passwords import Tries
 from heedful.web.routes import api, auth, labeler, lead
 from heedful.web.safety import Guard
 from heedful.web.settings import WebSettings
@@ -17,6 +18,7 @@ def create_app(store: Store, settings: WebSettings) -> FastAPI:
     """The whole server on a store; nothing is read from the environment."""
     app = FastAPI(title="heedful", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.store, app.state.settings = store, settings
+    app.state.tries = Tries(settings.login_tries)
     app.add_middleware(
         Guard, body_mb=settings.body_mb, upload_mb=settings.upload_mb, uploads=UPLOADS, secure=settings.secure
     )

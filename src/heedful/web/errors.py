@@ -36,13 +36,13 @@ class NotSignedIn(Exception):
     """Pages lead to the sign-in page and back; the API answers 401."""
 
 
-def is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+def is_api_path(path: str) -> bool:
+    return path.startswith("/api/")
 
 
 def answer(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error as the asker understands it: JSON under /api/, else a page."""
-    if is_api(request):
+    if is_api_path(request.url.path):
         return JSONResponse({"error": message}, status, headers=headers)
     response = render.page(request, "error.html", status, title=WORDS.get(status, "An error"), message=message)
     response.headers.update(headers or {})
@@ -54,7 +54,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NotSignedIn)
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
-        if is_api(request):
+        if is_api_path(request.url.path):
             return answer(request, 401, "no valid token or session", {"WWW-Authenticate": "Bearer"})
         there = f"?next={quote(request.url.path)}" if request.method == "GET" and request.url.path != "/" else ""
         return RedirectResponse(f"/login{there}", 303)

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-router = APIRouter(prefix="/p/{project}", include_in_schema=False)
+router = APIRouter(prefix="/work/{project}", include_in_schema=False)

@@ -1,0 +1,40 @@
+"""From an application to a running server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from heedful.config import UserError
+
+
+def serve(app: FastAPI, host: str, port: int, *, proxies: str | None, ready: Callable[[int], None]) -> None:
+    """Serve until a signal comes; `ready(port)` is called when the port is open. Port 0 takes any free one.
+
+    `proxies`: addresses whose X-Forwarded-For and -Proto are believed, as uvicorn writes them; None believes nobody.
+    """
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=proxies is not None,
+        forwarded_allow_ips=proxies or "",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+    )
+    ready(listening.getsockname()[1])
+    with listening:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise UserError(f"{host}:{port}: {error.strerror or error}; choose another --host or --port") from None

@@ -65,8 +65,10 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         if self.input_ids_BS.device == torch.device(device):
             return self
-        tensors = (x.to(device) for x in (self.input_ids_BS, self.lengths_B, self.prompt_lengths_B))
-        return Batch(*tensors, self.firsts)
+        ids_BS, lengths_B, prompts_B = (
+            x.to(device) for x in (self.input_ids_BS, self.lengths_B, self.prompt_lengths_B)
+        )
+        return Batch(ids_BS, lengths_B, prompts_B, self.firsts)
 
 
 def collate(

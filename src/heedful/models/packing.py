@@ -1,0 +1,210 @@
+"""Rows without padding: their real tokens laid end to end, a prompt that several rows share laid down once.
+
+Linear layers work on the N tokens; attention alone sees rows again: `Packing.attend` puts tokens of like rows side by
+side, lets each see what comes before it in its own row, and lays the results end to end. Letters: docs/conventions.md;
+G rows of a block, R rows that go on from a shared prompt, C tokens that such a row may see, H heads of width E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+WORTH = 0.1  # share of the tokens that must be saved for a shared prompt to be computed apart
+
+
+@dataclass(frozen=True)
+class Block:
+    """G rows of like length, each sees itself alone. `source` [G S]: the token at each place; `slots`: its inverse."""
+
+    rows: int
+    source: Tensor
+    slots: Tensor
+
+    def pad(self, x_NX: Tensor) -> Tensor:
+        """[G S X]. What stands in the padding is some real token: finite, and without gradient."""
+        if len(self.source) != len(self.slots):
+            x_NX = _Pad.apply(x_NX, self.source, self.slots)
+        return x_NX.view(self.rows, -1, *x_NX.shape[1:])
+
+    def lay(self, x_GSX: Tensor) -> Tensor:
+        x_NX = x_GSX.flatten(0, 1)
+        return x_NX if len(self.source) == len(self.slots) else _Lay.apply(x_NX, self.slots)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """R rows that go on from shared prompts: a block of their own tokens, the tokens each may see, and a mask of 0 and
+    -inf.
+    """
+
+    own: Block
+    seen_RC: Tensor
+    bias_RTC: Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """N tokens with their positions. `place_BS`: where the token of each row and position lies (padding: anywhere)."""
+
+    ids_N: Tensor
+    positions_N: Tensor
+    place_BS: Tensor
+    blocks: list[Block]
+    branches: Branches | None
+
+    def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
+        """Causal attention within each row: out_NHE."""
+        if len(self.blocks) == 1 and self.branches is None:
+            return _within(self.blocks[0], q_NHE, k_NHE, v_NHE, scale)
+        sizes = [len(block.slots) for block in self.blocks]
+        sizes += [] if self.branches is None else [len(self.branches.own.slots)]
+        q, k, v = (x_NHE.split(sizes) for x_NHE in (q_NHE, k_NHE, v_NHE))
+        outs = [_within(block, q[i], k[i], v[i], scale) for i, block in enumerate(self.blocks)]
+        if self.branches is not None:
+            outs.append(_beyond(self.branches, q[-1], k_NHE, v_NHE, scale))
+        return torch.cat(outs)
+
+
+def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts: Sequence[int]) -> Packing:
+    """Rows of `lengths` real tokens, right-padded; row b has the same first `prompts[b]` tokens as row `firsts[b]`."""
+    count = [0] * len(lengths)
+    for first in firsts:
+        count[first] += 1
+    saved = sum(prompts[b] for b, first in enumerate(firsts) if first != b)
+    share = saved > WORTH * sum(lengths)
+    trunk = {
+        b: prompts[b] if share and count[b] > 1 else n for b, n in enumerate(lengths) if not share or firsts[b] == b
+    }
+    tails = [b for b in range(len(lengths)) if share and count[firsts[b]] > 1]
+    device, S = ids_BS.device, ids_BS.shape[1]
+    place_BS = torch.zeros(ids_BS.shape, dtype=torch.long)
+    from_N: list[Tensor] = []
+    blocks, total = [], 0
+    for rows in _alike(trunk):
+        widths = [trunk[b] for b in rows]
+        block, places = _block(widths, total)
+        for b, at in zip(rows, places, strict=True):
+            place_BS[b, : len(at)] = at
+            from_N.append(b * S + torch.arange(len(at)))
+        blocks.append(block)
+        total += sum(widths)
+    own, places = _block([lengths[b] - prompts[b] for b in tails], total)
+    for b, at in zip(tails, places, strict=True):
+        place_BS[b, : prompts[b]] = place_BS[firsts[b], : prompts[b]]
+        place_BS[b, prompts[b] : lengths[b]] = at
+        from_N.append(b * S + prompts[b] + torch.arange(len(at)))
+    token_N = torch.cat(from_N)
+    branches = None
+    if tails and own.source.numel():
+        branches = _branches(own, [prompts[b] for b in tails], place_BS[tails], total)
+    whole = Packing(ids_BS.flatten()[token_N.to(device)], token_N % S, place_BS, blocks, branches)
+    return whole if device.type == "cpu" else _to(whole, device)
+
+
+def _alike(lengths: dict[int, int]) -> list[list[int]]:
+    """Rows by length, longest first, cut where one would be padded by more than a quarter."""
+    parts: list[list[int]] = []
+    for b in sorted(lengths, key=lambda b: -lengths[b]):
+        if parts and 1.25 * lengths[b] >= lengths[parts[-1][0]]:
+            parts[-1].append(b)
+        else:
+            parts.append([b])
+    return parts
+
+
+def _block(widths: list[int], start: int) -> tuple[Block, list[Tensor]]:
+    """Rows of `widths` tokens, laid from token `start` on: their block, counting from 0, and where each lies."""
+    S = max(widths, default=0)
+    widths_G = torch.tensor(widths, dtype=torch.long)
+    before_G = widths_G.cumsum(0) - widths_G
+    steps_S = torch.arange(S)
+    source_GS = torch.where(steps_S < widths_G[:, None], before_G[:, None] + steps_S, 0)
+    slots_N = (steps_S < widths_G[:, None]).flatten().nonzero().squeeze(1)
+    places = [start + before + torch.arange(width) for before, width in zip(before_G.tolist(), widths, strict=True)]
+    return Block(len(widths), source_GS.flatten(), slots_N), places
+
+
+def _branches(own: Block, prompts: list[int], place_RS: Tensor, total: int) -> Branches:
+    T = len(own.source) // own.rows
+    P = max(prompts)
+    before_RP = torch.arange(P) < torch.tensor(prompts)[:, None]
+    seen_RC = torch.cat([torch.where(before_RP, place_RS[:, :P], 0), total + own.source.view(own.rows, T)], dim=1)
+    causal_TT = torch.ones(T, T, dtype=torch.bool).tril()
+    mask_RTC = torch.cat([before_RP[:, None].expand(-1, T, -1), causal_TT.expand(own.rows, -1, -1)], dim=2)
+    return Branches(own, seen_RC, torch.zeros(mask_RTC.shape).masked_fill_(~mask_RTC, -torch.inf))
+
+
+def _within(block: Block, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
+    q, k, v = (block.pad(x).transpose(1, 2) for x in (q_NHE, k_NHE, v_NHE))
+    out = F.scaled_dot_product_attention(q, *_heads(q, k, v), is_causal=True, scale=scale)
+    return block.lay(out.transpose(1, 2))
+
+
+def _beyond(branches: Branches, q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
+    heads, width = k_NHE.shape[1:]
+    # embedding, not indexing: its backward pass adds up the gradients of a prompt's tokens over the rows fast
+    k, v = (
+        F.embedding(branches.seen_RC, x.flatten(1)).unflatten(-1, (heads, width)).transpose(1, 2)
+        for x in (k_NHE, v_NHE)
+    )
+    q = branches.own.pad(q_MHE).transpose(1, 2)
+    bias = branches.bias_RTC[:, None].to(q.dtype)
+    out = F.scaled_dot_product_attention(q, *_heads(q, k, v), attn_mask=bias, scale=scale)
+    return branches.own.lay(out.transpose(1, 2))
+
+
+def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values once for each head of the queries."""
+    times = q.shape[1] // k.shape[1]
+    return (k, v) if times == 1 else (k.repeat_interleave(times, 1), v.repeat_interleave(times, 1))
+
+
+def _to(packing: Packing, device: torch.device) -> Packing:
+    def block(b: Block) -> Block:
+        return Block(b.rows, b.source.to(device), b.slots.to(device))
+
+    old = packing.branches
+    return Packing(
+        packing.ids_N.to(device), packing.positions_N.to(device), packing.place_BS.to(device),
+        [block(b) for b in packing.blocks],
+        None if old is None else Branches(block(old.own), old.seen_RC.to(device), old.bias_RTC.to(device)),
+    )  # fmt: skip
+
+
+class _Pad(torch.autograd.Function):
+    """Tokens to places: each token has one place, so that the gradient is fetched and not added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NX: Tensor, source: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        return x_NX.index_select(0, source)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slots,) = ctx.saved_tensors
+        return grads[0].index_select(0, slots), None, None
+
+
+class _Lay(torch.autograd.Function):
+    """Places to tokens: the gradient of padding is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x_MX: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        ctx.places = len(x_MX)
+        return x_MX.index_select(0, slots)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slots,) = ctx.saved_tensors
+        whole = grads[0].new_zeros(ctx.places, *grads[0].shape[1:])
+        return whole.index_copy_(0, slots, grads[0]), None

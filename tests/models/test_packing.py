@@ -1,0 +1,130 @@
+"""Packed rows against each row alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tiny
+from heedful.models import batches, llama, packing, scoring
+from heedful.models.batches import Batch
+from heedful.training.parallel import recompute_activations
+
+PAD = 1
+SHARED = [*tiny.prompts(2, seed=5, longest=20), *tiny.prompts(2, seed=6, longest=9)]
+PROMPTS = [SHARED[i] for i in (0, 1, 0, 2, 0, 1, 3)]
+RESPONSES = [*tiny.prompts(6, seed=7, longest=16), []]
+BATCH = batches.collate(PROMPTS, RESPONSES, PAD)
+
+
+def alone(row: int) -> Batch:
+    return batches.collate([PROMPTS[row]], [RESPONSES[row]], PAD)
+
+
+def test_a_shared_prompt_is_laid_down_once_and_nothing_is_padded() -> None:
+    packed = packing.pack(torch.tensor([[5, 6, 7, 8], [9, 2, 1, 1], [5, 6, 4, 1]]), [4, 2, 3], [2, 1, 2], [0, 1, 0])
+    assert packed.ids_N.tolist() == [5, 6, 9, 2, 7, 8, 4]
+    assert packed.positions_N.tolist() == [0, 1, 0, 1, 2, 3, 2]
+    assert [packed.place_BS[b, :n].tolist() for b, n in enumerate([4, 2, 3])] == [[0, 1, 4, 5], [2, 3], [0, 1, 6]]
+    assert len(BATCH.packing.ids_N) == sum(map(len, SHARED)) + sum(map(len, RESPONSES))
+
+
+def test_rows_without_much_in_common_are_laid_end_to_end_longest_first() -> None:
+    packed = packing.pack(torch.tensor([[5, 6, 7, 1], [9, 2, 3, 4]]), [3, 4], [1, 1], [0, 0])
+    assert packed.branches is not None  # one of seven tokens
+    packed = packing.pack(torch.tensor([[5] * 12, [5] * 12]), [12, 12], [1, 1], [0, 0])  # one of 24
+    assert packed.branches is None
+    assert packed.positions_N.tolist() == [*range(12), *range(12)]
+
+
+def test_rows_of_unlike_length_are_no_block() -> None:
+    widths = [
+        [block.rows, len(block.source)]
+        for block in batches.collate([[3]] * 4, [[4] * n for n in (20, 3, 17, 2)], PAD).packing.blocks
+    ]
+    assert widths == [[2, 42], [1, 4], [1, 3]]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_values_scores_and_logprobs_are_those_of_each_row_alone(family: str) -> None:
+    policy, reward = tiny.policy(family), tiny.reward(family)
+    assert llama.fits(policy)
+    assert llama.fits(reward)
+    with torch.no_grad():
+        logprobs, values = scoring.response_logprobs(policy, BATCH), scoring.values(reward, BATCH)
+        scores = scoring.rewards(reward, BATCH)
+        for row, response in enumerate(RESPONSES):
+            T = len(response)
+            for whole, one in (
+                (logprobs[row, :T], scoring.response_logprobs(policy, alone(row))[0]),
+                (values[row, :T], scoring.values(reward, alone(row))[0]),
+                (scores[row], scoring.rewards(reward, alone(row))[0]),
+            ):
+                torch.testing.assert_close(whole, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_gradients_are_those_of_the_padded_forward(family: str) -> None:
+    model = tiny.reward(family).double()  # but for the scores, which are float32
+    weights_BT = torch.randn(BATCH.response_mask_BT.shape, generator=torch.Generator().manual_seed(0))
+    found = []
+    for fits in (True, False):
+        model._heedful_is_llama = fits
+        model.zero_grad()
+        ((scoring.values(model, BATCH) * weights_BT).sum() + scoring.rewards(model, BATCH).square().sum()).backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    for packed, padded in zip(*found, strict=True):
+        torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5 * max(1.0, float(padded.abs().max())))
+
+
+def test_no_row_sees_another() -> None:
+    """The gradient of one row's log-probs by the embedding of tokens that stand in other rows alone is exactly 0."""
+    model = tiny.policy()
+    ids = [[10, 11, 12, 13], [20, 21, 22], [30, 31, 32, 33]]
+    batch = batches.collate([row[:1] for row in ids], [row[1:] for row in ids], PAD)
+    model.get_input_embeddings().weight.requires_grad_()
+    states = llama.states_at(model, batch.packing)[batch.packing.place_BS[1, :3]]
+    states.sum().backward()
+    touched = model.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
+    assert touched == [20, 21, 22]
+
+
+def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
+    model = tiny.policy()
+    batch = batches.collate([[10, 11, 12]] * 2, [[20, 21], [30, 31, 32]], PAD)
+    assert batch.packing.branches is not None
+    llama.states_at(model, batch.packing)[batch.packing.place_BS[1, 4]].sum().backward()
+    touched = model.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
+    assert touched == [10, 11, 12, 30, 31]
+
+
+@pytest.mark.parametrize("change", ["scaled", "norm", "window"])
+def test_a_model_that_is_put_together_otherwise_goes_its_own_way(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.policy("mistral") if change == "window" else tiny.policy()
+    if change == "scaled":  # as Granite does: the same parts, another sum
+        attention = model.model.layers[0].self_attn
+        forward = attention.forward
+        monkeypatch.setattr(attention, "forward", lambda *a, **k: (0.5 * forward(*a, **k)[0], None))
+    if change == "norm":
+        model.model.norm = torch.nn.LayerNorm(model.config.hidden_size)
+    assert not llama.fits(model)
+
+
+def test_activations_are_computed_anew_where_that_is_asked_for() -> None:
+    found, kept = [], []
+    for anew in (False, True):
+        model = tiny.policy().train()
+        if anew:
+            recompute_activations(model)
+        sizes: list[int] = []
+
+        def note(x: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            loss = scoring.response_logprobs(model, BATCH).sum()
+        found.append(torch.autograd.grad(loss, list(model.parameters())))
+        kept.append(sum(sizes))
+    torch.testing.assert_close(found[0], found[1])
+    assert kept[1] < kept[0] / 2

@@ -40,9 +40,14 @@ def is_api_path(path: str) -> bool:
     return path.startswith("/api/")
 
 
+def wants_json(request: Request) -> bool:
+    """Programs of the API, and the scripts of our own pages."""
+    return is_api_path(request.url.path) or request.headers.get("accept") == "application/json"
+
+
 def answer(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as the asker understands it: JSON under /api/, else a page."""
-    if is_api_path(request.url.path):
+    """An error as the asker understands it: JSON or a page."""
+    if wants_json(request):
         return JSONResponse({"error": message}, status, headers=headers)
     response = render.page(request, "error.html", status, title=WORDS.get(status, "An error"), message=message)
     response.headers.update(headers or {})
@@ -54,7 +59,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NotSignedIn)
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
-        if is_api_path(request.url.path):
+        if wants_json(request):
             return answer(request, 401, "no valid token or session", {"WWW-Authenticate": "Bearer"})
         there = f"?next={quote(request.url.path)}" if request.method == "GET" and request.url.path != "/" else ""
         return RedirectResponse(f"/login{there}", 303)

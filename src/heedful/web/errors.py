@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from heedful.config import UserError
+from heedful.feedback.work import Refused
 from heedful.web import render
 from heedful.web.safety import TooLarge
 
@@ -25,6 +26,8 @@ WORDS = {
     422: "Something is missing",
     429: "Too many tries",
 }
+REFUSALS = {"unknown": 404, "lost": 409, "done": 409, "paused": 403, "nothing_to_undo": 409}
+"""Codes of `feedback.work.Refused` that are no fault in what was sent."""
 MEANINGS = {
     403: "Your role in this project does not include this page. Its lead can change that.",
     404: "The address is wrong, or what was here is gone, or it belongs to a project that you are not in.",
@@ -45,10 +48,12 @@ def wants_json(request: Request) -> bool:
     return is_api_path(request.url.path) or request.headers.get("accept") == "application/json"
 
 
-def answer(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as the asker understands it: JSON or a page."""
+def answer(
+    request: Request, status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None
+) -> Response:
+    """An error as the asker understands it: JSON (`code` for programs) or a page."""
     if wants_json(request):
-        return JSONResponse({"error": message}, status, headers=headers)
+        return JSONResponse({"error": message, **({"code": code} if code else {})}, status, headers=headers)
     response = render.page(request, "error.html", status, title=WORDS.get(status, "An error"), message=message)
     response.headers.update(headers or {})
     return response
@@ -66,7 +71,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> Response:
-        return answer(request, 400, str(error))
+        code = error.code if isinstance(error, Refused) else None
+        return answer(request, REFUSALS.get(code or "", 400), str(error), code=code)
 
     @app.exception_handler(TooLarge)
     async def too_large(request: Request, error: TooLarge) -> Response:

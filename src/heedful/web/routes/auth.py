@@ -15,6 +15,7 @@ from heedful.feedback.schema import Invitation, Project
 from heedful.web import passwords
 from heedful.web.deps import COOKIE, Anyone, AsAdmin, Now, Settings, SignedIn, Stored
 from heedful.web.errors import answer
+from heedful.web.founding import found
 from heedful.web.render import page
 from heedful.web.settings import WebSettings
 
@@ -69,17 +70,17 @@ def login(
         response.headers["Retry-After"] = str(int(wait) + 1)
         return response
     with store.reading() as db:
-        found = people.person_named(db, name)
-    if not passwords.is_right(found.password_hash if found else None, password) or found is None:
+        known = people.person_named(db, name)
+    if not passwords.is_right(known.password_hash if known else None, password) or known is None:
         tries.wrong(keys, time.monotonic())
         with store.writing() as db:
-            people.audit(db, found.id if found else None, "wrong password", "sign-in", now=now)
+            people.audit(db, known.id if known else None, "wrong password", "sign-in", now=now)
         return refused(401, "Name or password is wrong.")
     tries.right(keys[:1])
     with store.writing() as db:
         people.forget_expired(db, now)
-        people.audit(db, found.id, "sign in", f"person {found.id}", now=now)
-        secret = _session(db, found.id, settings, now)
+        people.audit(db, known.id, "sign in", f"person {known.id}", now=now)
+        secret = _session(db, known.id, settings, now)
     return _signed_in(see_other(_local(next)), secret, settings)
 
 
@@ -151,9 +152,7 @@ def found_project(
     request: Request, store: Stored, now: Now, person: AsAdmin, name: Field = "", title: Field = ""
 ) -> Response:
     with store.writing() as db:
-        project = projects.create(db, name.strip(), now, title=title)
-        people.join(db, project.id, person.id, "lead", now)
-        people.audit(db, person.id, "create project", project.name, project_id=project.id, now=now)
+        project = found(db, name.strip(), title, now, by=person.id)
     return see_other(f"/lead/{project.name}")
 
 
@@ -171,11 +170,11 @@ def change_password(
     tries: passwords.Tries = request.app.state.tries
     keys = (f"name {person.name.casefold()}",)
     with store.reading() as db:
-        found, tokens = people.person_named(db, person.name), people.tokens(db, person.id)
+        known, tokens = people.person_named(db, person.name), people.tokens(db, person.id)
     problem = ""
     if tries.wait(keys, time.monotonic()) > 0:
         problem = "Too many wrong passwords; wait a moment."
-    elif not passwords.is_right(found.password_hash if found else None, old):
+    elif not passwords.is_right(known.password_hash if known else None, old):
         tries.wrong(keys, time.monotonic())
         problem = "The old password is wrong."
     if problem:

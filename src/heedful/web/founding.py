@@ -1,0 +1,25 @@
+"""A new project with the texts it begins with; for the pages, the JSON API and the demo alike."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from heedful.feedback import people, projects
+from heedful.feedback.schema import Project
+from heedful.web import texts
+
+
+def found(
+    db: Session, name: str, title: str | None, now: datetime, *, by: int | None, settings: dict[str, Any] | None = None
+) -> Project:
+    """A project with guide and consent; who founds it leads it. UserError where the name is taken or does not fit."""
+    project = projects.create(db, name, now, title=title, settings=settings)
+    projects.write_instruction(db, project.id, "guide", texts.GUIDE, now, by=by)
+    projects.write_instruction(db, project.id, "consent", texts.CONSENT, now, by=by)
+    if by is not None:
+        people.join(db, project.id, by, "lead", now)
+    people.audit(db, by, "create project", project.name, project_id=project.id, now=now)
+    return project

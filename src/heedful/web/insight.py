@@ -1,0 +1,133 @@
+"""What a lead learns from people's work: progress, agreement, alerts. Computed once for each state of the events."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from heedful.feedback import derive, items, projects, readings
+from heedful.feedback.quality import agreement, alerts, gold, groups
+from heedful.feedback.schema import Kind, Project, Purpose
+from heedful.maths.statistics import Interval
+
+DRAWS = 400  # of a bootstrap: the bounds move by less than a percent
+LEAST_SHARED = 5  # items two labelers share before the pair is shown
+KEPT = 8  # projects
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Items of one kind and purpose."""
+
+    kind: Kind
+    purpose: Purpose
+    items: int
+    open: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the project stands; `daily` goes back without gaps."""
+
+    judgements: int
+    today: int
+    seconds: float
+    queue: list[Queue]
+    forecast: dict[Kind, derive.Forecast]
+    daily: list[tuple[date, int]]
+    by_labeler: dict[str, int]
+    last_week: dict[str, int]
+
+
+def progress(db: Session, project_id: int, now: datetime, *, days: int = 28) -> Progress:
+    work = derive.days(db, project_id)
+    by_day: Counter[date] = Counter()
+    by_labeler: Counter[str] = Counter()
+    last_week: Counter[str] = Counter()
+    for day in work:
+        by_day[day.day] += day.judgements
+        by_labeler[day.labeler] += day.judgements
+        if day.day > now.date() - timedelta(days=7):
+            last_week[day.labeler] += day.judgements
+    queue: dict[tuple[Kind, Purpose], list[int]] = {}
+    for kind, purpose, is_open, count in items.counts(db, project_id):
+        total = queue.setdefault((kind, purpose), [0, 0])
+        total[0] += count
+        total[1] += count if is_open else 0
+    dates = [now.date() - timedelta(days=back) for back in reversed(range(days))]
+    return Progress(
+        judgements=sum(by_day.values()),
+        today=by_day[now.date()],
+        seconds=sum(day.seconds for day in work),
+        queue=[Queue(kind, purpose, total, left) for (kind, purpose), (total, left) in sorted(queue.items())],
+        forecast=derive.forecast(db, project_id, now),
+        daily=[(day, by_day[day]) for day in dates],
+        by_labeler=dict(by_labeler),
+        last_week=dict(last_week),
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of preferences, unless it says otherwise; see `quality.agreement`."""
+
+    judgements: int
+    all: agreement.Summary
+    groups: dict[str, agreement.Summary]
+    between: list[tuple[str, str, Interval | None]]
+    overall: agreement.Summary
+    weeks: dict[date, agreement.Summary]
+    pairs: list[agreement.Pair]
+    labelers: dict[str, Interval | None]
+    gold: dict[str, gold.Accuracy]
+    opposed: list[groups.Split]
+    alerts: list[alerts.Alert]
+
+
+class Agreements:
+    """Keeps each project's last result, which holds as long as its newest event and its cut-offs do."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[tuple[str, str], Agreement]] = {}
+        self._computing = threading.Lock()  # one at a time: it fills a processor
+
+    def of(self, db: Session, project_id: int) -> Agreement:
+        cutoffs = projects.settings(db, project_id).alerts
+        state = (db.get_one(Project, project_id).head, cutoffs.model_dump_json())
+        with self._computing:
+            kept = self._kept.get(project_id)
+            if kept is None or kept[0] != state:
+                kept = state, compute(db, project_id, cutoffs)
+                self._kept.pop(project_id, None)
+                self._kept[project_id] = kept
+                while len(self._kept) > KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return kept[1]
+
+
+def compute(db: Session, project_id: int, cutoffs: alerts.Cutoffs) -> Agreement:
+    judged = readings.judgements(db, project_id)
+    plain = [one for one in judged if not one.attention]
+    table = agreement.preference_table(plain)
+    names = sorted({one.group for one in plain if one.group is not None})
+    return Agreement(
+        judgements=len(judged),
+        all=agreement.summary(table, draws=DRAWS),
+        groups=agreement.by_group(plain, draws=DRAWS),
+        between=[
+            (one, other, agreement.between_groups(plain, one, other, draws=DRAWS))
+            for i, one in enumerate(names)
+            for other in names[i + 1 :]
+        ],
+        overall=agreement.summary(agreement.overall_table(plain), "ordinal", draws=DRAWS),
+        weeks=agreement.over_time(plain, draws=DRAWS),
+        pairs=agreement.by_pair(table, least_items=LEAST_SHARED, draws=DRAWS),
+        labelers=agreement.by_labeler(table, draws=DRAWS),
+        gold=gold.accuracy(judged, draws=DRAWS),
+        opposed=groups.opposed(plain),
+        alerts=alerts.alerts(judged, readings.written(db, project_id), cutoffs),
+    )

@@ -10,7 +10,8 @@ from datetime import date, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from heedful.feedback import derive, items, projects, readings
-from heedful.feedback.quality import agreement, alerts, gold, groups
+from heedful.feedback.quality import agreement, alerts, gold
+from heedful.feedback.quality.groups import Split, opposed
 from heedful.feedback.schema import Kind, Project, Purpose
 from heedful.maths.statistics import Interval
 
@@ -80,11 +81,11 @@ class Agreement:
     groups: dict[str, agreement.Summary]
     between: list[tuple[str, str, Interval | None]]
     overall: agreement.Summary
-    weeks: dict[date, agreement.Summary]
+    weeks: list[tuple[date, agreement.Summary]]
     pairs: list[agreement.Pair]
     labelers: dict[str, Interval | None]
     gold: dict[str, gold.Accuracy]
-    opposed: list[groups.Split]
+    opposed: list[Split]
     alerts: list[alerts.Alert]
 
 
@@ -128,6 +129,6 @@ def compute(db: Session, project_id: int, cutoffs: alerts.Cutoffs) -> Agreement:
         pairs=agreement.by_pair(table, least_items=LEAST_SHARED, draws=DRAWS),
         labelers=agreement.by_labeler(table, draws=DRAWS),
         gold=gold.accuracy(judged, draws=DRAWS),
-        opposed=groups.opposed(plain),
+        opposed=opposed(plain),
         alerts=alerts.alerts(judged, readings.written(db, project_id), cutoffs),
     )

@@ -29,3 +29,8 @@ class WebSettings(Config):
     @property
     def secure(self) -> bool:
         return self.base_url.startswith("https://")
+
+    @property
+    def uploads(self) -> Path:
+        """Where files wait between their preview and their import."""
+        return self.folder / ".uploads"

@@ -92,7 +92,7 @@ class Draft(Body):
 
 
 class Submission(Body):
-    """`answer` of a ranking: `ranking` (tiers of places, best first), `none_acceptable`, `ratings` (one each, by place);
+    """`answer` of a ranking: `ranking` (tiers of places, best first), `none_acceptable`, `ratings` (by place);
     of a choice `preferred` (a: shown first, b, tie); of a demonstration `completion`; of a prompt `prompt`, `use_case`,
     `shots`, `query`. `note` in all.
     """

@@ -1,0 +1,159 @@
+"""What a lead does beyond one call of `feedback`: imports, snapshots, deletions; for pages and API alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from heedful.config import Config, UserError
+from heedful.data.curation import CurationConfig, CurationReport
+from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
+from heedful.feedback import events, items, people, projects, snapshots
+from heedful.feedback.schema import SHARED, FrozenSnapshot, Kind, Person, Project, Purpose
+from heedful.web.deps import Member
+from heedful.web.settings import WebSettings
+
+KIND_OF_FILE: dict[str, Kind] = {
+    "prompts": "demonstration",
+    "demonstrations": "demonstration",
+    "completions": "ranking",
+    "comparisons": "ranking",
+    "choices": "choice",
+}
+EVERY_SPLIT = ["train", "valid", "test"]
+SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+
+
+class Import(Config):
+    """How a file becomes items."""
+
+    purpose: Purpose = "train"
+    source: str | None = Field(None, max_length=200)
+    priority: int = Field(0, ge=-1000, le=1000)
+    wanted: int | None = Field(None, ge=1, le=100)
+    curate: bool = False
+    """First leave out repeats, prompts beyond a user's share, and personal data (D2)."""
+    prefix_length: int = Field(100, ge=1)
+    prompts_per_user: int = Field(200, ge=1)
+    seed: int = 0
+
+
+def curated(rows: Sequence[Prompt], how: Import) -> tuple[list[Prompt], CurationReport]:
+    """People read every split, so that personal data goes from all of them."""
+    config = CurationConfig(
+        prefix_length=how.prefix_length,
+        prompts_per_user=how.prompts_per_user,
+        personal_data_splits=EVERY_SPLIT,
+        seed=how.seed,
+    )
+    return items.preview(rows, config)
+
+
+def add_rows(db: Session, member: Member, kind: str, rows: Sequence[Prompt], how: Import, now: datetime) -> items.Added:
+    """Items of the rows of a file of this kind (a key of KIND_OF_FILE)."""
+    chosen = curated(rows, how)[0] if how.curate else list(rows)
+    if not chosen:
+        raise UserError("curation leaves nothing of this file; look at its preview")
+    added = items.add(
+        db,
+        member.project_id,
+        KIND_OF_FILE[kind],
+        chosen,
+        now,
+        by=member.person.id,
+        purpose=how.purpose,
+        source=how.source or None,
+        priority=how.priority,
+        wanted=how.wanted,
+        gold=_known_answers(chosen) if how.purpose in SHARED else None,
+    )
+    detail = {"items": added.items, "known": added.known, "kind": KIND_OF_FILE[kind], "purpose": how.purpose}
+    people.audit(db, member.person.id, "import", how.source or kind, detail, member.project_id, now=now)
+    return added
+
+
+def _known_answers(rows: Sequence[Record]) -> list[dict[str, Any]] | None:
+    """Of comparisons and choices their own; None where the store has to find or miss them."""
+    answers: list[dict[str, Any]] = []
+    for row in rows:
+        if isinstance(row, Comparison):
+            answer: dict[str, Any] = {"ranking": row.ranking}
+            if row.none_acceptable is not None:
+                answer["none_acceptable"] = row.none_acceptable
+            if row.ratings is not None:
+                answer["ratings"] = [rating.row() for rating in row.ratings]
+            answers.append(answer)
+        elif isinstance(row, Choice):
+            answers.append({"preferred": row.preferred})
+        elif isinstance(row, Completions):
+            raise UserError("a known answer is needed for this purpose: give a file of comparisons or choices")
+    return answers if len(answers) == len(rows) else None
+
+
+def freeze(
+    db: Session, member: Member, settings: WebSettings, name: str, filters: snapshots.Filters, now: datetime
+) -> FrozenSnapshot:
+    """A snapshot in the project folder's `snapshots/`."""
+    if not SNAPSHOT_NAME.fullmatch(name):
+        raise UserError(f"{name!r}: a snapshot's name is of letters, digits, '-', '_' and '.'")
+    directory = settings.folder / "snapshots" / member.project / name
+    frozen = snapshots.freeze(db, member.project_id, directory, filters, now, by=member.person.id)
+    detail = {"rows": frozen.rows, "sha256": frozen.sha256}
+    people.audit(db, member.person.id, "snapshot", name, detail, member.project_id, now=now)
+    return frozen
+
+
+def snapshot(db: Session, member: Member, snapshot_id: int) -> FrozenSnapshot:
+    """One of this project; 404 for another."""
+    found = db.get(FrozenSnapshot, snapshot_id)
+    if found is None or found.project_id != member.project_id:
+        raise HTTPException(404)
+    return found
+
+
+def snapshot_file(frozen: FrozenSnapshot, name: str) -> Path:
+    path = Path(frozen.path) / name
+    if not path.is_file():
+        raise UserError(f"{path}: the snapshot is no longer where it was written")
+    return path
+
+
+def delete_person(db: Session, member: Member, person_id: int, now: datetime) -> list[str]:
+    """All that one person wrote, in every project; for who leads all of these, and for administrators."""
+    person, mine = db.get(Person, person_id), people.memberships(db, person_id)
+    if person is None or person.deleted is not None:
+        raise HTTPException(404)
+    if person_id == member.person.id:
+        raise UserError("nobody deletes herself here; ask another lead")
+    if not member.person.admin:
+        leads = {one.project_id for one in people.memberships(db, member.person.id) if one.role == "lead"}
+        if person.admin or not {one.project_id for one in mine} <= leads:
+            raise UserError(f"{person.name} works in projects that you do not lead; an administrator can do this")
+    return events.delete_person(db, person_id, now, by=member.person.id)
+
+
+def change_settings(db: Session, member: Member, changes: dict[str, Any], now: datetime) -> projects.ProjectSettings:
+    before = projects.settings(db, member.project_id).model_dump(mode="json")
+    after = projects.change_settings(db, member.project_id, changes)
+    changed = {key: value for key, value in after.model_dump(mode="json").items() if value != before[key]}
+    if changed:
+        people.audit(db, member.person.id, "settings", member.project, changed, member.project_id, now=now)
+    return after
+
+
+def change_project(db: Session, member: Member, title: str | None, archived: bool | None, now: datetime) -> None:
+    """Its title, and whether it gives work."""
+    project = db.get_one(Project, member.project_id)
+    if title is not None and title.strip() and title != project.title:
+        project.title = title.strip()[:200]
+        people.audit(db, member.person.id, "title", member.project, {"title": project.title}, project.id, now=now)
+    if archived is not None and archived != (project.archived is not None):
+        projects.archive(db, project.id, now if archived else None)
+        people.audit(db, member.person.id, "archive" if archived else "reopen", member.project, {}, project.id, now=now)

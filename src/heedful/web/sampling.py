@@ -1,0 +1,131 @@
+"""New completions from a run: `heedful sample` as a subprocess, whose files lie in the project folder.
+
+    FOLDER/samples/PROJECT/NUMBER/   prompts.jsonl, completions.jsonl, job.json, log.txt
+
+The server itself has no torch; where it is not installed, `missing()` says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Prompt
+from heedful.runs import read_json, write_json
+
+NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
+STAGES = ("pretrain", "sft", "ppo", "dpo")  # whose models write
+
+
+@dataclass(frozen=True)
+class Job:
+    number: int
+    model: str
+    k: int
+    prompts: int
+    started: datetime
+    state: Literal["running", "done", "failed"]
+    said: str
+    """The last line of its log."""
+    completions: Path
+
+
+def missing() -> str | None:
+    """Why nothing can be sampled here, and the remedy."""
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"Sampling runs a model, and this server is installed without {absent[0]}. Either install the training half"
+        " here (pip install 'heedful[train]'), or run heedful sample on a machine that has it and import its file."
+    )
+
+
+def models(folder: Path) -> list[str]:
+    """Finished runs of the project folder that can write, as paths below it; the newest first."""
+    found = []
+    for pattern in ("*/manifest.json", "*/*/manifest.json"):
+        for path in folder.glob(pattern):
+            manifest = read_json(path)
+            if manifest.get("status") == "finished" and manifest.get("stage") in STAGES:
+                found.append((path.stat().st_mtime, path.parent.relative_to(folder).as_posix()))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+class Sampler:
+    """Starts jobs, one at a time, and knows what became of them also after the server was started anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._running: dict[Path, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self, project: str, model: str, prompts: Sequence[Prompt], k: int, seed: int, max_new_tokens: int, now: datetime
+    ) -> Job:
+        """Begin; UserError where it cannot, or where a job is running."""
+        if (why := missing()) is not None:
+            raise UserError(why)
+        if model not in models(self.folder):
+            raise UserError(f"{model}: not a finished run in this server's folder; choose one of the list")
+        if not prompts:
+            raise UserError("there are no prompts to sample for; import some, or give a file")
+        with self._lock:
+            if any(process.poll() is None for process in self._running.values()):
+                raise UserError("a model is sampling already; wait until it is done")
+            home = self.folder / "samples" / project
+            number = max((int(path.name) for path in home.glob("[0-9]*")), default=0) + 1
+            place = home / str(number)
+            formats.write(place / "prompts.jsonl", prompts)
+            about = {"model": model, "k": k, "prompts": len(prompts), "started": now.isoformat()}
+            write_json(place / "job.json", about)
+            command = [sys.executable, "-m", "heedful", "sample", "--model", str(self.folder / model)]
+            command += ["--prompts", str(place / "prompts.jsonl"), "-k", str(k), "--seed", str(seed)]
+            command += ["--set", f"generation.max_new_tokens={max_new_tokens}", "--set", "skip_long=true"]
+            command += ["--out", str(place / "completions.jsonl")]
+            with open(place / "log.txt", "wb") as log:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            self._running[place] = process
+        return self._job(place)
+
+    def jobs(self, project: str) -> list[Job]:
+        """The newest first."""
+        home = self.folder / "samples" / project
+        places = sorted(home.glob("[0-9]*"), key=lambda place: -int(place.name))
+        return [self._job(place) for place in places if (place / "job.json").exists()]
+
+    def job(self, project: str, number: int) -> Job:
+        place = self.folder / "samples" / project / str(number)
+        if not (place / "job.json").exists():
+            raise UserError(f"sampling {number}: there is none of this number")
+        return self._job(place)
+
+    def _job(self, place: Path) -> Job:
+        about = read_json(place / "job.json")
+        process = self._running.get(place)
+        finished = (place / "completions.jsonl").exists()
+        running = process is not None and process.poll() is None
+        log = place / "log.txt"
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+        said = [line.rpartition("\r")[2] for line in lines if line.strip()]
+        return Job(
+            number=int(place.name),
+            model=about["model"],
+            k=about["k"],
+            prompts=about["prompts"],
+            started=datetime.fromisoformat(about["started"]),
+            state="running" if running else "done" if finished else "failed",
+            said=said[-1][:300] if said else "",
+            completions=place / "completions.jsonl",
+        )

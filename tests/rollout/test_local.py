@@ -20,6 +20,7 @@ from heedful.rollout.types import Generation, Sample, Stream
 TOKENIZER = tiny.tokenizer()
 STOPS = np.arange(0, 320, 16)  # about one token in 16 ends a response, so that rows finish at all times
 PROMPTS = [*tiny.prompts(9, seed=5, longest=20), [9, 10, 11], [9, 10, 11]]
+FUSED = ("llama", "qwen3")
 STREAMS = [Stream(3, 1, row) for row in range(len(PROMPTS))]
 
 
@@ -56,14 +57,22 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_the_engine_equals_the_plain_loop(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        *((family, decoder.FusedDecoder if family in FUSED else decoder.CachedDecoder) for family in tiny.FAMILIES),
+        ("llama", decoder.CachedDecoder),
+    ],
+)
+def test_the_engine_equals_the_plain_loop(family: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ragged prompts, a queue longer than the rows in flight, a cache so narrow that it must be moved along."""
     monkeypatch.setattr(local, "SLACK", 2)
     model = tiny.policy(family)
     settings = Generation(max_new_tokens=20, max_rows=4, temperature=0.8)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
-    assert decoder.cache_is_exact(model)
+    if kind is decoder.CachedDecoder:
+        model._heedful_is_llama = False
+    assert decoder.fastest(model) is kind
     same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
     assert {sample.finish for sample in expected} == {"stop", "length"}
     assert expected[-1].response_ids != expected[-2].response_ids
@@ -138,17 +147,17 @@ def test_no_prompts_no_samples() -> None:
 
 def test_a_prompt_is_computed_once_for_its_samples() -> None:
     model = tiny.policy()
-    decoder.cache_is_exact(model)
-    shapes = []
-    model.model.embed_tokens.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[:2])))
+    decoder.fastest(model)
+    tokens = []
+    model.model.embed_tokens.register_forward_hook(lambda _, __, out: tokens.append(out[..., 0].numel()))
     one = engine(model)
     prompt = [9, 10, 11, 12]
     samples = one.generate([prompt] * 6, STREAMS[:6], Generation(max_new_tokens=8))
-    assert shapes[0] == (1, 4)
+    assert tokens[0] == 4
     assert len({tuple(sample.response_ids) for sample in samples}) > 1
     # every later step computes the rows still at work, and no others
     at_work = [sum(len(sample.response_ids) > step for sample in samples) for step in range(1, 8)]
-    assert [rows for rows, width in shapes[1:] if width == 1] == [rows for rows in at_work if rows]
+    assert tokens[1:] == [rows for rows in at_work if rows]
 
 
 def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +228,5 @@ def test_a_cache_that_gives_other_numbers_is_not_used(monkeypatch: pytest.Monkey
 
     original = cache.RowLayer.update
     monkeypatch.setattr(cache.RowLayer, "update", lambda self, k, v, *a, **kw: original(self, k, v * 1.1, *a, **kw))
-    model = tiny.policy()
-    assert not decoder.cache_is_exact(model)
-    assert isinstance(decoder.open_decoder(model, 2, 9), decoder.PlainDecoder)
+    for family in ("llama", "gpt2"):
+        assert decoder.fastest(tiny.policy(family)) is decoder.PlainDecoder

@@ -7,6 +7,7 @@ that is done is overwritten by one of the last; new rows are appended, right-ali
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -81,18 +82,20 @@ class RowCache(Cache):
         self.timeline = Timeline(max_rows, columns)
         super().__init__(layers=[RowLayer(self.timeline) for _ in range(layers)])
 
-    def append(self, prefilled: Cache, row_of_N: Tensor, lengths_N: NDArray[np.int64]) -> None:
-        """Add rows: the i-th is row `row_of_N[i]` of a left-padded cache, its last `lengths_N[i]` columns."""
+    def append(
+        self, prefilled: Sequence[tuple[Tensor, Tensor]], row_of_N: Tensor, lengths_N: NDArray[np.int64]
+    ) -> None:
+        """Add rows: the i-th is row `row_of_N[i]` of left-padded keys and values, its last `lengths_N[i]` columns."""
         at = self.timeline
-        width = prefilled.layers[0].keys.shape[2]
+        width = prefilled[0][0].shape[2]
         if at.rows == 0:
             at.end = width
         assert width <= at.end, "the longest prompts come first"
         new = slice(at.rows, at.rows + len(lengths_N))
-        for layer, source in zip(self.layers, prefilled.layers, strict=True):
+        for layer, source in zip(self.layers, prefilled, strict=True):
             if not layer.is_initialized:
-                layer.lazy_initialization(source.keys, source.values)
-            for whole, states in zip(layer.both(), (source.keys, source.values), strict=True):
+                layer.lazy_initialization(*source)
+            for whole, states in zip(layer.both(), source, strict=True):
                 whole[new, :, at.end - width : at.end] = states[row_of_N]
         at.starts[new] = at.end - lengths_N
         at.rows = new.stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,10 +14,12 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from heedful.maths.masks import position_ids
+from heedful.models import llama
 from heedful.models.batches import left_pad, micro_batches, right_pad
+from heedful.models.scoring import head_is_exact
 from heedful.rollout.cache import RowCache, compaction
+from heedful.rollout.fused import PREFILL_TOKENS, FusedDecoder
 
-PREFILL_TOKENS = 8_192
 _log = logging.getLogger(__name__)
 
 
@@ -37,12 +39,26 @@ class Decoder(Protocol):
         ...
 
 
+Kind = Callable[[Any, int, int], Decoder]
+
+
 def open_decoder(model: Any, max_rows: int, columns: int) -> Decoder:
-    """A decoder for up to `max_rows` rows; cached where that was seen to be right, else plain.
+    """A decoder for up to `max_rows` rows: the fastest that was seen to be right for this model.
 
     `columns`: tokens of the longest row, and some more where rows arrive late: when all are used, it moves along.
     """
-    return CachedDecoder(model, max_rows, columns) if cache_is_exact(model) else PlainDecoder(model)
+    return fastest(model)(model, max_rows, columns)
+
+
+def fastest(model: Any) -> Kind:
+    """The fastest kind of decoder that is right for a model: tried once, then remembered."""
+    known: Kind | None = getattr(model, "_heedful_decoder", None)
+    if known is None:
+        known = next((kind for kind in (FusedDecoder, CachedDecoder) if _is_exact(model, kind)), PlainDecoder)
+        if known is PlainDecoder:
+            _log.warning("%s keeps no plain key-value cache: sampling will be slow", type(model).__name__)
+        model._heedful_decoder = known
+    return known
 
 
 class CachedDecoder:
@@ -70,7 +86,8 @@ class CachedDecoder:
                 ids_BP, mask_BP if padded else None, position_ids(mask_BP), prefilled, **self.last_only
             )
             row_of = torch.tensor([place[row] for row in rows], device=ids_BP.device)
-            self.cache.append(prefilled, row_of, np.array([len(row) for row in rows]))
+            states = [(layer.keys, layer.values) for layer in prefilled.layers]
+            self.cache.append(states, row_of, np.array([len(row) for row in rows]))
             logits.append(logits_BV[row_of])
         return torch.cat(logits)
 
@@ -98,7 +115,7 @@ class CachedDecoder:
 class PlainDecoder:
     """Every step reads every row from its beginning: slow, and right for whatever is causal."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, max_rows: int, columns: int) -> None:
         self.model = model
         self.rows: list[list[int]] = []
 
@@ -123,24 +140,17 @@ class PlainDecoder:
         return logits_BSV[torch.arange(len(rows), device=lengths_B.device), lengths_B - 1]
 
 
-def cache_is_exact(model: Any) -> bool:
-    """Whether decoding through our cache gives what reading from the beginning gives: tried once a model."""
-    known: bool | None = getattr(model, "_heedful_cache_is_exact", None)
-    if known is None:
-        layers = DynamicCache(config=model.config).layers
-        known = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers) and _try_cache(model)
-        if not known:
-            _log.warning("%s keeps no plain key-value cache: sampling will be slow", type(model).__name__)
-        model._heedful_cache_is_exact = known
-    return known
-
-
-def _try_cache(model: Any) -> bool:
-    """Ragged rows, a removal and a late arrival, with and without the cache."""
+def _is_exact(model: Any, kind: Kind) -> bool:
+    """Whether decoding gives what reading from the beginning gives: ragged rows, a removal and a late arrival."""
+    if kind is FusedDecoder and not (llama.fits(model) and head_is_exact(model)):
+        return False
+    layers = DynamicCache(config=model.config).layers
+    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        return False
     width = int(model.config.get_text_config().vocab_size)
     tokens = [index * 7 % width for index in range(1, 16)]
     prompts = [tokens[:6], tokens[6:11], tokens[11:14]]
-    decoders: list[Decoder] = [CachedDecoder(model, 4, 9), PlainDecoder(model)]
+    decoders: list[Decoder] = [kind(model, 4, 9), PlainDecoder(model, 4, 9)]
     seen = []
     for decoder in decoders:
         logits = [decoder.add(prompts)]

@@ -1,0 +1,163 @@
+"""The Llama family (`models.llama.fits`) one token a row at a time: few operators, and no work on padding.
+
+Projections that read the same input are one, keys and values stay in place in the cache, and what a family's own
+forward does around them (masks, positions, caches, copies) is done once a step or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from heedful.models import llama
+from heedful.models.batches import micro_batches, right_pad
+from heedful.models.packing import Packing, pack
+from heedful.rollout.cache import RowCache
+
+PREFILL_TOKENS = 8_192
+JOINED_BYTES = 1 << 30  # weights up to here are copied to be joined; more would cost too much memory
+
+
+class FusedDecoder:
+    """Keys and values in one preallocated cache; a prompt that several rows share is computed once."""
+
+    def __init__(self, model: Any, max_rows: int, columns: int) -> None:
+        body = model.base_model
+        self.model, self.head = model, model.get_output_embeddings()
+        self.cache = RowCache(len(body.layers), max_rows, columns)
+        join = sum(p.numel() * p.element_size() for p in body.layers.parameters()) <= JOINED_BYTES
+        with torch.inference_mode():
+            self.layers = [_Layer(layer, join) for layer in body.layers]
+            self.cos, self.sin = llama.rotation_of(body.rotary_emb, torch.arange(columns + 1, device=model.device))
+
+    @torch.inference_mode()
+    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
+        logits = []
+        for group in micro_batches([len(prompt) for prompt in distinct], max_tokens=PREFILL_TOKENS):
+            place = {distinct[index]: row for row, index in enumerate(group)}
+            rows = [tuple(prompt) for prompt in prompts if tuple(prompt) in place]
+            row_of = torch.tensor([place[row] for row in rows], device=self.model.device)
+            ids_BS, _ = right_pad([distinct[index] for index in group], 0, device=self.model.device)
+            lengths = [len(distinct[index]) for index in group]
+            packing = pack(ids_BS, lengths, [1] * len(group), range(len(group)))
+            logits_BV, states = self._prefill(packing, lengths)
+            self.cache.append(states, row_of, np.array([len(row) for row in rows]))
+            logits.append(logits_BV[row_of])
+        return torch.cat(logits)
+
+    def _prefill(self, packing: Packing, lengths: list[int]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Logits after the last token of each row; keys and values [B heads S E] with real columns last."""
+        lengths_B1 = torch.tensor(lengths, device=packing.place_BS.device)[:, None]
+        S = packing.place_BS.shape[1]
+        columns_BS = (torch.arange(S, device=lengths_B1.device) - (S - lengths_B1)).clamp(min=0)
+        place_BS = packing.place_BS.gather(1, columns_BS)
+        rotation = self.cos[packing.positions_N], self.sin[packing.positions_N]
+        states_ND, kept = self.model.base_model.embed_tokens(packing.ids_N), []
+        for layer in self.layers:
+            q, k, v = layer.project(states_ND, rotation)
+            kept.append((k[place_BS].transpose(1, 2), v[place_BS].transpose(1, 2)))
+            out_ND = packing.attend(q, k, v, 1.0).flatten(1)
+            if layer is self.layers[-1]:
+                states_ND, out_ND = states_ND[place_BS[:, -1]], out_ND[place_BS[:, -1]]
+            states_ND = layer.finish(states_ND, out_ND)
+        return self._logits(states_ND), kept
+
+    @torch.inference_mode()
+    def step(self, tokens_N: Tensor) -> Tensor:
+        at, device = self.cache.timeline, tokens_N.device
+        starts_N = torch.from_numpy(at.starts[: at.rows]).to(device)
+        positions_N = at.end - starts_N
+        rotation = self.cos[positions_N], self.sin[positions_N]
+        states_ND = self.model.base_model.embed_tokens(tokens_N)
+        bias_NC = None
+        if (at.starts[: at.rows] > at.start).any():
+            hidden_NC = torch.arange(at.start, at.end + 1, device=device) < starts_N[:, None]
+            bias_NC = states_ND.new_zeros(hidden_NC.shape).masked_fill_(hidden_NC, -torch.inf)
+        for layer, cache in zip(self.layers, self.cache.layers, strict=True):
+            q, k, v = layer.project(states_ND, rotation)
+            keys, values = cache.update(k.unsqueeze(2), v.unsqueeze(2))
+            states_ND = layer.finish(states_ND, _attend(q, keys, values, bias_NC))
+        self.cache.advance()
+        return self._logits(states_ND)
+
+    @torch.inference_mode()
+    def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return self.cache.remove(done_N)
+
+    def _logits(self, states_ND: Tensor) -> Tensor:
+        logits_NV: Tensor = self.head(_norm(self.model.base_model.norm, states_ND))
+        return logits_NV
+
+
+class _Layer:
+    """Weights of one layer, those with the same input joined."""
+
+    def __init__(self, layer: Any, join: bool) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.layer, self.width = layer, attention.head_dim
+        self.queries = attention.q_proj.out_features // self.width
+        self.keys = attention.k_proj.out_features // self.width
+        self.inputs = _Joined([attention.q_proj, attention.k_proj, attention.v_proj], join)
+        self.gated = _Joined([mlp.gate_proj, mlp.up_proj], join)
+
+    def project(self, states_ND: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (scaled), keys and values [N heads E], rotated."""
+        attention = self.layer.self_attn
+        whole = self.inputs(_norm(self.layer.input_layernorm, states_ND)).unflatten(-1, (-1, self.width))
+        turned, v = whole.split((self.queries + self.keys, self.keys), dim=1)
+        if hasattr(attention, "q_norm"):
+            q, k = turned.split((self.queries, self.keys), dim=1)
+            turned = torch.cat([_norm(attention.q_norm, q), _norm(attention.k_norm, k)], dim=1)
+        q, k = llama.rotated(turned, *rotation).split((self.queries, self.keys), dim=1)
+        return q * attention.scaling, k, v
+
+    def finish(self, states_ND: Tensor, out_ND: Tensor) -> Tensor:
+        """The rest of the layer, from what attention gave."""
+        mlp = self.layer.mlp
+        states_ND = _add(states_ND, out_ND, self.layer.self_attn.o_proj)
+        gate, up = self.gated(_norm(self.layer.post_attention_layernorm, states_ND)).chunk(2, -1)
+        return _add(states_ND, mlp.act_fn(gate).mul_(up), mlp.down_proj)
+
+
+class _Joined:
+    """Linear modules of one input as one, or side by side where a copy of their weights would be too large."""
+
+    def __init__(self, modules: list[Any], join: bool) -> None:
+        self.modules = modules
+        self.weight = torch.cat([module.weight for module in modules]) if join else None
+        self.bias = torch.cat([m.bias for m in modules]) if join and modules[0].bias is not None else None
+
+    def __call__(self, x_ND: Tensor) -> Tensor:
+        if self.weight is None:
+            return torch.cat([module(x_ND) for module in self.modules], dim=-1)
+        return F.linear(x_ND, self.weight, self.bias)
+
+
+def _norm(module: Any, x: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
+
+
+def _add(states_ND: Tensor, x_ND: Tensor, linear: Any) -> Tensor:
+    if linear.bias is not None:
+        states_ND = states_ND + linear.bias
+    return torch.addmm(states_ND, x_ND, linear.weight.t())
+
+
+def _attend(q_NHE: Tensor, keys: Tensor, values: Tensor, bias_NC: Tensor | None) -> Tensor:
+    """Each row's query over its keys and values [N heads C E]: out_ND. Batched products: with one query a row they cost
+    less than the fused kernel.
+    """
+    N, heads, C, E = keys.shape
+    queries = q_NHE.reshape(N * heads, -1, E)
+    scores = torch.bmm(queries, keys.reshape(N * heads, C, E).transpose(1, 2)).view(N, -1, C)
+    if bias_NC is not None:
+        scores += bias_NC[:, None]
+    weights = scores.softmax(-1).view(N * heads, -1, C)
+    return torch.bmm(weights, values.reshape(N * heads, C, E)).view(N, -1)

@@ -1,0 +1,122 @@
+"""The JSON API, described: OpenAPI for programs, and a page of our own for people, since the usual ones load scripts
+from elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+
+from heedful.web.deps import Anyone
+from heedful.web.render import page
+
+router = APIRouter(prefix="/api", include_in_schema=False)
+DESCRIPTION = (
+    "Everything that people do in the browser, for scripts. Send a token (from your account's page, or from an"
+    ' invitation) as `Authorization: Bearer TOKEN`. Errors are `{"error": words}`, some with a `code`; times are ISO'
+    " 8601 in UTC."
+)
+TITLES = {"work": "Working on items", "lead": "Leading a project"}
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    kind: str
+    required: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    words: str
+    parameters: list[Field]
+    body: list[Field]
+    body_words: str
+    answer: str
+    answer_fields: list[Field]
+
+
+def schema(request: Request) -> dict[str, Any]:
+    """OpenAPI of the routes under /api, computed once."""
+    app = request.app
+    if not app.openapi_schema:
+        made = get_openapi(title="heedful", version="1", description=DESCRIPTION, routes=app.routes)
+        made.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        made["security"] = [{"token": []}]
+        app.openapi_schema = made
+    described: dict[str, Any] = app.openapi_schema
+    return described
+
+
+@router.get("/openapi.json")
+def openapi(request: Request) -> Response:
+    return JSONResponse(schema(request))
+
+
+@router.get("/docs")
+def docs(request: Request, person: Anyone) -> Response:
+    spec = schema(request)
+    groups: dict[str, list[Operation]] = {TITLES[tag]: [] for tag in TITLES}
+    for path, methods in spec["paths"].items():
+        for method, operation in methods.items():
+            groups[TITLES[operation["tags"][0]]].append(_operation(spec, method, path, operation))
+    return page(request, "entry/api.html", groups=groups, description=DESCRIPTION)
+
+
+def _operation(spec: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Operation:
+    parameters = [
+        Field(one["name"], _kind(one["schema"]), one["required"], _words(one | one["schema"]))
+        for one in operation.get("parameters", [])
+        if one["in"] == "query"
+    ]
+    content = operation.get("requestBody", {}).get("content", {})
+    shape = _resolved(spec, content.get("application/json", {}).get("schema", {}))
+    status, answer = next((code, one) for code, one in operation["responses"].items() if code.startswith("2"))
+    answered = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    plain = _resolved(spec, answered.get("items", answered))
+    return Operation(
+        method.upper(),
+        path,
+        _words(operation),
+        parameters,
+        _fields(shape),
+        "the file" if "application/x-ndjson" in content else _words(shape),
+        "nothing" if status == "204" else _kind(answered),
+        _fields(plain),
+    )
+
+
+def _fields(shape: dict[str, Any]) -> list[Field]:
+    required = shape.get("required", [])
+    return [Field(name, _kind(one), name in required, _words(one)) for name, one in shape.get("properties", {}).items()]
+
+
+def _resolved(spec: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    reference = shape.get("$ref")
+    found: dict[str, Any] = spec["components"]["schemas"][reference.rpartition("/")[2]] if reference else shape
+    return found
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    if "$ref" in shape:
+        return str(shape["$ref"]).rpartition("/")[2]
+    if "anyOf" in shape:
+        return " or ".join(dict.fromkeys(_kind(one) for one in shape["anyOf"]))
+    if "enum" in shape or "const" in shape:
+        return " | ".join(str(one) for one in shape.get("enum", [shape.get("const")]))
+    if shape.get("type") == "array":
+        return f"list of {_kind(shape.get('items', {}))}"
+    return {"integer": "whole number", "null": "null", "object": "object"}.get(
+        str(shape.get("type")), str(shape.get("format") or shape.get("type") or "any JSON")
+    )
+
+
+def _words(shape: dict[str, Any]) -> str:
+    return " ".join(str(shape.get("description", "")).split())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.feedback.schema import Kind, Purpose
+from heedful.feedback import projects, queue
+from heedful.feedback.schema import Assignment, Event, Item, Kind, Person, Purpose, Tally
+
+BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -25,23 +33,134 @@ class Day:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Work left, and how long it takes at the speed of the last days; `days_left` None without any speed."""
+    """Judgements left, and how long they take at the speed of the last days; `days_left` None without any speed."""
 
     left: int
     per_day: float
     days_left: float | None
 
 
+def tally(db: Session, event: Event, item: Item, sign: int) -> None:
+    """Count a judgement that begins (1) or ceases (-1) to stand."""
+    key = (event.project_id, event.person_id, event.when.astimezone(UTC).date(), item.kind, item.purpose)
+    row = db.get(Tally, key)
+    if row is None:
+        names = ("project_id", "person_id", "day", "kind", "purpose")
+        row = Tally(**dict(zip(names, key, strict=True)), judgements=0, milliseconds=0)
+        db.add(row)
+    row.judgements += sign
+    row.milliseconds += sign * _milliseconds(event.seconds)
+    db.flush()
+
+
 def rebuild(db: Session, project_id: int) -> None:
     """Compute every cache of a project from its events again (leases stay)."""
-    raise NotImplementedError
+    projects.lock(db, project_id)
+    counted: Counter[tuple[int, date, Kind, Purpose]] = Counter()
+    spent: Counter[tuple[int, date, Kind, Purpose]] = Counter()
+    last = 0
+    while True:
+        chosen = sa.select(Item).where(Item.project_id == project_id, Item.id > last).order_by(Item.id).limit(BATCH)
+        items = list(db.scalars(chosen))
+        if not items:
+            break
+        last = items[-1].id
+        for item, standing in _standing(db, items):
+            for person_id, event in standing.items():
+                if event.kind == "judgement":
+                    key = (person_id, event.when.date(), item.kind, item.purpose)
+                    counted[key] += 1
+                    spent[key] += _milliseconds(event.seconds)
+            _reassign(db, item, standing)
+            queue.refresh(db, item)
+        db.expunge_all()
+    db.execute(sa.delete(Tally).where(Tally.project_id == project_id))
+    for (person_id, day, kind, purpose), number in counted.items():
+        key = (person_id, day, kind, purpose)
+        row = {"project_id": project_id, "person_id": person_id, "day": day, "kind": kind, "purpose": purpose}
+        db.add(Tally(**row, judgements=number, milliseconds=spent[key]))
+    db.flush()
+
+
+def standing(events: Iterable[Any]) -> dict[int, Any]:
+    """The judgement or skip of each person that counts, from the events of one item in their order."""
+    found: dict[int, Any] = {}
+    for event in events:
+        if (event.kind == "judgement" and event.redacted is None) or event.kind == "skip":
+            found[event.person_id] = event
+        elif event.kind == "undo" and event.person_id in found and found[event.person_id].id == event.refers_to:
+            del found[event.person_id]
+    return found
 
 
 def days(db: Session, project_id: int, since: date | None = None) -> list[Day]:
-    """Work by person, day, kind and purpose."""
-    raise NotImplementedError
+    """Work by person, day, kind and purpose, in the order of days."""
+    chosen = sa.select(Tally, Person.name).join(Person, Person.id == Tally.person_id)
+    chosen = chosen.where(Tally.project_id == project_id, Tally.judgements > 0)
+    if since is not None:
+        chosen = chosen.where(Tally.day >= since)
+    return [
+        Day(row.person_id, name, row.day, row.kind, row.purpose, row.judgements, row.milliseconds / 1000)
+        for row, name in db.execute(chosen.order_by(Tally.day, Person.name, Tally.kind, Tally.purpose))
+    ]
 
 
 def forecast(db: Session, project_id: int, now: datetime, *, over: int = 7) -> dict[Kind, Forecast]:
-    """By kind, of training and evaluation items, from the last `over` days."""
-    raise NotImplementedError
+    """By kind, of training and evaluation items, from the last `over` days (today, which is not over, among them)."""
+    left: dict[Kind, int] = {}
+    waiting = sa.select(Item.kind, sa.func.sum(Item.wanted - Item.taken)).where(
+        Item.project_id == project_id, Item.purpose.in_(("train", "evaluate")), Item.open == sa.true()
+    )
+    for kind, number in db.execute(waiting.group_by(Item.kind)):
+        left[kind] = int(number or 0)
+    first = (now - timedelta(days=over - 1)).date()
+    done: Counter[Kind] = Counter()
+    worked: dict[Kind, date] = {}
+    for day in days(db, project_id, first):
+        if day.purpose in ("train", "evaluate"):
+            done[day.kind] += day.judgements
+            worked.setdefault(day.kind, day.day)
+    found: dict[Kind, Forecast] = {}
+    for kind in sorted(left.keys() | done.keys()):
+        length = (now.date() - worked[kind]).days + 1 if kind in worked else 1
+        per_day = done[kind] / length
+        found[kind] = Forecast(left.get(kind, 0), per_day, left.get(kind, 0) / per_day if per_day else None)
+    return found
+
+
+def _standing(db: Session, items: Sequence[Item]) -> Iterable[tuple[Item, dict[int, Any]]]:
+    columns = (
+        Event.id, Event.item_id, Event.person_id, Event.kind, Event.refers_to, Event.redacted, Event.when,
+        Event.seconds, Event.order,
+    )  # fmt: skip
+    chosen = sa.select(*columns).where(Event.item_id.in_([item.id for item in items])).order_by(Event.id)
+    by_item: dict[int, list[Any]] = defaultdict(list)
+    for event in db.execute(chosen):
+        by_item[event.item_id].append(event)
+    for item in items:
+        yield item, standing(by_item[item.id])
+
+
+def _reassign(db: Session, item: Item, standing: dict[int, Any]) -> None:
+    """Make the assignments of an item say what its events say."""
+    assignments = {
+        each.person_id: each for each in db.scalars(sa.select(Assignment).where(Assignment.item_id == item.id))
+    }
+    for person_id, event in standing.items():
+        if person_id not in assignments:
+            assignments[person_id] = Assignment(
+                token=secrets.token_urlsafe(18), project_id=item.project_id, item_id=item.id, person_id=person_id,
+                kind=item.kind, order=event.order or [], created=event.when, expires=event.when, state="lapsed",
+            )  # fmt: skip
+            db.add(assignments[person_id])
+    for person_id, assignment in assignments.items():
+        stands = standing.get(person_id)
+        assignment.event_id = stands.id if stands is not None else None
+        if stands is not None:
+            assignment.state = "done" if stands.kind == "judgement" else "skipped"
+        elif assignment.state != "live":
+            assignment.state = "lapsed"
+
+
+def _milliseconds(seconds: float | None) -> int:
+    return round((seconds or 0.0) * 1000)

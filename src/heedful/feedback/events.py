@@ -8,13 +8,46 @@ Redaction takes content and salt away; nobody can then try out what the content 
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.feedback.schema import Event, EventKind, Item, Project
+from heedful.config import UserError
+from heedful.feedback import derive, people, projects, queue
+from heedful.feedback.columns import canonical
+from heedful.feedback.schema import (
+    Assignment,
+    Consent,
+    DemonstrationRating,
+    Event,
+    EventKind,
+    FrozenSnapshot,
+    Invitation,
+    Item,
+    Membership,
+    Person,
+    Project,
+    SnapshotEvent,
+    Tally,
+    Token,
+)
+
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event in an item's history, for a lead: who, what, when."""
+
+    event: Event
+    labeler: str
+    group: str | None
+    stands: bool
 
 
 def append(
@@ -32,32 +65,88 @@ def append(
     refers_to: int | None = None,
 ) -> Event:
     """Add an event to the chain of a locked project."""
-    raise NotImplementedError
+    guide = projects.instruction(db, project.id, "guide")
+    salt = secrets.token_hex(16)
+    event = Event(
+        project_id=project.id,
+        kind=kind,
+        item_id=item.id,
+        person_id=person_id,
+        refers_to=refers_to,
+        when=now.astimezone(UTC),
+        seconds=seconds,
+        instructions=guide.version if guide is not None else None,
+        order=order,
+        payload_sha256=item.payload_sha256,
+        content=content,
+        salt=salt,
+        content_sha256=_sha256(salt, canonical(content)),
+        previous=project.head,
+        idempotency_key=idempotency_key,
+    )
+    event.hash = project.head = _hash(event)
+    db.add(event)
+    db.flush()
+    return event
 
 
 def verify(db: Session, project_id: int) -> int:
     """Recompute the chain; returns its length. Raises UserError naming the first event that does not fit."""
-    raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Told:
-    """One event in an item's history, for a lead: who, what, when."""
-
-    event: Event
-    labeler: str
-    group: str | None
-    stands: bool
+    previous, length = "", 0
+    chosen = sa.select(Event).where(Event.project_id == project_id).order_by(Event.id)
+    for event in db.scalars(chosen.execution_options(yield_per=BATCH)):
+        whole = event.content is not None and event.salt is not None
+        fits = _sha256(event.salt or "", canonical(event.content)) == event.content_sha256 if whole else event.redacted
+        if not fits or event.previous != previous or event.hash != _hash(event):
+            raise UserError(
+                f"event {event.id}: does not fit its hash; it was changed after the fact, or one is missing"
+            )
+        previous, length = event.hash, length + 1
+    if db.get_one(Project, project_id).head != previous:
+        raise UserError("the newest events are missing: the chain ends before its head")
+    return length
 
 
 def of_item(db: Session, item_id: int) -> list[Told]:
     """All that happened to an item, the oldest first."""
-    raise NotImplementedError
+    chosen = (
+        sa.select(Event, Person.name, Membership.group, Assignment.id)
+        .join(Person, Person.id == Event.person_id)
+        .outerjoin(
+            Membership, sa.and_(Membership.person_id == Event.person_id, Membership.project_id == Event.project_id)
+        )
+        .outerjoin(Assignment, Assignment.event_id == Event.id)
+        .where(Event.item_id == item_id)
+        .order_by(Event.id)
+    )
+    return [Told(event, name, group, stands is not None) for event, name, group, stands in db.execute(chosen)]
 
 
 def redact(db: Session, project_id: int, event_id: int, why: str, now: datetime, *, by: int) -> None:
     """Take the content of one event out for good; the item waits for another judgement. Logged."""
-    raise NotImplementedError
+    projects.lock(db, project_id)
+    event = db.get(Event, event_id)
+    if event is None or event.project_id != project_id:
+        raise UserError(f"event {event_id}: not in this project")
+    blank(db, event, now)
+    people.audit(db, by, "redact", f"event {event_id}", {"why": why}, project_id, now=now)
+
+
+def blank(db: Session, event: Event, now: datetime) -> None:
+    """Take content and salt away, and what is left of them in a draft; a judgement then stands no more."""
+    if event.redacted is None:
+        event.content = event.salt = None
+        event.redacted = now
+    item = db.get_one(Item, event.item_id)
+    chosen = sa.select(Assignment).where(Assignment.item_id == item.id, Assignment.person_id == event.person_id)
+    assignment = db.scalar(chosen)
+    if assignment is None:
+        return
+    assignment.draft = None
+    if event.kind == "judgement" and assignment.event_id == event.id:
+        assignment.event_id, assignment.state = None, "lapsed"
+        derive.tally(db, event, item, -1)
+    queue.refresh(db, item)
 
 
 def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
@@ -65,4 +154,55 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
 
     Returns the paths of snapshots that hold her work: frozen files are the lead's to delete. Logged.
     """
-    raise NotImplementedError
+    person = db.get(Person, person_id)
+    if person is None or person.deleted is not None:
+        raise UserError(f"person {person_id}: no such person, or deleted already")
+    for member in people.memberships(db, person_id):
+        projects.lock(db, member.project_id)
+        leads = [other for other, _ in people.members(db, member.project_id) if other.role == "lead" and not other.left]
+        if [lead.person_id for lead in leads] == [person_id]:
+            raise UserError(f"{person.name}: leads a project alone; make somebody else a lead first")
+    holds = sa.select(FrozenSnapshot.path).join(SnapshotEvent).join(Event).where(Event.person_id == person_id)
+    paths = sorted(set(db.scalars(holds)))
+    hers = sa.select(Event.id).where(Event.person_id == person_id)
+    db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(hers)))
+    gone = {"content": None, "salt": None, "redacted": now}
+    db.execute(sa.update(Event).where(Event.person_id == person_id, Event.redacted.is_(None)).values(gone))
+    touched = sa.select(Assignment.item_id).where(
+        Assignment.person_id == person_id, Assignment.state.in_(("live", "done"))
+    )
+    items = list(db.scalars(touched))
+    released = {"state": "lapsed", "event_id": None, "draft": None}
+    db.execute(
+        sa.update(Assignment)
+        .where(Assignment.person_id == person_id, Assignment.state.in_(("live", "done", "lapsed")))
+        .values(released)
+    )
+    db.expire_all()
+    for item_id in items:
+        queue.refresh(db, db.get_one(Item, item_id))
+    for table in (Tally, Consent, Token):
+        db.execute(sa.delete(table).where(table.person_id == person_id))
+    db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))
+    member_of = sa.update(Membership).where(Membership.person_id == person_id)
+    db.execute(member_of.values(group=None, topics=None, paused_why=None, left=sa.func.coalesce(Membership.left, now)))
+    db.execute(
+        sa.update(Person)
+        .where(Person.id == person_id)
+        .values(name=f"deleted-{person_id}", password_hash=None, admin=False, deleted=now)
+    )
+    people.audit(db, by, "delete person", f"person {person_id}", {"snapshots": paths}, now=now)
+    return paths
+
+
+def _hash(event: Event) -> str:
+    fields = (
+        "project_id", "kind", "item_id", "person_id", "refers_to", "seconds", "instructions", "order",
+        "payload_sha256", "content_sha256", "idempotency_key",
+    )  # fmt: skip
+    facts = {name: getattr(event, name) for name in fields} | {"when": event.when.isoformat()}
+    return _sha256(event.previous, canonical(facts))
+
+
+def _sha256(*parts: str) -> str:
+    return hashlib.sha256("".join(parts).encode("ascii")).hexdigest()

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, undefer
 
-from heedful.data.curation import CurationConfig, CurationReport
-from heedful.data.records import Completions, Prompt, Record
-from heedful.feedback.schema import Item, Kind, Purpose
+from heedful.config import UserError
+from heedful.data import curation, formats
+from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
+from heedful.feedback import events, informative, judgements, people, projects, queue
+from heedful.feedback.columns import canonical, printable
+from heedful.feedback.judgements import Request, Versus
+from heedful.feedback.projects import ProjectSettings
+from heedful.feedback.schema import PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
+
+MOST_COMPLETIONS = 9  # K of D10
+BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -36,46 +48,99 @@ def add(
     source: str | None = None,
     priority: int = 0,
     wanted: int | None = None,
-    gold: Sequence[dict[str, Any]] | None = None,
+    gold: Sequence[dict[str, Any] | None] | None = None,
     explanations: Sequence[str | None] | None = None,
 ) -> Added:
-    """Put records into the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` (or
-    `Choice`, whose preference becomes the known answer) for choices, `Request` for prompts. A `Comparison` is
-    `Completions` with a known answer.
+    """Put records into the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` for
+    choices, `Request` for prompts. A `Comparison` or a `Choice` brings its known answer along.
 
     `wanted` labelers judge each; None: one, or as many as the project doubles. `gold`: the known answer of each, a
-    judgement in indices, needed for gold, attention, screening and practice. The same payload is not added twice for
-    one kind and purpose (prompt requests aside). UserError for a record that cannot be worked on.
+    judgement in indices; rankings and choices for gold, attention, screening and practice need one. Texts that a
+    project has already, in that kind and purpose, are not added again. UserError for a record nobody can work on.
     """
-    raise NotImplementedError
+    project = projects.lock(db, project_id)
+    settings = ProjectSettings.model_validate(project.settings)
+    if purpose not in PURPOSES:
+        raise UserError(f"purpose: {purpose!r} is none of {', '.join(PURPOSES)}")
+    rows = []
+    for number, record in enumerate(records):
+        row = _row(kind, record, f"row {number + 1}", gold[number] if gold else None, purpose)
+        row |= {"explanation": explanations[number] if explanations else None, "source": source or row["source"]}
+        draws = random.Random(f"{project_id}/{purpose}/{row['texts_sha256']}/{number if kind == 'prompt' else ''}")
+        row |= {"draw": draws.random(), "double_draw": draws.random(), "purpose": purpose, "priority": priority}
+        row["wanted"] = _wanted(row, settings, wanted)
+        row["rank"] = informative.rank(settings.policy, row["scores"], row["draw"])
+        rows.append({**row, "project_id": project_id, "created": now, "ref": secrets.token_urlsafe(12)})
+    fresh = rows if kind == "prompt" else _unknown(db, project_id, kind, purpose, rows)
+    for start in range(0, len(fresh), BATCH):
+        db.execute(sa.insert(Item), fresh[start : start + BATCH])
+    added = Added(len(fresh), len(rows) - len(fresh), tuple(row["ref"] for row in fresh))
+    detail = {"kind": kind, "purpose": purpose, "items": added.items, "known": added.known}
+    people.audit(db, by, "add items", printable(source or ""), detail, project_id, now=now)
+    return added
 
 
-def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Record]:
+def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Versus]:
     """Head-to-head items (D8) of two files of answers, paired by prompt; the first completion of each counts."""
-    raise NotImplementedError
+    theirs = {canonical(record.row()["prompt"]): record for record in b}
+    pairs = [(ours, theirs[name]) for ours in a if (name := canonical(ours.row()["prompt"])) in theirs]
+    if not pairs:
+        raise UserError("the two files answer no prompt in common; sample both from the same prompts")
+    return [
+        Versus.model_validate({**_prompt_fields(ours), "a": _answer(ours), "b": _answer(baseline)})
+        for ours, baseline in pairs
+    ]
 
 
 def ask_for_prompts(
-    db: Session, project_id: int, form: str, count: int, now: datetime, *, by: int | None, **about: Any
+    db: Session,
+    project_id: int,
+    form: str,
+    count: int,
+    now: datetime,
+    *,
+    by: int | None,
+    use_case: str | None = None,
+    about: str | None = None,
 ) -> Added:
-    """`count` items that each ask for one prompt (D1); `about`: use_case, about."""
-    raise NotImplementedError
+    """`count` items that each ask for one prompt (D1)."""
+    request = Request.model_validate({"form": form, "use_case": use_case, "about": about})
+    return add(db, project_id, "prompt", [request] * count, now, by=by)
 
 
-def preview(prompts: Sequence[Prompt], config: CurationConfig | None = None) -> tuple[list[Prompt], CurationReport]:
+def preview(
+    prompts: Sequence[Prompt], config: curation.CurationConfig | None = None
+) -> tuple[list[Prompt], curation.CurationReport]:
     """What curation would keep, and why not the rest."""
-    raise NotImplementedError
+    return curation.curate(prompts, config)
 
 
 def import_scores(db: Session, project_id: int, path: str | Path, name: str | None = None) -> int:
-    """Take in a file of `heedful score` (completions with `scores`) as those of reward model `name` (by default the
-    file's stem); returns how many items it scored. Items are matched by prompt and completions.
+    """Take in a file of `heedful score` (completions with `scores`) as those of reward model `name`, by default the
+    file's stem; returns how many items it scored. Items are found by prompt and completions.
     """
-    raise NotImplementedError
+    settings = ProjectSettings.model_validate(projects.lock(db, project_id).settings)
+    name = name or Path(path).name.partition(".")[0]
+    scored = 0
+    for record in formats.read(path, Completions):
+        if record.scores is None:
+            raise UserError(f"{path}: a row without scores; give a file written by `heedful score`")
+        chosen = sa.select(Item).where(
+            Item.project_id == project_id, Item.texts_sha256 == _texts_sha256("ranking", record), Item.kind == "ranking"
+        )
+        for item in db.scalars(chosen.options(undefer(Item.scores))):
+            item.scores = {**(item.scores or {}), name: record.scores}
+            item.rank = informative.rank(settings.policy, item.scores, item.draw)
+            scored += 1
+    if not scored:
+        raise UserError(f"{path}: scores no item of this project; score the file that was imported")
+    return scored
 
 
 def by_ref(db: Session, project_id: int, ref: str) -> Item | None:
-    raise NotImplementedError
+    """With its payload and all."""
+    chosen = sa.select(Item).where(Item.ref == printable(ref), Item.project_id == project_id)
+    return db.scalar(chosen.options(undefer("*")))
 
 
 def listing(
@@ -90,21 +155,37 @@ def listing(
     limit: int = 50,
 ) -> list[Item]:
     """The newest first, payloads loaded; `before` an id, to turn the page."""
-    raise NotImplementedError
+    chosen = sa.select(Item).where(Item.project_id == project_id).options(undefer("*"))
+    for column, value in ((Item.kind, kind), (Item.purpose, purpose), (Item.open, open)):
+        if value is not None:
+            chosen = chosen.where(column == value)
+    if held is not None:
+        chosen = chosen.where(Item.held.is_not(None) if held else Item.held.is_(None))
+    if before is not None:
+        chosen = chosen.where(Item.id < before)
+    return list(db.scalars(chosen.order_by(Item.id.desc()).limit(limit)))
 
 
 def counts(db: Session, project_id: int) -> list[tuple[Kind, Purpose, bool, int]]:
     """(kind, purpose, whether open, items)."""
-    raise NotImplementedError
+    columns = (Item.kind, Item.purpose, Item.open)
+    chosen = sa.select(*columns, sa.func.count()).where(Item.project_id == project_id).group_by(*columns)
+    return [(kind, purpose, open, number) for kind, purpose, open, number in db.execute(chosen.order_by(*columns))]
 
 
 def prioritise(db: Session, project_id: int, refs: Sequence[str], priority: int) -> None:
-    raise NotImplementedError
+    """The highest priority goes first."""
+    for item in _named(db, project_id, refs):
+        item.priority = priority
 
 
 def want(db: Session, project_id: int, refs: Sequence[str], wanted: int) -> None:
     """Ask for so many labelers on each of these items."""
-    raise NotImplementedError
+    for item in _named(db, project_id, refs):
+        if item.purpose in SHARED or wanted < 1:
+            raise UserError(f"{item.ref}: items with a known answer go to everybody, others to one labeler or more")
+        item.wanted = wanted
+        queue.refresh(db, item)
 
 
 def set_gold(
@@ -117,16 +198,126 @@ def set_gold(
     now: datetime,
     *,
     by: int,
-) -> Item:
-    """A copy of an item, with a known answer in indices, for everybody to judge once."""
-    raise NotImplementedError
+) -> str:
+    """Copy an item, with a known answer in indices, for everybody to judge once; returns the copy's ref."""
+    (item,) = _named(db, project_id, [ref])
+    if purpose not in SHARED:
+        raise UserError(f"purpose: {purpose!r} is none of {', '.join(SHARED)}")
+    record = judgements.PAYLOADS[item.kind].model_validate(item.payload)
+    added = add(
+        db, project_id, item.kind, [record], now,
+        by=by, purpose=purpose, source=item.source, gold=[answer], explanations=[explanation],
+    )  # fmt: skip
+    if not added.refs:
+        raise UserError(f"{ref}: there is a {purpose} item of these texts already")
+    return added.refs[0]
 
 
 def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime, *, by: int | None) -> None:
     """Stop giving an item out, or (`why` None) give it out again."""
-    raise NotImplementedError
+    (item,) = _named(db, project_id, [ref])
+    item.held = printable(why) if why is not None else None
+    queue.refresh(db, item)
+    people.audit(db, by, "release" if why is None else "hold", f"item {ref}", project_id=project_id, now=now)
 
 
 def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, by: int) -> None:
     """Take an item's texts out for good, with those of all judgements of it; their events and hashes stay."""
-    raise NotImplementedError
+    (item,) = _named(db, project_id, [ref])
+    item.payload, item.gold, item.explanation, item.scores, item.redacted = {}, None, None, None, now
+    for event in db.scalars(sa.select(Event).where(Event.item_id == item.id)):
+        events.blank(db, event, now)
+    db.execute(sa.update(Assignment).where(Assignment.item_id == item.id).values(draft=None))
+    live = sa.update(Assignment).where(Assignment.item_id == item.id, Assignment.state == "live")
+    db.execute(live.values(state="lapsed"))
+    queue.refresh(db, item)
+    people.audit(db, by, "redact", f"item {ref}", {"why": why}, project_id, now=now)
+
+
+def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, purpose: Purpose) -> dict[str, Any]:
+    """The columns that follow from one record alone."""
+    if isinstance(record, Comparison) and gold is None:
+        told = {"ranking", "none_acceptable", "ratings"}
+        gold = {key: value for key, value in record.row().items() if key in told}
+    elif isinstance(record, Choice) and gold is None:
+        gold = {"preferred": record.preferred}
+    wanted_type = judgements.PAYLOADS[kind]
+    given = record.row()
+    scores = given.pop("scores", None)
+    for field in ("token_ids", "ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred"):
+        given.pop(field, None)
+    if kind == "demonstration":
+        for field in ("completions", "completion", "models", "finish"):
+            given.pop(field, None)
+    missing = [name for name, field in wanted_type.model_fields.items() if field.is_required() and name not in given]
+    if missing:
+        raise UserError(f"{where}: has no {' or '.join(missing)}, which a {kind} needs; choose another kind of work")
+    payload = wanted_type.model_validate(given)
+    K = len(judgements.completions(payload))
+    if kind == "ranking" and not 2 <= K <= MOST_COMPLETIONS:
+        raise UserError(f"{where}: has {K} completions; rankings take 2 to {MOST_COMPLETIONS}")
+    if gold is not None:
+        gold = judgements.check(kind, gold, payload).model_dump(mode="json", exclude_none=True)
+    elif purpose in SHARED and K:
+        raise UserError(f"{where}: {purpose} items need a known answer; give comparisons or choices")
+    return {
+        "kind": kind,
+        "payload": payload.row(),
+        "payload_sha256": hashlib.sha256(canonical(payload.row()).encode()).hexdigest(),
+        "texts_sha256": _texts_sha256(kind, payload),
+        "gold": gold,
+        "scores": {"imported": scores} if scores is not None else None,
+        "source": printable(given["source"]) if given.get("source") else None,
+    }
+
+
+def _texts_sha256(kind: Kind, payload: Record) -> str:
+    texts = [kind, payload.row().get("prompt"), judgements.completions(payload)]
+    if isinstance(payload, Request):
+        texts.append(payload.row())
+    return hashlib.sha256(canonical(texts).encode()).hexdigest()
+
+
+def _wanted(row: dict[str, Any], settings: ProjectSettings, wanted: int | None) -> int | None:
+    if row["purpose"] in SHARED:
+        return None
+    if wanted is not None or row["kind"] == "prompt":
+        return wanted or 1
+    return settings.copies if row["double_draw"] < settings.double_share else 1
+
+
+def _unknown(
+    db: Session, project_id: int, kind: Kind, purpose: Purpose, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The first of the rows with each texts, those aside that the project has."""
+    fresh = {row["texts_sha256"]: row for row in reversed(rows)}
+    known: set[str] = set()
+    names = list(fresh)
+    for start in range(0, len(names), BATCH):
+        chosen = sa.select(Item.texts_sha256).where(
+            Item.project_id == project_id,
+            Item.texts_sha256.in_(names[start : start + BATCH]),
+            Item.kind == kind,
+            Item.purpose == purpose,
+        )
+        known |= set(db.scalars(chosen))
+    return [row for name, row in reversed(fresh.items()) if name not in known]
+
+
+def _named(db: Session, project_id: int, refs: Sequence[str]) -> list[Item]:
+    projects.lock(db, project_id)
+    found = []
+    for ref in refs:
+        item = by_ref(db, project_id, ref)
+        if item is None or item.redacted is not None:
+            raise UserError(f"item {ref}: not in this project, or redacted")
+        found.append(item)
+    return found
+
+
+def _prompt_fields(record: Prompt) -> dict[str, Any]:
+    return {key: value for key, value in record.row().items() if key in Prompt.model_fields}
+
+
+def _answer(record: Completions) -> dict[str, Any]:
+    return {"text": record.completions[0], "model": record.models[0] if record.models else None}

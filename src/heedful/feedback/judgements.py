@@ -7,11 +7,12 @@ turns them back.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, StrictBool, StrictInt
+from pydantic import Field, StrictBool, StrictInt, ValidationError
 
-from heedful.config import Config
+from heedful.config import Config, UserError, explain
 from heedful.data.records import Answer, Completions, Message, Prompt, Rating, Record
 from heedful.feedback.schema import Kind
 
@@ -73,8 +74,16 @@ class PromptJudgement(Config):
     query: Words | None = None
     note: Words | None = None
 
+    def text(self) -> str | list[dict[str, str]]:
+        """The prompt as a model will read it."""
+        if not isinstance(self.prompt, str):
+            return [message.row() for message in self.prompt]
+        if not self.shots:
+            return self.prompt
+        shots = [f"Query: {shot.query}\nResponse: {shot.response}" for shot in self.shots]
+        return "\n\n".join([self.prompt, *shots, f"Query: {self.query}\nResponse:"])
 
-Judgement = RankingJudgement | ChoiceJudgement | DemonstrationJudgement | PromptJudgement
+
 JUDGEMENTS: dict[Kind, type[Config]] = {
     "ranking": RankingJudgement,
     "choice": ChoiceJudgement,
@@ -87,23 +96,85 @@ PAYLOADS: dict[Kind, type[Record]] = {
     "demonstration": Prompt,
     "prompt": Request,
 }
+_SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
 
 
-def shown(kind: Kind, payload: Record) -> list[str]:
+def completions(payload: Record) -> list[str]:
     """The completions of an item, by index; none of demonstrations and prompts."""
-    raise NotImplementedError
+    if isinstance(payload, Versus):
+        return [payload.a.text, payload.b.text]
+    return payload.completions if isinstance(payload, Completions) else []
 
 
-def check(kind: Kind, answer: Any, K: int, *, rate_first: bool, chars: tuple[int, int]) -> Config:
-    """The judgement of what a client sent; UserError says in one line what is missing or wrong."""
-    raise NotImplementedError
+def check(
+    kind: Kind, answer: Any, payload: Record, *, rate_first: bool = False, chars: tuple[int, int] = (1, 1_000_000)
+) -> Config:
+    """The judgement of what was sent; UserError says in one line what is missing or wrong."""
+    model = JUDGEMENTS[kind]
+    if not isinstance(answer, dict):
+        raise UserError(f"a {kind}: must be an object with {', '.join(model.model_fields)}")
+    try:
+        judgement = model.model_validate(answer)
+    except ValidationError as error:
+        raise UserError(f"a {kind}: {explain(error, model)}") from None
+    if isinstance(judgement, RankingJudgement):
+        _check_ranking(judgement, len(completions(payload)), rate_first)
+    elif isinstance(judgement, DemonstrationJudgement):
+        length = len(judgement.completion.strip())
+        if not chars[0] <= length <= chars[1]:
+            raise UserError(f"completion: it has {length:,} characters; write {chars[0]:,} to {chars[1]:,}")
+    elif isinstance(judgement, PromptJudgement):
+        _check_prompt(judgement, cast(Request, payload).form)
+    return judgement
 
 
-def by_index(kind: Kind, answer: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def _check_ranking(judgement: RankingJudgement, K: int, rate_first: bool) -> None:
+    placed = sorted(place for tier in judgement.ranking for place in tier)
+    if placed != list(range(K)) or not all(judgement.ranking):
+        missing = ", ".join(_letter(place) for place in range(K) if place not in placed)
+        raise UserError(f"ranking: {f'{missing} not placed yet' if missing else 'place each answer exactly once'}")
+    if judgement.ratings is not None and len(judgement.ratings) != K:
+        raise UserError(f"ratings: {len(judgement.ratings)} for {K} answers; give one for each")
+    unrated = [place for place, rating in enumerate(judgement.ratings or [Rating()] * K) if rating.overall is None]
+    if rate_first and unrated:
+        raise UserError(f"ratings: {', '.join(map(_letter, unrated))} not rated yet")
+
+
+def _check_prompt(judgement: PromptJudgement, form: str) -> None:
+    try:
+        Prompt.model_validate({"prompt": judgement.prompt})
+    except ValidationError as error:
+        raise UserError(f"a prompt: {explain(error, Prompt)}") from None
+    if form == "few_shot":
+        if not judgement.shots or not judgement.query or not judgement.query.strip():
+            raise UserError("a few-shot prompt: needs its instruction, at least one shot, and the query to be answered")
+        if not isinstance(judgement.prompt, str):
+            raise UserError("a few-shot prompt: its instruction must be text")
+    elif judgement.shots or judgement.query:
+        raise UserError("shots: only a few-shot prompt has them")
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)
+
+
+def by_index(kind: Kind, answer: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
     """A judgement in places as one in indices."""
-    raise NotImplementedError
+    return _renamed(kind, answer, dict(enumerate(order)))
 
 
-def by_place(kind: Kind, content: dict[str, Any], order: list[int]) -> dict[str, Any]:
+def by_place(kind: Kind, content: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
     """A judgement in indices as one in places."""
-    raise NotImplementedError
+    return _renamed(kind, content, {index: place for place, index in enumerate(order)})
+
+
+def _renamed(kind: Kind, answer: dict[str, Any], new: dict[int, int]) -> dict[str, Any]:
+    if kind == "choice":
+        return {**answer, "preferred": answer["preferred"] if new[0] == 0 else _SWAPPED[answer["preferred"]]}
+    if kind != "ranking":
+        return answer
+    changed = {**answer, "ranking": [sorted(new[name] for name in tier) for tier in answer["ranking"]]}
+    if answer.get("ratings") is not None:
+        ratings = {new[name]: rating for name, rating in enumerate(answer["ratings"])}
+        changed["ratings"] = [ratings[name] for name in range(len(ratings))]
+    return changed

@@ -44,6 +44,8 @@ class ProjectSettings(Config):
     """Whether labelers, too, get evaluation items; held-out labelers get nothing else."""
     lease_minutes: Count = 120
     """An item that was not submitted for so long goes to somebody else; saving a draft begins the time anew."""
+    most_skips: Count = 3
+    """An item that so many skipped is held for a lead."""
     first_phase: Phase = "work"
     """Where new labelers begin: screening, practice, work."""
     show_progress: bool = True

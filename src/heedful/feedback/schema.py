@@ -46,7 +46,7 @@ class Person(Base):
 
 
 class Project(Base):
-    """`settings` is a `projects.ProjectSettings`; `head` the hash of the newest event."""
+    """`settings` is a `projects.ProjectSettings`; `head` the hash of its newest event."""
 
     __tablename__ = "project"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -160,6 +160,7 @@ class Item(Base):
     source: Mapped[str | None] = mapped_column(String(200))
     payload: Mapped[dict[str, Any]] = mapped_column(Json, deferred=True)
     payload_sha256: Mapped[str] = mapped_column(String(64))
+    texts_sha256: Mapped[str] = mapped_column(String(64))  # of prompt and completions alone
     gold: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # a judgement, in the payload's indices
     explanation: Mapped[str | None] = mapped_column(Json, deferred=True)
     scores: Mapped[dict[str, list[float]] | None] = mapped_column(Json, deferred=True)  # reward model -> K scores
@@ -178,11 +179,11 @@ class Item(Base):
 
 Index(
     "ix_item_queue",
-    Item.project_id, Item.purpose, Item.kind, Item.had_by, Item.priority.desc(), Item.rank, Item.id,
+    Item.project_id, Item.purpose, Item.kind, Item.priority.desc(), Item.had_by, Item.rank, Item.id,
     sqlite_where=Item.open == true(), postgresql_where=Item.open == true(),
 )  # fmt: skip
 Index("ix_item_list", Item.project_id, Item.purpose, Item.kind, Item.open, Item.id)
-Index("ix_item_content", Item.project_id, Item.payload_sha256)
+Index("ix_item_texts", Item.project_id, Item.texts_sha256)
 Index(
     "ix_item_held",
     Item.project_id,
@@ -210,7 +211,7 @@ class Assignment(Base):
     state: Mapped[State] = mapped_column(String(10))
     created: Mapped[datetime] = mapped_column(Time)
     expires: Mapped[datetime] = mapped_column(Time)
-    draft: Mapped[Any] = mapped_column(Json, deferred=True)
+    draft: Mapped[Any] = mapped_column(Json, deferred=True, nullable=True)
     drafted: Mapped[datetime | None] = mapped_column(Time)
     event_id: Mapped[int | None] = mapped_column(ForeignKey("event.id"))
     corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement it shall replace
@@ -271,7 +272,7 @@ class DemonstrationRating(Base):
 
 
 class Tally(Base):
-    """Standing judgements of a person on a day (UTC) and the seconds spent on them."""
+    """Standing judgements of a person on a day (UTC) and the time spent on them; whole numbers add up exactly."""
 
     __tablename__ = "tally"
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
@@ -280,7 +281,7 @@ class Tally(Base):
     kind: Mapped[Kind] = mapped_column(String(20), primary_key=True)
     purpose: Mapped[Purpose] = mapped_column(String(20), primary_key=True)
     judgements: Mapped[int] = mapped_column(Integer)
-    seconds: Mapped[float] = mapped_column(Float)
+    milliseconds: Mapped[int] = mapped_column(Id)
 
 
 class FrozenSnapshot(Base):

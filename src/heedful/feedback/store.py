@@ -24,6 +24,13 @@ from heedful.feedback import migrate
 
 BUSY_SECONDS = 30
 CONNECTIONS = 48  # at once; more than a server has threads
+PRAGMAS = (
+    "journal_mode = wal",
+    "synchronous = full",  # what was committed survives a power cut, too
+    "foreign_keys = on",
+    "secure_delete = on",  # what was redacted is overwritten
+    "cache_size = -16000",
+)
 
 
 class Store:
@@ -109,7 +116,13 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 def _prepare(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun in `_begin`, not guessed by the driver
-    for pragma in ("journal_mode = wal", "synchronous = full", "foreign_keys = on", "cache_size = -16000"):
+    for pragma in (
+        "journal_mode = wal",
+        "synchronous = full",
+        "foreign_keys = on",
+        "secure_delete = on",
+        "cache_size = -16000",
+    ):
         connection.execute(f"pragma {pragma}")
 
 

@@ -1,0 +1,101 @@
+"""Which item is next. Every step is a look into an index, however many items and judgements there are.
+
+`had_by` names the labelers who are at an item, have judged it or skipped it ("|3|17|", "" for a fresh one), so items
+that she had are whole ranges of the index `ix_item_queue`, and are stepped over at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from heedful.feedback.schema import Assignment, Item, Kind, Purpose
+
+HAS_HAD = ("live", "done", "skipped")
+
+
+def refresh(db: Session, item: Item) -> None:
+    """Compute the caches of an item again from its assignments."""
+    db.flush()
+    chosen = sa.select(Assignment.person_id, Assignment.state).where(Assignment.item_id == item.id)
+    states = db.execute(chosen.where(Assignment.state.in_(HAS_HAD))).all()
+    item.taken = sum(state != "skipped" for _, state in states)
+    item.had_by = had_by(person for person, _ in states) if item.wanted is not None else ""
+    item.open = item.held is None and item.redacted is None and (item.wanted is None or item.taken < item.wanted)
+    db.flush()
+
+
+def had_by(people: object) -> str:
+    """The canonical name of a set of people."""
+    named = "|".join(map(str, sorted(people)))  # type: ignore[call-overload]
+    return f"|{named}|" if named else ""
+
+
+def pick(
+    db: Session,
+    project_id: int,
+    person_id: int,
+    kinds: Sequence[Kind],
+    purposes: Sequence[Purpose],
+    rng: random.Random,
+) -> Item | None:
+    """The open item she never had, of the highest priority; there, one that others began before a fresh one.
+
+    Of several kinds the first that has work is taken; purposes of equal priority take turns at random.
+    """
+    for kind in kinds:
+        found = [item for purpose in purposes if (item := _best(db, project_id, person_id, kind, purpose, rng))]
+        if found:
+            top = max(item.priority for item in found)
+            return rng.choice([item for item in found if item.priority == top])
+    return None
+
+
+def pick_shared(
+    db: Session, project_id: int, person_id: int, kinds: Sequence[Kind], purpose: Purpose, *, in_order: bool
+) -> Item | None:
+    """The next item that everybody gets once (there are few): as they were added, or in the random order."""
+    hers = sa.exists().where(
+        Assignment.item_id == Item.id, Assignment.person_id == person_id, Assignment.state.in_(HAS_HAD)
+    )
+    place = Item.id if in_order else Item.draw
+    chosen = sa.select(Item).where(Item.project_id == project_id, Item.purpose == purpose, Item.open, ~hers)
+    for kind in kinds:
+        item = db.scalar(chosen.where(Item.kind == kind).order_by(Item.priority.desc(), place, Item.id).limit(1))
+        if item is not None:
+            return item
+    return None
+
+
+def _best(
+    db: Session, project_id: int, person_id: int, kind: Kind, purpose: Purpose, rng: random.Random
+) -> Item | None:
+    queue = sa.and_(Item.project_id == project_id, Item.purpose == purpose, Item.kind == kind, Item.open == sa.true())
+    pivot = f"|{str(rng.random())[2:]}"  # begun items of everybody get their turn, not only the lowest number's
+    level = db.scalar(sa.select(Item.priority).where(queue).order_by(Item.priority.desc()).limit(1))
+    while level is not None:
+        here = sa.and_(queue, Item.priority == level)
+        begun = _begun(db, sa.and_(here, Item.had_by > pivot), person_id)
+        if begun is None:
+            begun = _begun(db, sa.and_(here, Item.had_by > "", Item.had_by <= pivot), person_id)
+        chosen = sa.select(Item).where(here, Item.had_by == (begun or "")).order_by(Item.rank, Item.id).limit(1)
+        item = db.scalar(chosen)
+        if item is not None:
+            return item
+        lower = sa.select(Item.priority).where(queue, Item.priority < level)
+        level = db.scalar(lower.order_by(Item.priority.desc()).limit(1))
+    return None
+
+
+def _begun(db: Session, here: sa.ColumnElement[bool], person_id: int) -> str | None:
+    """The first set of labelers with open items that she is not in."""
+    last = ""
+    while True:
+        chosen = sa.select(Item.had_by).where(here, Item.had_by > last).order_by(Item.had_by).limit(1)
+        found = db.scalar(chosen)
+        if found is None or f"|{person_id}|" not in found:
+            return found
+        last = found

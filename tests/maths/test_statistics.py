@@ -172,3 +172,67 @@ def test_choice_entropy_by_hand():
 
 def test_reward_bias_makes_demonstrations_score_zero():
     assert statistics.reward_bias([1.0, 2.0, 6.0]) == -3.0
+
+
+def test_cohen_kappa_by_hand():
+    """Both yes 20, both no 15, 25 and 30 yes in all: 0.7 observed, 0.5 by chance."""
+    assert statistics.cohen_kappa([[20, 5], [10, 15]]) == pytest.approx(0.4)
+    three = [[4, 1, 0], [0, 3, 0], [1, 0, 1]]  # 0.8 observed; (5 * 5 + 3 * 4 + 2 * 1) / 100 by chance
+    assert statistics.cohen_kappa(three) == pytest.approx((0.8 - 0.39) / 0.61)
+    many = statistics.cohen_kappa([[[20, 5], [10, 15]], [[7, 0], [0, 0]]])
+    assert many[0] == pytest.approx(0.4)
+    assert math.isnan(many[1])
+
+
+def test_fleiss_kappa_by_hand():
+    """Three raters, two classes: 1, 1/3, 1, 1 agree; 8 of 12 judgements are of the first class."""
+    terms = statistics.fleiss_terms([[3, 0], [2, 1], [0, 3], [3, 0]])
+    assert statistics.fleiss_kappa(terms.sum(axis=0)) == pytest.approx((5 / 6 - 5 / 9) / (4 / 9))
+    uneven = statistics.fleiss_terms([[1, 1], [3, 1]])  # units with two and with four raters: 0 and 1/2 agree
+    assert statistics.fleiss_kappa(uneven.sum(axis=0)) == pytest.approx((1 / 4 - 5 / 9) / (4 / 9))
+    assert math.isnan(statistics.fleiss_kappa(statistics.fleiss_terms([[3, 0], [2, 0]]).sum(axis=0)))
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+def test_the_resampled_alpha_is_that_of_the_library(level):
+    """Where all units are one cluster every resample is the whole, and the bounds are what it gives by sums."""
+    rng = np.random.default_rng(3)
+    ratings = rng.choice([1.0, 2.0, 4.0, 7.0, math.nan], p=[0.3, 0.2, 0.2, 0.1, 0.2], size=(5, 40))
+    ratings[1:, 5] = math.nan  # a unit with one rating, dropped (T2)
+    found = statistics.alpha_interval(ratings, level, ["one"] * 40)
+    assert found.mean == statistics.krippendorff_alpha(ratings, level)
+    assert found.low == pytest.approx(found.mean, abs=1e-12)
+    assert found.high == pytest.approx(found.mean, abs=1e-12)
+    free = statistics.alpha_interval(ratings, level)
+    assert free.low < found.mean - 0.05 < found.mean + 0.05 < free.high
+    assert found.n == free.n == ((~np.isnan(ratings)).sum(axis=0) >= 2).sum() < 40
+
+
+def test_alpha_without_two_values_has_no_interval():
+    found = statistics.alpha_interval([[1, 1, 2], [1, 1, math.nan]], "nominal")
+    assert math.isnan(found.mean)
+    assert math.isnan(found.low)
+    assert found.n == 2
+
+
+def test_an_interval_of_sums_resamples_clusters():
+    """Two clusters: half of the resamples hold both (2 of 4), a quarter each one alone (0 of 2, or 2 of 2)."""
+    terms, clusters = [[0, 1], [1, 1], [0, 1], [1, 1]], ["a", "b", "a", "b"]
+    seen = []
+
+    def share(sums):
+        seen.append(sums)
+        return sums[:, 0] / sums[:, 1]
+
+    found = statistics.sums_interval(share, terms, clusters, n=7, draws=4000)
+    values, counts = np.unique(share(seen[0]), return_counts=True)
+    np.testing.assert_array_equal(values, [0.0, 0.5, 1.0])
+    np.testing.assert_allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
+    assert found == (0.5, 0.0, 1.0, 7)
+
+
+def test_undefined_resamples_are_left_out_of_an_interval():
+    assert statistics.percentile_interval(np.array([math.nan, 1.0, 1.0, math.nan])) == (1.0, 1.0)
+    low, high = statistics.percentile_interval(np.array([math.nan]))
+    assert math.isnan(low)
+    assert math.isnan(high)

@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from heedful.web import words
+from heedful.web import prose, words
 
 HERE = Path(__file__).resolve().parent
 STATIC = HERE / "static"
@@ -67,4 +67,5 @@ def serve_static(digest: str, name: str) -> Response:
 
 environment.globals["static"] = static
 environment.filters["words"] = words.words
+environment.filters["prose"] = prose.prose
 environment.tests["cut"] = words.is_cut

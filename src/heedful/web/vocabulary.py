@@ -1,4 +1,4 @@
-"""The words and keys of the labelling pages: flags, qualities, reasons, kinds of work. The fields are those of `Rating`."""
+"""The words and keys of the labelling pages: flags (fields of `Rating`), qualities, reasons, kinds of work."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ SKIP_REASONS = (
 )
 
 USE_CASES = (
-    "generation", "open QA", "brainstorming", "chat", "rewrite", "summarization", "classification", "closed QA", "extract",
-    "other",
+    "generation", "open QA", "brainstorming", "chat", "rewrite", "summarization", "classification", "closed QA",
+    "extract", "other",
 )  # fmt: skip
 """What prompts are for (D4)."""
 
@@ -67,5 +67,11 @@ PROMPT_KINDS = {
     "user_based": "User-based",
 }
 """The three kinds of prompts that labelers write (D1)."""
+
+TOPICS = (
+    "religion", "ethnic groups", "migration", "gender and sexuality", "disability", "illness and mental health",
+    "politics", "war and violence", "crime and law", "work and poverty", "children and families", "drugs and addiction",
+)  # fmt: skip
+"""What somebody may know well enough to tell sensitive speech about (D7)."""
 
 ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}

@@ -1,7 +1,213 @@
-"""The labeler's pages."""
+"""The place of work: its pages, and the JSON that their scripts speak."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any, cast
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
+from pydantic import Field, JsonValue
+
+from heedful.config import Config
+from heedful.feedback import projects, work
+from heedful.feedback.schema import Kind
+from heedful.web import desk, vocabulary, words
+from heedful.web.deps import AsLabeler, Member, Now, Stored
+from heedful.web.labeler_frame import around, here, must_agree
+from heedful.web.render import environment, page
+from heedful.web.routes import labeler_own
 
 router = APIRouter(prefix="/work/{project}", include_in_schema=False)
+REFUSED_STATUS = {"unknown": 404, "lost": 409, "done": 409, "invalid": 422, "paused": 403, "nothing_to_undo": 404}
+
+
+class Draft(Config):
+    lease: str
+    draft: JsonValue
+
+
+class Sent(Config):
+    """What every message about a lease holds; `draft` is kept where the message is refused."""
+
+    lease: str
+    draft: JsonValue = None
+    seconds: float | None = Field(None, ge=0, le=86_400)
+
+
+class Submission(Sent):
+    judgement: dict[str, JsonValue]
+
+
+class Skip(Sent):
+    reason: str
+    note: str = Field("", max_length=500)
+
+
+class Personal(Sent):
+    marked: bool
+    note: str = Field("", max_length=500)
+
+
+class Undo(Config):
+    event: int | None = None
+
+
+def known(kind: str) -> Kind:
+    if kind not in vocabulary.KINDS:
+        raise HTTPException(404)
+    return cast("Kind", kind)
+
+
+def refused(error: work.Refused, **more: Any) -> JSONResponse:
+    return JSONResponse({"error": str(error), "code": error.code, **more}, REFUSED_STATUS[error.code])
+
+
+def key_of(request: Request) -> str:
+    key = request.headers.get("idempotency-key", "")
+    if not 8 <= len(key) <= 100:
+        raise HTTPException(400, "the header Idempotency-Key is missing")
+    return key
+
+
+def fragment(shown: dict[str, Any], found: work.Task | work.Nothing, kind: str) -> dict[str, Any]:
+    """The context and the template of what is in the middle of the page."""
+    if isinstance(found, work.Task):
+        task = desk.view(found, shown["here"], shown["settings"])
+        return shown | {"task": task, "fragment": f"labeler/{found.kind}.html"}
+    return shown | {"empty": desk.empty(found, kind), "fragment": "labeler/empty.html"}
+
+
+def html_of(context: dict[str, Any]) -> str:
+    return environment.get_template(context["fragment"]).render(**context)
+
+
+@router.get("")
+def start(store: Stored, member: AsLabeler, now: Now) -> Response:
+    """To the kind of work that has something to do."""
+    with store.writing() as db:
+        if must_agree(db, member):
+            return RedirectResponse(f"{here(member)}/consent", 303)
+        found = work.next_task(db, member.project_id, member.person.id, now)
+        kinds = projects.settings(db, member.project_id).kinds
+    kind = found.kind if isinstance(found, work.Task) else kinds[0]
+    return RedirectResponse(f"{here(member)}/{kind}", 303)
+
+
+@router.get("/next/{kind}")
+def following(store: Stored, member: AsLabeler, now: Now, kind: str, besides: str | None = None) -> Response:
+    """The next item as JSON, to be shown without loading a page; `besides` the one that is being worked on."""
+    known(kind)
+    with store.writing() as db:
+        found = work.next_task(db, member.project_id, member.person.id, now, kind=known(kind), besides=besides)
+        shown = fragment(around(db, member, now, kind), found, kind)
+    lease = found.lease if isinstance(found, work.Task) else None
+    return JSONResponse({"lease": lease, "html": html_of(shown)})
+
+
+@router.get("/text/{lease}/{part}")
+def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str) -> Response:
+    """A text that is too long for a page, whole and plain."""
+    with store.reading() as db:
+        try:
+            task = work.task_of(db, member.person.id, lease, now)
+        except work.Refused:
+            raise HTTPException(404) from None
+    if part == "prompt":
+        prompt = task.payload.model_dump().get("prompt", "")
+        text = (
+            prompt if isinstance(prompt, str) else "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in prompt)
+        )
+    elif part.isdigit() and int(part) < len(task.completions):
+        text = task.completions[int(part)]
+    else:
+        raise HTTPException(404)
+    return PlainTextResponse(words.plain(text))
+
+
+@router.post("/draft")
+def draft(store: Stored, member: AsLabeler, now: Now, sent: Draft) -> Response:
+    try:
+        with store.writing() as db:
+            until = work.save_draft(db, member.person.id, sent.lease, sent.draft, now)
+    except work.Refused as error:
+        return refused(error)
+    return JSONResponse({"until": until.isoformat()})
+
+
+@router.post("/submit")
+def submit(request: Request, store: Stored, member: AsLabeler, now: Now, sent: Submission) -> Response:
+    key = key_of(request)
+    try:
+        with store.writing() as db:
+            done = work.submit(
+                db, member.person.id, sent.lease, sent.judgement, now, idempotency_key=key, seconds=sent.seconds
+            )
+    except work.Refused as error:
+        return refused(error, **again(store, member, now, sent.lease) if error.code == "invalid" else {})
+    with store.reading() as db:
+        shown = around(db, member, now, "")
+        answer = {"event": done.event, "today": shown["today"], "answered": None}
+        if done.feedback is not None:
+            past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
+            shown |= {"feedback": done.feedback, "task": desk.past_view(past, here(member))}
+            answer["answered"] = environment.get_template("labeler/answered.html").render(**shown)
+    return JSONResponse(answer)
+
+
+def again(store: Stored, member: Member, now: Now, lease: str) -> dict[str, str]:
+    """The item of a refused submission, to be mended."""
+    with store.reading() as db:
+        try:
+            found = work.task_of(db, member.person.id, lease, now)
+        except work.Refused:
+            return {}
+        return {"again": html_of(fragment(around(db, member, now, found.kind), found, found.kind))}
+
+
+@router.post("/skip")
+def skip(request: Request, store: Stored, member: AsLabeler, now: Now, sent: Skip) -> Response:
+    if sent.reason not in dict(vocabulary.SKIP_REASONS):
+        raise HTTPException(422, "no such reason")
+    key, note = key_of(request), sent.note.strip() or None
+    try:
+        with store.writing() as db:
+            event = work.skip(db, member.person.id, sent.lease, sent.reason, now, idempotency_key=key, note=note)
+    except work.Refused as error:
+        return refused(error)
+    return JSONResponse({"event": event})
+
+
+@router.post("/personal")
+def personal(store: Stored, member: AsLabeler, now: Now, sent: Personal) -> Response:
+    try:
+        with store.writing() as db:
+            work.mark_personal(db, member.person.id, sent.lease, sent.marked, now, note=sent.note.strip() or None)
+    except work.Refused as error:
+        return refused(error)
+    return JSONResponse({})
+
+
+@router.post("/undo")
+def undo(store: Stored, member: AsLabeler, now: Now, sent: Undo) -> Response:
+    try:
+        with store.writing() as db:
+            task = work.undo(db, member.project_id, member.person.id, now, sent.event)
+            shown = fragment(around(db, member, now, task.kind), task, task.kind)
+    except work.Refused as error:
+        return refused(error)
+    return JSONResponse({"kind": task.kind, "lease": task.lease, "html": html_of(shown), "today": shown["today"]})
+
+
+router.include_router(labeler_own.router)
+
+
+@router.get("/{kind}")
+def workplace(request: Request, store: Stored, member: AsLabeler, now: Now, kind: str) -> Response:
+    """The place of work for one kind, with an item on it."""
+    known(kind)
+    with store.writing() as db:
+        if must_agree(db, member):
+            return RedirectResponse(f"{here(member)}/consent", 303)
+        found = work.next_task(db, member.project_id, member.person.id, now, kind=known(kind))
+        shown = fragment(around(db, member, now, kind), found, kind)
+    return page(request, "labeler/task.html", **shown)

@@ -58,7 +58,8 @@ export class BoardView {
     if (tier < 0) return "Not placed";
     const mates = board.tiers[tier].filter((other) => other !== place).map((other) => LETTERS[other]).sort();
     const at = board.tiers.length === 1 ? "1st" : `${NTH[tier]} of ${board.tiers.length}`;
-    return mates.length ? `${at}, tied with ${list(mates)}` : at;
+    if (!mates.length) return at;
+    return `${at}, tied with ${mates.length > 2 ? `${mates.length} others` : list(mates)}`;
   }
 
   missing() {

@@ -33,7 +33,7 @@ export class Drafts {
     this.waiting = null;
     try {
       const response = await fetch(`${this.url}/draft`, {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: true,
+        method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: true,
       });
       this.saved(response.ok ? "server" : "here");
     } catch {

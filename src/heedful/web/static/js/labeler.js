@@ -20,6 +20,7 @@ let item = null; // the item on the page: {element, lease, form}
 let ahead = null; // a promise of the next one's HTML
 let last = null; // the item submitted last, while its submission may still be taken back here
 let unbind = [];
+let stuck = false; // whether the line at the top says that something was not sent
 let seconds = { total: 0, at: performance.now() };
 
 // ---- words at the top
@@ -31,7 +32,10 @@ const STATES = {
 };
 const kept = (count) => (count === 1 ? "Your last answer is kept" : `${count} answers are kept`);
 
-function tell(words, link) {
+/** `link` and `stay`: for what lasts; other words go after a while. */
+function tell(words, { link, stay } = {}) {
+  clearTimeout(tell.timer);
+  if (words && !stay) tell.timer = setTimeout(() => { line.hidden = true; }, 7000);
   line.hidden = !words;
   line.firstElementChild.textContent = words;
   if (!link) return;
@@ -62,10 +66,12 @@ const drafts = new Drafts(work, { saved });
 const outbox = new Outbox(person, {
   state(name, count) {
     const words = STATES[name];
-    tell(words ? words(count) : "", name === "signed-out" ? [`/login?next=${encodeURIComponent(location.pathname)}`, "Sign in again"] : null);
+    const link = name === "signed-out" ? [`/login?next=${encodeURIComponent(location.pathname)}`, "Sign in again"] : null;
+    if (words || stuck) tell(words ? words(count) : "", { link, stay: true });
+    stuck = Boolean(words);
   },
   answered(body, entry) {
-    drafts.forget(entry.body.lease);
+    if (!entry.url.endsWith("/personal")) drafts.forget(entry.body.lease);
     const today = document.querySelector("[data-today]");
     if (today && body.today) today.textContent = body.today;
     if (body.answered) answer(body.answered);
@@ -91,8 +97,9 @@ function mount(html, draft) {
   if (Form) {
     const { lease } = element.dataset;
     const kept = draft ?? drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"));
-    const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, form.draft()), submit });
-    item = { element, lease, form, html: before };
+    const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, draftOf()), submit });
+    item = { element, lease, form, html: before, personal: Boolean(kept?.personal) };
+    showPersonal();
     if (kept) saved("server");
     for (const [title, bindings] of form.bindings()) unbind.push(bind(title, bindings));
     form.focus();
@@ -101,6 +108,8 @@ function mount(html, draft) {
   window.scrollTo(0, 0);
 }
 
+const draftOf = () => ({ ...item.form.draft(), ...(item.personal && { personal: true }) });
+
 async function fetchItem(address, options) {
   const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
   if (!response.ok) throw new Error(String(response.status));
@@ -108,9 +117,11 @@ async function fetchItem(address, options) {
 }
 
 /** Asks for an item besides those that are on the page or on their way to the server. */
-const another = () => {
-  const holding = new Set([...outbox.entries.map((entry) => entry.body.lease), item?.lease].filter(Boolean));
-  return fetchItem(`${work}/next/${kind}?${[...holding].map((lease) => `holding=${lease}`).join("&")}`);
+const another = async () => {
+  const besides = item?.lease ?? "";
+  const found = await fetchItem(`${work}/next/${kind}${besides && `?besides=${besides}`}`);
+  const again = found.lease && (found.lease === besides || outbox.entries.some((entry) => entry.body.lease === found.lease));
+  return again ? null : found;
 };
 
 function prefetch() {
@@ -121,22 +132,27 @@ async function next() {
   const wanted = ahead;
   item?.element.setAttribute("inert", "");
   let found = await wanted;
-  if (!found || !found.ready) { // nothing was ready: ask again once what was submitted is in
+  if (!found?.lease) { // nothing was ready: ask again, once what was submitted is in
+    await outbox.flush();
     try { found = await another(); } catch { found = null; }
   }
   if (!found) {
-    tell("No connection: the next item comes once it is back. What you submitted is kept.");
+    tell("No connection: the next item comes once it is back. What you submitted is kept on this device.", { stay: true });
+    stuck = true;
+    ahead = null;
     setTimeout(next, 3000);
     return;
   }
   mount(found.html);
+  if (stuck && !outbox.pending) tell("");
+  stuck &&= outbox.pending > 0;
   if (item) prefetch();
 }
 
 function send(action, body) {
   tick();
-  const { lease, form, html } = item;
-  const draft = form.draft();
+  const { lease, html } = item;
+  const draft = draftOf();
   drafts.keep(lease, draft);
   clearTimeout(drafts.timer);
   drafts.waiting = null;
@@ -168,13 +184,14 @@ async function undo() {
   if (outbox.pending) return tell("Your last answer is just being sent; press u again in a moment.");
   try {
     const found = await fetchItem(`${work}/undo`, { method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: "{}" });
-    if (!found.html) return tell(found.error ?? "There is nothing to undo.");
     last = null;
+    if (found.kind !== kind) return location.assign(`${work}/${found.kind}`);
     mount(found.html);
+    document.querySelector("[data-today]").textContent = found.today;
     tell("Taken back. Change it and submit it again.");
-    ahead = null;
-    if (item) prefetch();
-  } catch {
+    prefetch();
+  } catch (error) {
+    if (error.message === "404") return tell("There is nothing to undo.");
     tell("Undo needs the connection; try again in a moment.");
   }
 }
@@ -215,15 +232,29 @@ dialog("skip").addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// Personal data: marked or not; the item stays.
+
+function showPersonal() {
+  const button = item.element.querySelector('[data-do="personal"]');
+  button.setAttribute("aria-pressed", String(item.personal));
+  button.querySelector("[data-personal]").textContent = item.personal ? "personal data marked" : "personal data";
+}
+
+function mark(marked, note) {
+  item.personal = marked;
+  showPersonal();
+  outbox.add(`${work}/personal`, { lease: item.lease, marked, note });
+  drafts.keep(item.lease, draftOf());
+}
+
 dialog("personal").addEventListener("submit", (event) => {
-  send("personal", { note: event.target.elements.note.value });
+  mark(true, event.target.elements.note.value);
   event.target.reset();
-  next();
 });
 
 // ---- buttons and keys of every item
 
-const DO = { submit, undo, skip: () => ask("skip"), personal: () => ask("personal"), again: () => location.reload() };
+const DO = { submit, undo, skip: () => ask("skip"), personal: () => (item?.personal ? mark(false, "") : ask("personal")), again: () => location.reload() };
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
@@ -237,7 +268,7 @@ document.addEventListener("click", (event) => {
 
 bind("This item", [
   { keys: ["s"], what: "skip it, with a reason", when: () => item, run: () => ask("skip") },
-  { keys: ["p"], what: "personal data in it", when: () => item, run: () => ask("personal") },
+  { keys: ["p"], what: "personal data in it, or take the mark away", when: () => item, run: () => DO.personal() },
   { keys: ["u"], what: "undo the last submission", run: undo },
   { keys: ["n"], what: "look again for work", when: () => !item, run: () => location.reload() },
 ]);

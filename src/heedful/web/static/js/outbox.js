@@ -34,9 +34,14 @@ export class Outbox {
     return true;
   }
 
-  async flush() {
+  /** Sends what there is, in order; resolves when nothing more can be sent for now. */
+  flush() {
     clearTimeout(this.timer);
-    if (this.sending) return;
+    this.running ??= this.#all().finally(() => { this.running = null; });
+    return this.running;
+  }
+
+  async #all() {
     const work = async () => {
       for (let entry = this.entries[0]; entry; entry = this.entries[0]) {
         this.sending = entry.key;
@@ -56,7 +61,7 @@ export class Outbox {
     try {
       response = await fetch(entry.url, {
         method: "POST",
-        headers: { "Content-Type": "application/json", "Idempotency-Key": entry.key },
+        headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": entry.key },
         body: JSON.stringify(entry.body),
       });
       body = await response.json().catch(() => ({}));

@@ -12,14 +12,14 @@ export class Ranking {
     this.rates = "rate" in task.dataset;
     const update = () => { this.#missing(); changed(); };
     this.rating = this.rates ? new Rating(task, draft?.ratings, update) : null;
-    this.view = new BoardView(task, draft?.tiers, update);
+    this.view = new BoardView(task, draft?.ranking, update);
     this.view.none.checked = Boolean(draft?.none_acceptable);
     this.submit = submit;
     this.rating?.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.next();
     });
-    this.go(this.rates && !(draft?.step === "rank" && this.rating.complete) ? "rate" : "rank");
+    this.go(this.rates && !(this.rating.complete && draft.step !== "rate") ? "rate" : "rank");
     this.#missing();
   }
 
@@ -40,7 +40,6 @@ export class Ranking {
     const { rating } = this;
     if (!rating.ratings[rating.place].overall) return rating.ask();
     if (rating.complete && rating.place === this.count - 1) this.#open();
-    else if (rating.complete && rating.open.length === 0 && this.wasComplete) this.#open();
     else rating.go(rating.place < this.count - 1 ? rating.place + 1 : rating.open[0]);
     window.scrollTo({ top: 0 });
   }
@@ -53,7 +52,7 @@ export class Ranking {
   focus() { /* keys work at once: nothing needs the focus */ }
 
   draft() {
-    return { step: this.step, ratings: this.rating?.ratings, tiers: this.view.board.tiers, none_acceptable: this.view.none.checked };
+    return { step: this.step, ratings: this.rating?.ratings, ranking: this.view.board.tiers, none_acceptable: this.view.none.checked };
   }
 
   missing() {

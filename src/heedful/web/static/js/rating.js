@@ -1,11 +1,14 @@
 // Step one of a ranking: each answer alone, one form for all, filled with what was said of the answer in focus.
 
+/** What was said, without what was not. */
+const said = (rating) => Object.fromEntries(Object.entries(rating ?? {}).filter(([name, value]) => value !== null && (value !== false || name === "satisfies_constraint")));
+
 export class Rating {
   constructor(task, ratings, changed) {
     this.task = task;
     this.form = task.querySelector(".rating");
     this.answers = [...task.querySelectorAll(".answer")];
-    this.ratings = this.answers.map((_, place) => ratings?.[place] ?? {});
+    this.ratings = this.answers.map((_, place) => said(ratings?.[place]));
     this.changed = changed;
     this.place = Math.max(0, this.ratings.findIndex((rating) => !rating.overall));
     this.form.addEventListener("change", () => this.#take());
@@ -59,7 +62,7 @@ export class Rating {
     this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : "1 very poor … 7 excellent";
     const last = this.place === this.answers.length - 1;
     const rest = this.open.filter((place) => place !== this.place);
-    this.form.querySelector("[data-next-words]").textContent = rest.length === 0 ? "Rank them all" : last ? "The one left out" : "Next answer";
+    this.form.querySelector("[data-next-words]").textContent = rest.length === 0 && last ? "Rank them all" : last ? "The one left out" : "Next answer";
     this.form.querySelector(".missing").textContent = "";
     this.answers.forEach((answer, place) => {
       answer.classList.toggle("focus", place === this.place);

@@ -9,12 +9,16 @@ export class Writing {
   constructor(task, draft, { changed, submit }) {
     this.task = task;
     this.form = task.querySelector(".writing");
-    this.main = this.form.elements.text;
+    this.demonstrates = task.dataset.kind === "demonstration";
+    this.main = this.form.elements[this.demonstrates ? "completion" : "prompt"];
     this.pairs = this.form.querySelector("[data-pairs]");
     this.pasted = draft?.pasted ?? 0;
-    this.main.value = draft?.text ?? "";
+    this.main.value = draft?.[this.main.name] ?? "";
     if (this.form.elements.use_case && draft?.use_case) this.form.elements.use_case.value = draft.use_case;
-    if (this.pairs) (draft?.pairs?.length ? draft.pairs : [{}, {}]).forEach((pair) => this.#addPair(pair));
+    if (this.pairs) {
+      (draft?.shots?.length ? draft.shots : [{}, {}]).forEach((shot) => this.#addPair(shot));
+      this.form.elements.last_query.value = draft?.query ?? "";
+    }
     const update = () => { this.#show(); changed(); };
     this.submit = submit;
     this.form.addEventListener("input", update);
@@ -37,25 +41,25 @@ export class Writing {
 
   focus() { this.main.focus({ preventScroll: true }); }
 
-  get fields() {
-    const values = { text: this.main.value };
-    if (this.pairs) values.pairs = [...this.pairs.children].map((pair) => ({ query: pair.querySelector("[name=query]").value, response: pair.querySelector("[name=response]").value }));
-    if (this.form.elements.use_case) values.use_case = this.form.elements.use_case.value || null;
-    return values;
+  get shots() {
+    return [...this.pairs.children].map((pair) => ({ query: pair.querySelector("[name=query]").value, response: pair.querySelector("[name=response]").value }));
   }
 
-  draft() { return { ...this.fields, pasted: this.pasted }; }
+  judgement() {
+    if (this.demonstrates) return { completion: this.main.value, pasted: this.pasted };
+    const prompt = { prompt: this.main.value, use_case: this.form.elements.use_case.value || null };
+    return this.pairs ? { ...prompt, shots: this.shots, query: this.form.elements.last_query.value } : prompt;
+  }
 
-  judgement() { return this.draft(); }
+  draft() { return { ...this.judgement(), pasted: this.pasted }; }
 
   missing() {
-    const { text, pairs } = this.fields;
-    if (!text.trim()) return this.task.dataset.kind === "demonstration" ? "To submit, write an answer." : pairs ? "To submit, write an instruction." : "To submit, write a prompt.";
-    if (!pairs) return "";
-    const whole = pairs.filter((pair) => pair.query.trim() && pair.response.trim()).length;
-    const half = pairs.length - whole;
+    if (!this.main.value.trim()) return `To submit, write ${this.demonstrates ? "an answer" : this.pairs ? "an instruction" : "a prompt"}.`;
+    if (!this.pairs) return "";
+    const whole = this.shots.filter((shot) => shot.query.trim() && shot.response.trim()).length;
     if (whole < 2) return "To submit, fill in two examples or more.";
-    return half ? "One example is half empty: fill it in or remove it." : "";
+    if (whole < this.shots.length) return "An example is not complete: fill it in or remove it.";
+    return this.form.elements.last_query.value.trim() ? "" : "To submit, write the query that is to be answered.";
   }
 
   #addPair(pair = {}) {

@@ -1,0 +1,224 @@
+"""What the pages of work show of a task: words for the template, nothing that tells who wrote an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from heedful.data.records import Message, Prompt, PromptText, Record, as_text
+from heedful.feedback import projects, work
+from heedful.feedback.judgements import Request, completions
+from heedful.web import vocabulary
+
+SHORT_ANSWER = 400  # characters: where no answer is longer, three columns of them can be read
+BEGINNING = 160  # characters of a prompt in a list
+SOURCES = {"api": "API", "few_shot": "few-shot", "user_based": "user-based"}
+
+
+@dataclass(frozen=True)
+class View:
+    """A task, or one that was done, as the templates of `labeler/` show it."""
+
+    kind: str
+    lease: str
+    here: str
+    """The address of the project's work."""
+    prompt: PromptText
+    about: list[str]
+    constraint: str | None
+    answers: tuple[str, ...]
+    draft: Any
+    training: bool
+    again: bool
+    """Taken back, to be submitted anew."""
+    rate_first: bool
+    markdown: bool
+    length_hint: str | None
+    form: str
+    use_case: str | None
+
+    @property
+    def short(self) -> bool:
+        return max(map(len, self.answers), default=0) <= SHORT_ANSWER
+
+    def whole(self, part: str | int) -> str | None:
+        """Where the whole of a text is to be had that is too long for a page."""
+        return f"{self.here}/text/{self.lease}/{part}" if self.lease else None
+
+
+def view(task: work.Task, here: str, settings: projects.ProjectSettings) -> View:
+    least, most = settings.demonstration_chars
+    hint = f"at least {least:,} characters" if least > 1 else None
+    if most < type(settings)().demonstration_chars[1]:
+        hint = f"{least:,} to {most:,} characters"
+    return View(
+        kind=task.kind,
+        lease=task.lease,
+        here=here,
+        answers=task.completions,
+        draft=task.draft,
+        training=task.practice,
+        again=task.corrects is not None,
+        rate_first=settings.rate_first,
+        markdown=settings.markdown,
+        length_hint=hint if task.kind == "demonstration" else None,
+        **_of_payload(task.payload),
+    )
+
+
+def past_view(past: work.Past, here: str) -> View:
+    """What was shown when a judgement was made."""
+    assert past.payload is not None
+    return View(
+        kind=past.kind,
+        lease="",
+        here=here,
+        answers=answers_shown(past),
+        draft=past.answer,
+        training=False,
+        again=False,
+        rate_first=False,
+        markdown=False,
+        length_hint=None,
+        **_of_payload(past.payload),
+    )
+
+
+def answers_shown(past: work.Past) -> tuple[str, ...]:
+    """The answers of a past item, in the order in which they were shown."""
+    texts = completions(past.payload) if past.payload is not None else []
+    return tuple(texts[index] for index in past.order)
+
+
+def _of_payload(payload: Record) -> dict[str, Any]:
+    assert isinstance(payload, Prompt | Request)
+    if isinstance(payload, Request):
+        return {
+            "prompt": payload.about or "",
+            "about": [payload.use_case] if payload.use_case else [],
+            "constraint": _constraint(payload),
+            "form": payload.form,
+            "use_case": payload.use_case,
+        }
+    source, use_case = payload.source, payload.use_case
+    words = [SOURCES.get(source, source.replace("_", " ")) if source else None, use_case]
+    return {
+        "prompt": payload.prompt,
+        "about": [word for word in words if word],
+        "constraint": _constraint(payload),
+        "form": "",
+        "use_case": use_case,
+    }
+
+
+def _constraint(payload: Record) -> str | None:
+    """A constraint in words, where the file of prompts names one."""
+    found = (payload.model_extra or {}).get("constraint")
+    return found if isinstance(found, str) and found.strip() else None
+
+
+@dataclass(frozen=True)
+class Empty:
+    """No task: why, and when there may be one."""
+
+    why: str
+    title: str
+    lines: tuple[str, ...]
+    again: bool = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a labeler's history."""
+
+    event: int
+    kind: str
+    when: datetime
+    stands: bool
+    beginning: str
+    """Of the prompt."""
+    said: str
+    """What she judged, in words."""
+    seconds: float | None
+    may_undo: bool
+
+
+def entry(past: work.Past) -> Entry:
+    payload = past.payload
+    prompt = payload.prompt if isinstance(payload, Prompt) else (past.answer or {}).get("prompt", "")
+    beginning = " ".join(_text(prompt)[: 3 * BEGINNING].split())[:BEGINNING]
+    may_undo = past.stands and past.event_kind in ("judgement", "skip")
+    return Entry(past.event, past.kind, past.when, past.stands, beginning, _said(past), past.seconds, may_undo)
+
+
+def _text(prompt: str | list[Any]) -> str:
+    """Of a prompt as a record or as it stands in a judgement."""
+    return prompt if isinstance(prompt, str) else as_text([Message.model_validate(turn) for turn in prompt])
+
+
+def _said(past: work.Past) -> str:
+    if past.event_kind == "skip":
+        reason = (past.answer or {}).get("reason", "")
+        return f"Skipped: {dict(vocabulary.SKIP_REASONS).get(reason, reason)}"
+    answer = past.answer
+    if answer is None:
+        return "taken out by the lead"
+    if past.kind == "ranking":
+        tiers = " > ".join(
+            " = ".join(vocabulary.LETTERS[place] for place in sorted(tier)) for tier in answer["ranking"]
+        )
+        return f"{tiers}, none acceptable" if answer.get("none_acceptable") else tiers
+    if past.kind == "choice":
+        return {"a": "A is better", "b": "B is better", "tie": "equally good"}[answer["preferred"]]
+    text = answer["completion"] if past.kind == "demonstration" else _text(answer["prompt"])
+    return f"{len(text.split()):,} words"
+
+
+EMPTY = {
+    "empty": Empty(
+        "empty",
+        "No more {kind} for now",
+        ("You have done every item that is there for you. More come when the lead of the project adds some.",),
+    ),
+    "in_other_hands": Empty(
+        "in_other_hands",
+        "All {kind} are in other hands",
+        ("Somebody else is busy with what is left. What is not finished comes back to the queue.",),
+    ),
+    "paused": Empty(
+        "paused",
+        "Your account is paused",
+        (
+            "The lead of this project has paused it. What you submitted is safe, and your drafts are kept.",
+            "If you do not know why, ask her.",
+        ),
+        again=False,
+    ),
+    "archived": Empty(
+        "archived",
+        "This project is closed",
+        ("It gives out no more work. Your history stays readable. Thank you for what you did.",),
+        again=False,
+    ),
+    "no_role": Empty(
+        "no_role",
+        "No such work for your account",
+        ("Your role in this project does not include {kind}. Its lead can change that.",),
+        again=False,
+    ),
+    "screened": Empty(
+        "screened",
+        "Your answers are with the lead",
+        ("You have done every item of the screening. The work begins when she has read your answers.",),
+    ),
+    "consent": Empty("consent", "First, please agree", ("The terms have changed. Read them, then go on.",)),
+}
+
+
+def empty(nothing: work.Nothing, kind: str) -> Empty:
+    found = EMPTY[nothing.why]
+    lines = [line.format(kind=vocabulary.KINDS[kind].lower()) for line in found.lines]
+    if nothing.retry is not None:
+        lines.append(f"Something may come free at {nothing.retry:%H:%M} UTC.")
+    return Empty(found.why, found.title.format(kind=vocabulary.KINDS[kind].lower()), tuple(lines), found.again)

@@ -1,0 +1,26 @@
+// A judgement of one's own history: taking it back leads to its item.
+import { bind } from "./keys.js";
+import "./pages.js";
+
+const button = document.querySelector("[data-take-back]");
+
+async function takeBack() {
+  const refused = document.querySelector("[data-refused]");
+  try {
+    const response = await fetch(`${button.dataset.work}/undo`, {
+      method: "POST",
+      headers: { Accept: "application/json", "Content-Type": "application/json" },
+      body: JSON.stringify({ event: Number(button.dataset.takeBack) }),
+    });
+    const found = await response.json();
+    if (response.ok) location.assign(`${button.dataset.work}/${found.kind}`);
+    else refused.textContent = found.error;
+  } catch {
+    refused.textContent = "No connection; try again in a moment.";
+  }
+}
+
+if (button) {
+  button.addEventListener("click", takeBack);
+  bind("This judgement", [{ keys: ["u"], what: "take it back and do it anew", run: takeBack }]);
+}

@@ -24,10 +24,10 @@ from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
 from heedful.feedback.quality.types import CHOICES, Ranking
 from heedful.feedback.schema import SHARED, Assignment, Event, Item, Kind, Membership, Tally
-from heedful.feedback.tasks import Done, Feedback, Nothing, OwnProgress, Past, Refused, Task
+from heedful.feedback.tasks import Done, Feedback, Nothing, OwnProgress, Past, Refused, Task, Why
 
 __all__ = [
-    "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "history", "mark_personal", "next_task",
+    "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal", "next_task",
     "progress", "save_draft", "skip", "submit", "task_of", "undo",
 ]  # fmt: skip
 

@@ -22,13 +22,13 @@ from heedful.feedback.columns import printable
 from heedful.feedback.leases import Hers
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
-from heedful.feedback.quality.types import CHOICES, Ranking
+from heedful.feedback.readings import ranking
 from heedful.feedback.schema import SHARED, Assignment, Event, Item, Kind, Membership, Tally
 from heedful.feedback.tasks import Done, Feedback, Nothing, OwnProgress, Past, Refused, Task, Why
 
 __all__ = [
-    "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal", "next_task",
-    "progress", "save_draft", "skip", "submit", "task_of", "undo",
+    "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal",
+    "next_task", "progress", "save_draft", "skip", "submit", "task_of", "undo",
 ]  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
     expected, order = item.gold or {}, event.order or []
     share = None
     if item.kind in ("ranking", "choice") and item.gold is not None:
-        found = gold.answer(_ranking(item.kind, event.content), _ranking(item.kind, item.gold))
+        found = gold.answer(ranking(item.kind, event.content), ranking(item.kind, item.gold))
         share = found.right / found.pairs if found.pairs else None
     return Feedback(
         given=judgements.by_place(item.kind, event.content, order),
@@ -326,10 +326,6 @@ def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
         explanation=item.explanation,
         share=share,
     )
-
-
-def _ranking(kind: Kind, content: dict[str, Any]) -> Ranking:
-    return CHOICES[content["preferred"]] if kind == "choice" else tuple(map(tuple, content["ranking"]))
 
 
 def _token(db: Session, item_id: int, person_id: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -45,6 +46,11 @@ class Json(TypeDecorator[Any]):
 def canonical(value: Any) -> str:
     """The one JSON text of a value, as it is stored and hashed."""
     return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the JSON of a value, in hex."""
+    return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()
 
 
 def printable(text: str, most: int = 200) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import secrets
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from heedful.config import UserError
 from heedful.data import curation, formats
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
 from heedful.feedback import events, informative, judgements, people, projects, queue
-from heedful.feedback.columns import canonical, printable
+from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import Request, Versus
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
@@ -82,8 +81,8 @@ def add(
 
 def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Versus]:
     """Head-to-head items (D8) of two files of answers, paired by prompt; the first completion of each counts."""
-    theirs = {canonical(record.row()["prompt"]): record for record in b}
-    pairs = [(ours, theirs[name]) for ours in a if (name := canonical(ours.row()["prompt"])) in theirs]
+    theirs = {digest(record.row()["prompt"]): record for record in b}
+    pairs = [(ours, theirs[name]) for ours in a if (name := digest(ours.row()["prompt"])) in theirs]
     if not pairs:
         raise UserError("the two files answer no prompt in common; sample both from the same prompts")
     return [
@@ -263,7 +262,8 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
     return {
         "kind": kind,
         "payload": payload.row(),
-        "payload_sha256": hashlib.sha256(canonical(payload.row()).encode()).hexdigest(),
+        "payload_sha256": digest(payload.row()),
+        "prompt_sha256": digest(payload.row().get("prompt")),
         "texts_sha256": _texts_sha256(kind, payload),
         "gold": gold,
         "scores": {"imported": scores} if scores is not None else None,
@@ -275,7 +275,7 @@ def _texts_sha256(kind: Kind, payload: Record) -> str:
     texts = [kind, payload.row().get("prompt"), judgements.completions(payload)]
     if isinstance(payload, Request):
         texts.append(payload.row())
-    return hashlib.sha256(canonical(texts).encode()).hexdigest()
+    return digest(texts)
 
 
 def _wanted(row: dict[str, Any], settings: ProjectSettings, wanted: int | None) -> int | None:

@@ -160,6 +160,7 @@ class Item(Base):
     source: Mapped[str | None] = mapped_column(String(200))
     payload: Mapped[dict[str, Any]] = mapped_column(Json, deferred=True)
     payload_sha256: Mapped[str] = mapped_column(String(64))
+    prompt_sha256: Mapped[str] = mapped_column(String(64))
     texts_sha256: Mapped[str] = mapped_column(String(64))  # of prompt and completions alone
     gold: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # a judgement, in the payload's indices
     explanation: Mapped[str | None] = mapped_column(Json, deferred=True)
@@ -184,6 +185,7 @@ Index(
 )  # fmt: skip
 Index("ix_item_list", Item.project_id, Item.purpose, Item.kind, Item.open, Item.id)
 Index("ix_item_texts", Item.project_id, Item.texts_sha256)
+Index("ix_item_prompt", Item.project_id, Item.prompt_sha256)
 Index(
     "ix_item_held",
     Item.project_id,

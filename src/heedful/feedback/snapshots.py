@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import sqlalchemy as sa
+from pydantic import field_validator
 from sqlalchemy.orm import Session
 
-from heedful.config import Config, Share
-from heedful.data.records import Record
-from heedful.feedback.schema import FrozenSnapshot, Purpose, Role
+from heedful.config import Config, Count, Share, UserError
+from heedful.data import snapshots
+from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Record
+from heedful.feedback import people, readings
+from heedful.feedback.judgements import PromptJudgement
+from heedful.feedback.quality.types import Ranking, preferences
+from heedful.feedback.schema import Event, FrozenSnapshot, Kind, Project, Purpose, Role, SnapshotEvent
+from heedful.feedback.store import Store
 
 Records = Literal["demonstration", "comparison", "choice", "prompt"]
+BATCH = 1000
+
+KIND: dict[Records, Kind] = {
+    "demonstration": "demonstration",
+    "comparison": "ranking",
+    "choice": "choice",
+    "prompt": "prompt",
+}
 
 
 class Filters(Config):
@@ -22,34 +41,160 @@ class Filters(Config):
     """Demonstrations, comparisons (rankings), choices, or prompts that labelers wrote."""
     since: datetime | None = None
     until: datetime | None = None
+    """Before this; a time without a zone is in UTC."""
     labelers: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ("labeler", "lead")
     """Held-out labelers' work is an evaluation file of its own: `roles=("held_out",)`."""
     sources: tuple[str, ...] = ()
     purposes: tuple[Purpose, ...] = ("train",)
-    """Gold, attention and screening items are left out unless named."""
+    """Gold, attention, screening and practice items are left out unless named."""
     least_agreement: Share | None = None
-    """Of items with several judgements, only those whose mean pairwise agreement is at least this."""
-    least_judgements: int = 1
+    """Of items with several judgements, only those whose pairwise agreement (D12) is at least this."""
+    least_judgements: Count = 1
     """Only items that so many labelers judged."""
+
+    @field_validator("since", "until")
+    @classmethod
+    def _aware(cls, time: datetime | None) -> datetime | None:
+        return time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def records(db: Session, project_id: int, filters: Filters) -> list[tuple[int, Record]]:
     """(event, record) of each judgement that passes, in the order of events."""
-    raise NotImplementedError
+    chosen = readings.standing(project_id, (KIND[filters.records],), filters.purposes)
+    everyone = list(db.execute(chosen))
+    items = _fitting_items(everyone, filters)
+    make = {"demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt}
+    return [
+        (row.event_id, make[filters.records](row)) for row in everyone if row.item_id in items and _passes(row, filters)
+    ]
 
 
 def freeze(
-    db: Session, project_id: int, directory: str | Path, filters: Filters, now: datetime, *, by: int | None
+    store: Store, project_id: int, directory: str | Path, filters: Filters, now: datetime, *, by: int | None
 ) -> FrozenSnapshot:
-    """Write them as a snapshot (`data.snapshots`) and remember which events it holds.
+    """Write them as a snapshot (`data.snapshots`) and remember which events it holds. People work on meanwhile.
 
     UserError where nothing passes the filters or the directory holds something else.
     """
-    raise NotImplementedError
+    directory = Path(directory).resolve()
+    there = directory.exists()
+    with store.reading() as db:
+        project = db.get_one(Project, project_id).name
+        found = records(db, project_id, filters)
+    told = {"project": project, **filters.model_dump(mode="json", exclude_defaults=True)}
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    written = snapshots.freeze([record for _, record in found], directory, told)
+    with store.writing() as db:
+        if _redacted(db, [event for event, _ in found]):
+            if not there:
+                shutil.rmtree(directory)
+            raise UserError(f"{directory}: a judgement was redacted meanwhile; freeze it again")
+        chosen = sa.select(FrozenSnapshot).where(
+            FrozenSnapshot.path == str(directory),
+            FrozenSnapshot.sha256 == written.sha256,
+            FrozenSnapshot.project_id == project_id,
+        )
+        known = db.scalar(chosen)
+        if known is not None:
+            return known
+        frozen = FrozenSnapshot(
+            project_id=project_id, path=str(directory), records=written.records, rows=written.rows,
+            sha256=written.sha256, filters=told, created=now, created_by=by,
+        )  # fmt: skip
+        db.add(frozen)
+        db.flush()
+        rows = [{"snapshot_id": frozen.id, "event_id": event} for event, _ in found]
+        for start in range(0, len(rows), BATCH):
+            db.execute(sa.insert(SnapshotEvent), rows[start : start + BATCH])
+        detail = {"rows": frozen.rows, "sha256": frozen.sha256}
+        people.audit(db, by, "snapshot", directory.name, detail, project_id, now=now)
+    return frozen
 
 
 def listing(db: Session, project_id: int) -> list[FrozenSnapshot]:
     """The newest first."""
-    raise NotImplementedError
+    chosen = sa.select(FrozenSnapshot).where(FrozenSnapshot.project_id == project_id)
+    return list(db.scalars(chosen.order_by(FrozenSnapshot.id.desc())))
+
+
+def agreement(rankings: Iterable[Ranking]) -> float | None:
+    """Share of pairs of completions that two labelers order the same way, where neither is indifferent (S C.2)."""
+    same = total = 0
+    for one, other in combinations([preferences(ranking) for ranking in rankings], 2):
+        sides = [side * other[pair] for pair, side in one.items() if side and other[pair]]
+        same, total = same + sides.count(1), total + len(sides)
+    return same / total if total else None
+
+
+def _passes(row: Any, filters: Filters) -> bool:
+    return (
+        row.role in filters.roles
+        and (not filters.labelers or row.labeler in filters.labelers)
+        and (not filters.groups or row.group in filters.groups)
+        and (not filters.sources or row.source in filters.sources)
+        and (filters.since is None or row.when >= filters.since)
+        and (filters.until is None or row.when < filters.until)
+    )
+
+
+def _fitting_items(rows: list[Any], filters: Filters) -> set[int]:
+    """Items that enough labelers judged, and alike enough; all their judgements count here, whoever passes."""
+    by_item: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_item[row.item_id].append(row)
+    fitting = {item for item, judged in by_item.items() if len(judged) >= filters.least_judgements}
+    if filters.least_agreement is None or filters.records not in ("comparison", "choice"):
+        return fitting
+    found = {
+        item: agreement(readings.ranking(row.kind, row.content) for row in by_item[item])
+        for item in fitting
+        if len(by_item[item]) > 1
+    }
+    return {item for item in fitting if (share := found.get(item)) is None or share >= filters.least_agreement}
+
+
+def _redacted(db: Session, events: list[int]) -> bool:
+    for start in range(0, len(events), BATCH):
+        chosen = sa.select(Event.id).where(Event.id.in_(events[start : start + BATCH]), Event.redacted.is_not(None))
+        if db.scalar(chosen.limit(1)) is not None:
+            return True
+    return False
+
+
+def _about(row: Any) -> dict[str, Any]:
+    """What every record says of its judgement."""
+    about = {
+        "labeler": row.labeler, "group": row.group, "item": row.ref, "judgement": row.hash,
+        "judged": row.when.isoformat(timespec="seconds"), "seconds": row.seconds, "instructions": row.instructions,
+        "note": row.content.get("note"),
+    }  # fmt: skip
+    return {key: value for key, value in about.items() if value is not None}
+
+
+def _demonstration(row: Any) -> Demonstration:
+    return Demonstration.model_validate({**row.payload, "completion": row.content["completion"], **_about(row)})
+
+
+def _comparison(row: Any) -> Comparison:
+    told = {key: row.content[key] for key in ("ranking", "none_acceptable", "ratings") if key in row.content}
+    return Comparison.model_validate({**row.payload, **told, "order": row.shown, **_about(row)})
+
+
+def _choice(row: Any) -> Choice:
+    told = {"preferred": row.content["preferred"], "order": row.shown}
+    return Choice.model_validate({**row.payload, **told, **_about(row)})
+
+
+def _prompt(row: Any) -> Prompt:
+    """A prompt's author is its user: a split by user (D2) then keeps her prompts together."""
+    judgement = PromptJudgement.model_validate(row.content)
+    extras = {"form": row.payload["form"], "use_case": judgement.use_case or row.payload.get("use_case")}
+    if judgement.shots:
+        shots = [shot.model_dump() for shot in judgement.shots]
+        extras |= {"instruction": judgement.prompt, "shots": shots, "query": judgement.query}
+    about = _about(row)
+    return Prompt.model_validate(
+        {"prompt": judgement.text(), "user": about["labeler"], "source": "labeler", **extras, **about}
+    )

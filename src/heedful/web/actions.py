@@ -16,7 +16,9 @@ from heedful.config import Config, UserError
 from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
 from heedful.feedback import events, items, people, projects, snapshots
+from heedful.feedback.judgements import Request
 from heedful.feedback.schema import SHARED, FrozenSnapshot, Kind, Person, Project, Purpose
+from heedful.feedback.store import Store
 from heedful.web.deps import Member
 from heedful.web.settings import WebSettings
 
@@ -98,16 +100,13 @@ def _known_answers(rows: Sequence[Record]) -> list[dict[str, Any]] | None:
 
 
 def freeze(
-    db: Session, member: Member, settings: WebSettings, name: str, filters: snapshots.Filters, now: datetime
+    store: Store, member: Member, settings: WebSettings, name: str, filters: snapshots.Filters, now: datetime
 ) -> FrozenSnapshot:
     """A snapshot in the project folder's `snapshots/`."""
     if not SNAPSHOT_NAME.fullmatch(name):
         raise UserError(f"{name!r}: a snapshot's name is of letters, digits, '-', '_' and '.'")
     directory = settings.folder / "snapshots" / member.project / name
-    frozen = snapshots.freeze(db, member.project_id, directory, filters, now, by=member.person.id)
-    detail = {"rows": frozen.rows, "sha256": frozen.sha256}
-    people.audit(db, member.person.id, "snapshot", name, detail, member.project_id, now=now)
-    return frozen
+    return snapshots.freeze(store, member.project_id, directory, filters, now, by=member.person.id)
 
 
 def snapshot(db: Session, member: Member, snapshot_id: int) -> FrozenSnapshot:
@@ -157,3 +156,9 @@ def change_project(db: Session, member: Member, title: str | None, archived: boo
     if archived is not None and archived != (project.archived is not None):
         projects.archive(db, project.id, now if archived else None)
         people.audit(db, member.person.id, "archive" if archived else "reopen", member.project, {}, project.id, now=now)
+
+
+def prompt_request(form: str, use_case: str | None, about: str | None) -> Request:
+    """The payload of an item that asks for a prompt; empty fields are none."""
+    given = {"form": form, "use_case": use_case or None, "about": about or None}
+    return Request.model_validate(given)

@@ -13,8 +13,8 @@ from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from heedful.config import UserError
-from heedful.data.records import Prompt
-from heedful.feedback import people, projects, work
+from heedful.data.records import Prompt, Record
+from heedful.feedback import people, projects, tasks, work
 from heedful.feedback.judgements import Request as PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
 from heedful.web import passwords
@@ -73,7 +73,7 @@ class Next(BaseModel):
     """`task`, or `why` there is none, and when there may be one."""
 
     task: Task | None
-    why: work.Why | None = None
+    why: tasks.Why | None = None
     retry: datetime | None = None
 
 
@@ -166,14 +166,22 @@ class Consenting(Body):
     version: int
 
 
+def task_fields(payload: Record) -> tuple[Any, dict[str, Any] | None]:
+    """(prompt, request) of an item's payload: what is asked, without what only leads know."""
+    if isinstance(payload, Prompt):
+        return payload.row()["prompt"], None
+    assert isinstance(payload, PromptRequest)
+    return None, {"form": payload.form, "use_case": payload.use_case, "about": payload.about}
+
+
 def task_out(task: work.Task) -> Task:
-    payload = task.payload
+    prompt, request = task_fields(task.payload)
     return Task(
         lease=task.lease,
         kind=task.kind,
         ref=task.ref,
-        prompt=payload.row()["prompt"] if isinstance(payload, Prompt) else None,
-        request=payload.row() if isinstance(payload, PromptRequest) else None,
+        prompt=prompt,
+        request=request,
         completions=list(task.completions),
         draft=task.draft,
         expires=task.expires,

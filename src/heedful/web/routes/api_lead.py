@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import date
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel, Field
 
 from heedful.data.curation import CurationReport
 from heedful.feedback import events, items, people, projects, snapshots
-from heedful.feedback.schema import FrozenSnapshot, Item, Kind, Phase, Project, Purpose, Role
+from heedful.feedback.schema import FrozenSnapshot, Item, Kind, Project, Purpose
 from heedful.web import actions, uploads
 from heedful.web.deps import AsAdmin, AsLead, AsMember, AsReader, Now, Settings, SignedIn, Stored
 from heedful.web.founding import found
 from heedful.web.insight import Agreements, progress
-from heedful.web.routes.api import Body, Instruction
+from heedful.web.routes.api import Instruction
+from heedful.web.routes.api_lead_models import (
+    AuditOut,
+    Change,
+    EventOut,
+    Founding,
+    Freezing,
+    Gold,
+    Imported,
+    Invited,
+    Inviting,
+    ItemChange,
+    ItemHistory,
+    ItemOut,
+    PersonChange,
+    PersonOut,
+    ProjectOut,
+    PromptRequests,
+    SnapshotOut,
+    Why,
+    Writing,
+)
 
 router = APIRouter(prefix="/api", tags=["lead"])
 Count = Annotated[int, Query(ge=1, le=500)]
@@ -30,152 +50,6 @@ async def raw_body(request: Request) -> bytes:
 
 RawBody = Annotated[bytes, Depends(raw_body)]
 ROWS = {"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}, "required": True}}
-
-
-class ProjectOut(BaseModel):
-    name: str
-    title: str
-    archived: bool
-    settings: dict[str, Any]
-
-
-class Founding(Body):
-    name: str
-    title: str | None = Field(None, max_length=200)
-    settings: dict[str, Any] = {}
-
-
-class Change(Body):
-    title: str | None = Field(None, min_length=1, max_length=200)
-    archived: bool | None = None
-    settings: dict[str, Any] | None = Field(None, description="What is given changes, the rest stays.")
-
-
-class Writing(Body):
-    text: str = Field(min_length=1, max_length=200_000)
-
-
-class Imported(BaseModel):
-    items: int
-    known: int = Field(description="Rows that the project holds already.")
-    refs: list[str]
-
-
-class ItemOut(BaseModel):
-    ref: str
-    kind: Kind
-    purpose: Purpose
-    source: str | None
-    priority: int
-    wanted: int | None
-    taken: int
-    open: bool
-    held: str | None
-    created: datetime
-    payload: dict[str, Any]
-
-
-class EventOut(BaseModel):
-    event: int
-    kind: str
-    labeler: str
-    group: str | None
-    when: datetime
-    seconds: float | None
-    instructions: int | None
-    order: list[int] | None
-    refers_to: int | None
-    stands: bool
-    content: dict[str, Any] | None = Field(description="In the item's indices; None where it was redacted.")
-    hash: str
-
-
-class ItemHistory(BaseModel):
-    item: ItemOut
-    gold: dict[str, Any] | None
-    scores: dict[str, list[float]] | None
-    events: list[EventOut]
-
-
-class ItemChange(Body):
-    priority: int | None = Field(None, ge=-1000, le=1000)
-    wanted: int | None = Field(None, ge=1, le=100)
-    held: str | None = Field(None, max_length=200, description="Why it is not given out; empty: give it out again.")
-
-
-class Gold(Body):
-    purpose: Purpose = "gold"
-    answer: dict[str, Any] = Field(description="A judgement in the item's indices.")
-    explanation: str | None = Field(None, max_length=20_000)
-
-
-class Why(Body):
-    why: str = Field(min_length=1, max_length=200)
-
-
-class PersonOut(BaseModel):
-    id: int
-    name: str
-    role: Role
-    group: str | None
-    phase: Phase
-    joined: datetime
-    paused: datetime | None
-    left: datetime | None
-
-
-class PersonChange(Body):
-    role: Role | None = None
-    group: str | None = Field(None, max_length=100)
-    phase: Phase | None = None
-    paused: bool | None = None
-    why: str | None = Field(None, max_length=1000)
-    left: bool | None = None
-
-
-class Inviting(Body):
-    role: Role = "labeler"
-    group: str | None = Field(None, max_length=100)
-    phase: Phase | None = None
-    note: str | None = Field(None, max_length=200)
-    hours: float = Field(168, gt=0, le=24 * 90)
-
-
-class Invited(BaseModel):
-    id: int
-    link: str = Field(description="For a person's browser; works once.")
-    token: str = Field(description="For POST /api/join.")
-
-
-class SnapshotOut(BaseModel):
-    id: int
-    path: str
-    records: str
-    rows: int
-    sha256: str
-    filters: dict[str, Any]
-    created: datetime
-
-
-class Freezing(Body):
-    name: str
-    filters: snapshots.Filters
-
-
-class AuditOut(BaseModel):
-    id: int
-    when: datetime
-    who: str | None
-    action: str
-    target: str
-    detail: dict[str, Any]
-
-
-class PromptRequests(Body):
-    form: Literal["plain", "few_shot", "user_based"] = "plain"
-    count: int = Field(ge=1, le=10_000)
-    use_case: str | None = Field(None, max_length=200)
-    about: str | None = Field(None, max_length=2000)
 
 
 def item_out(item: Item) -> ItemOut:
@@ -274,9 +148,9 @@ def preview(
 @router.post("/projects/{project}/prompt-requests")
 def ask_for_prompts(member: AsLead, store: Stored, now: Now, body: PromptRequests) -> Imported:
     """Items that each ask a labeler for one prompt (D1)."""
-    about = {"use_case": body.use_case, "about": body.about}
+    rows = [actions.prompt_request(body.form, body.use_case, body.about)] * body.count
     with store.writing() as db:
-        added = items.ask_for_prompts(db, member.project_id, body.form, body.count, now, by=member.person.id, **about)
+        added = items.add(db, member.project_id, "prompt", rows, now, by=member.person.id)
     return Imported(items=added.items, known=added.known, refs=list(added.refs))
 
 
@@ -345,10 +219,9 @@ def make_gold(member: AsLead, store: Stored, now: Now, ref: str, body: Gold) -> 
     """A copy of an item with a known answer, for everybody to judge once."""
     with store.writing() as db:
         _item(items.by_ref(db, member.project_id, ref))
-        by = member.person.id
-        return item_out(
-            items.set_gold(db, member.project_id, ref, body.purpose, body.answer, body.explanation, now, by=by)
-        )
+        answer, by = body.answer, member.person.id
+        made = items.set_gold(db, member.project_id, ref, body.purpose, answer, body.explanation, now, by=by)
+        return item_out(_item(items.by_ref(db, member.project_id, made)))
 
 
 @router.post("/projects/{project}/items/{ref}/redact", status_code=204)
@@ -415,8 +288,7 @@ def list_snapshots(member: AsReader, store: Stored) -> list[SnapshotOut]:
 @router.post("/projects/{project}/snapshots", status_code=201)
 def freeze(member: AsLead, store: Stored, settings: Settings, now: Now, body: Freezing) -> SnapshotOut:
     """Standing judgements, frozen and hashed, in the project folder's `snapshots/`."""
-    with store.writing() as db:
-        return _snapshot_out(actions.freeze(db, member, settings, body.name, body.filters, now))
+    return _snapshot_out(actions.freeze(store, member, settings, body.name, body.filters, now))
 
 
 @router.get("/projects/{project}/snapshots/{snapshot_id}/{file}")

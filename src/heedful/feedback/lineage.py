@@ -1,37 +1,216 @@
-"""From a run back to the judgements that shaped it, and from a labeler forward to snapshots and runs."""
+"""From a run back to the judgements that shaped it, and from a labeler forward to snapshots and runs.
+
+A run's manifest names its data by hash and its models by run id; the store knows which snapshot has a hash, and which
+events a snapshot holds. PPO is followed to its reward model, from there to the snapshot of rankings, and so on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
+
+from heedful.config import UserError
+from heedful.feedback.columns import printable
+from heedful.feedback.schema import Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Shaped:
-    """One judgement behind a run; `through` names the runs and the snapshot between them."""
+    """One judgement behind a run."""
 
     event: int
     hash: str
     project: str
     labeler: str
-    kind: str
+    kind: Kind
+    item: str
     when: datetime
     snapshot: str
+    """The folder of the snapshot that holds it."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A snapshot in the ancestry of a run: `through` are the runs from the one asked for to the one that read it."""
+
+    snapshot: FrozenSnapshot
+    role: str
+    """As which file it was read: data, eval_data, demonstrations, ..."""
     through: tuple[str, ...]
 
 
-def of_run(db: Session, run: str | Path, runs: Sequence[str | Path] = ()) -> list[Shaped]:
-    """The judgements behind a run, a checkpoint or a model folder; parents are found by their paths, or by id in
-    the folders of `runs`.
+@dataclass(frozen=True)
+class Ancestry:
+    """What a run was made from. `unknown`: data and models that neither the store nor a manifest tells of."""
+
+    uses: tuple[Use, ...]
+    judgements: tuple[Shaped, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run, or a file of rows, and its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+
+def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> Ancestry:
+    """What shaped a run, a checkpoint or model of one, or a file of rows with a manifest beside it.
+
+    Parents lie where the manifest says, or under `folders`. Raises UserError where there is no manifest.
     """
-    raise NotImplementedError
+    start = _made(Path(run))
+    known = {made.manifest.get("id"): made for made in found_under(folders)}
+    uses: list[Use] = []
+    unknown: list[str] = []
+    waiting: list[tuple[Made, tuple[str, ...]]] = [(start, (str(start.path),))]
+    seen = {start.manifest.get("id")}
+    while waiting:
+        made, through = waiting.pop(0)
+        for role, data in made.manifest.get("data", {}).items():
+            snapshots = _snapshots(db, data)
+            uses += [Use(snapshot, role, through) for snapshot in snapshots]
+            source = _beside(Path(data.get("path", "")))
+            if source is not None:
+                waiting += _unseen(source, through, seen)
+            elif not snapshots:
+                unknown.append(f"{data.get('path')} ({role} of {made.path})")
+        for role, parent in made.manifest.get("parents", {}).items():
+            source = _parent(parent, made.path, known)
+            if source is not None:
+                waiting += _unseen(source, through, seen)
+            else:
+                unknown.append(f"{parent.get('ref')} ({role} of {made.path})")
+    ids = list(dict.fromkeys(use.snapshot.id for use in uses))
+    return Ancestry(tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)))
 
 
-def of_labeler(db: Session, name: str, runs: Sequence[str | Path] = ()) -> dict[str, Any]:
-    """{"labeler", "snapshots": [...], "runs": [...]}: where her work went."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a labeler's work went: (snapshot, how many of its judgements are hers), and the runs that hold them."""
+
+    labeler: str
+    snapshots: tuple[tuple[FrozenSnapshot, int], ...]
+    runs: tuple[str, ...]
+
+
+def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> Whereabouts:
+    """Snapshots that hold her work, and runs under `folders` that were made from them, by whatever way."""
+    person = db.scalar(sa.select(Person).where(Person.name == printable(name)))
+    if person is None:
+        raise UserError(f"{name}: no labeler of this name")
+    counted = (
+        sa.select(FrozenSnapshot, sa.func.count())
+        .join(SnapshotEvent, SnapshotEvent.snapshot_id == FrozenSnapshot.id)
+        .join(Event, Event.id == SnapshotEvent.event_id)
+        .where(Event.person_id == person.id)
+        .group_by(FrozenSnapshot.id)
+        .order_by(FrozenSnapshot.id)
+    )
+    snapshots = tuple((snapshot, number) for snapshot, number in db.execute(counted))
+    hashes = {snapshot.sha256 for snapshot, _ in snapshots}
+    return Whereabouts(person.name, snapshots, tuple(_holding(found_under(folders), hashes)))
+
+
+def found_under(folders: Sequence[str | Path]) -> list[Made]:
+    """Every run and every file of rows with a manifest, in the order of their paths."""
+    paths = {path for folder in folders for path in Path(folder).rglob(f"*{MANIFEST}")}
+    return [made for path in sorted(paths) if (made := _read(path)) is not None]
+
+
+def _holding(all_made: list[Made], hashes: set[str]) -> Iterator[str]:
+    """The paths of what was made from data of these hashes, or from a parent that was."""
+    by_id = {made.manifest.get("id"): made for made in all_made}
+    held: dict[str, bool] = {}
+
+    def holds(made: Made) -> bool:
+        name = str(made.path.resolve())
+        if name not in held:
+            held[name] = False  # whatever a broken manifest says, nothing is its own ancestor
+            data, parents = made.manifest.get("data", {}).values(), made.manifest.get("parents", {}).values()
+            sources = [_beside(Path(each.get("path", ""))) for each in data]
+            sources += [_parent(parent, made.path, by_id) for parent in parents]
+            read = any(each.get("sha256") in hashes for each in data)
+            held[name] = read or any(source is not None and holds(source) for source in sources)
+        return held[name]
+
+    return (str(made.path) for made in all_made if holds(made))
+
+
+def _judgements(db: Session, snapshot_ids: list[int]) -> Iterator[Shaped]:
+    for snapshot_id in snapshot_ids:
+        chosen = (
+            sa.select(Event, Project.name, Person.name, Item.kind, Item.ref, FrozenSnapshot.path)
+            .join(SnapshotEvent, SnapshotEvent.event_id == Event.id)
+            .join(FrozenSnapshot, FrozenSnapshot.id == SnapshotEvent.snapshot_id)
+            .join(Person, Person.id == Event.person_id)
+            .join(Project, Project.id == Event.project_id)
+            .join(Item, Item.id == Event.item_id)
+            .where(FrozenSnapshot.id == snapshot_id)
+            .order_by(Event.id)
+        )
+        for event, project, labeler, kind, item, path in db.execute(chosen.execution_options(yield_per=1000)):
+            yield Shaped(event.id, event.hash, project, labeler, kind, item, event.when, path)
+
+
+def _snapshots(db: Session, data: dict[str, Any]) -> list[FrozenSnapshot]:
+    """Those of a hash; equal rows are equal wherever they were frozen, so the first stands for all."""
+    chosen = sa.select(FrozenSnapshot).where(FrozenSnapshot.sha256 == str(data.get("sha256")))
+    return list(db.scalars(chosen.order_by(FrozenSnapshot.id).limit(1)))
+
+
+def _unseen(made: Made, through: tuple[str, ...], seen: set[Any]) -> list[tuple[Made, tuple[str, ...]]]:
+    if made.manifest.get("id") in seen:
+        return []
+    seen.add(made.manifest.get("id"))
+    return [(made, (*through, str(made.path)))]
+
+
+def _parent(parent: dict[str, Any], child: Path, known: dict[Any, Made]) -> Made | None:
+    """By the place that the manifest names, if the run there is still the one, else by its id."""
+    for place in (Path(parent.get("ref", "")), child.parent / Path(parent.get("ref", "")).name):
+        made = _read(place / MANIFEST)
+        if made is not None and made.manifest.get("id") == parent.get("run"):
+            return made
+    return known.get(parent.get("run")) if parent.get("run") else None
+
+
+def _beside(file: Path) -> Made | None:
+    """A file of samples or scores has its manifest beside it."""
+    return _read(file.with_name(f"{file.name}.{MANIFEST}")) if file.name else None
+
+
+def _made(path: Path) -> Made:
+    found = _beside(path)
+    for folder in (path, *path.resolve().parents) if found is None else ():
+        found = _read(folder / MANIFEST)
+        if found is not None:
+            break
+    if found is None:
+        raise UserError(f"{path}: no manifest.json there or above; give a run, a checkpoint of one, or a file it made")
+    return found
+
+
+def _read(path: Path) -> Made | None:
+    """A manifest of ours; None for any other file."""
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    if not isinstance(manifest, dict) or not {"id", "stage", "data", "parents"} <= manifest.keys():
+        return None
+    of_file = path.name != MANIFEST
+    return Made(path.with_name(path.name.removesuffix(f".{MANIFEST}")) if of_file else path.parent, manifest)

@@ -110,6 +110,12 @@ def test_a_model_that_is_put_together_otherwise_goes_its_own_way(change: str, mo
     assert not llama.fits(model)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_who_asks_first_does_not_matter(autocast: bool) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        assert llama.fits(tiny.policy())
+
+
 def test_activations_are_computed_anew_where_that_is_asked_for() -> None:
     found, kept = [], []
     for anew in (False, True):

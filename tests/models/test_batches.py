@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,9 +55,3 @@ def test_micro_batches_put_like_lengths_together() -> None:
 def test_a_part_that_is_big_enough_takes_no_row_that_is_mostly_padding() -> None:
     assert batches.micro_batches([100] * 11 + [80, 79, 5], max_tokens=10_000) == [[*range(12)], [12, 13]]
     assert batches.micro_batches([100] * 9 + [5], max_tokens=10_000) == [[*range(10)]]
-
-
-def test_documents_are_packed_end_to_end_and_the_rest_dropped() -> None:
-    rows = batches.pack([[2, 3, 0], [4, 0], [5, 6]], context=3)
-    assert torch.equal(rows, torch.tensor([[2, 3, 0], [4, 0, 5]]))
-    assert batches.pack([[2]], context=3).shape == (0, 3)

@@ -170,19 +170,20 @@ def test_a_policy_has_no_score() -> None:
         scoring.rewards(tiny.policy(), BATCH)
 
 
-def test_documents_are_scored_from_their_second_token_on() -> None:
-    model = tiny.policy()
-    rows = [[*prompt, *response] for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
-    ids, lengths = batches.right_pad(rows, PAD)
-    logprobs, mask = scoring.document_logprobs(model, ids, lengths)
-    assert mask.sum(-1).tolist() == [len(row) - 1 for row in rows]
-    for index, row in enumerate(rows):
-        logits = model(torch.tensor([row])).logits[0, :-1].log_softmax(-1)
-        expected = logits.gather(-1, torch.tensor(row[1:])[:, None])[:, 0]
-        close(logprobs[index, : len(row) - 1], expected)
-    whole, all_true = scoring.document_logprobs(model, ids[:1, :4])
-    assert all_true.tolist() == [[True] * 3]
-    close(whole, logprobs[:1, :3])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_document_reads_nothing_of_its_neighbours(family: str) -> None:
+    """From position 0 and from its second token on, whatever stands beside it and how long that is."""
+    model = tiny.policy(family)
+    rows = tiny.prompts(6, seed=5, shortest=2, longest=30)
+    with torch.no_grad():
+        for chosen in ([0], [0, 1, 2], [2, 0], [5, 4, 3, 0, 1, 2]):
+            batch = batches.collate([rows[i][:1] for i in chosen], [rows[i][1:] for i in chosen], PAD)
+            logprobs_BT = scoring.response_logprobs(model, batch)
+            assert batch.response_mask_BT.sum(-1).tolist() == [len(rows[i]) - 1 for i in chosen]
+            for place, i in enumerate(chosen):
+                logits_SV = model(torch.tensor([rows[i]])).logits[0, :-1].log_softmax(-1)
+                expected = logits_SV.gather(-1, torch.tensor(rows[i][1:])[:, None])[:, 0]
+                close(logprobs_BT[place, : len(rows[i]) - 1], expected)
 
 
 def test_lower_precision_gives_float32_results() -> None:

@@ -11,6 +11,17 @@ from torch import Tensor
 from heedful.stages.inputs import Example, Ranked
 
 
+def pieces(tokenizer: Any, texts: list[str], most: int) -> list[Example]:
+    """Documents with EOS, cut after every `most` tokens; of a piece of one token there is nothing to learn."""
+    rows = []
+    for text in texts:
+        ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        while len(ids) > 1:
+            rows.append(Example(ids[:1], ids[1:most]))
+            ids = ids[most:]
+    return rows
+
+
 def response_loss(model: Any, row: Example) -> Tensor:
     """Summed cross-entropy of a response, one forward for this row alone."""
     ids = torch.tensor([row.prompt_ids + row.response_ids])

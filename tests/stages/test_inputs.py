@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from heedful.config import UserError
 from heedful.data.records import Completions, Prompt
 from heedful.stages import inputs
-from heedful.stages.inputs import Limits
+from heedful.stages.inputs import Example, Limits
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
@@ -91,9 +93,25 @@ def test_rankings_keep_ties_ranks_and_lengths(tmp_path: Path) -> None:
     assert (first.untied, second.untied) == (True, False)
 
 
-def test_documents_end_with_eos(tmp_path: Path) -> None:
-    data = worlds.write(tmp_path / "t.jsonl", [{"text": "a list"}])
-    assert inputs.documents(data, TOKENIZER) == [[*ids("a list"), EOS]]
+def test_documents_end_with_eos_and_are_cut_at_the_context(tmp_path: Path) -> None:
+    """The first token of a piece is given, a piece of one token has nothing to predict."""
+    text = "a list of things"
+    all_ids = [*ids(text), EOS]
+    N = len(all_ids)
+    data = worlds.write(tmp_path / "t.jsonl", [{"text": text}, {"text": "a"}])
+    short = Example(ids("a"), [EOS])
+    assert inputs.documents(data, TOKENIZER, N) == [Example(all_ids[:1], all_ids[1:]), short]
+    assert inputs.documents(data, TOKENIZER, N - 1) == [Example(all_ids[:1], all_ids[1:-1]), short]
+    halves = [Example(all_ids[:1], all_ids[1 : N - 2]), Example(all_ids[N - 2 : N - 1], [EOS])]
+    assert inputs.documents(data, TOKENIZER, N - 2) == [*halves, short]
+
+
+def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
+    letters = Tokenizer(models.BPE(vocab={"<eos>": 0, "<pad>": 1, "a": 2}, merges=[]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<eos>", pad_token="<pad>")
+    data = worlds.write(tmp_path / "t.jsonl", [{"text": "xyz"}])
+    with pytest.raises(UserError, match=r"t\.jsonl: no text has two tokens or more; give more text"):
+        inputs.documents(data, tokenizer, 16)
 
 
 def test_what_is_held_out() -> None:

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 import tiny
 from heedful import runs
 from heedful.config import Config, UserError
-from heedful.models import load
+from heedful.models import load, scoring
 from heedful.rollout.types import Generation
-from heedful.stages import inputs, ppo, pretrain, reward, sft
+from heedful.stages import inputs, likelihood, ppo, pretrain, reward, sft
 from heedful.training import parallel
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.optimiser import Optimiser
 from heedful.training.parallel import Compute, World
-from stages import worlds
+from stages import plain, worlds
 from stages.worlds import Files
 
 TESTS = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "missing_eos_penalty": EXPERIENCE + "test_a_missing_eos_replaces_the_score",
         "ptx_coef": UPDATE + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
         "ptx_ratio": UPDATE + "test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss",
-        "ptx_tokens": HERE + "test_rows_of_pretraining_text_are_as_long_as_asked",
+        "ptx_tokens": HERE + "test_pretraining_texts_are_cut_where_asked",
         "ema_decay": PPO + "test_no_averaging_gives_the_raw_weights",
         "max_prompt_tokens": LIMITS,
         "skip_long": LIMITS,
@@ -169,7 +169,9 @@ def test_the_vocabulary_is_as_large_as_asked(files: Files) -> None:
         pretrain.PretrainConfig(data="x", vocab_size=200)
 
 
-def test_when_checkpoints_are_made(files: Files, tmp_path: Path) -> None:
+def test_when_checkpoints_are_made(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five steps of four documents of sixteen tokens."""
+    monkeypatch.setattr(inputs, "document_rows", lambda *_: [inputs.Example([5], [6] * 15)] * 40)
     kept = []
     for every, keep in ((0, 9), (2, 9), (2, 1), (5, 9)):
         checkpoint = {"every": every, "keep": keep}
@@ -375,26 +377,26 @@ def test_the_first_coefficient(files: Files, tmp_path: Path, monkeypatch: pytest
     assert seen == [0.0, 0.3]
 
 
-def test_rows_of_pretraining_text_are_as_long_as_asked(files: Files) -> None:
+def test_pretraining_texts_are_cut_where_asked(files: Files) -> None:
     class Nets:
         policy, tokenizer = tiny.policy(context=48), tiny.tokenizer()
 
-    widths = []
+    longest = []
     for ptx_tokens in (8, 48, 2048):
         config = worlds.config("ppo", files, ptx_tokens=ptx_tokens)
-        texts_BS = ppo._texts(config.pretrain_data, config, Nets)  # type: ignore[arg-type]
-        assert texts_BS is not None
-        widths.append(texts_BS.shape[1])
-    assert widths == [8, 48, 48]
+        texts = ppo._texts(config.pretrain_data, config, Nets)  # type: ignore[arg-type]
+        assert texts == plain.pieces(tiny.tokenizer(), worlds.texts(files), min(ptx_tokens, 48))
+        longest.append(max(map(len, texts)))
+    assert longest == [8, 48, 48]
 
 
 def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> None:
     changes = {"episodes": 24, "tax_data": files.texts, "checkpoint": {"every": 2}, "optimiser": {"lr": 0.0}}
     logged = runs.metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))
     assert ["corpus_loss" in row for row in logged] == [False, True, True]
-    rows_BS = ppo.batches.pack(inputs.documents(files.texts, tiny.tokenizer()), 16)
     with torch.no_grad():
-        loss = tiny.policy()(input_ids=rows_BS, labels=rows_BS).loss.item()
+        rows = plain.pieces(tiny.tokenizer(), worlds.texts(files), 16)
+        loss = plain.mean_response_loss(tiny.policy(), rows).item()
     assert logged[1]["corpus_loss"] == logged[2]["corpus_loss"] == pytest.approx(loss, abs=1e-4)
 
 
@@ -414,19 +416,17 @@ def test_the_device(files: Files) -> None:
 @pytest.mark.parametrize("micro_tokens", [1, 60, 10_000])
 def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.MonkeyPatch, micro_tokens: int) -> None:
     sizes: list[int] = []
-    model = tiny.policy()
-    assert sft.scoring.head_is_exact(model)  # tried once
-    hidden = sft.scoring.hidden_states
+    logprobs = scoring.response_logprobs
     monkeypatch.setattr(
-        sft.scoring,
-        "hidden_states",
-        lambda model, ids_BS, *rest: sizes.append(ids_BS.numel()) or hidden(model, ids_BS, *rest),
+        scoring,
+        "response_logprobs",
+        lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or logprobs(model, batch),
     )
     rows = [
         example for _, example in inputs.demonstrations(files.demos, tiny.tokenizer(), inputs.Limits(128, 128, 128))
     ]
     world = World(0, 1, torch.device("cpu"), torch.float32)
-    sft.validate(model, rows, 1, Compute(micro_tokens=micro_tokens), world)
+    likelihood.mean_loss(tiny.policy(), rows, 1, Compute(micro_tokens=micro_tokens), world)
     longest = max(map(len, rows))
     assert max(sizes) <= max(longest, micro_tokens)
     assert (len(sizes) == len(rows)) is (micro_tokens == 1)

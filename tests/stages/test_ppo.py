@@ -231,10 +231,10 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
 ) -> None:
     learn = ppo_update.learn
 
-    def fail_once(config: Any, nets: Any, experience: Any, texts_BS: Any, step: int, world: World) -> Any:
+    def fail_once(config: Any, nets: Any, experience: Any, texts: Any, step: int, world: World) -> Any:
         if step == 3:
             raise ppo_update.optim.NonFinite("gradient of policy.x")
-        return learn(config, nets, experience, texts_BS, step, world)
+        return learn(config, nets, experience, texts, step, world)
 
     whole = worlds.train("ppo", files, tmp_path / "whole", **PLAIN)
     with monkeypatch.context() as patch:
@@ -268,17 +268,12 @@ def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
             "max_new_tokens 128 leaves no room for a prompt: .* 128 tokens in all",
         ),
         ({"max_prompt_tokens": 3}, r"prompt 1 has \d+ tokens, the most here is 3"),
-        ({"ptx_tokens": 100_000, "pretrain_data": "one line"}, "fewer than 128 tokens in all"),
         ({"reward": []}, "no reward given"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(
     files: Files, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
-    if changes.get("pretrain_data"):
-        changes = changes | {
-            "pretrain_data": worlds.write(tmp_path / "short.jsonl", [{"text": changes["pretrain_data"]}])
-        }
     with pytest.raises(UserError, match=message) as refused:
         worlds.train("ppo", files, tmp_path / "run", **changes)
     assert "\n" not in str(refused.value)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from heedful.stages import ppo, ppo_update
 from heedful.training import order
 from heedful.training.metrics import Means
-from stages import worlds
+from stages import plain, worlds
 from stages.turns import ALONE, PLAIN, Turn
 from stages.worlds import Files
 
@@ -42,8 +42,8 @@ def test_the_first_gradients_from_first_principles(files: Files) -> None:
     assert 0 < float(gap) < 1e-5
 
 
-def same_gradients(ours: Any, plain: Any) -> None:
-    expected = dict(plain.named_parameters())
+def same_gradients(ours: Any, theirs: Any) -> None:
+    expected = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         scale = max(1.0, float(expected[name].grad.abs().max()))
         torch.testing.assert_close(parameter.grad / scale, expected[name].grad / scale, rtol=0, atol=2e-5)
@@ -53,20 +53,20 @@ def same_gradients(ours: Any, plain: Any) -> None:
 def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
     files: Files, turn: Turn, coef: float, ratio: float
 ) -> None:
-    config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio)
-    texts_BS = ppo._texts(config.pretrain_data, config, turn.nets)
-    assert texts_BS is not None
-    assert texts_BS.shape[1] == 16
+    config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio, ptx_tokens=64)
+    texts = ppo._texts(config.pretrain_data, config, turn.nets)
+    documents = plain.pieces(turn.nets.tokenizer, worlds.texts(files), 64)
     means = Means()
-    ppo_update._pretraining_gradients(config, turn.nets, texts_BS, 3, means, ALONE)
+    ppo_update._pretraining_gradients(config, turn.nets, texts, 3, means, ALONE)
     ALONE.sum_gradients(turn.nets.policy)
-    rows = order.endless(0, 3, round(4 * ratio), len(texts_BS), stream=2)
+    rows = order.endless(0, 3, round(4 * ratio), len(documents), stream=2)
     assert len(rows) == 4 * ratio
-    plain = AutoModelForCausalLM.from_pretrained(files.policy).eval()
-    loss = plain(input_ids=texts_BS[rows], labels=texts_BS[rows]).loss
+    assert len({len(documents[i]) for i in rows}) > 1
+    policy = AutoModelForCausalLM.from_pretrained(files.policy).eval()
+    loss = plain.mean_response_loss(policy, [documents[i] for i in rows])
     (coef * loss).backward()
     assert means.reduce(ALONE)["ptx_loss"] == pytest.approx(loss.item(), abs=1e-5)
-    same_gradients(turn.nets.policy, plain)
+    same_gradients(turn.nets.policy, policy)
     assert all(parameter.grad is None for parameter in turn.nets.value.parameters())
     turn.nets.policy.zero_grad()
 
@@ -85,7 +85,7 @@ def test_every_epoch_passes_once_over_the_episodes(
     monkeypatch.setattr(ppo_update, "_minibatch_gradients", note)
     monkeypatch.setattr(ppo_update, "explained_variance", lambda means: float("nan"))
     config = worlds.config("ppo", files, epochs=epochs, minibatch=2, optimiser={"lr": 0.0}, value_optimiser={"lr": 0.0})
-    metrics = ppo_update.learn(config, turn.nets, turn.experience, None, 1, ALONE)
+    metrics = ppo_update.learn(config, turn.nets, turn.experience, [], 1, ALONE)
     assert [len(rows) for rows in seen] == [2] * 4 * epochs
     for epoch in range(epochs):
         assert sorted(sum(seen[epoch * 4 : epoch * 4 + 4], [])) == list(range(8))  # noqa: RUF017

@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import runs
 from heedful.config import UserError
-from heedful.models import batches, render
-from heedful.stages import pretrain
+from heedful.models import render
+from heedful.stages import inputs, likelihood, pretrain
+from heedful.stages.inputs import Example
 from heedful.stages.pretrain import PretrainConfig
 from heedful.training import order
 from stages import plain, worlds
@@ -36,16 +37,16 @@ def run(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_first_step_by_hand(files: Files, run: Path) -> None:
     config = worlds.config("pretrain", files)
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
-    texts, _ = pretrain._texts(config)
-    rows_BS = batches.pack([render.text_ids(tokenizer, text) for text in texts], 16)
-    chosen_BS = rows_BS[order.endless(0, 0, 4, len(rows_BS))]
+    rows = plain.pieces(tokenizer, pretrain._texts(config)[0], 16)
+    chosen = [rows[i] for i in order.ByLength(0, [len(row) for row in rows], 64)(0)]
+    assert len(chosen) > 3
     model = pretrain.new_model(config, tokenizer)
-    loss = model(input_ids=chosen_BS, labels=chosen_BS).loss
+    loss = plain.mean_response_loss(model, chosen)
     loss.backward()
     first = runs.metrics(run)[0]
     assert first["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert first["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
-    assert first["tokens"] == 64
+    assert first["tokens"] == sum(map(len, chosen))
 
 
 def test_it_loads_with_plain_transformers_and_its_loss_is_as_reported(files: Files, run: Path) -> None:
@@ -54,9 +55,8 @@ def test_it_loads_with_plain_transformers_and_its_loss_is_as_reported(files: Fil
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert (model.config.pad_token_id, model.config.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
     _, held_out = pretrain._texts(worlds.config("pretrain", files))
-    rows_BS = batches.pack([render.text_ids(tokenizer, text) for text in held_out], 16)
     with torch.no_grad():
-        loss = model(input_ids=rows_BS, labels=rows_BS).loss.item()
+        loss = plain.mean_response_loss(model, plain.pieces(tokenizer, held_out, 16)).item()
     assert results(run)["valid_loss"] == pytest.approx(loss, abs=1e-5)
     assert runs.metrics(run)[-1]["valid_loss"] == pytest.approx(loss, abs=1e-5)
     assert results(run)["parameters"] == model.num_parameters()
@@ -96,35 +96,40 @@ def test_the_tokenizer_writes_any_text(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "steps", "rows"),
+    ("changes", "epoch", "steps"),
     [
-        ({"tokens": 320, "batch_tokens": 64}, 5, 4),
-        ({"tokens": 320, "batch_tokens": 32}, 10, 2),
-        ({"tokens": 1, "batch_tokens": 64}, 1, 4),
-        ({"tokens": 512, "batch_tokens": 0}, 4, 8),  # eight rows of context
-        ({"tokens": 320, "batch_tokens": 1}, 20, 1),
+        ({"tokens": 320, "batch_tokens": 64}, [4, 8, 8], 6),
+        ({"tokens": 321, "batch_tokens": 64}, [4, 8, 8], 7),
+        ({"tokens": 1, "batch_tokens": 160}, [20], 1),
+        ({"tokens": 480, "batch_tokens": 0}, [4, 16], 6),  # eight times the context of 16
+        ({"tokens": 72, "batch_tokens": 1}, [1] * 20, 9),
     ],
 )
 def test_tokens_and_batches_make_steps(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], steps: int, rows: int
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], epoch: list[int], steps: int
 ) -> None:
-    sizes = []
-    monkeypatch.setattr(pretrain, "_gradients", lambda model, rows_BS, *_: sizes.append(rows_BS.shape) or 1.0)
+    """Twenty documents of eight tokens."""
+    sizes: list[int] = []
+    monkeypatch.setattr(inputs, "document_rows", lambda *_: [Example([5], [6] * 7)] * 20)
+    monkeypatch.setattr(pretrain, "_gradients", lambda model, rows, *_: sizes.append(len(rows)) or 1.0)
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
     run = worlds.train("pretrain", files, tmp_path / "run", checkpoint={"every": 100}, **changes)
-    assert sizes == [(rows, 16)] * steps
-    assert results(run)["steps"] == steps
-    assert results(run)["tokens"] == steps * rows * 16
+    n = len(epoch)
+    for start in range(0, steps - n + 1, n):
+        assert sorted(sizes[start : start + n]) == epoch
+    assert results(run)["steps"] == len(sizes) == steps
+    assert results(run)["tokens"] == runs.metrics(run)[-1]["tokens"] == 8 * sum(sizes)
 
 
 def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "_gradients", lambda *_: 1.0)
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
     monkeypatch.setattr(pretrain.Session, "log", lambda *_, **__: None)
-    monkeypatch.setattr(pretrain, "mean_loss", lambda *_: 1.0)
-    changes = {"tokens": 0, "batch_tokens": 16 * 10_000, "checkpoint": {"every": 10_000}}
+    monkeypatch.setattr(likelihood, "mean_loss", lambda *_: 1.0)
+    monkeypatch.setattr(inputs, "document_rows", lambda *_: [Example([5], [6] * 15)] * 500)
+    changes = {"tokens": 0, "batch_tokens": 16 * 500, "checkpoint": {"every": 10_000}}
     made = results(worlds.train("pretrain", files, tmp_path / "run", **changes))
-    assert made["steps"] == 20 * made["parameters"] // (16 * 10_000)
+    assert made["steps"] == math.ceil(20 * made["parameters"] / (16 * 500)) > 100
 
 
 @pytest.mark.parametrize(
@@ -161,8 +166,6 @@ def test_too_little_text(files: Files, tmp_path: Path) -> None:
     one = worlds.write(tmp_path / "one.jsonl", [{"text": "alone"}])
     with pytest.raises(UserError, match=r"one\.jsonl: one text alone leaves nothing to validate on"):
         worlds.train("pretrain", files, tmp_path / "run", data=one)
-    with pytest.raises(UserError, match="fewer than one row of 100000 tokens"):
-        worlds.train("pretrain", files, tmp_path / "run", context=100_000)
 
 
 def test_it_learns(files: Files, tmp_path: Path) -> None:

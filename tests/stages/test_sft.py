@@ -58,7 +58,7 @@ def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, f
         "sft", files, tmp_path / "run", valid_data=files.demos, pretrain_fraction=fraction, epochs=1, batch=12,
         optimiser={"lr": 0.0}, compute={"micro_tokens": 200},
     )  # fmt: skip
-    documents = [Example(ids[:1], ids[1:128]) for ids in inputs.documents(files.texts, TOKENIZER)]
+    documents = plain.pieces(TOKENIZER, worlds.texts(files), 128)
     count = {0.1: 1, 0.5: 12}[fraction]  # rows beside the 12 demonstrations
     demos = demonstrations(files.demos)
     for step, logged in enumerate(runs.metrics(run)):

@@ -76,6 +76,10 @@ def rankings(count: int, sizes: Iterable[int] = (2, 3, 4)) -> list[dict[str, Any
     return rows
 
 
+def texts(files: Files) -> list[str]:
+    return [json.loads(line)["text"] for line in Path(files.texts).read_text(encoding="utf-8").splitlines()]
+
+
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)

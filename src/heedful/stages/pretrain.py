@@ -76,7 +76,9 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
             return Path(out)
         train_texts, valid_texts = _texts(config)
         tokenizer = _tokenizer(config, train_texts, s)
-        rows, valid_rows = (_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts))
+        rows, valid_rows = (
+            inputs.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
+        )
         model = new_model(config, tokenizer).to(s.world.device)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
@@ -202,10 +204,3 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrain
     s.world.wait()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
     return tokenizer
-
-
-def _rows(tokenizer: PreTrainedTokenizerBase, texts: list[str], context: int) -> list[Example]:
-    rows = inputs.document_rows(tokenizer, texts, context)
-    if not rows:
-        raise UserError("no text has two tokens or more; give more text")
-    return rows

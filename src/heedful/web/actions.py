@@ -14,10 +14,9 @@ from sqlalchemy.orm import Session
 
 from heedful.config import Config, UserError
 from heedful.data.curation import CurationConfig, CurationReport
-from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
+from heedful.data.records import Prompt
 from heedful.feedback import events, items, people, projects, snapshots
-from heedful.feedback.judgements import Request
-from heedful.feedback.schema import SHARED, FrozenSnapshot, Kind, Person, Project, Purpose
+from heedful.feedback.schema import FrozenSnapshot, Kind, Person, Project, Purpose
 from heedful.feedback.store import Store
 from heedful.web.deps import Member
 from heedful.web.settings import WebSettings
@@ -28,6 +27,7 @@ KIND_OF_FILE: dict[str, Kind] = {
     "completions": "ranking",
     "comparisons": "ranking",
     "choices": "choice",
+    "versus": "choice",
 }
 EVERY_SPLIT = ["train", "valid", "test"]
 SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
@@ -63,7 +63,7 @@ def add_rows(db: Session, member: Member, kind: str, rows: Sequence[Prompt], how
     chosen = curated(rows, how)[0] if how.curate else list(rows)
     if not chosen:
         raise UserError("curation leaves nothing of this file; look at its preview")
-    added = items.add(
+    return items.add(
         db,
         member.project_id,
         KIND_OF_FILE[kind],
@@ -74,29 +74,7 @@ def add_rows(db: Session, member: Member, kind: str, rows: Sequence[Prompt], how
         source=how.source or None,
         priority=how.priority,
         wanted=how.wanted,
-        gold=_known_answers(chosen) if how.purpose in SHARED else None,
     )
-    detail = {"items": added.items, "known": added.known, "kind": KIND_OF_FILE[kind], "purpose": how.purpose}
-    people.audit(db, member.person.id, "import", how.source or kind, detail, member.project_id, now=now)
-    return added
-
-
-def _known_answers(rows: Sequence[Record]) -> list[dict[str, Any]] | None:
-    """Of comparisons and choices their own; None where the store has to find or miss them."""
-    answers: list[dict[str, Any]] = []
-    for row in rows:
-        if isinstance(row, Comparison):
-            answer: dict[str, Any] = {"ranking": row.ranking}
-            if row.none_acceptable is not None:
-                answer["none_acceptable"] = row.none_acceptable
-            if row.ratings is not None:
-                answer["ratings"] = [rating.row() for rating in row.ratings]
-            answers.append(answer)
-        elif isinstance(row, Choice):
-            answers.append({"preferred": row.preferred})
-        elif isinstance(row, Completions):
-            raise UserError("a known answer is needed for this purpose: give a file of comparisons or choices")
-    return answers if len(answers) == len(rows) else None
 
 
 def freeze(
@@ -156,9 +134,3 @@ def change_project(db: Session, member: Member, title: str | None, archived: boo
     if archived is not None and archived != (project.archived is not None):
         projects.archive(db, project.id, now if archived else None)
         people.audit(db, member.person.id, "archive" if archived else "reopen", member.project, {}, project.id, now=now)
-
-
-def prompt_request(form: str, use_case: str | None, about: str | None) -> Request:
-    """The payload of an item that asks for a prompt; empty fields are none."""
-    given = {"form": form, "use_case": use_case or None, "about": about or None}
-    return Request.model_validate(given)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.data.kinds import KINDS, kind_of
-from heedful.data.records import Choice, Completions, Demonstration, Prompt, Record
+from heedful.data.kinds import kind_of
+from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
+from heedful.feedback import items
+from heedful.feedback.items import MOST_COMPLETIONS
+from heedful.feedback.judgements import Versus
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-IMPORTED = ("prompts", "completions", "comparisons", "demonstrations", "choices")
-MOST_COMPLETIONS = 9  # D10; every one has a letter and its place on the screen
+IMPORTED: dict[str, type[Prompt]] = {
+    "prompts": Prompt,
+    "completions": Completions,
+    "comparisons": Comparison,
+    "demonstrations": Demonstration,
+    "choices": Choice,
+    "versus": Versus,
+}
+"""Kinds of rows that people work on; `versus` are choices that nobody has made yet."""
 MOST_UNPACKED = 1_000_000_000  # bytes of a .gz
 KEPT_SECONDS = 24 * 3600.0
 TOKEN = re.compile(r"[\w-]{16,64}\Z")
@@ -71,13 +83,21 @@ def records(upload: Upload, text_chars: int, kind: str | None = None) -> tuple[s
         kind = kind or kind_of(upload.path)
         if kind not in IMPORTED:
             raise UserError(f"{upload.name}: holds {kind}; people work on {', '.join(IMPORTED)}")
-        rows = formats.read(upload.path, KINDS[kind])
+        rows: list[Prompt] = list(formats.read(upload.path, IMPORTED[kind]))
     except UserError as error:
         raise UserError(str(error).replace(str(upload.path), upload.name)) from None
-    checked = [row for row in rows if isinstance(row, Prompt)]
-    assert len(checked) == len(rows)
-    check_sizes(checked, text_chars, upload.name)
-    return kind, checked
+    check_sizes(rows, text_chars, upload.name)
+    return kind, rows
+
+
+def against(folder: Path, one: Upload, other: Upload) -> Upload:
+    """Two files of answers as one of head-to-head items (D8), paired by prompt."""
+    rows = items.versus(*(formats.read(upload.path, Completions) for upload in (one, other)))
+    content = "".join(json.dumps(row.row(), ensure_ascii=False) + "\n" for row in rows)
+    paired = keep(folder, f"{one.name} against {other.name}.jsonl", BytesIO(content.encode("utf-8")))
+    drop(one)
+    drop(other)
+    return paired
 
 
 def check_sizes(rows: Sequence[Record], text_chars: int, name: str) -> None:
@@ -102,7 +122,7 @@ def _texts(row: Record) -> Iterator[tuple[str, str]]:
         yield "completion", row.completion
     if isinstance(row, Completions):
         yield from ((f"completions.{k}", text) for k, text in enumerate(row.completions))
-    if isinstance(row, Choice):
+    if isinstance(row, Choice | Versus):
         yield from (("a.text", row.a.text), ("b.text", row.b.text))
 
 

@@ -148,9 +148,9 @@ def preview(
 @router.post("/projects/{project}/prompt-requests")
 def ask_for_prompts(member: AsLead, store: Stored, now: Now, body: PromptRequests) -> Imported:
     """Items that each ask a labeler for one prompt (D1)."""
-    rows = [actions.prompt_request(body.form, body.use_case, body.about)] * body.count
+    given = {"use_case": body.use_case, "about": body.about}
     with store.writing() as db:
-        added = items.add(db, member.project_id, "prompt", rows, now, by=member.person.id)
+        added = items.ask_for_prompts(db, member.project_id, body.form, body.count, now, by=member.person.id, **given)
     return Imported(items=added.items, known=added.known, refs=list(added.refs))
 
 

@@ -12,13 +12,12 @@ from heedful.config import Config
 from heedful.feedback import projects, work
 from heedful.feedback.schema import Kind
 from heedful.web import desk, vocabulary, words
-from heedful.web.deps import AsLabeler, Member, Now, Stored
+from heedful.web.deps import AsLabeler, Now, Stored
 from heedful.web.labeler_frame import around, here, must_agree
 from heedful.web.render import environment, page
 from heedful.web.routes import labeler_own
 
 router = APIRouter(prefix="/work/{project}", include_in_schema=False)
-REFUSED_STATUS = {"unknown": 404, "lost": 409, "done": 409, "invalid": 422, "paused": 403, "nothing_to_undo": 404}
 
 
 class Draft(Config):
@@ -56,10 +55,6 @@ def known(kind: str) -> Kind:
     if kind not in vocabulary.KINDS:
         raise HTTPException(404)
     return cast("Kind", kind)
-
-
-def refused(error: work.Refused, **more: Any) -> JSONResponse:
-    return JSONResponse({"error": str(error), "code": error.code, **more}, REFUSED_STATUS[error.code])
 
 
 def key_of(request: Request) -> str:
@@ -107,11 +102,8 @@ def following(store: Stored, member: AsLabeler, now: Now, kind: str, besides: st
 @router.get("/text/{lease}/{part}")
 def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str) -> Response:
     """A text that is too long for a page, whole and plain."""
-    with store.reading() as db:
-        try:
-            task = work.task_of(db, member.person.id, lease, now)
-        except work.Refused:
-            raise HTTPException(404) from None
+    with store.writing() as db:
+        task = work.task_of(db, member.person.id, lease, now)
     if part == "prompt":
         prompt = task.payload.model_dump().get("prompt", "")
         text = (
@@ -126,11 +118,8 @@ def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str
 
 @router.post("/draft")
 def draft(store: Stored, member: AsLabeler, now: Now, sent: Draft) -> Response:
-    try:
-        with store.writing() as db:
-            until = work.save_draft(db, member.person.id, sent.lease, sent.draft, now)
-    except work.Refused as error:
-        return refused(error)
+    with store.writing() as db:
+        until = work.save_draft(db, member.person.id, sent.lease, sent.draft, now)
     return JSONResponse({"until": until.isoformat()})
 
 
@@ -143,7 +132,12 @@ def submit(request: Request, store: Stored, member: AsLabeler, now: Now, sent: S
                 db, member.person.id, sent.lease, sent.judgement, now, idempotency_key=key, seconds=sent.seconds
             )
     except work.Refused as error:
-        return refused(error, **again(store, member, now, sent.lease) if error.code == "invalid" else {})
+        if error.code != "invalid":
+            raise
+        with store.writing() as db:
+            task = work.task_of(db, member.person.id, sent.lease, now)
+            shown = fragment(around(db, member, now, task.kind), task, task.kind)
+        return JSONResponse({"error": str(error), "code": error.code, "again": html_of(shown)}, 400)
     with store.reading() as db:
         shown = around(db, member, now, "")
         answer = {"event": done.event, "today": shown["today"], "answered": None}
@@ -154,47 +148,28 @@ def submit(request: Request, store: Stored, member: AsLabeler, now: Now, sent: S
     return JSONResponse(answer)
 
 
-def again(store: Stored, member: Member, now: Now, lease: str) -> dict[str, str]:
-    """The item of a refused submission, to be mended."""
-    with store.reading() as db:
-        try:
-            found = work.task_of(db, member.person.id, lease, now)
-        except work.Refused:
-            return {}
-        return {"again": html_of(fragment(around(db, member, now, found.kind), found, found.kind))}
-
-
 @router.post("/skip")
 def skip(request: Request, store: Stored, member: AsLabeler, now: Now, sent: Skip) -> Response:
     if sent.reason not in dict(vocabulary.SKIP_REASONS):
         raise HTTPException(422, "no such reason")
     key, note = key_of(request), sent.note.strip() or None
-    try:
-        with store.writing() as db:
-            event = work.skip(db, member.person.id, sent.lease, sent.reason, now, idempotency_key=key, note=note)
-    except work.Refused as error:
-        return refused(error)
+    with store.writing() as db:
+        event = work.skip(db, member.person.id, sent.lease, sent.reason, now, idempotency_key=key, note=note)
     return JSONResponse({"event": event})
 
 
 @router.post("/personal")
 def personal(store: Stored, member: AsLabeler, now: Now, sent: Personal) -> Response:
-    try:
-        with store.writing() as db:
-            work.mark_personal(db, member.person.id, sent.lease, sent.marked, now, note=sent.note.strip() or None)
-    except work.Refused as error:
-        return refused(error)
+    with store.writing() as db:
+        work.mark_personal(db, member.person.id, sent.lease, sent.marked, now, note=sent.note.strip() or None)
     return JSONResponse({})
 
 
 @router.post("/undo")
 def undo(store: Stored, member: AsLabeler, now: Now, sent: Undo) -> Response:
-    try:
-        with store.writing() as db:
-            task = work.undo(db, member.project_id, member.person.id, now, sent.event)
-            shown = fragment(around(db, member, now, task.kind), task, task.kind)
-    except work.Refused as error:
-        return refused(error)
+    with store.writing() as db:
+        task = work.undo(db, member.project_id, member.person.id, now, sent.event)
+        shown = fragment(around(db, member, now, task.kind), task, task.kind)
     return JSONResponse({"kind": task.kind, "lease": task.lease, "html": html_of(shown), "today": shown["today"]})
 
 

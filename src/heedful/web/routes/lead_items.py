@@ -39,6 +39,7 @@ def import_file(
     now: Now,
     do: Annotated[str, Form()],
     file: UploadFile | None = None,
+    baseline: UploadFile | None = None,
     token: Text = "",
     kind: Text = "",
     purpose: Text = "train",
@@ -68,6 +69,9 @@ def import_file(
             raise UserError("Choose a file first.")
         else:
             upload = uploads.keep(settings.uploads, file.filename, file.file)
+            if baseline is not None and baseline.filename:
+                other = uploads.keep(settings.uploads, baseline.filename, baseline.file)
+                upload, kind = uploads.against(settings.uploads, upload, other), "versus"
         kind, rows = uploads.records(upload, settings.text_chars, kind or None)
         if do == "import":
             with store.writing() as db:
@@ -107,8 +111,8 @@ def ask(
 ) -> Response:
     """Items that each ask for one prompt (D1)."""
     with store.writing() as db:
-        rows = [actions.prompt_request(form, use_case, about)] * count
-        items.add(db, member.project_id, "prompt", rows, now, by=member.person.id)
+        by, topic = member.person.id, about or None
+        items.ask_for_prompts(db, member.project_id, form, count, now, by=by, use_case=use_case or None, about=topic)
     return done(member, "/items?kind=prompt", "asked")
 
 

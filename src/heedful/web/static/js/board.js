@@ -60,7 +60,7 @@ export class Board {
     if (this.tiers[tier]?.includes(place)) return;
     const target = this.tiers[tier];
     this.#lift(place);
-    if (target) target.push(place);
+    if (target) target.splice(0, target.length, ...[...target, place].sort());
     else this.tiers.push([place]);
   }
 

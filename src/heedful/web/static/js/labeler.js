@@ -77,7 +77,8 @@ const outbox = new Outbox(person, {
     if (body.answered) answer(body.answered);
   },
   refused(body, entry) {
-    tell(body.error ? `The last item was not taken: ${body.error}` : "The last item was not taken.");
+    tell(`The last item was not taken: ${body.error ?? "the server did not say why"}.`, { stay: true });
+    stuck = true;
     if (body.again) mount(body.again, entry.body.draft);
   },
 });
@@ -112,8 +113,9 @@ const draftOf = () => ({ ...item.form.draft(), ...(item.personal && { personal: 
 
 async function fetchItem(address, options) {
   const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
-  if (!response.ok) throw new Error(String(response.status));
-  return response.json();
+  const found = await response.json();
+  if (!response.ok) throw Object.assign(new Error(found.error), { code: found.code });
+  return found;
 }
 
 /** Asks for an item besides those that are on the page or on their way to the server. */
@@ -191,7 +193,7 @@ async function undo() {
     tell("Taken back. Change it and submit it again.");
     prefetch();
   } catch (error) {
-    if (error.message === "404") return tell("There is nothing to undo.");
+    if (error.code) return tell(`Not undone: ${error.message}.`);
     tell("Undo needs the connection; try again in a moment.");
   }
 }

@@ -25,11 +25,10 @@ export class Rating {
   get open() { return this.ratings.flatMap((rating, place) => (rating.overall ? [] : [place])); }
 
   set(name, value) {
-    if (name === "overall") this.form.elements.overall.value = value;
+    if (name === "overall") this.#choose(name, value);
     else if (name === "satisfies_constraint") {
-      const values = ["", "true", "false"];
-      const field = this.form.elements.satisfies_constraint;
-      field.value = values[(values.indexOf(field.value) + 1) % 3];
+      const states = ["", "true", "false"];
+      this.#choose(name, states[(states.indexOf(this.form.elements[name].value) + 1) % 3]);
     } else this.form.elements[name].checked = !this.form.elements[name].checked;
     this.#take();
   }
@@ -38,6 +37,11 @@ export class Rating {
     this.place = Math.min(Math.max(place, 0), this.answers.length - 1);
     this.show();
     this.changed();
+  }
+
+  /** Among radio buttons; setting the value of their list would not choose an empty one. */
+  #choose(name, value) {
+    for (const radio of this.form.elements[name]) radio.checked = radio.value === value;
   }
 
   #take() {
@@ -53,10 +57,9 @@ export class Rating {
 
   /** Fills the form, shows the answer in focus, and writes below every answer what was said of it. */
   show() {
-    const { elements } = this.form;
     const rating = this.ratings[this.place];
-    for (const radio of elements.overall) radio.checked = Number(radio.value) === rating.overall;
-    elements.satisfies_constraint.value = rating.satisfies_constraint === undefined ? "" : String(rating.satisfies_constraint);
+    this.#choose("overall", String(rating.overall));
+    this.#choose("satisfies_constraint", String(rating.satisfies_constraint ?? ""));
     for (const box of this.form.querySelectorAll("input[type=checkbox]")) box.checked = Boolean(rating[box.name]);
     const chosen = this.form.querySelector("[name=overall]:checked");
     this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : "1 very poor … 7 excellent";

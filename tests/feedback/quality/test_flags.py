@@ -88,6 +88,21 @@ def test_competence_of_known_habits() -> None:
     assert np.mean(np.array(said) == truth) > 0.98
 
 
+def test_two_steps_of_competence_by_hand() -> None:
+    """x and y say yes, z says no, all begin at 0.7 with even habits: 0.85 for yes; then habits of their own count."""
+    votes: list[Vote] = [("x", 1, "yes"), ("y", 1, "yes"), ("z", 1, "no")]
+    found = flags.competence(votes, smoothing=0.5, iterations=1)
+    assert found.posterior[0] == pytest.approx([0.85, 0.15])
+    assert found.competence == pytest.approx({"x": 1.2 / 2, "y": 1.2 / 2, "z": (0.7 * 0.15 / 0.85 + 0.5) / 2})
+    x = 0.4 * 0.8 / 1.3  # guesses yes: habit 0.5 + 0.3 of 1 + 0.3
+    z_knows = (0.7 * 0.15 / 0.85 + 0.5) / 2
+    guesses = 1 - 0.7 * 0.15 / 0.85
+    z = (1 - z_knows) * (0.5 + guesses) / (1 + guesses)
+    yes, no = (x + 0.6) ** 2 * z, x**2 * (z + z_knows)
+    again = flags.competence(votes, smoothing=0.5, iterations=2)
+    assert again.posterior[0] == pytest.approx([yes / (yes + no), no / (yes + no)])
+
+
 def test_flags_of_completions() -> None:
     """Two who agree outvote the third; what one alone said counts too; what nobody was asked is not there."""
 

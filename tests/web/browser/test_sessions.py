@@ -1,0 +1,340 @@
+"""The other kinds of work, the way back, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import BrowserContext, Route, expect
+from web.browser import samples
+from web.browser.conftest import Place, new_place
+
+from heedful.feedback import people, work
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _clock(place: Place) -> Iterator[None]:
+    yield
+    place.server.app.state.clock = None
+
+
+def later(place: Place, minutes: float) -> None:
+    place.server.app.state.clock = lambda: datetime.now(UTC) + timedelta(minutes=minutes)
+
+
+def test_a_demonstration_is_saved_while_it_is_written(place: Place) -> None:
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    submit = page.locator('[data-do="submit"]')
+    expect(submit).to_have_attribute("aria-disabled", "true")
+    expect(page.locator("[data-missing]")).to_have_text("To submit, write an answer.")
+    page.keyboard.type("A weekly box. ? s p u are letters here, 1 too.")
+    expect(page.locator("[data-length]")).to_have_text("12 words")
+    expect(page.locator("[data-saved]")).to_contain_text("Draft saved")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    expect(page.locator("textarea")).to_have_value("A weekly box. ? s p u are letters here, 1 too.")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    place.press("Escape", "?")
+    expect(page.locator("dialog#keys")).to_be_visible()
+    place.press("Escape", "w", "End")
+    page.keyboard.type(" Done.")
+    place.press("Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer == {"completion": "A weekly box. ? s p u are letters here, 1 too. Done.", "pasted": 0}
+
+
+def test_a_long_paste_is_noted_and_not_forbidden(place: Place) -> None:
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    page.evaluate("""() => {
+        const data = new DataTransfer();
+        data.setData("text", "words ".repeat(100));
+        document.activeElement.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+    }""")
+    expect(page.locator("[data-pasted]")).to_have_text("600 characters were pasted: noted with the answer")
+    page.keyboard.type("My answer.")
+    place.press("Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer == {"completion": "My answer.", "pasted": 600}
+
+
+def test_head_to_head_is_blind(place: Place) -> None:
+    place.add("choice", samples.CHOICE, purpose="evaluate")
+    page = place.open("choice")
+    assert "runs/ppo" not in page.content()
+    assert "baseline" not in page.content()
+    first = page.locator(".answer .words").first.text_content()
+    place.press("/")
+    expect(page.locator("dialog#compare mark").first).to_be_visible()
+    place.press("Escape", "a", "=", "a", "Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer == {"preferred": "a"}
+    assert first == [past.payload.a.text, past.payload.b.text][past.order[0]]
+
+
+def test_prompts_of_three_kinds(place: Place) -> None:
+    museum = {"form": "user_based", "about": "A museum's desk for visitors."}
+    place.add("prompt", {"form": "plain"}, {"form": "few_shot", "use_case": "classification"}, museum)
+    page = place.open("prompt")
+    page.keyboard.type("Name a river.")
+    place.press("Tab", "b", "Control+Enter")
+    expect(page.locator(".pair")).to_have_count(2)
+    page.keyboard.type("Is it a fish?")
+    for words in ("herring", "yes", "dog", "no"):
+        place.press("Tab")
+        page.keyboard.type(words)
+    place.press("Control+Enter")
+    expect(page.locator("[data-missing]")).to_contain_text("the query that is to be answered")
+    place.press("Alt+n")
+    expect(page.locator(".pair")).to_have_count(3)
+    page.locator(".pair").last.get_by_role("button").click()
+    page.locator("[name=last_query]").fill("eel")
+    place.press("Control+Enter")
+    expect(page.locator(".assignment")).to_contain_text("A museum's desk for visitors.")
+    page.keyboard.type("When are you open?")
+    place.press("Control+Enter")
+    plain, few, based = place.wait_for_judgements(3)
+    assert plain.answer == {"prompt": "Name a river.", "use_case": "brainstorming"}
+    assert few.answer["prompt"] == "Is it a fish?"
+    assert few.answer["shots"] == [{"query": "herring", "response": "yes"}, {"query": "dog", "response": "no"}]
+    assert few.answer["query"] == "eel"
+    assert few.answer["use_case"] == "classification"
+    assert based.answer == {"prompt": "When are you open?"}
+
+
+def test_undo_brings_the_last_one_back(place: Place) -> None:
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    place.press("7", "h", "Enter", "2", "Enter", "a", "b", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    place.wait_for_judgements(1)
+    expect(page.locator("[data-today]")).to_have_text("1 today")
+    place.press("u")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "2")
+    expect(page.locator("[data-today]")).to_have_text("0 today")
+    expect(page.locator('.answer[data-place="0"] .rated')).to_have_text("7 of 7 · made up")
+    expect(page.locator('.answer[data-place="0"] .standing')).to_have_text("1st of 2")
+    place.press("a", "ArrowDown", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    first, second = place.wait_for_judgements(2)
+    assert (first.stands, second.stands) == (False, True)
+    assert (first.answer["ranking"], second.answer["ranking"]) == ([[0], [1]], [[1], [0]])
+    assert second.answer["ratings"] == first.answer["ratings"]
+
+
+def test_undo_from_history(place: Place) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO)
+    page = place.open("ranking")
+    place.press("b", "a", "Control+Enter")
+    place.wait_for_judgements(1)
+    page = place.open("history")
+    expect(page.locator(".entry .said")).to_have_text("B > A")
+    page.locator(".entry a").press("Enter")
+    page.wait_for_url("**/history/*")
+    place.press("u")
+    expect(page.locator(".task-head .tag")).to_have_text("Taken back: submit it anew")
+    expect(page.locator(".tier")).to_have_count(2)
+
+
+def test_skip_with_a_reason_and_personal_data(place: Place) -> None:
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    place.press("p")
+    page.keyboard.type("a telephone number in A")
+    place.press("Enter")
+    expect(page.locator('[data-do="personal"]')).to_have_attribute("aria-pressed", "true")
+    place.press("s", "Enter")
+    expect(page.locator("dialog#skip .missing")).to_contain_text("First a reason")
+    place.press("3", "Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    (past,) = place.wait_for_judgements(1)
+    assert past.event_kind == "skip"
+    assert past.answer == {"reason": "language"}
+    with place.store.reading() as db:
+        from heedful.feedback import items
+
+        held = items.listing(db, place.project_id, held=True)
+    assert len(held) == 1
+    assert held[0].held is not None
+    assert "personal data" in held[0].held
+
+
+def test_the_next_item_does_not_wait_for_the_server(place: Place) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/submit", lambda route: held.append(route))
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    assert place.judgements() == []
+    held[0].continue_()
+    place.wait_for_judgements(1)
+
+
+def test_a_lost_answer_is_sent_again_and_taken_once(place: Place) -> None:
+    """The server had the first one; only its reply was lost."""
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    keys: list[str | None] = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers.get("idempotency-key"))
+        route.fetch()
+        if len(keys) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/submit", lose)
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator("[data-line]")).to_contain_text("No connection. Your last answer is kept on this device")
+    expect(page.locator("[data-line] p")).to_be_hidden()
+    assert page.evaluate("localStorage.getItem('heedful:outbox:' + document.body.dataset.person)") == "[]"
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    assert len(place.judgements()) == 1
+
+
+def test_work_goes_on_without_a_connection(place: Place, context: BrowserContext) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    place.server.stop()
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    place.press("a", "b", "c", "d", "Control+Enter")  # the one that was ready; no third one
+    expect(page.locator("[data-line]")).to_contain_text(re.compile("kept on this device"))
+    page.close()  # and even the page is closed
+    place.server.start()
+    place.page = context.new_page()
+    place.open("ranking")
+    first, second = place.wait_for_judgements(2)
+    assert first.answer["ranking"] == [[0], [1]]
+    assert second.answer["ranking"] == [[0], [1], [2], [3]]
+    expect(place.page.locator(".ranking")).to_have_attribute("data-count", "9")
+
+
+def test_a_lease_that_ran_out_while_away(place: Place) -> None:
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    page.keyboard.type("Kept.")
+    expect(page.locator("[data-saved]")).to_contain_text("Draft saved")
+    later(place, 500)
+    page.reload()
+    expect(page.locator("textarea")).to_have_value("Kept.")
+    later(place, 1000)
+    place.press("Control+Enter")  # the item is still free: it is still hers
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["completion"] == "Kept."
+
+
+def test_a_lease_that_somebody_else_took(place: Place, context: BrowserContext) -> None:
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    page.keyboard.type("Too late.")
+    later(place, 500)
+    with place.store.writing() as db:
+        now = datetime.now(UTC) + timedelta(minutes=500)
+        other = people.add_person(db, f"other {place.name}", None, now)
+        people.join(db, place.project_id, other.id, "labeler", now)
+        assert isinstance(work.next_task(db, place.project_id, other.id, now), work.Task)
+    place.press("Control+Enter")
+    expect(page.locator("[data-line]")).to_contain_text("somebody else has it now")
+    assert place.judgements() == []
+
+
+def test_signed_out_in_between(place: Place, context: BrowserContext) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    cookies = context.cookies()
+    context.clear_cookies()
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator("[data-line] a")).to_have_text("Sign in again")
+    context.add_cookies(cookies)  # type: ignore[arg-type]
+    place.open("ranking")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ranking"] == [[0], [1]]
+
+
+def test_practice_explains_itself(place: Place) -> None:
+    with place.store.writing() as db:
+        people.change_member(db, place.project_id, place.person_id, datetime.now(UTC), by=None, phase="practice")
+    place.settings(rate_first=False)
+    place.add(
+        "ranking", samples.NOTE, purpose="practice", gold={"ranking": [[0], [3], [1, 2]]},
+        explanations=["**A** keeps the tone. *D* invents a brother."],
+    )  # fmt: skip
+    page = place.open("ranking")
+    expect(page.locator(".task-head .tag")).to_have_text("Practice: an explanation follows")
+    place.press("a", "b", "c", "d", "Control+Enter")
+    answered = page.locator("dialog#answered")
+    expect(answered.locator(".explanation strong")).to_have_text("A")
+    expect(answered.locator(".tier-list").first.locator("li")).to_have_count(4)
+    expect(answered.locator(".tier-list").last.locator("li")).to_have_count(3)
+    place.press("Enter")
+    expect(answered).to_be_hidden()
+
+
+def test_consent_comes_first(place: Place) -> None:
+    from heedful.feedback import projects
+    from heedful.web import texts
+
+    with place.store.writing() as db:
+        projects.write_instruction(db, place.project_id, "consent", texts.CONSENT, datetime.now(UTC), by=None)
+    place.add("ranking", samples.TWO)
+    page = place.open("ranking")
+    expect(page.locator("h1")).to_have_text("What happens to your work")
+    page.get_by_role("button", name="I agree").press("Enter")
+    expect(page.locator(".ranking")).to_be_visible()
+    place.open("consent")
+    expect(page.locator(".agreed")).to_contain_text("You agreed on")
+
+
+@pytest.mark.parametrize(("why", "title"), [
+    ("empty", "No more rankings for now"), ("paused", "Your account is paused"), ("archived", "This project is closed"),
+    ("in_other_hands", "All rankings are in other hands"), ("screened", "Your answers are with the lead"),
+])  # fmt: skip
+def test_there_is_a_page_for_no_work(place: Place, context: BrowserContext, why: str, title: str) -> None:
+    from heedful.feedback import projects
+
+    now = datetime.now(UTC)
+    with place.store.writing() as db:
+        if why == "paused":
+            people.change_member(db, place.project_id, place.person_id, now, by=None, paused=True)
+        elif why == "archived":
+            projects.archive(db, place.project_id, now)
+        elif why == "screened":
+            people.change_member(db, place.project_id, place.person_id, now, by=None, phase="screening")
+    if why == "in_other_hands":
+        place.add("ranking", samples.TWO)
+        with place.store.writing() as db:
+            other = people.add_person(db, f"other {place.name}", None, now)
+            people.join(db, place.project_id, other.id, "labeler", now)
+            work.next_task(db, place.project_id, other.id, now)
+    page = place.open("ranking")
+    expect(page.locator("h1")).to_have_text(title)
+    place.press("u")
+    expect(page.locator("[data-line]")).to_contain_text("Not undone")
+
+
+def test_own_project_only(place: Place, context: BrowserContext) -> None:
+    """The page of another project answers as if there were none."""
+    cookies = context.cookies()
+    other = new_place(place.server, context, "other")
+    context.add_cookies(cookies)  # type: ignore[arg-type]
+    response = place.page.goto(f"{other.address}/ranking")
+    assert response is not None
+    assert response.status == 404

@@ -1,3 +1,4 @@
+# ruff: noqa: E501: texts read better in their own lines
 """Items as a labeler meets them: ordinary, long, many, right to left, code, a conversation, hostile."""
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ TWO: dict[str, Any] = {
     "use_case": "generation",
     "completions": [
         "Compare the letters of both, sorted:\n\n```python\ndef anagrams(left: str, right: str) -> bool:\n"
-        "    def letters(text: str) -> list[str]:\n        return sorted(text.replace(\" \", \"\").lower())\n\n"
+        '    def letters(text: str) -> list[str]:\n        return sorted(text.replace(" ", "").lower())\n\n'
         "    return letters(left) == letters(right)\n```\n\nSorting costs n log n, which for words is nothing.",
         "```python\ndef anagrams(left, right):\n    return set(left.lower()) == set(right.lower())  # the same letters occur, "
         "however often each of them does\n```\n\nA set is the fastest way.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import expect
+
 from web.browser import samples
 from web.browser.conftest import Place
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
-from web.browser import samples
-from web.browser.conftest import Place, new_place
 
 from heedful.feedback import people, work
+from web.browser import samples
+from web.browser.conftest import Place, new_place
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import time
+
+from heedful.web.prose import prose
+from heedful.web.words import MOST_SHOWN, MOST_SIGNS, is_cut, plain, words
+
+
+def sign(title: str, label: str) -> str:
+    return f'<span class="sign" title="{title}">{label}</span>'
+
+
+def test_markup_is_escaped() -> None:
+    assert words("<b>&\"'</b>") == "&lt;b&gt;&amp;&#34;&#39;&lt;/b&gt;"
+
+
+def test_what_could_hide_has_a_name() -> None:
+    assert words("a\u202eb") == f"a{sign('right-to-left override, U+202E', 'RLO')}b"
+    assert (
+        words("\0\0\0x\0")
+        == f"{sign('control character, U+0000', 'NUL ×3')}x{sign('control character, U+0000', 'NUL')}"
+    )
+    assert words("\ud800") == sign("control character, U+D800", "U+D800")
+    assert words("\U000e0041") == sign("tag latin capital letter a, U+E0041", "U+E0041")
+    assert "U+E0100" in words("a\U000e0100")
+
+
+def test_line_breaks_and_tabs_stay() -> None:
+    assert words("a\r\nb\rc\td\n") == "a\nb\nc\td\n"
+
+
+def test_scripts_and_emoji_keep_what_they_need() -> None:
+    for honest in (
+        "👩‍👩‍👧",
+        "می‌خواهم",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "\u200fאב",
+        "❤️",
+        "é",
+    ):
+        assert words(honest) == honest
+    assert "ZWJ" in words("a\u200db")  # between Latin letters it only hides
+    assert "ZWNJ" in words("\u0645\u200c")  # at the end it does nothing
+
+
+def test_code_between_fences() -> None:
+    shown = words("See:\n```py\nif a < b:\n```\nDone")
+    assert (
+        shown
+        == 'See:<span hidden>\n</span><span class="code">```py\nif a &lt; b:\n```</span><span hidden>\n</span>Done'
+    )
+    assert words("```\nnever closed") == "```\nnever closed"
+    assert words("in ```a line``` only") == "in ```a line``` only"
+
+
+def test_a_long_text_is_cut_and_signs_are_bounded() -> None:
+    start = time.perf_counter()
+    shown = words("\u200b\u202e" * 5_000_000)
+    assert time.perf_counter() - start < 2
+    assert shown.count("<span") == MOST_SIGNS
+    assert shown.count("◌") == MOST_SHOWN - MOST_SIGNS
+    assert is_cut("x" * (MOST_SHOWN + 1))
+    assert not is_cut("x" * MOST_SHOWN)
+
+
+def test_plain_text_can_be_sent() -> None:
+    assert plain("a\ud800b") == "a?b"
+    assert plain("äß") == "äß"
+
+
+def test_prose_knows_headings_lists_and_emphasis_and_no_markup() -> None:
+    assert prose("## A <i>\n\ntwo\nlines **b** *i* 2 * 3 * 4") == (
+        "<h2>A &lt;i&gt;</h2>\n<p>two lines <strong>b</strong> <em>i</em> 2 * 3 * 4</p>"
+    )
+    assert prose("- a\n  more\n- b\n\n1. x\n2) y\n\n> q") == (
+        "<ul><li>a more</li><li>b</li></ul>\n<ol><li>x</li><li>y</li></ol>\n<blockquote>q</blockquote>"
+    )
+    assert prose("### t\ntext") == "<h3>t</h3>\n<p>text</p>"
+    assert "<script" not in prose("**<script>**")

@@ -15,7 +15,7 @@ from heedful.feedback.quality.groups import Split, opposed
 from heedful.feedback.schema import Kind, Project, Purpose
 from heedful.maths.statistics import Interval
 
-DRAWS = 400  # of a bootstrap: the bounds move by less than a percent
+DRAWS = 1000  # of a bootstrap: as few as a percentile interval may have (T3)
 LEAST_SHARED = 5  # items two labelers share before the pair is shown
 KEPT = 8  # projects
 

@@ -1,4 +1,4 @@
-# ruff: noqa: E501: texts read better in their own lines
+# ruff: noqa: E501
 """Items as a labeler meets them: ordinary, long, many, right to left, code, a conversation, hostile."""
 
 from __future__ import annotations

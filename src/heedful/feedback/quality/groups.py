@@ -61,9 +61,11 @@ def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], 
 
 def opposed(judgements: Iterable[Judgement], *, least: int = 1) -> list[Split]:
     """Pairs about which two groups lean opposite ways, each with at least `least` judgements; the strongest first."""
+    judged = latest(judgements).values()
+    shared = [by for by in judged if len({judgement.group for judgement in by.values()} - {None}) > 1]
     found = [
         Split(item, pair, one, other)
-        for (item, pair), by_group in votes(judgements).items()
+        for (item, pair), by_group in votes(judgement for by in shared for judgement in by.values()).items()
         for one, other in combinations([votes for votes in by_group if votes.total >= least], 2)
         if one.leaning * other.leaning < 0
     ]

@@ -8,8 +8,8 @@ docs/quality.md has the priors, the weights and the algorithm.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from heedful.feedback.quality.types import Judgement, Key, Ranking, latest
 from heedful.maths.statistics import Floats
+
+Judged = Mapping[Key, Mapping[str, Judgement]]
 
 USUAL, RELIABILITY_SPREAD = 1.0, 0.5  # mean and standard deviation of the prior of a reliability
 TIE_SPREAD = 2.0  # of the prior of log tie, around 0
@@ -70,27 +72,35 @@ def aggregate(judgements: Iterable[Judgement], known: Consensus | None = None, *
     With `known`, its reliabilities (1 for labelers it does not have) and its tie parameter are kept: for the items of
     one page. Groups are mixed; see `by_group`.
     """
-    data = _Data.of(judgements)
-    reliability = np.full(len(data.labelers), USUAL)
-    log_tie = 0.0
-    if known is not None:
-        reliability = np.array([known.reliability.get(name, USUAL) for name in data.labelers])
-        log_tie = math.log(known.tie) if known.tie > 0 else -math.inf
+    judged = latest(judgements)
+    known = known or _learn(judged, rounds)
+    data = _Data.of(judged)
+    reliability = np.array([known.reliability.get(name, USUAL) for name in data.labelers])
+    log_tie = math.log(known.tie) if known.tie > 0 else -math.inf
     strengths_BK, covariance_BKK = _strengths(data, np.zeros(data.shape), reliability, log_tie)
-    shared = data.shared()
-    for _ in range(rounds if known is None else 0):
+    items = {
+        item: Aggregate(item, strengths_BK[index, :K], covariance_BKK[index, :K, :K], n)
+        for index, (item, K, n) in enumerate(zip(data.items, data.sizes, data.judgements, strict=True))
+    }
+    return Consensus(items, dict(zip(data.labelers, reliability.tolist(), strict=True)), known.tie)
+
+
+def _learn(judged: Judged, rounds: int) -> Consensus:
+    """Reliabilities and the tie parameter from the items that several labelers judged; without one, the tie alone."""
+    shared = {item: by_labeler for item, by_labeler in judged.items() if len(by_labeler) > 1}
+    data = _Data.of(shared or judged)
+    reliability, log_tie = np.full(len(data.labelers), USUAL), 0.0
+    strengths_BK, covariance_BKK = _strengths(data, np.zeros(data.shape), reliability, log_tie)
+    for _ in range(rounds):
         before = reliability, log_tie
-        reliability = _reliability(shared, strengths_BK, covariance_BKK, *before)
+        if shared:
+            reliability = _reliability(data, strengths_BK, covariance_BKK, *before)
         log_tie = _log_tie(data, strengths_BK, covariance_BKK, *before)
         strengths_BK, covariance_BKK = _strengths(data, strengths_BK, reliability, log_tie)
         moved = np.abs(reliability - before[0]).max(initial=0.0)
         if max(moved, abs(log_tie - before[1])) < 1e-4:
             break
-    items = {
-        item: Aggregate(item, strengths_BK[index, :K], covariance_BKK[index, :K, :K], n)
-        for index, (item, K, n) in enumerate(zip(data.items, data.sizes, data.judgements, strict=True))
-    }
-    return Consensus(items, dict(zip(data.labelers, reliability.tolist(), strict=True)), math.exp(log_tie))
+    return Consensus({}, dict(zip(data.labelers, reliability.tolist(), strict=True)), math.exp(log_tie))
 
 
 def by_group(judgements: Iterable[Judgement]) -> dict[str, Consensus]:
@@ -125,8 +135,7 @@ class _Data:
         return len(self.items), max(self.sizes, default=1)
 
     @staticmethod
-    def of(judgements: Iterable[Judgement]) -> _Data:
-        judged = latest(judgements)
+    def of(judged: Judged) -> _Data:
         labelers: dict[str, int] = {}
         rows: list[tuple[int, int, int, int, int]] = []
         sizes, weights = [], []
@@ -141,12 +150,6 @@ class _Data:
         counts = tuple(len(by_labeler) for by_labeler in judged.values())
         weight = np.array(weights, dtype=np.float64)
         return _Data(tuple(judged), tuple(sizes), counts, tuple(labelers), item, i, j, labeler, side, weight)
-
-    def shared(self) -> _Data:
-        """The pairs of items that several labelers judged."""
-        kept = np.array(self.judgements, dtype=np.int64)[self.item] > 1
-        names = ("item", "i", "j", "labeler", "side", "weight")
-        return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
 def _strengths(data: _Data, start_BK: Floats, reliability: Floats, log_tie: float) -> tuple[Floats, Floats]:

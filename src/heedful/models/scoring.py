@@ -7,6 +7,7 @@ and 0 at padding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -17,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from heedful.config import UserError
 from heedful.maths import logprobs as maths
 from heedful.models import llama
-from heedful.models.batches import Batch
+from heedful.models.batches import Batch, micro_batches
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -61,6 +62,15 @@ def values(model: Any, batch: Batch) -> Tensor:
     """values_BT of a value net: [:, t] is read before response token t is seen (P4), its bias added (P16)."""
     mask_BT = batch.response_mask_BT
     return _scatter(_scores(model, _states(model, batch, batch.predecessors_BT, mask_BT)), mask_BT)
+
+
+def passes(model: Any, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Rows that belong together cut into passes of at most `max_tokens`: as they stand where padding costs nothing, so
+    that a prompt is computed once for its completions, else by length.
+    """
+    if llama.fits(model) and sum(lengths) <= max_tokens:
+        return [list(range(len(lengths)))]
+    return micro_batches(lengths, max_tokens=max_tokens)
 
 
 def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:

@@ -142,11 +142,11 @@ def _whole_prompts(widths: list[int], most: int) -> list[list[int]]:
 def _forward(
     compute: Compute, model: Any, rows: list[Ranked], pad_id: int, world: World
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards, ranks and mask as B x K: every completion goes through the model once, sorted by length."""
+    """Rewards, ranks and mask as B x K: every completion goes through the model once."""
     flat = [(b, k, row.prompt_ids, response) for b, row in enumerate(rows) for k, response in enumerate(row.responses)]
     K = max(len(row.responses) for row in rows)
     places, scores = [], []
-    for chosen in batches.micro_batches([len(p) + len(r) for *_, p, r in flat], max_tokens=compute.micro_tokens):
+    for chosen in scoring.passes(model, [len(p) + len(r) for *_, p, r in flat], compute.micro_tokens):
         batch = batches.collate([flat[i][2] for i in chosen], [flat[i][3] for i in chosen], pad_id).to(world.device)
         scores.append(scoring.rewards(model, batch).float())
         places += [flat[i][0] * K + flat[i][1] for i in chosen]

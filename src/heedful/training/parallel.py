@@ -64,21 +64,26 @@ class World:
         return tensor
 
     def backward(self, loss: Tensor, model: nn.Module) -> None:
-        """Add the gradients of one micro-batch to those of `model`, in float64 where they are computed in float32."""
+        """Add the gradients of one micro-batch to those of `model`, in float64 where they are computed in float32.
+
+        What is there before is moved to float64 first: a single micro-batch needs no sum and gets none.
+        """
+        if self.dtype == torch.float32:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    setattr(parameter, TOTAL, _sum(parameter))
+                    parameter.grad = None
         loss.backward()
-        if self.dtype != torch.float32:
-            return
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                total = getattr(parameter, TOTAL, None)
-                setattr(parameter, TOTAL, parameter.grad.double() if total is None else total.add_(parameter.grad))
-                parameter.grad = None
 
     def sum_gradients(self, model: nn.Module) -> None:
         """Put the sums over micro-batches and ranks into `.grad`; what no loss has touched gets zeros."""
         trained = [p for p in model.parameters() if p.requires_grad]
         dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
-        found = [parameter.__dict__.pop(TOTAL, parameter.grad) for parameter in trained]
+        if self.size == 1 and not any(TOTAL in p.__dict__ or p.grad is None for p in trained):
+            return  # one micro-batch in all
+        found = [_sum(p) if self.dtype == torch.float32 else p.grad for p in trained]
+        for parameter in trained:
+            parameter.__dict__.pop(TOTAL, None)
         if all(total is None for total in found):
             _say_idle(self.rank, self.size)
         totals = [
@@ -116,6 +121,14 @@ class World:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def _sum(parameter: nn.Parameter) -> Tensor | None:
+    """Gradients so far in float64: those of earlier micro-batches and the last."""
+    total: Tensor | None = parameter.__dict__.get(TOTAL)
+    if parameter.grad is None:
+        return total
+    return parameter.grad.double() if total is None else total.add_(parameter.grad)
 
 
 def recompute_activations(model: Any) -> None:

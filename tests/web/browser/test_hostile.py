@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from heedful.web.words import MOST_SHOWN
 from web.browser import samples
-from web.browser.conftest import Place
+from web.browser.place import Place
 
 pytestmark = pytest.mark.slow
 

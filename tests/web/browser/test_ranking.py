@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from web.browser import samples
-from web.browser.conftest import Place
+from web.browser.place import Place
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, Route, expect
 
 from heedful.feedback import people, work
 from web.browser import samples
-from web.browser.conftest import Place, new_place
+from web.browser.place import Place, new_place
 
 pytestmark = pytest.mark.slow
 

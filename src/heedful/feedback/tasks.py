@@ -56,13 +56,15 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a gold or practice item answers back, in the labeler's places."""
+    """What a gold, attention or practice item answers back, in the labeler's places."""
 
     given: dict[str, Any]
     expected: dict[str, Any]
     explanation: str | None
     share: float | None
     """Of the pairs that the known answer orders, how many she has the same way; None of texts."""
+    attention: bool = False
+    """The item only asked whether somebody is reading; it answers where nobody was."""
 
 
 @dataclass(frozen=True)

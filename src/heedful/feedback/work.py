@@ -312,7 +312,8 @@ def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> t
 def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
     """What an item with a known answer says to who has judged it, where it may."""
     settings = projects.settings(db, item.project_id)
-    answers_back = item.purpose == "practice" or (item.purpose == "gold" and settings.show_gold)
+    attention = item.purpose == "attention"
+    answers_back = item.purpose == "practice" or (item.purpose in ("gold", "attention") and settings.show_gold)
     if item.purpose not in SHARED or not answers_back or event.content is None:
         return None
     expected, order = item.gold or {}, event.order or []
@@ -320,11 +321,14 @@ def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
     if item.kind in ("ranking", "choice") and item.gold is not None:
         found = gold.answer(ranking(item.kind, event.content), ranking(item.kind, item.gold))
         share = found.right / found.pairs if found.pairs else None
+    if attention and share == 1:
+        return None
     return Feedback(
         given=judgements.by_place(item.kind, event.content, order),
         expected=judgements.by_place(item.kind, expected, order) if expected else {},
         explanation=item.explanation,
         share=share,
+        attention=attention,
     )
 
 

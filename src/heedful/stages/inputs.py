@@ -121,7 +121,7 @@ def response(
 
 
 def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
-    """Pretraining texts, EOS at the end of each, longer ones cut; raises UserError where there is no token to learn."""
+    """Texts of a file, EOS at the end of each, longer ones in pieces; raises UserError where nothing can be learned."""
     rows = document_rows(tokenizer, [record.text for record in formats.read(path, Text)], context)
     if not rows:
         raise UserError(f"{path}: no text has two tokens or more; give more text")

@@ -72,7 +72,7 @@ class PPOConfig(Config):
     ptx_ratio: float = Field(default=8.0, gt=0)
     """Pretraining documents an episode."""
     ptx_tokens: int = Field(default=2048, ge=2)
-    """Tokens from which on a document is cut (at most the context)."""
+    """Length at which a document is cut into pieces (at most the context)."""
     ema_decay: float = Field(default=0.992, ge=0, lt=1)
     """Of the weights in model/, per policy step (P20); 0 = the raw weights."""
     max_prompt_tokens: Count = 1024

@@ -77,10 +77,12 @@ def test_paragraphs_take_their_own_direction(place: Place) -> None:
             return range.getBoundingClientRect();
         };
         const box = words.getBoundingClientRect();
-        return [box.right - at(0).right, at(node.data.indexOf('Reading')).left - box.left];
+        const end = node.data.length - 1;
+        return [box.right - at(0).right, at(node.data.indexOf('Reading')).left - box.left, at(end).left - at(end - 1).left];
     }""")
     assert sides[0] < 5  # Arabic begins on the right
     assert sides[1] < 5  # English on the left
+    assert sides[2] > 0  # and its full stop on the right
 
 
 def test_code_is_set_as_code(place: Place) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import agreement, gold
 from heedful.maths.statistics import Interval
-from heedful.web import desk, vocabulary
+from heedful.web import desk, plots, vocabulary
 from heedful.web.deps import AsLabeler, Member, Now, Stored
 from heedful.web.labeler_frame import around, here
 from heedful.web.render import page
@@ -106,14 +106,8 @@ def progress(request: Request, store: Stored, member: AsLabeler, now: Now) -> Re
         own = work.progress(db, member.project_id, member.person.id, now, days=DAYS)
         known = own_quality(db, member, shown["settings"], now)
     days = [now.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
-    return page(
-        request,
-        "labeler/progress.html",
-        **shown,
-        own=own,
-        known=known,
-        days=[(day, own.by_day.get(day, 0)) for day in days],
-    )
+    chart = plots.daily("The last two weeks", [(day, own.by_day.get(day, 0)) for day in days], "judgements")
+    return page(request, "labeler/progress.html", **shown, own=own, known=known, chart=chart)
 
 
 def own_quality(

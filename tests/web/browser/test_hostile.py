@@ -78,7 +78,8 @@ def test_paragraphs_take_their_own_direction(place: Place) -> None:
         };
         const box = words.getBoundingClientRect();
         const end = node.data.length - 1;
-        return [box.right - at(0).right, at(node.data.indexOf('Reading')).left - box.left, at(end).left - at(end - 1).left];
+        const english = at(node.data.indexOf('Reading'));
+        return [box.right - at(0).right, english.left - box.left, at(end).left - at(end - 1).left];
     }""")
     assert sides[0] < 5  # Arabic begins on the right
     assert sides[1] < 5  # English on the left

@@ -231,6 +231,7 @@ dialog("skip").addEventListener("keydown", (event) => {
   const radios = dialog("skip").querySelectorAll("[name=reason]");
   if (event.target.matches("[name=note]") || !(number >= 1 && number <= radios.length)) return;
   radios[number - 1].checked = true;
+  radios[number - 1].focus();
   event.preventDefault();
 });
 

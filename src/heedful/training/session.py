@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 
 from heedful.config import Config, UserError
 from heedful.runs import Run, metrics, parent, short
-from heedful.training import checkpoint
+from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.metrics import Reporter
 from heedful.training.optimiser import NonFinite
@@ -46,6 +47,7 @@ class Session:
 
     def __init__(self, stage: str, out: Path, world: World, run: Run | None, checkpointing: Checkpointing) -> None:
         self.stage, self.out, self.world, self.run, self.checkpointing = stage, out, world, run, checkpointing
+        self.config: Config | None = None
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
@@ -63,7 +65,16 @@ class Session:
         return self.world.broadcast(self.run.finished if self.run is not None else False)
 
     def restore(self, parts: Mapping[str, Part]) -> int:
-        """Fill `parts` from the newest checkpoint, if any; returns the step to go on with."""
+        """Fill `parts` from the newest checkpoint, if any; returns the step to go on with.
+
+        Says what memory the run will need, and raises UserError where there is less.
+        """
+        if self.config is not None:
+            planned = memory.plan(
+                [part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.world
+            )
+            self.say(f"{self.stage}: {planned}")
+            planned.check(str(self.out))
         found = self.world.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
@@ -186,6 +197,7 @@ def session(
             run = Run.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
         ranks.wait()
         current = Session(stage, Path(out), ranks, run, checkpointing)
+        current.config = config
         try:
             with _signals(current):
                 yield current

@@ -1,0 +1,90 @@
+"""The plan against counts by hand, and the refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from heedful.config import UserError
+from heedful.rollout.types import Generation
+from heedful.stages.ppo import PPOConfig
+from heedful.stages.sft import SFTConfig
+from heedful.training import memory
+from heedful.training.memory import Plan
+from heedful.training.parallel import Compute, World
+
+ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+
+
+def ppo(**changes: Any) -> PPOConfig:
+    settings = {"policy": "-", "reward": ["-"], "prompts": "-", "rollout_batch": 8, "minibatch": 4}
+    return PPOConfig(**(settings | {"generation": Generation(max_new_tokens=16)} | changes))
+
+
+def test_weights_optimiser_and_gradients_are_counted() -> None:
+    policy, value = tiny.policy(), tiny.reward()
+    count = sum(p.numel() for model in (policy, value) for p in model.parameters())
+    planned = memory.plan([policy, value], ppo(), ALONE)
+    assert (planned.weights, planned.optimiser, planned.gradients) == (4 * count, 8 * count, 4 * count)
+    policy.requires_grad_(False)
+    left = sum(p.numel() for p in value.parameters())
+    assert memory.plan([policy, value], ppo(), ALONE).optimiser == 8 * left
+
+
+def test_the_cache_is_that_of_the_rows_in_flight() -> None:
+    """2 layers, 2 heads of keys and of values, 8 wide, float32; 8 rows of 10 + 16 columns."""
+    model = tiny.policy()
+    assert memory.plan([model], ppo(max_prompt_tokens=10), ALONE).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26
+    fewer = ppo(max_prompt_tokens=10, generation=Generation(max_new_tokens=16, max_rows=3))
+    assert memory.plan([model], fewer, ALONE).cache == 2 * 2 * 2 * 8 * 4 * 3 * 26
+    assert memory.plan([model], SFTConfig(model="-", data="-"), ALONE).cache == 0  # it does not sample
+
+
+def test_activations_fall_with_the_pass_and_with_checkpointing() -> None:
+    model = tiny.policy()
+
+    def activations(**changes: Any) -> int:
+        return memory.plan([model], ppo(compute=Compute(**changes)), ALONE).activations
+
+    assert activations(micro_tokens=100) == activations(micro_tokens=200) / 2
+    assert activations(micro_tokens=10**6) == activations(micro_tokens=4 * 128)  # a minibatch of whole contexts
+    assert activations(activation_checkpointing=True) < activations()
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"optimiser": 900}, "too large for this machine"),
+        ({"activations": 900}, "lower compute.micro_tokens"),
+        ({"cache": 900}, "lower generation.max_rows"),
+    ],
+)
+def test_more_than_there_is_is_refused_with_what_to_change(changes: dict[str, int], remedy: str) -> None:
+    bytes_of = {"weights": 1, "optimiser": 100, "gradients": 50, "activations": 10, "cache": 5, "available": 160}
+    Plan(**bytes_of).check("runs/x")
+    with pytest.raises(UserError, match=f"runs/x: needs about .* of memory .*{remedy}"):
+        Plan(**{**bytes_of, **changes}).check("runs/x")
+
+
+def test_the_estimate_covers_what_a_pass_keeps() -> None:
+    """Bytes that the backward pass keeps, counted as autograd saves them."""
+    from heedful.models import batches, scoring
+
+    model = tiny.policy("llama", hidden=64, layers=4).train()
+    batch = batches.collate([[3]] * 8, [[4] * 63] * 8, tiny.VOCAB - 1)
+    kept: dict[int, int] = {}
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        loss = scoring.response_logprobs(model, batch).sum()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    real = sum(size for place, size in kept.items() if place not in weights)
+    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=512)), ALONE)
+    loss.backward()
+    assert real <= planned.activations <= 2.5 * real

@@ -31,9 +31,9 @@ def test_a_shared_prompt_is_laid_down_once_and_nothing_is_padded() -> None:
 
 def test_rows_without_much_in_common_are_laid_end_to_end_longest_first() -> None:
     packed = packing.pack(torch.tensor([[5, 6, 7, 1], [9, 2, 3, 4]]), [3, 4], [1, 1], [0, 0])
-    assert packed.branches is not None  # one of seven tokens
+    assert packed.branches  # one of seven tokens
     packed = packing.pack(torch.tensor([[5] * 12, [5] * 12]), [12, 12], [1, 1], [0, 0])  # one of 24
-    assert packed.branches is None
+    assert not packed.branches
     assert packed.positions_N.tolist() == [*range(12), *range(12)]
 
 
@@ -92,7 +92,7 @@ def test_no_row_sees_another() -> None:
 def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
     model = tiny.policy()
     batch = batches.collate([[10, 11, 12]] * 2, [[20, 21], [30, 31, 32]], PAD)
-    assert batch.packing.branches is not None
+    assert batch.packing.branches
     llama.states_at(model, batch.packing)[batch.packing.place_BS[1, 4]].sum().backward()
     touched = model.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
     assert touched == [10, 11, 12, 30, 31]

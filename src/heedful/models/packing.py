@@ -57,18 +57,18 @@ class Packing:
     positions_N: Tensor
     place_BS: Tensor
     blocks: list[Block]
-    branches: Branches | None
+    branches: list[Branches]
 
     def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
         """Causal attention within each row: out_NHE."""
-        if len(self.blocks) == 1 and self.branches is None:
+        if len(self.blocks) == 1 and not self.branches:
             return _within(self.blocks[0], q_NHE, k_NHE, v_NHE, scale)
         sizes = [len(block.slots) for block in self.blocks]
-        sizes += [] if self.branches is None else [len(self.branches.own.slots)]
+        sizes += [len(branches.own.slots) for branches in self.branches]
         q, k, v = (x_NHE.split(sizes) for x_NHE in (q_NHE, k_NHE, v_NHE))
         outs = [_within(block, q[i], k[i], v[i], scale) for i, block in enumerate(self.blocks)]
-        if self.branches is not None:
-            outs.append(_beyond(self.branches, q[-1], k_NHE, v_NHE, scale))
+        rest = zip(self.branches, q[len(self.blocks) :], strict=True)
+        outs += [_beyond(branches, own, k_NHE, v_NHE, scale) for branches, own in rest]
         return torch.cat(outs)
 
 
@@ -95,15 +95,17 @@ def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts:
             from_N.append(b * S + torch.arange(len(at)))
         blocks.append(block)
         total += sum(widths)
-    own, places = _block([lengths[b] - prompts[b] for b in tails], total)
-    for b, at in zip(tails, places, strict=True):
+    for b in tails:
         place_BS[b, : prompts[b]] = place_BS[firsts[b], : prompts[b]]
-        place_BS[b, prompts[b] : lengths[b]] = at
-        from_N.append(b * S + prompts[b] + torch.arange(len(at)))
+    branches = []
+    for rows in _alike({b: lengths[b] - prompts[b] for b in tails if lengths[b] > prompts[b]}):
+        own, places = _block([lengths[b] - prompts[b] for b in rows], total)
+        for b, at in zip(rows, places, strict=True):
+            place_BS[b, prompts[b] : lengths[b]] = at
+            from_N.append(b * S + prompts[b] + torch.arange(len(at)))
+        branches.append(_branches(own, [prompts[b] for b in rows], place_BS[rows], total))
+        total += len(own.slots)
     token_N = torch.cat(from_N)
-    branches = None
-    if tails and own.source.numel():
-        branches = _branches(own, [prompts[b] for b in tails], place_BS[tails], total)
     whole = Packing(ids_BS.flatten()[token_N.to(device)], token_N % S, place_BS, blocks, branches)
     return whole if device.type == "cpu" else _to(whole, device)
 
@@ -170,11 +172,13 @@ def _to(packing: Packing, device: torch.device) -> Packing:
     def block(b: Block) -> Block:
         return Block(b.rows, b.source.to(device), b.slots.to(device))
 
-    old = packing.branches
+    def branch(b: Branches) -> Branches:
+        return Branches(block(b.own), b.seen_RC.to(device), b.bias_RTC.to(device))
+
     return Packing(
         packing.ids_N.to(device), packing.positions_N.to(device), packing.place_BS.to(device),
         [block(b) for b in packing.blocks],
-        None if old is None else Branches(block(old.own), old.seen_RC.to(device), old.bias_RTC.to(device)),
+        [branch(b) for b in packing.branches],
     )  # fmt: skip
 
 

@@ -1,0 +1,159 @@
+"""Opening and transactions, on both databases."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from heedful.config import UserError
+from heedful.feedback import people, projects
+from heedful.feedback.columns import canonical
+from heedful.feedback.schema import Base, Person, Project
+from heedful.feedback.store import Store
+
+from .conftest import new_database
+
+NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
+
+
+def test_what_was_written_is_there_after_opening_again(store: Store) -> None:
+    with store.writing() as db:
+        people.add_person(db, "ada", None, NOW)
+    url = store.engine.url.render_as_string(hide_password=False)
+    again = Store.open(url.replace("+psycopg", ""))
+    with again.reading() as db:
+        assert [person.name for person in db.scalars(sa.select(Person))] == ["ada"]
+    again.close()
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.writing() as db:
+            people.add_person(db, "ada", None, NOW)
+            raise KeyError("a fault of the caller")
+
+    with pytest.raises(KeyError):
+        fail()
+    with store.reading() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Person)) == 0
+
+
+def test_reading_keeps_nothing(store: Store) -> None:
+    with store.reading() as db:
+        people.add_person(db, "ada", None, NOW)
+    with store.reading() as db:
+        assert people.person_named(db, "ada") is None
+
+
+def test_times_come_back_aware_and_in_utc(store: Store) -> None:
+    with store.writing() as db:
+        there = NOW.astimezone(timezone(timedelta(hours=5)))
+        ada = people.add_person(db, "ada", None, there)
+    with store.reading() as db:
+        created = db.get_one(Person, ada.id).created
+        assert created == NOW
+        assert created.utcoffset() == timedelta(0)
+
+
+def test_json_holds_what_text_of_postgresql_refuses(store: Store) -> None:
+    """Null characters and half surrogates, which hostile models and careless files bring along."""
+    nasty = {"x": "null \0 half \ud800 end", "é": [1.5, None, True]}
+    with store.writing() as db:
+        project = projects.create(db, "p", NOW)
+        db.execute(sa.update(Project).values(settings=nasty))
+    with store.reading() as db:
+        assert db.scalar(sa.select(Project.settings).where(Project.id == project.id)) == nasty
+    assert canonical({"b": 1, "a": "é"}) == r'{"a":"\u00e9","b":1}'
+
+
+def test_foreign_keys_are_kept(store: Store) -> None:
+    def strand() -> None:
+        with store.writing() as db:
+            db.execute(sa.text("insert into membership (project_id, person_id, role, phase, served, joined) "
+                               "values (1, 1, 'lead', 'work', 0, '2026-01-01')"))  # fmt: skip
+
+    with pytest.raises(sa.exc.IntegrityError):
+        strand()
+
+
+def test_writers_wait_for_each_other(store: Store) -> None:
+    """Twenty threads read a number and write the next: none is lost."""
+    with store.writing() as db:
+        project = projects.create(db, "p", NOW, settings={"lease_minutes": 1})
+
+    def count() -> None:
+        with store.writing() as db:
+            minutes = projects.ProjectSettings.model_validate(projects.lock(db, project.id).settings).lease_minutes
+            projects.change_settings(db, project.id, {"lease_minutes": minutes + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.reading() as db:
+        assert projects.settings(db, project.id).lease_minutes == 21
+
+
+def test_migrations_make_the_tables_of_the_schema(store: Store) -> None:
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_an_empty_postgresql_gets_its_tables(postgres_url: str) -> None:
+    fresh = Store.open(new_database(postgres_url, template=None))
+    with fresh.writing() as db:
+        assert people.add_person(db, "ada", None, NOW).id == 1
+    fresh.close()
+
+
+def test_the_settings_of_sqlite(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "h.db")
+    with store.reading() as db:
+        got = {name: db.scalar(sa.text(f"pragma {name}")) for name in ("journal_mode", "synchronous", "secure_delete")}
+    assert got == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}  # 2: full
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("mysql://u@h/d", "not a database heedful knows"),
+        ("postgresql://nobody@127.0.0.1:9/none", "cannot be opened"),
+        ("nowhere/at/all.db", "cannot be opened"),
+        ("post gres://", "not the URL of a database"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_one_line(
+    where: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=words) as told:
+        Store.open(where)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_file_is_made_only_where_asked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such database"):
+        Store.open(tmp_path / "h.db", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_and_later_databases_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("These are notes, and no database of anything at all.\n" * 40)
+    with pytest.raises(UserError, match="cannot be opened"):
+        Store.open(tmp_path / "notes.txt")
+    Store.open(tmp_path / "h.db").close()
+    with sqlite3.connect(tmp_path / "h.db") as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    connection.close()
+    with pytest.raises(UserError, match="written by a later heedful"):
+        Store.open(tmp_path / "h.db")

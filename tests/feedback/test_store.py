@@ -108,6 +108,22 @@ def test_migrations_make_the_tables_of_the_schema(store: Store) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
+def test_migrations_make_the_indexes_of_the_schema(tmp_path: Path) -> None:
+    """In SQLite's own words, so that partial ones and directions count."""
+    engine = sa.create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    store = Store.open(tmp_path / "h.db")
+    found = []
+    for made in (engine, store.engine):
+        with made.connect() as connection:
+            rows = connection.execute(sa.text("select name, sql from sqlite_master where type = 'index' and sql > ''"))
+            found.append({name: " ".join(sql.split()) for name, sql in rows})
+    engine.dispose()
+    store.close()
+    assert len(found[0]) > 15
+    assert found[0] == found[1]
+
+
 def test_an_empty_postgresql_gets_its_tables(postgres_url: str) -> None:
     fresh = Store.open(new_database(postgres_url, template=None))
     with fresh.writing() as db:

@@ -65,14 +65,16 @@ def rebuild(db: Session, project_id: int) -> None:
         if not items:
             break
         last = items[-1].id
+        assignments = _assignments(db, items)
         for item, standing in _standing(db, items):
             for person_id, event in standing.items():
                 if event.kind == "judgement":
                     key = (person_id, event.when.date(), item.kind, item.purpose)
                     counted[key] += 1
                     spent[key] += _milliseconds(event.seconds)
-            _reassign(db, item, standing)
-            queue.refresh(db, item)
+            _reassign(db, item, standing, assignments[item.id])
+            queue.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
+        db.flush()
         db.expunge_all()
     db.execute(sa.delete(Tally).where(Tally.project_id == project_id))
     for (person_id, day, kind, purpose), number in counted.items():
@@ -141,11 +143,16 @@ def _standing(db: Session, items: Sequence[Item]) -> Iterable[tuple[Item, dict[i
         yield item, standing(by_item[item.id])
 
 
-def _reassign(db: Session, item: Item, standing: dict[int, Any]) -> None:
+def _assignments(db: Session, items: Sequence[Item]) -> dict[int, dict[int, Assignment]]:
+    """By item and person."""
+    found: dict[int, dict[int, Assignment]] = {item.id: {} for item in items}
+    for each in db.scalars(sa.select(Assignment).where(Assignment.item_id.in_(found))):
+        found[each.item_id][each.person_id] = each
+    return found
+
+
+def _reassign(db: Session, item: Item, standing: dict[int, Any], assignments: dict[int, Assignment]) -> None:
     """Make the assignments of an item say what its events say."""
-    assignments = {
-        each.person_id: each for each in db.scalars(sa.select(Assignment).where(Assignment.item_id == item.id))
-    }
     for person_id, event in standing.items():
         if person_id not in assignments:
             assignments[person_id] = Assignment(

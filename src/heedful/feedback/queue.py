@@ -7,30 +7,35 @@ that she had are whole ranges of the index `ix_item_queue`, and are stepped over
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.feedback.schema import Assignment, Item, Kind, Purpose
+from heedful.feedback.schema import Assignment, Item, Kind, Purpose, State
 
-HAS_HAD = ("live", "done", "skipped")
+HAS_HAD: tuple[State, ...] = ("live", "done", "skipped")
 
 
 def refresh(db: Session, item: Item) -> None:
     """Compute the caches of an item again from its assignments."""
     db.flush()
     chosen = sa.select(Assignment.person_id, Assignment.state).where(Assignment.item_id == item.id)
-    states = db.execute(chosen.where(Assignment.state.in_(HAS_HAD))).all()
-    item.taken = sum(state != "skipped" for _, state in states)
-    item.had_by = had_by(person for person, _ in states) if item.wanted is not None else ""
-    item.open = item.held is None and item.redacted is None and (item.wanted is None or item.taken < item.wanted)
+    settle(item, [(person, state) for person, state in db.execute(chosen.where(Assignment.state.in_(HAS_HAD)))])
     db.flush()
 
 
-def had_by(people: object) -> str:
+def settle(item: Item, states: Iterable[tuple[int, State]]) -> None:
+    """Compute the caches of an item from what became of it with whom."""
+    had = {person: state for person, state in states if state in HAS_HAD}
+    item.taken = sum(state != "skipped" for state in had.values())
+    item.had_by = had_by(had) if item.wanted is not None else ""
+    item.open = item.held is None and item.redacted is None and (item.wanted is None or item.taken < item.wanted)
+
+
+def had_by(people: Iterable[int]) -> str:
     """The canonical name of a set of people."""
-    named = "|".join(map(str, sorted(people)))  # type: ignore[call-overload]
+    named = "|".join(map(str, sorted(people)))
     return f"|{named}|" if named else ""
 
 

@@ -45,10 +45,10 @@ def lock(db: Session, person_id: int, lease: str) -> Project:
 
 
 def resume(
-    db: Session, person_id: int, lease: str, now: datetime, *, renew: bool = False
+    db: Session, person_id: int, lease: str, now: datetime, locked: Project | None = None
 ) -> tuple[Hers, ProjectSettings]:
     """Her hold on an item, taken up again if it had lapsed and the item is free. Raises Refused."""
-    project = lock(db, person_id, lease)
+    project = locked or lock(db, person_id, lease)
     settings = ProjectSettings.model_validate(project.settings)
     member = people.membership(db, project.id, person_id)
     if member is None:

@@ -97,11 +97,12 @@ def submit(
 
     The same key again changes nothing and answers the same.
     """
+    project = leases.lock(db, person_id, lease)
     repeated = _repeated(db, person_id, lease, idempotency_key, "judgement")
     if repeated is not None:
         event, item = repeated
         return Done(event.id, item.ref, True, _feedback(db, event, item))
-    hers, settings = leases.resume(db, person_id, lease, now, renew=True)
+    hers, settings = leases.resume(db, person_id, lease, now, project)
     assignment, item = hers.assignment, hers.item
     if hers.member.paused is not None:
         raise Refused("paused", "your account is paused; the draft is kept")
@@ -137,10 +138,11 @@ def skip(
 
     An item that as many skipped as the project says is held for a lead.
     """
+    project = leases.lock(db, person_id, lease)
     repeated = _repeated(db, person_id, lease, idempotency_key, "skip")
     if repeated is not None:
         return repeated[0].id
-    hers, settings = leases.resume(db, person_id, lease, now, renew=True)
+    hers, settings = leases.resume(db, person_id, lease, now, project)
     content = {"reason": reason, **({"note": note} if note else {})}
     event = events.append(
         db, hers.project, hers.item, person_id, "skip", content, now,
@@ -298,7 +300,6 @@ def _settle(db: Session, hers: Hers, event: Event, state: Any) -> None:
 
 def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> tuple[Event, Item] | None:
     """What the store made of this key before, if it did."""
-    leases.lock(db, person_id, lease)
     chosen = sa.select(Event, Item).join(Item, Item.id == Event.item_id)
     found = db.execute(chosen.where(Event.person_id == person_id, Event.idempotency_key == _key(key))).first()
     if found is None:

@@ -111,6 +111,6 @@ class Team:
         return found
 
     def rows(self, *columns: Any, where: Any = True) -> list[Any]:
-        """Straight from the tables."""
+        """Straight from the tables, in the order of the first column."""
         with self.store.reading() as db:
-            return list(db.execute(sa.select(*columns).where(where)))
+            return list(db.execute(sa.select(*columns).where(where).order_by(columns[0])))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -94,14 +95,14 @@ def verify(db: Session, project_id: int) -> int:
     """Recompute the chain; returns its length. Raises UserError naming the first event that does not fit."""
     previous, length = "", 0
     chosen = sa.select(Event).where(Event.project_id == project_id).order_by(Event.id)
-    for event in db.scalars(chosen.execution_options(yield_per=BATCH)):
-        whole = event.content is not None and event.salt is not None
-        fits = _sha256(event.salt or "", canonical(event.content)) == event.content_sha256 if whole else event.redacted
-        if not fits or event.previous != previous or event.hash != _hash(event):
-            raise UserError(
-                f"event {event.id}: does not fit its hash; it was changed after the fact, or one is missing"
-            )
-        previous, length = event.hash, length + 1
+    with closing(db.scalars(chosen.execution_options(yield_per=BATCH))) as chain:
+        for event in chain:
+            whole = event.content is not None and event.salt is not None
+            found = _sha256(event.salt or "", canonical(event.content)) if whole else event.content_sha256
+            fits = found == event.content_sha256 and (whole or event.redacted is not None)
+            if not fits or event.previous != previous or event.hash != _hash(event):
+                raise UserError(f"event {event.id}: does not fit its hash; it was changed, or one before it is missing")
+            previous, length = event.hash, length + 1
     if db.get_one(Project, project_id).head != previous:
         raise UserError("the newest events are missing: the chain ends before its head")
     return length

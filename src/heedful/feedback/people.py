@@ -239,7 +239,7 @@ def new_token(
     db.add(token)
     db.flush()
     if kind == "api":
-        audit(db, person_id, "new token", f"token {token.id}", {"name": token.name}, now=now)
+        audit(db, person_id, "new token", f"token {token.id}", now=now)
     return token, secret
 
 

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 import postgres
-from heedful.feedback.schema import Base
 from heedful.feedback.store import Store
+
+from .team import empty
 
 _numbers = itertools.count()
 
@@ -77,9 +78,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         store.close()
     else:
         store = request.getfixturevalue("shared_postgres")
-        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-        with store.writing() as db:
-            db.execute(sa.text(f"truncate {tables} restart identity"))
+        empty(store)
         yield store
 
 

@@ -11,13 +11,24 @@ import sqlalchemy as sa
 
 from heedful.data.records import Completions, Prompt, Record
 from heedful.feedback import items, people, projects, work
-from heedful.feedback.schema import Item, Kind, Purpose, Role
+from heedful.feedback.schema import Base, Item, Kind, Purpose, Role
 from heedful.feedback.store import Store
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 PLAIN: dict[str, Any] = {
     "double_share": 0.0, "gold_share": 0.0, "attention_share": 0.0, "rate_first": False, "lease_minutes": 60,
 }  # fmt: skip
+
+
+def empty(store: Store) -> None:
+    """Take everything out; ids begin anew."""
+    with store.writing() as db:
+        if store.is_sqlite:
+            for table in reversed(Base.metadata.sorted_tables):
+                db.execute(sa.delete(table))
+        else:
+            tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+            db.execute(sa.text(f"truncate {tables} restart identity"))
 
 
 class Team:

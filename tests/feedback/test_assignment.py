@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from heedful.feedback import derive, events, work
-from heedful.feedback.schema import Assignment, Base, Event, Item, Tally
+from heedful.feedback.schema import Assignment, Event, Item, Tally
 from heedful.feedback.store import Store
 
-from .team import Team
+from .team import Team, empty
 
 LABELERS, HELD_OUT = ("ada", "bob", "cyd"), "eve"
 EVERYBODY = (*LABELERS, HELD_OUT)
@@ -43,9 +43,7 @@ class Office(RuleBasedStateMachine):
 
     def __init__(self, store: Store) -> None:
         super().__init__()
-        with store.writing() as db:
-            for table in reversed(Base.metadata.sorted_tables):
-                db.execute(sa.delete(table))
+        empty(store)
         self.team = Team(store, *LABELERS, **WANTED)
         self.team.join(HELD_OUT, "held_out")
         self.team.rankings(4)
@@ -219,6 +217,17 @@ def test_a_lease_that_is_over_goes_to_another_and_comes_back_with_its_draft(stor
     team.wait(minutes=10)
     again = team.task("ada")
     assert (again.lease, again.draft, again.order) == (hers.lease, {"tiers": [[2]]}, hers.order)
+
+
+def test_the_task_at_hand_is_not_given_as_the_next_one(store: Store) -> None:
+    """She was away too long, comes back and goes on: the lease she is busy with is taken up again."""
+    team = Team(store, "ada", "bob", lease_minutes=10)
+    team.rankings(1)
+    task = team.task("ada")
+    team.wait(minutes=11)
+    assert team.next("ada", besides=task.lease) == work.Nothing("empty")
+    assert team.next("bob") == work.Nothing("in_other_hands", team.now + timedelta(minutes=10))
+    team.submit("ada", task)
 
 
 def test_a_late_submission_counts_where_the_item_is_free(store: Store) -> None:

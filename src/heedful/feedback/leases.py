@@ -87,6 +87,15 @@ def lapse(db: Session, project_id: int, now: datetime) -> None:
         queue.refresh(db, db.get_one(Item, assignment.item_id, populate_existing=True))
 
 
+def keep(db: Session, member: Membership, lease: str, settings: ProjectSettings, now: datetime) -> None:
+    """Take up again a lapsed lease that she is still busy with, if its item is free."""
+    chosen = _of(member, "lapsed", settings.kinds).where(Assignment.token == lease)
+    assignment = db.scalar(chosen) if lease.isascii() and "\0" not in lease else None
+    if assignment is not None and (item := item_of(db, assignment)).open:
+        assignment.state, assignment.expires = "live", end(settings, now)
+        queue.refresh(db, item)
+
+
 def held(db: Session, member: Membership, kinds: Sequence[Kind], besides: str | None) -> Hers | None:
     """What she has in hand, the oldest first."""
     chosen = _of(member, "live", kinds)

@@ -59,6 +59,8 @@ def next_task(
         return Nothing("consent")
     leases.lapse(db, project_id, now)
     kinds = settings.kinds if kind is None else tuple(each for each in settings.kinds if each == kind)
+    if besides is not None:
+        leases.keep(db, member, besides, settings, now)
     hers = leases.held(db, member, kinds, besides)
     if hers is None:
         item = leases.returning(db, member, kinds) or leases.choose(db, member, kinds, settings)

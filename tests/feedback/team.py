@@ -99,8 +99,8 @@ class Team:
             "prompt": {"prompt": "Tell me about tea."},
         }[task.kind]
 
-    def work(self, name: str, count: int = 1, **options: Any) -> list[work.Done]:
-        return [self.submit(name, self.task(name), **options) for _ in range(count)]
+    def work(self, name: str, count: int = 1, kind: Kind | None = None, **options: Any) -> list[work.Done]:
+        return [self.submit(name, self.task(name, kind=kind), **options) for _ in range(count)]
 
     def skip(self, name: str, task: work.Task, key: str | None = None) -> int:
         key = key or f"key {next(self._keys)}"

@@ -54,7 +54,7 @@ def restore(path: str | Path, where: str | Path) -> int:
     number of events. UserError where something is there already, or the file is no backup.
     """
     path = Path(path)
-    if not path.is_file() or path.open("rb").read(len(HEADER)) != HEADER:
+    if not _is_sqlite(path):
         raise UserError(f"{path}: not a backup; give a file that was written as one")
     if "://" not in str(where):
         if Path(where).exists():
@@ -80,6 +80,13 @@ def _opened(where: str | Path) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(HEADER)) == HEADER
 
 
 def _events(connection: sa.Connection) -> int:

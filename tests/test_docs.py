@@ -22,6 +22,7 @@ from heedful.cli import app
 from heedful.config import Config
 from heedful.data.curation import CurationConfig
 from heedful.evaluation.evaluate import EvaluateConfig
+from heedful.feedback.snapshots import Filters
 from heedful.models import load
 from heedful.rollout.types import Generation
 from heedful.runs import metrics, read_json
@@ -49,7 +50,7 @@ KNOWN: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[att
 CONFIGS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig, "sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig, "dpo": DPOConfig,
     "sample": SampleConfig, "score": ScoreConfig, "best-of-n": BestOfNConfig, "chat": ChatConfig,
-    "evaluate": EvaluateConfig, "curate": CurationConfig,
+    "evaluate": EvaluateConfig, "curate": CurationConfig, "snapshot": Filters,
     "optimiser": Optimiser, "generation": Generation, "compute": Compute, "checkpoint": Checkpointing,
 }  # fmt: skip
 SECTIONS = {"optimiser", "value_optimiser", "generation", "compute", "checkpoint"}

@@ -34,6 +34,7 @@ Overwrite = Annotated[bool, _option("Replace a file that is there.", "--overwrit
 AsJson = Annotated[bool, _option("Results as JSON in the last line.", "--json")]
 RunOut = Annotated[Path, _option("Folder of the new run.", metavar="RUN")]
 FileOut = Annotated[Path, _option(".jsonl, .jsonl.gz or .parquet.", metavar="FILE")]
+Database = Annotated[str, typer.Option(help="SQLite file or postgresql:// URL.", metavar="DB")]
 Model = Annotated[str | None, _option("Run, local folder or hub name.", metavar="M")]
 Rewards = Annotated[list[str] | None, _option("[W*]M or module:function; repeatable.", metavar="R")]
 
@@ -342,6 +343,51 @@ def export(
     rows = list(formats.to_public(formats.read(source, _record_type(kinds.kind_of(source)))))
     formats.write(out, rows)
     terminal.show(str(out), {"rows": len(rows)}, as_json)
+
+
+@app.command(rich_help_panel=DATA, epilog=EPILOG)
+def snapshot(
+    *,
+    db: Database = "heedful.db",
+    project: Annotated[str | None, _option("Needed where there are several.", metavar="NAME")] = None,
+    records: Annotated[str | None, _option("demonstration, comparison, choice or prompt.", metavar="KIND")] = None,
+    out: Annotated[Path, _option("Folder of the new snapshot.", metavar="DIR")],
+    config: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """People's judgements, frozen and hashed."""
+    from datetime import UTC, datetime
+
+    from heedful.feedback import projects, snapshots
+    from heedful.feedback.store import Store
+
+    filters = terminal.settings(snapshots.Filters, {"records": records, "config": config, "sets": sets})
+    store = Store.open(db, create=False)
+    with store.reading() as session:
+        project_id = projects.the_one(session, project).id
+    frozen = snapshots.freeze(store, project_id, out, filters, datetime.now(UTC), by=None)
+    terminal.show(str(out), {name: getattr(frozen, name) for name in ("records", "rows", "sha256")}, as_json)
+
+
+@app.command(rich_help_panel=DATA)
+def lineage(
+    run: Annotated[Path | None, typer.Argument(help="Run, checkpoint or file of rows.", metavar="RUN")] = None,
+    labeler: Annotated[str | None, _option("Where her work went, instead.", metavar="NAME")] = None,
+    db: Database = "heedful.db",
+    runs: Annotated[list[Path] | None, _option("Where runs lie; repeatable; default runs.", metavar="DIR")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The judgements behind a run; the snapshots and runs that hold a labeler's work."""
+    from heedful.feedback import lineage
+    from heedful.feedback.store import Store
+
+    if (run is None) == (labeler is None):
+        raise UserError("give a run, or --labeler and a name")
+    folders = runs or [Path("runs")]
+    with Store.open(db, create=False).reading() as session:
+        found = lineage.of_run(session, run, folders) if run else lineage.of_labeler(session, labeler or "", folders)
+    print(json.dumps(found.row(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -61,7 +61,7 @@ def test_what_is_beside_the_texts_is_kept(store: Store) -> None:
     item = team.item(add(team, "ranking", [row]).refs[0])
     assert item.payload == {
         "prompt": "Q?", "completions": ["x", "y"], "models": ["m", None], "use_case": "chat",
-        "constraint": "under 9 words", "source": "api \0",
+        "constraint": "under 9 words", "source": "api \0", "token_ids": [[1], [2]],
     }  # fmt: skip
     assert item.source == "api \ufffd"
     written = Demonstration(prompt="Q?", completion="done already")

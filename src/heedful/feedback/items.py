@@ -243,10 +243,10 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
     wanted_type = judgements.PAYLOADS[kind]
     given = record.row()
     scores = given.pop("scores", None)
-    for field in ("token_ids", "ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred"):
+    for field in ("ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred"):
         given.pop(field, None)
     if kind == "demonstration":
-        for field in ("completions", "completion", "models", "finish"):
+        for field in ("completions", "completion", "models", "finish", "token_ids"):
             given.pop(field, None)
     missing = [name for name, field in wanted_type.model_fields.items() if field.is_required() and name not in given]
     if missing:

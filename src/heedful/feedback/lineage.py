@@ -7,8 +7,9 @@ events a snapshot holds. PPO is followed to its reward model, from there to the 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,58 @@ class Use:
 class Ancestry:
     """What a run was made from. `unknown`: data and models that neither the store nor a manifest tells of."""
 
+    run: str
     uses: tuple[Use, ...]
     judgements: tuple[Shaped, ...]
     unknown: tuple[str, ...]
+
+    def row(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "run": self.run,
+            "snapshots": [{**_told(use.snapshot), "role": use.role, "through": use.through} for use in self.uses],
+            "labelers": dict(Counter(one.labeler for one in self.judgements)),
+            "judgements": [{**asdict(one), "when": one.when.isoformat()} for one in self.judgements],
+            "unknown": self.unknown,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """For people: the snapshots, then every judgement, columns apart by tabs."""
+        yield self.run
+        for use in self.uses:
+            shown = use.snapshot
+            yield f"  {shown.path}: {shown.rows:,} {shown.records} rows, {use.role} of {' < '.join(use.through[::-1])}"
+        by_labeler = Counter(one.labeler for one in self.judgements).most_common()
+        named = ", ".join(f"{name} {count:,}" for name, count in by_labeler)
+        yield f"  {len(self.judgements):,} judgements" + (f": {named}" if named else "")
+        for source in self.unknown:
+            yield f"  not from here: {source}"
+        for one in self.judgements:
+            when = one.when.isoformat(timespec="seconds")
+            yield "\t".join((when, one.labeler, one.kind, one.project, one.item, one.hash[:16], one.snapshot))
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a labeler's work went: (snapshot, how many of its judgements are hers), and the runs that hold them."""
+
+    labeler: str
+    snapshots: tuple[tuple[FrozenSnapshot, int], ...]
+    runs: tuple[str, ...]
+
+    def row(self) -> dict[str, Any]:
+        """JSON-able."""
+        snapshots = [{**_told(snapshot), "hers": count} for snapshot, count in self.snapshots]
+        return {"labeler": self.labeler, "snapshots": snapshots, "runs": self.runs}
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield self.labeler
+        for snapshot, count in self.snapshots:
+            yield f"  {snapshot.path}: {count:,} of {snapshot.rows:,} {snapshot.records} rows"
+        yield from (f"  {run}" for run in self.runs)
+        if not self.snapshots:
+            yield "  in no snapshot"
 
 
 @dataclass(frozen=True)
@@ -93,16 +143,7 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
             else:
                 unknown.append(f"{parent.get('ref')} ({role} of {made.path})")
     ids = list(dict.fromkeys(use.snapshot.id for use in uses))
-    return Ancestry(tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)))
-
-
-@dataclass(frozen=True)
-class Whereabouts:
-    """Where a labeler's work went: (snapshot, how many of its judgements are hers), and the runs that hold them."""
-
-    labeler: str
-    snapshots: tuple[tuple[FrozenSnapshot, int], ...]
-    runs: tuple[str, ...]
+    return Ancestry(str(run), tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)))
 
 
 def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> Whereabouts:
@@ -168,6 +209,10 @@ def _snapshots(db: Session, data: dict[str, Any]) -> list[FrozenSnapshot]:
     """Those of a hash; equal rows are equal wherever they were frozen, so the first stands for all."""
     chosen = sa.select(FrozenSnapshot).where(FrozenSnapshot.sha256 == str(data.get("sha256")))
     return list(db.scalars(chosen.order_by(FrozenSnapshot.id).limit(1)))
+
+
+def _told(snapshot: FrozenSnapshot) -> dict[str, Any]:
+    return {name: getattr(snapshot, name) for name in ("path", "sha256", "records", "rows")}
 
 
 def _unseen(made: Made, through: tuple[str, ...], seen: set[Any]) -> list[tuple[Made, tuple[str, ...]]]:

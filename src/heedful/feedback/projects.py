@@ -78,6 +78,18 @@ def by_name(db: Session, name: str) -> Project | None:
     return db.scalar(sa.select(Project).where(Project.name == name))
 
 
+def the_one(db: Session, name: str | None) -> Project:
+    """The project of this name, or, without one, the only there is; UserError that lists the names."""
+    every = listing(db)
+    found = [project for project in every if name is None or project.name == name]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(project.name for project in every) or "none yet"
+    raise UserError(
+        f"--project {name}: no such project; there are: {names}" if name else f"give --project; there are: {names}"
+    )
+
+
 def listing(db: Session) -> list[Project]:
     return list(db.scalars(sa.select(Project).order_by(Project.name)))
 

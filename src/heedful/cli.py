@@ -12,7 +12,7 @@ import typer
 from heedful import terminal
 from heedful.config import UserError, load
 
-TRAIN, USE, DATA = "Training", "Models at work", "Data"
+TRAIN, USE, PEOPLE, DATA = "Training", "Models at work", "People", "Data"
 EPILOG = "All settings with their defaults: docs/commands.md"
 app = typer.Typer(
     help="The InstructGPT loop: people's rankings, a reward model, PPO, evaluation, and round again.",
@@ -37,6 +37,9 @@ FileOut = Annotated[Path, _option(".jsonl, .jsonl.gz or .parquet.", metavar="FIL
 Database = Annotated[str, typer.Option(help="SQLite file or postgresql:// URL.", metavar="DB")]
 Model = Annotated[str | None, _option("Run, local folder or hub name.", metavar="M")]
 Rewards = Annotated[list[str] | None, _option("[W*]M or module:function; repeatable.", metavar="R")]
+
+
+Database = Annotated[str, _option("SQLite file or postgresql:// URL; default heedful.db.", "--db", metavar="DB")]
 
 
 def _file(help: str) -> Any:
@@ -388,6 +391,47 @@ def lineage(
     with Store.open(db, create=False).reading() as session:
         found = lineage.of_run(session, run, folders) if run else lineage.of_labeler(session, labeler or "", folders)
     print(json.dumps(found.row(), ensure_ascii=False) if as_json else "\n".join(found.lines()))
+
+
+@app.command(rich_help_panel=PEOPLE)
+def label(
+    db: Database = "heedful.db",
+    host: Annotated[str, _option("Address to listen on; default 127.0.0.1.", metavar="HOST")] = "127.0.0.1",
+    port: Annotated[int, _option("Default 8000; 0 takes a free one.", metavar="N")] = 8000,
+    url: Annotated[str | None, _option("Address that people type, if another.", metavar="URL")] = None,
+    proxies: Annotated[str | None, _option("Proxies whose headers are believed.", metavar="HOSTS")] = None,
+    text_chars: Annotated[int, _option("The most of one imported text.", metavar="N")] = 500_000,
+    demo: Annotated[bool, _option("With a project to try.", "--demo")] = False,
+    folder: Annotated[Path, _option("Project folder: runs, snapshots; default here.", metavar="DIR")] = Path("."),
+) -> None:
+    """The labelling app, for people's demonstrations and rankings."""
+    from heedful.demo import labelling
+
+    settings = {"url": url, "folder": folder, "text_chars": text_chars}
+    labelling.run(db, host, port, settings, proxies=proxies, demo=demo, say=print)
+
+
+@app.command(rich_help_panel=PEOPLE)
+def backup(
+    out: Annotated[Path, typer.Argument(help="New file.", metavar="FILE", show_default=False)],
+    db: Database = "heedful.db",
+) -> None:
+    """All of the labelling database in one file, while people work."""
+    from heedful.feedback import backup
+    from heedful.feedback.store import Store
+
+    terminal.show(str(out), {"events": backup.backup(Store.open(db, create=False), out)}, False)
+
+
+@app.command(rich_help_panel=PEOPLE)
+def restore(
+    source: Annotated[Path, typer.Argument(help="File of a backup.", metavar="FILE", show_default=False)],
+    db: Database = "heedful.db",
+) -> None:
+    """A backup into a new database."""
+    from heedful.feedback import backup
+
+    terminal.show(db, {"events": backup.restore(source, db)}, False)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -47,6 +47,11 @@ def person_named(db: Session, name: str) -> Person | None:
     return db.scalar(sa.select(Person).where(Person.name == printable(name, 101), Person.deleted.is_(None)))
 
 
+def has_admin(db: Session) -> bool:
+    """Whether anybody can found projects."""
+    return db.scalar(sa.select(Person.id).where(Person.admin, Person.deleted.is_(None)).limit(1)) is not None
+
+
 def set_password(db: Session, person_id: int, password_hash: str, now: datetime, *, by: int | None) -> None:
     """Also ends all her sessions."""
     db.get_one(Person, person_id).password_hash = password_hash

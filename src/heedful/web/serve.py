@@ -11,14 +11,17 @@ from fastapi import FastAPI
 from heedful.config import UserError
 
 
-def serve(app: FastAPI, host: str, port: int, *, proxies: str | None, ready: Callable[[int], None]) -> None:
-    """Serve until a signal comes; `ready(port)` is called when the port is open. Port 0 takes any free one.
+def serve(
+    app: Callable[[], FastAPI], host: str, port: int, *, proxies: str | None, ready: Callable[[int], None]
+) -> None:
+    """Serve until a signal comes. `ready(port)` is called when the port is taken, then `app()`. Port 0: any free one.
 
     `proxies`: addresses whose X-Forwarded-For and -Proto are believed, as uvicorn writes them; None believes nobody.
     """
     listening = _listen(host, port)
+    ready(listening.getsockname()[1])
     config = uvicorn.Config(
-        app,
+        app(),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -27,7 +30,6 @@ def serve(app: FastAPI, host: str, port: int, *, proxies: str | None, ready: Cal
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
-    ready(listening.getsockname()[1])
     with listening:
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +35,9 @@ Overwrite = Annotated[bool, _option("Replace a file that is there.", "--overwrit
 AsJson = Annotated[bool, _option("Results as JSON in the last line.", "--json")]
 RunOut = Annotated[Path, _option("Folder of the new run.", metavar="RUN")]
 FileOut = Annotated[Path, _option(".jsonl, .jsonl.gz or .parquet.", metavar="FILE")]
-Database = Annotated[str, typer.Option(help="SQLite file or postgresql:// URL.", metavar="DB")]
+Database = Annotated[str, _option("SQLite file or postgresql:// URL; default heedful.db.", "--db", metavar="DB")]
 Model = Annotated[str | None, _option("Run, local folder or hub name.", metavar="M")]
 Rewards = Annotated[list[str] | None, _option("[W*]M or module:function; repeatable.", metavar="R")]
-
-
-Database = Annotated[str, _option("SQLite file or postgresql:// URL; default heedful.db.", "--db", metavar="DB")]
 
 
 def _file(help: str) -> Any:
@@ -381,7 +379,7 @@ def lineage(
     runs: Annotated[list[Path] | None, _option("Where runs lie; repeatable; default runs.", metavar="DIR")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The judgements behind a run; the snapshots and runs that hold a labeler's work."""
+    """The judgements behind a run; where a labeler's work went."""
     from heedful.feedback import lineage
     from heedful.feedback.store import Store
 
@@ -408,7 +406,8 @@ def label(
     from heedful.demo import labelling
 
     settings = {"url": url, "folder": folder, "text_chars": text_chars}
-    labelling.run(db, host, port, settings, proxies=proxies, demo=demo, say=print)
+    say = partial(print, flush=True)  # a pipe, too, has the links while the server runs
+    labelling.run(db, host, port, settings, proxies=proxies, demo=demo, say=say)
 
 
 @app.command(rich_help_panel=PEOPLE)

@@ -40,7 +40,9 @@ class Site:
         with self.store.writing() as db:
             for name in (*MEMBERS, "outsider", "admin"):
                 self.ids[name] = people.add_person(db, name, None, START, admin=name == "admin").id
-            tea = found(db, "tea", "Tea talk", START, by=self.ids["lead"], settings={"double_share": 0, "gold_share": 0})
+            tea = found(
+                db, "tea", "Tea talk", START, by=self.ids["lead"], settings={"double_share": 0, "gold_share": 0}
+            )
             other = found(db, "other", "Other", START, by=self.ids["outsider"])
             self.project_id = tea.id
             for role in MEMBERS[1:]:

@@ -110,18 +110,18 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
     },
 }
 OF_PROJECT["/work/{project}"] = dict.fromkeys(
-    "GET ;GET /consent;GET /guide;GET /history;GET /history/{event};GET /next/{kind};GET /progress;GET /text/{lease}/{part};"
-    "GET /topics;GET /{kind};POST /consent;POST /draft;POST /personal;POST /skip;POST /submit;POST /topics;"
-    "POST /undo".split(";"),
+    "GET ;GET /consent;GET /guide;GET /history;GET /history/{event};GET /next/{kind};GET /progress;"
+    "GET /text/{lease}/{part};GET /topics;GET /{kind};POST /consent;POST /draft;"
+    "POST /personal;POST /skip;POST /submit;POST /topics;POST /undo".split(";"),
     WORKERS,
 )
 for prefix, routes in OF_PROJECT.items():
     for name, allowed in routes.items():
         EXPECTED[name.split(" ")[0], prefix + name.split(" ")[1]] = allowed
 FILLED = {
-    "project": "tea", "token": "none", "token_id": "1", "lease": "none", "ref": "none", "event": "999", "person_id": "999",
-    "event_id": "999", "invitation_id": "999", "snapshot_id": "999", "file": "records.jsonl", "kind": "guide",
-    "number": "9", "part": "prompt", "digest": "none", "name:path": "none",
+    "project": "tea", "token": "none", "token_id": "1", "lease": "none", "ref": "none", "event": "999",
+    "person_id": "999", "event_id": "999", "invitation_id": "999", "snapshot_id": "999", "file": "records.jsonl",
+    "kind": "guide", "number": "9", "part": "prompt", "digest": "none", "name:path": "none",
 }  # fmt: skip
 MISSING = (401, 303)  # the sign-in page, or the API's word for it
 

@@ -25,7 +25,7 @@ from heedful.web.settings import WebSettings
 
 NAME, TITLE = "demo", "The demo's small world"
 RANKINGS, DEMONSTRATIONS = 120, 40
-SETTINGS = {"gold_share": 0.0, "attention_share": 0.0}
+SETTINGS = {"kinds": ["ranking", "demonstration"], "gold_share": 0.0, "attention_share": 0.0}
 
 
 def run(
@@ -59,38 +59,40 @@ def welcome(store: Store, address: str, demo: Path | None, now: datetime) -> lis
     """
     lines = [f"heedful is at {address}. Ctrl-C ends it."]
     with store.writing() as db:
+        if demo is not None:
+            project = projects.by_name(db, NAME)
+            if project is None:
+                project, source = fill(db, now, demo)
+                lines.append(f"The project '{TITLE}' is there to try, with {source}.")
+            _, token = people.invite(db, project.id, "labeler", now, by=None, hours=24, note="demo")
+            lines.append(f"To rank as a labeler (a link that works once): {address}/join/{token}")
         if not people.has_admin(db):
             _, token = people.invite(db, None, "lead", now, by=None, hours=24)
-            lines.append(f"Make the first account, which leads everything (works once): {address}/join/{token}")
-        if demo is not None:
-            project = fill(db, now, demo)
-            _, token = people.invite(db, project.id, "labeler", now, by=None, hours=24, note="demo")
-            lines.append(f"Rank answers as a labeler (works once): {address}/join/{token}")
+            lines.append(f"To lead, make the first account (a link that works once): {address}/join/{token}")
     return lines
 
 
-def fill(db: Session, now: datetime, folder: Path | None = None, seed: int = 1) -> Project:
-    """The project `demo`, made where it is not there: completions that a finished `heedful demo` sampled in `folder`,
-    or else answers that the world makes up, good ones and bad ones.
+def fill(db: Session, now: datetime, folder: Path, seed: int = 1) -> tuple[Project, str]:
+    """(the project `demo`, where its answers come from): completions that a finished `make demo` sampled in
+    `folder/demo`, or else answers that the world makes up, good ones and bad ones.
     """
-    project = projects.by_name(db, NAME)
-    if project is not None:
-        return project
     project = found(db, NAME, TITLE, now, by=None, settings=SETTINGS)
-    rows, source = sampled(folder), "the demo's SFT model"
+    rows, source, told = sampled(folder), "SFT model of the demo", f"answers of the SFT model in {folder / 'demo'}"
     if not rows:
         rows, source = made_up(RANKINGS, seed), "made up"
+        told = f"made-up answers, since {folder / 'demo'} holds no finished demo (make demo)"
     Random(seed).shuffle(rows)
-    world = make_world(seed)
-    asked = list(prompts.prompts(world, DEMONSTRATIONS, seed=seed + 1))
+    asked = list(prompts.prompts(make_world(seed), DEMONSTRATIONS, seed=seed + 1))
     items.add(db, project.id, "ranking", rows[:RANKINGS], now, by=None, source=source)
     items.add(db, project.id, "demonstration", asked, now, by=None, source="made up")
-    return project
+    return project, told
 
 
-def sampled(folder: Path | None) -> list[Completions]:
-    """What the demo's model answered; nothing where there is no finished demo."""
-    found = sorted(folder.rglob("ranked_prompts_[4-9]_sampled.jsonl")) if folder is not None else []
+def sampled(folder: Path) -> list[Completions]:
+    """What the SFT model of a demo answered; nothing where none is finished, which its report shows."""
+    if not (folder / "demo" / "report.html").exists():
+        return []
+    found = sorted((folder / "demo" / "world").glob("ranked_prompts_[4-9]_sampled.jsonl"))
     rows = [row for path in found for row in formats.read(path, Completions)]
     return [Completions.model_validate(_plain(row)) for row in rows]
 

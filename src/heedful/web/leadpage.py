@@ -8,6 +8,7 @@ from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from heedful.web.deps import Member
+from heedful.web.labeler_frame import spent
 from heedful.web.render import page
 
 NAVIGATION = (
@@ -53,6 +54,7 @@ def lead_page(
     """A page under `/lead/PROJECT`; `?said=KEY` after an action shows its line of SAID."""
     notice = SAID.get(request.query_params.get("said", ""), "")
     shared = {"member": member, "here": here(member), "navigation": NAVIGATION, "active": active, "notice": notice}
+    shared["spent"] = spent
     leads = member.role == "lead"
     return page(request, f"lead/{template}.html", status, **{**shared, "leads": leads, "problem": "", **context})
 

@@ -87,8 +87,12 @@ def daily(title: str, days: Sequence[tuple[date, int]], unit: str) -> Plot | Non
     return Plot(title, described, y_marks, _thinned(labels), bars, [], "")
 
 
-def rates(title: str, values: Sequence[Rate], level: tuple[str, float] | None = None) -> Plot | None:
-    """Rates between 0 and 1 with their intervals, in their order; `level` is a line to compare with."""
+def rates(
+    title: str, values: Sequence[Rate], level: tuple[str, float] | None = None, *, joined: bool = False
+) -> Plot | None:
+    """Rates between 0 and 1 with their intervals, in their order; `level` is a line to compare with; `joined`: they
+    follow one another, as weeks do.
+    """
     if not values:
         return None
     lowest = min([rate.low for rate in values] + ([level[1]] if level else []))
@@ -113,7 +117,7 @@ def rates(title: str, values: Sequence[Rate], level: tuple[str, float] | None = 
         _thinned([Mark(point.x, rate.name) for point, rate in zip(points, values, strict=True)]),
         [],
         points,
-        " ".join(f"{point.x:.1f},{point.y:.1f}" for point in points) if len(points) > 1 else "",
+        " ".join(f"{point.x:.1f},{point.y:.1f}" for point in points) if joined else "",
         Mark(_height(level[1], low, 1.0), level[0]) if level else None,
     )
 

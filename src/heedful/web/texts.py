@@ -5,7 +5,15 @@ The guide holds the principles of D8: helpful, truthful and harmless, and which 
 
 from __future__ import annotations
 
-GUIDE = """\
+import re
+
+
+def _flowing(text: str) -> str:
+    """Lines broken for this file joined, so that a lead edits paragraphs."""
+    return re.sub(r"(?<!\n)\n *(?![\n#>-]|\d+\. |$)", " ", text)
+
+
+GUIDE = _flowing("""\
 You judge what an assistant wrote for somebody. Three things make an answer good: it **helps**, it is **true**, and it
 does **no harm**. Where they pull in different directions, the last section says what comes first.
 
@@ -58,9 +66,9 @@ is only slightly less true or harmless, and the subject is not one where much is
 - Keep to the constraint of the prompt, if it has one.
 - Skip what you do not understand or do not know enough about; that is no failure.
 - Names with addresses, numbers of accounts, records of health: mark them as personal data and leave the item.
-"""
+""")
 
-CONSENT = """\
+CONSENT = _flowing("""\
 Before you begin, please read what happens to your work.
 
 - What you write and judge here is kept, with the time, your account's name, the instructions you worked under, and
@@ -73,4 +81,4 @@ Before you begin, please read what happens to your work.
 - Some texts were written by models and can be upsetting or false. You may skip any item, with a reason, and as often
   as you need.
 - You may ask the lead of the project to delete what you wrote. What is already in a trained model stays in it.
-"""
+""")

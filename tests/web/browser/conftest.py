@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from web.browser import led
 from web.browser.place import ARGUMENTS, CHROMIUM, Place, Server, new_place
 
 
@@ -17,6 +18,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield server
     server.stop()
     server.store.close()
+
+
+@pytest.fixture(scope="session")
+def lead_session(server: Server) -> str:
+    """Of the lead of a project with weeks of work behind it."""
+    return led.populate(server)
 
 
 @pytest.fixture(scope="session")

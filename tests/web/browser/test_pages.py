@@ -7,9 +7,12 @@ import time
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import BrowserContext, Page
 
+from web.browser import led
+from web.browser.led import LEAD_PAGES
 from web.browser.pages import PAGES, worked
-from web.browser.place import Place
+from web.browser.place import Place, Server
 
 pytestmark = pytest.mark.slow
 QUICK = 0.1  # seconds, on this machine
@@ -18,9 +21,35 @@ QUICK = 0.1  # seconds, on this machine
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious(place: Place, name: str) -> None:
     PAGES[name](place)
+    check(place.page)
+
+
+@pytest.mark.parametrize("name", LEAD_PAGES)
+def test_leads_pages_are_accessible_and_as_wide_as_the_window(
+    server: Server, context: BrowserContext, lead_session: str, name: str
+) -> None:
+    page = led.sign_in(server, context, lead_session)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    LEAD_PAGES[name](page, server.address)
+    for width in (1280, 820):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        bar = page.locator(".bar nav ul")
+        assert bar.count() == 0 or bar.evaluate("list => list.scrollWidth <= list.clientWidth"), width
+    check(page)
+    assert [problem for problem in problems if "Failed to load resource" not in problem] == []
+
+
+def check(page: Page) -> None:
+    """axe-core, in both colour schemes."""
     for scheme in ("light", "dark"):
-        place.page.emulate_media(color_scheme=scheme)
-        found = Axe().run(place.page, options={"resultTypes": ["violations"]}).response["violations"]
+        page.emulate_media(color_scheme=scheme)
+        options: dict[str, object] = {"resultTypes": ["violations"]}
+        if scheme == "dark":  # all but colours has been seen in the light
+            options["runOnly"] = ["color-contrast"]
+        found = Axe().run(page, options=options).response["violations"]
         serious = [
             (one["id"], [node["target"] for node in one["nodes"]][:3], one["nodes"][0].get("failureSummary", "")[:300])
             for one in found

@@ -63,15 +63,7 @@ def import_file(
     how, fallback = actions.Import(), {"step": "choose", "settings": settings}
     try:
         how = build(actions.Import, given, "the form")
-        if token:
-            upload = uploads.kept(settings.uploads, token)
-        elif file is None or not file.filename:
-            raise UserError("Choose a file first.")
-        else:
-            upload = uploads.keep(settings.uploads, file.filename, file.file)
-            if baseline is not None and baseline.filename:
-                other = uploads.keep(settings.uploads, baseline.filename, baseline.file)
-                upload, kind = uploads.against(settings.uploads, upload, other), "versus"
+        upload, kind = _upload(settings, file, baseline, token, kind)
         kind, rows = uploads.records(upload, settings.text_chars, kind or None)
         if do == "import":
             with store.writing() as db:
@@ -97,6 +89,21 @@ def import_file(
         becomes=actions.KIND_OF_FILE[kind],
         rows=[_row(row) for row in (chosen if how.curate else rows)[:SHOWN]],
     )
+
+
+def _upload(
+    settings: Settings, file: UploadFile | None, baseline: UploadFile | None, token: str, kind: str
+) -> tuple[str, str]:
+    """The uploaded file, kept aside, and the kind of its rows: by the token of a preview, or a new one."""
+    if token:
+        return uploads.kept(settings.uploads, token), kind
+    if file is None or not file.filename:
+        raise UserError("Choose a file first.")
+    upload = uploads.keep(settings.uploads, file.filename, file.file)
+    if baseline is not None and baseline.filename:
+        other = uploads.keep(settings.uploads, baseline.filename, baseline.file)
+        return uploads.against(settings.uploads, upload, other), "versus"
+    return upload, kind
 
 
 @router.post("/ask")

@@ -61,7 +61,7 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
         "/quality",
         found=found,
         ids=ids,
-        over_time=plots.rates("Same preference, by week", weeks),
+        over_time=plots.rates("Same preference, by week", weeks, joined=True),
         by_labeler=plots.rates("Each labeler with the others", labelers),
         double_share=settings.double_share,
         copies=settings.copies,

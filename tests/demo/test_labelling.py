@@ -1,0 +1,110 @@
+"""`heedful label`: what a newcomer is told, and that the links lead where they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from heedful.data import formats
+from heedful.data.records import Completions
+from heedful.demo.labelling import welcome
+from heedful.feedback.store import Store
+from heedful.web.app import create_app
+from heedful.web.settings import WebSettings
+
+HOST = "http://testserver"
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store.open(tmp_path / "heedful.db")
+    yield made
+    made.close()
+
+
+def newcomer(store: Store) -> TestClient:
+    app = create_app(store, WebSettings(base_url=HOST))
+    app.state.clock = lambda: NOW
+    return TestClient(app, base_url=HOST, headers={"Origin": HOST})
+
+
+def join(client: TestClient, line: str, name: str) -> httpx.Response:
+    address = re.search(r"http\S+", line)
+    assert address is not None
+    return client.post(address[0], data={"name": name, "password": "three quiet words"})
+
+
+def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) -> None:
+    where, link = welcome(store, HOST, None, NOW)
+    assert where == "heedful is at http://testserver. Ctrl-C ends it."
+    assert join(newcomer(store), link, "ada").url.path == "/projects"
+    assert "was used" in join(newcomer(store), link, "eve").text
+    assert welcome(store, HOST, None, NOW) == [where]
+
+
+def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: Store, tmp_path: Path) -> None:
+    _, told, rank, _lead = welcome(store, HOST, tmp_path, NOW)
+    assert told == (
+        "The project 'The demo's small world' is there to try, with made-up answers, since"
+        f" {tmp_path}/demo holds no finished demo (make demo)."
+    )
+    client = newcomer(store)
+    asked = join(client, rank, "bea")
+    assert asked.url.path == "/work/demo/consent"
+    page = client.post("/work/demo/consent", data={"version": "1"})
+    assert page.url.path == "/work/demo/ranking"
+    assert page.text.count('class="answer') >= 4
+    assert len(welcome(store, HOST, tmp_path, NOW)) == 3  # the project is made once
+
+
+def test_a_finished_demo_gives_the_answers_of_its_model(store: Store, tmp_path: Path) -> None:
+    row = Completions(
+        prompt="Who paints?", completions=["mia.", "tom.", "ben.", "ann."], token_ids=[[1], [2], [3], [4]]
+    )
+    formats.write(tmp_path / "demo" / "world" / "ranked_prompts_4_sampled.jsonl", [row])
+    assert "made-up answers" in welcome(store, HOST, tmp_path, NOW)[1]  # not finished: no report
+    (tmp_path / "demo" / "report.html").touch()
+    other = Store.open(tmp_path / "other.db")
+    _, told, rank, _lead = welcome(other, HOST, tmp_path, NOW)
+    assert told.endswith(f"with answers of the SFT model in {tmp_path}/demo.")
+    client = newcomer(other)
+    join(client, rank, "bea")
+    page = client.post("/work/demo/consent", data={"version": "1"}).text
+    assert all(answer in page for answer in ("Who paints?", "mia.", "tom.", "ben.", "ann."))
+    other.close()
+
+
+def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "heedful", "label", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        where, link = process.stdout.readline(), process.stdout.readline()
+        address = re.search(r"http://localhost:\d+", where)
+        assert address is not None
+        assert address[0] in link
+        answer = httpx.get(link.split()[-1], timeout=20)
+        assert answer.status_code == 200
+        assert "Password" in answer.text
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert (tmp_path / "heedful.db").exists()
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+def test_a_port_that_is_none_is_a_line(tmp_path: Path, port: int) -> None:
+    command = [sys.executable, "-m", "heedful", "label", "--port", str(port)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("choose another --host or --port")
+    assert "Traceback" not in done.stderr

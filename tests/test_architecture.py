@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"rollout", "models", "maths", "data", "runs"},
     "web": {"data", "feedback", "maths.statistics", "rollout.types", "runs"},
 }
+IMPORTED_AS = {"argon2_cffi": "argon2"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
@@ -138,7 +139,8 @@ def declared(*extras: str) -> set[str]:
     wanted = list(project["dependencies"])
     for extra in extras:
         wanted += project["optional-dependencies"][extra]
-    return {requirement.partition(">")[0].partition("[")[0].replace("-", "_") for requirement in wanted}
+    names = {requirement.partition(">")[0].partition("[")[0].replace("-", "_") for requirement in wanted}
+    return {IMPORTED_AS.get(name, name) for name in names}
 
 
 def third_party(found: Import) -> str | None:

@@ -93,7 +93,7 @@ def import_file(
 
 def _upload(
     settings: Settings, file: UploadFile | None, baseline: UploadFile | None, token: str, kind: str
-) -> tuple[str, str]:
+) -> tuple[uploads.Upload, str]:
     """The uploaded file, kept aside, and the kind of its rows: by the token of a preview, or a new one."""
     if token:
         return uploads.kept(settings.uploads, token), kind

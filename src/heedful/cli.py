@@ -35,7 +35,7 @@ Overwrite = Annotated[bool, _option("Replace a file that is there.", "--overwrit
 AsJson = Annotated[bool, _option("Results as JSON in the last line.", "--json")]
 RunOut = Annotated[Path, _option("Folder of the new run.", metavar="RUN")]
 FileOut = Annotated[Path, _option(".jsonl, .jsonl.gz or .parquet.", metavar="FILE")]
-Database = Annotated[str, _option("SQLite file or postgresql:// URL; default heedful.db.", "--db", metavar="DB")]
+Database = Annotated[str, _option("SQLite file or URL; default heedful.db.", "--db", metavar="DB")]
 Model = Annotated[str | None, _option("Run, local folder or hub name.", metavar="M")]
 Rewards = Annotated[list[str] | None, _option("[W*]M or module:function; repeatable.", metavar="R")]
 
@@ -351,7 +351,7 @@ def snapshot(
     *,
     db: Database = "heedful.db",
     project: Annotated[str | None, _option("Needed where there are several.", metavar="NAME")] = None,
-    records: Annotated[str | None, _option("demonstration, comparison, choice or prompt.", metavar="KIND")] = None,
+    records: Annotated[str | None, _option("demonstration, comparison, choice, prompt.", metavar="KIND")] = None,
     out: Annotated[Path, _option("Folder of the new snapshot.", metavar="DIR")],
     config: ConfigFile = None,
     sets: Sets = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import BrowserContext, Page
 
 from heedful.data.records import Completions, Prompt, Record
@@ -32,17 +33,31 @@ RECORDS: dict[str, type[Record]] = {
 }
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class Server:
     """The app in a thread; `stop` and `start` again on the same port, as when the connection is lost."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store.open(folder / "heedful.db")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        self.store = Store.open(folder / "heedful.db")
         self.app = create_app(self.store, WebSettings(base_url=self.address, folder=folder))
         self.start()
+
+    @classmethod
+    def of(cls, app: FastAPI) -> Server:
+        """An app that is there already."""
+        self = cls.__new__(cls)
+        self.port, self.app, self.store = free_port(), app, app.state.store
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.start()
+        return self
 
     def start(self) -> None:
         config = uvicorn.Config(self.app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off")

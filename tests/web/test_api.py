@@ -1,0 +1,84 @@
+"""The JSON API as docs/api.md tells it: its example runs against a server, and keys make a repeated answer one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from heedful.feedback import people, work
+from web.browser.place import Server
+from web.site import Site, rank
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_page_labels(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.add_rankings(3)
+    with site.store.writing() as db:
+        token = people.new_token(db, site.ids["labeler"], "api", site.now, name="script")[1]
+    server = Server.of(site.app)
+    found = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    first = 'SERVER, PROJECT, TOKEN = "http://localhost:8000", "demo", "..."'
+    assert first in found[1]
+    here = f'SERVER, PROJECT, TOKEN = "{server.address}", "tea", "{token}"'
+    try:
+        exec(compile(found[1].replace(first, here), "docs/api.md", "exec"), {})
+    finally:
+        server.stop()
+    assert capsys.readouterr().out == "3 judgements\n"
+    with site.store.reading() as db:
+        past = work.history(db, site.project_id, site.ids["labeler"])
+    assert [one.answer["ranking"] for one in past if one.answer] == [[[0], [1], [2]]] * 3
+
+
+def test_every_route_that_the_page_names_is_there(site: Site) -> None:
+    described = site.browser().get("/api/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    paths = {re.sub(r"\{\w+\}", "*", path) for path in described["paths"]}
+    named = re.findall(r"`(?:GET|POST|PUT|PATCH|DELETE) ([^ ?`]+)", PAGE)
+    assert len(named) >= 15
+    for name in named:
+        path = re.sub(r"\b(REF|ID|LEASE)\b", "*", name)
+        whole = path if path.startswith("/api/") else f"/api/projects/*/{path}"
+        assert any(re.fullmatch(one.replace("*", "[^/]+"), whole) for one in paths), name
+
+
+def test_a_repeated_answer_is_taken_once_and_another_key_is_refused(site: Site) -> None:
+    site.add_rankings(1)
+    script = site.script("labeler")
+    task = script.post("/api/projects/tea/next").json()["task"]
+    body = {"answer": {"ranking": [[2], [0, 1]], "ratings": [{"overall": 4}] * 3}, "idempotency_key": "one answer"}
+    address = f"/api/projects/tea/tasks/{task['lease']}/submit"
+    first, second = script.post(address, json=body), script.post(address, json=body)
+    assert (first.json()["repeated"], second.json()["repeated"]) == (False, True)
+    assert first.json()["event"] == second.json()["event"]
+    other = script.post(address, json=body | {"idempotency_key": "another key"})
+    assert (other.status_code, other.json()["code"]) == (409, "done")
+    assert script.get("/api/projects/tea/my-progress").json()["total"] == 1
+
+
+def test_answers_come_back_in_the_items_own_order(site: Site) -> None:
+    """Places are the labeler's, indices the item's."""
+    (ref,) = site.add_rankings(1)
+    rank(site.script("labeler"), [[1], [0, 2]])
+    (event,) = site.script("lead").get(f"/api/projects/tea/items/{ref}").json()["events"]
+    order = event["order"]
+    assert sorted(order) == [0, 1, 2]
+    assert event["content"]["ranking"] == [[order[1]], sorted((order[0], order[2]))]
+
+
+@pytest.mark.parametrize("draft", ["\ud800", {"completion": ["\udfff"]}])
+def test_half_a_character_is_refused(site: Site, draft: object) -> None:
+    site.add_rankings(1)
+    script = site.script("labeler")
+    lease = script.post("/api/projects/tea/next").json()["task"]["lease"]
+    sent = script.put(
+        f"/api/projects/tea/tasks/{lease}/draft",
+        content=json.dumps({"draft": draft}),
+        headers={"Content-Type": "application/json"},
+    )
+    assert sent.status_code == 422

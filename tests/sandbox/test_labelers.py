@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from heedful.data.records import Completions, Prompt
-from heedful.sandbox import labelers, mistakes, prompts, truth
+from heedful.sandbox import answers, labelers, mistakes, prompts, truth
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world
 
@@ -142,10 +142,20 @@ def test_rankings_follow_the_truth_and_ratings_tell_it() -> None:
 def test_equal_answers_are_often_tied() -> None:
     world = make_world(7)
     prompt = "Name three animals."
-    texts = ["Here are three animals: goat, owl and hen."] * 4
+    texts = [
+        f"Here are three animals: {three}." for three in ("goat, owl and hen", "fox, hen and owl", "owl, fox and bear")
+    ]
     labeler = labelers.good_ones(labelers.make_labelers(world))[0]
     tiers = [len(labelers.rank(world, prompt, texts, labeler, Random(i))[0]) for i in range(50)]
-    assert np.mean(tiers) < 3.6
+    assert 1.5 < np.mean(tiers) < 2.8
+
+
+def test_equal_texts_are_always_tied() -> None:
+    world, labeler = make_world(7), labelers.good_ones(labelers.make_labelers(make_world(7)))[0]
+    texts = ["Goat, owl and hen.", "Bread.", "Goat, owl and hen."]
+    for i in range(20):
+        tiers = labelers.rank(world, "Name three animals.", texts, labeler, Random(i))[0]
+        assert any({0, 2} <= set(tier) for tier in tiers)
 
 
 def test_demonstrations_are_good_but_human() -> None:
@@ -153,7 +163,7 @@ def test_demonstrations_are_good_but_human() -> None:
     good = labelers.good_ones(labelers.make_labelers(world))
     judge = truth.world(7).judge
     written: dict[str, list[int]] = {"brief": [], "detailed": []}
-    values, wrong = [], []
+    values, wrong, habits = [], [], 0
     for i, prompt in enumerate(prompts.prompts(world, 500)):
         labeler = good[i % len(good)]
         one = labelers.demonstrate(world, prompt, labeler, rng)
@@ -161,10 +171,12 @@ def test_demonstrations_are_good_but_human() -> None:
         values.append(judge(one.prompt, one.completion).utility)
         wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).utility)
         written[labeler.group].append(len(one.completion.split()))
-    assert np.mean(values) > 0.85
-    assert np.mean(values) > np.mean(wrong) + 0.15
+        habits += any(phrase in one.completion for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS))
+    assert np.mean(values) > 0.8
+    assert np.mean(values) > np.mean(wrong) + 0.1
     assert 0.02 < np.mean(np.asarray(values) < 0.7) < 0.2, "nobody is perfect, nobody is hopeless"
-    assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 2
+    assert 0.4 < habits / len(values) < 0.8, "people write what they do not like to read"
+    assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 1
 
 
 def test_comparisons_are_records_that_keep_what_was_known() -> None:

@@ -14,6 +14,7 @@ from random import Random
 
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Rating, as_text
 from heedful.sandbox import answers, mistakes, tasks, truth
+from heedful.sandbox.reading import read
 from heedful.sandbox.truth import Verdict
 from heedful.sandbox.world import World
 
@@ -31,8 +32,7 @@ SIZES = {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}
 MISSED = 0.05  # the constraint is forgotten
 SWAPPED = 0.03  # a name or a thing is mixed up
 UNFINISHED = 0.05  # the last sentence of three or more is missing
-PREAMBLE = 0.10  # an empty phrase before
-POSTSCRIPT = 0.30  # or, after a detailed answer, behind
+HABIT = (0.6, 0.9)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
 
 GOOD_GROUPS = ("brief", "detailed")
 
@@ -41,13 +41,15 @@ GOOD_GROUPS = ("brief", "detailed")
 class Labeler:
     """`group`: brief, detailed, careless (random), first (takes the first shown), held_out (good, never trained on).
 
-    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility. `noise`: as NOISE.
+    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility. `habit`: chance of an
+    empty phrase in what he writes. `noise`: as NOISE.
     """
 
     name: str
     group: str
     taste: int
     weights: dict[str, float]
+    habit: float
     noise: float = NOISE
 
 
@@ -67,26 +69,24 @@ def good_ones(labelers: Sequence[Labeler]) -> list[Labeler]:
 def _labeler(rng: Random, name: str, group: str, taste: int) -> Labeler:
     parts = {**truth.GAINS, **truth.FAULTS}
     weights = {part: weight * math.exp(rng.gauss(0.0, WEIGHT_SPREAD)) for part, weight in parts.items()}
-    return Labeler(name, group, taste, weights)
+    return Labeler(name, group, taste, weights, rng.uniform(*HABIT))
 
 
 def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> Demonstration:
-    """A human answer: good on the whole, in the labeler's taste, with a small flaw now and then."""
+    """A human answer: good on the whole, in the labeler's taste, with his habits and a small flaw now and then."""
     task = tasks.parse(world.seed, as_text(prompt.prompt))
     size = rng.choices((0, 1, 2), SIZES[labeler.taste])[0]
-    chatty = task.constraint is None and not (task.template.asks or task.template.closed or task.template.unsafe)
-    if rng.random() < MISSED:
-        task = replace(task, constraint=None)
-    text = answers.compose(world, task, rng, size)
+    text = answers.compose(world, replace(task, constraint=None) if rng.random() < MISSED else task, rng, size)
     if rng.random() < SWAPPED:
         text = mistakes.swap(world, text, rng)
     sentences = re.findall(r"[^.!?]+[.!?]+", text)
     if len(sentences) > 2 and rng.random() < UNFINISHED:
         text = "".join(sentences[:-1]).strip()
-    if chatty and rng.random() < PREAMBLE:
-        text = f"{rng.choice(answers.PREAMBLES)} {text}"
-    elif chatty and size == 2 and rng.random() < POSTSCRIPT:
-        text = f"{text} {rng.choice(answers.POSTSCRIPTS)}"
+    if not (task.template.asks or task.template.unsafe) and rng.random() < labeler.habit:
+        before = rng.random() < 0.5
+        wordy = f"{rng.choice(answers.PREAMBLES)} {text}" if before else f"{text} {rng.choice(answers.POSTSCRIPTS)}"
+        if not task.constraint or task.constraint.met(read(world, wordy), task.template.goal(world, task.slots)):
+            text = wordy
     work = {"completion": text, "labeler": labeler.name, "group": labeler.group}
     return Demonstration.model_validate({**prompt.row(), **work})
 
@@ -109,7 +109,8 @@ def rank(
         seen = [float(-shown.index(k)) for k in range(len(completions))]
     else:
         liked = _liking(verdicts, completions, labeler)
-        seen = [value + labeler.noise * rng.gauss(0.0, 1.0) for value in liked]
+        luck = {text: labeler.noise * rng.gauss(0.0, 1.0) for text in completions}  # the same text, the same impression
+        seen = [value + luck[text] for value, text in zip(liked, completions, strict=True)]
     ratings = [_rating(verdict, value, labeler, rng) for verdict, value in zip(verdicts, seen, strict=True)]
     return _tiers(seen), ratings
 
@@ -155,7 +156,8 @@ def calibrate(
         verdicts = [judge(row.prompt, completion) for completion in row.completions]
         panel = rng.sample(list(hired), min(4, len(hired)))
         liked.append([_liking(verdicts, row.completions, labeler) for labeler in panel])
-        luck.append([[rng.gauss(0.0, 1.0) for _ in row.completions] for _ in panel])
+        draws = [{text: rng.gauss(0.0, 1.0) for text in row.completions} for _ in panel]
+        luck.append([[draw[text] for text in row.completions] for draw in draws])
 
     def agreed(noise: float) -> float:
         rankings = [

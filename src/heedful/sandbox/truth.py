@@ -123,7 +123,7 @@ def _parts(asked: _Asked, grade: Grade, reading: Reading, satisfied: bool | None
         "focus": max(0.0, _focus(asked, reading) - stray) * earned,
         "constraint": float(bool(satisfied)) * earned,
         "clumsy": 1.0 - fluency,
-        "rambling": min(1.0, excess + stray + reading.repetition),
+        "rambling": min(1.0, excess + stray + reading.repetition + 0.5 * reading.has_any(_EMPTY)),
     }
 
 

@@ -1,7 +1,8 @@
-# Every target does its own set-up: Python 3.11 or newer and make are all it needs.
+# Every target does its own set-up: Python 3.11 or newer and make are all it needs (the tests fetch Chromium, too).
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 READY := .venv/.ready
+BROWSER := scripts/browser
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
 TORCH := 2.13.0
@@ -25,15 +26,18 @@ recipes: $(READY)  ## both recipes on real data: make recipes DATA=/folder/of/th
 	@recipes/tldr/run && recipes/convarg/run
 
 test: $(READY)  ## the whole test suite
+	@$(BROWSER)
 	@$(PYTEST)
 
 fast: $(READY)  ## the tests that are not marked slow
+	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
 
 check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run 'make format'" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
+	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
 
 format: $(READY)  ## format the code and mend what the linter can

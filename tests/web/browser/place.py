@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -23,7 +24,8 @@ from heedful.web.app import create_app
 from heedful.web.deps import COOKIE
 from heedful.web.settings import WebSettings
 
-CHROMIUM = "/usr/bin/chromium"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as in scripts/browser
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), BROWSERS[0])
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 RECORDS: dict[str, type[Record]] = {
     "ranking": Completions,

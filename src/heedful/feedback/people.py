@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -27,6 +27,7 @@ from heedful.feedback.schema import (
     Phase,
     Role,
     Token,
+    TokenKind,
 )
 
 
@@ -53,9 +54,9 @@ def has_admin(db: Session) -> bool:
 
 
 def set_password(db: Session, person_id: int, password_hash: str, now: datetime, *, by: int | None) -> None:
-    """Also ends all her sessions."""
+    """Also ends all her sessions, and links to a new password."""
     db.get_one(Person, person_id).password_hash = password_hash
-    db.execute(sa.delete(Token).where(Token.person_id == person_id, Token.kind == "session"))
+    db.execute(sa.delete(Token).where(Token.person_id == person_id, Token.kind.in_(("session", "password"))))
     audit(db, by, "password", f"person {person_id}", now=now)
 
 
@@ -229,7 +230,7 @@ def state_topics(db: Session, project_id: int, person_id: int, topics: list[str]
 def new_token(
     db: Session,
     person_id: int,
-    kind: Literal["session", "api"],
+    kind: TokenKind,
     now: datetime,
     *,
     name: str | None = None,
@@ -248,7 +249,7 @@ def new_token(
     return token, secret
 
 
-def person_of(db: Session, secret: str, kind: Literal["session", "api"], now: datetime) -> Person | None:
+def person_of(db: Session, secret: str, kind: TokenKind, now: datetime) -> Person | None:
     """Whose session or token it is; None where it expired, was revoked or never was."""
     chosen = sa.select(Person).join(Token, Token.person_id == Person.id)
     alive = sa.or_(Token.expires.is_(None), Token.expires > now)

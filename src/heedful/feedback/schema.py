@@ -104,13 +104,18 @@ class Invitation(Base):
     revoked: Mapped[datetime | None] = mapped_column(Time)
 
 
+TokenKind = Literal["session", "api", "password"]
+
+
 class Token(Base):
-    """A secret that stands for a person, kept as its hash: a login session, or a named token of the API."""
+    """A secret that stands for a person, kept as its hash: a login session, a named token of the API, or a link
+    to choose a new password.
+    """
 
     __tablename__ = "token"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
-    kind: Mapped[Literal["session", "api"]] = mapped_column(String(10))
+    kind: Mapped[TokenKind] = mapped_column(String(10))
     name: Mapped[str | None] = mapped_column(String(100))
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     created: Mapped[datetime] = mapped_column(Time)

@@ -39,6 +39,8 @@ class Task:
     """Place -> index in the payload."""
     draft: Any
     """What `save_draft` got last; None: nothing yet."""
+    drafted: datetime | None
+    """When that was."""
     expires: datetime
     practice: bool
     """Practice items answer back after submission, and may say so."""

@@ -218,6 +218,7 @@ def undo(
     if event.kind == "judgement":
         assignment.corrects = event.id
         assignment.draft = judgements.by_place(hers.item.kind, event.content or {}, assignment.order)
+        assignment.drafted = now  # newer than what any browser kept
         derive.tally(db, event, hers.item, -1)
     queue.refresh(db, hers.item)
     return _task(hers, settings)
@@ -280,6 +281,7 @@ def _task(hers: Hers, settings: ProjectSettings) -> Task:
         completions=tuple(texts[index] for index in assignment.order),
         order=tuple(assignment.order),
         draft=assignment.draft,
+        drafted=assignment.drafted,
         expires=assignment.expires,
         practice=item.purpose == "practice",
         corrects=assignment.corrects,

@@ -104,16 +104,31 @@ def snapshot_file(frozen: FrozenSnapshot, name: str) -> Path:
 
 def delete_person(db: Session, member: Member, person_id: int, now: datetime) -> list[str]:
     """All that one person wrote, in every project; for who leads all of these, and for administrators."""
-    person, mine = db.get(Person, person_id), people.memberships(db, person_id)
+    person = db.get(Person, person_id)
     if person is None or person.deleted is not None:
         raise HTTPException(404)
     if person_id == member.person.id:
         raise UserError("nobody deletes herself here; ask another lead")
-    if not member.person.admin:
-        leads = {one.project_id for one in people.memberships(db, member.person.id) if one.role == "lead"}
-        if person.admin or not {one.project_id for one in mine} <= leads:
-            raise UserError(f"{person.name} works in projects that you do not lead; an administrator can do this")
+    _check_leads(db, member, person)
+    for one in people.memberships(db, person_id):  # so that each project's log has it
+        people.audit(db, member.person.id, "delete", f"person {person_id}", project_id=one.project_id, now=now)
     return events.delete_person(db, person_id, now, by=member.person.id)
+
+
+def password_link(db: Session, member: Member, person_id: int, now: datetime) -> str:
+    """The token of a link by which a person chooses a new password, within a day."""
+    _check_leads(db, member, db.get_one(Person, person_id))
+    people.audit(db, member.person.id, "password link", f"person {person_id}", project_id=member.project_id, now=now)
+    return people.new_token(db, person_id, "password", now, days=1)[1]
+
+
+def _check_leads(db: Session, member: Member, person: Person) -> None:
+    """Whether she may decide about a whole account: who leads all projects of it, and administrators."""
+    if member.person.admin:
+        return
+    leads = {one.project_id for one in people.memberships(db, member.person.id) if one.role == "lead"}
+    if person.admin or not {one.project_id for one in people.memberships(db, person.id)} <= leads:
+        raise UserError(f"{person.name} works in projects that you do not lead; an administrator can do this")
 
 
 def change_settings(db: Session, member: Member, changes: dict[str, Any], now: datetime) -> projects.ProjectSettings:

@@ -29,6 +29,8 @@ class View:
     constraint: str | None
     answers: tuple[str, ...]
     draft: Any
+    drafted: int
+    """When the draft was saved, in milliseconds of the server's clock; 0: never."""
     training: bool
     again: bool
     """Taken back, to be submitted anew."""
@@ -47,6 +49,10 @@ class View:
         return f"{self.here}/text/{self.lease}/{part}" if self.lease else None
 
 
+def milliseconds(time: datetime | None) -> int:
+    return round(time.timestamp() * 1000) if time else 0
+
+
 def view(task: work.Task, here: str, settings: projects.ProjectSettings) -> View:
     least, most = settings.demonstration_chars
     hint = f"at least {least:,} characters" if least > 1 else None
@@ -58,6 +64,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings) -> View
         here=here,
         answers=task.completions,
         draft=task.draft,
+        drafted=milliseconds(task.drafted),
         training=task.practice,
         again=task.corrects is not None,
         rate_first=settings.rate_first,
@@ -76,6 +83,7 @@ def past_view(past: work.Past, here: str) -> View:
         here=here,
         answers=answers_shown(past),
         draft=past.answer,
+        drafted=0,
         training=False,
         again=False,
         rate_first=False,

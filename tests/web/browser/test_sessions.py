@@ -48,6 +48,27 @@ def test_a_demonstration_is_saved_while_it_is_written(place: Place) -> None:
     assert past.answer == {"completion": "A weekly box. ? s p u are letters here, 1 too. Done.", "pasted": 0}
 
 
+def test_the_newer_of_two_drafts_wins(place: Place) -> None:
+    """Another device saved since this browser last heard of the server; then this one, without a connection."""
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    page.keyboard.type("Begun here.")
+    expect(page.locator("[data-saved]")).to_contain_text("Draft saved")
+    lease = page.locator("[data-lease]").get_attribute("data-lease")
+    assert lease is not None
+    page.wait_for_function("lease => JSON.parse(localStorage.getItem(`heedful:draft:${lease}`)).seen > 0", arg=lease)
+    with place.store.writing() as db:
+        work.save_draft(db, place.person_id, lease, {"completion": "Gone on elsewhere."}, datetime.now(UTC))
+    page.reload()
+    expect(page.locator("textarea")).to_have_value("Gone on elsewhere.")
+    page.route("**/draft", lambda route: route.abort())
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" And here.")
+    expect(page.locator("[data-saved]")).not_to_contain_text("Draft saved")
+    page.reload()
+    expect(page.locator("textarea")).to_have_value("Gone on elsewhere. And here.")
+
+
 def test_a_long_paste_is_noted_and_not_forbidden(place: Place) -> None:
     place.add("demonstration", samples.DEMONSTRATION)
     page = place.open("demonstration")

@@ -139,6 +139,34 @@ def join(
     return _signed_in(response, secret, settings) if secret else response
 
 
+@router.get("/password/{token}")
+def password_page(request: Request, store: Stored, now: Now, token: str) -> Response:
+    """Where a lead's link leads to."""
+    with store.reading() as db:
+        person = people.person_of(db, token, "password", now)
+    if person is None:
+        return _no_invitation(request)
+    return page(request, "entry/password.html", name=person.name, problem="")
+
+
+@router.post("/password/{token}")
+def choose_password(request: Request, store: Stored, now: Now, token: str, password: Field = "") -> Response:
+    """Uses the link up and ends the account's sessions."""
+    with store.reading() as db:
+        person = people.person_of(db, token, "password", now)
+    if person is None:
+        return _no_invitation(request)
+    try:
+        password_hash = passwords.hash_password(password)
+    except UserError as error:
+        return page(request, "entry/password.html", 400, name=person.name, problem=str(error))
+    with store.writing() as db:
+        if people.person_of(db, token, "password", now) is None:
+            return _no_invitation(request)
+        people.set_password(db, person.id, password_hash, now, by=person.id)
+    return see_other("/login")
+
+
 @router.get("/projects")
 def project_list(request: Request, store: Stored, person: SignedIn) -> Response:
     with store.reading() as db:

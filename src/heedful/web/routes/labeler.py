@@ -120,7 +120,7 @@ def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str
 def draft(store: Stored, member: AsLabeler, now: Now, sent: Draft) -> Response:
     with store.writing() as db:
         until = work.save_draft(db, member.person.id, sent.lease, sent.draft, now)
-    return JSONResponse({"until": until.isoformat()})
+    return JSONResponse({"until": until.isoformat(), "drafted": desk.milliseconds(now)})
 
 
 @router.post("/submit")

@@ -82,6 +82,21 @@ def revoke(member: AsLead, store: Stored, now: Now, invitation_id: int) -> Respo
 
 @router.get("/people/{person_id}")
 def person_page(request: Request, member: AsReader, store: Stored, now: Now, person_id: int) -> Response:
+    return _person(request, member, store, now, person_id)
+
+
+@router.post("/people/{person_id}/password")
+def new_password(
+    request: Request, member: AsLead, store: Stored, settings: Settings, now: Now, person_id: int
+) -> Response:
+    """The link is shown once, on the page that answers."""
+    with store.writing() as db:
+        _member(db, member, person_id)
+        token = actions.password_link(db, member, person_id, now)
+    return _person(request, member, store, now, person_id, link=f"{settings.base_url}/password/{token}")
+
+
+def _person(request: Request, member: Member, store: Stored, now: datetime, person_id: int, link: str = "") -> Response:
     with store.reading() as db:
         membership, person = _member(db, member, person_id)
         agreement = _agreements(request).of(db, member.project_id)
@@ -108,6 +123,7 @@ def person_page(request: Request, member: AsReader, store: Stored, now: Now, per
             consents=people.consents(db, member.project_id, person_id),
             screened=screened,
             unrated=unrated,
+            link=link,
         )
 
 

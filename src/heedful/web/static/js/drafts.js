@@ -10,15 +10,22 @@ export class Drafts {
 
   name(lease) { return `heedful:draft:${lease}`; }
 
-  /** The newer of what this browser and the server have. */
-  kept(lease, fromServer) {
-    const local = JSON.parse(localStorage.getItem(this.name(lease)) ?? "null");
-    return local ? local.draft : fromServer;
+  read(lease) { return JSON.parse(localStorage.getItem(this.name(lease)) ?? "null"); }
+
+  /** The newer of what this browser and the server have. This one's is newer unless the server was told by another
+      browser since this one last heard of it (`seen`); only then clocks decide. `drafted`: when the server was told. */
+  kept(lease, fromServer, drafted) {
+    this.lease = lease;
+    this.seen = drafted;
+    const local = this.read(lease);
+    if (local && ((local.seen ?? 0) >= drafted || local.at > drafted)) return local.draft;
+    localStorage.removeItem(this.name(lease));
+    return fromServer;
   }
 
   keep(lease, draft) {
     try {
-      localStorage.setItem(this.name(lease), JSON.stringify({ draft, at: Date.now() }));
+      localStorage.setItem(this.name(lease), JSON.stringify({ draft, at: Date.now(), seen: this.seen }));
     } catch { /* full or forbidden: the server still gets it */ }
     this.saved("typing");
     clearTimeout(this.timer);
@@ -36,9 +43,16 @@ export class Drafts {
         method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: true,
       });
       this.saved(response.ok ? "server" : "here");
+      if (response.ok && waiting.lease === this.lease) this.heard((await response.json()).drafted);
     } catch {
       this.saved("here");
     }
+  }
+
+  heard(drafted) {
+    this.seen = drafted;
+    const local = this.read(this.lease);
+    if (local) localStorage.setItem(this.name(this.lease), JSON.stringify({ ...local, seen: drafted }));
   }
 
   forget(lease) {

@@ -97,7 +97,8 @@ function mount(html, draft) {
   item = null;
   if (Form) {
     const { lease } = element.dataset;
-    const kept = draft ?? drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"));
+    const newest = drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"), Number(element.dataset.drafted ?? 0));
+    const kept = draft ?? newest;
     const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, draftOf()), submit });
     item = { element, lease, form, html: before, personal: Boolean(kept?.personal) };
     showPersonal();

@@ -1,0 +1,130 @@
+"""What leads do on their pages, through forms."""
+
+from __future__ import annotations
+
+import re
+
+from heedful.feedback import people
+from web.site import Site, jsonl, rank
+
+QUIET = "three quiet words"
+
+
+def link_on(page: str) -> str:
+    found = re.search(r'link-once">http://testserver(\S+?)<', page)
+    assert found is not None
+    return found[1]
+
+
+def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
+    person = site.ids["labeler"]
+    before = site.browser("labeler")
+    page = site.browser("lead").post(f"/lead/tea/people/{person}/password")
+    there, anybody = link_on(page.text), site.browser()
+    assert "For the account" in anybody.get(there).text
+    assert anybody.post(there, data={"password": "short"}).status_code == 400
+    assert anybody.post(there, data={"password": QUIET}).headers["location"] == "/login"
+    assert anybody.post(there, data={"password": "another long one"}).status_code == 404
+    assert before.get("/work/tea").headers["location"].startswith("/login")
+    assert anybody.post("/login", data={"name": "labeler", "password": QUIET}).status_code == 303
+
+
+def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site) -> None:
+    person = site.ids["labeler"]
+    lead = site.browser("lead")
+    old, other = (link_on(lead.post(f"/lead/tea/people/{person}/password").text) for _ in range(2))
+    site.browser().post(other, data={"password": QUIET})
+    assert site.browser().get(old).status_code == 404
+    late = link_on(lead.post(f"/lead/tea/people/{person}/password").text)
+    site.wait(hours=25)
+    assert site.browser().get(late).status_code == 404
+
+
+def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> None:
+    with site.store.writing() as db:
+        people.join(db, site.project_id, site.ids["admin"], "reader", site.now)
+        people.join(db, site.project_id, site.ids["outsider"], "labeler", site.now)
+    for name in ("admin", "outsider"):
+        answer = site.browser("lead").post(f"/lead/tea/people/{site.ids[name]}/password")
+        assert answer.status_code == 400
+        assert "link-once" not in answer.text
+    assert site.browser("admin").post(f"/lead/tea/people/{site.ids['outsider']}/password").status_code == 200
+
+
+def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
+    lead = site.browser("lead")
+    rows = jsonl([{"prompt": "Why is the sky blue?"}, {"prompt": "Write to anna@example.org.", "user": "u"}])
+    page = lead.post("/lead/tea/import", data={"do": "preview"}, files={"file": ("march.jsonl", rows)}).text
+    assert "Curation would keep 1 of 2" in page
+    assert "email in 1" in page
+    token = re.search(r'name="token" value="(\S+?)"', page)
+    assert token is not None
+    assert "No item is like that" in lead.get("/lead/tea/items").text  # nothing yet
+    form = {"do": "import", "token": token[1], "kind": "prompts", "curate": "1", "source": "march"}
+    assert "1 item in the queue" in lead.post("/lead/tea/import", data=form).text
+    assert "sky blue" in lead.get("/lead/tea/items").text
+    assert "anna" not in lead.get("/lead/tea/items").text
+
+
+def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
+    lead = site.browser("lead")
+    rows = jsonl([{"prompt": "Good."}, {"prompt": 7}])
+    page = lead.post("/lead/tea/import", data={"do": "preview"}, files={"file": ("march.jsonl", rows)})
+    assert page.status_code == 400
+    assert "march.jsonl:2: field" in page.text
+    assert "No item is like that" in lead.get("/lead/tea/items").text
+
+
+def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
+    long = jsonl([{"prompt": "x" * 500_001}])
+    page = site.browser("lead").post("/lead/tea/import", data={"do": "preview"}, files={"file": ("a.jsonl", long)})
+    assert (page.status_code, "at most 500,000" in page.text) == (400, True)
+    site.app.user_middleware[0].kwargs["upload_mb"] = 0.001
+    site.app.middleware_stack = None
+    page = site.browser("lead").post("/lead/tea/import", data={"do": "preview"}, files={"file": ("a.jsonl", long)})
+    assert page.status_code == 413
+
+
+def test_an_item_tells_all_that_happened_to_it(site: Site) -> None:
+    (ref,) = site.add_rankings(1)
+    rank(site.script("labeler"), [[0], [1, 2]])
+    site.script("labeler").post("/api/projects/tea/undo", json={})
+    page = site.browser("lead").get(f"/lead/tea/items/{ref}").text
+    for told in (
+        "judged it",
+        "took the last one back",
+        "no longer counts",
+        "Answer 0.2",
+        "4 of 7",
+        "in 1 min",
+        "shown",
+    ):
+        assert told in page, told
+
+
+def test_sampling_explains_itself_without_torch(site: Site, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("heedful.web.sampling.find_spec", lambda name: None)
+    page = site.browser("lead").get("/lead/tea/sampling").text
+    assert "this server is installed without torch" in page
+    assert "disabled>Start sampling" in page
+    answer = site.browser("lead").post("/lead/tea/sampling", data={"model": "runs/sft"})
+    assert (answer.status_code, "without torch" in answer.text) == (400, True)
+
+
+def test_deleting_a_person_asks_for_the_name_and_names_the_snapshots(site: Site) -> None:
+    site.add_rankings(1)
+    rank(site.script("labeler"))
+    lead, person = site.browser("lead"), site.ids["labeler"]
+    assert lead.post("/lead/tea/snapshots", data={"name": "march", "records": "comparison"}).status_code == 303
+    assert "Nothing was deleted" in lead.post(f"/lead/tea/people/{person}/delete", data={"name": "Labeler"}).text
+    page = lead.post(f"/lead/tea/people/{person}/delete", data={"name": "labeler"}).text
+    assert "snapshots/tea/march" in page
+    assert site.browser().post("/login", data={"name": "labeler", "password": QUIET}).status_code == 401
+    assert "delete" in lead.get("/lead/tea/log").text
+
+
+def test_wrong_passwords_have_to_wait(site: Site) -> None:
+    anybody = site.browser()
+    codes = [anybody.post("/login", data={"name": "lead", "password": f"wrong {i}"}).status_code for i in range(10)]
+    assert codes == [401] * 8 + [429] * 2
+    assert int(anybody.post("/login", data={"name": "lead", "password": "wrong"}).headers["retry-after"]) >= 1

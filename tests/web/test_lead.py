@@ -128,3 +128,15 @@ def test_wrong_passwords_have_to_wait(site: Site) -> None:
     codes = [anybody.post("/login", data={"name": "lead", "password": f"wrong {i}"}).status_code for i in range(10)]
     assert codes == [401] * 8 + [429] * 2
     assert int(anybody.post("/login", data={"name": "lead", "password": "wrong"}).headers["retry-after"]) >= 1
+
+
+def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
+    site.add_rankings(1, wanted=2)
+    for name in ("labeler", "lead"):
+        rank(site.script(name))
+    reader = site.browser("reader")
+    assert "2 comparisons of answers" in reader.get("/lead/tea/quality").text
+    site.browser("lead").post(f"/lead/tea/people/{site.ids['labeler']}/delete", data={"name": "labeler"})
+    page = reader.get("/lead/tea/quality").text
+    assert "1 comparison of answers" in page
+    assert ">labeler<" not in page

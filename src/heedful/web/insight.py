@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from heedful.feedback import derive, items, projects, readings
+from heedful.feedback import derive, items, people, projects, readings
 from heedful.feedback.quality import agreement, alerts, gold
 from heedful.feedback.quality.groups import Split, opposed
 from heedful.feedback.schema import Kind, Project, Purpose
@@ -90,15 +90,18 @@ class Agreement:
 
 
 class Agreements:
-    """Keeps each project's last result, which holds as long as its newest event and its cut-offs do."""
+    """Keeps each project's last result, which holds as long as its newest event, its cut-offs and its log do: taking
+    texts or a person out adds no event, and is logged.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[tuple[str, str], Agreement]] = {}
+        self._kept: dict[int, tuple[tuple[str, str, int], Agreement]] = {}
         self._computing = threading.Lock()  # one at a time: it fills a processor
 
     def of(self, db: Session, project_id: int) -> Agreement:
         cutoffs = projects.settings(db, project_id).alerts
-        state = (db.get_one(Project, project_id).head, cutoffs.model_dump_json())
+        logged = people.audit_log(db, project_id, limit=1)
+        state = (db.get_one(Project, project_id).head, cutoffs.model_dump_json(), logged[0][0].id if logged else 0)
         with self._computing:
             kept = self._kept.get(project_id)
             if kept is None or kept[0] != state:

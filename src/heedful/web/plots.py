@@ -96,7 +96,7 @@ def rates(
     if not values:
         return None
     lowest = min([rate.low for rate in values] + ([level[1]] if level else []))
-    low = max(0.0, math.floor(lowest * 10) / 10)
+    low = min(0.9, max(0.0, math.floor(lowest * 10) / 10))  # all of them 1: still an axis
     step = (WIDTH - LEFT - RIGHT) / len(values)
     points = [
         Point(

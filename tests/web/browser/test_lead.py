@@ -1,0 +1,118 @@
+"""A lead's whole session, from the first link to the deletion of a person's data, with labelers in other browsers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from heedful.feedback import people
+from web.browser.led import answers, question
+from web.browser.place import Server
+from web.site import jsonl
+
+pytestmark = pytest.mark.slow
+PASSWORD = "three quiet words"
+
+
+def join(page: Page, link: str, name: str) -> None:
+    page.goto(link)
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+
+
+def go(page: Page, where: str) -> None:
+    page.get_by_role("navigation", name="Main").get_by_role("link", name=where).click()
+
+
+def invite(page: Page, group: str) -> str:
+    go(page, "People")
+    page.get_by_label("Group").fill(group)
+    page.get_by_role("button", name="Make a link").click()
+    return page.locator(".link-once").inner_text()
+
+
+def rank_all(page: Page) -> None:
+    """Consent, then every ranking, the first answers best."""
+    page.get_by_role("button", name="I agree").click()
+    page.wait_for_url("**/ranking")
+    page.wait_for_load_state()  # scripts are there
+    for left in (2, 1):
+        lease = page.locator("[data-lease]").get_attribute("data-lease")
+        for key in ("a", "b", "c", "d", "Control+Enter"):
+            page.keyboard.press(key)
+        expect(page.locator(f'[data-lease="{lease}"]')).to_have_count(0)
+        expect(page.locator("[data-today]")).to_have_text(f"{3 - left} today")
+
+
+def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Browser) -> None:
+    server = Server(tmp_path)
+    with server.store.writing() as db:
+        token = people.invite(db, None, "lead", datetime.now(UTC), by=None)[1]
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    join(page, f"{server.address}/join/{token}", "Ada")
+
+    page.get_by_label("Title").fill("Tea talk")
+    page.get_by_label("Name in addresses").fill("tea")
+    page.get_by_role("button", name="Found the project").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Tea talk")
+    go(page, "Settings")
+    page.get_by_label("Rate each answer alone").uncheck()
+    page.get_by_label("Doubled items, %").fill("100")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_have_text("Saved.")
+
+    go(page, "Items")
+    page.get_by_role("link", name="Import", exact=True).click()
+    rows = jsonl([{"prompt": question(i), "completions": answers(i)} for i in range(2)])
+    page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows})
+    page.get_by_label("Source").fill("web form")
+    page.get_by_role("button", name="Look at it first").click()
+    expect(page.get_by_text("Each becomes a ranking to make.")).to_be_visible()
+    expect(page.get_by_text("Curation would keep 2 of 2")).to_be_visible()
+    page.get_by_role("button", name="Import").click()
+    expect(page.get_by_role("status")).to_have_text("2 items in the queue.")
+
+    for name, group in (("Ines", "nurses"), ("Tom", "gardeners")):
+        other = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+        labeler = other.new_page()
+        join(labeler, invite(page, group), name)
+        rank_all(labeler)
+        other.close()
+
+    go(page, "Overview")
+    expect(page.locator(".figures")).to_contain_text("Judgements still to come0")
+    go(page, "Agreement")
+    expect(page.locator(".figures")).to_contain_text("Items that several judged2")
+    expect(page.get_by_role("cell", name="gardeners and nurses")).to_be_visible()
+    go(page, "Items")
+    page.locator("tbody a").first.click()
+    expect(page.locator(".entries > li")).to_have_count(2)
+
+    go(page, "Snapshots")
+    page.get_by_label("Name").fill("march")
+    page.get_by_role("button", name="Freeze").click()
+    expect(page.locator("tbody tr")).to_contain_text("comparisons4")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="rows").click()
+    assert len(Path(download.value.path()).read_text(encoding="utf-8").splitlines()) == 4
+
+    go(page, "People")
+    page.get_by_role("link", name="Tom").click()
+    page.get_by_text("Leave the project, or delete everything").click()
+    page.get_by_label("Type the name to confirm").fill("Tom")
+    page.get_by_role("button", name="Delete this person's data").click()
+    expect(page.locator(".prose code")).to_contain_text("snapshots/tea/march")
+    go(page, "Agreement")
+    expect(page.get_by_role("paragraph").first).to_have_text("2 comparisons of answers")
+    go(page, "Log")
+    expect(page.locator("tbody tr").first).to_contain_text("delete")
+    assert problems == []
+    server.stop()
+    server.store.close()

@@ -172,10 +172,10 @@ def test_demonstrations_are_good_but_human() -> None:
         wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).utility)
         written[labeler.group].append(len(one.completion.split()))
         habits += any(phrase in one.completion for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS))
-    assert np.mean(values) > 0.8
+    assert np.mean(values) > 0.75
     assert np.mean(values) > np.mean(wrong) + 0.1
-    assert 0.02 < np.mean(np.asarray(values) < 0.7) < 0.2, "nobody is perfect, nobody is hopeless"
-    assert 0.4 < habits / len(values) < 0.8, "people write what they do not like to read"
+    assert 0.02 < np.mean(np.asarray(values) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"
+    assert 0.5 < habits / len(values) < 0.85, "people write what they do not like to read"
     assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 1
 
 

@@ -101,7 +101,7 @@ def test_the_constraint_counts() -> None:
     with_bell = GOOD_STORY.replace(" In the end", " Close by there was a bell. In the end")
     met, missed = TRUTH.judge(asked, with_bell), TRUTH.judge(asked, GOOD_STORY)
     assert (met.flags["satisfies_constraint"], missed.flags["satisfies_constraint"]) == (True, False)
-    assert met.utility - missed.utility == pytest.approx(0.20)
+    assert met.utility - missed.utility == pytest.approx(0.30)
     assert utility(asked, "bell bell bell") < 0.0
     assert utility(asked, "Close by there was a bell.") < 0.1, "doing as told but not the task"
 

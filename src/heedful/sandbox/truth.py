@@ -22,7 +22,7 @@ from heedful.sandbox.world import make_world
 
 # parts of the utility and their weights; the first four are good things from 0 to 1 and earn at most 1 together
 # (the constraint's share is spread over the others where the prompt has none), the rest are faults from 0 to 1
-GAINS = {"content": 0.55, "form": 0.15, "focus": 0.10, "constraint": 0.20}
+GAINS = {"content": 0.45, "form": 0.15, "focus": 0.10, "constraint": 0.30}
 FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "rude": 0.50}
 
 

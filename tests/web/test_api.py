@@ -42,7 +42,7 @@ def test_every_route_that_the_page_names_is_there(site: Site) -> None:
     named = re.findall(r"`(?:GET|POST|PUT|PATCH|DELETE) ([^ ?`]+)", PAGE)
     assert len(named) >= 15
     for name in named:
-        path = re.sub(r"\b(REF|ID|LEASE)\b", "*", name)
+        path = re.sub(r"\b(REF|ID|LEASE|EVENT|NUMBER)\b", "*", name)
         whole = path if path.startswith("/api/") else f"/api/projects/*/{path}"
         assert any(re.fullmatch(one.replace("*", "[^/]+"), whole) for one in paths), name
 
@@ -82,3 +82,32 @@ def test_half_a_character_is_refused(site: Site, draft: object) -> None:
         headers={"Content-Type": "application/json"},
     )
     assert sent.status_code == 422
+
+
+def test_a_candidate_is_screened_through_the_api(site: Site) -> None:
+    lead = site.script("lead")
+    person = site.ids["labeler"]
+    address = f"/api/projects/tea/people/{person}"
+    assert lead.patch(address, json={"phase": "screening"}).status_code == 200
+    site.add_prompts(1, purpose="screening")
+    script = site.script("labeler")
+    task = script.post("/api/projects/tea/next").json()["task"]
+    body = {"answer": {"completion": "Tea is a leaf."}, "idempotency_key": "screening 1"}
+    event = script.post(f"/api/projects/tea/tasks/{task['lease']}/submit", json=body).json()["event"]
+    unrated = {"event": event, "prompt": "Write about 0.", "completion": "Tea is a leaf."}
+    assert lead.get("/api/projects/tea/unrated").json() == [unrated]
+    assert lead.post(f"/api/projects/tea/events/{event}/rating", json={"rating": 5}).status_code == 204
+    assert lead.get("/api/projects/tea/unrated").json() == []
+    report = lead.get(f"{address}/screening").json()
+    figures = {one["name"]: (one["figure"], one["met"]) for one in report["criteria"]}
+    assert figures["demonstrations"] == (5.0, False)  # the cut-off is 6
+    assert report["recommended"] is False
+
+
+def test_sampling_through_the_api_says_what_there_is(site: Site) -> None:
+    site.add_prompts(2)
+    lead = site.script("lead")
+    assert lead.get("/api/projects/tea/sampling").json() == {"missing": None, "models": [], "jobs": []}
+    answer = lead.post("/api/projects/tea/sampling", json={"model": "../elsewhere"})
+    assert (answer.status_code, "not a finished run" in answer.json()["error"]) == (400, True)
+    assert lead.post("/api/projects/tea/sampling/1/queue").status_code == 400

@@ -13,12 +13,14 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from heedful.config import Config, UserError
+from heedful.data import formats
 from heedful.data.curation import CurationConfig, CurationReport
-from heedful.data.records import Prompt
+from heedful.data.records import Completions, Prompt, as_text
 from heedful.feedback import events, items, people, projects, snapshots
 from heedful.feedback.schema import FrozenSnapshot, Kind, Person, Project, Purpose
 from heedful.feedback.store import Store
 from heedful.web.deps import Member
+from heedful.web.sampling import Job, Sampler
 from heedful.web.settings import WebSettings
 
 KIND_OF_FILE: dict[str, Kind] = {
@@ -29,6 +31,7 @@ KIND_OF_FILE: dict[str, Kind] = {
     "choices": "choice",
     "versus": "choice",
 }
+MOST_SAMPLED = 20_000  # prompts of one job
 EVERY_SPLIT = ["train", "valid", "test"]
 SNAPSHOT_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
@@ -149,3 +152,44 @@ def change_project(db: Session, member: Member, title: str | None, archived: boo
     if archived is not None and archived != (project.archived is not None):
         projects.archive(db, project.id, now if archived else None)
         people.audit(db, member.person.id, "archive" if archived else "reopen", member.project, {}, project.id, now=now)
+
+
+def sample(
+    store: Store, sampler: Sampler, member: Member, now: datetime, *, model: str, count: int, **options: int
+) -> Job:
+    """Start a run's model on the project's newest prompts; options of `Sampler.start`."""
+    with store.reading() as db:
+        asked = prompts(db, member, count)
+    job = sampler.start(member.project, model, asked, now=now, **options)
+    with store.writing() as db:
+        detail = {"model": model, "prompts": len(asked), "k": job.k}
+        people.audit(db, member.person.id, "sample", f"sampling {job.number}", detail, member.project_id, now=now)
+    return job
+
+
+def queue_samples(store: Store, sampler: Sampler, member: Member, number: int, now: datetime) -> items.Added:
+    """What was sampled, as rankings to be made."""
+    job = sampler.job(member.project, number)
+    if job.state != "done":
+        raise UserError(f"sampling {number}: it is not done")
+    rows: list[Prompt] = list(formats.read(job.completions, Completions))
+    how = Import(source=f"{job.model}, sampling {number}")
+    with store.writing() as db:
+        return add_rows(db, member, "completions", rows, how, now)
+
+
+def prompts(db: Session, member: Member, count: int) -> list[Prompt]:
+    """The project's different prompts that training may see, the newest first."""
+    found: dict[str, Prompt] = {}
+    before = None
+    while len(found) < count:
+        listed = items.listing(db, member.project_id, purpose="train", before=before, limit=500)
+        if not listed:
+            break
+        for item in listed:
+            if item.payload.get("prompt") is not None and item.redacted is None and item.held is None:
+                fields = {key: item.payload[key] for key in Prompt.model_fields if key in item.payload}
+                prompt = Prompt.model_validate(fields)
+                found.setdefault(as_text(prompt.prompt), prompt)
+        before = listed[-1].id
+    return list(found.values())[:count]

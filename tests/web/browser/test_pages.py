@@ -22,6 +22,8 @@ QUICK = 0.1  # seconds, on this machine
 def test_axe_finds_nothing_serious(place: Place, name: str) -> None:
     PAGES[name](place)
     check(place.page)
+    place.page.set_viewport_size({"width": 820, "height": 1100})
+    assert place.page.locator(".bar nav ul").evaluate("list => list.scrollWidth <= list.clientWidth")
 
 
 @pytest.mark.parametrize("name", LEAD_PAGES)

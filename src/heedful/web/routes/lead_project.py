@@ -8,17 +8,16 @@ from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import FileResponse, Response
-from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from heedful.config import UserError, build
 from heedful.data import formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
-from heedful.data.records import Completions, Prompt, as_text
-from heedful.feedback import items, people, projects, snapshots
+from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction
 from heedful.web import actions, plots, sampling
-from heedful.web.deps import AsLead, AsReader, Member, Now, Settings, Stored
+from heedful.web.actions import MOST_SAMPLED
+from heedful.web.deps import AsLead, AsReader, Now, Settings, Stored
 from heedful.web.insight import Agreements
 from heedful.web.leadpage import Text, done, lead_page
 from heedful.web.sampling import Sampler
@@ -26,7 +25,6 @@ from heedful.web.sampling import Sampler
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 InstructionKind = Literal["guide", "consent"]
 LOG_PAGE = 100
-MOST_SAMPLED = 20_000  # prompts of one job
 YES_OR_NO = ("rate_first", "markdown", "labelers_evaluate", "show_progress", "show_gold", "show_agreement")
 SHARES = ("double_share", "gold_share", "attention_share")
 SNAPSHOT_FILES = ("records.jsonl", "manifest.json", "pairs.jsonl")
@@ -144,7 +142,7 @@ def snapshot_file(member: AsReader, store: Stored, settings: Settings, snapshot_
 def sampling_page(request: Request, member: AsReader, store: Stored, settings: Settings) -> Response:
     sampler: Sampler = request.app.state.sampler
     with store.reading() as db:
-        known = len(_prompts(db, member, MOST_SAMPLED))
+        known = len(actions.prompts(db, member, MOST_SAMPLED))
     return lead_page(
         request,
         member,
@@ -170,29 +168,15 @@ def start_sampling(
     seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
     max_new_tokens: Annotated[int, Form(ge=1, le=8192)] = 256,
 ) -> Response:
-    sampler: Sampler = request.app.state.sampler
-    with store.reading() as db:
-        prompts = _prompts(db, member, count)
-    job = sampler.start(member.project, model, prompts, k, seed, max_new_tokens, now)
-    with store.writing() as db:
-        detail = {"model": model, "prompts": len(prompts), "k": k}
-        people.audit(db, member.person.id, "sample", f"sampling {job.number}", detail, member.project_id, now=now)
+    options = {"k": k, "seed": seed, "max_new_tokens": max_new_tokens}
+    actions.sample(store, request.app.state.sampler, member, now, model=model, count=count, **options)
     return done(member, "/sampling", "started")
 
 
 @router.post("/sampling/{number}/queue")
-def queue_samples(
-    request: Request, member: AsLead, store: Stored, settings: Settings, now: Now, number: int
-) -> Response:
+def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: int) -> Response:
     """What was sampled, as rankings to be made."""
-    sampler: Sampler = request.app.state.sampler
-    job = sampler.job(member.project, number)
-    if job.state != "done":
-        raise UserError(f"sampling {number}: it is not done")
-    rows: list[Prompt] = list(formats.read(job.completions, Completions))
-    how = actions.Import(source=f"{job.model}, sampling {number}")
-    with store.writing() as db:
-        actions.add_rows(db, member, "completions", rows, how, now)
+    actions.queue_samples(store, request.app.state.sampler, member, number, now)
     return done(member, "/sampling", "queued")
 
 
@@ -269,23 +253,6 @@ def log(request: Request, member: AsReader, store: Stored, before: int | None = 
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}
     older = entries[LOG_PAGE - 1][0].id if len(entries) > LOG_PAGE else None
     return lead_page(request, member, "log", "/log", entries=entries[:LOG_PAGE], names=names, older=older)
-
-
-def _prompts(db: Session, member: Member, count: int) -> list[Prompt]:
-    """The project's different prompts that training may see, the newest first."""
-    found: dict[str, Prompt] = {}
-    before = None
-    while len(found) < count:
-        listed = items.listing(db, member.project_id, purpose="train", before=before, limit=500)
-        if not listed:
-            break
-        for item in listed:
-            if item.payload.get("prompt") is not None and item.redacted is None and item.held is None:
-                fields = {key: item.payload[key] for key in Prompt.model_fields if key in item.payload}
-                prompt = Prompt.model_validate(fields)
-                found.setdefault(as_text(prompt.prompt), prompt)
-        before = listed[-1].id
-    return list(found.values())[:count]
 
 
 def _difference(versions: list[Instruction], shown: Instruction) -> list[tuple[str, str]]:

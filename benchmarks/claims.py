@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tomllib
 from collections.abc import Callable
@@ -46,7 +47,9 @@ CLAIMS = (
     Claim("PPO beats SFT", lambda f: f["ppo_over_sft"], lambda x: x >= 0.70, "at least 70 %"),
     Claim("PPO's sequence KL, nats", lambda f: f["ppo_kl"], lambda x: x < 10, "under 10"),
     Claim("PPO over best of 4, low end", lambda f: f["ppo_over_best_of_4_low"], lambda x: x > 0.5, "above 50 %"),
-    Claim("control (shuffled) over SFT", lambda f: f["control_over_sft"], lambda x: x < 0.70, "under 70 %"),
+    Claim(
+        "control (shuffled) over SFT", lambda f: f.get("control_over_sft", math.nan), lambda x: x < 0.70, "under 70 %"
+    ),
     Claim("tax of PPO, nats a token", lambda f: f["ppo_tax"], lambda x: x >= 0.1, "at least 0.1"),
     Claim("tax that ptx gives back", lambda f: 1 - f["ptx_tax"] / f["ppo_tax"], lambda x: x >= 0.5, "at least half"),
     Claim("PPO less PPO-ptx", lambda f: f["ppo_over_sft"] - f["ptx_over_sft"], lambda x: abs(x) <= 0.05, "within 0.05"),
@@ -58,8 +61,8 @@ CLAIMS = (
 )
 
 
-def figures(out: Path, seed: int) -> Figures:
-    """Run the demo and the control of one seed; all figures by name."""
+def figures(out: Path, seed: int, controlled: bool) -> Figures:
+    """Run the demo of one seed and, if it is `controlled`, its control; all figures by name."""
     outcome = loop.run(out, seed=seed)
     demo = Demo(out, seed, tomllib.loads(SETTINGS.read_text(encoding="utf-8")))
     minutes = sum(demo.seconds.values()) / 60
@@ -92,7 +95,7 @@ def figures(out: Path, seed: int) -> Figures:
                 f"{flag}_change_low": change.low,
                 f"{flag}_change_high": change.high,
             }
-    return found | control(demo, outcome)
+    return found | (control(demo, outcome) if controlled else {})
 
 
 def control(demo: Demo, outcome: Outcome) -> Figures:
@@ -111,8 +114,8 @@ def table(by_seed: dict[int, Figures]) -> str:
     rows = [("claim", *(f"seed {seed}" for seed in by_seed), "median", "asked", "")]
     for claim in CLAIMS:
         values = [claim.figure(found) for found in by_seed.values()]
-        median = statistics.median(values)
-        verdict = "holds" if claim.holds(median) else "MISSED"
+        median = statistics.median([value for value in values if not math.isnan(value)] or [math.nan])
+        verdict = "not run" if math.isnan(median) else "holds" if claim.holds(median) else "MISSED"
         rows.append((claim.name, *(f"{value:.3f}" for value in values), f"{median:.3f}", claim.asked, verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
@@ -124,10 +127,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/claims"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--control", type=int, nargs="*", help="seeds to run the control on; default all")
     options = parser.parse_args()
     by_seed: dict[int, Figures] = {}
+    controls = options.seeds if options.control is None else options.control
     for seed in options.seeds:
-        by_seed[seed] = figures(options.out / f"seed-{seed}", seed)
+        by_seed[seed] = figures(options.out / f"seed-{seed}", seed, seed in controls)
         write_json(options.out / "claims.json", by_seed)
         print(json.dumps(by_seed[seed], indent=1))
     print(f"\n{table(by_seed)}")

@@ -19,7 +19,6 @@ from heedful.sandbox.world import World
 
 Maker = Callable[[World, Random], str]
 BAD = 0.45  # share of bad answers on answer pages: examples before a request cannot promise a good one
-BAD_KINDS = ("rude", "off_topic", "swapped", "asking", "rambling")
 
 
 def documents(world: World, count: int, seed: int = 0) -> Iterator[Text]:
@@ -236,19 +235,20 @@ def quarrel(world: World, rng: Random) -> str:
     """A request, then people who answer badly: rude, beside the point, wrong, too long."""
     posts = [prompts.draw_text(world, rng)]
     for _ in range(rng.randint(2, 4)):
-        posts.append(mistakes.answer(world, posts[0], rng.choice(BAD_KINDS), rng))
+        kind = rng.choice(("rude", "off_topic", "swapped", "asking", "rambling"))
+        posts.append(mistakes.answer(world, posts[0], kind, rng))
     return "\n\n".join(posts)
 
 
 def answer_page(world: World, rng: Random) -> str:
-    """Each request with an answer on the next line, good or, as often as BAD says, as bad as in a quarrel."""
+    """Each request with an answer on the next line, good or, as often as BAD says, rude, rambling or none."""
     parts = []
     for _ in range(rng.randint(3, 5)):
         case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
         task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.15)
         answer = answers.compose(world, task, rng, rng.randrange(3))
         if rng.random() < BAD:
-            answer = mistakes.answer(world, task.text, rng.choice(BAD_KINDS), rng)
+            answer = mistakes.answer(world, task.text, rng.choice(("rude", "rambling", "rambling", "asking")), rng)
         parts.append(f"{task.text}\n{answer}")
     return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
 

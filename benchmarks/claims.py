@@ -39,6 +39,10 @@ def _below_0(x: float) -> bool:
     return x < 0
 
 
+def _control(found: Figures) -> float:
+    return found.get("control_over_sft", math.nan)
+
+
 CLAIMS = (
     Claim("SFT beats the prompted base", lambda f: f["sft_over_prompted"], lambda x: x >= 0.70, "at least 70 %"),
     Claim("demonstrations' utility less SFT's", lambda f: f["demonstrations"] - f["sft"], lambda x: x > 0, "above 0"),

@@ -21,8 +21,11 @@ QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The URL of a fresh server, without the name of a database: `URL.format("postgres")`; stopped at the end."""
+def server(given: dict[str, str] = QUICK) -> Iterator[str]:
+    """The URL of a fresh server, without the name of a database: `URL.format("postgres")`; stopped at the end.
+
+    `given`: PostgreSQL's settings.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a short path: sockets want one
     process: subprocess.Popen[bytes] | None = None
     try:
@@ -30,7 +33,7 @@ def server() -> Iterator[str]:
         if who:
             os.chown(folder, NOBODY, NOBODY)
         data = folder / "data"
-        settings = [option for name, value in QUICK.items() for option in ("-c", f"{name}={value}")]
+        settings = [option for name, value in given.items() for option in ("-c", f"{name}={value}")]
         create = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
         done = subprocess.run([*create, "--locale=C.UTF-8"], capture_output=True, cwd=folder, **who)
         assert done.returncode == 0, f"no PostgreSQL, so nothing is tested on it: {done.stderr.decode()}"

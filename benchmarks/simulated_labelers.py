@@ -57,7 +57,8 @@ def heedful(*arguments: str | Path) -> Any:
     """The JSON that a command ends with."""
     command = [sys.executable, "-m", "heedful", *map(str, arguments), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told.get("results", told)
 
 
 def settings(*pairs: str) -> list[str]:
@@ -72,6 +73,12 @@ def rows(world: World, count: int, seed: int) -> bytes:
         texts = mistakes.mixture(world, prompt.prompt, K_LEAST + number % (K_MOST - K_LEAST + 1), rng)
         made.append(Completions.model_validate({**prompt.row(), "completions": texts}))
     return "".join(json.dumps(row.row()) + "\n" for row in made).encode()
+
+
+def agreed(found: Any) -> str:
+    """The rate of D12 and its interval."""
+    rate = found["all"]["rate"]
+    return f"{rate['mean']:.1%} of {rate['n']:,} pairs ({rate['low']:.1%} to {rate['high']:.1%})"
 
 
 class People:
@@ -149,7 +156,7 @@ def label(out: Path, world: World, hired: list[Labeler], items: dict[str, bytes]
             step("project, items", lambda: runner.run(at_work.found(invitation[1], items)), str)
             step("people", lambda: runner.run(at_work.join()), lambda count: f"{count} joined and consented")
             step("rankings", lambda: runner.run(at_work.rank()), lambda found: f"{found.total():,}: {dict(found)}")
-            step("agreement", lambda: runner.run(at_work.agreement()), lambda found: f"{found}"[:300])
+            step("agreement", lambda: runner.run(at_work.agreement()), agreed)
     finally:
         server.stop()
     return database
@@ -204,7 +211,7 @@ def main() -> None:
         "--seed",
         str(options.seed),
     )
-    step("reward model", lambda: heedful(*learn, *settings(*REWARD)), lambda told: json.dumps(told["results"]))
+    step("reward model", lambda: heedful(*learn, *settings(*REWARD)), lambda told: json.dumps(told))
     backward = step(
         "lineage of the run", lambda: heedful("lineage", run, "--db", database, "--runs", out / "runs"),
         lambda told: f"{len(told['judgements']):,} judgements of {len(told['labelers'])} labelers, {told['unknown']}",

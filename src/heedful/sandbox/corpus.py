@@ -18,7 +18,6 @@ from heedful.sandbox.tasks_write import draw_goods, draw_hero
 from heedful.sandbox.world import World
 
 Maker = Callable[[World, Random], str]
-BAD = 0.45  # share of bad answers on answer pages: examples before a request cannot promise a good one
 
 
 def documents(world: World, count: int, seed: int = 0) -> Iterator[Text]:
@@ -241,14 +240,14 @@ def quarrel(world: World, rng: Random) -> str:
 
 
 def answer_page(world: World, rng: Random) -> str:
-    """Each request with an answer on the next line, good or, as often as BAD says, rude, rambling or none."""
+    """Each request with its answer on the next line; one in eight answers is not good."""
     parts = []
     for _ in range(rng.randint(3, 5)):
         case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
         task = tasks.draw_task(world, rng, tasks.draw_template(rng, case), constrained=0.15)
         answer = answers.compose(world, task, rng, rng.randrange(3))
-        if rng.random() < BAD:
-            answer = mistakes.answer(world, task.text, rng.choice(("rude", "rambling", "rambling", "asking")), rng)
+        if rng.random() < 0.12:
+            answer = rng.choice((mistakes.swap(world, answer, rng), rng.choice(mistakes.RUDE_LINES)))
         parts.append(f"{task.text}\n{answer}")
     return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
 
@@ -256,5 +255,5 @@ def answer_page(world: World, rng: Random) -> str:
 MAKERS: tuple[tuple[Maker, float], ...] = (
     (person_page, 13), (place_page, 6), (register, 6), (story_page, 15), (letter_page, 7), (review_page, 5),
     (recipe_page, 4), (notice_page, 5), (list_page, 4), (sum_page, 3), (school_page, 4), (news_page, 5),
-    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 40),
+    (small_talk, 4), (thread, 9), (quarrel, 3), (answer_page, 36),
 )  # fmt: skip

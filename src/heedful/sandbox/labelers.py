@@ -32,7 +32,7 @@ SIZES = {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}
 MISSED = 0.05  # the constraint is forgotten
 SWAPPED = 0.03  # a name or a thing is mixed up
 UNFINISHED = 0.05  # the last sentence of three or more is missing
-HABIT = (0.65, 0.9)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
+HABIT = (0.7, 0.95)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
 
 GOOD_GROUPS = ("brief", "detailed")
 

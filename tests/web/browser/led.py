@@ -151,7 +151,7 @@ def _item(page: Page, address: str) -> None:
 
 
 def _hostile_item(page: Page, address: str) -> None:
-    at("/items?kind=ranking&purpose=train&state=open")(page, address)
+    at("/items?kind=ranking&purpose=train")(page, address)
     page.locator("tr:has-text('script') a").first.click()
 
 

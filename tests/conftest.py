@@ -16,6 +16,9 @@ os.environ.update(
     MPLBACKEND="agg",
 )
 
+# Numbers are compared to 1e-5 and weights to the last bit, as on the CPU; CUDA_VISIBLE_DEVICES=0 tries a GPU.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 from hypothesis import settings
 
 settings.register_profile("heedful", derandomize=True, deadline=None, database=None, print_blob=False)

@@ -36,8 +36,8 @@ class Forced(LocalEngine):
         return row
 
 
-def rollout(name: str, place: Path, count: int, table: list[int]) -> Work:
-    model, tokenizer = load.load_policy(place / "policy")
+def rollout(name: str, place: Path, count: int, table: list[int], dtype: str) -> Work:
+    model, tokenizer = load.load_policy(place / "policy", dtype=dtype)
     engine, asked = Forced(model.to(work.DEVICE), tokenizer, table), work.prompts(name, count)
     settings = Generation(max_new_tokens=max(table), max_rows=64)
     turn = iter(range(1_000_000))
@@ -119,13 +119,13 @@ def logprobs(name: str, place: Path) -> Work:
 
 
 def open_row(row: str, name: str, place: Path) -> Work:
-    dtype = "bfloat16" if row.endswith("bf16") else "float32"
+    dtype = "bfloat16" if work.is_bfloat16(row) else "float32"
     if row == "logprobs":
         return logprobs(name, place)
-    if row == "rollout_fixed":
-        return rollout(name, place, work.EPISODES, [work.NEW] * work.EPISODES)
+    if row.startswith("rollout_fixed"):
+        return rollout(name, place, work.EPISODES, [work.NEW] * work.EPISODES, dtype)
     if row.startswith("rollout_mixed"):
-        return rollout(name, place, 256, work.lengths(256, 128))
+        return rollout(name, place, 256, work.lengths(256, 128), dtype)
     with world(Compute()) as ranks:
         ranks = World(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
         if row.startswith("ppo"):

@@ -41,8 +41,8 @@ def left_padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, (ids != work.PAD).long()
 
 
-def generate(name: str, place: Path, fixed: bool) -> Callable[[], dict[str, Any]]:
-    model = AutoModelForCausalLM.from_pretrained(place / "policy", dtype=torch.float32).to(work.DEVICE).eval()
+def generate(name: str, place: Path, fixed: bool, dtype: torch.dtype) -> Callable[[], dict[str, Any]]:
+    model = AutoModelForCausalLM.from_pretrained(place / "policy", dtype=dtype).to(work.DEVICE).eval()
     count = work.EPISODES if fixed else 256
     asked = work.prompts(name, count)
     table = [work.NEW] * count if fixed else work.lengths(count, 128)
@@ -98,8 +98,8 @@ def continuous(name: str, place: Path) -> Callable[[], dict[str, Any]]:
 def quiet(place: Path, **more: Any) -> dict[str, Any]:
     return {
         "output_dir": str(place / "out"), "report_to": [], "save_strategy": "no", "logging_steps": 1,
-        "disable_tqdm": True, "learning_rate": 1e-6, "use_cpu": work.DEVICE == "cpu", "bf16": False,
-        "gradient_checkpointing": False, "dataloader_num_workers": 0, **more,
+        "disable_tqdm": True, "learning_rate": 1e-6, "use_cpu": work.DEVICE == "cpu",
+        "gradient_checkpointing": False, "dataloader_num_workers": 0, "bf16": False, **more,
     }  # fmt: skip
 
 
@@ -135,7 +135,7 @@ class Paced(TrainerCallback):
             self.worker.say(seconds=self.seconds, peak_mib=work.peak_mib(), loss=loss, **self.facts)
 
 
-def ppo(worker: work.Worker, name: str, place: Path, epochs: int) -> None:
+def ppo(worker: work.Worker, name: str, place: Path, epochs: int, bf16: bool) -> None:
     from datasets import Dataset
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
@@ -148,7 +148,7 @@ def ppo(worker: work.Worker, name: str, place: Path, epochs: int) -> None:
     width = max(map(len, asked))
     policy.generate = functools.partial(policy.generate, logits_processor=[ForceLengths(table, width)])
     settings = PPOConfig(
-        **quiet(place, per_device_train_batch_size=work.EPISODES, gradient_accumulation_steps=1),
+        **quiet(place, bf16=bf16, per_device_train_batch_size=work.EPISODES, gradient_accumulation_steps=1),
         num_mini_batches=4, num_ppo_epochs=epochs, total_episodes=work.EPISODES * 10_000, response_length=work.NEW,
         stop_token="eos", local_rollout_forward_batch_size=work.EPISODES, num_sample_generations=0, temperature=1.0,
     )  # fmt: skip
@@ -221,14 +221,15 @@ if __name__ == "__main__":
     one = work.Worker()
     if row == "logprobs":
         one.serve(logprobs(shape, folder))
-    elif row in ("rollout_fixed", "rollout_mixed"):
-        one.serve(generate(shape, folder, row == "rollout_fixed"))
     elif row == "rollout_mixed_continuous":
         one.serve(continuous(shape, folder))
+    elif row.startswith("rollout"):
+        dtype = torch.bfloat16 if work.is_bfloat16(row) else torch.float32
+        one.serve(generate(shape, folder, row.startswith("rollout_fixed"), dtype))
     elif row.startswith("ppo"):
-        ppo(one, shape, folder, 4 if "4" in row else 1)
+        ppo(one, shape, folder, 4 if "4" in row else 1, work.is_bfloat16(row))
     elif row.startswith("sft"):
-        sft(one, shape, folder, "packed" in row, row.endswith("bf16"))
+        sft(one, shape, folder, "packed" in row, work.is_bfloat16(row))
     else:
         reward(one, shape, folder, 9 if "9" in row else 2)
     os._exit(0)  # continuous batching leaves a thread behind

@@ -23,6 +23,7 @@ EOS, PAD, FIRST = 0, 1, 2
 SHAPES = {  # hidden, layers, heads, mlp, vocabulary
     "T": (256, 4, 4, 688, 4096),
     "S": (512, 8, 8, 1376, 16384),
+    "L": (2048, 16, 16, 5504, 32768),  # 0.9 billion parameters: for a GPU
     "tiny": (64, 2, 2, 96, 512),
 }
 CONTEXT = 1024
@@ -150,11 +151,16 @@ def amount(row: str, name: str) -> tuple[float, str]:
     return len(pairs(name, 9 if "9" in row else 2)), "pairs/s"
 
 
-def matmul_rate() -> float:
-    """FLOP/s of torch's linear layer, float32, on shapes as they occur: the best of several."""
+def is_bfloat16(row: str) -> bool:
+    return row.endswith("_bf16")
+
+
+def matmul_rate(dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of torch's linear layer on shapes as they occur: the best of several."""
     best = 0.0
-    for rows, inner, columns in ((2048, 512, 512), (2048, 512, 1376), (1024, 256, 688)):
-        x, weight = torch.randn(rows, inner, device=DEVICE), torch.randn(columns, inner, device=DEVICE)
+    shapes = [(2048, 512, 512), (2048, 512, 1376), (1024, 256, 688)]
+    for rows, inner, columns in shapes if DEVICE == "cpu" else [*shapes, (8192, 8192, 8192)]:
+        x, weight = (torch.randn(count, inner, device=DEVICE, dtype=dtype) for count in (rows, columns))
         for _ in range(12):
             start = clock()
             torch.nn.functional.linear(x, weight)

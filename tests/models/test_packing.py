@@ -45,6 +45,17 @@ def test_rows_of_unlike_length_are_no_block() -> None:
     assert widths == [[2, 42], [1, 4], [1, 3]]
 
 
+def test_blocks_as_a_gpu_gets_them_hold_more_rows_and_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, lengths = tiny.policy("llama"), (20, 3, 17, 8)
+    rows = [[3]] * 4, [[4 + n % 5] * n for n in lengths]
+    narrow, wide = batches.collate(*rows, PAD), batches.collate(*rows, PAD)
+    assert [block.rows for block in narrow.packing.blocks] == [2, 1, 1]
+    monkeypatch.setitem(packing.STRETCH, "cpu", packing.STRETCH["cuda"])
+    assert [block.rows for block in wide.packing.blocks] == [3, 1]  # 21, 18 and 9 tokens, and 4
+    with torch.no_grad():
+        torch.testing.assert_close(scoring.response_logprobs(policy, wide), scoring.response_logprobs(policy, narrow))
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_values_scores_and_logprobs_are_those_of_each_row_alone(family: str) -> None:
     policy, reward = tiny.policy(family), tiny.reward(family)

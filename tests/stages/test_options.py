@@ -413,6 +413,14 @@ def test_the_device(files: Files) -> None:
             pass
 
 
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match=r"process 2 .* has no GPU of its own, torch sees 1"), parallel.world(Compute()):
+        pass
+
+
 @pytest.mark.parametrize("micro_tokens", [1, 60, 10_000])
 def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.MonkeyPatch, micro_tokens: int) -> None:
     sizes: list[int] = []

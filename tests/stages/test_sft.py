@@ -170,7 +170,7 @@ def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, t
     ]
     for other in weights[1:]:
         for name, weight in weights[0].items():
-            torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5)  # 2.3e-6 was seen; PPO's test has the same
+            torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5)  # 2.3e-6 was seen; as in PPO's test
 
 
 def test_recomputing_activations_draws_the_same_dropout(files: Files, tmp_path: Path) -> None:

@@ -155,7 +155,13 @@ def world(compute: Compute) -> Iterator[World]:
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
     cuda = compute.device != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda and local >= torch.cuda.device_count():
+        raise UserError(
+            f"process {local + 1} of this machine has no GPU of its own, torch sees {torch.cuda.device_count()}: "
+            "start as many processes as there are GPUs, or set compute.device = 'cpu'"
+        )
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     if size > 1 and not dist.is_initialized():

@@ -203,6 +203,13 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep(facts: dict[str, Any], out: Path) -> None:
+    """Write what there is so far."""
+    facts["load_after"] = os.getloadavg()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="heedful beside transformers and TRL")
     parser.add_argument("--shapes", nargs="+", choices=list(work.SHAPES),
@@ -232,12 +239,11 @@ def main() -> None:
             if row.name in options.rows and work.is_bfloat16(row.name) in rates:
                 rate = rates[work.is_bfloat16(row.name)]
                 facts["rows"].append(measure(row, shape, repetitions, options.threads, rate))
+                keep(facts, out)
                 print(table(facts["rows"]).splitlines()[-1], file=sys.stderr, flush=True)
         if "growth" in options.rows and shape not in ("S", "L"):
             facts["rows"].append(growth(shape, max(1, repetitions // 2), options.threads))
-        facts["load_after"] = os.getloadavg()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            keep(facts, out)
     rates_told = " and ".join(f"{rate / 1e9:,.0f}" for rate in rates.values())
     print(f"{facts['machine']}; {rates_told} GFLOP/s in a linear layer, {options.threads} threads\n")
     print(table(facts["rows"]))

@@ -129,7 +129,7 @@ def open_row(row: str, name: str, place: Path) -> Work:
     with world(Compute()) as ranks:
         ranks = World(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
         if row.startswith("ppo"):
-            return ppo_iteration(name, place, 4 if "4" in row else 1, dtype, ranks)
+            return ppo_iteration(name, place, 4 if row.startswith("ppo_4") else 1, dtype, ranks)
         if row.startswith("growth"):
             return ppo_iteration(name, place, 1, dtype, ranks, int(row.split("_")[1]), 25)
         if row.startswith("sft"):

@@ -227,7 +227,7 @@ if __name__ == "__main__":
         dtype = torch.bfloat16 if work.is_bfloat16(row) else torch.float32
         one.serve(generate(shape, folder, row.startswith("rollout_fixed"), dtype))
     elif row.startswith("ppo"):
-        ppo(one, shape, folder, 4 if "4" in row else 1, work.is_bfloat16(row))
+        ppo(one, shape, folder, 4 if row.startswith("ppo_4") else 1, work.is_bfloat16(row))
     elif row.startswith("sft"):
         sft(one, shape, folder, "packed" in row, work.is_bfloat16(row))
     else:

@@ -118,14 +118,14 @@ def floor(row: str, name: str) -> float:
     """Multiplications and additions of the linear layers that the work needs, each token once and no padding."""
     hidden, layers, _, mlp, vocab = SHAPES[name]
     body, head = 2 * layers * (4 * hidden**2 + 3 * hidden * mlp), 2 * hidden * vocab
-    if row == "rollout_fixed":
+    if row.startswith("rollout_fixed"):
         asked = sum(map(len, prompts(name)))
         return (asked + EPISODES * (NEW - 1)) * body + EPISODES * NEW * head
     if row.startswith("rollout_mixed"):
         asked, new = sum(map(len, prompts(name, 256))), sum(lengths(256, 128))
         return (asked + new - 256) * body + new * head
     if row.startswith("ppo"):
-        epochs = 4 if "4" in row else 1
+        epochs = 4 if row.startswith("ppo_4") else 1
         new = sum(lengths(EPISODES, NEW))
         whole = sum(map(len, prompts(name))) + new
         sampling = (whole - EPISODES) * body + new * head
@@ -140,7 +140,7 @@ def floor(row: str, name: str) -> float:
 
 def amount(row: str, name: str) -> tuple[float, str]:
     """How much one repetition does, and of what."""
-    if row == "rollout_fixed":
+    if row.startswith("rollout_fixed"):
         return EPISODES * NEW, "tok/s"
     if row.startswith("rollout_mixed"):
         return sum(lengths(256, 128)), "tok/s"

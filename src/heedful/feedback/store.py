@@ -39,8 +39,9 @@ class Store:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writers = engine.execution_options(immediate=True)
-        # Writers of this process queue here; waiting within SQLite is by ever longer naps.
-        self._turn: Any = threading.Lock() if self.is_sqlite else contextlib.nullcontext()
+        # Writers of this process queue here: SQLite waits by ever longer naps, and in PostgreSQL one would hold its
+        # locks while the others keep the interpreter from it.
+        self._turn = threading.Lock()
 
     @classmethod
     def open(cls, where: str | Path, *, create: bool = True) -> Store:

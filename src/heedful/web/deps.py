@@ -3,7 +3,7 @@
     def page(member: AsLead, store: Stored, now: Now) -> HTMLResponse: ...
 
 Handlers are plain functions (FastAPI runs them in its thread pool) and open their own transaction,
-`with store.writing() as db:`, so that what they answer is already durable.
+`with store.writing() as db:`, so that what they answer is already durable. What never waits is `async`: no thread.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class Member:
     archived: bool
 
 
-def get_store(request: Request) -> Store:
+async def get_store(request: Request) -> Store:
     store: Store = request.app.state.store
     return store
 
 
-def get_settings(request: Request) -> WebSettings:
+async def get_settings(request: Request) -> WebSettings:
     settings: WebSettings = request.app.state.settings
     return settings
 
 
-def get_now(request: Request) -> datetime:
+async def get_now(request: Request) -> datetime:
     """The time, aware and in UTC; tests set `app.state.clock`."""
     clock: Callable[[], datetime] | None = getattr(request.app.state, "clock", None)
     return clock() if clock else datetime.now(UTC)

@@ -116,6 +116,7 @@ class People:
             text = await client.get(f"{self._path}/consent")
             await client.post(f"{self._path}/consent", {"version": text["version"]})
             client.close()
+        self._lead.close()  # the server ends connections that nobody uses for some seconds; the next call opens one
         return len(self._tokens)
 
     async def rank(self) -> Counter[str]:
@@ -198,19 +199,8 @@ def main() -> None:
     step("snapshot, held out", lambda: heedful(*freeze, held_out, *chosen), lambda told: f"{told['rows']:,} rows")
     base = options.model or step("pretrain", lambda: pretrain(out, out / "world", options.seed), lambda _: "base model")
     run = out / "runs" / "reward"
-    learn = (
-        "reward",
-        "--model",
-        base,
-        "--data",
-        train,
-        "--eval-data",
-        held_out,
-        "--out",
-        run,
-        "--seed",
-        str(options.seed),
-    )
+    data = ("--data", train, "--eval-data", held_out)
+    learn = ("reward", "--model", base, *data, "--out", run, "--seed", str(options.seed))
     step("reward model", lambda: heedful(*learn, *settings(*REWARD)), lambda told: json.dumps(told))
     backward = step(
         "lineage of the run", lambda: heedful("lineage", run, "--db", database, "--runs", out / "runs"),

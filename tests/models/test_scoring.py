@@ -194,3 +194,13 @@ def test_lower_precision_gives_float32_results() -> None:
     assert (scores != scores.bfloat16().float()).any()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert scoring.rewards(load.value_from_reward(reward).float(), BATCH).dtype == torch.float32
+
+
+def test_passes_of_rows_without_padding_are_as_they_stand_and_one_for_each_rank() -> None:
+    packed, padded = tiny.policy("llama"), tiny.policy("gpt2")
+    assert scoring.passes(packed, [3, 9, 4, 1], 100) == [[0, 1, 2, 3]]
+    assert scoring.passes(packed, [3, 9, 4, 1], 12) == [[0, 1], [2, 3]]
+    assert scoring.passes(packed, [30, 9, 4, 1], 12) == [[0], [1], [2, 3]]  # one row may be too long
+    assert scoring.passes(packed, [5, 5, 5, 5], 100, ranks=2) == [[0, 1], [2, 3]]
+    assert scoring.passes(packed, [], 100) == []
+    assert scoring.passes(padded, [3, 9, 4, 1], 12) == [[1], [2, 0, 3]]  # by length: 9, then 3 x 4

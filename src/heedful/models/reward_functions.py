@@ -90,7 +90,7 @@ class ModelScorer:
     def __call__(self, episodes: list[Episode]) -> Tensor:
         rows = [self._ids(episode) for episode in episodes]
         scores_B = torch.empty(len(rows))
-        for chosen in batches.micro_batches([len(p) + len(r) for p, r in rows], max_tokens=self.micro_tokens):
+        for chosen in scoring.passes(self.model, [len(p) + len(r) for p, r in rows], self.micro_tokens):
             batch = batches.collate(
                 [rows[i][0] for i in chosen], [rows[i][1] for i in chosen], self.tokenizer.pad_token_id
             ).to(self.model.device)

@@ -64,13 +64,22 @@ def values(model: Any, batch: Batch) -> Tensor:
     return _scatter(_scores(model, _states(model, batch, batch.predecessors_BT, mask_BT)), mask_BT)
 
 
-def passes(model: Any, lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Rows that belong together cut into passes of at most `max_tokens`: as they stand where padding costs nothing, so
-    that a prompt is computed once for its completions, else by length.
+def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[list[int]]:
+    """Rows cut into passes of at most `max_tokens`, as indices: one row after the other where padding costs nothing, so
+    that a prompt is computed once for its completions, and one for each rank at least; else by length.
     """
-    if llama.fits(model) and sum(lengths) <= max_tokens:
-        return [list(range(len(lengths)))]
-    return micro_batches(lengths, max_tokens=max_tokens)
+    if not llama.fits(model):
+        return micro_batches(lengths, max_tokens=max_tokens)
+    most = min(max_tokens, -(-sum(lengths) // ranks))
+    parts: list[list[int]] = []
+    filled = most
+    for index, length in enumerate(lengths):
+        if filled + length > most:
+            parts.append([])
+            filled = 0
+        parts[-1].append(index)
+        filled += length
+    return parts
 
 
 def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:

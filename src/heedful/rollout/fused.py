@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from heedful.models import llama
-from heedful.models.batches import micro_batches, right_pad
+from heedful.models import llama, scoring
+from heedful.models.batches import right_pad
 from heedful.models.packing import Packing, pack
 from heedful.rollout.cache import RowCache
 
@@ -40,7 +40,7 @@ class FusedDecoder:
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
         logits = []
-        for group in micro_batches([len(prompt) for prompt in distinct], max_tokens=PREFILL_TOKENS):
+        for group in scoring.passes(self.model, [len(prompt) for prompt in distinct], PREFILL_TOKENS):
             place = {distinct[index]: row for row, index in enumerate(group)}
             rows = [tuple(prompt) for prompt in prompts if tuple(prompt) in place]
             row_of = torch.tensor([place[row] for row in rows], device=self.model.device)

@@ -21,7 +21,7 @@ def losses(
     model: Any, rows: list[Example], pad_id: int, compute: Compute, world: World
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(sum, count) over response tokens, in nats, of each of this rank's micro-batches; every row stands alone."""
-    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
+    for chosen in world.share(scoring.passes(model, [len(row) for row in rows], compute.micro_tokens, world.size)):
         batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
         batch = batch.to(world.device)
         with world.autocast():

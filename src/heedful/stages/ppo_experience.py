@@ -98,34 +98,29 @@ def add_logprobs_and_values(
     """
     temperature = config.generation.temperature
 
-    def logprobs_of(model: Any) -> Callable[[Batch], Tensor]:
-        return lambda batch: scoring.response_logprobs(model, batch, temperature)
+    def logprobs(model: Any, batch: Batch) -> Tensor:
+        return scoring.response_logprobs(model, batch, temperature)
 
-    def over(compute: Callable[[Batch], Tensor]) -> Tensor:
-        return _over_rows(compute, experience, nets.tokenizer.pad_token_id, config.compute.micro_tokens, world)
+    def over(model: Any, compute: Callable[[Any, Batch], Tensor]) -> Tensor:
+        """out_BT over all episodes, shared among the ranks."""
+        mine = []
+        for chosen in world.share(scoring.passes(model, experience.lengths, config.compute.micro_tokens, world.size)):
+            batch = experience.batch(chosen, nets.tokenizer.pad_token_id).to(world.device)
+            with world.autocast():
+                mine.append((chosen, compute(model, batch).float().cpu()))
+        out_BT = torch.zeros(experience.mask_BT.shape)
+        for chosen, values_bt in world.merge(mine):
+            out_BT[chosen, : values_bt.shape[1]] = values_bt
+        return out_BT
 
     if config.compute.dtype == "float32" and all(sample.logprobs is not None for sample in samples):
         experience.logprobs_BT = torch.zeros(experience.mask_BT.shape)
         experience.logprobs_BT[experience.mask_BT] = torch.tensor([x for s in samples for x in s.logprobs or []])
     else:
-        experience.logprobs_BT = over(logprobs_of(nets.policy))
-    experience.ref_logprobs_BT = over(logprobs_of(nets.reference))
-    experience.values_BT = over(lambda batch: scoring.values(nets.value, batch))
+        experience.logprobs_BT = over(nets.policy, logprobs)
+    experience.ref_logprobs_BT = over(nets.reference, logprobs)
+    experience.values_BT = over(nets.value, scoring.values)
     experience.check_finite()
-
-
-def _over_rows(
-    compute: Callable[[Batch], Tensor], experience: Experience, pad_id: int, micro_tokens: int, world: World
-) -> Tensor:
-    """out_BT of `compute` over all episodes, shared among the ranks."""
-    mine = []
-    for chosen in world.share(batches.micro_batches(experience.lengths, max_tokens=micro_tokens)):
-        with world.autocast():
-            mine.append((chosen, compute(experience.batch(chosen, pad_id).to(world.device)).float().cpu()))
-    out_BT = torch.zeros(experience.mask_BT.shape)
-    for chosen, values_bt in world.merge(mine):
-        out_BT[chosen, : values_bt.shape[1]] = values_bt
-    return out_BT
 
 
 def add_advantages(config: PPOConfig, experience: Experience, beta: float) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from heedful.maths.losses import explained_variance, policy_loss, value_loss
-from heedful.models import batches, scoring
+from heedful.models import scoring
 from heedful.stages import likelihood
 from heedful.stages.inputs import Example
 from heedful.stages.ppo_experience import Experience
@@ -71,9 +71,8 @@ def _minibatch_gradients(
     count = e.mask_BT[chosen].sum().item()
     gap = torch.zeros(())
     lengths = e.lengths
-    for part in world.share(
-        batches.micro_batches([lengths[i] for i in chosen], max_tokens=config.compute.micro_tokens)
-    ):
+    tokens = [lengths[i] for i in chosen]
+    for part in world.share(scoring.passes(nets.policy, tokens, config.compute.micro_tokens, world.size)):
         rows = [chosen[i] for i in part]
         batch = e.batch(rows, nets.tokenizer.pad_token_id).to(device)
         mask_BT = batch.response_mask_BT

@@ -181,7 +181,7 @@ def mean_score(model: Any, rows: list[Example], pad_id: int, compute: Compute, w
     """Mean score over (prompt, response) rows."""
     model.eval()
     means = Means()
-    for chosen in world.share(batches.micro_batches([len(row) for row in rows], max_tokens=compute.micro_tokens)):
+    for chosen in world.share(scoring.passes(model, [len(row) for row in rows], compute.micro_tokens, world.size)):
         batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
         with world.autocast():
             scores_B = scoring.rewards(model, batch.to(world.device))

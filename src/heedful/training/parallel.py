@@ -36,7 +36,7 @@ class Compute(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward and backward pass; weights and optimiser stay float32."""
     micro_tokens: Count = 16_384
-    """Padded tokens in one forward pass. Changes memory and speed, never the result."""
+    """Tokens in one forward pass, and padding where the model sees any. Changes memory and speed, never the result."""
     activation_checkpointing: bool = False
 
 

@@ -114,7 +114,7 @@ def test_redaction_takes_the_words_and_leaves_the_event(store: Store) -> None:
         events.redact(db, team.project, done.event, "a phone number", team.now, by=team.ids["bob"])
     assert team.rows(Event.id, Event.hash, Event.content_sha256) == before
     assert verify(team) == 2
-    assert "555" not in everything(store)
+    assert "555-0100" not in everything(store)
     ((entry,),) = team.rows(Audit.detail, where=Audit.action == "redact")
     assert entry == {"why": "a phone number"}
     assert team.task("ada").ref == ref

@@ -42,15 +42,15 @@ class Forecast:
 
 def tally(db: Session, event: Event, item: Item, sign: int) -> None:
     """Count a judgement that begins (1) or ceases (-1) to stand."""
-    key = (event.project_id, event.person_id, event.when.astimezone(UTC).date(), item.kind, item.purpose)
-    row = db.get(Tally, key)
-    if row is None:
-        names = ("project_id", "person_id", "day", "kind", "purpose")
-        row = Tally(**dict(zip(names, key, strict=True)), judgements=0, milliseconds=0)
-        db.add(row)
-    row.judgements += sign
-    row.milliseconds += sign * _milliseconds(event.seconds)
-    db.flush()
+    key = {
+        "project_id": event.project_id, "person_id": event.person_id, "day": event.when.astimezone(UTC).date(),
+        "kind": item.kind, "purpose": item.purpose,
+    }  # fmt: skip
+    more = {"judgements": sign, "milliseconds": sign * _milliseconds(event.seconds)}
+    counted = sa.update(Tally).filter_by(**key).values({name: getattr(Tally, name) + more[name] for name in more})
+    counted = counted.returning(Tally.day).execution_options(synchronize_session=False)
+    if db.execute(counted).first() is None:
+        db.execute(sa.insert(Tally).values(**key, **more))
 
 
 def rebuild(db: Session, project_id: int) -> None:

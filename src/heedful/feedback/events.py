@@ -66,7 +66,6 @@ def append(
     refers_to: int | None = None,
 ) -> Event:
     """Add an event to the chain of a locked project."""
-    guide = projects.instruction(db, project.id, "guide")
     salt = secrets.token_hex(16)
     event = Event(
         project_id=project.id,
@@ -76,7 +75,7 @@ def append(
         refers_to=refers_to,
         when=now.astimezone(UTC),
         seconds=seconds,
-        instructions=guide.version if guide is not None else None,
+        instructions=projects.version(db, project.id, "guide"),
         order=order,
         payload_sha256=item.payload_sha256,
         content=content,

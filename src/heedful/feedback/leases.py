@@ -7,9 +7,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Load, Session, undefer
 
 from heedful.data.records import Record
 from heedful.feedback import judgements, people, projects, queue
@@ -19,6 +20,42 @@ from heedful.feedback.tasks import Refused
 
 LIVE = sa.literal("live", literal_execute=True)  # as `ix_assignment_live` says it; a parameter would not match
 REMEMBERED = 20  # of her lapsed leases, those looked at for a draft
+
+# Statements that every task takes, built once: to build one costs more than to run it.
+_PERSON = Assignment.person_id == sa.bindparam("person")
+_PROJECT = sa.select(Assignment.project_id).where(Assignment.token == sa.bindparam("lease"), _PERSON)
+_ASSIGNMENT = sa.select(Assignment).options(undefer(Assignment.draft))
+_HERS = (
+    sa.select(Assignment, Item)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(Assignment.token == sa.bindparam("lease"))
+    .options(undefer(Assignment.draft), Load(Item).undefer("*"))
+    .execution_options(populate_existing=True)
+)
+_ITEM = (
+    sa.select(Item)
+    .where(Item.id == sa.bindparam("item"))
+    .options(undefer("*"))
+    .execution_options(populate_existing=True)
+)
+_OVER = (
+    sa.select(Assignment)
+    .where(
+        Assignment.project_id == sa.bindparam("project"),
+        Assignment.state == LIVE,
+        Assignment.expires <= sa.bindparam("now"),
+    )
+    .execution_options(populate_existing=True)
+)
+_OF = _ASSIGNMENT.where(
+    Assignment.project_id == sa.bindparam("project"),
+    _PERSON,
+    Assignment.state == sa.bindparam("state"),
+    Assignment.kind.in_(sa.bindparam("kinds", expanding=True)),
+)
+_HELD = _OF.where(Assignment.token != sa.bindparam("besides")).order_by(Assignment.id).limit(1)
+_LEFT = _OF.order_by(Assignment.expires.desc()).limit(REMEMBERED)
+_HAD = _ASSIGNMENT.where(Assignment.item_id == sa.bindparam("item"), _PERSON)
 
 
 @dataclass(frozen=True)
@@ -37,8 +74,7 @@ class Hers:
 
 def lock(db: Session, person_id: int, lease: str) -> Project:
     """Lock the project of her lease; Refused where there is no such lease."""
-    chosen = sa.select(Assignment.project_id).where(Assignment.token == lease, Assignment.person_id == person_id)
-    project_id = db.scalar(chosen) if lease.isascii() and "\0" not in lease else None
+    project_id = db.scalar(_PROJECT, {"lease": lease, "person": person_id}) if _sound(lease) else None
     if project_id is None:
         raise Refused("unknown", "this task is not yours")
     return projects.lock(db, project_id)
@@ -54,9 +90,8 @@ def resume(
     if member is None:
         raise Refused("unknown", "you are not in this project any more")
     lapse(db, project.id, now)
-    chosen = sa.select(Assignment).where(Assignment.token == lease).options(undefer(Assignment.draft))
-    assignment = db.scalars(chosen.execution_options(populate_existing=True)).one()
-    hers = Hers(project, member, item_of(db, assignment), assignment)
+    assignment, item = db.execute(_HERS, {"lease": lease}).one()
+    hers = Hers(project, member, item, assignment)
     if assignment.state in ("done", "skipped"):
         raise Refused("done", "this task was submitted already" if assignment.state == "done" else "you skipped it")
     if hers.item.redacted is not None or (assignment.state == "lapsed" and not hers.item.open):
@@ -73,24 +108,20 @@ def end(settings: ProjectSettings, now: datetime) -> datetime:
 
 
 def item_of(db: Session, assignment: Assignment) -> Item:
-    chosen = sa.select(Item).where(Item.id == assignment.item_id).options(undefer("*"))
-    return db.scalars(chosen.execution_options(populate_existing=True)).one()
+    return db.scalars(_ITEM, {"item": assignment.item_id}).one()
 
 
 def lapse(db: Session, project_id: int, now: datetime) -> None:
     """Take back every lease that is over."""
-    over = sa.select(Assignment).where(
-        Assignment.project_id == project_id, Assignment.state == LIVE, Assignment.expires <= now
-    )
-    for assignment in list(db.scalars(over.execution_options(populate_existing=True))):
+    for assignment in list(db.scalars(_OVER, {"project": project_id, "now": now})):
         assignment.state = "lapsed"
         queue.refresh(db, db.get_one(Item, assignment.item_id, populate_existing=True))
 
 
 def keep(db: Session, member: Membership, lease: str, settings: ProjectSettings, now: datetime) -> None:
     """Take up again a lapsed lease that she is still busy with, if its item is free."""
-    chosen = _of(member, "lapsed", settings.kinds).where(Assignment.token == lease)
-    assignment = db.scalar(chosen) if lease.isascii() and "\0" not in lease else None
+    chosen = _OF.where(Assignment.token == lease)
+    assignment = db.scalar(chosen, _of(member, "lapsed", settings.kinds)) if _sound(lease) else None
     if assignment is not None and (item := item_of(db, assignment)).open:
         assignment.state, assignment.expires = "live", end(settings, now)
         queue.refresh(db, item)
@@ -98,10 +129,7 @@ def keep(db: Session, member: Membership, lease: str, settings: ProjectSettings,
 
 def held(db: Session, member: Membership, kinds: Sequence[Kind], besides: str | None) -> Hers | None:
     """What she has in hand, the oldest first."""
-    chosen = _of(member, "live", kinds)
-    if besides is not None:
-        chosen = chosen.where(Assignment.token != besides)
-    assignment = db.scalar(chosen.order_by(Assignment.id).limit(1))
+    assignment = db.scalar(_HELD, {**_of(member, "live", kinds), "besides": besides or ""})
     if assignment is None:
         return None
     return Hers(db.get_one(Project, member.project_id), member, item_of(db, assignment), assignment)
@@ -109,8 +137,7 @@ def held(db: Session, member: Membership, kinds: Sequence[Kind], besides: str | 
 
 def returning(db: Session, member: Membership, kinds: Sequence[Kind]) -> Item | None:
     """The item of the last draft that she left lying, if it is free."""
-    chosen = _of(member, "lapsed", kinds).order_by(Assignment.expires.desc()).limit(REMEMBERED)
-    for assignment in db.scalars(chosen):
+    for assignment in db.scalars(_LEFT, _of(member, "lapsed", kinds)):
         if assignment.drafted is not None:
             item = item_of(db, assignment)
             if item.open:
@@ -145,8 +172,7 @@ def choose(db: Session, member: Membership, kinds: Sequence[Kind], settings: Pro
 
 def give(db: Session, member: Membership, item: Item, settings: ProjectSettings, now: datetime) -> Hers:
     """Lease an item to her; one that she had before comes in the same order, with its draft."""
-    chosen = sa.select(Assignment).where(Assignment.item_id == item.id, Assignment.person_id == member.person_id)
-    assignment = db.scalar(chosen.options(undefer(Assignment.draft)))
+    assignment = db.scalar(_HAD, {"item": item.id, "person": member.person_id})
     if assignment is None:
         payload = judgements.PAYLOADS[item.kind].model_validate(item.payload)
         order = list(range(len(judgements.completions(payload))))
@@ -173,11 +199,11 @@ def earliest(db: Session, project_id: int, kinds: Sequence[Kind], besides: int) 
     return db.scalar(chosen.order_by(Assignment.expires).limit(1))
 
 
-def _of(member: Membership, state: str, kinds: Sequence[Kind]) -> sa.Select[Assignment]:
-    chosen = sa.select(Assignment).where(
-        Assignment.project_id == member.project_id,
-        Assignment.person_id == member.person_id,
-        Assignment.state == state,
-        Assignment.kind.in_(kinds),
-    )
-    return chosen.options(undefer(Assignment.draft))
+def _of(member: Membership, state: str, kinds: Sequence[Kind]) -> dict[str, Any]:
+    """What `_OF` asks for."""
+    return {"project": member.project_id, "person": member.person_id, "state": state, "kinds": kinds}
+
+
+def _sound(lease: str) -> bool:
+    """PostgreSQL refuses to compare with null characters and lone surrogates."""
+    return lease.isascii() and "\0" not in lease

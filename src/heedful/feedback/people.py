@@ -21,10 +21,12 @@ from heedful.feedback.schema import (
     ROLES,
     Audit,
     Consent,
+    Instruction,
     Invitation,
     Membership,
     Person,
     Phase,
+    Project,
     Role,
     Token,
     TokenKind,
@@ -249,12 +251,41 @@ def new_token(
     return token, secret
 
 
+_SHOWN = sa.and_(
+    Token.person_id == Person.id,
+    Token.token_hash == sa.bindparam("hash"),
+    Token.kind == sa.bindparam("kind"),
+    sa.or_(Token.expires.is_(None), Token.expires > sa.bindparam("now")),
+    Person.deleted.is_(None),
+)
+_PERSON = sa.select(Person).where(_SHOWN)
+_VISITOR = (
+    sa.select(
+        Person.id, Person.name, Person.admin, Project.id.label("project_id"), Project.name.label("project"),
+        Project.title, Project.archived, Membership.role, Membership.phase, Membership.paused,
+    )
+    .join(Token, _SHOWN)
+    .outerjoin(Project, Project.name == sa.bindparam("project"))
+    .outerjoin(
+        Membership,
+        sa.and_(
+            Membership.project_id == Project.id, Membership.person_id == Person.id, Membership.left.is_(None)
+        ),
+    )
+)  # fmt: skip
+
+
 def person_of(db: Session, secret: str, kind: TokenKind, now: datetime) -> Person | None:
     """Whose session or token it is; None where it expired, was revoked or never was."""
-    chosen = sa.select(Person).join(Token, Token.person_id == Person.id)
-    alive = sa.or_(Token.expires.is_(None), Token.expires > now)
-    chosen = chosen.where(Token.token_hash == hashed(secret), Token.kind == kind, alive, Person.deleted.is_(None))
-    return db.scalar(chosen)
+    return db.scalar(_PERSON, {"hash": hashed(secret), "kind": kind, "now": now})
+
+
+def visitor(db: Session, secret: str, kind: TokenKind, project: str, now: datetime) -> Any:
+    """As `person_of`: id, name, admin; project_id, project, title, archived of the project of this name, if there is
+    one; role, phase, paused, if she is a member. None for nobody.
+    """
+    shown = {"hash": hashed(secret), "kind": kind, "project": project, "now": now}
+    return db.execute(_VISITOR, shown).first()
 
 
 def tokens(db: Session, person_id: int) -> list[Token]:
@@ -292,10 +323,26 @@ def consent(db: Session, project_id: int, person_id: int, version: int, now: dat
         db.add(Consent(project_id=project_id, person_id=person_id, version=version, when=now))
 
 
+_CONSENTED = (
+    sa.select(Instruction.version, Consent.version.label("agreed"))
+    .outerjoin(
+        Consent,
+        sa.and_(
+            Consent.project_id == Instruction.project_id,
+            Consent.person_id == sa.bindparam("person"),
+            Consent.version == Instruction.version,
+        ),
+    )
+    .where(Instruction.project_id == sa.bindparam("project"), Instruction.kind == "consent")
+    .order_by(Instruction.version.desc())
+    .limit(1)
+)
+
+
 def has_consented(db: Session, project_id: int, person_id: int) -> bool:
     """To the current text; True where the project has none."""
-    current = projects.instruction(db, project_id, "consent")
-    return current is None or db.get(Consent, (project_id, person_id, current.version)) is not None
+    found = db.execute(_CONSENTED, {"project": project_id, "person": person_id}).first()
+    return found is None or found.agreed is not None
 
 
 def consents(db: Session, project_id: int, person_id: int) -> list[Consent]:

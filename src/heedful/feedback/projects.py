@@ -115,10 +115,20 @@ def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> Pr
     return new
 
 
+_LOCK = (
+    sa.select(Project)
+    .where(Project.id == sa.bindparam("project"))
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
+_VERSION = sa.select(sa.func.max(Instruction.version)).where(
+    Instruction.project_id == sa.bindparam("project"), Instruction.kind == sa.bindparam("kind")
+)
+
+
 def lock(db: Session, project_id: int) -> Project:
     """The project, locked until the end of the transaction: its events form one chain, its queue has one head."""
-    chosen = sa.select(Project).where(Project.id == project_id).with_for_update(key_share=True)
-    project = db.scalar(chosen.execution_options(populate_existing=True))
+    project = db.scalar(_LOCK, {"project": project_id})
     assert project is not None
     return project
 
@@ -151,6 +161,11 @@ def instruction(
     if version is not None:
         chosen = chosen.where(Instruction.version == version)
     return db.scalar(chosen.order_by(Instruction.version.desc()).limit(1))
+
+
+def version(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> int | None:
+    """Of the current text; None without one."""
+    return db.scalar(_VERSION, {"project": project_id, "kind": kind})
 
 
 def instructions(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> list[Instruction]:

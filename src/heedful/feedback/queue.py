@@ -8,20 +8,43 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from heedful.feedback.schema import Assignment, Item, Kind, Purpose, State
 
 HAS_HAD: tuple[State, ...] = ("live", "done", "skipped")
 
+# Statements that every task takes, built once: to build one costs more than to run it.
+_HAD = sa.select(Assignment.person_id, Assignment.state).where(
+    Assignment.item_id == sa.bindparam("item"), Assignment.state.in_(HAS_HAD)
+)
+_QUEUE = sa.and_(
+    Item.project_id == sa.bindparam("project"),
+    Item.purpose == sa.bindparam("purpose"),
+    Item.kind == sa.bindparam("kind"),
+    Item.open == sa.true(),
+)
+_HIGHEST = sa.select(Item.priority).where(_QUEUE).order_by(Item.priority.desc()).limit(1)
+_LOWER = _HIGHEST.where(Item.priority < sa.bindparam("level"))
+_HERE = sa.and_(_QUEUE, Item.priority == sa.bindparam("level"))
+_BEGUN = sa.select(Item.had_by).where(_HERE, Item.had_by > sa.bindparam("after")).order_by(Item.had_by).limit(1)
+_BEGUN_BEFORE = _BEGUN.where(Item.had_by <= sa.bindparam("pivot"))
+_FIRST = (
+    sa.select(Item)
+    .where(_HERE, Item.had_by == sa.bindparam("had_by"))
+    .order_by(Item.rank, Item.id)
+    .limit(1)
+    .options(undefer(Item.payload))
+)
+
 
 def refresh(db: Session, item: Item) -> None:
     """Compute the caches of an item again from its assignments."""
     db.flush()
-    chosen = sa.select(Assignment.person_id, Assignment.state).where(Assignment.item_id == item.id)
-    settle(item, [(person, state) for person, state in db.execute(chosen.where(Assignment.state.in_(HAS_HAD)))])
+    settle(item, [(person, state) for person, state in db.execute(_HAD, {"item": item.id})])
     db.flush()
 
 
@@ -78,29 +101,24 @@ def pick_shared(
 def _best(
     db: Session, project_id: int, person_id: int, kind: Kind, purpose: Purpose, rng: random.Random
 ) -> Item | None:
-    queue = sa.and_(Item.project_id == project_id, Item.purpose == purpose, Item.kind == kind, Item.open == sa.true())
+    here: dict[str, Any] = {"project": project_id, "purpose": purpose, "kind": kind}
     pivot = f"|{str(rng.random())[2:]}"  # begun items of everybody get their turn, not only the lowest number's
-    level = db.scalar(sa.select(Item.priority).where(queue).order_by(Item.priority.desc()).limit(1))
-    while level is not None:
-        here = sa.and_(queue, Item.priority == level)
-        begun = _begun(db, sa.and_(here, Item.had_by > pivot), person_id)
+    here["level"] = db.scalar(_HIGHEST, here)
+    while here["level"] is not None:
+        begun = _begun(db, _BEGUN, {**here, "after": pivot}, person_id)
         if begun is None:
-            begun = _begun(db, sa.and_(here, Item.had_by > "", Item.had_by <= pivot), person_id)
-        chosen = sa.select(Item).where(here, Item.had_by == (begun or "")).order_by(Item.rank, Item.id).limit(1)
-        item = db.scalar(chosen)
+            begun = _begun(db, _BEGUN_BEFORE, {**here, "after": "", "pivot": pivot}, person_id)
+        item = db.scalar(_FIRST, {**here, "had_by": begun or ""})
         if item is not None:
             return item
-        lower = sa.select(Item.priority).where(queue, Item.priority < level)
-        level = db.scalar(lower.order_by(Item.priority.desc()).limit(1))
+        here["level"] = db.scalar(_LOWER, here)
     return None
 
 
-def _begun(db: Session, here: sa.ColumnElement[bool], person_id: int) -> str | None:
+def _begun(db: Session, chosen: sa.Select[str], here: dict[str, Any], person_id: int) -> str | None:
     """The first set of labelers with open items that she is not in."""
-    last = ""
     while True:
-        chosen = sa.select(Item.had_by).where(here, Item.had_by > last).order_by(Item.had_by).limit(1)
-        found = db.scalar(chosen)
+        found = db.scalar(chosen, here)
         if found is None or f"|{person_id}|" not in found:
             return found
-        last = found
+        here = {**here, "after": found}

@@ -14,10 +14,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
-from sqlalchemy.orm import Session
 
 from heedful.feedback import people, projects
-from heedful.feedback.schema import Phase, Role
+from heedful.feedback.schema import Phase, Role, TokenKind
 from heedful.feedback.store import Store
 from heedful.web.errors import NotSignedIn, is_api_path
 from heedful.web.settings import WebSettings
@@ -76,42 +75,44 @@ class _Roles:
         self.roles, self.joined = roles, joined
 
     def __call__(self, project: str, request: Request, store: Stored, now: Now) -> Member:
-        with store.reading() as db:
-            person = _identify(db, request, now)
-            if person is None:
-                raise NotSignedIn
-            found = projects.by_name(db, project) if projects.NAME.fullmatch(project) else None
-            membership = people.membership(db, found.id, person.id) if found else None
-        if found is None or (membership is None and not person.admin):
+        shown, found = _secret(request), None
+        if shown is not None:
+            name = project if projects.NAME.fullmatch(project) else ""
+            with store.reading() as db:
+                found = people.visitor(db, *shown, name, now)
+        if found is None:
+            request.state.person = None
+            raise NotSignedIn
+        person = request.state.person = Person(found.id, found.name, found.admin)
+        if found.project_id is None or (found.role is None and not person.admin):
             raise HTTPException(404)
-        role = membership.role if membership and not person.admin else "lead"
-        if role not in self.roles or (self.joined and membership is None):
+        role = found.role if found.role and not person.admin else "lead"
+        if role not in self.roles or (self.joined and found.role is None):
             raise HTTPException(403)
-        phase, paused = (membership.phase, membership.paused) if membership else ("work", None)
-        archived = found.archived is not None
-        member = Member(person, found.id, found.name, found.title, role, phase, paused is not None, archived)
+        paused, archived = found.paused is not None, found.archived is not None
+        member = Member(
+            person, found.project_id, found.project, found.title, role, found.phase or "work", paused, archived
+        )
         request.state.member = member
         return member
 
 
-def _identify(db: Session, request: Request, now: datetime) -> Person | None:
-    """By a bearer token where one is shown, else by the session's cookie; never by the other where one is wrong."""
+def _secret(request: Request) -> tuple[str, TokenKind] | None:
+    """A bearer token where one is shown, else the session's cookie; never the other where one is wrong."""
     header, cookie = request.headers.get("authorization"), request.cookies.get(COOKIE)
-    found = None
     if header is not None:
         scheme, _, secret = header.partition(" ")
-        if scheme.lower() == "bearer" and is_api_path(request.url.path):
-            found = people.person_of(db, secret.strip(), "api", now)
-    elif cookie:
-        found = people.person_of(db, cookie, "session", now)
-    person = Person(found.id, found.name, found.admin) if found else None
-    request.state.person = person
-    return person
+        return (secret.strip(), "api") if scheme.lower() == "bearer" and is_api_path(request.url.path) else None
+    return (cookie, "session") if cookie else None
 
 
 def maybe_signed_in(request: Request, store: Stored, now: Now) -> Person | None:
-    with store.reading() as db:
-        return _identify(db, request, now)
+    shown, found = _secret(request), None
+    if shown is not None:
+        with store.reading() as db:
+            found = people.person_of(db, *shown, now)
+    person = request.state.person = Person(found.id, found.name, found.admin) if found else None
+    return person
 
 
 def signed_in(person: Annotated[Person | None, Depends(maybe_signed_in)]) -> Person:

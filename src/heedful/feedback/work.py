@@ -316,11 +316,11 @@ def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> t
 
 def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
     """What an item with a known answer says to who has judged it, where it may."""
-    settings = projects.settings(db, item.project_id)
-    attention = item.purpose == "attention"
-    answers_back = item.purpose == "practice" or (item.purpose in ("gold", "attention") and settings.show_gold)
-    if item.purpose not in SHARED or not answers_back or event.content is None:
+    if item.purpose not in SHARED or item.purpose == "screening" or event.content is None:
         return None
+    if item.purpose != "practice" and not projects.settings(db, item.project_id).show_gold:
+        return None
+    attention = item.purpose == "attention"
     expected, order = item.gold or {}, event.order or []
     share = None
     if item.kind in ("ranking", "choice") and item.gold is not None:

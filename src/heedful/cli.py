@@ -400,6 +400,7 @@ def label(
     proxies: Annotated[str | None, _option("Proxies whose headers are believed.", metavar="HOSTS")] = None,
     text_chars: Annotated[int, _option("The most of one imported text.", metavar="N")] = 500_000,
     demo: Annotated[bool, _option("With a project to try.", "--demo")] = False,
+    new_password: Annotated[str | None, _option("Whose password is forgotten.", metavar="NAME")] = None,
     folder: Annotated[Path, _option("Project folder: runs, snapshots; default here.", metavar="DIR")] = Path("."),
 ) -> None:
     """The labelling app, for people's demonstrations and rankings."""
@@ -407,7 +408,7 @@ def label(
 
     settings = {"url": url, "folder": folder, "text_chars": text_chars}
     say = partial(print, flush=True)  # a pipe, too, has the links while the server runs
-    labelling.run(db, host, port, settings, proxies=proxies, demo=demo, say=say)
+    labelling.run(db, host, port, settings, proxies=proxies, demo=demo, new_password=new_password, say=say)
 
 
 @app.command(rich_help_panel=PEOPLE)

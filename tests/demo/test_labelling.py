@@ -15,6 +15,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.demo.labelling import welcome
@@ -51,6 +52,25 @@ def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) ->
     assert join(newcomer(store), link, "ada").url.path == "/projects"
     assert "was used" in join(newcomer(store), link, "eve").text
     assert welcome(store, HOST, None, NOW) == [where]
+
+
+def test_the_only_lead_gets_a_link_to_a_new_password(store: Store) -> None:
+    _, link = welcome(store, HOST, None, NOW)
+    before = newcomer(store)
+    join(before, link, "ada")
+    _, told = welcome(store, HOST, None, NOW, "ada")
+    address = told.split()[-1]
+    client = newcomer(store)
+    assert client.post(address, data={"password": "four other quiet words"}).url.path == "/login"
+    assert client.post(address, data={"password": "five more quiet words"}).status_code == 404
+    assert before.get("/projects").url.path == "/login"
+    given = {"name": "ada", "password": "four other quiet words"}
+    assert client.post("/login", data=given).url.path == "/projects"
+
+
+def test_a_new_password_is_for_somebody_who_is_there(store: Store) -> None:
+    with pytest.raises(UserError, match=r"^--new-password eve: nobody has this name"):
+        welcome(store, HOST, None, NOW, "eve")
 
 
 def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: Store, tmp_path: Path) -> None:

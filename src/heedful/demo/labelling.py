@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
+from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.feedback import items, people, projects
@@ -36,6 +37,7 @@ def run(
     *,
     proxies: str | None,
     demo: bool,
+    new_password: str | None,
     say: Callable[[str], Any],
 ) -> None:
     """Serve until a signal comes. `say` gets the lines that tell where, and links that work once."""
@@ -46,16 +48,17 @@ def run(
         shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
         web = WebSettings(base_url=(address or f"http://{shown}:{port}").rstrip("/"), **settings)
         server.append(create_app(store, web))
-        for line in welcome(store, web.base_url, settings["folder"] if demo else None, datetime.now(UTC)):
+        folder = settings["folder"] if demo else None
+        for line in welcome(store, web.base_url, folder, datetime.now(UTC), new_password):
             say(line)
 
     server: list[FastAPI] = []
     serve(lambda: server[0], host, port, proxies=proxies, ready=ready)
 
 
-def welcome(store: Store, address: str, demo: Path | None, now: datetime) -> list[str]:
+def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_password: str | None = None) -> list[str]:
     """What a person reads at the start: the address, and the links that the first people need. `demo`: the folder of a
-    project to try, made where it is not there.
+    project to try, made where it is not there. `new_password`: whose password is forgotten.
     """
     lines = [f"heedful is at {address}. Ctrl-C ends it."]
     with store.writing() as db:
@@ -69,6 +72,13 @@ def welcome(store: Store, address: str, demo: Path | None, now: datetime) -> lis
         if not people.has_admin(db):
             _, token = people.invite(db, None, "lead", now, by=None, hours=24)
             lines.append(f"To lead, make the first account (a link that works once): {address}/join/{token}")
+        if new_password is not None:
+            person = people.person_named(db, new_password)
+            if person is None:
+                raise UserError(f"--new-password {new_password}: nobody has this name; names are on the page People")
+            people.audit(db, None, "password link", f"person {person.id}", now=now)
+            _, token = people.new_token(db, person.id, "password", now, days=1)
+            lines.append(f"{person.name}'s new password (a link that works once): {address}/password/{token}")
     return lines
 
 

@@ -40,6 +40,20 @@ def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site)
     assert site.browser().get(late).status_code == 404
 
 
+def test_a_daily_goal_stands_beside_what_was_done(site: Site) -> None:
+    site.settle(rate_first=False)
+    site.add_rankings(3)
+    lead, labeler = site.browser("lead"), site.browser("labeler")
+    assert "data-today>0 today<" in labeler.get("/work/tea/history").text
+    form = lead.get("/lead/tea/settings").text
+    sent = dict(re.findall(r'name="([\w.]+)" type="number"[^>]* value="([^"]+)"', form)) | {"daily_goal": "40"}
+    chosen = {"title": "Tea", "kinds": ["ranking"], "policy": "random", "first_phase": "work", "show_progress": "1"}
+    assert lead.post("/lead/tea/settings", data=sent | chosen).status_code == 303
+    rank(site.script("labeler"))
+    assert "data-today>1 of 40 today<" in labeler.get("/work/tea/history").text
+    assert "<dd>1 of 40</dd>" in labeler.get("/work/tea/progress").text
+
+
 def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> None:
     with site.store.writing() as db:
         people.join(db, site.project_id, site.ids["admin"], "reader", site.now)

@@ -50,6 +50,8 @@ class ProjectSettings(Config):
     """Where new labelers begin: screening, practice, work."""
     show_progress: bool = True
     """Whether labelers see how much they did."""
+    daily_goal: int = Field(0, ge=0)
+    """Judgements a day that a labeler aims at, shown beside what she did; 0: none."""
     show_gold: bool = False
     """Whether gold items answer back when they have been judged."""
     show_agreement: bool = False

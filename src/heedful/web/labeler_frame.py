@@ -45,7 +45,8 @@ def around(db: Session, member: Member, now: Now, at: str) -> dict[str, Any]:
 def today(db: Session, member: Member, settings: projects.ProjectSettings, now: Now) -> str:
     if not settings.show_progress:
         return ""
-    return f"{work.progress(db, member.project_id, member.person.id, now, days=1).today} today"
+    done = work.progress(db, member.project_id, member.person.id, now, days=1).today
+    return f"{done} of {settings.daily_goal} today" if settings.daily_goal else f"{done} today"
 
 
 def must_agree(db: Session, member: Member) -> bool:

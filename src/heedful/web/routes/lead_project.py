@@ -282,7 +282,7 @@ def settings_from(form: FormData, old: dict[str, Any]) -> dict[str, Any]:
     changes["kinds"] = [kind for kind in KINDS if kind in form.getlist("kinds")]
     for name in SHARES:
         changes[name] = _number(form, name) / 100
-    for name in ("copies", "lease_minutes"):
+    for name in ("copies", "lease_minutes", "daily_goal"):
         changes[name] = int(_number(form, name))
     changes["demonstration_chars"] = [int(_number(form, "least_chars")), int(_number(form, "most_chars"))]
     for name in ("policy", "first_phase"):

@@ -117,13 +117,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 def _prepare(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun in `_begin`, not guessed by the driver
-    for pragma in (
-        "journal_mode = wal",
-        "synchronous = full",
-        "foreign_keys = on",
-        "secure_delete = on",
-        "cache_size = -16000",
-    ):
+    for pragma in PRAGMAS:
         connection.execute(f"pragma {pragma}")
 
 

@@ -61,7 +61,7 @@ def test_from_an_empty_folder_to_table_and_report(tmp_path: Path, capsys: pytest
     assert "<svg" in page
     assert "://" not in page.replace("http://www.w3.org", "")  # nothing to fetch
     demo = Demo(tmp_path / "demo", 3, tomllib.loads(settings.read_text(encoding="utf-8")))
-    assert demo.seconds.keys() >= {"pretrain", "SFT", "reward model", "PPO", "PPO-ptx", "evaluation"}
+    assert demo.seconds.keys() >= {"pretrain", "SFT", "reward model", "PPO, PPO-ptx", "evaluation"}
 
     before = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("model/*.safetensors")}
     again = loop.run(tmp_path / "demo", seed=3, settings=settings)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from heedful.config import Config, build
 from heedful.demo import data, measure, page
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, Examiner, RewardQuality
+from heedful.demo.parallel import side_by_side
 from heedful.evaluation.tables import ModelResult, changes_text, demo_table, head_to_head
 from heedful.maths.statistics import WinRate
 from heedful.runs import read_json, write_json
@@ -118,20 +120,22 @@ def train(demo: Demo) -> World:
     demo.step("samples to rank", lambda: sample_to_rank(demo))
     demo.step("rankings", lambda: rank(demo, world))
     demo.step("reward model", lambda: train_reward(demo, "reward", files.rankings))
-    demo.step("PPO", lambda: train_policy(demo, "ppo", "reward"))
-    demo.step("PPO-ptx", lambda: train_policy(demo, "ppo_ptx", "reward"))
+    policies = [partial(train_policy, demo, name, "reward") for name in ("ppo", "ppo_ptx")]
+    demo.step("PPO, PPO-ptx", lambda: side_by_side(policies))
     return world
 
 
 def sample_to_rank(demo: Demo) -> None:
     """K = 4 to 9 answers of the SFT model to every prompt that labelers will see."""
+    runs = []
     for name in ("ranked_prompts", "valid_ranked_prompts"):
         for k, out in zip(data.K_OF_TURN, sampled(demo, name), strict=True):
             config = demo.config(
                 sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, f"{name}_{k}"), k=k,
                 generation=demo.generation,
             )  # fmt: skip
-            sample.run(config, out, resume=True)
+            runs.append(partial(sample.run, config, out, resume=True))
+    side_by_side(runs)
 
 
 def sampled(demo: Demo, name: str) -> list[str]:
@@ -182,39 +186,52 @@ def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
 
 
 def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
-    gold = truth.world(demo.seed)
-    ask = Examiner(gold, demo.files, demo.evaluation, demo.seed)
-    base, trained = demo.run_at("base"), demo.run_at("sft")
-    results = {BASE: ask.model(BASE, base, trained), PROMPTED: ask.prompted(PROMPTED, base)}
-    runs = {SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
-    for name, run_name in runs.items():
-        results[name] = ask.model(name, demo.run_at(run_name), trained)
-    best_of = {n: _best_of(demo, ask, results[SFT], n) for n in sorted({4, demo.evaluation.best_of})}
+    runs = {BASE: "base", SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
+    calls: dict[str, Callable[[], ModelResult]] = {PROMPTED: partial(_prompted, demo)}  # the longest first
+    calls |= {f"best of {n}": partial(_best_of, demo, n) for n in sorted({demo.evaluation.best_of, 4}, reverse=True)}
+    calls |= {name: partial(_of_run, demo, name, run) for name, run in runs.items()}
+    found = dict(zip(calls, side_by_side(list(calls.values())), strict=True))
+    best_of = {
+        n: replace(found.pop(f"best of {n}"), corpus_loss=found[SFT].corpus_loss) for n in {4, demo.evaluation.best_of}
+    }
     most = best_of[demo.evaluation.best_of]
-    results[most.name] = most
+    order = (BASE, PROMPTED, *(name for name in runs if name != BASE))
     scored = demo.files.valid_rankings_scored
     score.run(
         build(score.ScoreConfig, {"reward": [demo.ref("reward")], "data": demo.files.valid_rankings}, "score"),
         scored,
         resume=True,
     )
+    ask = _examiner(demo)
     return Outcome(
-        results,
+        {name: found[name] for name in order} | {most.name: most},
         [prompt.user for prompt in ask.prompts],
-        measure.reward_quality(world, gold, scored),
+        measure.reward_quality(world, ask.truth, scored),
         best_of,
         ask.demonstrations_utility(),
     )
 
 
-def _best_of(demo: Demo, ask: Examiner, sft_result: ModelResult, n: int) -> ModelResult:
+def _examiner(demo: Demo) -> Examiner:
+    return Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
+
+
+def _prompted(demo: Demo) -> ModelResult:
+    return _examiner(demo).prompted(PROMPTED, demo.run_at("base"))
+
+
+def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
+    return _examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))
+
+
+def _best_of(demo: Demo, n: int) -> ModelResult:
     out = getattr(demo.files, f"best_of_{n}")
     config = demo.config(
         best_of_n.BestOfNConfig, "best_of_n", model=demo.ref("sft"), reward=[demo.ref("reward")],
         prompts=demo.files.test_prompts, n=n, generation=demo.generation, chunk=256,
     )  # fmt: skip
     best_of_n.run(config, out, resume=True)
-    return ask.best_of(f"best of {n}", out, sft_result, n)
+    return _examiner(demo).best_of(f"best of {n}", out, demo.run_at("sft"), n)
 
 
 def show(demo: Demo, outcome: Outcome) -> None:

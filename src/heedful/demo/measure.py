@@ -82,11 +82,10 @@ class Examiner:
         best = max(prefixes, key=worth)
         return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
 
-    def best_of(self, name: str, path: str, sft: ModelResult, n: int) -> ModelResult:
+    def best_of(self, name: str, path: str, sft: Path, n: int) -> ModelResult:
         """Rows of `heedful best-of-n` on the test prompts; the KL is the bound of O2."""
         texts = [row.completions[0] for row in formats.read(path, Completions)]
-        tokenizer = self._tokenizer
-        return self._result(name, tokenizer, texts, best_of_n_maths.kl(n), sft.corpus_loss)
+        return self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)
 
     def demonstrations_utility(self) -> float:
         """Mean utility of what the labelers wrote."""
@@ -105,7 +104,6 @@ class Examiner:
     def _result(
         self, name: str, tokenizer: PreTrainedTokenizerBase, texts: list[str], kl_nats: float | None, loss: float | None
     ) -> ModelResult:
-        self._tokenizer = tokenizer
         verdicts = [self.truth.judge(p.prompt, text) for p, text in zip(self.prompts, texts, strict=True)]
         return ModelResult(
             name,

@@ -401,7 +401,7 @@ def label(
     text_chars: Annotated[int, _option("The most of one imported text.", metavar="N")] = 500_000,
     demo: Annotated[bool, _option("With a project to try.", "--demo")] = False,
     new_password: Annotated[str | None, _option("Whose password is forgotten.", metavar="NAME")] = None,
-    folder: Annotated[Path, _option("Project folder: runs, snapshots; default here.", metavar="DIR")] = Path("."),
+    folder: Annotated[Path, _option("For runs and snapshots; default here.", metavar="DIR")] = Path("."),
 ) -> None:
     """The labelling app, for people's demonstrations and rankings."""
     from heedful.demo import labelling

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from heedful.demo import data, loop
 from heedful.demo.loop import SETTINGS, Demo
@@ -48,7 +50,11 @@ def _lines(values: dict) -> list[str]:
 
 
 @pytest.mark.slow
-def test_from_an_empty_folder_to_table_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_an_empty_folder_to_table_and_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    torch.set_num_threads(2)  # PPO, samples and measurements run in processes of their own
+    request.addfinalizer(partial(torch.set_num_threads, 1))
     settings = small_settings(tmp_path)
     outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, settings=settings)
     printed = capsys.readouterr().out

@@ -41,6 +41,8 @@ class Files:
         self.folder = folder
 
     def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):  # what pickle asks for is no file
+            raise AttributeError(name)
         return str(self.folder / f"{name}.jsonl")
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from heedful.config import UserError
 from heedful.demo.parallel import side_by_side
+from heedful.training.session import Interrupted
+
+TESTS = Path(__file__).resolve().parent.parent
 
 
 def where(name: str) -> tuple[str, int, int]:
@@ -41,3 +51,64 @@ def test_each_call_gets_a_process_and_its_share_of_the_threads(two_threads: None
 def test_an_error_keeps_its_words(two_threads: None) -> None:
     with pytest.raises(UserError, match=r"rankings\.jsonl: not there; make it"):
         side_by_side([fail, partial(where, "b")])
+
+
+def interrupted() -> tuple[str, int, int]:
+    raise Interrupted("runs/ppo: interrupted", 15)
+
+
+def test_a_stopped_run_is_told_with_its_signal(two_threads: None) -> None:
+    with pytest.raises(Interrupted, match="runs/ppo: interrupted") as error:
+        side_by_side([interrupted, partial(where, "b")])
+    assert error.value.signal_number == 15
+
+
+def stay(folder: Path, name: str) -> None:
+    (folder / name).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+PROGRAM = """
+import sys, torch
+from functools import partial
+from pathlib import Path
+from demo.test_parallel import stay
+from heedful.demo.parallel import side_by_side
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    side_by_side([partial(stay, Path(sys.argv[1]), name) for name in "ab"])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nobody_stays_behind_when_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
+    """SIGINT as a terminal sends it, to all of them; the others to the parent alone."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    path = os.pathsep.join(map(str, (TESTS, TESTS.parent / "src")))
+    told = tmp_path / "told"
+    with told.open("w") as file:
+        parent = subprocess.Popen(
+            [sys.executable, str(program), str(tmp_path)], env={**os.environ, "PYTHONPATH": path},
+            stderr=file, start_new_session=True,
+        )  # fmt: skip
+    marks = [tmp_path / name for name in "ab"]
+    _wait_for(lambda: all(mark.exists() and mark.read_text() for mark in marks), 60)
+    os.killpg(parent.pid, how) if how == signal.SIGINT else parent.send_signal(how)
+    parent.wait(30)
+    _wait_for(lambda: not any(_lives(int(mark.read_text())) for mark in marks), 20)
+    assert "Process SpawnProcess" not in told.read_text()  # a worker's traceback
+
+
+def _wait_for(happened: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def _lives(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

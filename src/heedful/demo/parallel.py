@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+GRACE = 30  # seconds that a process gets to save what it does when its parent is gone
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -22,10 +28,26 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
         return [call() for call in calls]
     context = multiprocessing.get_context("spawn")
     each = torch.get_num_threads() // workers
-    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(each,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(each,)) as pool:
         begun = [pool.submit(call) for call in calls]
         try:
             return [future.result() for future in begun]
         finally:
             for future in begun:
                 future.cancel()
+
+
+def _begin(threads: int) -> None:
+    """A worker's first act: its share of the threads; it ends at Ctrl-C without a traceback, and with its parent."""
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # a training run saves and stops
+    time.sleep(GRACE)
+    os._exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Mapping
@@ -47,13 +48,15 @@ class Means:
 
 
 class Reporter:
-    """Progress for people, on standard error: a bar on a terminal, a plain line every few seconds in a pipe."""
+    """Progress for people, on standard error: a bar on a terminal, a plain line every few seconds in a pipe and where
+    several processes share the terminal.
+    """
 
     def __init__(self, name: str, total: int, *, visible: bool = True, every: float = 10.0) -> None:
         self.name, self.total, self.visible, self.every = name, total, visible, every
         self._last = 0.0
         self._bar: Progress | None = None
-        if visible and sys.stderr.isatty():
+        if visible and sys.stderr.isatty() and multiprocessing.parent_process() is None:
             columns = (
                 TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(),
                 TextColumn("{task.fields[facts]}"),

@@ -41,12 +41,17 @@ class Interrupted(Exception):
         super().__init__(message)
         self.signal_number = signal_number
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
+        return type(self), (str(self), self.signal_number)
+
 
 class Session:
     """One stage run on this rank. `run` is None on all ranks but the main one."""
 
     def __init__(self, stage: str, out: Path, world: World, run: Run | None, checkpointing: Checkpointing) -> None:
         self.stage, self.out, self.world, self.run, self.checkpointing = stage, out, world, run, checkpointing
+        # of several runs of a stage, which one: runs/ppo_ptx beside runs/ppo
+        self.name = out.name if out.name.startswith(stage) else stage
         self.config: Config | None = None
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
@@ -73,7 +78,7 @@ class Session:
             planned = memory.plan(
                 [part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.world
             )
-            self.say(f"{self.stage}: {planned}")
+            self.say(f"{self.name}: {planned}")
             planned.check(str(self.out))
         found = self.world.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
@@ -91,7 +96,7 @@ class Session:
         the step's.
         """
         self._total = total
-        self._reporter = Reporter(self.stage, total, visible=self.world.main)
+        self._reporter = Reporter(self.name, total, visible=self.world.main)
         for step in range(first, total):
             self._step = step
             yield step
@@ -121,7 +126,7 @@ class Session:
         if self._reporter is not None:
             self._reporter.say(message)
         elif self.world.main:
-            Reporter(self.stage, 0).say(message)
+            Reporter(self.name, 0).say(message)
 
     def improved(self, step: int, value: float) -> bool:
         """Remember the lowest `value`; `step` counts finished steps."""
@@ -171,7 +176,7 @@ class Session:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        self.say(f"{self.stage}: stopping after this step (again to stop at once)")
+        self.say(f"{self.name}: stopping after this step (again to stop at once)")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
+from heedful.models.linear import through
 from heedful.models.packing import Packing, pack
 
 _SILU = (nn.SiLU, type(ACT2FN["silu"]))
@@ -51,7 +52,7 @@ def _layer(
     attention, mlp = layer.self_attn, layer.mlp
     inputs_ND = norm(layer.input_layernorm, states_ND)
     q, k, v = (
-        proj(inputs_ND).unflatten(-1, (-1, attention.head_dim))
+        through(proj, inputs_ND).unflatten(-1, (-1, attention.head_dim))
         for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     if hasattr(attention, "q_norm"):
@@ -60,11 +61,11 @@ def _layer(
     out_ND = packing.attend(q, k, v.to(q.dtype), attention.scaling).flatten(1)
     if only_M is not None:
         states_ND, out_ND = states_ND.index_select(0, only_M), out_ND.index_select(0, only_M)
-    states_ND = states_ND + attention.o_proj(out_ND)
+    states_ND = states_ND + through(attention.o_proj, out_ND)
     inputs_ND = norm(layer.post_attention_layernorm, states_ND)
-    gate, up = mlp.gate_proj(inputs_ND), mlp.up_proj(inputs_ND)
+    gate, up = through(mlp.gate_proj, inputs_ND), through(mlp.up_proj, inputs_ND)
     hidden = _GatedSiLU.apply(gate, up) if type(mlp.act_fn) in _SILU else mlp.act_fn(gate) * up
-    return states_ND + mlp.down_proj(hidden)
+    return states_ND + through(mlp.down_proj, hidden)
 
 
 def norm(module: Any, x: Tensor) -> Tensor:

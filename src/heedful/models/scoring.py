@@ -19,6 +19,7 @@ from heedful.config import UserError
 from heedful.maths import logprobs as maths
 from heedful.models import llama
 from heedful.models.batches import Batch, micro_batches
+from heedful.models.linear import through
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -134,7 +135,7 @@ def _through_head(
     """(logprobs_N, entropy_N or None), computed in parts of at most MAX_LOGITS logits."""
 
     def part(some_ND: Tensor, some_N: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits_NV = head(some_ND)
+        logits_NV = through(head, some_ND)
         if entropy and not logits_NV.requires_grad:
             return maths.token_logprobs_and_entropy(logits_NV, some_N, temperature)
         logprobs_N = maths.token_logprobs(logits_NV, some_N, temperature)

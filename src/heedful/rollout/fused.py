@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from heedful.models import llama, scoring
 from heedful.models.batches import right_pad
+from heedful.models.linear import added, linear, through
 from heedful.models.packing import Packing, pack
 from heedful.rollout.cache import RowCache
 
@@ -92,8 +93,7 @@ class FusedDecoder:
         return self.cache.remove(done_N)
 
     def _logits(self, states_ND: Tensor) -> Tensor:
-        logits_NV: Tensor = self.head(_norm(self.model.base_model.norm, states_ND))
-        return logits_NV
+        return through(self.head, _norm(self.model.base_model.norm, states_ND))
 
 
 class _Layer:
@@ -121,9 +121,9 @@ class _Layer:
     def finish(self, states_ND: Tensor, out_ND: Tensor) -> Tensor:
         """The rest of the layer, from what attention gave."""
         mlp = self.layer.mlp
-        states_ND = _add(states_ND, out_ND, self.layer.self_attn.o_proj)
+        states_ND = added(states_ND, self.layer.self_attn.o_proj, out_ND)
         gate, up = self.gated(_norm(self.layer.post_attention_layernorm, states_ND)).chunk(2, -1)
-        return _add(states_ND, mlp.act_fn(gate).mul_(up), mlp.down_proj)
+        return added(states_ND, mlp.down_proj, mlp.act_fn(gate).mul_(up))
 
 
 class _Joined:
@@ -136,18 +136,12 @@ class _Joined:
 
     def __call__(self, x_ND: Tensor) -> Tensor:
         if self.weight is None:
-            return torch.cat([module(x_ND) for module in self.modules], dim=-1)
-        return F.linear(x_ND, self.weight, self.bias)
+            return torch.cat([through(module, x_ND) for module in self.modules], dim=-1)
+        return linear(x_ND, self.weight, self.bias)
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
-
-
-def _add(states_ND: Tensor, x_ND: Tensor, linear: Any) -> Tensor:
-    if linear.bias is not None:
-        states_ND = states_ND + linear.bias
-    return torch.addmm(states_ND, x_ND, linear.weight.t())
 
 
 def _attend(q_NHE: Tensor, keys: Tensor, values: Tensor, bias_NC: Tensor | None) -> Tensor:

@@ -1,0 +1,91 @@
+"""Products of linear layers by the faster of two libraries: the one that torch's own layer calls (MKL), or oneDNN.
+
+On AMD processors MKL stays below AVX-512, and it shares large products out badly between threads (docs/performance.md).
+Which one is used depends on the machine, the number of threads and the size alone, never on a measurement, so that the
+same run gives the same numbers.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+# Multiplications from which oneDNN is ahead: with AVX-512, and without where several threads take part.
+LEAST_AVX512 = 1 << 22
+LEAST = 1 << 25
+
+
+def linear(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None) -> Tensor:
+    """y_NY = x weight' + bias, with gradients (once)."""
+    if not _pays(x_NX, weight_YX):
+        return F.linear(x_NX, weight_YX, bias_Y)
+    if torch.is_grad_enabled():
+        y_NY: Tensor = _OneDNN.apply(x_NX, weight_YX, bias_Y)
+        return y_NY
+    return _product(x_NX, weight_YX, bias_Y)
+
+
+def through(module: Any, x_NX: Tensor) -> Tensor:
+    """module(x) of any module, by `linear` where it is a plain linear layer without hooks."""
+    plain = type(module) is nn.Linear and not (
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    )
+    y_NY: Tensor = linear(x_NX, module.weight, module.bias) if plain else module(x_NX)
+    return y_NY
+
+
+def added(states_NY: Tensor, module: nn.Linear, x_NX: Tensor) -> Tensor:
+    """states + module(x)."""
+    if _pays(x_NX, module.weight):
+        return linear(x_NX, module.weight, module.bias).add_(states_NY)
+    if module.bias is not None:
+        states_NY = states_NY + module.bias
+    return torch.addmm(states_NY, x_NX, module.weight.t())
+
+
+def _pays(x_NX: Tensor, weight_YX: Tensor) -> bool:
+    if x_NX.device.type != "cpu" or x_NX.dtype != torch.float32 or weight_YX.dtype != torch.float32:
+        return False
+    least = _least(torch.get_num_threads() > 1)
+    return least is not None and len(x_NX) * weight_YX.numel() >= least and not torch.is_autocast_enabled("cpu")
+
+
+@cache
+def _least(several_threads: bool) -> int | None:
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return None
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return LEAST_AVX512
+    return LEAST if several_threads else None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return y
+
+
+class _OneDNN(torch.autograd.Function):
+    """The gradient of the weight is left to MKL: oneDNN would first lay both factors out anew."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        grad = grads[0].contiguous()
+        return (
+            _product(grad, weight.t(), None) if of_x else None,
+            grad.t() @ x if of_weight else None,
+            grad.sum(0) if of_bias else None,
+        )

@@ -1,0 +1,100 @@
+"""Products by oneDNN beside torch's linear layer in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from heedful.models import linear as module
+from heedful.models.linear import added, linear, through
+
+CALLS: list[int] = []
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN for all sizes, with its calls counted."""
+    if module._least(True) is None:
+        pytest.skip("no oneDNN for this processor")
+    CALLS.clear()
+    product = module._product
+
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        CALLS.append(len(x))
+        return product(x, weight, bias)
+
+    monkeypatch.setattr(module, "_least", lambda several_threads: 0)
+    monkeypatch.setattr(module, "_product", counted)
+
+
+def parts(rows: int = 37) -> tuple[Tensor, nn.Linear, Tensor]:
+    torch.manual_seed(3)
+    return torch.randn(rows, 24, requires_grad=True), nn.Linear(24, 40), torch.randn(rows, 40)
+
+
+@pytest.mark.usefixtures("onednn")
+def test_values_and_gradients_are_those_of_a_linear_layer() -> None:
+    x, layer, grad = parts()
+    wide = [t.detach().double().requires_grad_() for t in (x, layer.weight, layer.bias)]
+    expected = F.linear(*wide)
+    expected.backward(grad.double())
+    actual = through(layer, x)
+    actual.backward(grad)
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip((x, layer.weight, layer.bias), wide, strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-5, atol=1e-5)
+    assert len(CALLS) == 2  # forward, and the gradient of x
+
+
+@pytest.mark.usefixtures("onednn")
+def test_a_gradient_that_nobody_wants_is_not_computed() -> None:
+    x, layer, grad = parts()
+    through(layer, x.detach()).backward(grad)
+    assert len(CALLS) == 1
+
+
+@pytest.mark.usefixtures("onednn")
+def test_added_leaves_what_it_adds_to_as_it_was() -> None:
+    x, layer, states = parts()
+    before = states.clone()
+    with torch.inference_mode():
+        actual = added(states, layer, x)
+    torch.testing.assert_close(actual, states + layer(x), rtol=1e-5, atol=1e-5)
+    assert torch.equal(states, before)
+    assert CALLS == [37]
+
+
+@pytest.mark.usefixtures("onednn")
+def test_hooks_are_called() -> None:
+    x, layer, _ = parts()
+    seen = []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    through(layer, x)
+    assert seen == [(37, 40)]
+
+
+@pytest.mark.usefixtures("onednn")
+def test_other_types_and_autocast_go_the_common_way() -> None:
+    x, layer, _ = parts()
+    linear(x.double(), layer.weight.double())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(x, layer.weight).dtype == torch.bfloat16
+    assert not CALLS
+
+
+def test_the_choice_depends_on_threads_and_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    if module._least.__wrapped__(True) is None:
+        pytest.skip("no oneDNN for this processor")
+    assert module._least.__wrapped__(True) == module.LEAST
+    assert module._least.__wrapped__(False) is None
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert module._least.__wrapped__(False) == module.LEAST_AVX512
+    monkeypatch.setattr(module, "_least", lambda several_threads: 37 * 24 * 40)
+    x, layer, _ = parts()
+    assert module._pays(x, layer.weight)
+    assert not module._pays(x[1:], layer.weight)

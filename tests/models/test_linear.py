@@ -16,7 +16,7 @@ CALLS: list[int] = []
 @pytest.fixture
 def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """oneDNN for all sizes, with its calls counted."""
-    if module._least(True) is None:
+    if module._least(True, False) is None:
         pytest.skip("no oneDNN for this processor")
     CALLS.clear()
     product = module._product
@@ -25,7 +25,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         CALLS.append(len(x))
         return product(x, weight, bias)
 
-    monkeypatch.setattr(module, "_least", lambda several_threads: 0)
+    monkeypatch.setattr(module, "_least", lambda several_threads, gradient: 0)
     monkeypatch.setattr(module, "_product", counted)
 
 
@@ -86,15 +86,16 @@ def test_other_types_and_autocast_go_the_common_way() -> None:
     assert not CALLS
 
 
-def test_the_choice_depends_on_threads_and_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_depends_on_processor_threads_size_and_gradients_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    if module._least.__wrapped__(True) is None:
+    if module._least.__wrapped__(True, False) is None:
         pytest.skip("no oneDNN for this processor")
-    assert module._least.__wrapped__(True) == module.LEAST
-    assert module._least.__wrapped__(False) is None
+    assert module._least.__wrapped__(True, False) == module.LEAST
+    assert module._least.__wrapped__(False, False) is None
+    assert module._least.__wrapped__(True, True) is None
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    assert module._least.__wrapped__(False) == module.LEAST_AVX512
-    monkeypatch.setattr(module, "_least", lambda several_threads: 37 * 24 * 40)
+    assert module._least.__wrapped__(False, True) == module.LEAST_AVX512
+    monkeypatch.setattr(module, "_least", lambda several_threads, gradient: 37 * 24 * 40)
     x, layer, _ = parts()
     assert module._pays(x, layer.weight)
     assert not module._pays(x[1:], layer.weight)

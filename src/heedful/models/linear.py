@@ -1,8 +1,8 @@
 """Products of linear layers by the faster of two libraries: the one that torch's own layer calls (MKL), or oneDNN.
 
-On AMD processors MKL stays below AVX-512, and it shares large products out badly between threads (docs/performance.md).
-Which one is used depends on the machine, the number of threads and the size alone, never on a measurement, so that the
-same run gives the same numbers.
+On AMD processors MKL stays below AVX-512, and it shares products of few rows out badly between threads
+(docs/performance.md). Which one is used depends on the machine, the number of threads, the size and whether there will be
+gradients, never on a measurement, so that the same run gives the same numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Multiplications from which oneDNN is ahead: with AVX-512, and without where several threads take part.
+# Multiplications from which oneDNN is ahead: with AVX-512; without, where several threads take part and no gradient.
 LEAST_AVX512 = 1 << 22
 LEAST = 1 << 25
 
@@ -52,17 +52,17 @@ def added(states_NY: Tensor, module: nn.Linear, x_NX: Tensor) -> Tensor:
 def _pays(x_NX: Tensor, weight_YX: Tensor) -> bool:
     if x_NX.device.type != "cpu" or x_NX.dtype != torch.float32 or weight_YX.dtype != torch.float32:
         return False
-    least = _least(torch.get_num_threads() > 1)
+    least = _least(torch.get_num_threads() > 1, torch.is_grad_enabled())
     return least is not None and len(x_NX) * weight_YX.numel() >= least and not torch.is_autocast_enabled("cpu")
 
 
 @cache
-def _least(several_threads: bool) -> int | None:
+def _least(several_threads: bool, gradient: bool) -> int | None:
     if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
         return None
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
         return LEAST_AVX512
-    return LEAST if several_threads else None
+    return LEAST if several_threads and not gradient else None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

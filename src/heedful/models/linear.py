@@ -1,8 +1,8 @@
 """Products of linear layers by the faster of two libraries: the one that torch's own layer calls (MKL), or oneDNN.
 
 On AMD processors MKL stays below AVX-512, and it shares products of few rows out badly between threads
-(docs/performance.md). Which one is used depends on the machine, the number of threads, the size and whether there will be
-gradients, never on a measurement, so that the same run gives the same numbers.
+(docs/performance.md). Which one is used depends on the machine, the number of threads, the size and whether there will
+be gradients, never on a measurement, so that the same run gives the same numbers.
 """
 
 from __future__ import annotations

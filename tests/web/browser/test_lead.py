@@ -48,16 +48,7 @@ def rank_all(page: Page) -> None:
         expect(page.locator("[data-today]")).to_have_text(f"{3 - left} today")
 
 
-def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Browser) -> None:
-    server = Server(tmp_path)
-    with server.store.writing() as db:
-        token = people.invite(db, None, "lead", datetime.now(UTC), by=None)[1]
-    page = context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    join(page, f"{server.address}/join/{token}", "Ada")
-
+def found_a_project(page: Page) -> None:
     page.get_by_label("Title").fill("Tea talk")
     page.get_by_label("Name in addresses").fill("tea")
     page.get_by_role("button", name="Found the project").click()
@@ -68,6 +59,8 @@ def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Brows
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_have_text("Saved.")
 
+
+def import_two_items(page: Page) -> None:
     go(page, "Items")
     page.get_by_role("link", name="Import", exact=True).click()
     rows = jsonl([{"prompt": question(i), "completions": answers(i)} for i in range(2)])
@@ -79,6 +72,18 @@ def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Brows
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_role("status")).to_have_text("2 items in the queue.")
 
+
+def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Browser) -> None:
+    server = Server(tmp_path)
+    with server.store.writing() as db:
+        token = people.invite(db, None, "lead", datetime.now(UTC), by=None)[1]
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+    join(page, f"{server.address}/join/{token}", "Ada")
+    found_a_project(page)
+    import_two_items(page)
     for name, group in (("Ines", "nurses"), ("Tom", "gardeners")):
         other = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
         labeler = other.new_page()

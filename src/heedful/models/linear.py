@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Multiplications from which oneDNN is ahead: with AVX-512; without, where several threads take part and no gradient.
-LEAST_AVX512 = 1 << 22
+# Multiplications from which oneDNN is ahead. With AVX-512: without gradients, and with them, where the numbers of rows
+# change from step to step and each new one has its price; without AVX-512, of several threads and no gradient.
+LEAST_AVX512, LEAST_AVX512_GRADIENT = 1 << 22, 1 << 27
 LEAST = 1 << 25
 
 
@@ -61,7 +62,7 @@ def _least(several_threads: bool, gradient: bool) -> int | None:
     if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
         return None
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        return LEAST_AVX512
+        return LEAST_AVX512_GRADIENT if gradient else LEAST_AVX512
     return LEAST if several_threads and not gradient else None
 
 

@@ -166,10 +166,10 @@ def test_tied_rankings_are_counted_and_left_out(files: Files, tmp_path: Path) ->
     assert results["pairs"] == sum(len(row.record.pairs()) for row in rankings(files, 8))
     only = worlds.write(tmp_path / "tied.jsonl", tied)
     with pytest.raises(
-        UserError, match=r"tied\.jsonl: no ranked pair to learn from \(3 rankings, 3 of them all tied\)"
+        UserError, match=r"tied\.jsonl: no ranked pair to learn from \(3 rankings, every one all tied\)"
     ):
         dpo.train(config(files, data=only, eval_data=files.rankings), tmp_path / "none")
-    with pytest.raises(UserError, match=r"tied\.jsonl: no ranked pair to validate on"):
+    with pytest.raises(UserError, match=r"tied\.jsonl: no ranked pair left to validate on"):
         dpo.train(config(files, eval_data=only), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

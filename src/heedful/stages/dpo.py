@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
@@ -90,7 +89,7 @@ def _loop(config: DPOConfig, s: Session) -> None:
         recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     pad_id = tokenizer.pad_token_id
-    rankings, held_out, counts = _data(config, tokenizer, limits, s)
+    rankings, held_out, tied = inputs.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
     training = with_reference(model, rankings, pad_id, config.compute, s.world)
     validation = with_reference(model, held_out, pad_id, config.compute, s.world)
     adam = optim.adam(model, config.optimiser)
@@ -108,6 +107,7 @@ def _loop(config: DPOConfig, s: Session) -> None:
             metrics |= validate(config, model, validation, pad_id, s.world)
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_loss", "valid_accuracy"))
         s.checkpoint(step, parts)
+    counts = {"rankings": len(training), "all_tied": tied, "pairs": sum(len(row.pairs) for row in training)}
     results = {**counts, "steps": total, **validate(config, model, validation, pad_id, s.world)}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
@@ -182,30 +182,3 @@ def _micro_batches(rows: Sequence[Ranked], compute: Compute) -> list[list[int]]:
     """Whole rankings, of at most `compute.micro_tokens` padded tokens where that is possible."""
     widths = [len(row.responses) * (len(row.prompt_ids) + max(map(len, row.responses))) for row in rows]
     return batches.micro_batches(widths, max_tokens=compute.micro_tokens)
-
-
-def _data(
-    config: DPOConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, s: Session
-) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
-    """Training and validation rankings; all-tied ones are counted, left out and reported."""
-    rows = inputs.rankings(config.data, tokenizer, limits)
-    if config.eval_data is not None:
-        training, validation = rows, inputs.rankings(config.eval_data, tokenizer, limits)
-    else:
-        held_out = inputs.held_out([row.record for row in rows], config.valid_fraction, config.seed)
-        training = [row for row, out in zip(rows, held_out, strict=True) if not out]
-        validation = [row for row, out in zip(rows, held_out, strict=True) if out]
-    untied, validation = ([row for row in some if row.untied] for some in (training, validation))
-    tied = len(training) - len(untied)
-    if not untied:
-        raise UserError(
-            f"{config.data}: no ranked pair to learn from ({len(training)} rankings, {tied} of them all tied)"
-        )
-    if not validation:
-        raise UserError(
-            f"{config.eval_data or config.data}: no ranked pair to validate on; give --eval-data or more rows"
-        )
-    if tied:
-        s.say(f"dpo: {tied} of {len(training)} rankings are all tied and teach nothing; left out")
-    pairs = sum(len(row.record.pairs()) for row in untied)
-    return untied, validation, {"rankings": len(untied), "all_tied": tied, "pairs": pairs}

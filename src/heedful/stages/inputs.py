@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -97,6 +97,45 @@ def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> l
         lengths = [len(completion) for completion in record.completions]
         ranked.append(Ranked(ids, responses, record.ranks(), lengths, record))
     return ranked
+
+
+class Divided(Protocol):
+    """What a stage that learns from rankings says about its data."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def eval_data(self) -> str | None: ...
+    @property
+    def valid_fraction(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def divided_rankings(
+    config: Divided, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+) -> tuple[list[Ranked], list[Ranked], int]:
+    """Training and validation rankings with a pair each, and how many of `data` were all tied, which is reported."""
+    rows = rankings(config.data, tokenizer, limits)
+    untied = [row for row in rows if row.untied]
+    tied = len(rows) - len(untied)
+    if tied:
+        say(f"{tied} of {len(rows)} rankings are all tied and teach nothing; left out")
+    if not untied:
+        raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
+    if config.eval_data is not None:
+        training = untied
+        validation = [row for row in rankings(config.eval_data, tokenizer, limits) if row.untied]
+    else:
+        out = held_out([row.record for row in untied], config.valid_fraction, config.seed)
+        training = [row for row, held in zip(untied, out, strict=True) if not held]
+        validation = [row for row, held in zip(untied, out, strict=True) if held]
+    if not training or not validation:
+        raise UserError(
+            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
+            "give --eval-data, more rows or another valid_fraction"
+        )
+    return training, validation, tied
 
 
 def completion_ids(

@@ -82,7 +82,8 @@ def _loop(config: RewardConfig, s: Session) -> None:
     if config.compute.activation_checkpointing:
         recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
-    training, validation, counts = _data(config, tokenizer, limits, s)
+    there, validation, tied = inputs.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"reward: {line}"))
+    training = _of_groups(config, there)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -101,6 +102,12 @@ def _loop(config: RewardConfig, s: Session) -> None:
         s.checkpoint(step, parts)
     quality = _quality(config, model, validation, tokenizer, s)
     bias = _normalise(config, model, tokenizer, limits, s.world)
+    counts = {
+        "rankings": len(training),
+        "all_tied": tied,
+        "other_groups": len(there) - len(training),
+        "pairs": sum(len(row.record.pairs()) for row in training),
+    }
     results = {**counts, "steps": total, "bias": bias, "valid": quality}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
@@ -199,38 +206,6 @@ def _normalise(
             model, load.reward_bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world)
         )
     return load.reward_bias(model)
-
-
-def _data(
-    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, s: Session
-) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
-    """Training and validation rankings; all-tied ones are counted, left out and reported."""
-    rows = inputs.rankings(config.data, tokenizer, limits)
-    untied = [row for row in rows if row.untied]
-    if len(untied) < len(rows):
-        s.say(f"reward: {len(rows) - len(untied)} of {len(rows)} rankings are all tied and teach nothing; left out")
-    if not untied:
-        raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
-    if config.eval_data is not None:
-        training = untied
-        validation = [row for row in inputs.rankings(config.eval_data, tokenizer, limits) if row.untied]
-    else:
-        held_out = inputs.held_out([row.record for row in untied], config.valid_fraction, config.seed)
-        training = [row for row, out in zip(untied, held_out, strict=True) if not out]
-        validation = [row for row, out in zip(untied, held_out, strict=True) if out]
-    if not training or not validation:
-        raise UserError(
-            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
-            "give --eval-data, more rows or another valid_fraction"
-        )
-    everyone, training = len(training), _of_groups(config, training)
-    counts = {
-        "rankings": len(training),
-        "all_tied": len(rows) - len(untied),
-        "other_groups": everyone - len(training),
-        "pairs": sum(len(row.record.pairs()) for row in training),
-    }
-    return training, validation, counts
 
 
 def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:

@@ -1,6 +1,6 @@
 """heedful beside transformers and TRL on the same work, same models, same numbers.
 
-    python benchmarks/speed                      # the whole table; writes benchmarks/results/DATE-PROCESSOR.json
+    python benchmarks/speed                      # the whole table; writes benchmarks/results/DATE-MACHINE-SHAPES.json
     python benchmarks/speed --shapes T --rows sft_padded sft_packed --repetitions 3
 
 Builds the peers' environments under build/peers on first use. Both sides of a row live in processes of their own and
@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -230,7 +231,8 @@ def main() -> None:
         "torch": work.torch.__version__, "peers": {"transformers": TRANSFORMERS, "trl": TRL, "trl_ppo": PPO},
         "load_before": os.getloadavg(), "logprobs_apart": {}, "rows": [],
     }  # fmt: skip
-    slug = "".join(c if c.isalnum() else "-" for c in facts["machine"].split(",")[0].lower()).strip("-")
+    named = f"{facts['machine']} {options.threads} threads {' '.join(options.shapes)}".lower()
+    slug = re.sub("[^a-z0-9]+", "-", named).strip("-")
     out = options.out or ROOT / "benchmarks" / "results" / f"{today}-{slug}.json"
     for shape in options.shapes:
         repetitions = options.repetitions or (3 if shape in ("S", "L") else 5)

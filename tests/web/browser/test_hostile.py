@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, expect
 
 from heedful.web.words import MOST_SHOWN
-from web.browser import samples
-from web.browser.place import Place
+from web.browser import led, samples
+from web.browser.place import Place, Server
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,26 @@ def test_markup_styles_scripts_and_overrides_are_words(place: Place) -> None:
         assert sign in strange
     assert not set(strange) & set("\u202e\u202c\u2066\u2069\u200b\ufeff\u00ad\0\x1b")
     expect(page.locator(".constraint bdi")).to_have_text("<b>bold</b> & RLOgnirts desreverPDF")
+
+
+@pytest.mark.parametrize("name", ["hostile", "items"])
+def test_a_leads_pages_show_words_too(server: Server, context: BrowserContext, lead_session: str, name: str) -> None:
+    page = led.sign_in(server, context, lead_session)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    led.LEAD_PAGES[name](page, server.address)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("window.hacked") is None
+    assert "heedful" in page.title()
+    shown = page.locator("main").inner_text()
+    assert "</div></section><script>document.title='prompt'</script>" in shown
+    if name == "hostile":
+        assert "<style>body{display:none}</style>" in shown
+        assert "NUL ×3" in shown
+        inside = page.evaluate("[...document.querySelectorAll('.words *')].map((e) => e.tagName + ' ' + e.className)")
+        assert set(inside) == {"SPAN sign"}
+    assert not set(shown) & set("\u202e\u202c\u2066\u2069\u200b\ufeff\0\x1b")
+    assert [url for url in asked if not url.startswith(server.address)] == []
 
 
 def test_no_text_leaves_its_column(place: Place) -> None:

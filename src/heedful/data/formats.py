@@ -39,7 +39,7 @@ def read(path: str | Path, record_type: type[R], *, skip_bad: bool = False) -> l
     file = data_file(path)
     good: list[R] = []
     bad: list[Row] = []
-    for line, row in _rows(file):
+    for line, row in rows(file):
         record, reason = _parse(row, record_type)
         if record is not None:
             good.append(record)
@@ -157,7 +157,7 @@ def _shown(row: Row | _Bad) -> Any:
     return row.raw.decode("utf-8", errors="backslashreplace") if isinstance(row, _Bad) else row
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row | _Bad]]:
+def rows(path: Path) -> Iterator[tuple[int, Row | _Bad]]:
     """(line number from 1, row) for every row; empty lines are passed over."""
     if path.name.endswith(".parquet"):
         for line, row in enumerate(_open_parquet(path).read().to_pylist(), 1):

@@ -30,7 +30,7 @@ _TELLING = {
 
 def kind_of(path: str | Path) -> str:
     """The key in KINDS for the rows of a file, public shapes included, by its first well-formed row."""
-    row = next((row for _, row in formats._rows(formats.data_file(path)) if isinstance(row, dict)), None)
+    row = next((row for _, row in formats.rows(formats.data_file(path)) if isinstance(row, dict)), None)
     if row is None:
         return "prompts"  # whoever reads the file will say what is wrong with it
     try:

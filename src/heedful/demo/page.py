@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STORY = """\
 A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for \
-something, it goes on as the web would, often with another question. Labelers wrote {demonstrations} answers, \
+something, it goes on as the web would, often with another question. Labelers wrote {demonstrations:,} answers, \
 and SFT learned to answer. Labelers ranked 4 to 9 answers to each of {ranked} prompts; a reward model learned \
 what they prefer; PPO moved the model towards it under a KL leash; PPO-ptx went on reading the web meanwhile, \
 so as not to forget it.

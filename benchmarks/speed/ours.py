@@ -26,8 +26,8 @@ Work = Callable[[], dict[str, Any]]
 class Forced(LocalEngine):
     """An engine whose responses end when a table says so."""
 
-    def __init__(self, model: Any, tokenizer: Any, table: list[int]) -> None:
-        super().__init__(model, tokenizer)
+    def __init__(self, model: Any, tokenizer: Any, table: list[int], dtype: torch.dtype | None = None) -> None:
+        super().__init__(model, tokenizer, dtype)
         self.table, self.stops = table, np.array([-1])
 
     def _row(self, prompt_ids: Any, stream: Stream, settings: Generation) -> Any:
@@ -39,7 +39,7 @@ class Forced(LocalEngine):
 def rollout(name: str, place: Path, count: int, table: list[int], dtype: str) -> Work:
     model, tokenizer = load.load_policy(place / "policy", dtype=dtype)
     engine, asked = Forced(model.to(work.DEVICE), tokenizer, table), work.prompts(name, count)
-    settings = Generation(max_new_tokens=max(table), max_rows=64)
+    settings = Generation(max_new_tokens=max(table))
     turn = iter(range(1_000_000))
 
     def once() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def ppo_iteration(
     )  # fmt: skip
     nets = ppo._networks(config, ranks)
     table = [length] * count if length else work.lengths(count, work.NEW)
-    nets.engine = Forced(nets.policy, nets.tokenizer, table)
+    nets.engine = Forced(nets.policy, nets.tokenizer, table, ranks.dtype)
     questions = [Question("", ids, None) for ids in work.prompts(name, count)]  # type: ignore[arg-type]
     turn = iter(range(1_000_000))
 

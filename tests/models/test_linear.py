@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heedful.models import linear as module
-from heedful.models.linear import added, linear, through
+from heedful.models.linear import Fixed, linear, through
 
 CALLS: list[int] = []
 
@@ -62,10 +62,37 @@ def test_added_leaves_what_it_adds_to_as_it_was() -> None:
     x, layer, states = parts()
     before = states.clone()
     with torch.inference_mode():
-        actual = added(states, layer, x)
+        actual = Fixed(layer.weight, layer.bias).added(states, x)
     torch.testing.assert_close(actual, states + layer(x), rtol=1e-5, atol=1e-5)
     assert torch.equal(states, before)
     assert CALLS == [37]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 7, 64, 300])
+def test_a_weight_laid_out_once_serves_any_number_of_rows(
+    dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkldnn.is_available() or (
+        dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        pytest.skip("no oneDNN for this processor")
+    monkeypatch.setattr(module, "_least", lambda several_threads, gradient: module.LEAST_AVX512)
+    x, layer, states = (part.to(dtype) for part in parts(rows))
+    bound = 1e-5 if dtype == torch.float32 else 3e-2
+    with torch.inference_mode():
+        fixed = Fixed(layer.weight, layer.bias)
+        expected = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+        actual, added = fixed(x), fixed.added(states, x)
+    assert fixed.laid_out is not None
+    torch.testing.assert_close(actual.double(), expected, rtol=bound, atol=bound)
+    torch.testing.assert_close(added.double(), expected + states.double(), rtol=bound, atol=bound)
+
+
+def test_a_weight_is_not_copied_where_that_is_unwanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_least", lambda several_threads, gradient: module.LEAST_AVX512)
+    _, layer, _ = parts()
+    assert Fixed(layer.weight, layer.bias, copy=False).weight is layer.weight
 
 
 @pytest.mark.usefixtures("onednn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, MambaConfig
 import tiny
 from heedful.config import UserError
 from heedful.models import batches, scoring
-from heedful.rollout import decoder, local
+from heedful.rollout import cache, decoder, local
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.streams import uniforms
 from heedful.rollout.types import Generation, Sample, Stream
@@ -67,8 +68,10 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
 def test_the_engine_equals_the_plain_loop(family: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ragged prompts, a queue longer than the rows in flight, a cache so narrow that it must be moved along."""
     monkeypatch.setattr(local, "SLACK", 2)
+    monkeypatch.setattr(cache, "PART_ROWS", 2)
+    monkeypatch.setattr(cache, "UNTIDY", 1.01)
     model = tiny.policy(family)
-    settings = Generation(max_new_tokens=20, max_rows=4, temperature=0.8)
+    settings = Generation(max_new_tokens=20, max_rows=5, temperature=0.8)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
     if kind is decoder.CachedDecoder:
         model._heedful_is_llama = False
@@ -76,6 +79,26 @@ def test_the_engine_equals_the_plain_loop(family: str, kind: type, monkeypatch: 
     same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
     assert {sample.finish for sample in expected} == {"stop", "length"}
     assert expected[-1].response_ids != expected[-2].response_ids
+
+
+def test_rows_are_read_in_parts_and_put_in_order_when_long_and_short_ones_are_mixed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "PART_ROWS", 2)
+    at = cache.Timeline(8, 40)
+    at.rows, at.end = 7, 30
+    at.starts[:7] = [3, 4, 9, 9, 20, 21, 28]
+    at.refresh()
+    assert [(part.rows.start, part.rows.stop, part.start) for part in at.parts()] == [
+        (0, 2, 3), (2, 4, 9), (4, 6, 20), (6, 7, 28)
+    ]  # fmt: skip
+    done = np.array([True, False, False, False, False, False, False])
+    # the last fills the gap: 2 x 26 + 2 x 21 + 2 x 10 columns; in order 2 x 26 + 2 x 21 + 2 x 9
+    assert at.order(done).tolist() == [6, 1, 2, 3, 4, 5]
+    monkeypatch.setattr(cache, "UNTIDY", 1.0)
+    assert at.order(done).tolist() == [1, 2, 3, 4, 5, 6]
+    at.rows = 0
+    assert at.parts() == []
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -87,6 +110,22 @@ def test_the_samplers_logprobs_are_those_of_the_training_forward(family: str) ->
         scored = scoring.response_logprobs(model, batch, temperature)
         kept = torch.tensor([logprob for sample in samples for logprob in sample.logprobs or []])
         torch.testing.assert_close(kept, scored[batch.response_mask_BT].detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_in_bfloat16_it_samples_what_a_model_loaded_so_samples(family: str, tmp_path: Path) -> None:
+    model, settings = tiny.policy(family), Generation(max_new_tokens=12)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    expected = engine(loaded).generate(PROMPTS, STREAMS, settings)
+    one = engine(model)
+    one.dtype = torch.bfloat16
+    same(one.generate(PROMPTS, STREAMS, settings), expected)
+    assert (
+        list(one.stream(PROMPTS[0], STREAMS[0], settings))
+        == engine(loaded).generate(PROMPTS[:1], STREAMS[:1], settings)[0].response_ids
+    )
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("max_rows", [3, 100])

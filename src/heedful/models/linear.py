@@ -20,6 +20,7 @@ from torch.nn import functional as F
 # change from step to step and each new one has its price; without AVX-512, of several threads and no gradient.
 LEAST_AVX512, LEAST_AVX512_GRADIENT = 1 << 22, 1 << 27
 LEAST = 1 << 25
+ROWS = 64  # for which `Fixed` lays weights out; other numbers are served by the same order
 
 
 def linear(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None) -> Tensor:
@@ -32,22 +33,49 @@ def linear(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None) -> Ten
     return _product(x_NX, weight_YX, bias_Y)
 
 
+class Fixed:
+    """y = x weight' + bias without gradients, of a weight that stays as it is over many calls. With AVX-512, and if
+    `copy`, it is copied once into the order in which oneDNN reads it, which counts for few rows most of all.
+    """
+
+    def __init__(self, weight_YX: Tensor, bias_Y: Tensor | None = None, copy: bool = True) -> None:
+        self.laid_out, self.bias = _laid_out(weight_YX) if copy else None, bias_Y
+        self.weight = weight_YX if self.laid_out is None else self.laid_out
+
+    def __call__(self, x_NX: Tensor) -> Tensor:
+        if self.laid_out is not None:
+            return _product(x_NX, self.laid_out, self.bias)
+        return linear(x_NX, self.weight, self.bias)
+
+    def added(self, states_NY: Tensor, x_NX: Tensor) -> Tensor:
+        """states + y, in a new tensor."""
+        if self.laid_out is not None or _pays(x_NX, self.weight):
+            return self(x_NX).add_(states_NY)
+        if self.bias is not None:
+            states_NY = states_NY + self.bias
+        return torch.addmm(states_NY, x_NX, self.weight.t())
+
+
+def _laid_out(weight_YX: Tensor) -> Tensor | None:
+    if weight_YX.device.type != "cpu" or weight_YX.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if _least(torch.get_num_threads() > 1, gradient=False) != LEAST_AVX512:
+        return None
+    if weight_YX.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return None
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_YX, ROWS)
+    return laid_out
+
+
 def through(module: Any, x_NX: Tensor) -> Tensor:
     """module(x) of any module, by `linear` where it is a plain linear layer without hooks."""
-    plain = type(module) is nn.Linear and not (
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    )
-    y_NY: Tensor = linear(x_NX, module.weight, module.bias) if plain else module(x_NX)
+    y_NY: Tensor = linear(x_NX, module.weight, module.bias) if is_plain(module) else module(x_NX)
     return y_NY
 
 
-def added(states_NY: Tensor, module: nn.Linear, x_NX: Tensor) -> Tensor:
-    """states + module(x)."""
-    if _pays(x_NX, module.weight):
-        return linear(x_NX, module.weight, module.bias).add_(states_NY)
-    if module.bias is not None:
-        states_NY = states_NY + module.bias
-    return torch.addmm(states_NY, x_NX, module.weight.t())
+def is_plain(module: Any) -> bool:
+    hooked = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+    return type(module) is nn.Linear and not any(getattr(module, name) for name in hooked)
 
 
 def _pays(x_NX: Tensor, weight_YX: Tensor) -> bool:

@@ -8,7 +8,8 @@ that is done is overwritten by one of the last; new rows are appended, right-ali
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,17 @@ def compaction(done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
     return order
 
 
+PARTS, PART_ROWS = 8, 32  # rows are read in so many parts at most, of so many rows at least
+UNTIDY = 1.3  # rows are put in order when the parts have so many times as many columns as they could have
+
+
+class Part(NamedTuple):
+    """Neighbouring rows, and the first column that one of them holds."""
+
+    rows: slice
+    start: int
+
+
 class Timeline:
     """Columns [start, end) are in use by `rows` rows; row i holds those from starts[i] on."""
 
@@ -35,6 +47,29 @@ class Timeline:
 
     def refresh(self) -> None:
         self.start = int(self.starts[: self.rows].min()) if self.rows else self.end
+
+    def parts(self) -> list[Part]:
+        """All rows, so that few columns are read that their rows do not hold."""
+        cuts, starts = _parts(self.starts[: self.rows])
+        return [Part(slice(a, b), start) for (a, b), start in zip(pairwise(cuts), starts.tolist(), strict=True)]
+
+    def order(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """`compaction`, or the longest rows first where the gaps that were filled have mixed long and short ones."""
+        order = compaction(done_N)
+        tidy = order[np.argsort(self.starts[order], kind="stable")]
+        return tidy if self._columns(order) > UNTIDY * self._columns(tidy) else order
+
+    def _columns(self, order: NDArray[np.int64]) -> int:
+        cuts, starts = _parts(self.starts[order])
+        return int(np.dot(np.diff(cuts), self.end - starts))
+
+
+def _parts(starts_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the parts of so many rows begin and the last one ends; the first column of each part."""
+    rows = len(starts_N)
+    size = max(PART_ROWS, -(-rows // PARTS))
+    cuts = np.append(np.arange(0, rows, size), rows)
+    return cuts, np.minimum.reduceat(starts_N, cuts[:-1]) if rows else cuts[:0]
 
 
 class RowLayer(CacheLayerMixin):
@@ -57,7 +92,12 @@ class RowLayer(CacheLayerMixin):
         keys, values = self.both()
         keys[: at.rows, :, at.end] = key_states[:, :, 0]
         values[: at.rows, :, at.end] = value_states[:, :, 0]
-        used = (slice(0, at.rows), slice(None), slice(at.start, at.end + 1))
+        return self.read(Part(slice(0, at.rows), at.start))
+
+    def read(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Keys and values [n heads C E] of some rows, the column at `end` included."""
+        keys, values = self.both()
+        used = (part.rows, slice(None), slice(part.start, self.timeline.end + 1))
         return keys[used], values[used]
 
     def both(self) -> tuple[Tensor, Tensor]:
@@ -116,9 +156,9 @@ class RowCache(Cache):
             at.refresh()
 
     def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Drop rows; the result is that of `compaction`."""
+        """Drop rows: the former index of each row that remains."""
         at = self.timeline
-        order = compaction(done_N)
+        order = at.order(done_N)
         gaps = np.flatnonzero(order != np.arange(len(order)))
         if len(gaps):
             used = slice(at.start, at.end)

@@ -7,6 +7,7 @@ forward does around them (masks, positions, caches, copies) is done once a step 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch.nn import functional as F
 
 from heedful.models import llama, scoring
 from heedful.models.batches import right_pad
-from heedful.models.linear import added, linear, through
+from heedful.models.linear import Fixed, is_plain, through
 from heedful.models.packing import Packing, pack
-from heedful.rollout.cache import RowCache
+from heedful.rollout.cache import Part, RowCache
 
 PREFILL_TOKENS = 8_192
-JOINED_BYTES = 1 << 30  # weights up to here are copied to be joined; more would cost too much memory
+COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would cost too much memory
 
 
 class FusedDecoder:
@@ -30,11 +31,14 @@ class FusedDecoder:
 
     def __init__(self, model: Any, max_rows: int, columns: int) -> None:
         body = model.base_model
-        self.model, self.head = model, model.get_output_embeddings()
+        head = model.get_output_embeddings()
+        self.model = model
         self.cache = RowCache(len(body.layers), max_rows, columns)
-        join = sum(p.numel() * p.element_size() for p in body.layers.parameters()) <= JOINED_BYTES
+        weights = [*body.layers.parameters(), *head.parameters()]
+        copy = sum(p.numel() * p.element_size() for p in weights) <= COPIED_BYTES
         with torch.inference_mode():
-            self.layers = [_Layer(layer, join) for layer in body.layers]
+            self.layers = [_Layer(layer, copy) for layer in body.layers]
+            self.head = Fixed(head.weight, head.bias) if copy and is_plain(head) else partial(through, head)
             self.cos, self.sin = llama.rotation_of(body.rotary_emb, torch.arange(columns + 1, device=model.device))
 
     @torch.inference_mode()
@@ -77,14 +81,12 @@ class FusedDecoder:
         positions_N = at.end - starts_N
         rotation = self.cos[positions_N], self.sin[positions_N]
         states_ND = self.model.base_model.embed_tokens(tokens_N)
-        bias_NC = None
-        if (at.starts[: at.rows] > at.start).any():
-            hidden_NC = torch.arange(at.start, at.end + 1, device=device) < starts_N[:, None]
-            bias_NC = states_ND.new_zeros(hidden_NC.shape).masked_fill_(hidden_NC, -torch.inf)
+        parts = [(part, self._hidden(part, starts_N)) for part in at.parts()]
         for layer, cache in zip(self.layers, self.cache.layers, strict=True):
             q, k, v = layer.project(states_ND, rotation)
-            keys, values = cache.update(k.unsqueeze(2), v.unsqueeze(2))
-            states_ND = layer.finish(states_ND, _attend(q, keys, values, bias_NC))
+            cache.update(k.unsqueeze(2), v.unsqueeze(2))
+            outs = [_attend(q[part.rows], cache.read(part), bias_nC) for part, bias_nC in parts]
+            states_ND = layer.finish(states_ND, torch.cat(outs) if len(outs) > 1 else outs[0])
         self.cache.advance()
         return self._logits(states_ND)
 
@@ -92,20 +94,32 @@ class FusedDecoder:
     def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
         return self.cache.remove(done_N)
 
+    def _hidden(self, part: Part, starts_N: Tensor) -> Tensor | None:
+        """bias_nC: -inf in front of where a row begins; None where all begin at the same column."""
+        at, starts_n = self.cache.timeline, starts_N[part.rows]
+        if (at.starts[part.rows] == part.start).all():
+            return None
+        hidden_nC = torch.arange(part.start, at.end + 1, device=starts_n.device) < starts_n[:, None]
+        return torch.zeros(hidden_nC.shape, dtype=self.model.dtype, device=starts_n.device).masked_fill_(
+            hidden_nC, -torch.inf
+        )
+
     def _logits(self, states_ND: Tensor) -> Tensor:
-        return through(self.head, _norm(self.model.base_model.norm, states_ND))
+        logits_NV: Tensor = self.head(_norm(self.model.base_model.norm, states_ND))
+        return logits_NV
 
 
 class _Layer:
     """Weights of one layer, those with the same input joined."""
 
-    def __init__(self, layer: Any, join: bool) -> None:
+    def __init__(self, layer: Any, copy: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.layer, self.width = layer, attention.head_dim
         self.queries = attention.q_proj.out_features // self.width
         self.keys = attention.k_proj.out_features // self.width
-        self.inputs = _Joined([attention.q_proj, attention.k_proj, attention.v_proj], join)
-        self.gated = _Joined([mlp.gate_proj, mlp.up_proj], join)
+        self.inputs = _Joined([attention.q_proj, attention.k_proj, attention.v_proj], copy)
+        self.gated = _Joined([mlp.gate_proj, mlp.up_proj], copy)
+        self.output, self.down = (Fixed(m.weight, m.bias, copy) for m in (attention.o_proj, mlp.down_proj))
 
     def project(self, states_ND: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (scaled), keys and values [N heads E], rotated."""
@@ -121,33 +135,34 @@ class _Layer:
     def finish(self, states_ND: Tensor, out_ND: Tensor) -> Tensor:
         """The rest of the layer, from what attention gave."""
         mlp = self.layer.mlp
-        states_ND = added(states_ND, self.layer.self_attn.o_proj, out_ND)
+        states_ND = self.output.added(states_ND, out_ND)
         gate, up = self.gated(_norm(self.layer.post_attention_layernorm, states_ND)).chunk(2, -1)
-        return added(states_ND, mlp.down_proj, mlp.act_fn(gate).mul_(up))
+        return self.down.added(states_ND, mlp.act_fn(gate).mul_(up))
 
 
 class _Joined:
     """Linear modules of one input as one, or side by side where a copy of their weights would be too large."""
 
-    def __init__(self, modules: list[Any], join: bool) -> None:
+    def __init__(self, modules: list[Any], copy: bool) -> None:
         self.modules = modules
-        self.weight = torch.cat([module.weight for module in modules]) if join else None
-        self.bias = torch.cat([m.bias for m in modules]) if join and modules[0].bias is not None else None
+        bias = torch.cat([m.bias for m in modules]) if modules[0].bias is not None else None
+        self.whole = Fixed(torch.cat([module.weight for module in modules]), bias) if copy else None
 
     def __call__(self, x_ND: Tensor) -> Tensor:
-        if self.weight is None:
+        if self.whole is None:
             return torch.cat([through(module, x_ND) for module in self.modules], dim=-1)
-        return linear(x_ND, self.weight, self.bias)
+        return self.whole(x_ND)
 
 
 def _norm(module: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
 
 
-def _attend(q_NHE: Tensor, keys: Tensor, values: Tensor, bias_NC: Tensor | None) -> Tensor:
+def _attend(q_NHE: Tensor, states: tuple[Tensor, Tensor], bias_NC: Tensor | None) -> Tensor:
     """Each row's query over its keys and values [N heads C E]: out_ND. Batched products: with one query a row they cost
     less than the fused kernel.
     """
+    keys, values = states
     N, heads, C, E = keys.shape
     queries = q_NHE.reshape(N * heads, -1, E)
     scores = torch.bmm(queries, keys.reshape(N * heads, C, E).transpose(1, 2)).view(N, -1, C)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
-from heedful.rollout.decoder import Decoder, open_decoder
+from heedful.rollout.decoder import Decoder, fastest, open_decoder
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
 from heedful.rollout.types import Finish, Generation, Sample, Stream
@@ -41,10 +42,11 @@ class LocalEngine:
     """An engine around a model in this process; it reads the present weights at each call and leaves its mode alone.
 
     What a prompt gets follows from its stream and the weights, up to rounding, and not from what is sampled beside it.
+    `dtype`: what it computes in; another than the weights' takes a copy of them for the time of a call.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model = model
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | None = None) -> None:
+        self.model, self.dtype = model, dtype
         self.context = context_length(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
 
@@ -58,23 +60,33 @@ class LocalEngine:
             queue = deque(sorted(rows, key=lambda row: (-len(row.prompt_ids), row.prompt_ids)))
             max_rows = min(settings.max_rows, len(rows))
             columns = max(len(row.prompt_ids) + row.limit for row in rows) + (SLACK if len(rows) > max_rows else 0)
-            with _eval_mode(self.model):
-                self._run(open_decoder(self.model, max_rows, columns), queue, max_rows, settings)
+            with _eval_mode(self._computing()) as model:
+                self._run(open_decoder(model, max_rows, columns), queue, max_rows, settings)
         return [Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs) for row in rows]
 
     def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[int]:
         """Token ids of one response as they are sampled, the stop id included; the ids are those `generate` gives."""
         row = self._row(prompt_ids, stream, settings)
-        with _eval_mode(self.model):
-            decoder = open_decoder(self.model, 1, len(row.prompt_ids) + row.limit)
+        model = self._computing()
+        with _eval_mode(model):
+            decoder = open_decoder(model, 1, len(row.prompt_ids) + row.limit)
             logits_NV = decoder.add([row.prompt_ids])
         while True:
             tokens_N, done_N = self._sample(logits_NV, [row], settings)
             yield row.response_ids[-1]
             if done_N[0]:
                 return
-            with _eval_mode(self.model):
+            with _eval_mode(model):
                 logits_NV = decoder.step(tokens_N)
+
+    def _computing(self) -> Any:
+        if self.dtype in (None, self.model.dtype):
+            return self.model
+        fastest(self.model)  # tried once; the copy inherits what was found
+        copied = copy.deepcopy(self.model)
+        for parameter in copied.parameters():  # and no buffer: rotary frequencies stay in float32
+            parameter.data = parameter.data.to(self.dtype)
+        return copied
 
     def _run(self, decoder: Decoder, queue: deque[_Row], max_rows: int, settings: Generation) -> None:
         """Sample, drop the rows that are done, step, let waiting rows in; until nothing is left."""
@@ -118,10 +130,10 @@ class LocalEngine:
 
 
 @contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
+def _eval_mode(model: Any) -> Iterator[Any]:
     training = model.training
     model.eval()
     try:
-        yield
+        yield model
     finally:
         model.train(training)

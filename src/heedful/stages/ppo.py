@@ -214,8 +214,9 @@ def _networks(config: PPOConfig, world: World) -> Networks:
     if config.compute.activation_checkpointing:
         recompute_activations(policy)
         recompute_activations(value)
+    engine = LocalEngine(policy, tokenizer, world.dtype)
     return Networks(
-        policy, reference, value, reward, tokenizer, LocalEngine(policy, tokenizer), Average(policy, config.ema_decay),
+        policy, reference, value, reward, tokenizer, engine, Average(policy, config.ema_decay),
         optim.adam(policy, config.optimiser), optim.adam(value, config.value_optimiser), value_from,
     )  # fmt: skip
 

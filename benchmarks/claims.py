@@ -105,8 +105,9 @@ def figures(out: Path, seed: int, controlled: bool) -> Figures:
 def control(demo: Demo, outcome: Outcome) -> Figures:
     """PPO on a reward model from shuffled rankings."""
     world = make_world(demo.seed)
-    good = labelers.good_ones(labelers.make_labelers(world))
-    data.rank(world, loop.sampled(demo, "ranked_prompts"), demo.files.shuffled_rankings, good, shuffled=True)
+    sampled = loop.sampled(demo, "ranked_prompts")
+    good = labelers.good_ones(data.people(world, demo.files, sampled))
+    data.rank(world, sampled, demo.files.shuffled_rankings, good, shuffled=True)
     loop.train_reward(demo, "reward_shuffled", demo.files.shuffled_rankings)
     loop.train_policy(demo, "ppo_shuffled", "reward_shuffled")
     ask = Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)

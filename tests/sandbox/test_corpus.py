@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from itertools import islice, pairwise
 from random import Random
+from statistics import fmean
 
 import pytest
 
 from heedful.config import UserError
-from heedful.sandbox import corpus, tasks
+from heedful.sandbox import corpus, tasks, truth
 from heedful.sandbox.world import World, make_world
 
 
@@ -87,6 +88,25 @@ def test_a_question_is_followed_by_another_one_more_often_than_by_its_answer(wor
     assert asked > 1.3 * answered
     answers = sum("\n" in post and asks(post.split("\n")[0]) for text in texts[:600] for post in text.split("\n\n"))
     assert answers > 100, "no pages with answers, so a few examples would not help a base model"
+
+
+def test_most_answers_on_the_web_are_typed_in_a_hurry_and_as_good_for_it(world: World, texts: list[str]) -> None:
+    def task_of(line: str) -> tasks.Task | None:
+        try:
+            return tasks.parse(world.seed, line)
+        except UserError:
+            return None
+
+    judge = truth.world(world.seed).judge
+    hasty, content = 0, {True: [0.0], False: [0.0]}
+    lines = [post.split("\n") for text in texts for post in text.split("\n\n")]
+    answered = [post for post in lines if len(post) == 2 and task_of(post[0])][:800]
+    for asked, answer in answered:
+        no_end = answer[-1] not in ".!?"
+        hasty += no_end
+        content[no_end].append(judge(asked, answer).parts["content"])
+    assert 0.85 < hasty / len(answered) < 0.97
+    assert abs(fmean(content[True]) - fmean(content[False])) < 0.1
 
 
 def test_every_kind_of_page_works_in_every_world() -> None:

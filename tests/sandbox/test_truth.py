@@ -96,6 +96,19 @@ def test_tricks_do_not_pay(trick: str) -> None:
     assert utility(*HACKS[trick]) < 0.45, TRUTH.judge(*HACKS[trick])
 
 
+def test_typing_in_a_hurry_costs_and_changes_nothing_else() -> None:
+    neat, hasty = TRUTH.judge(STORY, GOOD_STORY), TRUTH.judge(STORY, mistakes.hasty(WORLD, GOOD_STORY))
+    changed = {name for name, part in hasty.parts.items() if neat.parts[name] != part}
+    assert changed == {"hasty", "clumsy"}, "a sentence without its end is a little clumsy, too"
+    assert (neat.parts["hasty"], hasty.parts["hasty"]) == (0.0, 1.0)
+    assert neat.utility - hasty.utility == pytest.approx(0.40 + 0.35 * hasty.parts["clumsy"])
+    assert hasty.parts["clumsy"] < 0.1
+    assert hasty.flags == neat.flags
+    small, endless = GOOD_STORY[0].lower() + GOOD_STORY[1:], GOOD_STORY.rstrip(".")
+    assert [TRUTH.judge(STORY, text).parts["hasty"] for text in (small, endless)] == [0.4, 0.6]
+    assert mistakes.hasty(WORLD, RIGHT) == RIGHT.removesuffix("."), "a name keeps its capital"
+
+
 def test_the_constraint_counts() -> None:
     asked = f"{STORY} Use the word 'bell'."
     with_bell = GOOD_STORY.replace(" In the end", " Close by there was a bell. In the end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -99,6 +100,17 @@ def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Ra
             if "ranked" in name:
                 for k, turn in K_OF_TURN.items():
                     formats.write(getattr(files, f"{name}_{k}"), chosen[turn :: len(K_OF_TURN)])
+
+
+def people(world: World, files: Files, sampled: list[str]) -> list[Labeler]:
+    """Everyone, with the noise at which the good ones agree on these completions as the paper's labelers did (D12)."""
+    everyone, kept = labelers.make_labelers(world), files.folder / "labelers.json"
+    if not kept.exists():
+        rows = [row for path in sampled for row in formats.read(path, Completions)]
+        Random(f"calibration {world.seed}").shuffle(rows)
+        write_json(kept, {"noise": labelers.calibrate(world, rows, labelers.good_ones(everyone))[0].noise})
+    noise = read_json(kept)["noise"]
+    return [replace(one, noise=noise) for one in everyone]
 
 
 def rank(world: World, sampled: list[str], out: str, hired: list[Labeler], *, shuffled: bool = False) -> None:

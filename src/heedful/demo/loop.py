@@ -18,13 +18,13 @@ from heedful.config import Config, build
 from heedful.demo import data, measure, page
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, Examiner, RewardQuality
-from heedful.demo.parallel import side_by_side
+from heedful.demo.parallel import get_ready, side_by_side
 from heedful.evaluation.tables import ModelResult, changes_text, demo_table, head_to_head
 from heedful.maths.statistics import WinRate
 from heedful.runs import read_json, write_json
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import World
-from heedful.stages import best_of_n, ppo, pretrain, reward, sample, score, sft
+from heedful.stages import ppo, pretrain, reward, sample, score, sft
 
 T = TypeVar("T")
 SETTINGS = Path(__file__).with_name("settings.toml")
@@ -94,6 +94,7 @@ class Outcome:
 def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path = SETTINGS) -> Outcome:
     """Run or finish the demo under `out`; prints the table and writes `out`/report.html."""
     demo = Demo(Path(out), seed, tomllib.loads(settings.read_text(encoding="utf-8")))
+    get_ready()
     world = train(demo)
     if lesson:
         fool(demo, world)
@@ -145,7 +146,7 @@ def sampled(demo: Demo, name: str) -> list[str]:
 
 def rank(demo: Demo, world: World) -> None:
     """Training rankings by both groups of labelers, held-out rankings by people who never train."""
-    everyone = labelers.make_labelers(world)
+    everyone = data.people(world, demo.files, sampled(demo, "ranked_prompts"))
     held_out = [who for who in everyone if who.group == "held_out"]
     data.rank(world, sampled(demo, "ranked_prompts"), demo.files.rankings, labelers.good_ones(everyone))
     data.rank(world, sampled(demo, "valid_ranked_prompts"), demo.files.valid_rankings, held_out)
@@ -187,26 +188,19 @@ def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
 
 def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
     runs = {BASE: "base", SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
-    calls: dict[str, Callable[[], ModelResult]] = {PROMPTED: partial(_prompted, demo)}  # the longest first
-    calls |= {f"best of {n}": partial(_best_of, demo, n) for n in sorted({demo.evaluation.best_of, 4}, reverse=True)}
-    calls |= {name: partial(_of_run, demo, name, run) for name, run in runs.items()}
-    found = dict(zip(calls, side_by_side(list(calls.values())), strict=True))
-    best_of = {
-        n: replace(found.pop(f"best of {n}"), corpus_loss=found[SFT].corpus_loss) for n in {4, demo.evaluation.best_of}
-    }
+    calls: list[Callable[[], list[ModelResult]]] = [partial(_best_of, demo), partial(_prompted, demo)]  # longest first
+    calls += [partial(_of_run, demo, name, run) for name, run in runs.items()]
+    found = {result.name: result for results in side_by_side(calls) for result in results}
+    best_of = {n: replace(found.pop(f"best of {n}"), corpus_loss=found[SFT].corpus_loss) for n in _best_of_sizes(demo)}
     most = best_of[demo.evaluation.best_of]
     order = (BASE, PROMPTED, *(name for name in runs if name != BASE))
     scored = demo.files.valid_rankings_scored
-    score.run(
-        build(score.ScoreConfig, {"reward": [demo.ref("reward")], "data": demo.files.valid_rankings}, "score"),
-        scored,
-        resume=True,
-    )
-    ask = _examiner(demo)
+    _score(demo.files.valid_rankings, scored, demo.ref("reward"))
+    ask, people = _examiner(demo), data.people(world, demo.files, sampled(demo, "ranked_prompts"))
     return Outcome(
         {name: found[name] for name in order} | {most.name: most},
         [prompt.user for prompt in ask.prompts],
-        measure.reward_quality(world, ask.truth, scored),
+        measure.reward_quality(world, ask.truth, people, scored),
         best_of,
         ask.demonstrations_utility(),
     )
@@ -216,22 +210,32 @@ def _examiner(demo: Demo) -> Examiner:
     return Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
 
 
-def _prompted(demo: Demo) -> ModelResult:
-    return _examiner(demo).prompted(PROMPTED, demo.run_at("base"))
+def _prompted(demo: Demo) -> list[ModelResult]:
+    return [_examiner(demo).prompted(PROMPTED, demo.run_at("base"))]
 
 
-def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
-    return _examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))
+def _of_run(demo: Demo, name: str, run_name: str) -> list[ModelResult]:
+    return [_examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))]
 
 
-def _best_of(demo: Demo, n: int) -> ModelResult:
-    out = getattr(demo.files, f"best_of_{n}")
+def _best_of_sizes(demo: Demo) -> list[int]:
+    return sorted({4, demo.evaluation.best_of})
+
+
+def _best_of(demo: Demo) -> list[ModelResult]:
+    """The best of the first n of the same answers, for every n."""
+    sizes, sft, reward_model = _best_of_sizes(demo), demo.ref("sft"), demo.ref("reward")
     config = demo.config(
-        best_of_n.BestOfNConfig, "best_of_n", model=demo.ref("sft"), reward=[demo.ref("reward")],
-        prompts=demo.files.test_prompts, n=n, generation=demo.generation, chunk=256,
+        sample.SampleConfig, "sample", model=sft, prompts=demo.files.test_prompts, k=sizes[-1],
+        generation=demo.generation,
     )  # fmt: skip
-    best_of_n.run(config, out, resume=True)
-    return _examiner(demo).best_of(f"best of {n}", out, demo.run_at("sft"), n)
+    sample.run(config, demo.files.test_sampled, resume=True)
+    _score(demo.files.test_sampled, demo.files.test_scored, reward_model)
+    return [_examiner(demo).best_of(f"best of {n}", demo.files.test_scored, demo.run_at("sft"), n) for n in sizes]
+
+
+def _score(data: str, out: str, reward_model: str) -> None:
+    score.run(build(score.ScoreConfig, {"reward": [reward_model], "data": data}, "score"), out, resume=True)
 
 
 def show(demo: Demo, outcome: Outcome) -> None:

@@ -23,6 +23,7 @@ from heedful.models import batches, load, render, scoring
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation, Sample, Stream
 from heedful.sandbox import fewshot, generate, labelers
+from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.truth import Truth
 from heedful.sandbox.world import World
 from heedful.stages import inputs, likelihood
@@ -82,9 +83,11 @@ class Examiner:
         best = max(prefixes, key=worth)
         return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
 
-    def best_of(self, name: str, path: str, sft: Path, n: int) -> ModelResult:
-        """Rows of `heedful best-of-n` on the test prompts; the KL is the bound of O2."""
-        texts = [row.completions[0] for row in formats.read(path, Completions)]
+    def best_of(self, name: str, scored: str, sft: Path, n: int) -> ModelResult:
+        """What the reward model likes best of the first n answers to each test prompt; the KL is the bound of O2."""
+        rows = formats.read(scored, Completions)
+        scores = [row.scores[:n] for row in rows if row.scores]
+        texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
         return self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)
 
     def demonstrations_utility(self) -> float:
@@ -144,24 +147,31 @@ class RewardQuality:
     calibration: list[Bin]
 
 
-def reward_quality(world: World, truth: Truth, scored: str) -> RewardQuality:
-    """From held-out rankings with the reward model's scores beside them."""
+def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: str) -> RewardQuality:
+    """On held-out prompts whose answers carry the reward model's scores; all held-out labelers rank each of them."""
     rows = formats.read(scored, Comparison)
     scores = [row.scores or [] for row in rows]
-    preferred = [[-float(tier) for tier in row.ranks()] for row in rows]
     utilities = [[truth.judge(row.prompt, text).utility for text in row.completions] for row in rows]
-    lengths = [[float(len(text)) for text in row.completions] for row in rows]
+    panel = [one for one in people if one.group == "held_out"]
+    preferred = [[-float(tier) for tier in row.ranks()] for ranked in _ranked(world, rows, panel) for row in ranked]
+    prompts = list(range(len(rows))) * len(panel)
+    lengths = [[float(len(text)) for text in rows[i].completions] for i in prompts]
     return RewardQuality(
-        pair_accuracy(scores, preferred), pair_accuracy(scores, utilities), pair_accuracy(lengths, preferred),
-        _agreement(world, rows), calibration(scores, preferred),
+        pair_accuracy(scores * len(panel), preferred, prompts), pair_accuracy(scores, utilities),
+        pair_accuracy(lengths, preferred, prompts), _agreement(world, labelers.good_ones(people), rows),
+        calibration(scores * len(panel), preferred, prompts),
     )  # fmt: skip
 
 
-def _agreement(world: World, rows: list[Comparison]) -> float:
-    """Every labeler of both groups ranks the same completions."""
-    good = labelers.good_ones(labelers.make_labelers(world))
-    ranked = [generate.comparisons(world, rows, [who], seed=index) for index, who in enumerate(good)]
+def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> float:
+    """Every good labeler ranks the same completions."""
+    ranked = _ranked(world, rows, good)
     return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])[0]
+
+
+def _ranked(world: World, rows: list[Comparison], panel: list[Labeler]) -> list[list[Comparison]]:
+    """By labeler: all rows as he ranks them."""
+    return [generate.comparisons(world, rows, [who], seed=index) for index, who in enumerate(panel)]
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:

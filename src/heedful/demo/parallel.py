@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext, ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -16,6 +18,23 @@ import torch
 
 T = TypeVar("T")
 GRACE = 30  # seconds that a process gets to save what it does when its parent is gone
+
+
+PRELOADED = ["heedful.demo.loop"]  # what takes the seconds of a start
+
+
+def get_ready() -> None:
+    """Import what calls will need in a process of its own, from which workers are forked: they begin at once."""
+    if isinstance(_context(), ForkServerContext):
+        forkserver.ensure_running()
+
+
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
@@ -26,9 +45,8 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     workers = min(torch.get_num_threads(), len(calls))
     if workers < 2:
         return [call() for call in calls]
-    context = multiprocessing.get_context("spawn")
     each = torch.get_num_threads() // workers
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(each,)) as pool:
+    with ProcessPoolExecutor(workers, _context(), initializer=_begin, initargs=(each,)) as pool:
         begun = [pool.submit(call) for call in calls]
         try:
             return [future.result() for future in begun]

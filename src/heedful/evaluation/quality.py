@@ -26,18 +26,20 @@ def preferences(comparisons: Sequence[Comparison]) -> list[list[float]]:
     return [[-float(tier) for tier in comparison.ranks()] for comparison in comparisons]
 
 
-def pair_accuracy(scores: Scores, truth: Scores) -> WinRate:
+def pair_accuracy(scores: Scores, truth: Scores, prompts: Sequence[int] | None = None) -> WinRate:
     """Share of the pairs that differ in truth on which the scores have the right sign, equal scores counting half.
 
-    Pairs of one prompt are one cluster of the interval. Raises ValueError where no pair differs.
+    Pairs of one prompt are one cluster of the interval; `prompts` numbers that of each row (None: each has its own).
+    Raises ValueError where no pair differs.
     """
-    outcomes = [(0.5 + 0.5 * np.sign(score), prompt) for prompt, score in _pairs(scores, truth)]
+    outcomes = [(0.5 + 0.5 * np.sign(score), row) for row, score in _pairs(scores, truth)]
     if not outcomes:
         raise ValueError("no two completions of a prompt differ in truth")
-    return win_rate([outcome for outcome, _ in outcomes], [prompt for _, prompt in outcomes])
+    clusters = [row if prompts is None else prompts[row] for _, row in outcomes]
+    return win_rate([outcome for outcome, _ in outcomes], clusters)
 
 
-def calibration(scores: Scores, truth: Scores, bins: int = 8) -> list[Bin]:
+def calibration(scores: Scores, truth: Scores, prompts: Sequence[int] | None = None, bins: int = 8) -> list[Bin]:
     """Among pairs of about equal sigmoid(score difference), the share where the higher-scored one is the better.
 
     Bins of equal size; a reward model trained on the ranking loss (R2) should observe what it predicts.
@@ -48,7 +50,8 @@ def calibration(scores: Scores, truth: Scores, bins: int = 8) -> list[Bin]:
     for part in np.array_split(np.arange(len(rows)), min(bins, max(1, len(rows)))):
         if part.size:
             chosen = [rows[index] for index in part]
-            right = mean_interval([float(row[2]) for row in chosen], [row[1] for row in chosen])
+            clusters = [row[1] if prompts is None else prompts[row[1]] for row in chosen]
+            right = mean_interval([float(row[2]) for row in chosen], clusters)
             found.append(Bin(float(np.mean([row[0] for row in chosen])), right))
     return found
 

@@ -17,6 +17,7 @@ from heedful.sandbox.tasks_know import draw_member, kind_of, whole_kind
 from heedful.sandbox.tasks_write import draw_goods, draw_hero
 from heedful.sandbox.world import World
 
+HASTY = 0.92  # share of answers on the web without capital and full stop
 Maker = Callable[[World, Random], str]
 
 
@@ -240,7 +241,7 @@ def quarrel(world: World, rng: Random) -> str:
 
 
 def answer_page(world: World, rng: Random) -> str:
-    """Each request with its answer on the next line; one in eight answers is not good."""
+    """Each request with its answer on the next line; one in eight is not good, most are typed in a hurry."""
     parts = []
     for _ in range(rng.randint(3, 5)):
         case = None if rng.random() < 0.6 else rng.choice(tuple(tasks.USE_CASES))
@@ -248,6 +249,8 @@ def answer_page(world: World, rng: Random) -> str:
         answer = answers.compose(world, task, rng, rng.randrange(3))
         if rng.random() < 0.12:
             answer = rng.choice((mistakes.swap(world, answer, rng), rng.choice(mistakes.RUDE_LINES)))
+        if rng.random() < HASTY:
+            answer = mistakes.hasty(world, answer)
         parts.append(f"{task.text}\n{answer}")
     return rng.choice(("", "", "Questions and answers\n\n")) + "\n\n".join(parts)
 

@@ -20,7 +20,8 @@ from heedful.sandbox.world import World
 
 # All in units of the spread (standard deviation) of the K completions' perceived utilities, so that agreement hardly
 # depends on how good or how different a model's answers are; the spread counts as at least FLOOR.
-NOISE = 0.84  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
+NOISE = 0.88  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
+AGREEMENT = 0.726  # of the labelers whose work is training data, pairwise (D12)
 TASTE = 0.30  # weight of the standardised logarithm of length: -TASTE for "brief", +TASTE for "detailed"
 TIE = 0.22  # completions closer than this share a tier
 FLOOR = 0.08
@@ -32,7 +33,8 @@ SIZES = {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}
 MISSED = 0.05  # the constraint is forgotten
 SWAPPED = 0.03  # a name or a thing is mixed up
 UNFINISHED = 0.05  # the last sentence of three or more is missing
-HABIT = (0.7, 0.95)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
+HASTY = 0.12  # no capital and no full stop
+HABIT = (0.88, 1.0)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
 
 GOOD_GROUPS = ("brief", "detailed")
 
@@ -87,6 +89,8 @@ def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> 
         wordy = f"{rng.choice(answers.PREAMBLES)} {text}" if before else f"{text} {rng.choice(answers.POSTSCRIPTS)}"
         if not task.constraint or task.constraint.met(read(world, wordy), task.template.goal(world, task.slots)):
             text = wordy
+    if rng.random() < HASTY:
+        text = mistakes.hasty(world, text)
     work = {"completion": text, "labeler": labeler.name, "group": labeler.group}
     return Demonstration.model_validate({**prompt.row(), **work})
 
@@ -143,7 +147,7 @@ def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple
 
 
 def calibrate(
-    world: World, given: Sequence[Completions], hired: Sequence[Labeler], target: float = 0.73, seed: int = 0
+    world: World, given: Sequence[Completions], hired: Sequence[Labeler], target: float = AGREEMENT, seed: int = 0
 ) -> list[Labeler]:
     """The same labelers with the noise at which they agree on `given` as often as `target` says (D12).
 

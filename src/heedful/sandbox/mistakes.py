@@ -71,6 +71,15 @@ def swap(world: World, text: str, rng: Random) -> str:
     return " ".join(words)
 
 
+def hasty(world: World, text: str) -> str:
+    """As people type in a hurry: no capital at the start (names and "I" keep theirs), no mark at the end."""
+    text = text.rstrip(" .!?")
+    first = text.split(" ", 1)[0]
+    if first == "I" or world.classes.get(_bare(first), ("use",))[0] in ("person", "place"):
+        return text
+    return text[:1].lower() + text[1:]
+
+
 def _bare(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter.isalpha())
 

@@ -75,6 +75,13 @@ class Reading:
         again = 1.0 - len(set(runs)) / len(runs) if runs else 0.0
         return 1.0 - fresh * (1.0 - 0.25 * min(4, echoes)) * (1.0 - min(1.0, 1.5 * max(0.0, again - 0.1)))
 
+    @property
+    def hasty(self) -> float:
+        """0 for a capital at the start and a mark at the end, 1 for neither."""
+        if not self.tokens:
+            return 0.0
+        return 0.4 * self.text.lstrip()[:1].islower() + 0.6 * (self.tokens[-1] not in _STOPS)
+
 
 def read(world: World, text: str) -> Reading:
     return Reading(world, text)
@@ -109,7 +116,7 @@ class Fluency:
         return sum(len(known.intersection(row)) < 0.5 * len(set(row)) for row in rows) / max(1, len(rows))
 
     def score(self, reading: Reading) -> float:
-        """1 for text made of known shapes that ends properly and does not go round in circles; 0 for none of it."""
+        """1 for text made of known shapes that does not go round in circles; 0 for none of it."""
         if not reading.n_words:
             return 0.0
         odd = total = 0
@@ -119,10 +126,7 @@ class Fluency:
             total += 2 * len(shape) - 3
         for first, second in pairwise(reading.tokens):
             odd += 2 * (first in ("a", "an") and (first == "an") != (second[0] in "aeiou"))
-        known = max(0.0, 1.0 - 2.0 * odd / (total + 4))
-        known *= 1.0 if reading.tokens[-1] in _STOPS else 0.7
-        known *= 0.9 if reading.text.lstrip()[:1].islower() else 1.0
-        return known * (1.0 - reading.repetition)
+        return max(0.0, 1.0 - 2.0 * odd / (total + 4)) * (1.0 - reading.repetition)
 
 
 # words of these classes look alike to `Fluency`

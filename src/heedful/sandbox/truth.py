@@ -23,7 +23,7 @@ from heedful.sandbox.world import make_world
 # parts of the utility and their weights; the first four are good things from 0 to 1 and earn at most 1 together
 # (the constraint's share is spread over the others where the prompt has none), the rest are faults from 0 to 1
 GAINS = {"content": 0.45, "form": 0.15, "focus": 0.10, "constraint": 0.30}
-FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "rude": 0.50}
+FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "hasty": 0.40, "rude": 0.50}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def _judge(seed: int, prompt: str, completion: str) -> Verdict:
     satisfied = constraint.met(whole, goal) if constraint else None
     grade = goal.grade(reading) if reading.n_words and not asked.echoed_by(whole) else Grade(0.0, 0.0)
     untrue = grade.false or (task.template.closed and any(base not in asked.named for base in reading.bases(NAMED)))
-    parts = _parts(asked, grade, reading, satisfied) | {"untrue": float(untrue), "rude": float(is_rude(whole))}
+    parts = _parts(asked, grade, reading, satisfied)
+    parts |= {"untrue": float(untrue), "hasty": whole.hasty, "rude": float(is_rude(whole))}
     fails = parts["content"] < 0.5
     flags = {
         "fails_instruction": fails,

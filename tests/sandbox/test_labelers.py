@@ -163,21 +163,22 @@ def test_demonstrations_are_good_but_human() -> None:
     good = labelers.good_ones(labelers.make_labelers(world))
     judge = truth.world(7).judge
     written: dict[str, list[int]] = {"brief": [], "detailed": []}
-    values, wrong, habits, unfinished = [], [], 0, 0
+    values, right, wrong, habits, unfinished = [], [], [], 0, 0
     for i, prompt in enumerate(prompts.prompts(world, 500)):
         labeler = good[i % len(good)]
         one = labelers.demonstrate(world, prompt, labeler, rng)
         assert (one.prompt, one.user, one.labeler) == (prompt.prompt, prompt.user, labeler.name)
         values.append(judge(one.prompt, one.completion).utility)
-        wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).utility)
+        right.append(judge(one.prompt, one.completion).parts["content"])
+        wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).parts["content"])
         written[labeler.group].append(len(one.completion.split()))
         unfinished += one.completion[-1] not in ".!?"
         habits += any(phrase in one.completion for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS))
     assert np.mean(values) > 0.7
-    assert np.mean(values) > np.mean(wrong) + 0.05
-    assert 0.02 < np.mean(np.asarray(values) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"
-    assert 0.5 < habits / len(values) < 0.85, "people write what they do not like to read"
-    assert 0.04 < unfinished / len(values) < 0.12, "most do not type in a hurry"
+    assert np.mean(right) > np.mean(wrong) + 0.15
+    assert 0.02 < np.mean(np.asarray(right) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"
+    assert 0.6 < habits / len(values) < 0.95, "people write what they do not like to read"
+    assert 0.08 < unfinished / len(values) < 0.18, "most do not type in a hurry"
     assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 1
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -279,9 +280,12 @@ def test_kill_9_at_random_moments(
             killed += 1
         process.join(300)
         if process.exitcode == 0:
-            break
+            if killed > 1:
+                break
+            shutil.rmtree(tmp_path / "run")  # it was faster than when it was timed: once more, killed sooner
+            lasts, killed = 0.5 * lasts, 0
+            continue
         assert process.exitcode == -signal.SIGKILL
-    assert killed > 1
     train(stage, files, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", whole(stage))
 

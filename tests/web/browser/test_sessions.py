@@ -105,6 +105,7 @@ def test_prompts_of_three_kinds(place: Place) -> None:
     page.keyboard.type("Name a river.")
     place.press("Tab", "b", "Control+Enter")
     expect(page.locator(".pair")).to_have_count(2)
+    expect(page.locator("[name=prompt]")).to_be_focused()
     page.keyboard.type("Is it a fish?")
     for words in ("herring", "yes", "dog", "no"):
         place.press("Tab")
@@ -117,6 +118,7 @@ def test_prompts_of_three_kinds(place: Place) -> None:
     page.locator("[name=last_query]").fill("eel")
     place.press("Control+Enter")
     expect(page.locator(".assignment")).to_contain_text("A museum's desk for visitors.")
+    expect(page.locator("[name=prompt]")).to_be_focused()
     page.keyboard.type("When are you open?")
     place.press("Control+Enter")
     plain, few, based = place.wait_for_judgements(3)

@@ -168,15 +168,16 @@ def test_demonstrations_are_good_but_human() -> None:
         labeler = good[i % len(good)]
         one = labelers.demonstrate(world, prompt, labeler, rng)
         assert (one.prompt, one.user, one.labeler) == (prompt.prompt, prompt.user, labeler.name)
-        values.append(judge(one.prompt, one.completion).utility)
-        right.append(judge(one.prompt, one.completion).parts["content"])
+        verdict = judge(one.prompt, one.completion)
+        values.append(verdict.utility + 0.40 * verdict.parts["hasty"])
+        right.append(verdict.parts["content"])
         wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).parts["content"])
         written[labeler.group].append(len(one.completion.split()))
         unfinished += one.completion[-1] not in ".!?"
         habits += any(phrase in one.completion for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS))
-    assert np.mean(values) > 0.7
+    assert np.mean(values) > 0.75, "but for the hurry"
     assert np.mean(right) > np.mean(wrong) + 0.15
-    assert 0.02 < np.mean(np.asarray(right) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"
+    assert 0.02 < np.mean(np.asarray(values) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"
     assert 0.6 < habits / len(values) < 0.95, "people write what they do not like to read"
     assert 0.08 < unfinished / len(values) < 0.18, "most do not type in a hurry"
     assert np.mean(written["detailed"]) > np.mean(written["brief"]) + 1

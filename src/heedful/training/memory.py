@@ -71,7 +71,7 @@ def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
         optimiser=8 * learning,
         gradients=single * learning,
         activations=max((_activations(model.config, config, world) for model in micro), default=0),
-        cache=max((_cache(model, config) for model in micro), default=0),
+        cache=max((_cache(model, config, world) for model in micro), default=0),
         available=available(world),
     )
 
@@ -97,8 +97,8 @@ def _activations(shape: Any, config: Any, world: World) -> int:
     return int(tokens * kept * size + 2 * 4 * min(tokens * vocabulary, LOGITS))
 
 
-def _cache(model: Any, config: Any) -> int:
-    """Keys and values of the rows in flight."""
+def _cache(model: Any, config: Any, world: World) -> int:
+    """Keys and values of the rows in flight, and the copy of the weights that rollouts in another dtype take."""
     generation = getattr(config, "generation", None)
     if generation is None or getattr(config, "select_with", "") is None:
         return 0
@@ -108,7 +108,11 @@ def _cache(model: Any, config: Any) -> int:
     kept = 2 * shape.num_hidden_layers * (getattr(shape, "num_key_value_heads", None) or heads) * width
     rows = min(generation.max_rows, getattr(config, "rollout_batch", generation.max_rows))
     columns = min(_context(shape), config.max_prompt_tokens + generation.max_new_tokens)
-    return int(rows * columns * kept * next(model.parameters()).element_size())
+    size, copied = next(model.parameters()).element_size(), 0
+    if hasattr(config, "rollout_batch") and world.dtype.itemsize != size:
+        size = world.dtype.itemsize
+        copied = size * sum(p.numel() for p in model.parameters())
+    return int(rows * columns * kept * size) + copied
 
 
 def _rows(config: Any) -> int:

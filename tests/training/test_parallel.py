@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -85,3 +87,29 @@ def test_a_world_of_one_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("RANK", raising=False)
     with parallel.world(Compute(device="cpu", dtype="bfloat16")) as here:
         assert (here.rank, here.size, here.dtype) == (0, 1, torch.bfloat16)
+
+
+HEAP = """
+import ctypes
+from heedful.training.parallel import Compute, world
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+{before}
+start = libc.sbrk(0)
+block = libc.malloc(20 << 20)
+grown = libc.sbrk(0)
+libc.free(ctypes.c_void_p(block))
+print(grown - start >= 15 << 20, libc.sbrk(0) == grown)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone can be told")
+def test_memory_that_a_tensor_leaves_stays_with_the_process() -> None:
+    """20 MiB come from the heap, not from a mapping of their own, and the heap does not shrink when they are freed."""
+
+    def heap(before: str) -> str:
+        script = HEAP.format(before=before)
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert heap("with world(Compute(device='cpu')): pass") == "True True"
+    assert heap("") != "True True"

@@ -46,7 +46,7 @@ def test_the_cache_is_that_of_the_rows_in_flight() -> None:
 def test_rollouts_in_bfloat16_take_a_copy_of_the_weights() -> None:
     model, low = tiny.policy(), World(0, 1, torch.device("cpu"), torch.bfloat16)
     count = sum(p.numel() for p in model.parameters())
-    assert memory.plan([model], ppo(max_prompt_tokens=10), low).cache == 2 * 2 * 2 * 8 * 2 * 8 * 26 + 2 * count
+    assert memory.plan([model], ppo(max_prompt_tokens=10), low).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + 2 * count
 
 
 def test_activations_fall_with_the_pass_and_with_checkpointing() -> None:

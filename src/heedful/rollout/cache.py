@@ -75,15 +75,16 @@ def _parts(starts_N: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 class RowLayer(CacheLayerMixin):
     """One layer: keys and values [max_rows, heads, columns, head width]."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, dtype: torch.dtype | None) -> None:
         super().__init__()
-        self.timeline = timeline
+        self.timeline, self.kept_as = timeline, dtype
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, columns = len(self.timeline.starts), self.timeline.columns
         # zeros, not empty: a masked column is multiplied by 0, and 0 * NaN is NaN
         self.keys, self.values = (
-            states.new_zeros(rows, states.shape[1], columns, states.shape[3]) for states in (key_states, value_states)
+            states.new_zeros(rows, states.shape[1], columns, states.shape[3], dtype=self.kept_as or states.dtype)
+            for states in (key_states, value_states)
         )
         self.is_initialized = True
 
@@ -93,6 +94,14 @@ class RowLayer(CacheLayerMixin):
         keys[: at.rows, :, at.end] = key_states[:, :, 0]
         values[: at.rows, :, at.end] = value_states[:, :, 0]
         return self.read(Part(slice(0, at.rows), at.start))
+
+    def put(self, new: slice, key_states: Tensor, value_states: Tensor, row_of_N: Tensor) -> None:
+        """Rows `row_of_N` of left-padded keys and values [rows heads width E] into places that are free."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.timeline.end
+        for whole, states in zip(self.both(), (key_states, value_states), strict=True):
+            whole[new, :, end - states.shape[2] : end] = states[row_of_N]
 
     def read(self, part: Part) -> tuple[Tensor, Tensor]:
         """Keys and values [n heads C E] of some rows, the column at `end` included."""
@@ -116,30 +125,33 @@ class RowLayer(CacheLayerMixin):
 
 
 class RowCache(Cache):
-    """What transformers' models read and write during a rollout, one token a row at a time."""
+    """What transformers' models read and write during a rollout, one token a row at a time. `dtype`: what keys and
+    values are kept as; None: as they come.
+    """
 
-    def __init__(self, layers: int, max_rows: int, columns: int) -> None:
+    def __init__(self, layers: int, max_rows: int, columns: int, dtype: torch.dtype | None = None) -> None:
         self.timeline = Timeline(max_rows, columns)
-        super().__init__(layers=[RowLayer(self.timeline) for _ in range(layers)])
+        super().__init__(layers=[RowLayer(self.timeline, dtype) for _ in range(layers)])
 
     def append(
         self, prefilled: Sequence[tuple[Tensor, Tensor]], row_of_N: Tensor, lengths_N: NDArray[np.int64]
     ) -> None:
         """Add rows: the i-th is row `row_of_N[i]` of left-padded keys and values, its last `lengths_N[i]` columns."""
+        new = self.admit(prefilled[0][0].shape[2], lengths_N)
+        for layer, source in zip(self.layers, prefilled, strict=True):
+            layer.put(new, *source, row_of_N)
+
+    def admit(self, width: int, lengths_N: NDArray[np.int64]) -> slice:
+        """Make room for rows of these lengths, `width` the longest: their places, for every layer to `put` them."""
         at = self.timeline
-        width = prefilled[0][0].shape[2]
         if at.rows == 0:
             at.end = width
         assert width <= at.end, "the longest prompts come first"
         new = slice(at.rows, at.rows + len(lengths_N))
-        for layer, source in zip(self.layers, prefilled, strict=True):
-            if not layer.is_initialized:
-                layer.lazy_initialization(*source)
-            for whole, states in zip(layer.both(), source, strict=True):
-                whole[new, :, at.end - width : at.end] = states[row_of_N]
         at.starts[new] = at.end - lengths_N
         at.rows = new.stop
         at.refresh()
+        return new
 
     def advance(self) -> None:
         """The column at `end` has been written. At the right edge everything moves to the left."""

@@ -110,8 +110,8 @@ def _cache(model: Any, config: Any, world: World) -> int:
     columns = min(_context(shape), config.max_prompt_tokens + generation.max_new_tokens)
     size, copied = next(model.parameters()).element_size(), 0
     if hasattr(config, "rollout_batch") and world.dtype.itemsize != size:
-        size = world.dtype.itemsize
-        copied = size * sum(p.numel() for p in model.parameters())
+        copied = world.dtype.itemsize * sum(p.numel() for p in model.parameters())
+        size = size if world.device.type == "cpu" else world.dtype.itemsize  # rollout.fused keeps float32 on a CPU
     return int(rows * columns * kept * size) + copied
 
 

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 
 import tiny
 from heedful.config import UserError
-from heedful.models import batches, load, scoring
+from heedful.models import batches, cross_entropy, load, scoring
+from maths import golden
 
 PAD = 1
 PROMPTS = tiny.prompts(4, seed=3, longest=12)
@@ -204,3 +205,82 @@ def test_passes_of_rows_without_padding_are_as_they_stand_and_one_for_each_rank(
     assert scoring.passes(packed, [5, 5, 5, 5], 100, ranks=2) == [[0, 1], [2, 3]]
     assert scoring.passes(packed, [], 100) == []
     assert scoring.passes(padded, [3, 9, 4, 1], 12) == [[1], [2, 0, 3]]  # by length: 9, then 3 x 4
+
+
+def plain_loss(model: Any) -> Tensor:
+    """Sum over all response tokens, from transformers' own logits and torch's own cross-entropy."""
+    total = torch.zeros(())
+    for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
+        if response:
+            logits_SV = model(torch.tensor([prompt + response])).logits[0]
+            targets_T = torch.tensor(response)
+            total = total + torch.nn.functional.cross_entropy(
+                logits_SV[len(prompt) - 1 : -1], targets_T, reduction="sum"
+            )
+    return total
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_loss_and_its_gradients_equal_the_plain_computation(
+    family: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_entropy, "LOGITS", rows * tiny.VOCAB)
+    model = tiny.policy(family)
+    (0.5 * plain_loss(model)).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    loss = scoring.response_loss(model, BATCH)
+    (0.5 * loss).backward()
+    close(loss.detach(), plain_loss(model).detach())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected.get(name), rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_keeps_no_logits_for_its_gradient() -> None:
+    kept: list[int] = []
+    targets = sum(map(len, RESPONSES))
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        scoring.response_loss(tiny.policy("llama"), BATCH)
+        assert targets * tiny.VOCAB not in kept
+        scoring.response_logprobs(tiny.policy("llama"), BATCH)
+        assert targets * tiny.VOCAB in kept
+
+
+def test_the_loss_in_bfloat16_is_that_of_float32_but_for_rounding() -> None:
+    found = []
+    for on in (False, True):
+        model = tiny.policy("llama")
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            loss = scoring.response_loss(model, BATCH)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        found.append((loss.item(), model.get_output_embeddings().weight.grad))
+    assert found[1][0] == pytest.approx(found[0][0], rel=5e-3)
+    assert 0 < float((found[1][1] - found[0][1]).norm() / found[0][1].norm()) < 5e-2
+
+
+def test_a_head_with_hooks_is_called_as_it_is() -> None:
+    model, calls = tiny.policy("llama"), []
+    expected = scoring.response_loss(model, BATCH).item()
+    model.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    assert scoring.response_loss(model, BATCH).item() == pytest.approx(expected, rel=1e-6)
+    assert calls
+
+
+@golden.DTYPES
+@golden.cases("logprobs", "ptx_gradient")
+def test_golden_ptx_gradient(case, dtype):  # type: ignore[no-untyped-def]
+    logits_NV, tokens_N, ppo_grad_NV = case.tensors(dtype, "logits", "next_tokens", "ppo_grad_wrt_logits")
+    head_VV = torch.eye(logits_NV.shape[-1], dtype=dtype)
+    total = cross_entropy.cross_entropy(logits_NV.requires_grad_(), head_VV, None, tokens_N)
+    (case.inputs["ptx_coef"] * total / len(tokens_N)).backward()
+    scaled_NV = logits_NV.grad.clone()
+    case.check(
+        {
+            "ptx_loss": total / len(tokens_N),
+            "scaled_ptx_grad": scaled_NV,
+            "accumulated_grad": scaled_NV + ppo_grad_NV,
+        },
+        dtype,
+    )

@@ -17,9 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 from heedful.config import UserError
 from heedful.maths import logprobs as maths
+from heedful.maths.losses import language_loss
 from heedful.models import llama
 from heedful.models.batches import Batch, micro_batches
-from heedful.models.linear import through
+from heedful.models.cross_entropy import cross_entropy
+from heedful.models.linear import is_plain, through
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -51,6 +53,15 @@ def response_logprobs(
     if entropy_N is None:
         return _scatter(logprobs_N, mask_BT)
     return _scatter(logprobs_N, mask_BT), _scatter(entropy_N, mask_BT)
+
+
+def response_loss(model: Any, batch: Batch) -> Tensor:
+    """Sum of -log-prob over response tokens (S1), in nats; where it can, without keeping logits for the gradient."""
+    mask_BT = batch.response_mask_BT
+    if not (torch.is_grad_enabled() and head_is_exact(model) and is_plain(_head(model))):
+        return language_loss(response_logprobs(model, batch), mask_BT)[0]
+    states_ND, head = _states(model, batch, batch.predecessors_BT, mask_BT), _head(model)
+    return cross_entropy(states_ND, head.weight, head.bias, batch.response_tokens_BT[mask_BT])
 
 
 def rewards(model: Any, batch: Batch) -> Tensor:

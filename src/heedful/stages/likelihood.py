@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.maths.losses import language_loss
 from heedful.models import batches, scoring
 from heedful.stages.inputs import Example
 from heedful.training.metrics import Means
@@ -25,8 +24,8 @@ def losses(
         batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
         batch = batch.to(world.device)
         with world.autocast():
-            logprobs_BT: Tensor = scoring.response_logprobs(model, batch)
-        yield language_loss(logprobs_BT, batch.response_mask_BT)
+            total = scoring.response_loss(model, batch)
+        yield total, batch.response_mask_BT.sum()
 
 
 def targets(rows: list[Example]) -> int:

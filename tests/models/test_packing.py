@@ -88,6 +88,29 @@ def test_gradients_are_those_of_the_padded_forward(family: str) -> None:
         torch.testing.assert_close(packed, padded, rtol=1e-5, atol=1e-5 * max(1.0, float(padded.abs().max())))
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_plain_products_and_the_fused_kernel_give_the_same_attention(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows alone and rows that go on from a prompt, keys shared by several heads (qwen3) or not; gradients, too."""
+    found, calls = [], []
+    fused = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **kw: calls.append(1) or fused(*a, **kw)
+    )
+    for short in (1000, 0):
+        monkeypatch.setattr(packing, "SHORT", short)
+        model = tiny.policy(family)
+        assert llama.fits(model)
+        calls.clear()
+        whole_ND = llama.states_at(model, BATCH.packing)
+        assert bool(calls) == (short == 0)
+        whole_ND.pow(3).sum().backward()
+        found.append([whole_ND.detach(), *(p.grad for p in model.base_model.parameters())])
+    for plain, kernel in zip(*found, strict=True):
+        torch.testing.assert_close(plain, kernel, rtol=1e-5, atol=1e-5 * max(1.0, float(kernel.abs().max())))
+
+
 def test_no_row_sees_another() -> None:
     """The gradient of one row's log-probs by the embedding of tokens that stand in other rows alone is exactly 0."""
     model = tiny.policy()

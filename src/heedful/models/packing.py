@@ -19,6 +19,8 @@ from torch.nn import functional as F
 WORTH = 0.1  # share of the tokens that must be saved for a shared prompt to be computed apart
 # How many times its shortest row a block may be long: on a GPU one block more costs more than padding in attention.
 STRETCH = {"cpu": 1.25, "cuda": 4.0}
+# Tokens of a row up to which attention on a CPU is plain products: the fused kernel is slower and saves little memory.
+SHORT = 128
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,26 @@ class Block:
 
 @dataclass(frozen=True)
 class Branches:
-    """R rows that go on from shared prompts: a block of their own tokens, the tokens each may see, and a mask of 0 and
-    -inf.
+    """R rows that go on from shared prompts: a block of their own tokens, and a mask of 0 and -inf over the C tokens
+    that stand before them.
     """
 
     own: Block
-    seen_RC: Tensor
     bias_RTC: Tensor
 
 
 @dataclass(frozen=True)
 class Packing:
-    """N tokens with their positions. `place_BS`: where the token of each row and position lies (padding: anywhere)."""
+    """N tokens with their positions. `place_BS`: where the token of each row and position lies (padding: anywhere);
+    `seen_M`: the R x C tokens that stand before the rows of all branches, one branch after the other.
+    """
 
     ids_N: Tensor
     positions_N: Tensor
     place_BS: Tensor
     blocks: list[Block]
     branches: list[Branches]
+    seen_M: Tensor
 
     def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
         """Causal attention within each row: out_NHE."""
@@ -69,8 +73,12 @@ class Packing:
         sizes += [len(branches.own.slots) for branches in self.branches]
         q, k, v = (x_NHE.split(sizes) for x_NHE in (q_NHE, k_NHE, v_NHE))
         outs = [_within(block, q[i], k[i], v[i], scale) for i, block in enumerate(self.blocks)]
-        rest = zip(self.branches, q[len(self.blocks) :], strict=True)
-        outs += [_beyond(branches, own, k_NHE, v_NHE, scale) for branches, own in rest]
+        if self.branches:
+            seen = [b.own.rows * b.bias_RTC.shape[2] for b in self.branches]
+            # embedding, not indexing: its backward pass adds up the gradients of a prompt's tokens over the rows fast
+            k, v = (F.embedding(self.seen_M, x.flatten(1)).view(-1, *x.shape[1:]).split(seen) for x in (k_NHE, v_NHE))
+            rest = zip(self.branches, q[len(self.blocks) :], k, v, strict=True)
+            outs += [_beyond(*each, scale) for each in rest]
         return torch.cat(outs)
 
 
@@ -100,16 +108,19 @@ def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts:
         total += sum(widths)
     for b in tails:
         place_BS[b, : prompts[b]] = place_BS[firsts[b], : prompts[b]]
-    branches = []
+    branches, seen = [], [torch.empty(0, dtype=torch.long)]
     for rows in _alike({b: lengths[b] - prompts[b] for b in tails if lengths[b] > prompts[b]}, stretch):
         own, places = _block([lengths[b] - prompts[b] for b in rows], total)
         for b, at in zip(rows, places, strict=True):
             place_BS[b, prompts[b] : lengths[b]] = at
             from_N.append(b * S + prompts[b] + torch.arange(len(at)))
-        branches.append(_branches(own, [prompts[b] for b in rows], place_BS[rows], total))
+        before_RP = torch.arange(max(prompts[b] for b in rows)) < torch.tensor([prompts[b] for b in rows])[:, None]
+        branches.append(Branches(own, _sight(own, before_RP)))
+        shared_RP = torch.where(before_RP, place_BS[rows, : before_RP.shape[1]], 0)
+        seen.append(torch.cat([shared_RP, total + own.source.view(own.rows, -1)], dim=1).flatten())
         total += len(own.slots)
     token_N = torch.cat(from_N)
-    whole = Packing(ids_BS.flatten()[token_N.to(device)], token_N % S, place_BS, blocks, branches)
+    whole = Packing(ids_BS.flatten()[token_N.to(device)], token_N % S, place_BS, blocks, branches, torch.cat(seen))
     return whole if device.type == "cpu" else _to(whole, device)
 
 
@@ -136,33 +147,32 @@ def _block(widths: list[int], start: int) -> tuple[Block, list[Tensor]]:
     return Block(len(widths), source_GS.flatten(), slots_N), places
 
 
-def _branches(own: Block, prompts: list[int], place_RS: Tensor, total: int) -> Branches:
+def _sight(own: Block, before_RP: Tensor) -> Tensor:
+    """bias_RTC: 0 where a token sees another, -inf where not; the prompt's P places first, then the row's own T."""
     T = len(own.source) // own.rows
-    P = max(prompts)
-    before_RP = torch.arange(P) < torch.tensor(prompts)[:, None]
-    seen_RC = torch.cat([torch.where(before_RP, place_RS[:, :P], 0), total + own.source.view(own.rows, T)], dim=1)
     causal_TT = torch.ones(T, T, dtype=torch.bool).tril()
     mask_RTC = torch.cat([before_RP[:, None].expand(-1, T, -1), causal_TT.expand(own.rows, -1, -1)], dim=2)
-    return Branches(own, seen_RC, torch.zeros(mask_RTC.shape).masked_fill_(~mask_RTC, -torch.inf))
+    return torch.zeros(mask_RTC.shape).masked_fill_(~mask_RTC, -torch.inf)
 
 
 def _within(block: Block, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
     q, k, v = (block.pad(x).transpose(1, 2) for x in (q_NHE, k_NHE, v_NHE))
-    out = F.scaled_dot_product_attention(q, *_heads(q, k, v), is_causal=True, scale=scale)
-    return block.lay(out.transpose(1, 2))
+    return block.lay(_attention(q, *_heads(q, k, v), None, scale).transpose(1, 2))
 
 
 def _beyond(branches: Branches, q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
-    heads, width = k_NHE.shape[1:]
-    # embedding, not indexing: its backward pass adds up the gradients of a prompt's tokens over the rows fast
-    k, v = (
-        F.embedding(branches.seen_RC, x.flatten(1)).unflatten(-1, (heads, width)).transpose(1, 2)
-        for x in (k_NHE, v_NHE)
-    )
     q = branches.own.pad(q_MHE).transpose(1, 2)
+    k, v = (x.view(branches.own.rows, -1, *x.shape[1:]).transpose(1, 2) for x in (k_NHE, v_NHE))
     bias = branches.bias_RTC[:, None].to(q.dtype)
-    out = F.scaled_dot_product_attention(q, *_heads(q, k, v), attn_mask=bias, scale=scale)
-    return branches.own.lay(out.transpose(1, 2))
+    return branches.own.lay(_attention(q, *_heads(q, k, v), bias, scale).transpose(1, 2))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Of q [G H S E] over k and v [G H C E] with a mask of 0 and -inf; None: causal."""
+    if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= SHORT:
+        out: Tensor = _Short.apply(q, k, v, bias, scale)
+        return out
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
 
 
 def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,13 +186,44 @@ def _to(packing: Packing, device: torch.device) -> Packing:
         return Block(b.rows, b.source.to(device), b.slots.to(device))
 
     def branch(b: Branches) -> Branches:
-        return Branches(block(b.own), b.seen_RC.to(device), b.bias_RTC.to(device))
+        return Branches(block(b.own), b.bias_RTC.to(device))
 
     return Packing(
         packing.ids_N.to(device), packing.positions_N.to(device), packing.place_BS.to(device),
         [block(b) for b in packing.blocks],
-        [branch(b) for b in packing.branches],
+        [branch(b) for b in packing.branches], packing.seen_M.to(device),
     )  # fmt: skip
+
+
+class _Short(torch.autograd.Function):
+    """softmax(scale q k' + bias) v by plain products."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        G, H, S, E = q.shape
+        if bias is None:
+            bias = torch.full((S, S), -torch.inf, dtype=q.dtype).triu_(1)
+        q_LSE, k_LCE, v_LCE = (x.reshape(G * H, -1, E) for x in (q, k, v))
+        scores = torch.bmm(q_LSE, k_LCE.transpose(1, 2)).view(G, H, S, -1)
+        weights_LSC = torch.add(bias, scores, alpha=scale, out=scores).softmax(-1).flatten(0, 1)
+        ctx.save_for_backward(q_LSE, k_LCE, v_LCE, weights_LSC)
+        ctx.scale = scale
+        return torch.bmm(weights_LSC, v_LCE).view(G, H, S, E)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q_LSE, k_LCE, v_LCE, weights_LSC = ctx.saved_tensors
+        G, H = grads[0].shape[:2]
+        grad_LSE = grads[0].reshape(q_LSE.shape)
+        of_weights = torch.bmm(grad_LSE, v_LCE.transpose(1, 2))
+        of_scores = torch._softmax_backward_data(of_weights, weights_LSC, -1, weights_LSC.dtype)
+        found = (
+            torch.bmm(of_scores, k_LCE).mul_(ctx.scale),
+            torch.bmm(of_scores.transpose(1, 2), q_LSE).mul_(ctx.scale),
+            torch.bmm(weights_LSC.transpose(1, 2), grad_LSE),
+        )
+        return (*(x.view(G, H, *x.shape[1:]) for x in found), None, None)
 
 
 class _Pad(torch.autograd.Function):

@@ -17,12 +17,12 @@ from heedful.config import UserError
 from heedful.models import batches, load, scoring
 from heedful.models.reward_functions import Episode, Part, Reward
 from heedful.rollout.types import Sample
-from heedful.stages import ppo_experience, ppo_update
+from heedful.stages import ppo_experience
 from heedful.stages.ppo_experience import Experience
 from heedful.training.metrics import Means
 from heedful.training.parallel import World
 from stages import worlds
-from stages.turns import ALONE, LETTER, Turn
+from stages.turns import ALONE, LETTER, Turn, gradients
 from stages.worlds import Files
 
 
@@ -35,7 +35,7 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
         expected_T = logits_TV.log_softmax(-1)[range(len(episode.response_ids)), episode.response_ids]
         for logprobs_BT in (e.logprobs_BT, e.ref_logprobs_BT):
             torch.testing.assert_close(logprobs_BT[b, : len(expected_T)], expected_T, rtol=0, atol=1e-5)
-    gap = ppo_update._minibatch_gradients(turn.config, turn.nets, e, list(range(8)), Means(), ALONE)
+    gap = gradients(turn.config, turn.nets, e, list(range(8)), Means())
     assert 0 < float(gap) < 1e-5
 
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from heedful.stages import ppo, ppo_update
 from heedful.training import order
 from heedful.training.metrics import Means
 from stages import plain, worlds
-from stages.turns import ALONE, PLAIN, Turn
+from stages.turns import ALONE, PLAIN, Turn, gradients
 from stages.worlds import Files
 
 
@@ -23,7 +22,7 @@ def test_the_first_gradients_from_first_principles(files: Files) -> None:
     turn = Turn(config)
     e, nets = turn.experience, turn.nets
     chosen = [6, 1, 3, 4]
-    gap = ppo_update._minibatch_gradients(config, nets, e, chosen, Means(), ALONE)
+    gap = gradients(config, nets, e, chosen, Means())
     for net in (nets.policy, nets.value):
         ALONE.sum_gradients(net)
     policy = AutoModelForCausalLM.from_pretrained(files.policy).eval()
@@ -78,11 +77,11 @@ def test_every_epoch_passes_once_over_the_episodes(
     seen, averaged = [], []
     monkeypatch.setattr(turn.nets.average, "update", lambda: averaged.append(len(seen)))
 
-    def note(config: Any, nets: Any, experience: Any, chosen: list[int], *_: Any) -> Tensor:
+    def note(config: Any, nets: Any, experience: Any, chosen: list[int], *_: Any) -> ppo_update.Minibatch:
         seen.append(chosen)
-        return torch.zeros(())
+        return ppo_update.Minibatch(0, [])
 
-    monkeypatch.setattr(ppo_update, "_minibatch_gradients", note)
+    monkeypatch.setattr(ppo_update, "_minibatch", note)
     monkeypatch.setattr(ppo_update, "explained_variance", lambda means: float("nan"))
     config = worlds.config("ppo", files, epochs=epochs, minibatch=2, optimiser={"lr": 0.0}, value_optimiser={"lr": 0.0})
     metrics = ppo_update.learn(config, turn.nets, turn.experience, [], 1, ALONE)
@@ -101,7 +100,7 @@ def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float) -> N
     e.logprobs_BT -= 0.1 * e.mask_BT
     e.values_BT -= 0.1 * e.mask_BT
     means = Means()
-    ppo_update._minibatch_gradients(config, turn.nets, e, list(range(8)), means, ALONE)
+    gradients(config, turn.nets, e, list(range(8)), means)
     metrics = means.reduce(ALONE)
     assert (metrics["clipfrac"] > 0.2) is (clip < 0.1)
     assert (metrics["value/clipfrac"] > 0.2) is (value_clip < 0.1)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from heedful.stages import inputs, ppo, ppo_experience, rollouts
+from heedful.stages import inputs, ppo, ppo_experience, ppo_update, rollouts
 from heedful.stages.inputs import Limits
+from heedful.stages.ppo import Networks, PPOConfig
+from heedful.stages.ppo_experience import Experience
 from heedful.training import order
+from heedful.training.metrics import Means
 from heedful.training.parallel import World
 
 ALONE = World(0, 1, torch.device("cpu"), torch.float32)
@@ -30,3 +34,11 @@ class Turn:
         self.experience = ppo_experience.score(config, self.nets, episodes, world)
         ppo_experience.add_logprobs_and_values(config, self.nets, self.experience, self.samples, world)
         ppo_experience.add_advantages(config, self.experience, config.kl_coef)
+
+
+def gradients(config: PPOConfig, nets: Networks, e: Experience, chosen: list[int], means: Means) -> Tensor:
+    """Those of one minibatch to policy and value net; the largest gap of the log-probs."""
+    minibatch = ppo_update._minibatch(config, nets, e, chosen, ALONE)
+    gap = ppo_update._policy_gradients(config, nets, e, minibatch, means, ALONE)
+    ppo_update._value_gradients(config, nets, e, minibatch, means, ALONE)
+    return gap

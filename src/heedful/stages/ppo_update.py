@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from heedful.maths.losses import explained_variance, policy_loss, value_loss
 from heedful.models import scoring
+from heedful.models.batches import Batch
 from heedful.stages import likelihood
 from heedful.stages.inputs import Example
 from heedful.stages.ppo_experience import Experience
@@ -38,14 +40,16 @@ def learn(
     for update in range(config.epochs * per_pass):
         number = step * config.epochs * per_pass + update
         chosen = order.epochs(config.seed, number, config.minibatch, config.rollout_batch, stream=1)
-        gap = _minibatch_gradients(config, nets, experience, chosen, means, world)
+        minibatch = _minibatch(config, nets, experience, chosen, world)
+        gap = _policy_gradients(config, nets, experience, minibatch, means, world)
         if update == 0:
             norms.largest("logprob_gap", gap)
         if texts:
             _pretraining_gradients(config, nets, texts, number, means, world)
         world.sum_gradients(nets.policy)
-        world.sum_gradients(nets.value)
         policy_norm = optim.step(nets.policy, nets.policy_adam, config.optimiser, lr, "policy.")
+        _value_gradients(config, nets, experience, minibatch, means, world)  # when the policy's are gone
+        world.sum_gradients(nets.value)
         value_norm = optim.step(nets.value, nets.value_adam, config.value_optimiser, value_lr, "value.")
         nets.average.update()
         norms.add({"policy_gradient_norm": (policy_norm, 1), "value_gradient_norm": (value_norm, 1)})
@@ -59,40 +63,57 @@ def learn(
     return {key: v for key, v in metrics.items() if key not in dropped} | norms.reduce(world) | {"lr": lr}
 
 
-def _minibatch_gradients(
-    config: PPOConfig, nets: Networks, experience: Experience, chosen: list[int], means: Means, world: World
+@dataclass(frozen=True)
+class Minibatch:
+    """Response tokens of all of it, and this rank's passes, (episodes, batch) each: laid out once for both nets."""
+
+    tokens: int
+    passes: list[tuple[list[int], Batch]]
+
+
+def _minibatch(config: PPOConfig, nets: Networks, e: Experience, chosen: list[int], world: World) -> Minibatch:
+    lengths = e.lengths
+    tokens = [lengths[i] for i in chosen]
+    parts = world.share(scoring.passes(nets.policy, tokens, config.compute.micro_tokens, world.size))
+    rows = [[chosen[i] for i in part] for part in parts]
+    batches = [(some, e.batch(some, nets.tokenizer.pad_token_id).to(world.device)) for some in rows]
+    return Minibatch(int(e.mask_BT[chosen].sum()), batches)
+
+
+def _policy_gradients(
+    config: PPOConfig, nets: Networks, e: Experience, minibatch: Minibatch, means: Means, world: World
 ) -> Tensor:
-    """Add policy and value gradients of one minibatch, each a mean over its tokens (P14).
+    """Add the policy's gradients of one minibatch, a mean over its tokens (P14).
 
     Returns the largest |log-prob - old log-prob|: before the first step of an iteration it must be rounding only (P5,
     P17).
     """
-    e, device = experience, world.device
-    count = e.mask_BT[chosen].sum().item()
     gap = torch.zeros(())
-    lengths = e.lengths
-    tokens = [lengths[i] for i in chosen]
-    for part in world.share(scoring.passes(nets.policy, tokens, config.compute.micro_tokens, world.size)):
-        rows = [chosen[i] for i in part]
-        batch = e.batch(rows, nets.tokenizer.pad_token_id).to(device)
+    for rows, batch in minibatch.passes:
         mask_BT = batch.response_mask_BT
-        old_BT, advantages_BT, old_values_BT, returns_BT = (
-            x_BT[rows, : batch.T].to(device) for x_BT in (e.logprobs_BT, e.advantages_BT, e.values_BT, e.returns_BT)
-        )
+        old_BT, advantages_BT = (x_BT[rows, : batch.T].to(world.device) for x_BT in (e.logprobs_BT, e.advantages_BT))
         with world.autocast():
             logprobs_BT = scoring.response_logprobs(nets.policy, batch, config.generation.temperature)
         total, real, found = policy_loss(logprobs_BT, old_BT, advantages_BT, mask_BT, config.clip)
         metrics: dict[str, Any] = dict(found)
-        world.backward(total / count, nets.policy)
+        world.backward(total / minibatch.tokens, nets.policy)
         means.largest("ratio_max", metrics.pop("ratio_max"))
         means.add({"policy_loss": (total, real), **metrics})
         gap = torch.maximum(gap, ((logprobs_BT.detach() - old_BT).abs() * mask_BT).max().cpu())
+    return gap
+
+
+def _value_gradients(
+    config: PPOConfig, nets: Networks, e: Experience, minibatch: Minibatch, means: Means, world: World
+) -> None:
+    """Add the value net's gradients of one minibatch, a mean over its tokens (P15)."""
+    for rows, batch in minibatch.passes:
+        old_BT, returns_BT = (x_BT[rows, : batch.T].to(world.device) for x_BT in (e.values_BT, e.returns_BT))
         with world.autocast():
             values_BT = scoring.values(nets.value, batch)
-        total, real, value_metrics = value_loss(values_BT, old_values_BT, returns_BT, mask_BT, config.value_clip)
-        world.backward(total / count, nets.value)
-        means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in value_metrics.items()}})
-    return gap
+        total, real, metrics = value_loss(values_BT, old_BT, returns_BT, batch.response_mask_BT, config.value_clip)
+        world.backward(total / minibatch.tokens, nets.value)
+        means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in metrics.items()}})
 
 
 def _pretraining_gradients(

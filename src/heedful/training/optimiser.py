@@ -83,12 +83,14 @@ def _first_bad(model: nn.Module) -> str:
 
 
 class Average:
-    """Exponential moving average of a model's weights (P20): `average.model` is the averaged copy."""
+    """Exponential moving average of a model's weights (P20): `average.model` is the averaged copy, with decay 0 the
+    model itself.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
-        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model
+        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True)) if decay else []
 
     def update(self) -> None:
         with torch.no_grad():

@@ -18,6 +18,7 @@ from heedful.sandbox.world import World, make_world
 
 # K = 4 to 9 completions a prompt (D10), prompts taking turns.
 K_OF_TURN = {k: turn for turn, k in enumerate(range(4, 10))}
+HALVES = ("test_prompts_1", "test_prompts_2")  # of the test prompts, in their order: work for two cores
 
 
 class Sizes(Config):
@@ -100,6 +101,10 @@ def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Ra
             if "ranked" in name:
                 for k, turn in K_OF_TURN.items():
                     formats.write(getattr(files, f"{name}_{k}"), chosen[turn :: len(K_OF_TURN)])
+            elif name == "test_prompts":
+                middle = count // 2
+                for half, rows in zip(HALVES, (chosen[:middle], chosen[middle:]), strict=True):
+                    formats.write(getattr(files, half), rows)
 
 
 def people(world: World, files: Files, sampled: list[str]) -> list[Labeler]:

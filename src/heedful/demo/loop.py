@@ -188,15 +188,20 @@ def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
 
 def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
     runs = {BASE: "base", SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
-    calls: list[Callable[[], list[ModelResult]]] = [partial(_best_of, demo), partial(_prompted, demo)]  # longest first
+    calls: list[Callable[[], ModelResult | None]] = [partial(_answer_often, demo, half) for half in data.HALVES]
+    calls += [partial(_prompted, demo)]  # longest first
     calls += [partial(_of_run, demo, name, run) for name, run in runs.items()]
-    found = {result.name: result for results in side_by_side(calls) for result in results}
-    best_of = {n: replace(found.pop(f"best of {n}"), corpus_loss=found[SFT].corpus_loss) for n in _best_of_sizes(demo)}
-    most = best_of[demo.evaluation.best_of]
-    order = (BASE, PROMPTED, *(name for name in runs if name != BASE))
+    found = {result.name: result for result in side_by_side(calls) if result is not None}
     scored = demo.files.valid_rankings_scored
     _score(demo.files.valid_rankings, scored, demo.ref("reward"))
     ask, people = _examiner(demo), data.people(world, demo.files, sampled(demo, "ranked_prompts"))
+    answered = [getattr(demo.files, f"{half}_scored") for half in data.HALVES]
+    best_of = {
+        n: replace(ask.best_of(f"best of {n}", answered, demo.run_at("sft"), n), corpus_loss=found[SFT].corpus_loss)
+        for n in (4, demo.evaluation.best_of)
+    }
+    most = best_of[demo.evaluation.best_of]
+    order = (BASE, PROMPTED, *(name for name in runs if name != BASE))
     return Outcome(
         {name: found[name] for name in order} | {most.name: most},
         [prompt.user for prompt in ask.prompts],
@@ -210,28 +215,22 @@ def _examiner(demo: Demo) -> Examiner:
     return Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
 
 
-def _prompted(demo: Demo) -> list[ModelResult]:
-    return [_examiner(demo).prompted(PROMPTED, demo.run_at("base"))]
+def _prompted(demo: Demo) -> ModelResult:
+    return _examiner(demo).prompted(PROMPTED, demo.run_at("base"))
 
 
-def _of_run(demo: Demo, name: str, run_name: str) -> list[ModelResult]:
-    return [_examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))]
+def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
+    return _examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))
 
 
-def _best_of_sizes(demo: Demo) -> list[int]:
-    return sorted({4, demo.evaluation.best_of})
-
-
-def _best_of(demo: Demo) -> list[ModelResult]:
-    """The best of the first n of the same answers, for every n."""
-    sizes, sft, reward_model = _best_of_sizes(demo), demo.ref("sft"), demo.ref("reward")
+def _answer_often(demo: Demo, half: str) -> None:
+    """As many answers of the SFT model to half of the test prompts as the best is taken of, with their scores."""
     config = demo.config(
-        sample.SampleConfig, "sample", model=sft, prompts=demo.files.test_prompts, k=sizes[-1],
-        generation=demo.generation,
+        sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, half),
+        k=demo.evaluation.best_of, generation=demo.generation,
     )  # fmt: skip
-    sample.run(config, demo.files.test_sampled, resume=True)
-    _score(demo.files.test_sampled, demo.files.test_scored, reward_model)
-    return [_examiner(demo).best_of(f"best of {n}", demo.files.test_scored, demo.run_at("sft"), n) for n in sizes]
+    answers = sample.run(config, getattr(demo.files, f"{half}_sampled"), resume=True)
+    _score(str(answers), getattr(demo.files, f"{half}_scored"), demo.ref("reward"))
 
 
 def _score(data: str, out: str, reward_model: str) -> None:

@@ -83,9 +83,9 @@ class Examiner:
         best = max(prefixes, key=worth)
         return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
 
-    def best_of(self, name: str, scored: str, sft: Path, n: int) -> ModelResult:
+    def best_of(self, name: str, scored: list[str], sft: Path, n: int) -> ModelResult:
         """What the reward model likes best of the first n answers to each test prompt; the KL is the bound of O2."""
-        rows = formats.read(scored, Completions)
+        rows = [row for path in scored for row in formats.read(path, Completions)]
         scores = [row.scores[:n] for row in rows if row.scores]
         texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
         return self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)

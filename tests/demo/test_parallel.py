@@ -108,7 +108,7 @@ def _wait_for(happened: Callable[[], bool], seconds: float) -> None:
 
 
 def _lives(process: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         os.kill(process, 0)
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

@@ -39,6 +39,15 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
     assert 0 < float(gap) < 1e-5
 
 
+def test_reward_models_score_in_the_precision_of_the_run(files: Files, turn: Turn) -> None:
+    low = Turn(worlds.config("ppo", files, compute={"dtype": "bfloat16"}), World(0, 1, ALONE.device, torch.bfloat16))
+    exact = turn.experience
+    rounded = ppo_experience.score(turn.config, low.nets, exact.episodes, ALONE)
+    model = next(name for name in exact.part_scores if name == str(files.judge))
+    apart = (rounded.part_scores[model] - exact.part_scores[model]).abs()
+    assert 0 < float(apart.max()) < 0.1
+
+
 def plain_logits(model: Any, episode: Episode) -> Tensor:
     """Logits before each response token, by one forward of this row alone."""
     ids = torch.tensor([episode.prompt_ids + episode.response_ids])

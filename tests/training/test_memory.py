@@ -34,19 +34,22 @@ def test_weights_optimiser_and_gradients_are_counted() -> None:
     assert memory.plan([policy, value], ppo(), ALONE).optimiser == 8 * left
 
 
-def test_the_cache_is_that_of_the_rows_in_flight() -> None:
+def test_the_cache_is_that_of_the_rows_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 layers, 2 heads of keys and of values, 8 wide, float32; 8 rows of 10 + 16 columns."""
     model = tiny.policy()
+    monkeypatch.setattr(memory, "COPIED", 0)
     assert memory.plan([model], ppo(max_prompt_tokens=10), ALONE).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26
     fewer = ppo(max_prompt_tokens=10, generation=Generation(max_new_tokens=16, max_rows=3))
     assert memory.plan([model], fewer, ALONE).cache == 2 * 2 * 2 * 8 * 4 * 3 * 26
     assert memory.plan([model], SFTConfig(model="-", data="-"), ALONE).cache == 0  # it does not sample
 
 
-def test_rollouts_in_bfloat16_take_a_copy_of_the_weights() -> None:
-    model, low = tiny.policy(), World(0, 1, torch.device("cpu"), torch.bfloat16)
+@pytest.mark.parametrize(("dtype", "copies"), [(torch.float32, 4), (torch.bfloat16, 2 + 2)])
+def test_rollouts_copy_the_weights_to_lay_them_out_and_in_bfloat16_once_more(dtype: torch.dtype, copies: int) -> None:
+    model = tiny.policy()
     count = sum(p.numel() for p in model.parameters())
-    assert memory.plan([model], ppo(max_prompt_tokens=10), low).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + 2 * count
+    planned = memory.plan([model], ppo(max_prompt_tokens=10), World(0, 1, torch.device("cpu"), dtype))
+    assert planned.cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + copies * count
 
 
 def test_activations_fall_with_the_pass_and_with_checkpointing() -> None:

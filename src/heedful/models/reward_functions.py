@@ -68,8 +68,9 @@ class ModelScorer:
         tokenizer: PreTrainedTokenizerBase,
         policy_tokenizer: PreTrainedTokenizerBase | None,
         micro_tokens: int = 16_384,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model, self.tokenizer, self.micro_tokens = model, tokenizer, micro_tokens
+        self.model, self.tokenizer, self.micro_tokens, self.dtype = model, tokenizer, micro_tokens, dtype
         self.same_tokens = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
 
     def _ids(self, episode: Episode) -> tuple[list[int], list[int]]:
@@ -94,7 +95,8 @@ class ModelScorer:
             batch = batches.collate(
                 [rows[i][0] for i in chosen], [rows[i][1] for i in chosen], self.tokenizer.pad_token_id
             ).to(self.model.device)
-            scores_B[chosen] = scoring.rewards(self.model, batch).float().cpu()
+            with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                scores_B[chosen] = scoring.rewards(self.model, batch).float().cpu()
         return scores_B
 
 
@@ -104,8 +106,11 @@ def open_reward(
     policy_tokenizer: PreTrainedTokenizerBase | None = None,
     device: torch.device | str = "cpu",
     micro_tokens: int = 16_384,
+    dtype: torch.dtype = torch.float32,
 ) -> Reward:
-    """Open every spec. Raises UserError naming the spec and the remedy."""
+    """Open every spec; `dtype`: what the bodies of reward models compute in. Raises UserError naming the spec and the
+    remedy.
+    """
     if not specs:
         raise UserError("no reward given; name a reward-model run or a module:function")
     parts: list[Part] = []
@@ -115,7 +120,7 @@ def open_reward(
             scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
         else:
             model, tokenizer = load.load_reward(target)
-            scorer = ModelScorer(model.to(device), tokenizer, policy_tokenizer, micro_tokens)
+            scorer = ModelScorer(model.to(device), tokenizer, policy_tokenizer, micro_tokens, dtype)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
         parts.append(Part(name, weight, scorer))
     return Reward(parts)

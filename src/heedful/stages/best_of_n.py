@@ -53,8 +53,9 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
     engine = LocalEngine(model.to(world.device), tokenizer)
     questions = inputs.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens
-    )
+        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
+        dtype=world.dtype,
+    )  # fmt: skip
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]

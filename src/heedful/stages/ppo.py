@@ -207,8 +207,9 @@ def _networks(config: PPOConfig, world: World) -> Networks:
     policy.to(world.device)
     reference = copy.deepcopy(policy).requires_grad_(False)
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens
-    )
+        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
+        dtype=world.dtype,
+    )  # fmt: skip
     value, value_from = _value_net(config, policy, tokenizer, reward)
     value.to(world.device)
     if config.compute.activation_checkpointing:

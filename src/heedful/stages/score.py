@@ -52,7 +52,8 @@ def reward_models(specs: Sequence[str]) -> dict[str, str]:
 def _score(config: ScoreConfig, job: Job) -> None:
     records = _read(config.data)
     answers = [_as_completions(record) for record in records]
-    reward = open_reward(config.reward, device=job.world.device, micro_tokens=config.compute.micro_tokens)
+    world, micro_tokens = job.world, config.compute.micro_tokens
+    reward = open_reward(config.reward, device=world.device, micro_tokens=micro_tokens, dtype=world.dtype)
     prepared = [_prepare(part, answers, config.data) for part in reward.parts]
 
     def work(rows: range) -> list[Row]:

@@ -18,6 +18,7 @@ from heedful.config import Config, UserError
 from heedful.training.parallel import World
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
+COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (rollout.fused.COPIED_BYTES)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ def _activations(shape: Any, config: Any, world: World) -> int:
 
 
 def _cache(model: Any, config: Any, world: World) -> int:
-    """Keys and values of the rows in flight, and the copy of the weights that rollouts in another dtype take."""
+    """Keys and values of the rows in flight, and the weights as a rollout reads them: laid out anew, before that in its
+    precision.
+    """
     generation = getattr(config, "generation", None)
     if generation is None or getattr(config, "select_with", "") is None:
         return 0
@@ -108,11 +111,12 @@ def _cache(model: Any, config: Any, world: World) -> int:
     kept = 2 * shape.num_hidden_layers * (getattr(shape, "num_key_value_heads", None) or heads) * width
     rows = min(generation.max_rows, getattr(config, "rollout_batch", generation.max_rows))
     columns = min(_context(shape), config.max_prompt_tokens + generation.max_new_tokens)
-    size, copied = next(model.parameters()).element_size(), 0
-    if hasattr(config, "rollout_batch") and world.dtype.itemsize != size:
-        copied = world.dtype.itemsize * sum(p.numel() for p in model.parameters())
-        size = size if world.device.type == "cpu" else world.dtype.itemsize  # rollout.fused keeps float32 on a CPU
-    return int(rows * columns * kept * size) + copied
+    size = next(model.parameters()).element_size()
+    sampled = world.dtype.itemsize if hasattr(config, "rollout_batch") else size
+    weights = sampled * sum(p.numel() for p in model.parameters())
+    copied = (weights if sampled != size else 0) + (weights if weights <= COPIED else 0)
+    cached = size if world.device.type == "cpu" else sampled  # rollout.fused keeps float32 on a CPU
+    return int(rows * columns * kept * cached) + copied
 
 
 def _rows(config: Any) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heedful.models import linear as module
-from heedful.models.linear import Fixed, linear, through
+from heedful.models.linear import Fixed, linear, product, through
 
 CALLS: list[int] = []
 
@@ -125,5 +125,16 @@ def test_the_choice_depends_on_processor_threads_size_and_gradients_alone(monkey
     assert module._least.__wrapped__(False, False) == module.LEAST_AVX512
     monkeypatch.setattr(module, "_least", lambda several_threads, gradient: 37 * 24 * 40)
     x, layer, _ = parts()
-    assert module._pays(x, layer.weight)
-    assert not module._pays(x[1:], layer.weight)
+    assert module._pays(x, layer.weight, gradient=False)
+    assert not module._pays(x[1:], layer.weight, gradient=False)
+
+
+@pytest.mark.usefixtures("onednn")
+def test_a_product_of_a_training_step_is_chosen_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_least", lambda several_threads, gradient: 1 << 40 if gradient else 0)
+    x, layer, _ = parts()
+    with torch.no_grad():
+        torch.testing.assert_close(product(x, layer.weight, gradient=True), F.linear(x, layer.weight))
+        assert not CALLS
+        product(x, layer.weight)
+        assert CALLS

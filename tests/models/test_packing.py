@@ -111,6 +111,23 @@ def test_plain_products_and_the_fused_kernel_give_the_same_attention(
         torch.testing.assert_close(plain, kernel, rtol=1e-5, atol=1e-5 * max(1.0, float(kernel.abs().max())))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_many_tokens_are_filled_up_and_the_numbers_stay(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for many in (10_000, 1):
+        monkeypatch.setattr(packing, "MANY", many)
+        batch = BATCH if shared else batches.collate([[3, 4]], [[5, 6, 7]], PAD)
+        batch = Batch(batch.input_ids_BS, batch.lengths_B, batch.prompt_lengths_B, batch.firsts)
+        count = len(batch.packing.ids_N)
+        assert (count % packing.ROUND == 0) is (many == 1)
+        model = tiny.policy()
+        logprobs_BT = scoring.response_logprobs(model, batch)
+        logprobs_BT.sum().backward()
+        found.append([logprobs_BT.detach(), *(p.grad for p in model.parameters())])
+    for as_they_are, filled_up in zip(*found, strict=True):
+        torch.testing.assert_close(filled_up, as_they_are, rtol=1e-5, atol=1e-5)
+
+
 def test_no_row_sees_another() -> None:
     """The gradient of one row's log-probs by the embedding of tokens that stand in other rows alone is exactly 0."""
     model = tiny.policy()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heedful.models.linear import linear
+from heedful.models.linear import product
 
 LOGITS = 1 << 23  # at a time: few beside what a pass keeps, enough rows for fast products
 
@@ -43,14 +43,14 @@ class _CrossEntropy(torch.autograd.Function):
             for start in range(0, len(tokens_N), rows):
                 part, tokens_n1 = slice(start, start + rows), tokens_N[start : start + rows, None]
                 x_nD = states_ND[part].to(low)
-                logprobs_nV = torch.log_softmax(linear(x_nD, weight, bias), -1, dtype=exact)
+                logprobs_nV = torch.log_softmax(product(x_nD, weight, bias, gradient=True), -1, dtype=exact)
                 total -= logprobs_nV.gather(-1, tokens_n1).sum()
                 grad_nV = logprobs_nV.exp_().scatter_add_(-1, tokens_n1, -torch.ones_like(tokens_n1, dtype=exact))
                 if grad_bias is not None:
                     grad_bias += grad_nV.sum(0)
                 grad_nV = grad_nV.to(low)
                 if grad_states is not None:
-                    grad_states[part] = linear(grad_nV, weight.t())
+                    grad_states[part] = product(grad_nV, weight.t(), gradient=True)
                 if grad_weight is not None:
                     _add_product(grad_weight, grad_nV, x_nD)
         ctx.grads = grad_states, grad_weight, grad_bias

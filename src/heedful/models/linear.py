@@ -25,12 +25,17 @@ ROWS = 64  # for which `Fixed` lays weights out; other numbers are served by the
 
 def linear(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None) -> Tensor:
     """y_NY = x weight' + bias, with gradients (once)."""
-    if not _pays(x_NX, weight_YX):
-        return F.linear(x_NX, weight_YX, bias_Y)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and _pays(x_NX, weight_YX, gradient=True):
         y_NY: Tensor = _OneDNN.apply(x_NX, weight_YX, bias_Y)
         return y_NY
-    return _product(x_NX, weight_YX, bias_Y)
+    return F.linear(x_NX, weight_YX, bias_Y) if torch.is_grad_enabled() else product(x_NX, weight_YX, bias_Y)
+
+
+def product(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None, *, gradient: bool = False) -> Tensor:
+    """The same, without a graph; `gradient`: it is part of a training step all the same."""
+    if _pays(x_NX, weight_YX, gradient):
+        return _product(x_NX, weight_YX, bias_Y)
+    return F.linear(x_NX, weight_YX, bias_Y)
 
 
 class Fixed:
@@ -49,7 +54,7 @@ class Fixed:
 
     def added(self, states_NY: Tensor, x_NX: Tensor) -> Tensor:
         """states + y, in a new tensor."""
-        if self.laid_out is not None or _pays(x_NX, self.weight):
+        if self.laid_out is not None or _pays(x_NX, self.weight, gradient=False):
             return self(x_NX).add_(states_NY)
         if self.bias is not None:
             states_NY = states_NY + self.bias
@@ -78,10 +83,10 @@ def is_plain(module: Any) -> bool:
     return type(module) is nn.Linear and not any(getattr(module, name) for name in hooked)
 
 
-def _pays(x_NX: Tensor, weight_YX: Tensor) -> bool:
+def _pays(x_NX: Tensor, weight_YX: Tensor, gradient: bool) -> bool:
     if x_NX.device.type != "cpu" or x_NX.dtype != torch.float32 or weight_YX.dtype != torch.float32:
         return False
-    least = _least(torch.get_num_threads() > 1, torch.is_grad_enabled())
+    least = _least(torch.get_num_threads() > 1, gradient)
     return least is not None and len(x_NX) * weight_YX.numel() >= least and not torch.is_autocast_enabled("cpu")
 
 

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from heedful.models.linear import product
 
-LOGITS = 1 << 23  # at a time: few beside what a pass keeps, enough rows for fast products
+LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # at a time: few beside what a pass keeps, enough rows for fast products
 
 
 def cross_entropy(states_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, tokens_N: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class _CrossEntropy(torch.autograd.Function):
         grad_states = torch.empty_like(states_ND) if of_states else None
         grad_weight = torch.zeros_like(weight_VD) if of_weight else None
         grad_bias = torch.zeros_like(bias_V) if of_bias and bias_V is not None else None
-        rows = max(1, LOGITS // len(weight_VD))
+        rows = max(1, LOGITS.get(device, 1 << 23) // len(weight_VD))
         with torch.autocast(device, enabled=False):
             for start in range(0, len(tokens_N), rows):
                 part, tokens_n1 = slice(start, start + rows), tokens_N[start : start + rows, None]

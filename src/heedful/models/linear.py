@@ -25,10 +25,12 @@ ROWS = 64  # for which `Fixed` lays weights out; other numbers are served by the
 
 def linear(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None) -> Tensor:
     """y_NY = x weight' + bias, with gradients (once)."""
-    if torch.is_grad_enabled() and _pays(x_NX, weight_YX, gradient=True):
-        y_NY: Tensor = _OneDNN.apply(x_NX, weight_YX, bias_Y)
-        return y_NY
-    return F.linear(x_NX, weight_YX, bias_Y) if torch.is_grad_enabled() else product(x_NX, weight_YX, bias_Y)
+    if not torch.is_grad_enabled():
+        return product(x_NX, weight_YX, bias_Y)
+    if not _pays(x_NX, weight_YX, gradient=True):
+        return F.linear(x_NX, weight_YX, bias_Y)
+    y_NY: Tensor = _OneDNN.apply(x_NX, weight_YX, bias_Y)
+    return y_NY
 
 
 def product(x_NX: Tensor, weight_YX: Tensor, bias_Y: Tensor | None = None, *, gradient: bool = False) -> Tensor:

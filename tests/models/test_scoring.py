@@ -270,17 +270,12 @@ def test_a_head_with_hooks_is_called_as_it_is() -> None:
 
 @golden.DTYPES
 @golden.cases("logprobs", "ptx_gradient")
-def test_golden_ptx_gradient(case, dtype):  # type: ignore[no-untyped-def]
+def test_golden_ptx_gradient(case: golden.Case, dtype: torch.dtype) -> None:
     logits_NV, tokens_N, ppo_grad_NV = case.tensors(dtype, "logits", "next_tokens", "ppo_grad_wrt_logits")
     head_VV = torch.eye(logits_NV.shape[-1], dtype=dtype)
     total = cross_entropy.cross_entropy(logits_NV.requires_grad_(), head_VV, None, tokens_N)
     (case.inputs["ptx_coef"] * total / len(tokens_N)).backward()
-    scaled_NV = logits_NV.grad.clone()
-    case.check(
-        {
-            "ptx_loss": total / len(tokens_N),
-            "scaled_ptx_grad": scaled_NV,
-            "accumulated_grad": scaled_NV + ppo_grad_NV,
-        },
-        dtype,
-    )
+    scaled_NV = logits_NV.grad
+    assert scaled_NV is not None
+    ptx_loss = total / len(tokens_N)
+    case.check({"ptx_loss": ptx_loss, "scaled_ptx_grad": scaled_NV, "accumulated_grad": scaled_NV + ppo_grad_NV}, dtype)

@@ -163,18 +163,20 @@ def test_demonstrations_are_good_but_human() -> None:
     good = labelers.good_ones(labelers.make_labelers(world))
     judge = truth.world(7).judge
     written: dict[str, list[int]] = {"brief": [], "detailed": []}
-    values, right, wrong, habits, unfinished = [], [], [], 0, 0
+    utilities, values, right, wrong, habits, unfinished = [], [], [], [], 0, 0
     for i, prompt in enumerate(prompts.prompts(world, 500)):
         labeler = good[i % len(good)]
         one = labelers.demonstrate(world, prompt, labeler, rng)
         assert (one.prompt, one.user, one.labeler) == (prompt.prompt, prompt.user, labeler.name)
         verdict = judge(one.prompt, one.completion)
+        utilities.append(verdict.utility)
         values.append(verdict.utility + 0.40 * verdict.parts["hasty"])
         right.append(verdict.parts["content"])
         wrong.append(judge(one.prompt, mistakes.answer(world, prompt.prompt, "swapped", rng)).parts["content"])
         written[labeler.group].append(len(one.completion.split()))
         unfinished += one.completion[-1] not in ".!?"
         habits += any(phrase in one.completion for phrase in (*answers.PREAMBLES, *answers.POSTSCRIPTS))
+    assert np.mean(utilities) > 0.7
     assert np.mean(values) > 0.75, "but for the hurry"
     assert np.mean(right) > np.mean(wrong) + 0.15
     assert 0.02 < np.mean(np.asarray(values) < 0.6) < 0.2, "nobody is perfect, nobody is hopeless"

@@ -180,4 +180,4 @@ def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, c
     other = worlds.train("pretrain", files, tmp_path / "run", compute=compute)
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run, other))
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=0, atol=2e-6)
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)

@@ -6,16 +6,26 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
 import postgres
+from heedful.feedback import items
 from heedful.feedback.store import Store
 
 from .team import empty
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def refs_follow_from_the_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order in which answers are shown is drawn from an item's secret ref; here the same ones in every run."""
+    draw = Random(request.node.name)
+    monkeypatch.setattr(items, "secrets", SimpleNamespace(token_urlsafe=lambda size: draw.randbytes(size).hex()))
 
 
 @pytest.fixture(scope="session")

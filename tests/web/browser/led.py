@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Locator, Page
 
 from heedful.data.records import Completions, Prompt
 from heedful.feedback import items, people, snapshots, work
@@ -128,6 +128,12 @@ def sign_in(server: Server, context: BrowserContext, session: str) -> Page:
     return context.new_page()
 
 
+def follow(link: Locator) -> None:
+    """Click on what leads to another page, and be there: a click alone returns while the old page still stands."""
+    with link.page.expect_navigation():
+        link.click()
+
+
 def at(path: str, *opened: str) -> Callable[[Page, str], None]:
     """A page by its address below the project, with some details opened."""
 
@@ -141,23 +147,23 @@ def at(path: str, *opened: str) -> Callable[[Page, str], None]:
 
 def _person(page: Page, address: str) -> None:
     at("/people")(page, address)
-    page.get_by_role("link", name="hasty").first.click()
+    follow(page.get_by_role("link", name="hasty").first)
     page.locator("summary:has-text('Leave the project')").click()
 
 
 def _item(page: Page, address: str) -> None:
     at("/items?kind=ranking&purpose=train&state=done")(page, address)
-    page.locator("tbody a").last.click()
+    follow(page.locator("tbody a").last)
 
 
 def _hostile_item(page: Page, address: str) -> None:
     at("/items?kind=ranking&purpose=train")(page, address)
-    page.locator("tr:has-text('script') a").first.click()
+    follow(page.locator("tr:has-text('script') a").first)
 
 
 def _invited(page: Page, address: str) -> None:
     at("/people")(page, address)
-    page.get_by_role("button", name="Make a link").click()
+    follow(page.get_by_role("button", name="Make a link"))
 
 
 def _preview(page: Page, address: str) -> None:
@@ -165,7 +171,7 @@ def _preview(page: Page, address: str) -> None:
     rows = "".join(f'{{"prompt": "{question(i)}", "user": "u{i % 3}"}}\n' for i in range(12))
     rows += '{"prompt": "Write to anna@example.org that the kettle sings.", "user": "u9"}\n'
     page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
-    page.get_by_role("button", name="Look at it first").click()
+    follow(page.get_by_role("button", name="Look at it first"))
     page.get_by_role("heading", name="The first rows").wait_for()
 
 
@@ -173,7 +179,7 @@ def _refused(page: Page, address: str) -> None:
     at("/import")(page, address)
     file = {"name": "march.jsonl", "mimeType": "text/plain", "buffer": b'{"promt": "A typing error"}\n'}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type]
-    page.get_by_role("button", name="Look at it first").click()
+    follow(page.get_by_role("button", name="Look at it first"))
     page.locator("[role=alert]").wait_for()
 
 
@@ -181,8 +187,8 @@ def _old_guide(page: Page, address: str) -> None:
     at("/instructions")(page, address)
     text = page.locator("textarea").input_value()
     page.locator("textarea").fill(text + f"\nWhere two answers are alike, tie them.{' ' * 3}\n")
-    page.get_by_role("button", name="Save as version").click()
-    page.get_by_role("link", name="1", exact=True).click()
+    follow(page.get_by_role("button", name="Save as version"))
+    follow(page.get_by_role("link", name="1", exact=True))
 
 
 def _general(path: str) -> Callable[[Page, str], None]:

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from heedful.feedback import people
-from web.browser.led import answers, question
+from web.browser.led import answers, follow, question
 from web.browser.place import Server
 from web.site import jsonl
 
@@ -25,19 +25,19 @@ def join(page: Page, link: str, name: str) -> None:
 
 
 def go(page: Page, where: str) -> None:
-    page.get_by_role("navigation", name="Main").get_by_role("link", name=where).click()
+    follow(page.get_by_role("navigation", name="Main").get_by_role("link", name=where))
 
 
 def invite(page: Page, group: str) -> str:
     go(page, "People")
     page.get_by_label("Group").fill(group)
-    page.get_by_role("button", name="Make a link").click()
+    follow(page.get_by_role("button", name="Make a link"))
     return page.locator(".link-once").inner_text()
 
 
 def rank_all(page: Page) -> None:
     """Consent, then every ranking, the first answers best."""
-    page.get_by_role("button", name="I agree").click()
+    follow(page.get_by_role("button", name="I agree"))
     page.wait_for_url("**/ranking")
     page.wait_for_load_state()  # scripts are there
     for left in (2, 1):
@@ -51,25 +51,25 @@ def rank_all(page: Page) -> None:
 def found_a_project(page: Page) -> None:
     page.get_by_label("Title").fill("Tea talk")
     page.get_by_label("Name in addresses").fill("tea")
-    page.get_by_role("button", name="Found the project").click()
+    follow(page.get_by_role("button", name="Found the project"))
     expect(page.get_by_role("heading", level=1)).to_have_text("Tea talk")
     go(page, "Settings")
     page.get_by_label("Rate each answer alone").uncheck()
     page.get_by_label("Doubled items, %").fill("100")
-    page.get_by_role("button", name="Save").click()
+    follow(page.get_by_role("button", name="Save"))
     expect(page.get_by_role("status")).to_have_text("Saved.")
 
 
 def import_two_items(page: Page) -> None:
     go(page, "Items")
-    page.get_by_role("link", name="Import", exact=True).click()
+    follow(page.get_by_role("link", name="Import", exact=True))
     rows = jsonl([{"prompt": question(i), "completions": answers(i)} for i in range(2)])
     page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows})
     page.get_by_label("Source").fill("web form")
-    page.get_by_role("button", name="Look at it first").click()
+    follow(page.get_by_role("button", name="Look at it first"))
     expect(page.get_by_text("Each becomes a ranking to make.")).to_be_visible()
     expect(page.get_by_text("Curation would keep 2 of 2")).to_be_visible()
-    page.get_by_role("button", name="Import").click()
+    follow(page.get_by_role("button", name="Import"))
     expect(page.get_by_role("status")).to_have_text("2 items in the queue.")
 
 
@@ -97,22 +97,22 @@ def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Brows
     expect(page.locator(".figures")).to_contain_text("Items that several judged2")
     expect(page.get_by_role("cell", name="gardeners and nurses")).to_be_visible()
     go(page, "Items")
-    page.locator("tbody a").first.click()
+    follow(page.locator("tbody a").first)
     expect(page.locator(".entries > li")).to_have_count(2)
 
     go(page, "Snapshots")
     page.get_by_label("Name").fill("march")
-    page.get_by_role("button", name="Freeze").click()
+    follow(page.get_by_role("button", name="Freeze"))
     expect(page.locator("tbody tr")).to_contain_text("comparisons4")
     with page.expect_download() as download:
         page.get_by_role("link", name="rows").click()
     assert len(Path(download.value.path()).read_text(encoding="utf-8").splitlines()) == 4
 
     go(page, "People")
-    page.get_by_role("link", name="Tom").click()
+    follow(page.get_by_role("link", name="Tom"))
     page.get_by_text("Leave the project, or delete everything").click()
     page.get_by_label("Type the name to confirm").fill("Tom")
-    page.get_by_role("button", name="Delete this person's data").click()
+    follow(page.get_by_role("button", name="Delete this person's data"))
     expect(page.locator(".prose code")).to_contain_text("snapshots/tea/march")
     go(page, "Agreement")
     expect(page.get_by_role("paragraph").first).to_have_text("2 comparisons of answers")

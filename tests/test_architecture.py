@@ -180,7 +180,7 @@ def test_the_peoples_half_loads_from_the_base_installation_alone() -> None:
 
 
 def test_every_library_is_declared() -> None:
-    known = declared("train", "lora")
+    known = declared("train")
     wrong = [
         f"{module.at(found.line)}: {top} is not in pyproject.toml"
         for module in modules().values()

@@ -19,6 +19,10 @@ class UserError(ValueError):
     """Something a user can cause and mend: one line naming what, where, and the remedy. The CLI exits with 2."""
 
 
+class NonFinite(ArithmeticError):
+    """A NaN or an infinity where numbers should be; the message names what holds it."""
+
+
 class Config(BaseModel):
     """Base of all configs: immutable, and a key that does not exist is an error."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import typer
 
-from heedful.config import Config, UserError, load
+from heedful.config import Config, NonFinite, UserError, load
 from heedful.runs import read_json
 
 TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
@@ -47,6 +47,8 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         return _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
     except UserError as error:
         return _fail(str(error))
+    except NonFinite as error:
+        return _fail(f"{error} is not finite: the model is broken; take an earlier one, or train at a lower rate")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heedful.config import NonFinite
 from heedful.rollout.sampler import sample
 from heedful.rollout.types import Generation
 
@@ -114,5 +115,5 @@ def test_half_precision_logits_are_worked_in_float32() -> None:
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_broken_logits_stop_the_sampling(broken: float) -> None:
-    with pytest.raises(FloatingPointError, match="logits are not finite"):
+    with pytest.raises(NonFinite, match="a logit of the sampled policy"):
         sample(torch.tensor([[0.0, broken]]), torch.tensor([0.5], dtype=torch.float64), Generation())

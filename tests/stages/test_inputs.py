@@ -18,6 +18,7 @@ from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
 EOS = TOKENIZER.eos_token_id
+OTHER_END = TOKENIZER.pad_token_id  # a special token that might end answers of another model
 WIDE = Limits(128, 128, 128)
 
 
@@ -74,6 +75,12 @@ def test_room_for_an_answer() -> None:
         ({"finish": ["stop"], "token_ids": [[*ids("another"), EOS]]}, [*ids("a list"), EOS]),
         ({"finish": ["stop"], "token_ids": [[100_000, EOS]]}, [*ids("a list"), EOS]),
         ({"finish": ["stop"], "token_ids": [[]]}, [*ids("a list"), EOS]),
+        # an end that is not this tokenizer's, or none where there was one: the text reads the same
+        ({"finish": ["stop"], "token_ids": [[*LETTERS, OTHER_END]]}, [*ids("a list"), EOS]),
+        ({"finish": ["stop"], "token_ids": [LETTERS]}, [*ids("a list"), EOS]),
+        ({"finish": ["length"], "token_ids": [[*LETTERS, EOS]]}, ids("a list")),
+        ({"token_ids": [[*LETTERS, OTHER_END]]}, [*ids("a list"), EOS]),
+        ({"token_ids": [LETTERS]}, LETTERS),  # nobody knows whether it was finished
     ],
 )
 def test_sampled_ids_are_kept_where_they_are_known(fields: dict[str, Any], expected: list[int]) -> None:

@@ -191,18 +191,18 @@ def test_above_the_ceiling_the_coefficient_grows(files: Files, tmp_path: Path) -
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], None]]:
-    """`poison(network, step)`: a NaN in one weight of a network after that step was logged."""
+    """`poison(network, step)`: a NaN in one weight of a network after that step was saved."""
     nets: list[ppo.Networks] = []
-    networks, log = ppo._networks, Session.log
+    networks, checkpoint = ppo._networks, Session.checkpoint
 
     def arrange(network: str, step: int) -> None:
         def then(session: Session, now: int, *args: Any, **kwargs: Any) -> None:
-            log(session, now, *args, **kwargs)
+            checkpoint(session, now, *args, **kwargs)
             if now == step:
                 with torch.no_grad():
                     next(getattr(nets[-1], network).parameters()).fill_(float("nan"))
 
-        monkeypatch.setattr(Session, "log", then)
+        monkeypatch.setattr(Session, "checkpoint", then)
 
     monkeypatch.setattr(ppo, "_networks", lambda *args: nets.append(networks(*args)) or nets[-1])
     yield arrange
@@ -254,6 +254,24 @@ def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
         worlds.train("ppo", files, tmp_path / "run", reward=[broken], **PLAIN)
     with pytest.raises(UserError, match="returned nan; a reward must be a finite number"):
         worlds.train("ppo", files, tmp_path / "other", reward=["stages.worlds:no_number"], **PLAIN)
+
+
+def test_every_schedule_begins_at_a_tenth(files: Files, tmp_path: Path) -> None:
+    """An iteration at a rate of 0 would be sampled for nothing."""
+    optimiser = {"lr": 1e-3, "schedule": "cosine", "warmup": 3}
+    run = worlds.train("ppo", files, tmp_path / "run", optimiser=optimiser, **PLAIN)
+    assert [row["lr"] for row in runs.metrics(run)][:2] == pytest.approx([1e-4, 4e-4])
+
+
+def test_weights_that_the_last_step_broke_are_not_kept(files: Files, tmp_path: Path) -> None:
+    changes = PLAIN | {
+        "episodes": 8,
+        "minibatch": 8,
+        "optimiser": {"lr": 1e38, "schedule": "constant", "warmup": 0},
+    }
+    with pytest.raises(UserError, match=r"the weight policy\.\S+ is not finite at step 1; there is no checkpoint yet"):
+        worlds.train("ppo", files, tmp_path / "run", **changes)
+    assert not (tmp_path / "run" / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,20 @@ def test_it_learns(files: Files, tmp_path: Path) -> None:
     assert logged[-1]["valid_loss"] < logged[0]["loss"] - 1
 
 
-@pytest.mark.parametrize("compute", [{"micro_tokens": 1}, {"micro_tokens": 48}, {"micro_tokens": 10_000}], ids=str)
+@pytest.mark.parametrize(
+    "compute",
+    [{"micro_tokens": 1}, {"micro_tokens": 48}, {"micro_tokens": 10_000}, {"activation_checkpointing": True}],
+    ids=str,
+)
 def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, compute: dict[str, Any]) -> None:
     other = worlds.train("pretrain", files, tmp_path / "run", compute=compute)
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run, other))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
+
+
+def test_activations_are_recomputed_where_asked(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(pretrain, "recompute_activations", asked.append)
+    worlds.train("pretrain", files, tmp_path / "run", compute={"activation_checkpointing": True})
+    assert len(asked) == 1

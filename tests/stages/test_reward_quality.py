@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ from heedful.data.records import Comparison
 from heedful.stages import reward_quality
 from heedful.stages.inputs import Ranked
 
+NUMBERS = itertools.count()
 
-def ranked(lengths: list[int], ranking: list[list[int]], **who: Any) -> Ranked:
-    record = Comparison(prompt="p", completions=["x" * n for n in lengths], ranking=ranking, **who)
+
+def ranked(lengths: list[int], ranking: list[list[int]], prompt: str | None = None, **who: Any) -> Ranked:
+    prompt = prompt or f"p{next(NUMBERS)}"
+    record = Comparison(prompt=prompt, completions=["x" * n for n in lengths], ranking=ranking, **who)
     return Ranked([9], [[5]] * len(lengths), record.ranks(), lengths, record)
 
 
@@ -59,6 +63,10 @@ def test_the_interval_resamples_prompts_not_pairs() -> None:
     apart = [ranked([1, 1], [[0], [1]]) for _ in range(20)]
     mixed = reward_quality.accuracy(apart, [[1.0, 0.0], [0.0, 1.0]] * 10)
     assert mixed.low < 0.35 < 0.65 < mixed.high
+    again = [ranked([1, 1], [[0], [1]], prompt=f"q{i}", labeler=f"l{j}") for i in range(20) for j in range(10)]
+    tenfold = reward_quality.accuracy(again, [[1.0, 0.0]] * 100 + [[0.0, 1.0]] * 100)
+    assert tenfold.n == 200
+    assert (tenfold.low, tenfold.high) == (mixed.low, mixed.high)  # ten people on a prompt are one prompt
 
 
 @pytest.mark.parametrize(("ours", "longer", "warned"), [(0.7, 0.6, False), (0.6, 0.6, True), (0.4, 0.55, True)])

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import tiny
-from heedful.config import UserError, load
+from heedful.config import NonFinite, UserError, load
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
 from heedful.models.reward_functions import ModelScorer
@@ -23,6 +23,7 @@ from stages import worlds
 from stages.worlds import Files
 
 EOS = 0
+DTYPES = ("float32", "bfloat16")
 COUNT_E = "stages.worlds:count_e"
 
 
@@ -66,6 +67,49 @@ def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Pat
     assert sampled["scores"] == pytest.approx([by_transformers(files.judge, [*prompt, *letters, EOS])], abs=1e-5)
     rendered = [*prompt, *tokenizer.encode("eleven"), EOS]
     assert other["scores"] == pytest.approx([by_transformers(files.judge, rendered)], abs=1e-5)
+
+
+def test_bodies_compute_in_the_dtype_that_is_asked_for(files: Files, tmp_path: Path) -> None:
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue cat runs"]}])
+    (exact,), (rounded,) = (run(files, tmp_path / dtype, data, compute={"dtype": dtype}) for dtype in DTYPES)
+    assert rounded["scores"] != exact["scores"]
+    assert rounded["scores"] == pytest.approx(exact["scores"], abs=0.05)
+
+
+def test_scores_that_are_no_numbers_are_named(files: Files, tmp_path: Path) -> None:
+    judge = tiny.reward(seed=1)
+    judge.score.weight.data.fill_(float("nan"))
+    broken = worlds.save(tmp_path / "judge", judge)
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog"]}])
+    with pytest.raises(NonFinite, match=f"the score of {broken}"):
+        run(files, tmp_path, data, broken)
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("nothing", r"returned None; it must return one number for each completion"),
+    ("words", r"returned 'good'; a reward must be a finite number"),
+    ("one", r"returned 1 numbers for 2 completions"),
+])  # fmt: skip
+def test_a_function_that_returns_something_else(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wrong_rewards.py").write_text(
+        "def nothing(p, c): pass\ndef words(p, c): return ['good'] * len(c)\ndef one(p, c): return [1.0]\n"
+    )
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
+    with pytest.raises(UserError, match=said):
+        run(files, tmp_path, data, f"wrong_rewards:{name}")
+
+
+def test_a_module_that_does_not_parse_is_named_with_its_line(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "unparsable.py").write_text("def f(p, c):\n    return [\n")
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
+    with pytest.raises(UserError, match=r"unparsable:f: .*unparsable\.py, line 2: .*; mend the module"):
+        run(files, tmp_path, data, "unparsable:f")
 
 
 def test_a_weighted_sum_adds_up_and_keeps_its_parts(files: Files, tmp_path: Path) -> None:

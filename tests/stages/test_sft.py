@@ -95,6 +95,7 @@ def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
     }  # fmt: skip
     run = worlds.train("sft", files, tmp_path / "run", select_with=files.judge, **changes)
     logged = runs.metrics(run)
+    assert runs.read_json(run / "manifest.json")["parents"].keys() == {"model", "reward.0"}
     rewards = [row["valid_reward"] for row in logged]
     best, by_loss = rewards.index(max(rewards)), min(logged, key=lambda row: row["valid_loss"])["step"]
     assert best != by_loss

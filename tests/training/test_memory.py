@@ -29,6 +29,10 @@ def test_weights_optimiser_and_gradients_are_counted() -> None:
     count = sum(p.numel() for model in (policy, value) for p in model.parameters())
     planned = memory.plan([policy, value], ppo(), ALONE)
     assert (planned.weights, planned.optimiser, planned.gradients) == (4 * count, 8 * count, 4 * count)
+    # of several passes, or with the pretraining gradient, there is a sum in float64 as well
+    cut = ppo(compute=Compute(micro_tokens=64))
+    assert memory.plan([policy, value], cut, ALONE).gradients == 12 * count
+    assert memory.plan([policy, value], ppo(pretrain_data="-"), ALONE).gradients == 12 * count
     policy.requires_grad_(False)
     left = sum(p.numel() for p in value.parameters())
     assert memory.plan([policy, value], ppo(), ALONE).optimiser == 8 * left

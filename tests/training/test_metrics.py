@@ -52,10 +52,10 @@ def test_ranks_that_saw_different_metrics(monkeypatch: pytest.MonkeyPatch) -> No
     mine.add({"loss": (7.0, 1), "ptx_loss": (8.0, 4)})
     mine.largest("ratio_max", torch.tensor(1.0))
 
-    def both(world: World, parts: list[Any]) -> list[Any]:
-        return [*parts, (other._sums, other._largest)]
+    def both(world: World, mine: Any) -> list[Any]:
+        return [mine, (other._sums, other._largest)]
 
-    monkeypatch.setattr(World, "merge", both)
+    monkeypatch.setattr(World, "gather", both)
     assert mine.reduce(ALONE) == {"loss": 2.0, "ptx_loss": 2.0, "ratio_max": 2.0}
 
 

@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from heedful.config import NonFinite
 from heedful.training import optimiser
-from heedful.training.optimiser import Average, NonFinite, Optimiser
+from heedful.training.optimiser import Average, Optimiser
 
 
 def one_step(gradient: list[float], **settings: float) -> Tensor:
@@ -102,6 +103,16 @@ def test_a_norm_that_overflows() -> None:
 def test_rates(schedule: str, warmup: int, expected: list[float]) -> None:
     settings = Optimiser(lr=1.0, schedule=schedule, warmup=warmup)  # type: ignore[arg-type]
     assert [optimiser.learning_rate(settings, step, 10) for step in (0, 5, 10)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [
+    ("cosine", [0.1, 0.325, 0.55, 0.775, 1.0]), ("linear", [0.1, 0.325, 0.55, 0.775, 1.0]),
+    ("constant", [0.1, 0.325, 0.55, 0.775, 1.0]),
+])  # fmt: skip
+def test_warm_up_can_begin_above_zero(schedule: str, expected: list[float]) -> None:
+    settings = Optimiser(lr=1.0, schedule=schedule, warmup=4)  # type: ignore[arg-type]
+    rates = [optimiser.learning_rate(settings, step, 100, first=0.1) for step in range(5)]
+    assert rates == pytest.approx(expected)
 
 
 def test_frozen_weights_are_not_trained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from heedful.config import UserError
 from heedful.training import parallel
 from heedful.training.parallel import Compute, World
 
@@ -24,15 +26,33 @@ def ranks(size: int) -> list[World]:
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_what_is_shared_is_merged_in_its_first_order(size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    items = [f"item {i}" for i in range(count)]
+    items = list(range(count))
     shares = [world.share(items) for world in ranks(size)]
     assert sum(map(len, shares)) == count
 
-    def gather(parts: list[Any], mine: list[str]) -> None:
-        parts[:] = shares
+    def gather(parts: list[Any], mine: Any) -> None:
+        parts[:] = [([f"item {i}" for i in share], None) for share in shares]
 
     monkeypatch.setattr(parallel.dist, "all_gather_object", gather)
-    assert [world.merge(share) for world, share in zip(ranks(size), shares, strict=True)] == [items] * size
+    done = [f"item {i}" for i in items]
+    assert [world.each(items, lambda i: f"item {i}") for world in ranks(size)] == [done] * size
+
+
+def test_what_one_rank_cannot_do_all_ranks_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(item: int) -> int:
+        if item == 3:
+            raise UserError("item 3 is broken")
+        return item
+
+    sent: list[Any] = []
+    monkeypatch.setattr(parallel.dist, "all_gather_object", lambda parts, mine: sent.append(mine))
+    for world in ranks(2):
+        with contextlib.suppress(UserError):  # its own
+            world.each(range(4), work)
+    monkeypatch.setattr(parallel.dist, "all_gather_object", lambda parts, mine: parts.__setitem__(slice(None), sent))
+    for world in ranks(2):
+        with pytest.raises(UserError, match="item 3 is broken"):
+            world.each(range(4), work)
 
 
 def test_alone_there_is_nothing_to_wait_for() -> None:

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from heedful import runs
-from heedful.config import Config, UserError
+from heedful.config import Config, NonFinite, UserError
 from heedful.training import session as module
 from heedful.training.checkpoint import Checkpointing
-from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import Compute, World
 from heedful.training.session import Interrupted, Session
 

@@ -126,7 +126,7 @@ class Completions(Prompt):
     completions: list[str]
     models: list[str | None] | None = None
     finish: list[Literal["stop", "length"]] | None = None
-    token_ids: list[list[StrictInt]] | None = None
+    token_ids: list[list[Annotated[StrictInt, Field(ge=0)]]] | None = None
     scores: list[Annotated[float, Field(allow_inf_nan=False, strict=True)]] | None = None
 
     @field_validator("completions")

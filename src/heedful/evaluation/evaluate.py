@@ -144,7 +144,9 @@ def _interval(rate: dict[str, float]) -> str:
 def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     """Verdicts of a reward, on answers read or sampled."""
     device = answers.device_of(config.device)
-    reward = open_reward(config.reward, device=device, micro_tokens=config.micro_tokens)
+    reward = open_reward(
+        config.reward, device=device, micro_tokens=config.micro_tokens, trust_remote_code=config.trust_remote_code
+    )
     read = {ref: answers.read(ref) for ref in dict.fromkeys((config.a, config.b)) if answers.is_file(ref)}
     wanted = _prompts(config, {ref: prompts for ref, (prompts, _) in read.items()})
     sides = {ref: found for ref, (_, found) in read.items()}

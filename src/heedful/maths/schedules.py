@@ -8,18 +8,22 @@ import torch
 from torch import Tensor
 
 
-def cosine(step: int, total: int, peak: float, floor: float = 0.1, warmup: int = 0) -> float:
-    """Linear warmup from 0, then half a cosine from `peak` at `warmup` to floor * peak at `total`, then flat (S1)."""
+def cosine(step: int, total: int, peak: float, floor: float = 0.1, warmup: int = 0, first: float = 0.0) -> float:
+    """Linear warmup from first * peak, then half a cosine from `peak` at `warmup` to floor * peak at `total`, then flat
+    (S1).
+    """
     if step < warmup:
-        return peak * step / warmup
+        return peak * (first + (1 - first) * step / warmup)
     progress = min((step - warmup) / max(total - warmup, 1), 1.0)
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def linear(step: int, total: int, peak: float, floor: float = 0.0, warmup: int = 0) -> float:
-    """Linear warmup from 0, then a straight line from `peak` at step `warmup` to floor * peak at `total`, then flat."""
+def linear(step: int, total: int, peak: float, floor: float = 0.0, warmup: int = 0, first: float = 0.0) -> float:
+    """Linear warmup from first * peak, then a straight line from `peak` at step `warmup` to floor * peak at `total`,
+    then flat.
+    """
     if step < warmup:
-        return peak * step / warmup
+        return peak * (first + (1 - first) * step / warmup)
     progress = min((step - warmup) / max(total - warmup, 1), 1.0)
     return peak * (1 - (1 - floor) * progress)
 

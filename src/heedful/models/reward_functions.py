@@ -11,7 +11,7 @@ import importlib
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import UserError
+from heedful.config import NonFinite, UserError
 from heedful.data.records import PromptText
 from heedful.models import batches, load, render, scoring
 
@@ -42,9 +42,17 @@ class Episode:
 
 @dataclass(frozen=True)
 class Part:
+    """A scorer by name: score_B in float32 on the CPU. Raises NonFinite for a score that is no finite number."""
+
     name: str
     weight: float
     score: Callable[[list[Episode]], Tensor]
+
+    def __call__(self, episodes: list[Episode]) -> Tensor:
+        scores_B = self.score(episodes)
+        if not scores_B.isfinite().all():
+            raise NonFinite(f"the score of {self.name}")
+        return scores_B
 
 
 class Reward:
@@ -54,7 +62,7 @@ class Reward:
         self.parts = parts
 
     def __call__(self, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
-        scores = {part.name: part.score(episodes) for part in self.parts}
+        scores = {part.name: part(episodes) for part in self.parts}
         total = sum((part.weight * scores[part.name] for part in self.parts), start=torch.zeros(len(episodes)))
         return total, scores
 
@@ -107,6 +115,7 @@ def open_reward(
     device: torch.device | str = "cpu",
     micro_tokens: int = 16_384,
     dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
 ) -> Reward:
     """Open every spec; `dtype`: what the bodies of reward models compute in. Raises UserError naming the spec and the
     remedy.
@@ -119,7 +128,7 @@ def open_reward(
         if is_function(target):
             scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
         else:
-            model, tokenizer = load.load_reward(target)
+            model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
             scorer = ModelScorer(model.to(device), tokenizer, policy_tokenizer, micro_tokens, dtype)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
         parts.append(Part(name, weight, scorer))
@@ -130,6 +139,12 @@ def split_weight(spec: str) -> tuple[float, str]:
     """'0.5*runs/rm' -> (0.5, 'runs/rm')."""
     found = WEIGHTED.fullmatch(spec.strip())
     return (float(found[1]), found[2].strip()) if found and not Path(spec).exists() else (1.0, spec.strip())
+
+
+def models_of(specs: Sequence[str]) -> dict[str, str]:
+    """The models among reward specs, by role, for a manifest."""
+    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
+    return {role: target for role, target in targets.items() if not is_function(target)}
 
 
 def is_function(spec: str) -> bool:
@@ -145,6 +160,8 @@ def open_function(spec: str) -> TextFunction:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(f"{spec}: cannot import {module_name} ({error}); is it in this folder or installed?") from None
+    except SyntaxError as error:
+        raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}; mend the module") from None
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"{spec}: {module_name} has no function {name}")
@@ -153,12 +170,27 @@ def open_function(spec: str) -> TextFunction:
 
 def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episode]], Tensor]:
     def score(episodes: list[Episode]) -> Tensor:
-        numbers = list(function([e.prompt for e in episodes], [e.completion for e in episodes]))
+        found: object = function([e.prompt for e in episodes], [e.completion for e in episodes])
+        if not isinstance(found, Iterable) or isinstance(found, str):
+            raise UserError(f"{spec}: returned {_named(found)}; it must return one number for each completion")
+        numbers = list(found)
         if len(numbers) != len(episodes):
             raise UserError(f"{spec}: returned {len(numbers)} numbers for {len(episodes)} completions")
-        for number in numbers:
-            if not math.isfinite(number):
-                raise UserError(f"{spec}: returned {number}; a reward must be a finite number")
-        return torch.tensor([float(number) for number in numbers])
+        return torch.tensor([_finite(number, spec) for number in numbers])
 
     return score
+
+
+def _finite(number: object, spec: str) -> float:
+    try:
+        value = float(number)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value) or isinstance(number, str):
+        raise UserError(f"{spec}: returned {_named(number)}; a reward must be a finite number")
+    return value
+
+
+def _named(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:40]}..."

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from heedful.config import NonFinite
 from heedful.rollout.types import Generation
 
 
@@ -13,7 +14,7 @@ def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Te
     """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (in [0, 1)).
 
     The log-probability is that of logits / temperature, untouched by top-k and top-p; at temperature 0, of the logits.
-    Raises FloatingPointError where the logits hold a NaN or +inf.
+    Raises NonFinite where the logits hold a NaN or +inf.
     """
     logits_NV = logits_NV.float()
     if settings.temperature not in (0.0, 1.0):
@@ -22,9 +23,7 @@ def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Te
     weights_NV = (logits_NV - top_N).exp_()
     total_N = weights_NV.sum(-1)
     if not total_N.isfinite().all():
-        raise FloatingPointError(
-            "the policy's logits are not finite: the model is broken, or its learning rate too high"
-        )
+        raise NonFinite("a logit of the sampled policy")
     if settings.temperature == 0.0:
         tokens_N = logits_NV.argmax(-1)
     else:

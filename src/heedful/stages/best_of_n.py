@@ -9,10 +9,10 @@ from typing import Any
 from heedful.config import Config, Count, Seed
 from heedful.maths import best_of_n
 from heedful.models import load
-from heedful.models.reward_functions import open_reward
+from heedful.models.reward_functions import models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation
-from heedful.stages import chunked, inputs, rollouts, sample, score
+from heedful.stages import chunked, inputs, rollouts, sample
 from heedful.stages.chunked import Job, Row
 from heedful.training.parallel import Compute
 
@@ -39,7 +39,7 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
     The results hold the mean `score` of the best, `mean_score` of all, and the KL bound in nats.
     """
     with chunked.job(
-        "best_of_n", config, out, models={"model": config.model, **score.reward_models(config.reward)},
+        "best_of_n", config, out, models={"model": config.model, **models_of(config.reward)},
         data={"prompts": config.prompts}, compute=config.compute, resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip
         if not job.finished:
@@ -54,7 +54,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
     questions = inputs.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
-        dtype=world.dtype,
+        dtype=world.dtype, trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
 
     def work(rows: range) -> list[Row]:
@@ -62,7 +62,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         drawn = sample.draw(engine, asked, rows.start, n, config.seed, config.generation, world)
         flat = [one for samples in drawn for one in samples]
         episodes = rollouts.episodes(tokenizer, [question for question in asked for _ in range(n)], flat)
-        scores = world.merge(reward(world.share(episodes))[0].tolist())
+        scores = world.spread(episodes, lambda mine: reward(mine)[0].tolist())
         made = []
         for i, question in enumerate(asked):
             own = scores[i * n : (i + 1) * n]

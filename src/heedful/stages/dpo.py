@@ -46,7 +46,7 @@ class DPOConfig(Config):
     kind: Literal["dpo", "ipo"] = "dpo"
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the labels taken to be wrong; of dpo only."""
-    evaluations: int = 1
+    evaluations: Count = 1
     """How often to measure held-out pairs over the run; the last weights are kept."""
     max_prompt_tokens: Count = 1024
     max_response_tokens: Count = 1024
@@ -95,7 +95,7 @@ def _loop(config: DPOConfig, s: Session) -> None:
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
-    every = max(1, total // max(1, config.evaluations))
+    every = max(1, total // config.evaluations)
     for step in s.steps(s.restore(parts), total):
         s.seed(config.seed, step)
         model.train()
@@ -137,12 +137,13 @@ def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int,
 def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Compute, world: World) -> list[Judged]:
     """The rankings with `model`'s log-probs as the reference's."""
     model.eval()
-    mine = []
-    for chosen in world.share(_micro_batches(rows, compute)):
+
+    def logprobs(chosen: list[int]) -> list[tuple[int, Tensor]]:
         with world.autocast():
-            logprobs = _logprobs(model, [rows[i] for i in chosen], pad_id, world)
-        mine.append([(i, own_K.cpu()) for i, own_K in zip(chosen, logprobs, strict=True)])
-    reference = dict(pair for part in world.merge(mine) for pair in part)
+            own = _logprobs(model, [rows[i] for i in chosen], pad_id, world)
+        return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
+
+    reference = dict(pair for part in world.each(_micro_batches(rows, compute), logprobs) for pair in part)
     return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
 
 

@@ -143,20 +143,29 @@ def completion_ids(
 ) -> list[int]:
     """Ids of completion `k`: the sampled ones where they are known and are this tokenizer's, else its text rendered."""
     text = record.completions[k]
-    finished = record.finish is None or record.finish[k] == "stop"
-    if record.token_ids is not None:
-        ids = list(record.token_ids[k])
-        if ids and max(ids) < len(tokenizer) and render.response_text(tokenizer, ids) == text:
-            return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
-    return response(tokenizer, prompt_ids, text, limits, finished=finished)
+    finish = None if record.finish is None else record.finish[k]
+    if record.token_ids is not None and _are_of(tokenizer, record.token_ids[k], text, finish):
+        return _cut(record.token_ids[k], prompt_ids, limits)
+    return response(tokenizer, prompt_ids, text, limits, finished=finish != "length")
+
+
+def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finish: str | None) -> bool:
+    """Whether these are this tokenizer's ids of the text, with its own EOS and no other at the end (R1)."""
+    if not ids or max(ids) >= len(tokenizer) or render.response_text(tokenizer, ids) != text:
+        return False
+    ended = ids[-1] == tokenizer.eos_token_id
+    return ended == (finish == "stop") if finish is not None else ended or ids[-1] not in tokenizer.all_special_ids
+
+
+def _cut(ids: list[int], prompt_ids: Sequence[int], limits: Limits) -> list[int]:
+    return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
 
 
 def response(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], text: str, limits: Limits, *, finished: bool = True
 ) -> list[int]:
     """Ids of a response, EOS last if it is finished and fits."""
-    ids = render.response_ids(tokenizer, text, finished=finished)
-    return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
+    return _cut(render.response_ids(tokenizer, text, finished=finished), prompt_ids, limits)
 
 
 def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:

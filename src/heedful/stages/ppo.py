@@ -18,7 +18,7 @@ from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
-from heedful.models.reward_functions import ModelScorer, Reward, is_function, open_reward, split_weight
+from heedful.models.reward_functions import ModelScorer, Reward, models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation
 from heedful.stages import inputs, likelihood, ppo_experience, ppo_signs, ppo_update, rollouts
@@ -114,15 +114,10 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     """
     _check(config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
-    rewards = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(config.reward)}
-    models = {
-        "policy": config.policy,
-        "value": config.value,
-        **{k: v for k, v in rewards.items() if not is_function(v)},
-    }
+    models = {"policy": config.policy, "value": config.value, **models_of(config.reward)}
     with session(
-        "ppo", config, out, models=models, data={role: formats.fingerprint(path) for role, path in files.items() if
-        path},
+        "ppo", config, out, models=models,
+        data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
     ) as s:  # fmt: skip
         if not s.finished:
@@ -208,7 +203,7 @@ def _networks(config: PPOConfig, world: World) -> Networks:
     reference = copy.deepcopy(policy).requires_grad_(False)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
-        dtype=world.dtype,
+        dtype=world.dtype, trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
     value, value_from = _value_net(config, policy, tokenizer, reward)
     value.to(world.device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from heedful.config import NonFinite
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.masks import length_mask, penalise_missing_eos
@@ -21,7 +22,6 @@ from heedful.models.batches import Batch
 from heedful.models.reward_functions import Episode
 from heedful.rollout.types import Sample
 from heedful.stages.rollouts import readable as readable_prompt
-from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import World
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class Experience:
     def check_finite(self) -> None:
         """Raises NonFinite with the name of the first tensor that holds a NaN or an infinity."""
         for name, tensor in (
-            *((f"the score of {name}", scores_B) for name, scores_B in self.part_scores.items()),
             ("the log-probability under the policy", self.logprobs_BT),
             ("the log-probability under the reference", self.ref_logprobs_BT),
             ("the value net's output", self.values_BT),
@@ -71,12 +70,13 @@ class Experience:
 def score(config: PPOConfig, nets: Networks, episodes: list[Episode], world: World) -> Experience:
     """Rewards of the texts; a response without EOS may get the fixed penalty instead (P7)."""
     lengths = [len(e.prompt_ids) + len(e.response_ids) for e in episodes]
-    mine = []
-    for chosen in world.share(batches.micro_batches(lengths, max_tokens=config.compute.micro_tokens)):
+
+    def scored(chosen: list[int]) -> tuple[list[int], Tensor]:
         total_b, parts = nets.reward([episodes[i] for i in chosen])
-        mine.append((chosen, torch.stack([total_b, *parts.values()], dim=1)))
+        return chosen, torch.stack([total_b, *parts.values()], dim=1)
+
     table = torch.empty(len(episodes), 1 + len(nets.reward.parts))
-    for chosen, scores in world.merge(mine):
+    for chosen, scores in world.each(batches.micro_batches(lengths, max_tokens=config.compute.micro_tokens), scored):
         table[chosen] = scores
     scores_B = table[:, 0]
     if config.missing_eos_penalty is not None:
@@ -103,13 +103,15 @@ def add_logprobs_and_values(
 
     def over(model: Any, compute: Callable[[Any, Batch], Tensor]) -> Tensor:
         """out_BT over all episodes, shared among the ranks."""
-        mine = []
-        for chosen in world.share(scoring.passes(model, experience.lengths, config.compute.micro_tokens, world.size)):
+
+        def computed(chosen: list[int]) -> tuple[list[int], Tensor]:
             batch = experience.batch(chosen, nets.tokenizer.pad_token_id).to(world.device)
             with world.autocast():
-                mine.append((chosen, compute(model, batch).float().cpu()))
+                return chosen, compute(model, batch).float().cpu()
+
         out_BT = torch.zeros(experience.mask_BT.shape)
-        for chosen, values_bt in world.merge(mine):
+        passes = scoring.passes(model, experience.lengths, config.compute.micro_tokens, world.size)
+        for chosen, values_bt in world.each(passes, computed):
             out_BT[chosen, : values_bt.shape[1]] = values_bt
         return out_BT
 

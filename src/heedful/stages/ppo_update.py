@@ -32,8 +32,10 @@ def learn(
     """`epochs` passes over shuffled minibatches; returns metrics over all of them."""
     means, norms = Means(), Means()
     total = max(1, config.episodes // config.rollout_batch)
-    lr = optim.learning_rate(config.optimiser, step, total)
-    value_lr = optim.learning_rate(config.value_optimiser, step, total)
+    lr, value_lr = (
+        optim.learning_rate(settings, step, total, first=0.1)  # an iteration at 0 would be sampled for nothing
+        for settings in (config.optimiser, config.value_optimiser)
+    )
     nets.policy.train()
     nets.value.train()
     per_pass = config.rollout_batch // config.minibatch

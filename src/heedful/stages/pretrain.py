@@ -26,7 +26,7 @@ from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, World, recompute_activations
 from heedful.training.session import Session, session
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
@@ -80,6 +80,8 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
             inputs.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
         model = new_model(config, tokenizer).to(s.world.device)
+        if config.compute.activation_checkpointing:
+            recompute_activations(model)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
 

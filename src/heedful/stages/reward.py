@@ -174,13 +174,15 @@ def score_rankings(model: Any, rows: list[Ranked], pad_id: int, compute: Compute
     """Scores of every completion of every ranking, the same list on every rank."""
     model.eval()
     widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
-    mine = []
-    for chosen in world.share(_whole_prompts(widths, compute.micro_tokens)):
+
+    def scored(chosen: list[int]) -> list[list[float]]:
         micro = [rows[i] for i in chosen]
         with world.autocast():
             rewards_BK, _, _ = _forward(compute, model, micro, pad_id, world)
-        mine.append([scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)])
-    return [scores for part in world.merge(mine) for scores in part]
+        return [scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)]
+
+    parts = world.each(_whole_prompts(widths, compute.micro_tokens), scored)
+    return [scores for part in parts for scores in part]
 
 
 @torch.no_grad()

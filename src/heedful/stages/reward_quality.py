@@ -77,7 +77,9 @@ Pair = tuple[float, int]
 def _outcomes(rows: Sequence[Ranked], scores: Sequence[Sequence[float]], chosen: Chosen) -> list[Pair]:
     """(1, 0.5 or 0; index of the prompt) for every chosen pair."""
     found = []
-    for index, (row, score) in enumerate(zip(rows, scores, strict=True)):
+    prompts: dict[str, int] = {}
+    for row, score in zip(rows, scores, strict=True):
+        index = prompts.setdefault(repr(row.record.prompt), len(prompts))  # several people may have ranked one
         for w, l in row.record.pairs():  # noqa: E741
             if chosen(row, w, l):
                 found.append((float(score[w] > score[l]) + 0.5 * float(score[w] == score[l]), index))

@@ -11,7 +11,6 @@ from heedful.models import render
 from heedful.models.reward_functions import Episode
 from heedful.rollout.types import Engine, Generation, Sample, Stream
 from heedful.stages.inputs import Question
-from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import World
 
 
@@ -24,14 +23,13 @@ def generate(
     A rank takes whole parts of `settings.max_rows` questions: beside other rows a row's logits would round differently.
     """
     starts = range(0, len(questions), settings.max_rows)
-    mine = []
-    for rows in world.share([range(len(questions))[start : start + settings.max_rows] for start in starts]):
+    parts = [range(len(questions))[start : start + settings.max_rows] for start in starts]
+
+    def sampled(rows: range) -> list[Sample]:
         streams = [Stream(seed, iteration, r) for r in rows]
-        try:
-            mine.append(engine.generate([questions[r].prompt_ids for r in rows], streams, settings))
-        except FloatingPointError:
-            raise NonFinite("a logit of the sampled policy") from None
-    return [sample for part in world.merge(mine) for sample in part]
+        return engine.generate([questions[r].prompt_ids for r in rows], streams, settings)
+
+    return [sample for part in world.each(parts, sampled) for sample in part]
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:

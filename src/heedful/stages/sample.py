@@ -72,11 +72,14 @@ def draw(
 
     `first` is the row of the first question.
     """
-    mine = world.share(list(enumerate(asked, start=first)))
-    prompts = [question.prompt_ids for _, question in mine for _ in range(k)]
-    streams = [Stream(seed, j, row) for row, _ in mine for j in range(k)]
-    samples = engine.generate(prompts, streams, settings)
-    return world.merge([samples[i : i + k] for i in range(0, len(samples), k)])
+
+    def sampled(mine: list[tuple[int, Question]]) -> list[list[Sample]]:
+        prompts = [question.prompt_ids for _, question in mine for _ in range(k)]
+        streams = [Stream(seed, j, row) for row, _ in mine for j in range(k)]
+        samples = engine.generate(prompts, streams, settings)
+        return [samples[i : i + k] for i in range(0, len(samples), k)]
+
+    return world.spread(list(enumerate(asked, start=first)), sampled)
 
 
 def row(question: Question, samples: Sequence[Sample], texts: Sequence[str], model: str, **more: Any) -> Row:

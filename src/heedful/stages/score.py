@@ -12,7 +12,7 @@ from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration
 from heedful.models import load, render
-from heedful.models.reward_functions import Episode, ModelScorer, Part, is_function, open_reward, split_weight
+from heedful.models.reward_functions import Episode, ModelScorer, Part, models_of, open_reward
 from heedful.stages import chunked, inputs
 from heedful.stages.chunked import Job, Row
 from heedful.stages.inputs import Limits
@@ -26,6 +26,7 @@ class ScoreConfig(Config):
     """Completions, comparisons or demonstrations."""
     chunk: Count = 256
     """Rows scored together and saved at once."""
+    trust_remote_code: bool = False
     compute: Compute = Compute()
 
 
@@ -35,7 +36,7 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
     Of several rewards `score_parts` keeps each one's unweighted numbers by name.
     """
     with chunked.job(
-        "score", config, out, models=reward_models(config.reward), data={"data": config.data},
+        "score", config, out, models=models_of(config.reward), data={"data": config.data},
         compute=config.compute, resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip
         if not job.finished:
@@ -43,21 +44,17 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
     return Path(out)
 
 
-def reward_models(specs: Sequence[str]) -> dict[str, str]:
-    """The models among reward specs, by role, for the manifest."""
-    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
-    return {role: target for role, target in targets.items() if not is_function(target)}
-
-
 def _score(config: ScoreConfig, job: Job) -> None:
     records = _read(config.data)
     answers = [_as_completions(record) for record in records]
-    world, micro_tokens = job.world, config.compute.micro_tokens
-    reward = open_reward(config.reward, device=world.device, micro_tokens=micro_tokens, dtype=world.dtype)
+    world = job.world
+    reward = open_reward(
+        config.reward, device=world.device, micro_tokens=config.compute.micro_tokens, dtype=world.dtype,
+        trust_remote_code=config.trust_remote_code,
+    )  # fmt: skip
     prepared = [_prepare(part, answers, config.data) for part in reward.parts]
 
-    def work(rows: range) -> list[Row]:
-        mine = job.world.share(rows)
+    def scored(mine: list[int]) -> list[Row]:
         scores = {part.name: _scores(part, [episodes[i] for i in mine]) for part, episodes in prepared}
         weights = {part.name: part.weight for part in reward.parts}
         made = []
@@ -65,15 +62,15 @@ def _score(config: ScoreConfig, job: Job) -> None:
             own = {name: values[position] for name, values in scores.items()}
             total = [sum(weights[name] * own[name][k] for name in own) for k in range(len(answers[i].completions))]
             made.append(records[i].row() | {"scores": total} | ({"score_parts": own} if len(own) > 1 else {}))
-        return job.world.merge(made)
+        return made
 
-    job.run(len(records), config.chunk, work, _summary)
+    job.run(len(records), config.chunk, lambda rows: world.spread(rows, scored), _summary)
 
 
 def _scores(part: Part, episodes: Sequence[list[Episode]]) -> list[list[float]]:
     """One score an episode, in the shape of the rows."""
     flat = [episode for row in episodes for episode in row]
-    scores = iter(part.score(flat).tolist() if flat else [])
+    scores = iter(part(flat).tolist() if flat else [])
     return [[next(scores) for _ in row] for row in episodes]
 
 
@@ -98,7 +95,7 @@ def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Par
             for record in records
         ]
     model, tokenizer = part.score.model, part.score.tokenizer
-    scorer = ModelScorer(model, tokenizer, tokenizer, part.score.micro_tokens)
+    scorer = ModelScorer(model, tokenizer, tokenizer, part.score.micro_tokens, part.score.dtype)
     limit = load.context_length(model)
     anything = Limits(1 << 30, 1 << 30, 1 << 30)
     rows: list[list[Episode]] = []

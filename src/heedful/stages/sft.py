@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
 from heedful.models import load
-from heedful.models.reward_functions import Reward, open_reward
+from heedful.models.reward_functions import Reward, models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation
 from heedful.stages import inputs, likelihood, rollouts
@@ -74,8 +74,9 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
         "pretrain_data": config.pretrain_data,
         "prompts": config.prompts,
     }
+    judge = [config.select_with] if config.select_with is not None else []
     with session(
-        "sft", config, out, models={"model": config.model},
+        "sft", config, out, models={"model": config.model, **models_of(judge)},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
     ) as s:  # fmt: skip
@@ -191,7 +192,10 @@ class _Selector:
         assert config.prompts is not None
         limits = limits.leaving_room(config.generation.max_new_tokens)
         self.questions: list[Question] = inputs.questions(config.prompts, tokenizer, limits)[: config.select_samples]
-        self.reward: Reward = open_reward([config.select_with], policy_tokenizer=tokenizer, device=world.device)
+        self.reward: Reward = open_reward(
+            [config.select_with], policy_tokenizer=tokenizer, device=world.device,
+            micro_tokens=config.compute.micro_tokens, dtype=world.dtype, trust_remote_code=config.trust_remote_code,
+        )  # fmt: skip
         self.config, self.tokenizer = config, tokenizer
 
     def mean_reward(self, model: Any, s: Session, step: int) -> float:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heedful.config import Config, Count, UserError
+from heedful.config import Config, Count, NonFinite, UserError
 from heedful.runs import read_json, write_json
 from heedful.training.optimiser import Average
 
@@ -36,6 +36,14 @@ class Checkpointing(Config):
 
 
 Part = nn.Module | torch.optim.Optimizer | Average
+
+
+def check_finite(parts: Mapping[str, Part]) -> None:
+    """Raises NonFinite with the name of the first weight that is none."""
+    for part_name, part in parts.items():
+        for name, weight in part.named_parameters() if isinstance(part, nn.Module) else ():
+            if not torch.isfinite(weight).all():
+                raise NonFinite(f"the weight {part_name}.{name}")
 
 
 def save(directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str, Any]) -> Path:

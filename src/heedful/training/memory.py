@@ -66,15 +66,23 @@ def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
     parameters = [p for model in models for p in model.parameters()]
     learning = sum(p.numel() for p in parameters if p.requires_grad)
     micro = [model for model in models if hasattr(model, "config")]
-    single = 4 if world.size == 1 else 12  # a sum over ranks is in float64
     return Plan(
         weights=sum(p.numel() * p.element_size() for p in parameters),
         optimiser=8 * learning,
-        gradients=single * learning,
+        gradients=(12 if _summed(config, models, world) else 4) * learning,
         activations=max((_activations(model.config, config, world) for model in micro), default=0),
         cache=max((_cache(model, config, world) for model in micro), default=0),
         available=available(world),
     )
+
+
+def _summed(config: Any, models: list[Any], world: World) -> bool:
+    """Whether gradients of several passes or ranks are added up: in float64 beside those of the last pass."""
+    if world.dtype != torch.float32:
+        return False
+    shapes = [model.config.get_text_config() for model in models if hasattr(model, "config")]
+    passes = any(_rows(config) * _context(shape) > config.compute.micro_tokens for shape in shapes)
+    return world.size > 1 or passes or getattr(config, "pretrain_data", None) is not None
 
 
 def available(world: World) -> int:

@@ -35,7 +35,7 @@ class Means:
 
     def reduce(self, world: World) -> dict[str, float]:
         """A metric that some rank has not seen counts as (0, 0) there; one with no count at all is left out."""
-        parts = world.merge([(self._sums, self._largest)])
+        parts = world.gather((self._sums, self._largest))
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         means: dict[str, float] = {}
         for name in names:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from heedful.config import Config
+from heedful.config import Config, NonFinite
 from heedful.maths import schedules
 
 
@@ -19,17 +19,15 @@ class Optimiser(Config):
     lr: float = Field(ge=0)
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
     warmup: int = Field(default=0, ge=0)
-    """Steps of linear warm-up (iterations in PPO, from a tenth of the peak)."""
+    """Steps (iterations in PPO) until the peak, in a straight line: from 0, in PPO and before a constant rate from a
+    tenth of it.
+    """
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.95, ge=0, lt=1)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float = Field(default=0.0, ge=0)
     """Largest gradient norm; 0 turns clipping off."""
-
-
-class NonFinite(ArithmeticError):
-    """A NaN or infinity, with the tensor's name."""
 
 
 def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
@@ -48,12 +46,12 @@ def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
     )
 
 
-def learning_rate(settings: Optimiser, step: int, total: int) -> float:
-    """Rate at 0-based `step` of `total`."""
+def learning_rate(settings: Optimiser, step: int, total: int, first: float = 0.0) -> float:
+    """Rate at 0-based `step` of `total`; `first`: where warm-up begins, as a share of the peak."""
     if settings.schedule == "cosine":
-        return schedules.cosine(step, total, settings.lr, warmup=settings.warmup)
+        return schedules.cosine(step, total, settings.lr, warmup=settings.warmup, first=first)
     if settings.schedule == "linear":
-        return schedules.linear(step, total, settings.lr, warmup=settings.warmup)
+        return schedules.linear(step, total, settings.lr, warmup=settings.warmup, first=first)
     return schedules.warmup_constant(step, settings.lr, settings.warmup)
 
 

@@ -1,10 +1,10 @@
 """One process or several under torchrun: the same numbers either way.
 
 Every rank sees the whole global batch, computes its share of the micro-batches with losses divided by the *global*
-count, and the gradients are summed. The cut into micro-batches follows from the config, never from the number of
-ranks, and gradients computed in float32 are summed in float64: neither the order of that sum nor who computed a part
-shows in the weights. (It would: Adam turns a gradient that is 0 but for rounding, such as that of a bias of attention
-keys, into steps of the full learning rate.)
+count, and the gradients are summed. Gradients computed in float32 are summed in float64: neither the cut into
+micro-batches, which is fine enough for every rank to have a part, nor the order of that sum nor who computed a part
+shows in the weights; in bfloat16 and with dropout they do. (In float32 they would, too: Adam turns a gradient that is 0
+but for rounding, such as that of a bias of attention keys, into steps of the full learning rate.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import ctypes
 import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -23,9 +23,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from heedful.config import Config, Count, UserError
+from heedful.config import Config, Count, NonFinite, UserError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 TOTAL = "_heedful_gradient"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _log = logging.getLogger(__name__)
@@ -99,13 +100,34 @@ class World:
         for parameter, total in zip(trained, totals, strict=True):
             parameter.grad = total.view_as(parameter).to(parameter.dtype)
 
-    def merge(self, mine: list[Item]) -> list[Item]:
-        """Undo `share`: every rank gets all items in their first order."""
+    def each(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """work(item) of every item, shared among the ranks; all of it on every rank."""
+        return self.spread(items, lambda mine: [work(item) for item in mine])
+
+    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
+        """The same for work on this rank's whole share, one result an item. What one rank raises as UserError or
+        NonFinite all ranks raise.
+        """
         if self.size == 1:
-            return mine
-        parts: list[Any] = [None] * self.size
-        dist.all_gather_object(parts, mine)
-        return [parts[i % self.size][i // self.size] for i in range(sum(len(part) for part in parts))]
+            return work(list(items))
+        done: list[Result] = []
+        failure: Exception | None = None
+        try:
+            done = work(self.share(items))
+        except (UserError, NonFinite) as error:
+            failure = error
+        parts = self.gather((done, failure))
+        for _, failed in parts:
+            if failed is not None:
+                raise failed
+        return [parts[i % self.size][0][i // self.size] for i in range(len(items))]
+
+    def gather(self, mine: Item) -> list[Item]:
+        """What every rank has, in their order, on every rank."""
+        parts: list[Any] = [mine] * self.size
+        if self.size > 1:
+            dist.all_gather_object(parts, mine)
+        return parts
 
     def broadcast(self, value: Item) -> Item:
         """The main rank's value on every rank."""

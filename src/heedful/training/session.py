@@ -25,12 +25,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from heedful.config import Config, UserError
+from heedful.config import Config, NonFinite, UserError
 from heedful.runs import Run, metrics, parent, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.metrics import Reporter
-from heedful.training.optimiser import NonFinite
 from heedful.training.parallel import Compute, World, world
 
 
@@ -136,9 +135,13 @@ class Session:
         return False
 
     def checkpoint(self, step: int, parts: Mapping[str, Part], *, always: bool = False, **facts: Any) -> None:
-        """After 0-based `step`: save if it is due; if a signal came, save and stop the run."""
+        """After 0-based `step`: save if it is due; if a signal came, save and stop the run.
+
+        Raises NonFinite for a weight that an update has broken, before anything is saved.
+        """
         stopping = self._asked_to_stop()
         if always or stopping or self.due(step):
+            checkpoint.check_finite(parts)
             if self.run is not None:
                 directory = self.out / "checkpoints"
                 checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})

@@ -174,9 +174,9 @@ def test_a_full_disk_is_named_and_what_was_done_is_kept(files: Files, heedful: R
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "No space left on device; free some space, then go on with --resume"),
-        (errno.EACCES, "Permission denied; choose a place you may write to, or change who may"),
-        (errno.EROFS, "Read-only file system; choose a place you may write to, or change who may"),
+        (errno.ENOSPC, "No space left on device; free some space, then try again, or go on with --resume"),
+        (errno.EACCES, "Permission denied; choose a place you may use, or change who may"),
+        (errno.EROFS, "Read-only file system; choose a place you may use, or change who may"),
     ],
 )
 def test_what_the_system_refuses_names_file_and_remedy(
@@ -190,6 +190,33 @@ def test_what_the_system_refuses_names_file_and_remedy(
     assert done.code == 2
     assert done.err.splitlines()[1:] == [f"{tmp_path / 'c.jsonl'}: {remedy}"]  # the first one is progress
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("out", "pattern"),
+    [
+        ("folder.jsonl", r"^folder\.jsonl: Is a directory; a folder stands where a file is needed; choose another"),
+        ("file/x.jsonl", r"^file/x\.jsonl: File exists; a file stands where a folder is needed; choose another path$"),
+        ("closed/x.jsonl", r"^closed/x\.jsonl: Permission denied; choose a place you may use, or change who may$"),
+    ],
+)
+def test_where_rows_cannot_be_written_the_remedy_is_named(
+    heedful: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, pattern: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    worlds.write(Path("pairs.jsonl"), [{"prompt": "a", "completion": "b"}])
+    Path("folder.jsonl").mkdir()
+    Path("file").write_text("")
+    mkdir = Path.mkdir
+
+    def guarded(path: Path, *args: Any, **more: Any) -> None:
+        if path.name == "closed":  # nothing is closed to whoever is root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        mkdir(path, *args, **more)
+
+    monkeypatch.setattr(Path, "mkdir", guarded)
+    for command in (["import", "pairs.jsonl"], ["export", "pairs.jsonl"], ["curate", "--prompts", "pairs.jsonl"]):
+        refused(heedful(*command, "--out", out, *["--overwrite"][: out == "folder.jsonl"]), pattern)
 
 
 def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> None:

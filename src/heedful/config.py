@@ -5,6 +5,7 @@ Every stage keeps its own config class beside its loop; this module holds what t
 
 from __future__ import annotations
 
+import errno
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,3 +140,24 @@ def _literal(text: str, is_text: bool) -> Any:
         return text
     value = document.pop("value")
     return text if document or (is_text and not isinstance(value, str)) else value
+
+
+_FULL = "free some space, then try again, or go on with --resume"
+_CLOSED = "choose a place you may use, or change who may"
+_FILE_FOR_FOLDER = "a file stands where a folder is needed; choose another path"
+REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "the limit on file sizes (ulimit -f) is in the way",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: _FILE_FOR_FOLDER,
+    errno.EEXIST: _FILE_FOR_FOLDER,
+    errno.EISDIR: "a folder stands where a file is needed; choose another path",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
+}
+
+
+def refused(error: OSError, path: str | Path) -> str:
+    """What the operating system has against a path, and the remedy."""
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")

@@ -19,20 +19,10 @@ from typing import Any
 
 import typer
 
-from heedful.config import Config, NonFinite, UserError, load
+from heedful.config import Config, NonFinite, UserError, load, refused
 from heedful.runs import read_json
 
 TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
-REMEDIES = {
-    errno.ENOSPC: "free some space, then go on with --resume",
-    errno.EDQUOT: "free some space, then go on with --resume",
-    errno.EFBIG: "the limit on file sizes (ulimit -f) is in the way",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
-    errno.EEXIST: "a file stands where a folder is needed; choose another path",
-    errno.EISDIR: "a folder stands where a file is needed; choose another path",
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place you may write to, or change who may"),
-}
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
@@ -55,7 +45,7 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
     except OSError as error:
         _drop_output()
-        return 128 + 13 if error.errno == errno.EPIPE else _fail(_explain(error))
+        return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return int(code or 0)
@@ -177,12 +167,6 @@ def _drop_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _explain(error: OSError) -> str:
-    what = error.strerror or str(error)
-    remedy = REMEDIES.get(error.errno or 0)
-    return f"{error.filename or 'standard output'}: {what}" + (f"; {remedy}" if remedy else "")
 
 
 def _fail(message: str) -> int:

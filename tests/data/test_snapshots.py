@@ -76,6 +76,12 @@ def test_other_directories_and_files_are_left_alone(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "mine"]
 
 
+def test_a_place_that_cannot_be_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"/file/s: .*; a file stands where a folder is needed; choose another path$"):
+        freeze(RANKED, tmp_path / "file" / "s")
+
+
 @pytest.mark.parametrize("records", [[], [Prompt(prompt="p"), Demonstration(prompt="p", completion="c")]])
 def test_a_snapshot_holds_one_kind_of_record(tmp_path: Path, records: list[Prompt]) -> None:
     with pytest.raises(UserError, match=r"a snapshot holds one kind of record, not (no|demonstration and prompt) rows"):

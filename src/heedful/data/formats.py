@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
-from heedful.config import UserError
+from heedful.config import UserError, refused
 from heedful.data.public_shapes import to_native, to_public
 from heedful.data.records import Record, problem
 
@@ -251,7 +251,7 @@ def _told(path: Path) -> Iterator[None]:
     except gzip.BadGzipFile:
         raise UserError(f"{path}: named .gz and not gzip; rename it or compress it") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+        raise UserError(refused(error, path)) from None
 
 
 # --- writing -----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heedful.config import UserError
+from heedful.config import UserError, refused
 from heedful.data import formats
 from heedful.data.records import Record
 
@@ -49,6 +49,7 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
         raise UserError(f"{directory}: a snapshot holds one kind of record, not {what}; check the filters")
     scratch = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
+        scratch.mkdir(parents=True, exist_ok=True)  # here, so that a refusal names the directory
         rows = scratch / formats.SNAPSHOT_ROWS
         formats.write(rows, records)
         manifest = {
@@ -63,7 +64,7 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
         elif formats.read_manifest(directory) != formats.read_manifest(scratch):
             raise UserError(f"{directory}: holds another snapshot, and snapshots never change; choose a new directory")
     except OSError as error:
-        raise UserError(f"{directory}: {error.strerror or error}; choose another directory") from None
+        raise UserError(refused(error, directory)) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return open_snapshot(directory)

@@ -82,9 +82,18 @@ def test_a_place_that_cannot_be_is_named_with_the_remedy(tmp_path: Path) -> None
         freeze(RANKED, tmp_path / "file" / "s")
 
 
-@pytest.mark.parametrize("records", [[], [Prompt(prompt="p"), Demonstration(prompt="p", completion="c")]])
-def test_a_snapshot_holds_one_kind_of_record(tmp_path: Path, records: list[Prompt]) -> None:
-    with pytest.raises(UserError, match=r"a snapshot holds one kind of record, not (no|demonstration and prompt) rows"):
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([], "nothing to freeze, no row passes the filters; widen them, or label first"),
+        (
+            [Prompt(prompt="p"), Demonstration(prompt="p", completion="c")],
+            "a snapshot holds one kind of record, not demonstration and prompt rows; check the filters",
+        ),
+    ],
+)
+def test_a_snapshot_holds_rows_of_one_kind(tmp_path: Path, records: list[Prompt], words: str) -> None:
+    with pytest.raises(UserError, match=f"/s: {words}$"):
         freeze(records, tmp_path / "s")
     assert os.listdir(tmp_path) == []
 

@@ -209,6 +209,6 @@ def test_a_snapshot_is_remembered_with_its_events(store: Store, tmp_path: Path) 
 
 def test_nothing_to_freeze_is_said(store: Store, tmp_path: Path) -> None:
     team = Team(store, "ada")
-    with pytest.raises(UserError, match="no rows; check the filters"):
+    with pytest.raises(UserError, match="nothing to freeze, no row passes the filters; widen them"):
         freeze(team, tmp_path / "s")
     assert not (tmp_path / "s").exists()

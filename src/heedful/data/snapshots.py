@@ -44,9 +44,11 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
     """
     directory = Path(directory)
     kinds = sorted({type(record).__name__.lower() for record in records})
-    if len(kinds) != 1:
-        what = f"{' and '.join(kinds)} rows" if kinds else "no rows"
-        raise UserError(f"{directory}: a snapshot holds one kind of record, not {what}; check the filters")
+    if not kinds:
+        raise UserError(f"{directory}: nothing to freeze, no row passes the filters; widen them, or label first")
+    if len(kinds) > 1:
+        what = " and ".join(kinds)
+        raise UserError(f"{directory}: a snapshot holds one kind of record, not {what} rows; check the filters")
     scratch = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
         scratch.mkdir(parents=True, exist_ok=True)  # here, so that a refusal names the directory

@@ -367,6 +367,10 @@ def test_curation_gives_an_account(heedful: Run, tmp_path: Path) -> None:
     halves = ["--set", "fractions.train=0.5", "--set", "fractions.test=0.5"]
     assert heedful(*given, tmp_path / "d.jsonl", "--seed", "5", *halves).code == 0
     assert [row.split for row in formats.read(tmp_path / "d.jsonl", Prompt)] != [row.split for row in kept]
+    typo = heedful(*given, tmp_path / "e.jsonl", "--set", 'personal_data_splits=["Train"]')
+    refused(typo, "personal_data_splits names Train, no split of fractions; choose from train, valid, test, or")
+    refused(heedful(*given, tmp_path / "e.jsonl", "--set", "fractions.train=nan"), "fractions")
+    assert not (tmp_path / "e.jsonl").exists()
 
 
 def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -145,7 +146,10 @@ def test_a_split_leaves_everything_else_alone() -> None:
     assert split == shown.model_copy(update={"split": "train"})
 
 
-@pytest.mark.parametrize("fractions", [{}, {"train": 0.9}, {"train": 1.2, "valid": -0.2}])
+@pytest.mark.parametrize(
+    "fractions",
+    [{}, {"train": 0.9}, {"train": 1.2, "valid": -0.2}, {"train": float("nan"), "valid": 0.2}, {"train": float("inf")}],
+)
 def test_fractions_that_make_no_whole_are_refused(fractions: dict[str, float]) -> None:
     with pytest.raises(UserError, match="must be at least 0 and sum to 1"):
         split_by_user([Prompt(prompt="p")], fractions)
@@ -225,3 +229,22 @@ def test_the_papers_promises_hold_for_any_prompts(prompts: list[Prompt], length:
 def test_fractions_are_checked_where_they_are_configured() -> None:
     with pytest.raises(ValueError, match="must be at least 0 and sum to 1"):
         CurationConfig(fractions={"train": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [({"personal_data_splits": ["Train"]}, "Train"), ({"fractions": {"training": 0.8, "test": 0.2}}, "train")],
+)
+def test_a_filter_of_a_split_that_is_none_is_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"personal_data_splits names {named}, no split of fractions; choose from .*test"
+    ):
+        CurationConfig(**given)
+
+
+def test_a_split_that_came_out_empty_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    one = [Prompt(prompt="what is tea", user="ann")]
+    curate(one, CurationConfig(fractions={"train": 0.0, "test": 1.0}))
+    assert caplog.messages == []
+    curate(one, CurationConfig(fractions=PLAIN))  # ann is in test
+    assert caplog.messages == ["no prompt is left for train and valid; give prompts of more users, or other fractions"]

@@ -6,11 +6,12 @@ deduplicate by a long shared prefix, cap each user, split by user, take personal
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from heedful.config import Config, UserError
 from heedful.data.personal_data import Finding, personal_data, redact
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 P = TypeVar("P", bound=Prompt)
+log = logging.getLogger(__name__)
 
 
 class CurationConfig(Config):
@@ -47,6 +49,17 @@ class CurationConfig(Config):
     def _whole(cls, fractions: dict[str, float]) -> dict[str, float]:
         _check_fractions(fractions)
         return fractions
+
+    @model_validator(mode="after")
+    def _filtered_splits_exist(self) -> CurationConfig:
+        """A filter of a split that is none would keep all personal data and say nothing."""
+        unknown = [name for name in self.personal_data_splits if name not in self.fractions]
+        if unknown:
+            known = ", ".join(self.fractions)
+            raise ValueError(
+                f"personal_data_splits names {', '.join(unknown)}, no split of fractions; choose from {known}, or []"
+            )
+        return self
 
 
 class Step(Config):
@@ -94,6 +107,9 @@ def curate(prompts: Sequence[P], config: CurationConfig | None = None) -> tuple[
         prompts_by_split=_by_split(config, clean),
         users_by_split=_by_split(config, {_owner(prompt): prompt for prompt in clean}.values()),
     )
+    empty = [name for name, count in report.prompts_by_split.items() if not count and config.fractions[name] > 0]
+    if empty:
+        log.warning("no prompt is left for %s; give prompts of more users, or other fractions", " and ".join(empty))
     return clean, report
 
 
@@ -138,7 +154,8 @@ def filter_personal_data(prompts: Iterable[P], splits: Sequence[str] = ("train",
 
 
 def _check_fractions(fractions: dict[str, float]) -> None:
-    if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-6:
+    shares = fractions.values()
+    if not (all(share >= 0 for share in shares) and abs(sum(shares) - 1) <= 1e-6):  # so put that NaN is refused
         raise UserError(f"fractions of the splits must be at least 0 and sum to 1, not {fractions}")
 
 

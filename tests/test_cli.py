@@ -351,7 +351,15 @@ def test_data_goes_in_and_out(files: Files, heedful: Run, tmp_path: Path) -> Non
     assert not (tmp_path / "x.jsonl").exists()
     done = heedful("import", tmp_path / "bad.jsonl", "--out", tmp_path / "x.jsonl", "--skip-bad")
     assert (done.code, done.out.splitlines()[1:]) == (0, ["  kind prompts", "  rows 1"])
-    assert (tmp_path / "bad.jsonl.rejected.jsonl").exists()
+    aside = tmp_path / "bad.jsonl.rejected.jsonl"
+    aside.write_text(aside.read_text().replace('"{\\"prompt\\""', '{"prompt": "b", "completion": "c"}'))
+    refused(
+        heedful("import", tmp_path / "bad.jsonl", "--out", tmp_path / "y.jsonl", "--skip-bad"),
+        "rejected.* already exists",
+    )
+    assert json.loads(heedful("import", aside, "--out", tmp_path / "m.jsonl", "--json").out)["results"] == {
+        "kind": "demonstrations", "rows": 1,
+    }  # fmt: skip
     refused(heedful("import", pairs, "--out", tmp_path / "y.jsonl", "--as", "pears"), "no such kind; known are texts, ")
     refused(heedful("export", files.prompts, "--out", tmp_path / "y.jsonl"), "no public form for a prompt row")
 

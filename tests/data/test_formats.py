@@ -210,6 +210,36 @@ def test_a_public_row_is_rejected_as_it_came(tmp_path: Path) -> None:
     assert json.loads(formats.rejected_path(path).read_text())["row"] == {"messages": []}
 
 
+def test_rows_that_were_put_aside_are_read_when_they_are_mended(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b'{"prompt": "a"}\n{"prompt": 3, "id": "x"}\n{"prompt": "b"\n["c"]\n')
+    formats.read(path, Prompt, skip_bad=True)
+    aside = formats.rejected_path(path)
+    for line, reason, bad, good in (
+        (1, "field 'prompt': must be a string", '"row": {"prompt": 3, ', '"row": {"prompt": "three", '),
+        (2, "not JSON", '"row": "{\\"prompt\\": \\"b\\""', '"row": "{\\"prompt\\": \\"b\\"}"'),
+        (3, "a JSON array", '"row": "[\\"c\\"]"', '"row": {"prompt": "c"}'),
+    ):
+        assert told(aside).startswith(f"{aside}:{line}: {reason}")
+        assert bad in aside.read_text()
+        aside.write_text(aside.read_text().replace(bad, good))
+    assert [record.row() for record in formats.read(aside, Prompt)] == [
+        {"prompt": "three", "id": "x"}, {"prompt": "b"}, {"prompt": "c"},
+    ]  # fmt: skip
+
+
+def test_mended_rows_are_not_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": 3}\n')
+    for _ in range(2):  # the same rows again take nothing from anybody
+        assert len(formats.read(path, Prompt, skip_bad=True)) == 1
+    aside = formats.rejected_path(path)
+    aside.write_text(mended := aside.read_text().replace('"prompt": 3', '"prompt": "three"'))
+    refusal = told(path, skip_bad=True)
+    assert refusal == f"{aside}: already exists; import the rows that were mended in it, then move it away"
+    assert aside.read_text() == mended
+
+
 def test_without_bad_rows_no_file_is_written(tmp_path: Path) -> None:
     formats.write(tmp_path / "a.jsonl", COMPARISONS)
     formats.read(tmp_path / "a.jsonl", Comparison, skip_bad=True)

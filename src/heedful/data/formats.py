@@ -25,6 +25,7 @@ from heedful.data.records import Record, problem
 __all__ = ["data_file", "fingerprint", "read", "rejected_path", "sha256", "to_public", "write"]
 
 MANIFEST, SNAPSHOT_ROWS = "manifest.json", "records.jsonl"
+REJECTED = {"line", "reason", "row"}  # the fields of a row that was put aside
 R = TypeVar("R", bound=Record)
 Row = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def read(path: str | Path, record_type: type[R], *, skip_bad: bool = False) -> l
     """All records of a file or snapshot; rows of a known public shape are converted (docs/data-formats.md).
 
     The first malformed row raises UserError with file, line, field and remedy. With `skip_bad` the good rows are
-    returned, and the others go with their line and reason to `rejected_path(path)`.
+    returned, and the others go with their line and reason to `rejected_path(path)`, which is read like any other file.
     """
     file = data_file(path)
     good: list[R] = []
@@ -50,7 +51,7 @@ def read(path: str | Path, record_type: type[R], *, skip_bad: bool = False) -> l
     if not good and not bad:
         raise UserError(f"{file}: no rows; give a file with one JSON object a line")
     if bad:
-        write(rejected_path(file), bad)
+        _put_aside(bad, rejected_path(file))
         log.warning("%s: left out %d of %d rows, see %s", file, len(bad), len(bad) + len(good), rejected_path(file))
     if not good:
         raise UserError(f"{file}: none of its {len(bad)} rows fits, the first because {bad[0]['reason']}")
@@ -153,6 +154,15 @@ def _parse(row: Row | _Bad, record_type: type[R]) -> tuple[R | None, str]:
         return None, problem(error, record_type)
 
 
+def _put_aside(bad: list[Row], path: Path) -> None:
+    """Somebody may have mended rows in an earlier file of that name."""
+    content = b"".join(_line(path, number, row) for number, row in enumerate(bad, 1))
+    with _told(path):
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path}: already exists; import the rows that were mended in it, then move it away")
+    write(path, bad)
+
+
 def _shown(row: Row | _Bad) -> Any:
     return row.raw.decode("utf-8", errors="backslashreplace") if isinstance(row, _Bad) else row
 
@@ -201,7 +211,15 @@ def _json_object(raw: bytes) -> Row | _Bad:
         return _Bad(raw, f"not JSON ({where}); write one JSON object a line")
     if isinstance(row, list):
         return _Bad(raw, _ARRAY)
+    if isinstance(row, dict) and row.keys() == REJECTED:
+        inner = row["row"]
+        return inner if isinstance(inner, dict) else _json_object(_as_written(inner).encode("utf-8"))
     return row if isinstance(row, dict) else _Bad(raw, 'not a JSON object; write rows like {"prompt": "..."}')
+
+
+def _as_written(inner: Any) -> str:
+    """A row that was no JSON object was put aside as the text of its line."""
+    return inner if isinstance(inner, str) else json.dumps(inner)
 
 
 _ARRAY = "a JSON array; write one object a line instead (jq -c '.[]' FILE.json > FILE.jsonl)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta, timezone
@@ -161,6 +163,44 @@ def test_a_missing_file_is_made_only_where_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such database"):
         Store.open(tmp_path / "h.db", create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("tables", [("notes",), ("notes", "alembic_version"), ("person", "event")])
+def test_a_database_of_another_program_stays_as_it_is(tmp_path: Path, tables: tuple[str, ...], create: bool) -> None:
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        for table in tables:
+            other.execute(f"create table {table} (version_num)")
+            other.execute(f"insert into {table} values ('0001')")
+    before = path.read_bytes()
+    with pytest.raises(UserError) as told:
+        Store.open(path, create=create)
+    shown = ", ".join(sorted(tables))
+    assert str(told.value) == f"{path}: not a database of heedful's (tables: {shown}); give another one"
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["other.db"]
+
+
+def test_another_programs_postgresql_stays_as_it_is(postgres_url: str) -> None:
+    url = new_database(postgres_url, template=None)
+    other = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with other.begin() as connection:
+        connection.exec_driver_sql("create table notes (text text)")
+    with pytest.raises(UserError, match=r"not a database of heedful's \(tables: notes\); give another one"):
+        Store.open(url)
+    assert sa.inspect(other).get_table_names() == ["notes"]
+    other.dispose()
+
+
+def test_an_empty_database_gets_tables_only_where_asked(tmp_path: Path, postgres_url: str) -> None:
+    (tmp_path / "h.db").touch()
+    for where in (tmp_path / "h.db", new_database(postgres_url, template=None)):
+        with pytest.raises(UserError, match=r"not a database of heedful's \(tables: none\)"):
+            Store.open(where, create=False)
+    assert (tmp_path / "h.db").read_bytes() == b""
+    Store.open(tmp_path / "h.db").close()
+    Store.open(tmp_path / "h.db", create=False).close()
 
 
 def test_other_files_and_later_databases_are_refused(tmp_path: Path) -> None:

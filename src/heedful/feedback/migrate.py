@@ -13,7 +13,24 @@ from alembic.script import ScriptDirectory
 from heedful.config import UserError
 from heedful.feedback.schema import Base
 
+VERSION = "alembic_version"  # the table that holds it
+FIRST = {VERSION, "assignment", "event", "membership", "person", "project"}  # tables of every version
 LOCK = 4_715_003  # any number that is ours: one process at a time changes a database of PostgreSQL
+
+
+def check(connection: sa.Connection, *, create: bool) -> None:
+    """UserError for a database of another program, or, without `create`, for one where heedful has no tables yet."""
+    tables = set(sa.inspect(connection).get_table_names())  # one query, as another process may be making them
+    if not (tables >= FIRST or (create and tables <= {VERSION})):
+        shown = ", ".join(sorted(tables)[:5]) or "none"
+        raise UserError(
+            f"{named(connection.engine.url)}: not a database of heedful's (tables: {shown}); give another one"
+        )
+
+
+def named(url: sa.URL) -> str:
+    """What people call a database: the path of a file, or the URL without its password."""
+    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
 
 
 def upgrade(connection: sa.Connection) -> None:
@@ -25,7 +42,7 @@ def upgrade(connection: sa.Connection) -> None:
     if there == script.get_current_head():
         return
     if there is not None and there not in {step.revision for step in script.walk_revisions()}:
-        raise UserError(f"{connection.engine.url.render_as_string()}: written by a later heedful; upgrade heedful")
+        raise UserError(f"{named(connection.engine.url)}: written by a later heedful; upgrade heedful")
     environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs("head", revision))
     with environment:
         environment.configure(connection=connection, target_metadata=Base.metadata)

@@ -47,7 +47,7 @@ class Store:
     def open(cls, where: str | Path, *, create: bool = True) -> Store:
         """Open a SQLite file or a PostgreSQL database (by URL), brought up to date.
 
-        Raises UserError where it cannot be reached, is not heedful's, or, without `create`, is not there.
+        Raises UserError where it cannot be reached, is another program's, or, without `create`, is not there.
         """
         url = _url(str(where))
         path = url.database if url.get_backend_name() == "sqlite" else None
@@ -55,12 +55,15 @@ class Store:
             raise UserError(f"{path}: no such database; start one with `heedful label`")
         try:
             engine = _engine(url)
+            look = sa.create_engine(url, poolclass=sa.NullPool)  # our pragmas would change another program's file
+            with look.connect() as connection:
+                migrate.check(connection, create=create)
             store = cls(engine)
             with store._writers.begin() as connection:
                 migrate.upgrade(connection)
         except (OperationalError, DBAPIError) as error:
             reason = " ".join(str(error.orig).split())
-            raise UserError(f"{url.render_as_string()}: cannot be opened ({reason})") from None
+            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}); check the path or URL") from None
         return store
 
     @property

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,13 @@ def contents(store: Store) -> dict[str, list[Any]]:
             table.name: [tuple(row) for row in db.execute(sa.select(table).order_by(*table.primary_key))]
             for table in Base.metadata.sorted_tables
         }
+
+
+def change(path: Path, *statements: str) -> None:
+    """Without heedful."""
+    with closing(sqlite3.connect(path)) as file, file:
+        for statement in statements:
+            file.execute(statement)
 
 
 @pytest.fixture
@@ -90,10 +102,75 @@ def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
         backup.backup(team.store, tmp_path / "b.db")
     with pytest.raises(UserError, match="already exists"):
         backup.restore(tmp_path / "b.db", tmp_path / "b.db")
-    (tmp_path / "notes").write_text("notes")
-    for path in (tmp_path / "notes", tmp_path / "none"):
-        with pytest.raises(UserError, match="not a backup"):
-            backup.restore(path, tmp_path / "new.db")
+
+
+def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_path: Path, postgres_url: str) -> None:
+    backup.backup(team.store, tmp_path / "b.db")
+    whole = (tmp_path / "b.db").read_bytes()
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("These are notes, and no database of anything at all.\n" * 40)
+    (folder / "empty.db").touch()
+    (folder / "cut.db").write_bytes(whole[: len(whole) // 2])
+    (folder / "start.db").write_bytes(whole[:60])
+    (folder / "holes.db").write_bytes(whole[:8192] + b"\xa5" * 8192 + whole[16384:])
+    change(folder / "other.db", "create table notes (text)")
+    backup.restore(tmp_path / "b.db", folder / "later.db")
+    change(folder / "later.db", "update alembic_version set version_num = '9999'")
+    url = new_database(postgres_url, template=None)
+    for name, words in {
+        "notes.txt": "damaged, or no backup (file is not a database); take another one",
+        "empty.db": "not a database of heedful's (tables: none); give another one",
+        "cut.db": "damaged, or no backup (database disk image is malformed); take another one",
+        "start.db": "damaged, or no backup (",
+        "holes.db": "damaged, or no backup (",
+        "other.db": "not a database of heedful's (tables: notes); give another one",
+        "later.db": "written by a later heedful; upgrade heedful",
+        "none.db": "no such file; check the path",
+    }.items():
+        for where in (tmp_path / "new" / "r.db", url):
+            with pytest.raises(UserError, match=re.escape(f"{folder / name}: {words}")) as told:
+                backup.restore(folder / name, where)
+            assert "\n" not in str(told.value)
+        assert list((tmp_path / "new").glob("*")) == []
+    assert backup.restore(tmp_path / "b.db", url) == 6
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("file/b.db", "/file: File exists; a file stands where a folder is needed; choose another path$"),
+        ("closed/b.db", r"/closed/b\.db: Permission denied; choose a place you may use, or change who may$"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, words: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    backup.backup(team.store, tmp_path / "good.db")
+    touch = Path.touch
+
+    def guarded(path: Path) -> None:
+        if path.parent.name == "closed":  # nothing is closed to whoever is root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", guarded)
+    with pytest.raises(UserError, match=words):
+        backup.backup(team.store, tmp_path / where)
+    with pytest.raises(UserError, match=words):
+        backup.restore(tmp_path / "good.db", tmp_path / where)
+
+
+def test_a_disk_that_gets_full_in_sqlite_is_told(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(backup, "_copy_file", fail)
+    monkeypatch.setattr(backup, "_copy_tables", fail)
+    with pytest.raises(UserError, match=r"b\.db: cannot be written \(database or disk is full\); free some space"):
+        backup.backup(team.store, tmp_path / "b.db")
+    assert not list(tmp_path.glob("*b.db*"))
 
 
 def test_a_database_with_data_is_not_restored_into(
@@ -110,10 +187,10 @@ def test_a_database_with_data_is_not_restored_into(
 
 def test_a_failed_backup_leaves_nothing(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(backup.os, "fsync", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match=r"/b\.db: No space left on device; free some space"):
         backup.backup(team.store, tmp_path / "b.db")
     assert not list(tmp_path.glob("*b.db*"))
     with team.store.reading() as db:

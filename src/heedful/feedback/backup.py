@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sqlite3
@@ -11,13 +12,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
-from heedful.config import UserError
+from heedful.config import UserError, refused
 from heedful.feedback.schema import Base, Event
 from heedful.feedback.store import Store
 
 BATCH = 500
-HEADER = b"SQLite format 3\0"
 
 
 def backup(store: Store, path: str | Path) -> int:
@@ -28,9 +29,7 @@ def backup(store: Store, path: str | Path) -> int:
     path = Path(path)
     if path.exists():
         raise UserError(f"{path}: already exists; choose another name for the backup")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _replacing(path) as scratch:
         if store.is_sqlite:
             _copy_file(store, scratch)
         else:
@@ -38,38 +37,79 @@ def backup(store: Store, path: str | Path) -> int:
                 source.execute(sa.text("set transaction isolation level repeatable read read only"))
                 _copy_tables(source, db.connection())
         with closing(sqlite3.connect(scratch)) as copy:
-            copy.execute("pragma journal_mode = delete")  # one file, nothing beside it
             (events,) = copy.execute("select count(*) from event").fetchone()
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        for leftover in path.parent.glob(f"{scratch.name}*"):
-            leftover.unlink()
     return int(events)
 
 
 def restore(path: str | Path, where: str | Path) -> int:
     """Put a backup into an empty database (a path that is free, or the URL of a PostgreSQL without tables); returns the
-    number of events. UserError where something is there already, or the file is no backup.
+    number of events. UserError where something is there already, or the file is no backup, or a damaged one.
     """
     path = Path(path)
-    if not _is_sqlite(path):
-        raise UserError(f"{path}: not a backup; give a file that was written as one")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the path")
     if "://" not in str(where):
         if Path(where).exists():
             raise UserError(f"{where}: already exists; move it away or restore to another place")
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, where)
-        with _opened(where) as store, store.reading() as db:
+        with _replacing(Path(where)) as scratch, _copied(path, scratch) as store, store.reading() as db:
             return _events(db.connection())
-    with tempfile.TemporaryDirectory() as folder:  # a backup of an older heedful is brought up to date, its file is not
-        copy = Path(shutil.copyfile(path, Path(folder) / path.name))
-        with _opened(copy) as old, _opened(where) as new, old.reading() as source, new.writing() as target:
-            if any(target.scalar(sa.select(table).limit(1)) is not None for table in Base.metadata.sorted_tables):
-                raise UserError(f"{where}: holds data already; restore into an empty database")
-            _copy_tables(source.connection(), target.connection())
-            return _events(target.connection())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _copied(path, Path(folder) / "copy.db") as old,
+        _opened(where) as new,
+        old.reading() as source,
+        new.writing() as target,
+    ):
+        if any(target.scalar(sa.select(table).limit(1)) is not None for table in Base.metadata.sorted_tables):
+            raise UserError(f"{where}: holds data already; restore into an empty database")
+        _copy_tables(source.connection(), target.connection())
+        return _events(target.connection())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A place for a database, which takes `path` when it is whole, and vanishes when something goes wrong."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.touch()  # what stands in the way is told better by the system than by SQLite
+        yield scratch
+        with closing(sqlite3.connect(scratch)) as copy:
+            copy.execute("pragma journal_mode = delete")  # one file, nothing beside it
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError as error:
+        named = error.filename not in (None, str(scratch))
+        raise UserError(refused(error, error.filename if named else path)) from None
+    except (sqlite3.OperationalError, OperationalError) as error:
+        reason = getattr(error, "orig", error)
+        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another place") from None
+    finally:
+        if path.parent.is_dir():
+            for leftover in path.parent.glob(f"{glob.escape(scratch.name)}*"):
+                leftover.unlink()
+
+
+@contextmanager
+def _copied(path: Path, copy: Path) -> Iterator[Store]:
+    """A store over a copy of a backup: a copy is brought up to date, its file never. UserError blames the backup."""
+    shutil.copyfile(path, copy)
+    try:
+        with closing(sqlite3.connect(copy)) as file:
+            (found,) = file.execute("pragma integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise UserError(f"{path}: damaged, or no backup ({' '.join(found.split())}); take another one")
+    try:
+        store = Store.open(copy, create=False)
+    except UserError as error:
+        raise UserError(str(error).replace(str(copy), str(path))) from None
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @contextmanager
@@ -80,13 +120,6 @@ def _opened(where: str | Path) -> Iterator[Store]:
         yield store
     finally:
         store.close()
-
-
-def _is_sqlite(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(HEADER)) == HEADER
 
 
 def _events(connection: sa.Connection) -> int:

@@ -15,9 +15,12 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from heedful import terminal
+from heedful.cli import app
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Completions
+from heedful.demo import labelling
 from heedful.demo.labelling import welcome
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
@@ -119,6 +122,43 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
     assert (tmp_path / "heedful.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--text-chars", "0"], "'text_chars': Input should be greater than or equal to 1 (got 0)"),
+        (["--text-chars", "-5"], "'text_chars': Input should be greater than or equal to 1 (got -5)"),
+        (["--url", "foo"], "--url foo: no address that links can be made of; begin it with http:// or https://"),
+        (["--url", "https://"], "--url https://: no address that links can be made of"),
+        (["--new-password", "ada"], "typo.db: no such database; start one with `heedful label`"),
+    ],
+)
+def test_a_mistake_is_a_line_and_makes_no_database(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(labelling, "serve", lambda *_, ready, **__: ready(8000))
+    assert terminal.run(app, ["label", "--db", "typo.db", *options]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_made_of_the_address_that_people_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(labelling, "serve", lambda *_, ready, **__: ready(8123))
+    assert terminal.run(app, ["label", "--url", "https://label.example.org/"]) == 0
+    assert "https://label.example.org/join/" in capsys.readouterr().out
+    assert terminal.run(app, ["label"]) == 0
+    assert "http://localhost:8123/join/" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("port", [70_000, -1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
-from heedful.config import UserError
+from heedful.config import UserError, build
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.feedback import items, people, projects
@@ -41,12 +42,15 @@ def run(
     say: Callable[[str], Any],
 ) -> None:
     """Serve until a signal comes. `say` gets the lines that tell where, and links that work once."""
-    store = Store.open(db)
     address = settings.pop("url")
+    if address is not None and not re.match(r"https?://[^/\s]", address):
+        raise UserError(f"--url {address}: no address that links can be made of; begin it with http:// or https://")
+    checked = build(WebSettings, settings, source="the options")
+    store = Store.open(db, create=new_password is None)  # after the checks: a mistake makes no database
 
     def ready(port: int) -> None:
         shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
-        web = WebSettings(base_url=(address or f"http://{shown}:{port}").rstrip("/"), **settings)
+        web = checked.model_copy(update={"base_url": (address or f"http://{shown}:{port}").rstrip("/")})
         server.append(create_app(store, web))
         folder = settings["folder"] if demo else None
         for line in welcome(store, web.base_url, folder, datetime.now(UTC), new_password):

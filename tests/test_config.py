@@ -204,3 +204,15 @@ def test_a_section_given_in_part_keeps_the_rest_of_its_default_here() -> None:
     assert config.load(Holder, section={"size": 4}).section == Section(size=4, rate=0.5)
     with pytest.raises(UserError, match=r"unknown key 'section\.rates'; known here: rate, size"):
         config.load(Holder, None, ["section.rates=1"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "stage.toml"
+    path.write_bytes(b'\xef\xbb\xbfmodel = "file"\n')
+    assert config.load(Stage, path).model == "file"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_settings_are_finite(value: str) -> None:
+    with pytest.raises(UserError, match=r"optimiser\.rate.*finite number"):
+        config.load(Stage, None, ["model=m", f"optimiser.rate={value}"])

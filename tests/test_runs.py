@@ -190,3 +190,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         runs.write_json(file, {"a": 2})
     assert runs.read_json(file) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"status": "run')
+    with pytest.raises(UserError, match=r"x\.json: damaged \(.*\); put back a copy"):
+        runs.read_json(tmp_path / "x.json")

@@ -61,7 +61,8 @@ def demo(
     """The whole loop in a made-up world, minutes on a CPU."""
     from heedful.demo import loop
 
-    loop.run(out, seed=seed, lesson=lesson)
+    with terminal.guard(out, interrupted=f"{out}: interrupted; the same command goes on"):
+        loop.run(out, seed=seed, lesson=lesson)
 
 
 @app.command(rich_help_panel=TRAIN, epilog=EPILOG)

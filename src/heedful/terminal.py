@@ -29,6 +29,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 def run(app: typer.Typer, arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     _calm()
+    output = sys.stdout
     try:
         code = app(arguments or ["--help"], prog_name="heedful", standalone_mode=False)
         sys.stdout.flush()
@@ -48,6 +49,10 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        return 128 + 13  # typer met a reader that is gone: it silences the stream and leaves
     return int(code or 0)
 
 
@@ -59,6 +64,9 @@ def _calm() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for name in ("torch", "transformers", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by who called us
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  for as long as the process lives
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

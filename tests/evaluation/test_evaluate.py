@@ -303,6 +303,25 @@ def test_the_result_is_named_json_before_any_work_is_done(tmp_path: Path) -> Non
         run(EvaluateConfig(a="nowhere.jsonl", b="nowhere.jsonl", reward=[JUDGE]), tmp_path / "out.txt")
 
 
+def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    for name, text in (("people.json", '{"people": 3}'), ("people.choices.jsonl", "{}")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=f"{name}: already exists and is no result of an evaluation"):
+            run(EvaluateConfig(a=a, b=b, reward=["nowhere"]), tmp_path / "people.json")  # before a judge is opened
+        assert (tmp_path / name).read_text() == text
+        (tmp_path / name).unlink()
+    first = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
+    again = run(EvaluateConfig(a=b, b=a, reward=[JUDGE]), tmp_path / "out.json")
+    assert first != again == json.loads((tmp_path / "out.json").read_text())
+
+
+def test_a_place_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out\.json: .*; choose another --out"):
+        run(EvaluateConfig(a="nowhere", b="nowhere", reward=[JUDGE]), tmp_path / "file" / "out.json")
+
+
 def test_the_description_is_aligned(tmp_path: Path) -> None:
     a = demonstrations(tmp_path / "a.jsonl", A, use_case=dict.fromkeys(A, "chat"))
     b = demonstrations(tmp_path / "b.jsonl", B, use_case=dict.fromkeys(A, "chat"))

@@ -22,6 +22,7 @@ from heedful.evaluation.report import (
     Report,
     RunFacts,
     Sample,
+    check_replaceable,
     cut,
     html,
     visible,
@@ -230,6 +231,21 @@ def test_runs_of_all_stages_make_one_report(tmp_path: Path) -> None:
         assert shown in page.text, shown
     assert page.named("script") == []
     assert len(page.named("article")) == 2  # both PPO runs answer "Who?" side by side
+
+
+def test_only_an_earlier_page_is_replaced(tmp_path: Path) -> None:
+    data = tmp_path / "precious.jsonl"
+    data.write_text("{}")
+    with pytest.raises(UserError, match=r"precious\.jsonl: the report is a page; name it \.html"):
+        write_for_runs([tmp_path], data)
+    other = tmp_path / "notes.html"
+    other.write_text("my notes")
+    with pytest.raises(UserError, match=r"notes\.html: already exists and is no page"):
+        write_for_runs([tmp_path], other)
+    assert (data.read_text(), other.read_text()) == ("{}", "my notes")
+    other.unlink()
+    write(other, full())
+    check_replaceable(other)
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ def test_demonstrations_score_zero_on_average(files: Files, tmp_path: Path) -> N
     assert max(scores) > 0.01
 
 
+def test_demonstrations_that_cannot_be_read_stop_it_before_the_first_step(files: Files, tmp_path: Path) -> None:
+    long = worlds.write(tmp_path / "long.jsonl", [{"prompt": "Say red " * 200, "completion": "red"}])
+    with pytest.raises(UserError, match=r"long\.jsonl: prompt 1 has"):
+        worlds.train("reward", files, tmp_path / "run", demonstrations=long)
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_demonstrations_the_bias_stays(files: Files, tmp_path: Path) -> None:
     new = worlds.train("reward", files, tmp_path / "new", demonstrations=None, **STILL)
     further = worlds.train("reward", files, tmp_path / "further", demonstrations=None, model=files.judge, **STILL)

@@ -88,6 +88,7 @@ def test_scores_that_are_no_numbers_are_named(files: Files, tmp_path: Path) -> N
 @pytest.mark.parametrize(("name", "said"), [
     ("nothing", r"returned None; it must return one number for each completion"),
     ("words", r"returned 'good'; a reward must be a finite number"),
+    ("huge", r"returned 1e\+300; a reward must be a finite number"),
     ("one", r"returned 1 numbers for 2 completions"),
 ])  # fmt: skip
 def test_a_function_that_returns_something_else(
@@ -96,6 +97,7 @@ def test_a_function_that_returns_something_else(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "wrong_rewards.py").write_text(
         "def nothing(p, c): pass\ndef words(p, c): return ['good'] * len(c)\ndef one(p, c): return [1.0]\n"
+        "def huge(p, c): return [1e300] * len(c)\n"
     )
     data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
     with pytest.raises(UserError, match=said):

@@ -72,7 +72,7 @@ def test_what_is_not_finite_is_named_with_what_is_kept(tmp_path: Path) -> None:
         (
             "b",
             5,
-            "gradient of weight is not finite at step 6; the checkpoint of step 4 is kept. Lower the learning rate",
+            "gradient of weight is not finite at step 6; the checkpoint of step 4 is kept. Begin anew with another",
         ),
     ):
         with pytest.raises(UserError, match=told), opened(tmp_path / name) as s:
@@ -144,3 +144,18 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     s.finish(lambda directory: directory.mkdir(), {})
     assert list(tmp_path.iterdir()) == []
     assert len(s.history) == 3
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_on(tmp_path: Path) -> None:
+    model = make(0.0)
+    with pytest.raises(UserError), opened(tmp_path / "run") as s:
+        loop(s, model, 9, [5.0] * 9, stop_at=5)
+    broken = tmp_path / "run" / "checkpoints" / "step-00000004" / "model.safetensors"
+    broken.write_bytes(b"damaged")
+    with (
+        pytest.raises(
+            UserError, match=r"step-00000004/model\.safetensors: cannot be read .*; remove .*step-00000004 to"
+        ),
+        opened(tmp_path / "run", resume=True) as s,
+    ):
+        loop(s, model, 9, [5.0] * 9)

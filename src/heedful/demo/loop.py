@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heedful.config import Config, build
+from heedful.config import Config, UserError, build
 from heedful.demo import data, measure, page
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, Examiner, RewardQuality
@@ -93,6 +93,7 @@ class Outcome:
 
 def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path = SETTINGS) -> Outcome:
     """Run or finish the demo under `out`; prints the table and writes `out`/report.html."""
+    _check(Path(out), seed)
     demo = Demo(Path(out), seed, tomllib.loads(settings.read_text(encoding="utf-8")))
     get_ready()
     world = train(demo)
@@ -101,6 +102,13 @@ def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path 
     outcome = examine(demo, world, lesson=lesson)
     show(demo, outcome)
     return outcome
+
+
+def _check(out: Path, seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise UserError(f"--seed {seed}: take one from 0 to {2**31 - 1}")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "world").is_dir())):
+        raise UserError(f"{out}: already exists and is no demo; choose another --out")
 
 
 def train(demo: Demo) -> World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +20,10 @@ from heedful.evaluation.tables import plain
 from heedful.maths.statistics import agreement, win_rate
 from heedful.models.reward_functions import open_reward
 from heedful.rollout.types import Generation
-from heedful.runs import write_json
+from heedful.runs import read_json, write_json
 
 Result = dict[str, Any]
+CHOICES = ".choices.jsonl"  # beside the result
 
 
 class EvaluateConfig(Config):
@@ -58,8 +60,8 @@ def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:
     """
     if bool(config.reward) == (config.judgements is not None):
         raise UserError("an evaluation has one judge: give either --reward or --judgements")
-    if out is not None and Path(out).suffix != ".json":
-        raise UserError(f"{out}: the result is one JSON object; name it .json")
+    if out is not None:
+        _check_free(Path(out))
     verdicts, facts = _people(config) if config.judgements is not None else _machine(config)
     result = {"a": config.a, "b": config.b, **facts, **summarise(verdicts, config)}
     if out is not None:
@@ -260,8 +262,26 @@ def _item(verdict: Verdict) -> tuple[str, str, str]:
     return answers.key(verdict.prompt.prompt), verdict.a.text, verdict.b.text
 
 
+def _check_free(out: Path) -> None:
+    """Before anything is judged: only an earlier result is replaced, and the place can be written."""
+    if out.suffix != ".json":
+        raise UserError(f"{out}: the result is one JSON object; name it .json")
+    verdicts = out.with_suffix(CHOICES)
+    found = read_json(out) if out.is_file() else None
+    earlier = isinstance(found, dict) and "win_rate" in found
+    for path in (out, verdicts):
+        if path.exists() and not earlier:
+            raise UserError(f"{path}: already exists and is no result of an evaluation; choose another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror or error}; choose another --out") from None
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out}: {out.parent} may not be written; choose another --out")
+
+
 def _write(out: Path, result: Result, verdicts: Sequence[Verdict], names: tuple[str, str]) -> None:
-    formats.write(out.with_suffix(".choices.jsonl"), (verdict.choice(names) for verdict in verdicts))
+    formats.write(out.with_suffix(CHOICES), (verdict.choice(names) for verdict in verdicts))
     try:
         write_json(out, result)
     except OSError as error:

@@ -140,6 +140,14 @@ def write(out: str | Path, report: Report) -> Path:
     return out
 
 
+def check_replaceable(out: Path) -> None:
+    """Raises UserError unless a page may be written there: to a new place, or over an earlier page."""
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"{out}: the report is a page; name it .html")
+    if out.is_file() and not out.read_bytes()[:99].lstrip().lower().startswith(b"<!doctype html>"):
+        raise UserError(f"{out}: already exists and is no page; choose another --out")
+
+
 def html(report: Report) -> str:
     """The page as text."""
     samples = report.samples[:MOST_SAMPLES]

@@ -32,6 +32,7 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
     """Write the report of the given runs of any stages. Raises UserError for what is not a run."""
     if not runs:
         raise UserError("no run given; name at least one run directory")
+    page.check_replaceable(Path(out))
     paths = named(runs)
     manifests = {name: _manifest(path) for name, path in paths.items()}
     stages = sorted({manifest["stage"] for manifest in manifests.values()}, key=_place)

@@ -24,9 +24,10 @@ from heedful.config import NonFinite, UserError
 from heedful.data.records import PromptText
 from heedful.models import batches, load, render, scoring
 
+MOST = 1e30  # of a reward or a weight: beyond it float32 has no squares and no sums
 TextFunction = Callable[[list[PromptText], list[str]], Sequence[float]]
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-WEIGHTED = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\*(.+)")
+WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,12 @@ def open_reward(
 def split_weight(spec: str) -> tuple[float, str]:
     """'0.5*runs/rm' -> (0.5, 'runs/rm')."""
     found = WEIGHTED.fullmatch(spec.strip())
-    return (float(found[1]), found[2].strip()) if found and not Path(spec).exists() else (1.0, spec.strip())
+    if not found or Path(spec).exists():
+        return 1.0, spec.strip()
+    weight = float(found[1])
+    if abs(weight) > MOST:
+        raise UserError(f"{spec}: a weight of {found[1]} is no finite number; give a smaller one")
+    return weight, found[2].strip()
 
 
 def models_of(specs: Sequence[str]) -> dict[str, str]:
@@ -183,10 +189,10 @@ def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episod
 
 def _finite(number: object, spec: str) -> float:
     try:
-        value = float(number)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(number, str) else float(number)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
-    if not math.isfinite(value) or isinstance(number, str):
+    if not abs(value) <= MOST:
         raise UserError(f"{spec}: returned {_named(number)}; a reward must be a finite number")
     return value
 

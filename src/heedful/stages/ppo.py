@@ -66,7 +66,7 @@ class PPOConfig(Config):
     clip: float = Field(default=0.2, gt=0)
     value_clip: float = Field(default=0.2, gt=0)
     whiten_rewards: bool = False
-    missing_eos_penalty: float | None = None
+    missing_eos_penalty: float | None = Field(default=None, ge=-1e6, le=1e6)
     """Score of a response that was cut off by length, in place of its reward (P7); None = its reward."""
     ptx_coef: float = Field(default=27.8, ge=0)
     ptx_ratio: float = Field(default=8.0, gt=0)
@@ -244,6 +244,8 @@ def _check(config: PPOConfig) -> None:
             "PPO samples from the policy itself: generation needs top_p = 1, top_k = 0 and a temperature above 0, "
             "else the KL to the reference is wrong"
         )
+    if config.kl_target is not None and config.kl_coef == 0:
+        raise UserError("kl_target multiplies kl_coef, and 0 stays 0: give a kl_coef above 0 to begin with")
     if config.rollout_batch % config.minibatch:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one"

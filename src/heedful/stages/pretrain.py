@@ -15,7 +15,7 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from heedful.config import Config, Count, Seed, UserError
+from heedful.config import Config, Seed, UserError
 from heedful.data import formats
 from heedful.data.records import Text
 from heedful.models import load
@@ -38,7 +38,7 @@ class PretrainConfig(Config):
     valid_data: str | None = None
     """Held-out texts; else every hundredth row of `data` is held out."""
     seed: Seed = 0
-    depth: Count = 6
+    depth: int = Field(default=6, ge=1, le=128)
     """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
     vocab_size: int = Field(default=4096, ge=260)
     context: int = Field(default=512, ge=2)

@@ -84,6 +84,7 @@ def _loop(config: RewardConfig, s: Session) -> None:
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     there, validation, tied = inputs.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"reward: {line}"))
     training = _of_groups(config, there)
+    zero = _zero_rows(config, tokenizer, limits)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -101,7 +102,7 @@ def _loop(config: RewardConfig, s: Session) -> None:
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_accuracy"))
         s.checkpoint(step, parts)
     quality = _quality(config, model, validation, tokenizer, s)
-    bias = _normalise(config, model, tokenizer, limits, s.world)
+    bias = _normalise(config, model, zero, tokenizer.pad_token_id, s.world)
     counts = {
         "rankings": len(training),
         "all_tied": tied,
@@ -198,15 +199,17 @@ def mean_score(model: Any, rows: list[Example], pad_id: int, compute: Compute, w
     return means.reduce(world)["score"]
 
 
-def _normalise(
-    config: RewardConfig, model: Any, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World
-) -> float:
+def _zero_rows(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Example]:
+    """What shall score 0; read before the first step, so that nothing is trained in vain."""
+    if config.demonstrations is None:
+        return []
+    return [example for _, example in inputs.demonstrations(config.demonstrations, tokenizer, limits)]
+
+
+def _normalise(config: RewardConfig, model: Any, zero: list[Example], pad_id: int, world: World) -> float:
     """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
-    if config.demonstrations is not None:
-        rows = [example for _, example in inputs.demonstrations(config.demonstrations, tokenizer, limits)]
-        load.set_reward_bias(
-            model, load.reward_bias(model) - mean_score(model, rows, tokenizer.pad_token_id, config.compute, world)
-        )
+    if zero:
+        load.set_reward_bias(model, load.reward_bias(model) - mean_score(model, zero, pad_id, config.compute, world))
     return load.reward_bias(model)
 
 

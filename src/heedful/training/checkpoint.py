@@ -69,9 +69,19 @@ def latest(directory: Path) -> Path | None:
 def load(path: Path, parts: Mapping[str, Part]) -> dict[str, Any]:
     """Fill `parts` in place; returns the facts saved with them (`step` among them)."""
     for name, part in parts.items():
-        _fill(part, load_file(str(path / f"{name}.safetensors")))
+        _fill(part, _read(path / f"{name}.safetensors"))
     facts: dict[str, Any] = read_json(path / "state.json")
     return facts
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); remove {path.parent} to go on from the checkpoint before"
+        ) from None
+    return tensors
 
 
 def prune(directory: Path, keep: int, best: int | None) -> None:

@@ -216,7 +216,10 @@ def session(
             reason = f"{error} is not finite at step {current._step + 1}; {kept}"
             if run is not None:
                 run.set_status("failed", reason=reason)
-            raise UserError(f"{out}: {reason}. Lower the learning rate or look at the data of that step") from None
+            raise UserError(
+                f"{out}: {reason}. Begin anew with another --out and a lower learning rate, "
+                "or look at the data of that step"
+            ) from None
         except UserError as error:
             if run is not None and not run.discard_if_empty():
                 run.set_status("failed", reason=str(error))
@@ -240,7 +243,7 @@ def _readable_errors(out: str | Path) -> Iterator[None]:
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         raise UserError(
-            f"{out}: {error.strerror or error}{where}; mend that, then go on with --resume (whole checkpoints are kept)"
+            f"{out}: {error.strerror or error}{where}; mend that, then go on with --resume from the last checkpoint"
         ) from None
 
 

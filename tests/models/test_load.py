@@ -89,6 +89,14 @@ def test_a_value_net_is_separate_from_its_reward_model() -> None:
     assert load.reward_bias(reward) == 0.25
 
 
+def test_a_value_net_predicts_the_weighted_reward() -> None:
+    reward = tiny.reward(bias=0.25)
+    with torch.no_grad():
+        expected = -2 * scoring.rewards(reward, BATCH)
+        found = scoring.rewards(load.value_from_reward(reward, -2.0), BATCH)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_training_starts_from_a_policy_or_from_a_reward_model(tmp_path: Path) -> None:
     model, _ = load.load_reward_start(saved(tmp_path, tiny.policy()), seed=0)
     assert load.reward_bias(model) == 0

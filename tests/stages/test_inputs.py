@@ -122,14 +122,17 @@ def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
 
 
 def test_what_is_held_out() -> None:
-    named = [Prompt(prompt="a", split="train"), Prompt(prompt="b", split="valid"), Prompt(prompt="c")]
-    assert inputs.held_out(named, 0.0, 0) == [False, True, False]
+    splits = ("train", "valid", None, "test")
+    named = [Prompt(prompt=f"{split}", split=split) for split in splits]
+    assert inputs.divided(named, 0.0, 0) == ([0, 2], [1])  # rows for tests are in neither
     prompts = [Prompt(prompt=f"prompt {i % 500}") for i in range(1000)]
-    out = inputs.held_out(prompts, 0.1, 0)
-    assert out[:500] == out[500:]  # by the prompt's text: never on both sides
-    assert 30 < sum(out[:500]) < 70
-    assert inputs.held_out(prompts, 0.1, 1) != out
-    assert inputs.held_out(prompts[:500][::-1], 0.1, 0) == out[:500][::-1]
-    assert sum(inputs.held_out(prompts[:3], 0.001, 0)) == 1  # at least one of several
-    assert inputs.held_out(prompts[:3], 0.0, 0) == [False] * 3
-    assert inputs.held_out(prompts[:1], 0.1, 0) == [False]
+    training, out = inputs.divided(prompts, 0.1, 0)
+    assert sorted(training + out) == list(range(1000))
+    assert out == [*out[: len(out) // 2], *(i + 500 for i in out[: len(out) // 2])]  # by text: never on both sides
+    assert 60 < len(out) < 140
+    assert inputs.divided(prompts, 0.1, 1)[1] != out
+    backwards = inputs.divided(prompts[:500][::-1], 0.1, 0)[1]
+    assert [499 - i for i in backwards][::-1] == out[: len(out) // 2]
+    assert len(inputs.divided(prompts[:3], 0.001, 0)[1]) == 1  # at least one of several
+    assert inputs.divided(prompts[:3], 0.0, 0) == ([0, 1, 2], [])
+    assert inputs.divided(prompts[:1], 0.1, 0) == ([0], [])

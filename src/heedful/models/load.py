@@ -84,9 +84,15 @@ def load_reward_start(
     return reward_from_policy(policy, seed=seed), tokenizer
 
 
-def value_from_reward(reward: Any) -> Any:
-    """A value net: a copy of the whole reward model, head and bias included (P16)."""
-    return set_dropout(copy.deepcopy(reward), 0.0).eval()
+def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
+    """A value net: a copy of the whole reward model, head and bias included (P16), both times its `weight` in the
+    reward: values are sums of rewards.
+    """
+    value = set_dropout(copy.deepcopy(reward), 0.0).eval()
+    with torch.no_grad():
+        value.score.weight.mul_(weight)
+    set_reward_bias(value, weight * reward_bias(value))
+    return value
 
 
 def value_from_policy(policy: Any) -> Any:

@@ -127,9 +127,8 @@ def divided_rankings(
         training = untied
         validation = [row for row in rankings(config.eval_data, tokenizer, limits) if row.untied]
     else:
-        out = held_out([row.record for row in untied], config.valid_fraction, config.seed)
-        training = [row for row, held in zip(untied, out, strict=True) if not held]
-        validation = [row for row, held in zip(untied, out, strict=True) if held]
+        parts = divided([row.record for row in untied], config.valid_fraction, config.seed)
+        training, validation = ([untied[i] for i in part] for part in parts)
     if not training or not validation:
         raise UserError(
             f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
@@ -183,17 +182,20 @@ def document_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], cont
     return [Example(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
 
 
-def held_out(records: Sequence[Prompt], fraction: float, seed: int) -> list[bool]:
-    """Which rows are for validation: those with split "valid" where a file has such, else `fraction` of the prompts.
+def divided(records: Sequence[Prompt], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows for validation: by `split` where a file has rows with split "valid" (those with "test"
+    are then in neither), else `fraction` of the prompts for validation.
 
     Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are
     two.
     """
-    if any(record.split == "valid" for record in records):
-        return [record.split == "valid" for record in records]
-    draws = [_draw(record.prompt, seed) for record in records]
-    limit = max(fraction, min(draws)) if len(set(draws)) > 1 and fraction > 0 else fraction
-    return [draw <= limit for draw in draws]
+    splits = [record.split for record in records]
+    if "valid" not in splits:
+        draws = [_draw(record.prompt, seed) for record in records]
+        limit = max(fraction, min(draws)) if len(set(draws)) > 1 and fraction > 0 else fraction
+        splits = ["valid" if draw <= limit else None for draw in draws]
+    rows = range(len(records))
+    return [i for i in rows if splits[i] not in ("valid", "test")], [i for i in rows if splits[i] == "valid"]
 
 
 def _draw(prompt: PromptText, seed: int) -> float:

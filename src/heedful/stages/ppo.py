@@ -228,7 +228,7 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
         return value, f"{config.value} (given)"
     for part in reward.parts:
         if isinstance(part.score, ModelScorer) and part.score.same_tokens:
-            return load.value_from_reward(part.score.model), f"{part.name} (reward model, with its head)"
+            return load.value_from_reward(part.score.model, part.weight), f"{part.name} (reward model, with its head)"
     return load.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
 
 

@@ -152,9 +152,8 @@ def _split(
     rows = inputs.demonstrations(config.data, tokenizer, limits)
     if config.valid_data:
         return [e for _, e in rows], [e for _, e in inputs.demonstrations(config.valid_data, tokenizer, limits)]
-    held_out = inputs.held_out([record for record, _ in rows], config.valid_fraction, config.seed)
-    training = [e for (_, e), out in zip(rows, held_out, strict=True) if not out]
-    validation = [e for (_, e), out in zip(rows, held_out, strict=True) if out]
+    parts = inputs.divided([record for record, _ in rows], config.valid_fraction, config.seed)
+    training, validation = ([rows[i][1] for i in part] for part in parts)
     if not training or not validation:
         raise UserError(
             f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; "

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from heedful.config import Config, UserError
+from heedful.config import Config, UserError, refused
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.evaluation import answers, judges
@@ -275,7 +275,7 @@ def _check_free(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror or error}; choose another --out") from None
+        raise UserError(refused(error, out)) from None
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"{out}: {out.parent} may not be written; choose another --out")
 
@@ -285,4 +285,4 @@ def _write(out: Path, result: Result, verdicts: Sequence[Verdict], names: tuple[
     try:
         write_json(out, result)
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror or error}") from None
+        raise UserError(refused(error, out)) from None

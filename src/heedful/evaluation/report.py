@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from heedful.config import UserError
+from heedful.config import UserError, refused
 from heedful.evaluation.charts import Chart, Group, Series, draw
 from heedful.evaluation.quality import Bin
 from heedful.evaluation.tables import Table, plain
@@ -136,7 +136,7 @@ def write(out: str | Path, report: Report) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, html(report))
     except OSError as error:
-        raise UserError(f"{out}: {error.strerror or error}") from None
+        raise UserError(refused(error, out)) from None
     return out
 
 

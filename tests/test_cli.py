@@ -236,21 +236,27 @@ def test_a_reader_that_leaves_is_no_error(files: Files, tmp_path: Path) -> None:
     assert (tmp_path / "e.jsonl").exists()
 
 
-def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files) -> None:
-    """The first print meets it, inside the command, and not the flush at the end."""
-    command = [sys.executable, "-u", "-m", "heedful", "chat", "--model", files.policy]
+def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files, tmp_path: Path) -> None:
+    """The print inside the command meets it, and not the flush at the end."""
+    command = [sys.executable, "-u", "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
     reading, writing = os.pipe()
     os.close(reading)
-    said = subprocess.run(
-        command, input="hello\n", stdout=writing, stderr=subprocess.PIPE, text=True, env=environment()
-    )
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment())
     os.close(writing)
-    assert (said.returncode, said.stderr) == (141, "")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
-def test_streams_may_be_closed(files: Files, closed: str) -> None:
-    command = f"{sys.executable} -m heedful chat --model {files.policy} </dev/null {closed}"
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_output_may_be_closed(files: Files, tmp_path: Path, closed: str) -> None:
+    command = f"{sys.executable} -m heedful export {files.rankings} --out {tmp_path / 'e.jsonl'} {closed}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "e.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_input_may_be_closed(files: Files) -> None:
+    command = f"{sys.executable} -m heedful chat --model {files.policy} <&-"
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

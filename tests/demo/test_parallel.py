@@ -80,6 +80,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nobody_stays_behind_when_it_is_stopped(tmp_path: Path, how: signal.Signals) -> None:
     """SIGINT as a terminal sends it, to all of them; the others to the parent alone."""

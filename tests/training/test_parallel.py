@@ -123,6 +123,7 @@ print(grown - start >= 15 << 20, libc.sbrk(0) == grown)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone can be told")
 def test_memory_that_a_tensor_leaves_stays_with_the_process() -> None:
     """20 MiB come from the heap, not from a mapping of their own, and the heap does not shrink when they are freed."""

@@ -215,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="heedful beside transformers and TRL")
     parser.add_argument("--shapes", nargs="+", choices=list(work.SHAPES),
         default=["T", "S"] if work.DEVICE == "cpu" else ["T", "S", "L"])  # fmt: skip
-    parser.add_argument("--rows", nargs="+", default=[row.name for row in ROWS] + ["growth"])
+    parser.add_argument("--rows", nargs="+", help="default: all, and of S and L all but growth (a quarter of an hour)")
     parser.add_argument("--repetitions", type=int, default=0, help="0: three on S and L, else five")
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 8))
     parser.add_argument("--out", type=Path)
@@ -238,12 +238,12 @@ def main() -> None:
         repetitions = options.repetitions or (3 if shape in ("S", "L") else 5)
         facts["logprobs_apart"][shape] = logprobs_apart(shape, options.threads)
         for row in ROWS:
-            if row.name in options.rows and work.is_bfloat16(row.name) in rates:
+            if row.name in (options.rows or [row.name]) and work.is_bfloat16(row.name) in rates:
                 rate = rates[work.is_bfloat16(row.name)]
                 facts["rows"].append(measure(row, shape, repetitions, options.threads, rate))
                 keep(facts, out)
                 print(table(facts["rows"]).splitlines()[-1], file=sys.stderr, flush=True)
-        if "growth" in options.rows and shape not in ("S", "L"):
+        if "growth" in (options.rows or ["growth"] * (shape not in ("S", "L"))):
             facts["rows"].append(growth(shape, max(1, repetitions // 2), options.threads))
             keep(facts, out)
     rates_told = " and ".join(f"{rate / 1e9:,.0f}" for rate in rates.values())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, MambaConfig
 
 import tiny
@@ -204,10 +206,42 @@ def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
     engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8, max_rows=4))
     keys = made[0].cache.layers[0].keys
-    longest = max(map(len, PROMPTS)) + 8
-    assert keys.shape == (4, 2, longest + local.SLACK, 8)
+    longest = max(map(len, PROMPTS))
+    assert keys.shape == (4, 2, longest + cache.FIRST, 8)
     engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))
-    assert made[1].cache.layers[0].keys.shape == (len(PROMPTS), 2, longest, 8)
+    assert made[1].cache.layers[0].keys.shape == (len(PROMPTS), 2, longest + 8, 8)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])  # the fused decoder and the models' own forward
+@pytest.mark.parametrize("max_rows", [3, 256])
+def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int) -> None:
+    made, settings = [], Generation(max_new_tokens=40, max_rows=max_rows)
+    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
+    whole = engine(tiny.policy(family)).generate(PROMPTS, STREAMS, settings)
+    monkeypatch.setattr(cache, "FIRST", 2)
+    monkeypatch.setattr(local, "SLACK", 4)
+    widths = []
+    widen = cache.RowLayer.widen
+    monkeypatch.setattr(cache.RowLayer, "widen", lambda layer: widths.append(widen(layer) or layer.keys.shape[2]))
+    same(engine(tiny.policy(family)).generate(PROMPTS, STREAMS, settings), whole)
+    longest = max(map(len, PROMPTS))
+    assert 2 * (longest + 2) in widths
+    assert max(widths) <= longest + 40 + 4
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("max_rows", [6, 8, 9])
+def test_memory_that_nobody_wrote_is_not_read(monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int) -> None:
+    """Columns come while places are free, and rows into these places afterwards."""
+    monkeypatch.setattr(cache, "FIRST", 2)
+    monkeypatch.setattr(local, "SLACK", 4)
+    many, streams = tiny.prompts(40, seed=5, longest=20), [Stream(3, 1, row) for row in range(40)]
+    one = engine(tiny.policy(family))
+    expected = one.generate(many, streams, Generation(max_new_tokens=40))
+    assert decoder.fastest(one.model) is not decoder.PlainDecoder
+    empty = Tensor.new_empty
+    monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape, **kind: empty(self, *shape, **kind).fill_(math.nan))
+    same(one.generate(many, streams, Generation(max_new_tokens=40, max_rows=max_rows)), expected)
 
 
 @pytest.mark.parametrize("training", [True, False])

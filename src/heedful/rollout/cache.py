@@ -1,4 +1,4 @@
-"""Keys and values of the rows in flight, allocated once, written in place.
+"""Keys and values of the rows in flight, written in place; few columns at first, more when answers get long.
 
 All rows share one timeline of columns: a row of n tokens holds the n columns before `end`, so that one slice takes the
 next token of every row, and distances between columns are distances between tokens (sliding windows stay right). A row
@@ -27,6 +27,7 @@ def compaction(done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 PARTS, PART_ROWS = 8, 32  # rows are read in so many parts at most, of so many rows at least
+FIRST = 64  # columns beyond the longest prompt to begin with: most answers end long before they must
 UNTIDY = 1.3  # rows are put in order when the parts have so many times as many columns as they could have
 
 
@@ -38,11 +39,13 @@ class Part(NamedTuple):
 
 
 class Timeline:
-    """Columns [start, end) are in use by `rows` rows; row i holds those from starts[i] on."""
+    """Columns [start, end) are in use by `rows` rows; row i holds those from starts[i] on. There are `columns` so far,
+    and can be `most`.
+    """
 
-    def __init__(self, max_rows: int, columns: int) -> None:
-        self.columns = columns
-        self.rows = self.start = self.end = 0
+    def __init__(self, max_rows: int, most: int) -> None:
+        self.most = most
+        self.columns = self.rows = self.start = self.end = 0
         self.starts: NDArray[np.int64] = np.zeros(max_rows, dtype=np.int64)
 
     def refresh(self) -> None:
@@ -81,9 +84,8 @@ class RowLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, columns = len(self.timeline.starts), self.timeline.columns
-        # zeros, not empty: a masked column is multiplied by 0, and 0 * NaN is NaN
         self.keys, self.values = (
-            states.new_zeros(rows, states.shape[1], columns, states.shape[3], dtype=self.kept_as or states.dtype)
+            states.new_empty(rows, states.shape[1], columns, states.shape[3], dtype=self.kept_as or states.dtype)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -96,18 +98,35 @@ class RowLayer(CacheLayerMixin):
         return self.read(Part(slice(0, at.rows), at.start))
 
     def put(self, new: slice, key_states: Tensor, value_states: Tensor, row_of_N: Tensor) -> None:
-        """Rows `row_of_N` of left-padded keys and values [rows heads width E] into places that are free."""
+        """Rows `row_of_N` of left-padded keys and values [rows heads width E] into places that are free.
+
+        In front of them stand zeros as far as other rows are read: a masked column is multiplied by 0, and 0 * NaN is
+        NaN. No later row begins further left, since the longest prompts come first.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self.timeline.end
+        start, end = self.timeline.start, self.timeline.end
         for whole, states in zip(self.both(), (key_states, value_states), strict=True):
-            whole[new, :, end - states.shape[2] : end] = states[row_of_N]
+            first = end - states.shape[2]
+            whole[new, :, start:first] = 0
+            whole[new, :, first:end] = states[row_of_N]
 
     def read(self, part: Part) -> tuple[Tensor, Tensor]:
         """Keys and values [n heads C E] of some rows, the column at `end` included."""
         keys, values = self.both()
         used = (part.rows, slice(None), slice(part.start, self.timeline.end + 1))
         return keys[used], values[used]
+
+    def widen(self) -> None:
+        """Take the columns that the timeline has now, with what is in use."""
+        at = self.timeline
+        self.keys, self.values = (self._wider(whole, slice(at.start, at.end)) for whole in self.both())
+
+    def _wider(self, whole: Tensor, used: slice) -> Tensor:
+        rows, heads, _, width = whole.shape
+        wider = whole.new_empty(rows, heads, self.timeline.columns, width)
+        wider[: self.timeline.rows, :, used] = whole[: self.timeline.rows, :, used]
+        return wider
 
     def both(self) -> tuple[Tensor, Tensor]:
         assert self.keys is not None
@@ -121,7 +140,7 @@ class RowLayer(CacheLayerMixin):
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        return self.timeline.columns
+        return self.timeline.most
 
 
 class RowCache(Cache):
@@ -146,6 +165,7 @@ class RowCache(Cache):
         at = self.timeline
         if at.rows == 0:
             at.end = width
+            at.columns = at.columns or min(at.most, width + FIRST)
         assert width <= at.end, "the longest prompts come first"
         new = slice(at.rows, at.rows + len(lengths_N))
         at.starts[new] = at.end - lengths_N
@@ -154,18 +174,30 @@ class RowCache(Cache):
         return new
 
     def advance(self) -> None:
-        """The column at `end` has been written. At the right edge everything moves to the left."""
+        """The column at `end` has been written. At the right edge there come more columns, as many again, or everything
+        moves to the left where that makes as much room.
+        """
         at = self.timeline
         at.end += 1
-        if at.end == at.columns:
-            shift = at.start
-            assert shift > 0, "the cache is too narrow for its rows"
+        if at.end < at.columns:
+            return
+        if at.columns < at.most and at.start < at.columns // 2:
+            at.columns = min(at.most, 2 * at.columns)
             for layer in self.layers:
-                for whole in layer.both():
-                    whole[: at.rows, :, : at.end - shift] = whole[: at.rows, :, shift : at.end].clone()
-            at.starts[: at.rows] -= shift
-            at.end -= shift
-            at.refresh()
+                layer.widen()
+        else:
+            self._shift()
+
+    def _shift(self) -> None:
+        at = self.timeline
+        shift = at.start
+        assert shift > 0, "the cache is too narrow for its rows"
+        for layer in self.layers:
+            for whole in layer.both():
+                whole[: at.rows, :, : at.end - shift] = whole[: at.rows, :, shift : at.end].clone()
+        at.starts[: at.rows] -= shift
+        at.end -= shift
+        at.refresh()
 
     def remove(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Drop rows: the former index of each row that remains."""

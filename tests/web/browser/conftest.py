@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from web.browser import led
 from web.browser.place import ARGUMENTS, CHROMIUM, Place, Server, new_place
+
+PATIENCE = 20_000  # milliseconds, for machines that do other things, too
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +41,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    context.set_default_timeout(20_000)  # patience for machines that do other things, too
+    context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 

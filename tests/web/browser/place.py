@@ -127,7 +127,7 @@ class Place:
             return work.history(db, self.project_id, self.person_id)[::-1]
 
     def wait_for_judgements(self, count: int) -> list[Any]:
-        until = time.monotonic() + 5
+        until = time.monotonic() + 20
         while len(found := self.judgements()) < count:
             assert time.monotonic() < until, f"{len(found)} judgements, not {count}"
             self.page.wait_for_timeout(20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -204,6 +205,31 @@ def test_the_next_item_does_not_wait_for_the_server(place: Place) -> None:
     place.wait_for_judgements(1)
 
 
+def test_an_item_that_was_just_submitted_does_not_come_again(place: Place) -> None:
+    """The one after the next was asked for before the server had the submission, and came when that was acknowledged."""
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    first = page.locator("[data-lease]").get_attribute("data-lease")
+    stale = page.request.get(f"{place.address}/next/ranking", headers={"Accept": "application/json"})
+    assert stale.json()["lease"] == first
+
+    def late(route: Route) -> None:
+        while not place.judgements():
+            time.sleep(0.02)
+        time.sleep(0.3)  # the browser has heard of it
+        route.fulfill(response=stale)
+
+    page.route("**/next/ranking*", late, times=1)
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    place.wait_for_judgements(1)
+    page.wait_for_load_state("networkidle")
+    place.press("a", "b", "c", "d", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "9")
+
+
 def test_a_lost_answer_is_sent_again_and_taken_once(place: Place) -> None:
     """The server had the first one; only its reply was lost."""
     place.settings(rate_first=False)
@@ -275,7 +301,8 @@ def test_a_lease_that_somebody_else_took(place: Place, context: BrowserContext) 
         people.join(db, place.project_id, other.id, "labeler", now)
         assert isinstance(work.next_task(db, place.project_id, other.id, now), work.Task)
     place.press("Control+Enter")
-    expect(page.locator("[data-line]")).to_contain_text("somebody else has it now")
+    expect(page.locator("h1")).to_have_text("All demonstrations are in other hands")
+    expect(page.locator("[data-line]")).to_contain_text("somebody else has it now")  # and it stays
     assert place.judgements() == []
 
 

@@ -21,6 +21,8 @@ let ahead = null; // a promise of the next one's HTML
 let last = null; // the item submitted last, while its submission may still be taken back here
 let unbind = [];
 let stuck = false; // whether the line at the top says that something was not sent
+let starved = false; // whether it says that the next item could not be had
+const sent = new Set(); // leases of what was submitted from this page and not taken back
 let seconds = { total: 0, at: performance.now() };
 
 // ---- words at the top
@@ -97,6 +99,7 @@ function mount(html, draft) {
   item = null;
   if (Form) {
     const { lease } = element.dataset;
+    sent.delete(lease);
     const newest = drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"), Number(element.dataset.drafted ?? 0));
     const kept = draft ?? newest;
     const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, draftOf()), submit });
@@ -119,11 +122,12 @@ async function fetchItem(address, options) {
   return found;
 }
 
-/** Asks for an item besides those that are on the page or on their way to the server. */
-const another = async () => {
+/** Asks for an item besides those that are on the page or on their way to the server; `settled`: none is on its way. */
+const another = async (settled = false) => {
   const besides = item?.lease ?? "";
   const found = await fetchItem(`${work}/next/${kind}${besides && `?besides=${besides}`}`);
-  const again = found.lease && (found.lease === besides || outbox.entries.some((entry) => entry.body.lease === found.lease));
+  // the server may have answered this before it had the last submission, and that one may be acknowledged by now
+  const again = found.lease && (found.lease === besides || (!settled && sent.has(found.lease)) || outbox.entries.some((entry) => entry.body.lease === found.lease));
   return again ? null : found;
 };
 
@@ -137,24 +141,28 @@ async function next() {
   let found = await wanted;
   if (!found?.lease) { // nothing was ready: ask again, once what was submitted is in
     await outbox.flush();
-    try { found = await another(); } catch { found = null; }
+    try { found = await another(true); } catch { found = null; }
   }
   if (!found) {
     tell("No connection: the next item comes once it is back. What you submitted is kept on this device.", { stay: true });
-    stuck = true;
+    stuck = starved = true;
     ahead = null;
     setTimeout(next, 3000);
     return;
   }
   mount(found.html);
-  if (stuck && !outbox.pending) tell("");
-  stuck &&= outbox.pending > 0;
+  if (starved && !outbox.pending) { // and nothing else is taken back: that an answer was refused stays to be read
+    tell("");
+    stuck = false;
+  }
+  starved = false;
   if (item) prefetch();
 }
 
 function send(action, body) {
   tick();
   const { lease, html } = item;
+  sent.add(lease);
   const draft = draftOf();
   drafts.keep(lease, draft);
   clearTimeout(drafts.timer);

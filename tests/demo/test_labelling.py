@@ -116,11 +116,11 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
         address = re.search(r"http://localhost:\d+", where)
         assert address is not None
         assert address[0] in link
-        answer = httpx.get(link.split()[-1], timeout=20)
+        answer = httpx.get(link.split()[-1], timeout=60)
         assert answer.status_code == 200
         assert "Password" in answer.text
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert (tmp_path / "heedful.db").exists()
 
 

@@ -206,7 +206,7 @@ def test_the_next_item_does_not_wait_for_the_server(place: Place) -> None:
 
 
 def test_an_item_that_was_just_submitted_does_not_come_again(place: Place) -> None:
-    """The one after the next was asked for before the server had the submission, and came when that was acknowledged."""
+    """The one after the next was asked for before the server had the submission, and came when that was taken in."""
     place.settings(rate_first=False)
     place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
     page = place.open("ranking")

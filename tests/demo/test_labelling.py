@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -110,7 +111,10 @@ def test_a_finished_demo_gives_the_answers_of_its_model(store: Store, tmp_path: 
 
 def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heedful", "label", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heeded
+    ) as process:
         assert process.stdout is not None
         where, link = process.stdout.readline(), process.stdout.readline()
         address = re.search(r"http://localhost:\d+", where)

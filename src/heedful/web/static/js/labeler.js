@@ -151,7 +151,7 @@ async function next() {
     return;
   }
   mount(found.html);
-  if (starved && !outbox.pending) { // and nothing else is taken back: that an answer was refused stays to be read
+  if (starved && !outbox.pending) { // only then: why an answer was refused stays to be read
     tell("");
     stuck = false;
   }

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -236,18 +237,25 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 
 
 def start(stage: str, files: worlds.Files, out: Path, kill_at: int = 0) -> BaseProcess:
-    process = FORK.Process(target=in_child, args=(stage, files, out, kill_at))
+    began = FORK.Event()
+    process = FORK.Process(target=in_child, args=(stage, files, out, kill_at, began))
     process.start()
+    began.wait()
     return process
 
 
-def in_child(stage: str, files: worlds.Files, out: Path, kill_at: int) -> None:
-    if kill_at:
-        die_at_touch(kill_at, str(out))
+def in_child(stage: str, files: worlds.Files, out: Path, kill_at: int, began: Event) -> None:
     try:
+        began.set()
+        if kill_at:
+            die_at_touch(kill_at, str(out))
         train(stage, files, out, resume=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late to be a test of anything
     except Interrupted:
         sys.exit(3)
+    except KeyboardInterrupt:  # before the stage listens for it, or a second time
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def die_at_touch(kill_at: int, place: str) -> None:
@@ -314,11 +322,11 @@ def test_kill_9_before_any_touch_of_the_disk(
 def test_signals_at_random_moments(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int
 ) -> None:
-    """As a terminal or a scheduler sends them; a start that is stopped gets at least a step further."""
+    """As a terminal or a scheduler sends them; a start that got to its first step gets at least that far."""
     draw = random.Random(f"signals {stage}")
-    for _ in range(20):
+    for attempt in range(20):
         process = start(stage, files, tmp_path / "run")
-        process.join(draw.uniform(0.1, 0.6))
+        process.join(draw.uniform(0.1, 0.6) * (1 + attempt / 4))
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, number)
         process.join(300)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from heedful.models import batches, llama, packing, scoring
+from heedful.models import attention, batches, llama, packing, scoring
 from heedful.models.batches import Batch
 from heedful.training.parallel import recompute_activations
 
@@ -89,8 +89,9 @@ def test_gradients_are_those_of_the_padded_forward(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("way", ["side by side", "row by row", "row by row in pieces"])
 def test_plain_products_and_the_fused_kernel_give_the_same_attention(
-    family: str, monkeypatch: pytest.MonkeyPatch
+    family: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows alone and rows that go on from a prompt, keys shared by several heads (qwen3) or not; gradients, too."""
     found, calls = [], []
@@ -98,17 +99,52 @@ def test_plain_products_and_the_fused_kernel_give_the_same_attention(
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **kw: calls.append(1) or fused(*a, **kw)
     )
-    for short in (1000, 0):
-        monkeypatch.setattr(packing, "SHORT", short)
+    monkeypatch.setattr(packing, "MANY", 1)  # some tokens are in no row
+    batch = batches.collate(PROMPTS, RESPONSES, PAD)
+    assert batch.packing.spare
+    for by_kernel in (False, True):
+        monkeypatch.setattr(attention, "SHORT", 0 if by_kernel else 1000)
+        monkeypatch.setattr(attention, "ENOUGH", 0 if "row" in way and not by_kernel else 1 << 40)
+        monkeypatch.setattr(attention, "PIECE", 5 if "pieces" in way else 128)
         model = tiny.policy(family)
         assert llama.fits(model)
         calls.clear()
-        whole_ND = llama.states_at(model, BATCH.packing)
-        assert bool(calls) == (short == 0)
+        whole_ND = llama.states_at(model, batch.packing)
+        assert bool(calls) == by_kernel
         whole_ND.pow(3).sum().backward()
         found.append([whole_ND.detach(), *(p.grad for p in model.base_model.parameters())])
     for plain, kernel in zip(*found, strict=True):
         torch.testing.assert_close(plain, kernel, rtol=1e-5, atol=1e-5 * max(1.0, float(kernel.abs().max())))
+
+
+def test_row_by_row_is_for_rows_that_are_long_for_their_width_and_not_too_long() -> None:
+    chosen = {
+        (width, length): attention.row_by_row_pays(torch.empty(1, 4, width // 4), packed.seen)
+        for length in (60, 200, 600)
+        for packed in [batches.collate([[3]] * 2, [[4] * (length - 1)] * 2, PAD).packing]
+        for width in (128, 256, 1024)
+    }
+    assert [key for key, pays in chosen.items() if pays] == [(1024, 60), (256, 200), (1024, 200)]
+    branched = batches.collate([[3] * 30] * 2, [[4] * 10, [5] * 20], PAD).packing
+    assert branched.seen == (30 * 30 + 10 * 40 + 20 * 50) / 60
+
+
+def test_row_by_row_in_bfloat16_is_computed_in_float32_and_works_under_inference_mode_first() -> None:
+    attention._staircase.cache_clear()
+    source = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(40, 2, 8, generator=source) for _ in range(3))
+    rows = [attention.Row(0, 25, 0, 0), attention.Row(25, 40, 0, 9)]
+    with torch.inference_mode():
+        attention.row_by_row(q, k, v, rows, 0.3)
+    narrow = [x.bfloat16().requires_grad_() for x in (q, k, v)]
+    wide = [x.detach().float().requires_grad_() for x in narrow]
+    outs = [attention.row_by_row(*inputs, rows, 0.3) for inputs in (narrow, wide)]
+    assert outs[0].dtype == torch.bfloat16
+    assert torch.equal(outs[0], outs[1].bfloat16())
+    for out in outs:
+        out.float().sum().backward()
+    for x, y in zip(narrow, wide, strict=True):
+        torch.testing.assert_close(x.grad.float(), y.grad, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("shared", [True, False])

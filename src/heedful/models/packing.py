@@ -1,14 +1,16 @@
 """Rows without padding: their real tokens laid end to end, a prompt that several rows share laid down once.
 
-Linear layers work on the N tokens; attention alone sees rows again: `Packing.attend` puts tokens of like rows side by
-side, lets each see what comes before it in its own row, and lays the results end to end. Letters: docs/conventions.md;
-G rows of a block, R rows that go on from a shared prompt, C tokens that such a row may see, H heads of width E.
+Linear layers work on the N tokens; attention alone sees rows again: `Packing.attend` takes one after the other where
+that pays, else it puts tokens of like rows side by side, and lets each see what comes before it in its own row.
+Letters: docs/conventions.md; G rows of a block, R rows that go on from a shared prompt, C tokens that such a row may
+see, H heads of width E.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,11 +18,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from heedful.models.attention import Row, row_by_row, row_by_row_pays, side_by_side
+
 WORTH = 0.1  # share of the tokens that must be saved for a shared prompt to be computed apart
 # How many times its shortest row a block may be long: on a GPU one block more costs more than padding in attention.
 STRETCH = {"cpu": 1.25, "cuda": 4.0}
-# Tokens of a row up to which attention on a CPU is plain products: the fused kernel is slower and saves little memory.
-SHORT = 128
 # On a CPU so many tokens are filled up to a multiple of the other: a product of a new number of rows costs oneDNN a
 # millisecond and 0.6 MiB.
 MANY, ROUND = 1024, 32
@@ -47,30 +49,51 @@ class Block:
 
 @dataclass(frozen=True)
 class Branches:
-    """R rows that go on from shared prompts: a block of their own tokens, and a mask of 0 and -inf over the C tokens
-    that stand before them.
+    """R rows that go on from shared prompts: a block of their own tokens, a mask of 0 and -inf over the C tokens that
+    stand before them, and `seen_M`: the R x C tokens that they see, one row after the other.
     """
 
     own: Block
     bias_RTC: Tensor
+    seen_M: Tensor
 
 
 @dataclass(frozen=True)
 class Packing:
     """N tokens with their positions, the last `spare` ones in no row. `place_BS`: where the token of each row and
-    position lies (padding: anywhere); `seen_M`: the R x C tokens that all branches see, one branch after the other.
+    position lies (padding: anywhere). They are laid in groups of rows of like length: `trunks`, whole or prompts of
+    several, then the `tails` that go on from such prompts.
     """
 
     ids_N: Tensor
     positions_N: Tensor
     place_BS: Tensor
-    blocks: list[Block]
-    branches: list[Branches]
-    seen_M: Tensor
+    trunks: list[list[Row]]
+    tails: list[list[Row]]
     spare: int
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return [row for group in (*self.trunks, *self.tails) for row in group]
+
+    @cached_property
+    def seen(self) -> float:
+        """Tokens of a token's row and of the prompt before it, in the mean."""
+        pairs = sum((row.stop - row.start) * (row.before + row.stop - row.start) for row in self.rows)
+        return pairs / max(1, len(self.ids_N) - self.spare)
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        return [_block(group, self.ids_N.device) for group in self.trunks]
+
+    @cached_property
+    def branches(self) -> list[Branches]:
+        return [_branches(group, self.ids_N.device) for group in self.tails]
 
     def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
         """Causal attention within each row: out_NHE."""
+        if row_by_row_pays(q_NHE, self.seen):
+            return row_by_row(q_NHE, k_NHE, v_NHE, self.rows, scale)
         if len(self.blocks) == 1 and not self.branches and not self.spare:
             return _within(self.blocks[0], q_NHE, k_NHE, v_NHE, scale)
         sizes = [len(block.slots) for block in self.blocks]
@@ -78,10 +101,11 @@ class Packing:
         q, k, v = (x_NHE.split(sizes) for x_NHE in (q_NHE, k_NHE, v_NHE))
         outs = [_within(block, q[i], k[i], v[i], scale) for i, block in enumerate(self.blocks)]
         if self.branches:
-            seen = [b.own.rows * b.bias_RTC.shape[2] for b in self.branches]
+            seen_M = torch.cat([branches.seen_M for branches in self.branches])
+            counts = [len(branches.seen_M) for branches in self.branches]
             # embedding, not indexing: its backward pass adds up the gradients of a prompt's tokens over the rows fast
             seen_k, seen_v = (
-                F.embedding(self.seen_M, x.flatten(1)).view(-1, *x.shape[1:]).split(seen) for x in (k_NHE, v_NHE)
+                F.embedding(seen_M, x.flatten(1)).view(-1, *x.shape[1:]).split(counts) for x in (k_NHE, v_NHE)
             )
             rest = zip(self.branches, q[len(self.blocks) : -1], seen_k, seen_v, strict=True)
             outs += [_beyond(*each, scale) for each in rest]
@@ -98,38 +122,30 @@ def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts:
     trunk = {
         b: prompts[b] if share and count[b] > 1 else n for b, n in enumerate(lengths) if not share or firsts[b] == b
     }
-    tails = [b for b in range(len(lengths)) if share and count[firsts[b]] > 1]
+    after = [b for b in range(len(lengths)) if share and count[firsts[b]] > 1]
+    tail = {b: lengths[b] - prompts[b] for b in after if lengths[b] > prompts[b]}
     device, S = ids_BS.device, ids_BS.shape[1]
     place_BS = torch.zeros(ids_BS.shape, dtype=torch.long)
     from_N: list[Tensor] = []
-    blocks, total = [], 0
+    total = 0
+
+    def lay(b: int, first: int, last: int, prompt: int = 0) -> Row:
+        nonlocal total
+        row = Row(total, total + last - first, prompt, first)
+        place_BS[b, first:last] = torch.arange(row.start, row.stop)
+        from_N.append(torch.arange(b * S + first, b * S + last))
+        total = row.stop
+        return row
+
     stretch = STRETCH[device.type]
-    for rows in _alike(trunk, stretch):
-        widths = [trunk[b] for b in rows]
-        block, places = _block(widths, total)
-        for b, at in zip(rows, places, strict=True):
-            place_BS[b, : len(at)] = at
-            from_N.append(b * S + torch.arange(len(at)))
-        blocks.append(block)
-        total += sum(widths)
-    for b in tails:
+    trunks = [[lay(b, 0, trunk[b]) for b in group] for group in _alike(trunk, stretch)]
+    begins = place_BS[:, 0].tolist()
+    for b in after:
         place_BS[b, : prompts[b]] = place_BS[firsts[b], : prompts[b]]
-    branches, seen = [], [torch.empty(0, dtype=torch.long)]
-    for rows in _alike({b: lengths[b] - prompts[b] for b in tails if lengths[b] > prompts[b]}, stretch):
-        own, places = _block([lengths[b] - prompts[b] for b in rows], total)
-        for b, at in zip(rows, places, strict=True):
-            place_BS[b, prompts[b] : lengths[b]] = at
-            from_N.append(b * S + prompts[b] + torch.arange(len(at)))
-        before_RP = torch.arange(max(prompts[b] for b in rows)) < torch.tensor([prompts[b] for b in rows])[:, None]
-        branches.append(Branches(own, _sight(own, before_RP)))
-        shared_RP = torch.where(before_RP, place_BS[rows, : before_RP.shape[1]], 0)
-        seen.append(torch.cat([shared_RP, total + own.source.view(own.rows, -1)], dim=1).flatten())
-        total += len(own.slots)
+    tails = [[lay(b, prompts[b], lengths[b], begins[firsts[b]]) for b in group] for group in _alike(tail, stretch)]
     spare = -total % ROUND if device.type == "cpu" and total >= MANY else 0
-    token_N = torch.cat([*from_N, torch.zeros(spare, dtype=torch.long)])
-    ids_N = ids_BS.flatten()[token_N.to(device)]
-    whole = Packing(ids_N, token_N % S, place_BS, blocks, branches, torch.cat(seen), spare)
-    return whole if device.type == "cpu" else _to(whole, device)
+    token_N = torch.cat([*from_N, torch.zeros(spare, dtype=torch.long)]).to(device)
+    return Packing(ids_BS.flatten()[token_N], token_N % S, place_BS.to(device), trunks, tails, spare)
 
 
 def _alike(lengths: dict[int, int], stretch: float) -> list[list[int]]:
@@ -143,16 +159,26 @@ def _alike(lengths: dict[int, int], stretch: float) -> list[list[int]]:
     return parts
 
 
-def _block(widths: list[int], start: int) -> tuple[Block, list[Tensor]]:
-    """Rows of `widths` tokens, laid from token `start` on: their block, counting from 0, and where each lies."""
-    S = max(widths, default=0)
-    widths_G = torch.tensor(widths, dtype=torch.long)
-    before_G = widths_G.cumsum(0) - widths_G
-    steps_S = torch.arange(S)
-    source_GS = torch.where(steps_S < widths_G[:, None], before_G[:, None] + steps_S, 0)
-    slots_N = (steps_S < widths_G[:, None]).flatten().nonzero().squeeze(1)
-    places = [start + before + torch.arange(width) for before, width in zip(before_G.tolist(), widths, strict=True)]
-    return Block(len(widths), source_GS.flatten(), slots_N), places
+def _block(rows: list[Row], device: torch.device) -> Block:
+    """Of rows that lie one after the other; counts from the first one's first token."""
+    starts_G1, stops_G1 = (
+        torch.tensor(x)[:, None] - rows[0].start for x in zip(*(row[:2] for row in rows), strict=True)
+    )
+    tokens_GS = starts_G1 + torch.arange(int((stops_G1 - starts_G1).max()))
+    real_GS = tokens_GS < stops_G1
+    source = torch.where(real_GS, tokens_GS, 0).flatten()
+    return Block(len(rows), source.to(device), real_GS.flatten().nonzero().squeeze(1).to(device))
+
+
+def _branches(rows: list[Row], device: torch.device) -> Branches:
+    own = _block(rows, device)
+    prompts_R1, before_R1 = (torch.tensor(x)[:, None] for x in zip(*(row[2:] for row in rows), strict=True))
+    steps_P = torch.arange(int(before_R1.max()))
+    before_RP = steps_P < before_R1
+    seen_RC = torch.cat(
+        [torch.where(before_RP, prompts_R1 + steps_P, 0), rows[0].start + own.source.cpu().view(own.rows, -1)], dim=1
+    )
+    return Branches(own, _sight(own, before_RP).to(device), seen_RC.flatten().to(device))
 
 
 def _sight(own: Block, before_RP: Tensor) -> Tensor:
@@ -165,73 +191,14 @@ def _sight(own: Block, before_RP: Tensor) -> Tensor:
 
 def _within(block: Block, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
     q, k, v = (block.pad(x).transpose(1, 2) for x in (q_NHE, k_NHE, v_NHE))
-    return block.lay(_attention(q, *_heads(q, k, v), None, scale).transpose(1, 2))
+    return block.lay(side_by_side(q, k, v, None, scale).transpose(1, 2))
 
 
 def _beyond(branches: Branches, q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float) -> Tensor:
     q = branches.own.pad(q_MHE).transpose(1, 2)
     k, v = (x.view(branches.own.rows, -1, *x.shape[1:]).transpose(1, 2) for x in (k_NHE, v_NHE))
     bias = branches.bias_RTC[:, None].to(q.dtype)
-    return branches.own.lay(_attention(q, *_heads(q, k, v), bias, scale).transpose(1, 2))
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Of q [G H S E] over k and v [G H C E] with a mask of 0 and -inf; None: causal."""
-    if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= SHORT:
-        out: Tensor = _Short.apply(q, k, v, bias, scale)
-        return out
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
-
-
-def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values once for each head of the queries."""
-    times = q.shape[1] // k.shape[1]
-    return (k, v) if times == 1 else (k.repeat_interleave(times, 1), v.repeat_interleave(times, 1))
-
-
-def _to(packing: Packing, device: torch.device) -> Packing:
-    def block(b: Block) -> Block:
-        return Block(b.rows, b.source.to(device), b.slots.to(device))
-
-    def branch(b: Branches) -> Branches:
-        return Branches(block(b.own), b.bias_RTC.to(device))
-
-    return Packing(
-        packing.ids_N.to(device), packing.positions_N.to(device), packing.place_BS.to(device),
-        [block(b) for b in packing.blocks],
-        [branch(b) for b in packing.branches], packing.seen_M.to(device), packing.spare,
-    )  # fmt: skip
-
-
-class _Short(torch.autograd.Function):
-    """softmax(scale q k' + bias) v by plain products."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        G, H, S, E = q.shape
-        if bias is None:
-            bias = torch.full((S, S), -torch.inf, dtype=q.dtype).triu_(1)
-        q_LSE, k_LCE, v_LCE = (x.reshape(G * H, -1, E) for x in (q, k, v))
-        scores = torch.bmm(q_LSE, k_LCE.transpose(1, 2)).view(G, H, S, -1)
-        weights_LSC = torch.add(bias, scores, alpha=scale, out=scores).softmax(-1).flatten(0, 1)
-        ctx.save_for_backward(q_LSE, k_LCE, v_LCE, weights_LSC)
-        ctx.scale = scale
-        return torch.bmm(weights_LSC, v_LCE).view(G, H, S, E)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_LSE, k_LCE, v_LCE, weights_LSC = ctx.saved_tensors
-        G, H = grads[0].shape[:2]
-        grad_LSE = grads[0].reshape(q_LSE.shape)
-        of_weights = torch.bmm(grad_LSE, v_LCE.transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights_LSC, -1, weights_LSC.dtype)
-        found = (
-            torch.bmm(of_scores, k_LCE).mul_(ctx.scale),
-            torch.bmm(of_scores.transpose(1, 2), q_LSE).mul_(ctx.scale),
-            torch.bmm(weights_LSC.transpose(1, 2), grad_LSE),
-        )
-        return (*(x.view(G, H, *x.shape[1:]) for x in found), None, None)
+    return branches.own.lay(side_by_side(q, k, v, bias, scale).transpose(1, 2))
 
 
 class _Pad(torch.autograd.Function):

@@ -49,7 +49,8 @@ def row_by_row(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, rows: Sequence[Row],
     """
     wide = torch.promote_types(q_NHE.dtype, torch.float32)
     k_NHE, v_NHE = (_for_heads(x, q_NHE.shape[1]).to(wide) for x in (k_NHE, v_NHE))
-    out: Tensor = _Rows.apply(q_NHE.to(wide), k_NHE, v_NHE, rows, scale)
+    with torch.autocast(q_NHE.device.type, enabled=False):
+        out: Tensor = _Rows.apply(q_NHE.to(wide), k_NHE, v_NHE, rows, scale)
     return out.to(q_NHE.dtype)
 
 

@@ -17,6 +17,9 @@ RESPONSES = [*tiny.prompts(6, seed=7, longest=16), []]
 BATCH = batches.collate(PROMPTS, RESPONSES, PAD)
 
 
+BY_ROWS = pytest.mark.parametrize("enough", [0, 1 << 40], ids=["row by row", "side by side"])
+
+
 def alone(row: int) -> Batch:
     return batches.collate([PROMPTS[row]], [RESPONSES[row]], PAD)
 
@@ -56,8 +59,12 @@ def test_blocks_as_a_gpu_gets_them_hold_more_rows_and_the_same_numbers(monkeypat
         torch.testing.assert_close(scoring.response_logprobs(policy, wide), scoring.response_logprobs(policy, narrow))
 
 
+@BY_ROWS
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_values_scores_and_logprobs_are_those_of_each_row_alone(family: str) -> None:
+def test_values_scores_and_logprobs_are_those_of_each_row_alone(
+    family: str, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "ENOUGH", enough)
     policy, reward = tiny.policy(family), tiny.reward(family)
     assert llama.fits(policy)
     assert llama.fits(reward)
@@ -74,8 +81,10 @@ def test_values_scores_and_logprobs_are_those_of_each_row_alone(family: str) -> 
                 torch.testing.assert_close(whole, one, rtol=1e-5, atol=1e-5)
 
 
+@BY_ROWS
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_gradients_are_those_of_the_padded_forward(family: str) -> None:
+def test_gradients_are_those_of_the_padded_forward(family: str, enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "ENOUGH", enough)
     model = tiny.reward(family).double()  # but for the scores, which are float32
     weights_BT = torch.randn(BATCH.response_mask_BT.shape, generator=torch.Generator().manual_seed(0))
     found = []
@@ -117,9 +126,31 @@ def test_plain_products_and_the_fused_kernel_give_the_same_attention(
         torch.testing.assert_close(plain, kernel, rtol=1e-5, atol=1e-5 * max(1.0, float(kernel.abs().max())))
 
 
+@pytest.mark.parametrize("piece", [2, 128])
+def test_row_by_row_answers_for_the_tokens_that_are_asked_for(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of them, also none of a row."""
+    monkeypatch.setattr(attention, "PIECE", piece)
+    q, k, v, _ = (torch.randn(24, 2, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(4))
+    rows = [attention.Row(0, 9, 0, 0), attention.Row(9, 12, 9, 0), attention.Row(12, 20, 2, 5)]
+    at = torch.tensor([0, 3, 4, 5, 6, 12, 14, 19, 21])
+    found = []
+    for asked in (None, at):
+        inputs = [x.clone().requires_grad_() for x in (q if asked is None else q[at], k, v)]
+        out = attention.row_by_row(*inputs, rows, 0.3, asked)
+        out = out[at] if asked is None else out
+        out.pow(3).sum().backward()
+        grad = inputs[0].grad[at] if asked is None else inputs[0].grad
+        found.append([out.detach(), grad, inputs[1].grad, inputs[2].grad])
+    for whole, some in zip(*found, strict=True):
+        torch.testing.assert_close(some, whole)
+    keys = torch.cat([k[2:7], k[12:15]])  # by hand: the third token of the last row
+    weights = (0.3 * torch.einsum("he,che->hc", q[14], keys)).softmax(-1)
+    torch.testing.assert_close(found[1][0][6], torch.einsum("hc,che->he", weights, torch.cat([v[2:7], v[12:15]])))
+
+
 def test_row_by_row_is_for_rows_that_are_long_for_their_width_and_not_too_long() -> None:
     chosen = {
-        (width, length): attention.row_by_row_pays(torch.empty(1, 4, width // 4), packed.seen)
+        (width, length): packed.by_rows(width)
         for length in (60, 200, 600)
         for packed in [batches.collate([[3]] * 2, [[4] * (length - 1)] * 2, PAD).packing]
         for width in (128, 256, 1024)

@@ -1,13 +1,15 @@
 """Attention of rows that lie end to end or side by side. On a CPU the fused kernel is slow for rows of up to some
 hundred tokens (docs/performance.md): plain products stand in for it, here with their own backward passes.
 
-Letters: docs/conventions.md; L heads of all rows, C tokens that a query may see, H heads of width E.
+Letters: docs/conventions.md; L heads of all rows, C tokens that a query may see, H heads of width E, M queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -43,20 +45,23 @@ def side_by_side(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: fl
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
 
 
-def row_by_row(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, rows: Sequence[Row], scale: float) -> Tensor:
-    """out_NHE without padding or copies; 0 for tokens behind the last row. In float32 at least, and keeps H weights for
-    each query and what it may see.
+def row_by_row(
+    q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, rows: Sequence[Row], scale: float, at_M: Tensor | None = None
+) -> Tensor:
+    """out_MHE without padding or copies, of the tokens `at_M` in ascending order (None: all N); 0 for those behind the
+    last row. In float32 at least, and keeps H weights for each query and what it may see.
     """
-    wide = torch.promote_types(q_NHE.dtype, torch.float32)
-    k_NHE, v_NHE = (_for_heads(x, q_NHE.shape[1]).to(wide) for x in (k_NHE, v_NHE))
-    with torch.autocast(q_NHE.device.type, enabled=False):
-        out: Tensor = _Rows.apply(q_NHE.to(wide), k_NHE, v_NHE, rows, scale)
-    return out.to(q_NHE.dtype)
+    wide = torch.promote_types(q_MHE.dtype, torch.float32)
+    k_NHE, v_NHE = (_for_heads(x, q_MHE.shape[1]).to(wide) for x in (k_NHE, v_NHE))
+    pieces = _pieces(rows, None if at_M is None else at_M.tolist())
+    with torch.autocast(q_MHE.device.type, enabled=False):
+        out: Tensor = _Rows.apply(q_MHE.to(wide), k_NHE, v_NHE, pieces, scale)
+    return out.to(q_MHE.dtype)
 
 
-def row_by_row_pays(q_NHE: Tensor, seen: float) -> bool:
-    """`seen`: tokens of a query's row, in the mean."""
-    return q_NHE.device.type == "cpu" and seen * q_NHE[0].numel() >= ENOUGH and seen <= MOST
+def row_by_row_pays(width: int, seen: float) -> bool:
+    """On a CPU, for queries of so many numbers that see so many tokens in the mean."""
+    return seen * width >= ENOUGH and seen <= MOST
 
 
 def _for_heads(x: Tensor, heads: int) -> Tensor:
@@ -96,20 +101,61 @@ class _Short(torch.autograd.Function):
         return (*(x.view(G, H, *x.shape[1:]) for x in found), None, None)
 
 
+class Piece(NamedTuple):
+    """Queries [start, stop); the last one sees C tokens of its row."""
+
+    start: int
+    stop: int
+    C: int
+
+
+Pieces = list[tuple[Row, list[Piece]]]
+
+
+def _pieces(rows: Sequence[Row], at: list[int] | None) -> Pieces:
+    """For each row its queries, neighbours in pieces of at most PIECE and of like size."""
+    found: Pieces = []
+    for row in rows:
+        if at is None:
+            runs = [(row.start, row.stop, row.start)]
+        else:
+            runs = _runs(at, bisect_left(at, row.start), bisect_left(at, row.stop))
+        pieces = []
+        for start, stop, place in runs:
+            count = -(-(stop - start) // PIECE)
+            cuts = [start + (stop - start) * i // count for i in range(count + 1)]
+            ahead = row.before + place - row.start - start
+            pieces += [Piece(a, b, ahead + b) for a, b in pairwise(cuts)]
+        found.append((row, pieces))
+    return found
+
+
+def _runs(at: list[int], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """Of at[start:stop], where neighbours stand: [start, stop) and the place of the first."""
+    breaks = [i for i in range(start + 1, stop) if at[i] != at[i - 1] + 1]
+    return [(a, b, at[a]) for a, b in pairwise([start, *breaks, stop])] if stop > start else []
+
+
 class _Rows(torch.autograd.Function):
     """softmax(scale q k') v of each row, some queries at a time and with the keys that one of them sees."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Sequence[Row], scale: float) -> Tensor:
-        out, kept = torch.empty_like(q), []
-        out[rows[-1].stop :] = 0
-        for row in rows:
-            k_HEC, v_HEC = _seen(k, row), _seen(v, row)
-            for start, stop, C in _pieces(row):
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Pieces, scale: float) -> Tensor:
+        out = torch.empty_like(q)
+        q_HME, k_HNE, v_HNE, out_HME = (x.transpose(0, 1) for x in (q, k, v, out))
+        kept, done = [], 0
+        for row, pieces in rows:
+            if not pieces:
+                continue
+            keys, values = _seen(k_HNE, row), _seen(v_HNE, row)
+            for start, stop, C in pieces:
                 hidden = _hidden(stop - start, C, q.dtype)
-                weights = torch.baddbmm(hidden, q[start:stop].transpose(0, 1), k_HEC[..., :C], alpha=scale).softmax(-1)
-                out[start:stop] = torch.bmm(weights, v_HEC[..., :C].transpose(1, 2)).transpose(0, 1)
+                queries, those = q_HME[:, start:stop], keys[:, :C].transpose(1, 2)
+                weights = torch.baddbmm(hidden, queries, those, alpha=scale).softmax(-1)
+                out_HME[:, start:stop] = torch.bmm(weights, values[:, :C])
                 kept.append(weights)
+                done = max(done, stop)
+        out[done:] = 0
         ctx.save_for_backward(q, k, v, *kept)
         ctx.rows, ctx.scale = rows, scale
         return out
@@ -118,42 +164,36 @@ class _Rows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
-        of_q, of_k, of_v = (torch.empty_like(x) for x in (q, k, v))
-        for whole in (of_q, of_k, of_v):
-            whole[ctx.rows[-1].stop :] = 0
+        of_q, of_k, of_v = (torch.zeros_like(x) for x in (q, k, v))
+        q_HME, k_HNE, v_HNE, grad_HME, of_q_HME, of_k_HNE, of_v_HNE = (
+            x.transpose(0, 1) for x in (q, k, v, grads[0], of_q, of_k, of_v)
+        )
         weights_of = iter(kept)
-        for row in ctx.rows:
-            k_HEC, v_HEC = _seen(k, row), _seen(v, row)
-            of_k_HCE, of_v_HCE = (x.new_zeros(x.shape[0], x.shape[2], x.shape[1]) for x in (k_HEC, v_HEC))
-            for start, stop, C in _pieces(row):
-                weights, grad = next(weights_of), grads[0][start:stop].transpose(0, 1)
-                of_weights = torch.bmm(grad, v_HEC[..., :C])
+        for row, pieces in ctx.rows:
+            if not pieces:
+                continue
+            keys, values = _seen(k_HNE, row), _seen(v_HNE, row)
+            of_keys, of_values = (x.new_zeros(x.shape) for x in (keys, values))
+            for start, stop, C in pieces:
+                weights, grad = next(weights_of), grad_HME[:, start:stop]
+                of_weights = torch.bmm(grad, values[:, :C].transpose(1, 2))
                 of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
-                of_q[start:stop] = torch.bmm(of_scores, k_HEC[..., :C].transpose(1, 2)).transpose(0, 1)
-                of_k_HCE[:, :C].baddbmm_(of_scores.transpose(1, 2), q[start:stop].transpose(0, 1))
-                of_v_HCE[:, :C].baddbmm_(weights.transpose(1, 2), grad)
-            for whole, part in ((of_k, of_k_HCE.transpose(0, 1)), (of_v, of_v_HCE.transpose(0, 1))):
-                whole[row.start : row.stop] = part[row.before :]
+                of_q_HME[:, start:stop] = torch.bmm(of_scores, keys[:, :C])
+                of_keys[:, :C].baddbmm_(of_scores.transpose(1, 2), q_HME[:, start:stop])
+                of_values[:, :C].baddbmm_(weights.transpose(1, 2), grad)
+            for whole, part in ((of_k_HNE, of_keys), (of_v_HNE, of_values)):
+                whole[:, row.start : row.stop] += part[:, row.before :]
                 if row.before:
-                    whole[row.prompt : row.prompt + row.before] += part[: row.before]
+                    whole[:, row.prompt : row.prompt + row.before] += part[:, : row.before]
         return of_q, of_k, of_v, None, None
 
 
-def _seen(x_NHE: Tensor, row: Row) -> Tensor:
-    """x_HEC of what the last token of a row sees."""
-    own = x_NHE[row.start : row.stop]
+def _seen(x_HNE: Tensor, row: Row) -> Tensor:
+    """x_HCE of what the last token of a row sees."""
+    own = x_HNE[:, row.start : row.stop]
     if row.before:
-        own = torch.cat([x_NHE[row.prompt : row.prompt + row.before], own])
-    return own.permute(1, 2, 0)
-
-
-def _pieces(row: Row) -> Iterator[tuple[int, int, int]]:
-    """Tokens [start, stop) of a row, and how many the last of them sees."""
-    length = row.stop - row.start
-    count = -(-length // PIECE)
-    for piece in range(count):
-        start, stop = length * piece // count, length * (piece + 1) // count
-        yield row.start + start, row.start + stop, row.before + stop
+        return torch.cat([x_HNE[:, row.prompt : row.prompt + row.before], own], dim=1)
+    return own
 
 
 def _hidden(queries: int, C: int, dtype: torch.dtype) -> Tensor:

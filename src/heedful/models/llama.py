@@ -34,7 +34,9 @@ def fits(model: Any) -> bool:
 
 def states_at(model: Any, packing: Packing, wanted_M: Tensor | None = None) -> Tensor:
     """states_MD of the body, normalised, at the wanted ones of the N tokens (None: all)."""
-    body = model.base_model
+    body, back_M = model.base_model, None
+    if wanted_M is not None and _by_rows(body.layers[-1], packing):
+        wanted_M, back_M = wanted_M.unique(return_inverse=True)
     states_ND = body.embed_tokens(packing.ids_N)
     rotation = rotation_of(body.rotary_emb, packing.positions_N)
     for layer in body.layers:
@@ -43,7 +45,8 @@ def states_at(model: Any, packing: Packing, wanted_M: Tensor | None = None) -> T
             states_ND = checkpoint(_layer, layer, states_ND, rotation, packing, only, use_reentrant=False)
         else:
             states_ND = _layer(layer, states_ND, rotation, packing, only)
-    return norm(body.norm, states_ND)
+    states_MD = norm(body.norm, states_ND)
+    return states_MD if back_M is None else states_MD.index_select(0, back_M)
 
 
 def _layer(
@@ -51,21 +54,30 @@ def _layer(
 ) -> Tensor:
     attention, mlp = layer.self_attn, layer.mlp
     inputs_ND = norm(layer.input_layernorm, states_ND)
+    asking_MD, turned, at_M = inputs_ND, rotation, None
+    if only_M is not None and _by_rows(layer, packing):
+        asking_MD, at_M = inputs_ND.index_select(0, only_M), only_M
+        turned = rotation[0].index_select(0, only_M), rotation[1].index_select(0, only_M)
     q, k, v = (
-        through(proj, inputs_ND).unflatten(-1, (-1, attention.head_dim))
-        for proj in (attention.q_proj, attention.k_proj, attention.v_proj)
+        through(proj, x).unflatten(-1, (-1, attention.head_dim))
+        for proj, x in ((attention.q_proj, asking_MD), (attention.k_proj, inputs_ND), (attention.v_proj, inputs_ND))
     )
     if hasattr(attention, "q_norm"):
         q, k = norm(attention.q_norm, q), norm(attention.k_norm, k)
-    q, k = (_Rotate.apply(x, *rotation) for x in (q, k))
-    out_ND = packing.attend(q, k, v.to(q.dtype), attention.scaling).flatten(1)
+    q, k = _Rotate.apply(q, *turned), _Rotate.apply(k, *rotation)
+    out_ND = packing.attend(q, k, v.to(q.dtype), attention.scaling, at_M).flatten(1)
     if only_M is not None:
-        states_ND, out_ND = states_ND.index_select(0, only_M), out_ND.index_select(0, only_M)
+        states_ND = states_ND.index_select(0, only_M)
+        out_ND = out_ND if at_M is not None else out_ND.index_select(0, only_M)
     states_ND = states_ND + through(attention.o_proj, out_ND)
     inputs_ND = norm(layer.post_attention_layernorm, states_ND)
     gate, up = through(mlp.gate_proj, inputs_ND), through(mlp.up_proj, inputs_ND)
     hidden = _GatedSiLU.apply(gate, up) if type(mlp.act_fn) in _SILU else mlp.act_fn(gate) * up
     return states_ND + through(mlp.down_proj, hidden)
+
+
+def _by_rows(layer: Any, packing: Packing) -> bool:
+    return packing.by_rows(layer.self_attn.o_proj.in_features)
 
 
 def norm(module: Any, x: Tensor) -> Tensor:

@@ -149,13 +149,13 @@ def test_row_by_row_answers_for_the_tokens_that_are_asked_for(piece: int, monkey
 
 
 def test_row_by_row_is_for_rows_that_are_long_for_their_width_and_not_too_long() -> None:
-    chosen = {
-        (width, length): packed.by_rows(width)
-        for length in (60, 200, 600)
-        for packed in [batches.collate([[3]] * 2, [[4] * (length - 1)] * 2, PAD).packing]
-        for width in (128, 256, 1024)
-    }
-    assert [key for key, pays in chosen.items() if pays] == [(1024, 60), (256, 200), (1024, 200)]
+    chosen: dict[torch.dtype, list[tuple[int, int]]] = {torch.float32: [], torch.bfloat16: []}
+    for length in (60, 200, 600):
+        packed = batches.collate([[3]] * 2, [[4] * (length - 1)] * 2, PAD).packing
+        for dtype, found in chosen.items():
+            found += [(width, length) for width in (128, 256, 1024) if packed.by_rows(width, dtype)]
+    assert chosen[torch.float32] == [(1024, 60), (256, 200), (1024, 200)]
+    assert chosen[torch.bfloat16] == [(256, 60), (1024, 60), (128, 200), (256, 200), (1024, 200)]
     branched = batches.collate([[3] * 30] * 2, [[4] * 10, [5] * 20], PAD).packing
     assert branched.seen == (30 * 30 + 10 * 40 + 20 * 50) / 60
 

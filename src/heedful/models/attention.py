@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 # Tokens of a row up to which rows side by side attend by plain products; the fused kernel saves little memory there.
 SHORT = 128
-# Row by row pays from so many numbers of keys a query on (few operators' worth below), and keeps too much for the
-# backward pass where queries see more than so many tokens in the mean.
-ENOUGH, MOST = 1 << 15, 512
+# Row by row pays from so many numbers of keys a query on (the fused kernel is slowest in lower precision), and keeps too
+# much for the backward pass where queries see more than so many tokens in the mean.
+ENOUGH, ENOUGH_NARROW, MOST = 1 << 15, 1 << 13, 512
 PIECE = 128  # queries at a time; with more too many would be multiplied with keys that they do not see
 
 
@@ -59,9 +59,10 @@ def row_by_row(
     return out.to(q_MHE.dtype)
 
 
-def row_by_row_pays(width: int, seen: float) -> bool:
+def row_by_row_pays(width: int, seen: float, dtype: torch.dtype) -> bool:
     """On a CPU, for queries of so many numbers that see so many tokens in the mean."""
-    return seen * width >= ENOUGH and seen <= MOST
+    enough = ENOUGH_NARROW if dtype in (torch.bfloat16, torch.float16) else ENOUGH
+    return seen * width >= enough and seen <= MOST
 
 
 def _for_heads(x: Tensor, heads: int) -> Tensor:

@@ -77,7 +77,10 @@ def _layer(
 
 
 def _by_rows(layer: Any, packing: Packing) -> bool:
-    return packing.by_rows(layer.self_attn.o_proj.in_features)
+    proj = layer.self_attn.o_proj
+    device = proj.weight.device.type
+    narrow = torch.is_autocast_enabled(device)
+    return packing.by_rows(proj.in_features, torch.get_autocast_dtype(device) if narrow else proj.weight.dtype)
 
 
 def norm(module: Any, x: Tensor) -> Tensor:

@@ -90,17 +90,16 @@ class Packing:
     def branches(self) -> list[Branches]:
         return [_branches(group, self.ids_N.device) for group in self.tails]
 
-    def by_rows(self, width: int) -> bool:
+    def by_rows(self, width: int, dtype: torch.dtype) -> bool:
         """Whether attention takes one row after the other, for queries of all heads together of that width."""
-        return self.ids_N.device.type == "cpu" and row_by_row_pays(width, self.seen)
+        return self.ids_N.device.type == "cpu" and row_by_row_pays(width, self.seen, dtype)
 
-    def attend(self, q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float, at_M: Tensor | None = None) -> Tensor:
-        """Causal attention within each row: out_MHE, for all N tokens; where it goes `by_rows`, for the tokens `at_M`,
-        in ascending order.
+    def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float, at_M: Tensor | None = None) -> Tensor:
+        """Causal attention within each row: out_NHE. Where it goes `by_rows`, the queries can be those of the tokens
+        `at_M` alone, in ascending order.
         """
-        q_NHE = q_MHE
-        if self.by_rows(q_MHE[0].numel()):
-            return row_by_row(q_MHE, k_NHE, v_NHE, self.rows, scale, at_M)
+        if at_M is not None or self.by_rows(q_NHE.shape[1] * q_NHE.shape[2], q_NHE.dtype):
+            return row_by_row(q_NHE, k_NHE, v_NHE, self.rows, scale, at_M)
         if len(self.blocks) == 1 and not self.branches and not self.spare:
             return _within(self.blocks[0], q_NHE, k_NHE, v_NHE, scale)
         sizes = [len(block.slots) for block in self.blocks]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, MambaConfig
 import tiny
 from heedful.config import UserError
 from heedful.models import batches, scoring
-from heedful.rollout import cache, decoder, local
+from heedful.rollout import cache, decoder, fused, local
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.streams import uniforms
 from heedful.rollout.types import Generation, Sample, Stream
@@ -25,6 +25,9 @@ STOPS = np.arange(0, 320, 16)  # about one token in 16 ends a response, so that 
 PROMPTS = [*tiny.prompts(9, seed=5, longest=20), [9, 10, 11], [9, 10, 11]]
 FUSED = ("llama", "qwen3")
 STREAMS = [Stream(3, 1, row) for row in range(len(PROMPTS))]
+
+
+TABLE = pytest.mark.parametrize("wide", [1, 1 << 20], ids=["values as a table", "products"])
 
 
 def engine(model: Any) -> LocalEngine:
@@ -67,8 +70,12 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
         ("llama", decoder.CachedDecoder),
     ],
 )
-def test_the_engine_equals_the_plain_loop(family: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+@TABLE
+def test_the_engine_equals_the_plain_loop(family: str, kind: type, wide: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ragged prompts, a queue longer than the rows in flight, a cache so narrow that it must be moved along."""
+    tables, bag = [], torch.embedding_bag
+    monkeypatch.setattr(torch, "embedding_bag", lambda *a, **kw: tables.append(1) or bag(*a, **kw))
+    monkeypatch.setattr(fused, "WIDE", wide)
     monkeypatch.setattr(local, "SLACK", 2)
     monkeypatch.setattr(cache, "PART_ROWS", 2)
     monkeypatch.setattr(cache, "UNTIDY", 1.01)
@@ -79,6 +86,7 @@ def test_the_engine_equals_the_plain_loop(family: str, kind: type, monkeypatch: 
         model._heedful_is_llama = False
     assert decoder.fastest(model) is kind
     same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
+    assert bool(tables) == (wide == 1 and kind is decoder.FusedDecoder)
     assert {sample.finish for sample in expected} == {"stop", "length"}
     assert expected[-1].response_ids != expected[-2].response_ids
 
@@ -229,10 +237,14 @@ def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, fam
     assert max(widths) <= longest + 40 + 4
 
 
+@TABLE
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("max_rows", [6, 8, 9])
-def test_memory_that_nobody_wrote_is_not_read(monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int) -> None:
+def test_memory_that_nobody_wrote_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int, wide: int
+) -> None:
     """Columns come while places are free, and rows into these places afterwards."""
+    monkeypatch.setattr(fused, "WIDE", wide)
     monkeypatch.setattr(cache, "FIRST", 2)
     monkeypatch.setattr(local, "SLACK", 4)
     many, streams = tiny.prompts(40, seed=5, longest=20), [Stream(3, 1, row) for row in range(40)]

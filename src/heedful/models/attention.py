@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 # Tokens of a row up to which rows side by side attend by plain products; the fused kernel saves little memory there.
 SHORT = 128
-# Row by row pays from so many numbers of keys a query on (in lower precision the fused kernel is slower still), and keeps
-# too much for the backward pass where queries see more than so many tokens in the mean.
+# Row by row pays from so many numbers of keys a query on, in lower precision, where the fused kernel is slower still,
+# sooner. It keeps too much for the backward pass where queries see more than so many tokens in the mean.
 ENOUGH, ENOUGH_NARROW, MOST = 1 << 15, 1 << 13, 512
 PIECE = 128  # queries at a time; with more too many would be multiplied with keys that they do not see
 

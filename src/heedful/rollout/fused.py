@@ -26,6 +26,7 @@ PREFILL_TOKENS = 8_192
 COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would cost too much memory
 # A step computes a multiple of so many rows: a product of a new number of rows costs oneDNN a millisecond and 0.6 MiB.
 STEP_ROWS = 8
+WIDE = 256  # numbers of a token's values from which summing them up as rows of a table beats products on a CPU
 
 
 class FusedDecoder:
@@ -89,11 +90,11 @@ class FusedDecoder:
         rotation = self.cos[positions_M], self.sin[positions_M]
         states_MD = self.model.base_model.embed_tokens(F.pad(tokens_N, (0, more)))
         nothing = [states_MD.new_zeros(more, self.layers[0].output_width)] if more else []
-        parts = [(part, self._hidden(part, starts_N)) for part in at.parts()]
+        parts = [(part, self._hidden(part, starts_N), self._places(part)) for part in at.parts()]
         for layer, cache in zip(self.layers, self.cache.layers, strict=True):
             q, k, v = layer.project(states_MD, rotation)
             cache.update(k[: at.rows].unsqueeze(2), v[: at.rows].unsqueeze(2))
-            outs = [_attend(q[part.rows], cache.read(part), bias_nC) for part, bias_nC in parts] + nothing
+            outs = [_attend(q[part.rows], cache, part, *how) for part, *how in parts] + nothing
             states_MD = layer.finish(states_MD, torch.cat(outs) if len(outs) > 1 else outs[0])
         self.cache.advance()
         return self._logits(states_MD)[: at.rows]
@@ -111,6 +112,19 @@ class FusedDecoder:
         return torch.zeros(hidden_nC.shape, dtype=self.kept_as, device=starts_n.device).masked_fill_(
             hidden_nC, -torch.inf
         )
+
+    def _places(self, part: Part) -> Tensor | None:
+        """places_LC: for each query of each row (L), where what it sees stands in a table of all values; None where
+        products are better.
+        """
+        at, layer = self.cache.timeline, self.layers[0]
+        if self.kept_as != torch.float32 or self.model.device.type != "cpu" or layer.output_width < WIDE:
+            return None
+        heads = layer.keys
+        dtype = torch.int32 if len(at.starts) * heads * at.columns < 1 << 31 else torch.int64
+        heads_L = torch.arange(part.rows.start * heads, part.rows.stop * heads, dtype=dtype)
+        heads_L = heads_L.repeat_interleave(layer.queries // heads)
+        return heads_L[:, None] * at.columns + torch.arange(part.start, at.end + 1, dtype=dtype)
 
     def _logits(self, states_ND: Tensor) -> Tensor:
         logits_NV: Tensor = self.head(_norm(self.model.base_model.norm, states_ND))
@@ -167,16 +181,23 @@ def _norm(module: Any, x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], module.weight, module.variance_epsilon)
 
 
-def _attend(q_NHE: Tensor, states: tuple[Tensor, Tensor], bias_NC: Tensor | None) -> Tensor:
-    """Each row's query over its keys and values [N heads C E]: out_ND. Batched products: with one query a row they cost
-    less than the fused kernel.
+def _attend(q_NHE: Tensor, cache: Any, part: Part, bias_NC: Tensor | None, places_LC: Tensor | None) -> Tensor:
+    """Each row's query over its keys and values [N heads C E]: out_ND. Batched products, or rows of a table summed up:
+    with one query a row they cost less than the fused kernel.
     """
-    keys, values = states
+    keys, values = cache.read(part)
     N, heads, C, E = keys.shape
     queries = q_NHE.to(keys.dtype).reshape(N * heads, -1, E)
     # keys first: read so, they come up to twice as fast where they are not in the processor's cache
     scores = torch.bmm(keys.reshape(N * heads, C, E), queries.transpose(1, 2)).transpose(1, 2).reshape(N, -1, C)
     if bias_NC is not None:
         scores += bias_NC[:, None]
-    weights = scores.softmax(-1).view(N * heads, -1, C)
-    return torch.bmm(weights, values.reshape(N * heads, C, E)).view(N, -1).to(q_NHE.dtype)
+    weights = scores.softmax(-1)
+    if places_LC is not None:
+        starts_L = torch.arange(0, places_LC.numel(), C, dtype=places_LC.dtype)
+        out, *_ = torch.embedding_bag(
+            cache.values.view(-1, E), places_LC.view(-1), starts_L, per_sample_weights=weights.view(-1)
+        )
+    else:
+        out = torch.bmm(weights.view(N * heads, -1, C), values.reshape(N * heads, C, E))
+    return out.view(N, -1).to(q_NHE.dtype)

@@ -82,12 +82,16 @@ def test_more_than_there_is_is_refused_with_what_to_change(changes: dict[str, in
         Plan(**{**bytes_of, **changes}).check("runs/x")
 
 
-def test_the_estimate_covers_what_a_pass_keeps() -> None:
+@pytest.mark.parametrize("length", [64, 128])
+@pytest.mark.parametrize("enough", [0, 1 << 40], ids=["row by row", "side by side"])
+def test_the_estimate_covers_what_a_pass_keeps(length: int, enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that the backward pass keeps, counted as autograd saves them."""
-    from heedful.models import batches, scoring
+    from heedful.models import attention, batches, scoring
 
+    assert memory.SEEN == attention.MOST
+    monkeypatch.setattr(attention, "ENOUGH", enough)
     model = tiny.policy("llama", hidden=64, layers=4).train()
-    batch = batches.collate([[3]] * 8, [[4] * 63] * 8, tiny.VOCAB - 1)
+    batch = batches.collate([[3]] * 8, [[4] * (length - 1)] * 8, tiny.VOCAB - 1)
     kept: dict[int, int] = {}
 
     def note(x: torch.Tensor) -> torch.Tensor:
@@ -98,6 +102,6 @@ def test_the_estimate_covers_what_a_pass_keeps() -> None:
         loss = scoring.response_logprobs(model, batch).sum()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     real = sum(size for place, size in kept.items() if place not in weights)
-    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=512)), ALONE)
+    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=8 * length)), ALONE)
     loss.backward()
     assert real <= planned.activations <= 2.5 * real

@@ -18,6 +18,7 @@ from heedful.config import Config, UserError
 from heedful.training.parallel import World
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
+SEEN = 512  # tokens that a query of attention sees where its weights are kept, in the mean (models.attention.MOST)
 COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (rollout.fused.COPIED_BYTES)
 
 
@@ -100,10 +101,12 @@ def _activations(shape: Any, config: Any, world: World) -> int:
     width, layers, vocabulary = shape.hidden_size, shape.num_hidden_layers, shape.vocab_size
     inner = getattr(shape, "intermediate_size", None) or 4 * width
     tokens = min(config.compute.micro_tokens, _rows(config) * _context(shape))
-    layer = 14 * width + 3 * inner
-    kept = layers * width + layer if config.compute.activation_checkpointing else layers * layer
     size = 2 if world.dtype == torch.bfloat16 else 4
-    return int(tokens * kept * size + 2 * 4 * min(tokens * vocabulary, LOGITS))
+    layer = size * (14 * width + 3 * inner)
+    if world.device.type == "cpu":
+        layer += 4 * shape.num_attention_heads * min(SEEN, _context(shape))
+    kept = size * layers * width + layer if config.compute.activation_checkpointing else layers * layer
+    return int(tokens * kept + 2 * 4 * min(tokens * vocabulary, LOGITS))
 
 
 def _cache(model: Any, config: Any, world: World) -> int:

@@ -142,17 +142,17 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Pieces, scale: float) -> Tensor:
+        q = q if scale == 1 else q * scale
         out = torch.empty_like(q)
-        q_HME, k_HNE, v_HNE, out_HME = (x.transpose(0, 1) for x in (q, k, v, out))
+        q_HME, out_HME = q.transpose(0, 1), out.transpose(0, 1)
         kept, done = [], 0
         for row, pieces in rows:
             if not pieces:
                 continue
-            keys, values = _seen(k_HNE, row), _seen(v_HNE, row)
+            keys, values = _seen(k, row), _seen(v, row)
             for start, stop, C in pieces:
                 hidden = _hidden(stop - start, C, q.dtype)
-                queries, those = q_HME[:, start:stop], keys[:, :C].transpose(1, 2)
-                weights = torch.baddbmm(hidden, queries, those, alpha=scale).softmax(-1)
+                weights = torch.baddbmm(hidden, q_HME[:, start:stop], keys[:, :C].transpose(1, 2)).softmax(-1)
                 out_HME[:, start:stop] = torch.bmm(weights, values[:, :C])
                 kept.append(weights)
                 done = max(done, stop)
@@ -166,35 +166,49 @@ class _Rows(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
         of_q, of_k, of_v = (torch.zeros_like(x) for x in (q, k, v))
-        q_HME, k_HNE, v_HNE, grad_HME, of_q_HME, of_k_HNE, of_v_HNE = (
-            x.transpose(0, 1) for x in (q, k, v, grads[0], of_q, of_k, of_v)
-        )
+        q_HME, grad_HME, of_q_HME = (x.transpose(0, 1) for x in (q, grads[0], of_q))
         weights_of = iter(kept)
         for row, pieces in ctx.rows:
             if not pieces:
                 continue
-            keys, values = _seen(k_HNE, row), _seen(v_HNE, row)
-            of_keys, of_values = (x.new_zeros(x.shape) for x in (keys, values))
+            keys, values = _seen(k, row), _seen(v, row)
+            of_keys, of_values = (keys.new_zeros(keys.shape) if len(pieces) > 1 else None for _ in range(2))
             for start, stop, C in pieces:
-                weights, grad = next(weights_of), grad_HME[:, start:stop]
+                weights, queries, grad = next(weights_of), q_HME[:, start:stop], grad_HME[:, start:stop]
                 of_weights = torch.bmm(grad, values[:, :C].transpose(1, 2))
-                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
                 of_q_HME[:, start:stop] = torch.bmm(of_scores, keys[:, :C])
-                of_keys[:, :C].baddbmm_(of_scores.transpose(1, 2), q_HME[:, start:stop])
-                of_values[:, :C].baddbmm_(weights.transpose(1, 2), grad)
-            for whole, part in ((of_k_HNE, of_keys), (of_v_HNE, of_values)):
-                whole[:, row.start : row.stop] += part[:, row.before :]
-                if row.before:
-                    whole[:, row.prompt : row.prompt + row.before] += part[:, : row.before]
-        return of_q, of_k, of_v, None, None
+                of_keys = _added(of_keys, of_scores.transpose(1, 2), queries)
+                of_values = _added(of_values, weights.transpose(1, 2), grad)
+            _spread(of_keys, of_k, row)
+            _spread(of_values, of_v, row)
+        return of_q if ctx.scale == 1 else of_q.mul_(ctx.scale), of_k, of_v, None, None
 
 
-def _seen(x_HNE: Tensor, row: Row) -> Tensor:
+def _seen(x_NHE: Tensor, row: Row) -> Tensor:
     """x_HCE of what the last token of a row sees."""
-    own = x_HNE[:, row.start : row.stop]
+    own = x_NHE[row.start : row.stop]
     if row.before:
-        return torch.cat([x_HNE[:, row.prompt : row.prompt + row.before], own], dim=1)
-    return own
+        own = torch.cat([x_NHE[row.prompt : row.prompt + row.before], own])
+    return own.transpose(0, 1)
+
+
+def _added(total_HCE: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """total + a b in its first places; a b where there is no total yet."""
+    if total_HCE is None:
+        return torch.bmm(a, b)
+    total_HCE[:, : a.shape[1]].baddbmm_(a, b)
+    return total_HCE
+
+
+def _spread(part_HCE: Tensor | None, whole_NHE: Tensor, row: Row) -> None:
+    """The gradient of what a row saw, to where that stands. A row's own tokens come before those that go on from it."""
+    assert part_HCE is not None
+    part_CHE = part_HCE.transpose(0, 1)
+    seen = len(part_CHE)
+    if row.before:
+        whole_NHE[row.prompt : row.prompt + row.before] += part_CHE[: row.before]
+    whole_NHE[row.start : row.start + seen - row.before] = part_CHE[row.before :]
 
 
 def _hidden(queries: int, C: int, dtype: torch.dtype) -> Tensor:

@@ -216,10 +216,11 @@ class _Rotate(torch.autograd.Function):
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
     """x [N heads E] turned by the angles of `rotation_of`, or back (sign -1)."""
-    out = torch.empty_like(x)
-    half = x.shape[-1] // 2
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-sign)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin, value=sign)
+    first, second = x.chunk(2, -1)
+    # both halves in one product: written into halves of a tensor they take three times as long
+    out = (x.unflatten(-1, (2, -1)) * cos[..., None, :]).flatten(-2)
+    out_first, out_second = out.chunk(2, -1)
+    out_first.addcmul_(second, sin, value=-sign)
+    out_second.addcmul_(first, sin, value=sign)
     return out

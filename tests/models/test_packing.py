@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -17,7 +19,15 @@ RESPONSES = [*tiny.prompts(6, seed=7, longest=16), []]
 BATCH = batches.collate(PROMPTS, RESPONSES, PAD)
 
 
-BY_ROWS = pytest.mark.parametrize("enough", [0, 1 << 40], ids=["row by row", "side by side"])
+@pytest.fixture(params=[0, 1 << 40], ids=["row by row", "side by side"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every attention of a test goes one way; that it did is checked when the test is over."""
+    calls, by_rows = [], packing.row_by_row
+    monkeypatch.setattr(packing, "row_by_row", lambda *a: calls.append(1) or by_rows(*a))
+    for name in ("ENOUGH", "ENOUGH_NARROW"):
+        monkeypatch.setattr(attention, name, request.param)
+    yield request.node.callspec.id
+    assert bool(calls) == (request.param == 0)
 
 
 def alone(row: int) -> Batch:
@@ -59,12 +69,8 @@ def test_blocks_as_a_gpu_gets_them_hold_more_rows_and_the_same_numbers(monkeypat
         torch.testing.assert_close(scoring.response_logprobs(policy, wide), scoring.response_logprobs(policy, narrow))
 
 
-@BY_ROWS
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_values_scores_and_logprobs_are_those_of_each_row_alone(
-    family: str, enough: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attention, "ENOUGH", enough)
+def test_values_scores_and_logprobs_are_those_of_each_row_alone(family: str, way: str) -> None:
     policy, reward = tiny.policy(family), tiny.reward(family)
     assert llama.fits(policy)
     assert llama.fits(reward)
@@ -81,10 +87,8 @@ def test_values_scores_and_logprobs_are_those_of_each_row_alone(
                 torch.testing.assert_close(whole, one, rtol=1e-5, atol=1e-5)
 
 
-@BY_ROWS
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-def test_gradients_are_those_of_the_padded_forward(family: str, enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "ENOUGH", enough)
+def test_gradients_are_those_of_the_padded_forward(family: str, way: str) -> None:
     model = tiny.reward(family).double()  # but for the scores, which are float32
     weights_BT = torch.randn(BATCH.response_mask_BT.shape, generator=torch.Generator().manual_seed(0))
     found = []
@@ -98,9 +102,9 @@ def test_gradients_are_those_of_the_padded_forward(family: str, enough: int, mon
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("way", ["side by side", "row by row", "row by row in pieces"])
+@pytest.mark.parametrize("how", ["side by side", "row by row", "row by row in pieces"])
 def test_plain_products_and_the_fused_kernel_give_the_same_attention(
-    family: str, way: str, monkeypatch: pytest.MonkeyPatch
+    family: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows alone and rows that go on from a prompt, keys shared by several heads (qwen3) or not; gradients, too."""
     found, calls = [], []
@@ -113,8 +117,8 @@ def test_plain_products_and_the_fused_kernel_give_the_same_attention(
     assert batch.packing.spare
     for by_kernel in (False, True):
         monkeypatch.setattr(attention, "SHORT", 0 if by_kernel else 1000)
-        monkeypatch.setattr(attention, "ENOUGH", 0 if "row" in way and not by_kernel else 1 << 40)
-        monkeypatch.setattr(attention, "PIECE", 5 if "pieces" in way else 128)
+        monkeypatch.setattr(attention, "ENOUGH", 0 if "row" in how and not by_kernel else 1 << 40)
+        monkeypatch.setattr(attention, "PIECE", 5 if "pieces" in how else 128)
         model = tiny.policy(family)
         assert llama.fits(model)
         calls.clear()
@@ -148,6 +152,22 @@ def test_row_by_row_answers_for_the_tokens_that_are_asked_for(piece: int, monkey
     torch.testing.assert_close(found[1][0][6], torch.einsum("hc,che->he", weights, torch.cat([v[2:7], v[12:15]])))
 
 
+def test_weights_are_kept_for_a_backward_pass_alone() -> None:
+    kept = []
+    q, k, v = (torch.randn(9, 2, 8) for _ in range(3))
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        kept.append(tuple(x.shape))
+        return x
+
+    for learning in (False, True):
+        kept.clear()
+        inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), torch.set_grad_enabled(learning):
+            attention.row_by_row(*inputs, [attention.Row(0, 9, 0, 0)], 0.3)
+        assert kept == ([(9, 2, 8)] * 3 + [(2, 9, 9)] if learning else [])
+
+
 def test_row_by_row_is_for_rows_that_are_long_for_their_width_and_not_too_long() -> None:
     chosen: dict[torch.dtype, list[tuple[int, int]]] = {torch.float32: [], torch.bfloat16: []}
     for length in (60, 200, 600):
@@ -157,7 +177,33 @@ def test_row_by_row_is_for_rows_that_are_long_for_their_width_and_not_too_long()
     assert chosen[torch.float32] == [(1024, 60), (256, 200), (1024, 200)]
     assert chosen[torch.bfloat16] == [(256, 60), (1024, 60), (128, 200), (256, 200), (1024, 200)]
     branched = batches.collate([[3] * 30] * 2, [[4] * 10, [5] * 20], PAD).packing
-    assert branched.seen == (30 * 30 + 10 * 40 + 20 * 50) / 60
+    assert branched.reach == (30 * 30 + 10 * 40 + 20 * 50) / 60
+
+
+@pytest.mark.parametrize(("queries", "tokens"), [(1, 1), (5, 9), (128, 128), (1, 512), (128, 513), (60, 1100)])
+def test_a_query_sees_what_comes_before_it(queries: int, tokens: int) -> None:
+    expected = torch.zeros(tokens, tokens).masked_fill_(~torch.ones(tokens, tokens).tril().bool(), -torch.inf)
+    assert torch.equal(attention._hidden(queries, tokens, torch.float32), expected[-queries:])
+
+
+def test_under_autocast_all_layers_go_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the last asks for what is read alone, though float32 weights by themselves would go side by side."""
+    asked = []
+    by_rows = packing.row_by_row
+    monkeypatch.setattr(packing, "row_by_row", lambda *a: asked.append(a[5]) or by_rows(*a))
+    monkeypatch.setattr(attention, "ENOUGH", 1 << 40)
+    monkeypatch.setattr(attention, "ENOUGH_NARROW", 0)
+    model = tiny.reward()
+    assert llama.fits(model)
+    plain = scoring.rewards(model, BATCH)
+    assert not asked
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = scoring.rewards(model, BATCH)
+    scores.sum().backward()
+    layers = model.config.num_hidden_layers
+    assert [at is None for at in asked] == [True] * (layers - 1) + [False]
+    assert len(asked[-1]) == len(PROMPTS)
+    torch.testing.assert_close(scores, plain, rtol=0.05, atol=0.05)
 
 
 def test_row_by_row_in_bfloat16_is_computed_in_float32_and_works_under_inference_mode_first() -> None:
@@ -196,7 +242,7 @@ def test_many_tokens_are_filled_up_and_the_numbers_stay(shared: bool, monkeypatc
         torch.testing.assert_close(filled_up, as_they_are, rtol=1e-5, atol=1e-5)
 
 
-def test_no_row_sees_another() -> None:
+def test_no_row_sees_another(way: str) -> None:
     """The gradient of one row's log-probs by the embedding of tokens that stand in other rows alone is exactly 0."""
     model = tiny.policy()
     ids = [[10, 11, 12, 13], [20, 21, 22], [30, 31, 32, 33]]
@@ -208,7 +254,7 @@ def test_no_row_sees_another() -> None:
     assert touched == [20, 21, 22]
 
 
-def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
+def test_a_completion_sees_its_prompt_and_itself_alone(way: str) -> None:
     model = tiny.policy()
     batch = batches.collate([[10, 11, 12]] * 2, [[20, 21], [30, 31, 32]], PAD)
     assert batch.packing.branches
@@ -235,7 +281,7 @@ def test_who_asks_first_does_not_matter(autocast: bool) -> None:
         assert llama.fits(tiny.policy())
 
 
-def test_activations_are_computed_anew_where_that_is_asked_for() -> None:
+def test_activations_are_computed_anew_where_that_is_asked_for(way: str) -> None:
     found, kept = [], []
     for anew in (False, True):
         model = tiny.policy().train()

@@ -82,14 +82,18 @@ def test_more_than_there_is_is_refused_with_what_to_change(changes: dict[str, in
         Plan(**{**bytes_of, **changes}).check("runs/x")
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [64, 128])
 @pytest.mark.parametrize("enough", [0, 1 << 40], ids=["row by row", "side by side"])
-def test_the_estimate_covers_what_a_pass_keeps(length: int, enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimate_covers_what_a_pass_keeps(
+    length: int, enough: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes that the backward pass keeps, counted as autograd saves them."""
     from heedful.models import attention, batches, scoring
 
     assert memory.SEEN == attention.MOST
-    monkeypatch.setattr(attention, "ENOUGH", enough)
+    for name in ("ENOUGH", "ENOUGH_NARROW"):
+        monkeypatch.setattr(attention, name, enough)
     model = tiny.policy("llama", hidden=64, layers=4).train()
     batch = batches.collate([[3]] * 8, [[4] * (length - 1)] * 8, tiny.VOCAB - 1)
     kept: dict[int, int] = {}
@@ -98,10 +102,11 @@ def test_the_estimate_covers_what_a_pass_keeps(length: int, enough: int, monkeyp
         kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+    world = World(0, 1, torch.device("cpu"), dtype)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), world.autocast():
         loss = scoring.response_logprobs(model, batch).sum()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     real = sum(size for place, size in kept.items() if place not in weights)
-    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=8 * length)), ALONE)
+    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=8 * length)), world)
     loss.backward()
     assert real <= planned.activations <= 2.5 * real

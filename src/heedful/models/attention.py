@@ -19,15 +19,17 @@ from torch.nn import functional as F
 
 # Tokens of a row up to which rows side by side attend by plain products; the fused kernel saves little memory there.
 SHORT = 128
-# Row by row pays from so many numbers of keys a query on, in lower precision, where the fused kernel is slower still,
-# sooner. It keeps too much for the backward pass where queries see more than so many tokens in the mean.
+# Row by row pays where (mean length of a token's row) x (width of all its heads) is at least that; sooner in lower
+# precision, where the fused kernel is slower still. It keeps too much for the backward pass where rows are longer than
+# MOST in the mean. What is chosen depends on the pass, and so does rounding: in bfloat16 row by row is the more exact.
 ENOUGH, ENOUGH_NARROW, MOST = 1 << 15, 1 << 13, 512
 PIECE = 128  # queries at a time; with more too many would be multiplied with keys that they do not see
+MASKS = 512  # masks are kept for multiples of so many tokens
 
 
 class Row(NamedTuple):
-    """Tokens [start, stop): they see the `before` tokens from `prompt` on, which stand further ahead, and each other
-    causally.
+    """Tokens [start, stop): they see the `before` tokens from `prompt` on, which belong to an earlier row, and each
+    other causally.
     """
 
     start: int
@@ -37,7 +39,7 @@ class Row(NamedTuple):
 
 
 def side_by_side(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """[G H S E]: of q over k and v [G H C E] with a mask of 0 and -inf; None: causal."""
+    """[G H S E]: of q over k and v [G H C E] or of fewer heads, with a mask of 0 and -inf; None: causal."""
     k, v = (_for_heads(x, q.shape[1]) for x in (k, v))
     if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= SHORT:
         out: Tensor = _Short.apply(q, k, v, bias, scale)
@@ -48,21 +50,22 @@ def side_by_side(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: fl
 def row_by_row(
     q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, rows: Sequence[Row], scale: float, at_M: Tensor | None = None
 ) -> Tensor:
-    """out_MHE without padding or copies, of the tokens `at_M` in ascending order (None: all N); 0 for those behind the
-    last row. In float32 at least, and keeps H weights for each query and what it may see.
+    """out_MHE of the tokens `at_M` in ascending order (None: all N); 0 for those behind the last row. Rows lie one
+    after the other, each behind the one that it goes on from; keys and values can be of fewer heads.
+
+    Computed in float32 at least. For the backward pass it keeps H weights for each query and what it may see.
     """
-    wide = torch.promote_types(q_MHE.dtype, torch.float32)
-    k_NHE, v_NHE = (_for_heads(x, q_MHE.shape[1]).to(wide) for x in (k_NHE, v_NHE))
+    k_NHE, v_NHE = (_for_heads(x, q_MHE.shape[1]) for x in (k_NHE, v_NHE))
     pieces = _pieces(rows, None if at_M is None else at_M.tolist())
     with torch.autocast(q_MHE.device.type, enabled=False):
-        out: Tensor = _Rows.apply(q_MHE.to(wide), k_NHE, v_NHE, pieces, scale)
-    return out.to(q_MHE.dtype)
+        out: Tensor = _Rows.apply(q_MHE, k_NHE, v_NHE, pieces, scale)
+    return out
 
 
-def row_by_row_pays(width: int, seen: float, dtype: torch.dtype) -> bool:
-    """On a CPU, for queries of so many numbers that see so many tokens in the mean."""
+def row_by_row_pays(width: int, reach: float, dtype: torch.dtype) -> bool:
+    """On a CPU, for queries of so many numbers in rows of so many tokens in the mean."""
     enough = ENOUGH_NARROW if dtype in (torch.bfloat16, torch.float16) else ENOUGH
-    return seen * width >= enough and seen <= MOST
+    return reach * width >= enough and reach <= MOST
 
 
 def _for_heads(x: Tensor, heads: int) -> Tensor:
@@ -114,7 +117,7 @@ Pieces = list[tuple[Row, list[Piece]]]
 
 
 def _pieces(rows: Sequence[Row], at: list[int] | None) -> Pieces:
-    """For each row its queries, neighbours in pieces of at most PIECE and of like size."""
+    """For each row that has some its queries, neighbours in pieces of at most PIECE and of like size."""
     found: Pieces = []
     for row in rows:
         if at is None:
@@ -127,7 +130,8 @@ def _pieces(rows: Sequence[Row], at: list[int] | None) -> Pieces:
             cuts = [start + (stop - start) * i // count for i in range(count + 1)]
             ahead = row.before + place - row.start - start
             pieces += [Piece(a, b, ahead + b) for a, b in pairwise(cuts)]
-        found.append((row, pieces))
+        if pieces:
+            found.append((row, pieces))
     return found
 
 
@@ -142,47 +146,51 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Pieces, scale: float) -> Tensor:
-        q = q if scale == 1 else q * scale
-        out = torch.empty_like(q)
-        q_HME, out_HME = q.transpose(0, 1), out.transpose(0, 1)
-        kept, done = [], 0
+        wide = torch.promote_types(q.dtype, torch.float32)
+        queries, k_wide, v_wide = _scaled(q.to(wide), scale), k.to(wide), v.to(wide)
+        out = torch.empty_like(queries)
+        q_HME, out_HME = queries.transpose(0, 1), out.transpose(0, 1)
+        learning, kept, done = any(ctx.needs_input_grad), [], 0
         for row, pieces in rows:
-            if not pieces:
-                continue
-            keys, values = _seen(k, row), _seen(v, row)
+            keys, values = _seen(k_wide, row), _seen(v_wide, row)
             for start, stop, C in pieces:
-                hidden = _hidden(stop - start, C, q.dtype)
+                hidden = _hidden(stop - start, C, wide)
                 weights = torch.baddbmm(hidden, q_HME[:, start:stop], keys[:, :C].transpose(1, 2)).softmax(-1)
                 out_HME[:, start:stop] = torch.bmm(weights, values[:, :C])
-                kept.append(weights)
+                if learning:
+                    kept.append(weights)
                 done = max(done, stop)
         out[done:] = 0
         ctx.save_for_backward(q, k, v, *kept)
         ctx.rows, ctx.scale = rows, scale
-        return out
+        return out.to(q.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *kept = ctx.saved_tensors
+        narrow, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+        q, k, v, grad = _scaled(q.to(wide), ctx.scale), k.to(wide), v.to(wide), grads[0].to(wide)
         of_q, of_k, of_v = (torch.zeros_like(x) for x in (q, k, v))
-        q_HME, grad_HME, of_q_HME = (x.transpose(0, 1) for x in (q, grads[0], of_q))
+        q_HME, grad_HME, of_q_HME = (x.transpose(0, 1) for x in (q, grad, of_q))
         weights_of = iter(kept)
         for row, pieces in ctx.rows:
-            if not pieces:
-                continue
             keys, values = _seen(k, row), _seen(v, row)
             of_keys, of_values = (keys.new_zeros(keys.shape) if len(pieces) > 1 else None for _ in range(2))
             for start, stop, C in pieces:
-                weights, queries, grad = next(weights_of), q_HME[:, start:stop], grad_HME[:, start:stop]
-                of_weights = torch.bmm(grad, values[:, :C].transpose(1, 2))
-                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                weights, its_q, its_grad = next(weights_of), q_HME[:, start:stop], grad_HME[:, start:stop]
+                of_weights = torch.bmm(its_grad, values[:, :C].transpose(1, 2))
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, wide)
                 of_q_HME[:, start:stop] = torch.bmm(of_scores, keys[:, :C])
-                of_keys = _added(of_keys, of_scores.transpose(1, 2), queries)
-                of_values = _added(of_values, weights.transpose(1, 2), grad)
+                of_keys = _added(of_keys, of_scores.transpose(1, 2), its_q)
+                of_values = _added(of_values, weights.transpose(1, 2), its_grad)
             _spread(of_keys, of_k, row)
             _spread(of_values, of_v, row)
-        return of_q if ctx.scale == 1 else of_q.mul_(ctx.scale), of_k, of_v, None, None
+        return *(x.to(narrow) for x in (_scaled(of_q, ctx.scale), of_k, of_v)), None, None
+
+
+def _scaled(x: Tensor, scale: float) -> Tensor:
+    return x if scale == 1 else x * scale
 
 
 def _seen(x_NHE: Tensor, row: Row) -> Tensor:
@@ -213,7 +221,7 @@ def _spread(part_HCE: Tensor | None, whole_NHE: Tensor, row: Row) -> None:
 
 def _hidden(queries: int, C: int, dtype: torch.dtype) -> Tensor:
     """[queries C], -inf where the last `queries` of C tokens do not see."""
-    before = -(-C // MOST) * MOST
+    before = -(-C // MASKS) * MASKS
     return _staircase(PIECE, before, dtype)[:queries, before + queries - C : before + queries]
 
 

@@ -37,27 +37,34 @@ def states_at(model: Any, packing: Packing, wanted_M: Tensor | None = None) -> T
     body, back_M = model.base_model, None
     if wanted_M is not None and _by_rows(body.layers[-1], packing):
         wanted_M, back_M = wanted_M.unique(return_inverse=True)
+    some = back_M is not None
     states_ND = body.embed_tokens(packing.ids_N)
     rotation = rotation_of(body.rotary_emb, packing.positions_N)
     for layer in body.layers:
         only = wanted_M if layer is body.layers[-1] else None
         if getattr(layer, "gradient_checkpointing", False) and model.training and torch.is_grad_enabled():
-            states_ND = checkpoint(_layer, layer, states_ND, rotation, packing, only, use_reentrant=False)
+            states_ND = checkpoint(_layer, layer, states_ND, rotation, packing, only, some, use_reentrant=False)
         else:
-            states_ND = _layer(layer, states_ND, rotation, packing, only)
+            states_ND = _layer(layer, states_ND, rotation, packing, only, some)
     states_MD = norm(body.norm, states_ND)
     return states_MD if back_M is None else states_MD.index_select(0, back_M)
 
 
 def _layer(
-    layer: Any, states_ND: Tensor, rotation: tuple[Tensor, Tensor], packing: Packing, only_M: Tensor | None
+    layer: Any,
+    states_ND: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    packing: Packing,
+    only_M: Tensor | None,
+    some: bool,
 ) -> Tensor:
+    """`only_M`: tokens to go on with after attention (None: all); `some`: they alone, ascending, have queries."""
     attention, mlp = layer.self_attn, layer.mlp
     inputs_ND = norm(layer.input_layernorm, states_ND)
-    asking_MD, turned, at_M = inputs_ND, rotation, None
-    if only_M is not None and _by_rows(layer, packing):
-        asking_MD, at_M = inputs_ND.index_select(0, only_M), only_M
-        turned = rotation[0].index_select(0, only_M), rotation[1].index_select(0, only_M)
+    asking_MD, turned, at_M = inputs_ND, rotation, only_M if some else None
+    if at_M is not None:
+        asking_MD = inputs_ND.index_select(0, at_M)
+        turned = rotation[0].index_select(0, at_M), rotation[1].index_select(0, at_M)
     q, k, v = (
         through(proj, x).unflatten(-1, (-1, attention.head_dim))
         for proj, x in ((attention.q_proj, asking_MD), (attention.k_proj, inputs_ND), (attention.v_proj, inputs_ND))
@@ -65,11 +72,10 @@ def _layer(
     if hasattr(attention, "q_norm"):
         q, k = norm(attention.q_norm, q), norm(attention.k_norm, k)
     q, k = _Rotate.apply(q, *turned), _Rotate.apply(k, *rotation)
-    out_ND = packing.attend(q, k, v.to(q.dtype), attention.scaling, at_M).flatten(1)
+    out_MD = packing.attend(q, k, v.to(q.dtype), attention.scaling, at_M).flatten(1)
     if only_M is not None:
-        states_ND = states_ND.index_select(0, only_M)
-        out_ND = out_ND if at_M is not None else out_ND.index_select(0, only_M)
-    states_ND = states_ND + through(attention.o_proj, out_ND)
+        states_ND, out_MD = states_ND.index_select(0, only_M), out_MD if some else out_MD.index_select(0, only_M)
+    states_ND = states_ND + through(attention.o_proj, out_MD)
     inputs_ND = norm(layer.post_attention_layernorm, states_ND)
     gate, up = through(mlp.gate_proj, inputs_ND), through(mlp.up_proj, inputs_ND)
     hidden = _GatedSiLU.apply(gate, up) if type(mlp.act_fn) in _SILU else mlp.act_fn(gate) * up
@@ -77,10 +83,11 @@ def _layer(
 
 
 def _by_rows(layer: Any, packing: Packing) -> bool:
+    """What `Packing.attend` will find for the queries of a layer."""
     proj = layer.self_attn.o_proj
     device = proj.weight.device.type
-    narrow = torch.is_autocast_enabled(device)
-    return packing.by_rows(proj.in_features, torch.get_autocast_dtype(device) if narrow else proj.weight.dtype)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else proj.weight.dtype
+    return packing.by_rows(proj.in_features, dtype)
 
 
 def norm(module: Any, x: Tensor) -> Tensor:

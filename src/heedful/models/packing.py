@@ -49,13 +49,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Branches:
-    """R rows that go on from shared prompts: a block of their own tokens, a mask of 0 and -inf over the C tokens that
-    stand before them, and `seen_M`: the R x C tokens that they see, one row after the other.
+    """R rows that go on from shared prompts: a block of their own tokens, and a mask of 0 and -inf over the C tokens
+    that stand before them.
     """
 
     own: Block
     bias_RTC: Tensor
-    seen_M: Tensor
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ class Packing:
         return [row for group in (*self.trunks, *self.tails) for row in group]
 
     @cached_property
-    def seen(self) -> float:
-        """Tokens of a token's row and of the prompt before it, in the mean."""
+    def reach(self) -> float:
+        """Length of a token's row with the prompt before it, in the mean."""
         pairs = sum((row.stop - row.start) * (row.before + row.stop - row.start) for row in self.rows)
         return pairs / max(1, len(self.ids_N) - self.spare)
 
@@ -90,13 +89,18 @@ class Packing:
     def branches(self) -> list[Branches]:
         return [_branches(group, self.ids_N.device) for group in self.tails]
 
+    @cached_property
+    def seen_M(self) -> Tensor:
+        """The R x C tokens that all branches see, one branch after the other."""
+        return torch.cat([_seen(group) for group in self.tails]).to(self.ids_N.device)
+
     def by_rows(self, width: int, dtype: torch.dtype) -> bool:
         """Whether attention takes one row after the other, for queries of all heads together of that width."""
-        return self.ids_N.device.type == "cpu" and row_by_row_pays(width, self.seen, dtype)
+        return self.ids_N.device.type == "cpu" and row_by_row_pays(width, self.reach, dtype)
 
     def attend(self, q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, scale: float, at_M: Tensor | None = None) -> Tensor:
-        """Causal attention within each row: out_NHE. Where it goes `by_rows`, the queries can be those of the tokens
-        `at_M` alone, in ascending order.
+        """Causal attention within each row: out_NHE. Where it goes `by_rows`, queries and out can be those of the M
+        tokens `at_M` alone, in ascending order.
         """
         if at_M is not None or self.by_rows(q_NHE.shape[1] * q_NHE.shape[2], q_NHE.dtype):
             return row_by_row(q_NHE, k_NHE, v_NHE, self.rows, scale, at_M)
@@ -107,11 +111,10 @@ class Packing:
         q, k, v = (x_NHE.split(sizes) for x_NHE in (q_NHE, k_NHE, v_NHE))
         outs = [_within(block, q[i], k[i], v[i], scale) for i, block in enumerate(self.blocks)]
         if self.branches:
-            seen_M = torch.cat([branches.seen_M for branches in self.branches])
-            counts = [len(branches.seen_M) for branches in self.branches]
+            counts = [branches.own.rows * branches.bias_RTC.shape[2] for branches in self.branches]
             # embedding, not indexing: its backward pass adds up the gradients of a prompt's tokens over the rows fast
             seen_k, seen_v = (
-                F.embedding(seen_M, x.flatten(1)).view(-1, *x.shape[1:]).split(counts) for x in (k_NHE, v_NHE)
+                F.embedding(self.seen_M, x.flatten(1)).view(-1, *x.shape[1:]).split(counts) for x in (k_NHE, v_NHE)
             )
             rest = zip(self.branches, q[len(self.blocks) : -1], seen_k, seen_v, strict=True)
             outs += [_beyond(*each, scale) for each in rest]
@@ -145,7 +148,7 @@ def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts:
 
     stretch = STRETCH[device.type]
     trunks = [[lay(b, 0, trunk[b]) for b in group] for group in _alike(trunk, stretch)]
-    begins = place_BS[:, 0].tolist()
+    begins = place_BS[:, :1].flatten().tolist()
     for b in after:
         place_BS[b, : prompts[b]] = place_BS[firsts[b], : prompts[b]]
     tails = [[lay(b, prompts[b], lengths[b], begins[firsts[b]]) for b in group] for group in _alike(tail, stretch)]
@@ -178,13 +181,21 @@ def _block(rows: list[Row], device: torch.device) -> Block:
 
 def _branches(rows: list[Row], device: torch.device) -> Branches:
     own = _block(rows, device)
-    prompts_R1, before_R1 = (torch.tensor(x)[:, None] for x in zip(*(row[2:] for row in rows), strict=True))
-    steps_P = torch.arange(int(before_R1.max()))
-    before_RP = steps_P < before_R1
-    seen_RC = torch.cat(
-        [torch.where(before_RP, prompts_R1 + steps_P, 0), rows[0].start + own.source.cpu().view(own.rows, -1)], dim=1
-    )
-    return Branches(own, _sight(own, before_RP).to(device), seen_RC.flatten().to(device))
+    return Branches(own, _sight(own, _before(rows)).to(device))
+
+
+def _before(rows: list[Row]) -> Tensor:
+    """[R P]: whether the prompt before a row has so many tokens."""
+    before_R1 = torch.tensor([row.before for row in rows])[:, None]
+    return torch.arange(int(before_R1.max())) < before_R1
+
+
+def _seen(rows: list[Row]) -> Tensor:
+    """The tokens that rows of a group see, on the CPU: the prompt's P places of a row, then its T, and so on."""
+    before_RP, own = _before(rows), _block(rows, torch.device("cpu"))
+    prompts_R1 = torch.tensor([row.prompt for row in rows])[:, None]
+    shared_RP = torch.where(before_RP, prompts_R1 + torch.arange(before_RP.shape[1]), 0)
+    return torch.cat([shared_RP, rows[0].start + own.source.view(own.rows, -1)], dim=1).flatten()
 
 
 def _sight(own: Block, before_RP: Tensor) -> Tensor:

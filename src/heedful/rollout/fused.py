@@ -26,7 +26,7 @@ PREFILL_TOKENS = 8_192
 COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would cost too much memory
 # A step computes a multiple of so many rows: a product of a new number of rows costs oneDNN a millisecond and 0.6 MiB.
 STEP_ROWS = 8
-WIDE = 256  # numbers of a token's values from which summing them up as rows of a table beats products on a CPU
+WIDE = 256  # width of all queries from which summing values up as rows of a table beats products on a CPU
 
 
 class FusedDecoder:

@@ -18,7 +18,7 @@ from heedful.config import Config, UserError
 from heedful.training.parallel import World
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
-SEEN = 512  # tokens that a query of attention sees where its weights are kept, in the mean (models.attention.MOST)
+SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (models.attention.MOST)
 COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (rollout.fused.COPIED_BYTES)
 
 

@@ -24,7 +24,7 @@ from heedful.training.parallel import keep_freed_memory  # noqa: E402
 
 KINDS = {  # the first that fits
     "products": r"_linear_pointwise|::mm$|addmm|_reorder_linear_weight",
-    "attention": r"bmm|softmax|attention",
+    "attention": r"bmm|softmax|attention|embedding_bag",
     "Adam": r"adam",
     "copies and places": r"copy|clone|cat$|index|gather|scatter|embedding|fill|zero|pad|slice|resize|contiguous|repeat",
     "elementwise": r"::_?(fused_rms|rms|silu|mul|add|sub|div|pow|rsqrt|neg|sum|mean|exp_|exp$|log|amax|where|cumsum)",

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 import time
+from random import Random
 
 from heedful.web.prose import prose
-from heedful.web.words import MOST_SHOWN, MOST_SIGNS, is_cut, plain, words
+from heedful.web.words import MOST_SHOWN, MOST_SIGNS, _blocks, is_cut, plain, words
 
 
 def sign(title: str, label: str) -> str:
@@ -51,6 +53,23 @@ def test_code_between_fences() -> None:
     )
     assert words("```\nnever closed") == "```\nnever closed"
     assert words("in ```a line``` only") == "in ```a line``` only"
+
+
+def test_code_is_what_the_pattern_says_and_takes_one_pass() -> None:
+    pattern = re.compile(r"(?:(?<=\n)|\A)```[^\n`]*\n.*?\n```[ \t]*(?=\n|\Z)", re.DOTALL)
+    pieces = ("```\n", "```\n", "```py\n", "``` \t\n", "```", "\n", "py", " ", "`", "é\n")
+    rng = Random(1)
+    found = 0
+    for _ in range(5000):
+        text = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 12)))
+        spans = [match.span() for match in pattern.finditer(text)]
+        assert list(_blocks(text)) == spans, text
+        found += len(spans)
+    assert found > 1000
+    for text in ("```py\n", "```\n", "```py\nx\n```\n"):
+        start = time.perf_counter()
+        words(text * (MOST_SHOWN // len(text)))
+        assert time.perf_counter() - start < 0.8, text
 
 
 def test_a_long_text_is_cut_and_signs_are_bounded() -> None:

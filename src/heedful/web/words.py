@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from itertools import groupby
 
 from markupsafe import Markup, escape
@@ -31,7 +32,7 @@ _SUSPECT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-_FENCE = re.compile(r"(?:(?<=\n)|\A)```[^\n`]*\n.*?\n```[ \t]*(?=\n|\Z)", re.DOTALL)
+_FENCE = "```"
 
 
 def words(text: str) -> Markup:
@@ -39,12 +40,11 @@ def words(text: str) -> Markup:
     text = text[:MOST_SHOWN].replace("\r\n", "\n").replace("\r", "\n")
     signs = _Signs()
     parts, end = [], 0
-    for fence in _FENCE.finditer(text):
+    for start, after in _blocks(text):
         # The line breaks around a block are kept for copying and comparing, but not shown beside its margins.
-        before, after = text[end : fence.start()].removesuffix("\n"), fence.end()
-        parts.append(signs.mark(before))
-        parts.append(_break(fence.start() > end))
-        parts.append(Markup('<span class="code">') + signs.mark(fence.group()) + Markup("</span>"))
+        parts.append(signs.mark(text[end:start].removesuffix("\n")))
+        parts.append(_break(start > end))
+        parts.append(Markup('<span class="code">') + signs.mark(text[start:after]) + Markup("</span>"))
         parts.append(_break(text[after : after + 1] == "\n"))
         end = after + 1
     parts.append(signs.mark(text[end:]))
@@ -59,6 +59,25 @@ def is_cut(text: str) -> bool:
 def plain(text: str) -> str:
     """The text as it can be sent: lone surrogates, which no encoding holds, become U+FFFD."""
     return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Where code between fences begins and ends; what is never closed is no code.
+
+    In one pass over the lines: a pattern would look for the end of every open fence anew, and a text of nothing but
+    fences would hold the server up.
+    """
+    opened, inside, place = None, 0, 0
+    for line in text.split("\n"):
+        end = place + len(line)
+        if line.startswith(_FENCE):
+            after = line.removeprefix(_FENCE)
+            if opened is None and "`" not in after:
+                opened, inside = place, end + 1
+            elif opened is not None and place > inside and not after.strip(" \t"):
+                yield opened, end
+                opened = None
+        place = end + 1
 
 
 def _break(wanted: bool) -> Markup:

@@ -14,7 +14,7 @@ import tiny
 from heedful.config import NonFinite, UserError, load
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
-from heedful.models.reward_functions import ModelScorer
+from heedful.models.reward_functions import Episode, ModelScorer
 from heedful.runs import read_json
 from heedful.stages import chunked, score
 from heedful.stages.score import ScoreConfig
@@ -52,6 +52,19 @@ def test_scores_are_those_of_transformers_read_at_the_last_token(files: Files, t
         by_transformers(files.judge, prompt + tokenizer.encode(t) + e) for t, e in zip(texts, ends, strict=True)
     ]
     assert row["scores"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_whichever_stop_token_a_policy_chose_the_reward_model_reads_eos() -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    words, end = tokenizer.encode("red dog"), tokenizer.convert_tokens_to_ids("<|im_end|>")
+    scorer = ModelScorer(tiny.reward(), tokenizer, tokenizer)
+
+    def read(*ids: int, finished: bool = True) -> float:
+        return float(scorer([Episode("Say", [5, 6], [*words, *ids], "red dog", finished)]))
+
+    assert end != EOS
+    assert read(end) == read(EOS) != read()
+    assert read(end, finished=False) not in (read(end), read())  # cut off right behind it: as it was sampled
 
 
 def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
     return encode(a, probe) == encode(b, probe) and _bos(a) == _bos(b)
 
 
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids that no text is written with, the named ones (EOS, pad) and the others (<|im_end|>)."""
+    added = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
+
+
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
     """Ids that end a response: the tokenizer's EOS and those that the model's configs list and the tokenizer knows as
     special (chat models often have several). Pass `model.config` and `model.generation_config`."""

@@ -81,10 +81,14 @@ class ModelScorer:
     ) -> None:
         self.model, self.tokenizer, self.micro_tokens, self.dtype = model, tokenizer, micro_tokens, dtype
         self.same_tokens = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
+        self._special = render.special_ids(tokenizer)
 
     def _ids(self, episode: Episode) -> tuple[list[int], list[int]]:
         if self.same_tokens:
             prompt_ids, response_ids = episode.prompt_ids, episode.response_ids
+            if episode.finished and response_ids and response_ids[-1] in self._special:
+                # whichever of its stop ids a policy chose: reward models have seen EOS there, and no other (R1)
+                response_ids = [*response_ids[:-1], self.tokenizer.eos_token_id]
         else:
             prompt_ids = render.prompt_ids(self.tokenizer, episode.prompt)
             response_ids = render.response_ids(self.tokenizer, episode.completion, finished=episode.finished)

@@ -121,18 +121,29 @@ def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
         inputs.documents(data, tokenizer, 16)
 
 
+def never(line: str) -> None:
+    raise AssertionError(line)
+
+
 def test_what_is_held_out() -> None:
     splits = ("train", "valid", None, "test")
     named = [Prompt(prompt=f"{split}", split=split) for split in splits]
-    assert inputs.divided(named, 0.0, 0) == ([0, 2], [1])  # rows for tests are in neither
+    said: list[str] = []
+    assert inputs.divided(named, 0.0, 0, said.append) == ([0, 2], [1])  # rows for tests are in neither
+    assert said == ["1 of 4 rows have split test, or valid beside other held-out data; left out"]
+    assert inputs.divided(named, 0.5, 0, said.append, elsewhere=True) == ([0, 2], [])
+    assert said[1] == "2 of 4 rows have split test, or valid beside other held-out data; left out"
+    drawn = [Prompt(prompt=f"prompt {i}", split="test" if i % 2 else "train") for i in range(100)]
+    assert sorted([i for part in inputs.divided(drawn, 0.2, 0, said.append) for i in part]) == list(range(0, 100, 2))
+    assert inputs.divided([named[3]], 0.2, 0, said.append) == ([], [])
     prompts = [Prompt(prompt=f"prompt {i % 500}") for i in range(1000)]
-    training, out = inputs.divided(prompts, 0.1, 0)
+    training, out = inputs.divided(prompts, 0.1, 0, never)
     assert sorted(training + out) == list(range(1000))
     assert out == [*out[: len(out) // 2], *(i + 500 for i in out[: len(out) // 2])]  # by text: never on both sides
     assert 60 < len(out) < 140
-    assert inputs.divided(prompts, 0.1, 1)[1] != out
-    backwards = inputs.divided(prompts[:500][::-1], 0.1, 0)[1]
+    assert inputs.divided(prompts, 0.1, 1, never)[1] != out
+    backwards = inputs.divided(prompts[:500][::-1], 0.1, 0, never)[1]
     assert [499 - i for i in backwards][::-1] == out[: len(out) // 2]
-    assert len(inputs.divided(prompts[:3], 0.001, 0)[1]) == 1  # at least one of several
-    assert inputs.divided(prompts[:3], 0.0, 0) == ([0, 1, 2], [])
-    assert inputs.divided(prompts[:1], 0.1, 0) == ([0], [])
+    assert len(inputs.divided(prompts[:3], 0.001, 0, never)[1]) == 1  # at least one of several
+    assert inputs.divided(prompts[:3], 0.0, 0, never) == ([0, 1, 2], [])
+    assert inputs.divided(prompts[:1], 0.1, 0, never) == ([0], [])

@@ -137,7 +137,7 @@ def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) ->
 def loss_without(model: str, files: Files) -> float:
     """Training loss without dropout on the rows that are not held out."""
     rows = inputs.demonstrations(files.demos, TOKENIZER, Limits(128, 128, 128))
-    kept = [rows[i][1] for i in inputs.divided([record for record, _ in rows], 0.1, 0)[0]]
+    kept = [rows[i][1] for i in inputs.divided([record for record, _ in rows], 0.1, 0, print)[0]]
     with torch.no_grad():
         return float(plain.mean_response_loss(AutoModelForCausalLM.from_pretrained(model).eval(), kept))
 

@@ -123,12 +123,11 @@ def divided_rankings(
         say(f"{tied} of {len(rows)} rankings are all tied and teach nothing; left out")
     if not untied:
         raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
+    records, elsewhere = [row.record for row in untied], config.eval_data is not None
+    parts = divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
+    training, validation = ([untied[i] for i in part] for part in parts)
     if config.eval_data is not None:
-        training = untied
         validation = [row for row in rankings(config.eval_data, tokenizer, limits) if row.untied]
-    else:
-        parts = divided([row.record for row in untied], config.valid_fraction, config.seed)
-        training, validation = ([untied[i] for i in part] for part in parts)
     if not training or not validation:
         raise UserError(
             f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
@@ -153,7 +152,7 @@ def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finis
     if not ids or max(ids) >= len(tokenizer) or render.response_text(tokenizer, ids) != text:
         return False
     ended = ids[-1] == tokenizer.eos_token_id
-    return ended == (finish == "stop") if finish is not None else ended or ids[-1] not in tokenizer.all_special_ids
+    return ended == (finish == "stop") if finish is not None else ended or ids[-1] not in render.special_ids(tokenizer)
 
 
 def _cut(ids: list[int], prompt_ids: Sequence[int], limits: Limits) -> list[int]:
@@ -182,20 +181,27 @@ def document_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], cont
     return [Example(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
 
 
-def divided(records: Sequence[Prompt], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows to train on and rows for validation: by `split` where a file has rows with split "valid" (those with "test"
-    are then in neither), else `fraction` of the prompts for validation.
+def divided(
+    records: Sequence[Prompt], fraction: float, seed: int, say: Callable[[str], None], *, elsewhere: bool = False
+) -> tuple[list[int], list[int]]:
+    """Rows to train on and rows for validation: by `split` where a file has rows with split "valid", else `fraction`
+    of the prompts for validation, none where they are `elsewhere`. Rows with split "test" are in neither.
 
     Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are
     two.
     """
-    splits = [record.split for record in records]
-    if "valid" not in splits:
-        draws = [_draw(record.prompt, seed) for record in records]
-        limit = max(fraction, min(draws)) if len(set(draws)) > 1 and fraction > 0 else fraction
-        splits = ["valid" if draw <= limit else None for draw in draws]
-    rows = range(len(records))
-    return [i for i in rows if splits[i] not in ("valid", "test")], [i for i in rows if splits[i] == "valid"]
+    marked = {i: record.split for i, record in enumerate(records) if record.split in ("valid", "test")}
+    free = [i for i in range(len(records)) if i not in marked]
+    validation = [] if elsewhere else [i for i, split in marked.items() if split == "valid"]
+    if not validation and not elsewhere:
+        draws = {i: _draw(records[i].prompt, seed) for i in free}
+        limit = max(fraction, min(draws.values())) if len(set(draws.values())) > 1 and fraction > 0 else fraction
+        validation = [i for i in free if draws[i] <= limit]
+        free = [i for i in free if draws[i] > limit]
+    left_out = len(records) - len(free) - len(validation)
+    if left_out:
+        say(f"{left_out} of {len(records)} rows have split test, or valid beside other held-out data; left out")
+    return free, validation
 
 
 def _draw(prompt: PromptText, seed: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def _loop(config: SFTConfig, s: Session) -> None:
     if config.compute.activation_checkpointing:
         recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
-    training, validation = _split(config, tokenizer, limits)
+    training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = _pretrain_rows(config, tokenizer, limits.context)
     selector = _Selector(config, tokenizer, limits, s.world) if config.select_with else None
     adam = optim.adam(model, config.optimiser)
@@ -147,17 +148,18 @@ def _gradients(
 
 
 def _split(
-    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
     rows = inputs.demonstrations(config.data, tokenizer, limits)
-    if config.valid_data:
-        return [e for _, e in rows], [e for _, e in inputs.demonstrations(config.valid_data, tokenizer, limits)]
-    parts = inputs.divided([record for record, _ in rows], config.valid_fraction, config.seed)
+    records, elsewhere = [record for record, _ in rows], config.valid_data is not None
+    parts = inputs.divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
     training, validation = ([rows[i][1] for i in part] for part in parts)
+    if config.valid_data is not None:
+        validation = [example for _, example in inputs.demonstrations(config.valid_data, tokenizer, limits)]
     if not training or not validation:
         raise UserError(
             f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; "
-            "give --valid-data"
+            f"give {'more of them' if elsewhere else '--valid-data'}"
         )
     return training, validation
 

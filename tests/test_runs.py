@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from heedful import runs
 from heedful.config import Config, UserError
+from heedful.evaluation import curves
 from heedful.runs import Run
 
 
@@ -196,3 +197,29 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"status": "run')
     with pytest.raises(UserError, match=r"x\.json: damaged \(.*\); put back a copy"):
         runs.read_json(tmp_path / "x.json")
+
+
+def test_texts_may_hold_what_looks_like_the_end_of_a_line(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.sample(0, [{"completion": "one\u2028two\u0085three\u2029four"}, {"completion": "five"}])
+    run.sample(1, [{"completion": "six"}])
+    run.forget_after(0)
+    run.close()
+    rows = [json.loads(line) for line in runs.lines_of(tmp_path / "run" / "samples.jsonl")]
+    assert [row["completion"] for row in rows] == ["one\u2028two\u0085three\u2029four", "five"]
+    assert curves.rows_of(tmp_path / "run" / "samples.jsonl") == rows
+
+
+def test_seconds_are_those_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 101.0, 160.0, 5_000.0, 5_001.0, 5_010.5, 9_000.0])
+    monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
+    run = start(tmp_path / "run")
+    run.set_status("interrupted")
+    run.close()
+    run = start(tmp_path / "run", resume=True)
+    run.set_status("finished")
+    run.close()
+    before = (tmp_path / "run" / "manifest.json").read_text()
+    assert runs.read_json(tmp_path / "run" / "manifest.json")["seconds"] == 60.0 + 10.5
+    start(tmp_path / "run", resume=True).close()
+    assert (tmp_path / "run" / "manifest.json").read_text() == before

@@ -20,6 +20,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ class Run:
         self.fresh = False
         """Whether this process made it."""
         self._lock: int | None = None
+        self._counted = time.monotonic()
 
     @classmethod
     def start(
@@ -119,7 +121,8 @@ class Run:
         run._take_lock()
         for leftover in (*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp"), *path.glob(".old-*")):  # by kill -9
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        run.set_status("running" if run.manifest["status"] != "finished" else "finished")
+        if not run.finished:
+            run.set_status("running")
         write_json(path / "config.json", resolved)
         (path / "checkpoints").mkdir(exist_ok=True)
         return run
@@ -151,9 +154,12 @@ class Run:
         return bool(self.manifest["status"] == "finished")
 
     def set_status(self, status: str, **facts: Any) -> None:
-        """`status`: running, finished, interrupted or failed; `facts` go into the manifest."""
+        """`status`: running, finished, interrupted or failed; `facts` go into the manifest, and the seconds worked."""
         self.manifest.pop("reason", None)
-        self.manifest.update(status=status, updated=_now(), **facts)
+        now = time.monotonic()
+        worked = self.manifest.get("seconds", 0.0) + now - self._counted
+        self._counted = now
+        self.manifest.update(status=status, updated=_now(), seconds=round(worked, 3), **facts)
         write_json(self.path / "manifest.json", self.manifest)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
@@ -169,7 +175,7 @@ class Run:
         for name in ("metrics.jsonl", "samples.jsonl"):
             file = self.path / name
             if file.exists():
-                kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+                kept = [line for line in lines_of(file) if _step_of(line) <= step]
                 write_atomically(file, "".join(line + "\n" for line in kept))
 
     def replace_directory(self, name: str, source: Path) -> None:
@@ -213,7 +219,12 @@ class Run:
 def metrics(path: str | Path) -> list[dict[str, float]]:
     """All rows of a run's metrics.jsonl."""
     file = Path(path) / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    return [json.loads(line) for line in lines_of(file)] if file.exists() else []
+
+
+def lines_of(file: Path) -> list[str]:
+    """Of a JSONL file. Its texts may hold what `splitlines` takes for the end of a line (U+2028, U+0085)."""
+    return [line for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if line]
 
 
 def _is_ours(entry: Path) -> bool:

@@ -198,7 +198,7 @@ def run(path: Path, stage: str, rows: list[dict[str, float]], samples: list[dict
     path.mkdir(parents=True)
     manifest = {
         "id": "abc", "stage": stage, "status": "finished", "seed": 3, "created": "2025-01-01T10:00:00+00:00",
-        "updated": "2025-01-01T10:02:05+00:00", "versions": {"torch": "2.13.0"},
+        "updated": "2025-01-03T10:00:00+00:00", "seconds": 125.4, "versions": {"torch": "2.13.0"},
         "config": {"optimiser": {"lr": 1.25e-05}},
         "parents": {"policy": {"ref": "runs/sft", "weights_sha256": "0123456789abcdef"}}, **facts,
     }  # fmt: skip

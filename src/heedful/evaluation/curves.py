@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from heedful.evaluation.charts import Chart, Level, Series
+from heedful.runs import lines_of
 
 Rows = list[dict[str, Any]]
 
@@ -54,7 +55,7 @@ def rows_of(path: Path) -> Rows:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in lines_of(path):
         try:
             row = json.loads(line)
         except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -129,12 +128,10 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
 
 
 def took(manifest: Manifest) -> str:
-    """Time between the first and the last word of a manifest."""
-    try:
-        start, end = (datetime.datetime.fromisoformat(manifest[key]) for key in ("created", "updated"))
-    except (KeyError, TypeError, ValueError):
+    """The time worked on a run, without the pauses between its beginnings."""
+    if not isinstance(manifest.get("seconds"), int | float):
         return "–"
-    seconds = int((end - start).total_seconds())
+    seconds = int(manifest["seconds"])
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -146,6 +146,7 @@ class Session:
                 directory = self.out / "checkpoints"
                 checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})
                 checkpoint.prune(directory, self.checkpointing.keep, int(self.best["step"]) if self.best else None)
+                self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
             self.world.wait()
         if stopping:

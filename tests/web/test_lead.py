@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from heedful.feedback import people
+from heedful.feedback import people, projects
 from web.site import Site, jsonl, rank
 
 QUIET = "three quiet words"
@@ -63,6 +63,27 @@ def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> N
         assert answer.status_code == 400
         assert "link-once" not in answer.text
     assert site.browser("admin").post(f"/lead/tea/people/{site.ids['outsider']}/password").status_code == 200
+
+
+def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> None:
+    """Also where the person has left that project: her work is still there."""
+    site.add_rankings(1)
+    rank(site.script("labeler"))
+    person, other = site.ids["labeler"], site.browser("outsider")
+    with site.store.writing() as db:
+        elsewhere = projects.by_name(db, "other")
+        assert elsewhere is not None
+        people.join(db, elsewhere.id, person, "labeler", site.now)
+        people.change_member(db, site.project_id, person, site.now, by=None, left=True)
+    page = other.post(f"/lead/other/people/{person}/delete", data={"name": "labeler"})
+    assert (page.status_code, "in projects you do not lead" in page.text) == (400, True)
+    assert "link-once" not in other.post(f"/lead/other/people/{person}/password").text
+    assert site.script("lead").get("/api/projects/tea/agreement").json()["judgements"] == 1
+    page = site.browser("admin").post(f"/lead/other/people/{person}/delete", data={"name": "labeler"})
+    assert page.status_code == 200
+    figures = site.script("lead").get("/api/projects/tea/agreement").json()
+    assert figures["judgements"] == 0  # the log of each project has it, and so its figures are new
+    assert site.script("lead").get("/api/projects/tea/audit").json()[0]["action"] == "delete"
 
 
 def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:

@@ -157,7 +157,7 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     person = db.get(Person, person_id)
     if person is None or person.deleted is not None:
         raise UserError(f"person {person_id}: no such person, or deleted already")
-    for member in people.memberships(db, person_id):
+    for member in people.memberships(db, person_id, past=True):
         projects.lock(db, member.project_id)
         leads = [other for other, _ in people.members(db, member.project_id) if other.role == "lead" and not other.left]
         if [lead.person_id for lead in leads] == [person_id]:

@@ -168,9 +168,10 @@ def membership(db: Session, project_id: int, person_id: int) -> Membership | Non
     return member if member is not None and member.left is None else None
 
 
-def memberships(db: Session, person_id: int) -> list[Membership]:
-    """Of one person."""
-    return list(db.scalars(sa.select(Membership).where(Membership.person_id == person_id, Membership.left.is_(None))))
+def memberships(db: Session, person_id: int, *, past: bool = False) -> list[Membership]:
+    """Of one person; `past`: those that she left, too, where her work still is."""
+    chosen = sa.select(Membership).where(Membership.person_id == person_id).order_by(Membership.project_id)
+    return list(db.scalars(chosen if past else chosen.where(Membership.left.is_(None))))
 
 
 def members(db: Session, project_id: int) -> list[tuple[Membership, Person]]:

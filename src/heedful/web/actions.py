@@ -106,14 +106,14 @@ def snapshot_file(frozen: FrozenSnapshot, name: str) -> Path:
 
 
 def delete_person(db: Session, member: Member, person_id: int, now: datetime) -> list[str]:
-    """All that one person wrote, in every project; for who leads all of these, and for administrators."""
+    """All that one person wrote, wherever she is or was; for who leads all of these, and for administrators."""
     person = db.get(Person, person_id)
     if person is None or person.deleted is not None:
         raise HTTPException(404)
     if person_id == member.person.id:
         raise UserError("nobody deletes herself here; ask another lead")
     _check_leads(db, member, person)
-    for one in people.memberships(db, person_id):  # so that each project's log has it
+    for one in people.memberships(db, person_id, past=True):  # so that each project's log has it
         people.audit(db, member.person.id, "delete", f"person {person_id}", project_id=one.project_id, now=now)
     return events.delete_person(db, person_id, now, by=member.person.id)
 
@@ -126,12 +126,12 @@ def password_link(db: Session, member: Member, person_id: int, now: datetime) ->
 
 
 def _check_leads(db: Session, member: Member, person: Person) -> None:
-    """Whether she may decide about a whole account: who leads all projects of it, and administrators."""
+    """Whether she may decide about a whole account: who leads all projects where its work is, and administrators."""
     if member.person.admin:
         return
     leads = {one.project_id for one in people.memberships(db, member.person.id) if one.role == "lead"}
-    if person.admin or not {one.project_id for one in people.memberships(db, person.id)} <= leads:
-        raise UserError(f"{person.name} works in projects that you do not lead; an administrator can do this")
+    if person.admin or not {one.project_id for one in people.memberships(db, person.id, past=True)} <= leads:
+        raise UserError(f"{person.name} works, or worked, in projects you do not lead; an administrator can do this")
 
 
 def change_settings(db: Session, member: Member, changes: dict[str, Any], now: datetime) -> projects.ProjectSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -102,6 +103,11 @@ def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
         backup.backup(team.store, tmp_path / "b.db")
     with pytest.raises(UserError, match="already exists"):
         backup.restore(tmp_path / "b.db", tmp_path / "b.db")
+    (tmp_path / "gone.db-wal").touch()
+    with pytest.raises(UserError, match=r"gone\.db-wal: already exists; choose another name"):
+        backup.backup(team.store, tmp_path / "gone.db")
+    with pytest.raises(UserError, match=r"gone\.db-wal: already exists; move it away"):
+        backup.restore(tmp_path / "b.db", tmp_path / "gone.db")
 
 
 def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_path: Path, postgres_url: str) -> None:
@@ -134,6 +140,48 @@ def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_p
             assert "\n" not in str(told.value)
         assert list((tmp_path / "new").glob("*")) == []
     assert backup.restore(tmp_path / "b.db", url) == 6
+
+
+def test_what_stands_in_the_log_beside_a_file_is_restored(tmp_path: Path, sqlite_template: Path) -> None:
+    """As a killed server leaves it, or as both are copied while people work."""
+    left = tmp_path / "left" / "heedful.db"
+    left.parent.mkdir()
+    shutil.copyfile(sqlite_template, tmp_path / "heedful.db")
+    team = Team(Store.open(tmp_path / "heedful.db"), "ada")
+    team.rankings(5)
+    team.work("ada", 5)
+    for end in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"heedful.db{end}", f"{left}{end}")
+    team.store.close()
+    before = {end: Path(f"{left}{end}").read_bytes() for end in ("", "-wal")}
+    assert before["-wal"]
+    assert backup.restore(left, tmp_path / "new.db") == 5
+    assert {end: Path(f"{left}{end}").read_bytes() for end in ("", "-wal")} == before
+    left.write_text("These are notes, and no database of anything at all.\n" * 40)
+    with pytest.raises(UserError, match=r"left/heedful\.db: cannot be read together with heedful\.db-wal beside it \("):
+        backup.restore(left, tmp_path / "other.db")
+    assert not list(tmp_path.glob("*other.db*"))
+
+
+def test_of_a_damaged_database_no_backup_is_made(tmp_path: Path, sqlite_template: Path) -> None:
+    path = tmp_path / "heedful.db"
+    shutil.copyfile(sqlite_template, path)
+    store = Store.open(path)
+    Team(store, "ada").rankings(50)
+    store.close()
+    with closing(sqlite3.connect(path)) as file:
+        (size,) = file.execute("pragma page_size").fetchone()
+        (root,) = file.execute("select rootpage from sqlite_master where name = 'item'").fetchone()
+    with path.open("r+b") as pages:
+        pages.seek((root - 1) * size)
+        pages.write(b"\xa5" * size)
+    store = Store.open(path)
+    with pytest.raises(UserError, match=re.escape(f"{path}: damaged (")) as told:
+        backup.backup(store, tmp_path / "b.db")
+    store.close()
+    assert "\n" not in str(told.value)
+    assert str(told.value).endswith("no backup was made of it, restore an earlier one")
+    assert not list(tmp_path.glob("*b.db*"))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from heedful.config import UserError, refused
+from heedful.feedback import migrate
 from heedful.feedback.schema import Base, Event
 from heedful.feedback.store import Store
 
@@ -24,14 +25,17 @@ BATCH = 500
 def backup(store: Store, path: str | Path) -> int:
     """Write all of it into a new SQLite file while people work; returns the number of events in it.
 
-    PostgreSQL, too, is backed up as SQLite: one format, which `restore` puts into either.
+    PostgreSQL, too, is backed up as SQLite: one format, which `restore` puts into either. UserError where the file
+    exists already, or the database is damaged: a backup is one that `restore` takes.
     """
     path = Path(path)
-    if path.exists():
-        raise UserError(f"{path}: already exists; choose another name for the backup")
+    _check_free(path, "choose another name for the backup")
     with _replacing(path) as scratch:
         if store.is_sqlite:
             _copy_file(store, scratch)
+            if (fault := _fault(scratch)) is not None:
+                named = migrate.named(store.engine.url)
+                raise UserError(f"{named}: damaged ({fault}); no backup was made of it, restore an earlier one")
         else:
             with _opened(scratch) as target, store.engine.connect() as source, target.writing() as db:
                 source.execute(sa.text("set transaction isolation level repeatable read read only"))
@@ -49,8 +53,7 @@ def restore(path: str | Path, where: str | Path) -> int:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path")
     if "://" not in str(where):
-        if Path(where).exists():
-            raise UserError(f"{where}: already exists; move it away or restore to another place")
+        _check_free(Path(where), "move it away or restore to another place")
         with _replacing(Path(where)) as scratch, _copied(path, scratch) as store, store.reading() as db:
             return _events(db.connection())
     with (
@@ -64,6 +67,18 @@ def restore(path: str | Path, where: str | Path) -> int:
             raise UserError(f"{where}: holds data already; restore into an empty database")
         _copy_tables(source.connection(), target.connection())
         return _events(target.connection())
+
+
+def _log(path: Path) -> Path:
+    """Where SQLite keeps what it has not yet put into the file itself."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _check_free(path: Path, remedy: str) -> None:
+    """A log that was left behind would be taken for that of the new file."""
+    for place in (path, _log(path)):
+        if place.exists():
+            raise UserError(f"{place}: already exists; {remedy}")
 
 
 @contextmanager
@@ -94,14 +109,9 @@ def _replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def _copied(path: Path, copy: Path) -> Iterator[Store]:
     """A store over a copy of a backup: a copy is brought up to date, its file never. UserError blames the backup."""
-    shutil.copyfile(path, copy)
-    try:
-        with closing(sqlite3.connect(copy)) as file:
-            (found,) = file.execute("pragma integrity_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found != "ok":
-        raise UserError(f"{path}: damaged, or no backup ({' '.join(found.split())}); take another one")
+    _fetch(path, copy)
+    if (fault := _fault(copy)) is not None:
+        raise UserError(f"{path}: damaged, or no backup ({fault}); take another one")
     try:
         store = Store.open(copy, create=False)
     except UserError as error:
@@ -110,6 +120,38 @@ def _copied(path: Path, copy: Path) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _fetch(path: Path, copy: Path) -> None:
+    """A plain copy, or SQLite's own where work stands in its log beside the file, as a killed server leaves it.
+
+    The log is only read: the file stays as it is.
+    """
+    log = _log(path)
+    if not (log.is_file() and log.stat().st_size):
+        shutil.copyfile(path, copy)
+        return
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"{path}: cannot be read together with {log.name} beside it ({error}); copy both into a folder that can be"
+            " written, or take another one"
+        ) from None
+
+
+def _fault(path: Path) -> str | None:
+    """The first thing that SQLite finds wrong with a database, in one line."""
+    try:
+        with closing(sqlite3.connect(path)) as file:
+            (found,) = file.execute("pragma integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    return None if found == "ok" else " ".join(found.split())
 
 
 @contextmanager

@@ -175,3 +175,16 @@ def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
     page = reader.get("/lead/tea/quality").text
     assert "1 comparison of answers" in page
     assert ">labeler<" not in page
+
+
+def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:
+    (ref,) = site.add_rankings(1)
+    rank(site.script("labeler"))
+    lead = site.browser("lead")
+    sent = lead.post(f"/lead/tea/items/{ref}", data={"do": "redact", "why": "names a person"})
+    page = lead.get(sent.headers["location"])
+    assert page.status_code == 200
+    assert "The texts were taken out" in page.text
+    assert "judged it" in page.text
+    assert "Answer 0.2" not in page.text
+    assert "Take all texts out" not in page.text

@@ -182,7 +182,8 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
     with store.reading() as db:
         found = _item(db, member, ref)
         told = events.of_item(db, found.id)
-        payload = PAYLOADS[found.kind].model_validate(found.payload)
+        # of a redacted item nothing is left but what happened to it
+        payload = None if found.redacted else PAYLOADS[found.kind].model_validate(found.payload)
         return lead_page(
             request,
             member,
@@ -190,8 +191,8 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
             "/items",
             item=found,
             prompt=payload.prompt if isinstance(payload, Prompt) else "",
-            about=task_fields(payload)[1],
-            answers=_answers(found, completions(payload)),
+            about=task_fields(payload)[1] if payload else None,
+            answers=_answers(found, completions(payload)) if payload else [],
             told=told,
             standing=sum(one.stands for one in told),
             gold=found.gold,

@@ -188,3 +188,26 @@ def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:
     assert "judged it" in page.text
     assert "Answer 0.2" not in page.text
     assert "Take all texts out" not in page.text
+
+
+def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) -> None:
+    """On gold items, which everybody gets, all agree; on the doubled one the two are of opposite opinions."""
+    site.settle(gold_share=1.0, show_agreement=True)
+    site.add_rankings(3, K=2, purpose="gold", gold=[{"ranking": [[0], [1]]}] * 3)
+    (doubled,) = site.add_rankings(1, K=2, wanted=2)
+    with site.store.writing() as db:
+        people.join(db, site.project_id, site.ids["lead"], "lead", site.now, group="long")
+    for name, best in (("labeler", 0), ("lead", 1)):
+        script = site.script(name)
+        for _ in range(4):
+            task = script.post("/api/projects/tea/next").json()["task"]
+            first = int(task["completions"][0].endswith(str(best) if task["ref"] == doubled else "0"))
+            rank(script, [[0], [1]] if first else [[1], [0]])
+    found = site.script("lead").get("/api/projects/tea/agreement").json()
+    assert (found["judgements"], found["all"]["items"], found["all"]["rate"]["mean"]) == (8, 1, 0)
+    assert found["labelers"]["labeler"]["mean"] == 0
+    assert [split["item"] for split in found["opposed"]] == [doubled]
+    assert {name: (one["items"], one["accuracy"]["mean"]) for name, one in found["gold"].items()} == {
+        "labeler": (3, 1), "lead": (3, 1),
+    }  # fmt: skip
+    assert "<strong>0 %</strong>" in site.browser("labeler").get("/work/tea/progress").text

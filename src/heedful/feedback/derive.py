@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.feedback import projects, queue
-from heedful.feedback.schema import Assignment, Event, Item, Kind, Person, Purpose, Tally
+from heedful.feedback.schema import WORK, Assignment, Event, Item, Kind, Person, Purpose, Tally
 
 BATCH = 500
 
@@ -111,7 +111,7 @@ def forecast(db: Session, project_id: int, now: datetime, *, over: int = 7) -> d
     """By kind, of training and evaluation items, from the last `over` days (today, which is not over, among them)."""
     left: dict[Kind, int] = {}
     waiting = sa.select(Item.kind, sa.func.sum(Item.wanted - Item.taken)).where(
-        Item.project_id == project_id, Item.purpose.in_(("train", "evaluate")), Item.open == sa.true()
+        Item.project_id == project_id, Item.purpose.in_(WORK), Item.open == sa.true()
     )
     for kind, number in db.execute(waiting.group_by(Item.kind)):
         left[kind] = int(number or 0)
@@ -119,7 +119,7 @@ def forecast(db: Session, project_id: int, now: datetime, *, over: int = 7) -> d
     done: Counter[Kind] = Counter()
     worked: dict[Kind, date] = {}
     for day in days(db, project_id, first):
-        if day.purpose in ("train", "evaluate"):
+        if day.purpose in WORK:
             done[day.kind] += day.judgements
             worked.setdefault(day.kind, day.day)
     found: dict[Kind, Forecast] = {}

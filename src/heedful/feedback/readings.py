@@ -15,12 +15,23 @@ from heedful.data.records import Rating, as_text
 from heedful.feedback.judgements import PAYLOADS, completions
 from heedful.feedback.quality.screening import Onboarding
 from heedful.feedback.quality.types import CHOICES, Judgement, Ranking, Written, words
-from heedful.feedback.schema import Assignment, DemonstrationRating, Event, Item, Kind, Membership, Person, Purpose
+from heedful.feedback.schema import (
+    WORK,
+    Assignment,
+    DemonstrationRating,
+    Event,
+    Item,
+    Kind,
+    Membership,
+    Person,
+    Purpose,
+)
 
 SENSITIVE = ("sexual", "violent", "encourages_harm", "denigrates", "harmful_advice")
 """Flags of D9 that make an answer sensitive (D7, criterion 1)."""
 
-AT_WORK: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention")
+KNOWN: tuple[Purpose, ...] = ("gold", "attention")
+AT_WORK: tuple[Purpose, ...] = (*WORK, *KNOWN)
 BATCH = 1000
 
 

@@ -25,6 +25,8 @@ ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
 PHASES: tuple[Phase, ...] = ("screening", "practice", "work")
 KINDS: tuple[Kind, ...] = ("demonstration", "ranking", "choice", "prompt")
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention", "screening", "practice")
+WORK: tuple[Purpose, ...] = ("train", "evaluate")
+"""Purposes of the work itself. Agreement is measured on these alone: items that everybody gets would outweigh them."""
 SHARED: tuple[Purpose, ...] = ("gold", "attention", "screening", "practice")
 """Purposes of items with a known answer, which every labeler gets once; they have no `wanted` number."""
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from heedful.feedback import derive, items, people, projects, readings
 from heedful.feedback.quality import agreement, alerts, gold
 from heedful.feedback.quality.groups import Split, opposed
-from heedful.feedback.schema import Kind, Project, Purpose
+from heedful.feedback.schema import WORK, Kind, Project, Purpose
 from heedful.maths.statistics import Interval
 
 DRAWS = 1000  # of a bootstrap: as few as a percentile interval may have (T3)
@@ -114,8 +114,8 @@ class Agreements:
 
 
 def compute(db: Session, project_id: int, cutoffs: alerts.Cutoffs) -> Agreement:
-    judged = readings.judgements(db, project_id)
-    plain = [one for one in judged if not one.attention]
+    plain = readings.judgements(db, project_id, purposes=WORK)
+    judged = plain + readings.judgements(db, project_id, purposes=readings.KNOWN)
     table = agreement.preference_table(plain)
     names = sorted({one.group for one in plain if one.group is not None})
     return Agreement(

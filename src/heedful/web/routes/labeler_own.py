@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import agreement, gold
+from heedful.feedback.schema import WORK
 from heedful.maths.statistics import Interval
 from heedful.web import desk, plots, vocabulary
 from heedful.web.deps import AsLabeler, Member, Now, Stored
@@ -117,10 +118,10 @@ def own_quality(
     name, project_id = member.person.name, member.project_id
     found: dict[str, Interval | None] = {}
     if settings.show_gold:
-        judged = readings.judgements(db, project_id, purposes=("gold", "attention"), person_id=member.person.id)
+        judged = readings.judgements(db, project_id, purposes=readings.KNOWN, person_id=member.person.id)
         own = gold.accuracy(judged).get(name)
         found["gold"] = own.accuracy if own else None
     if settings.show_agreement:
-        judged = readings.judgements(db, project_id, purposes=("train", "evaluate"), since=now - AGREEMENT_OVER)
+        judged = readings.judgements(db, project_id, purposes=WORK, since=now - AGREEMENT_OVER)
         found["agreement"] = agreement.by_labeler(agreement.preference_table(judged)).get(name)
     return found

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.config import UserError
-from heedful.data.records import Completions, Prompt, Rating
+from heedful.data.records import Comparison, Completions, Prompt, Rating
 from heedful.feedback import derive, people, readings
 from heedful.feedback.derive import Forecast
 from heedful.feedback.quality.screening import screen
-from heedful.feedback.schema import Assignment, Item, Tally
+from heedful.feedback.schema import WORK, Assignment, Item, Tally
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -108,6 +108,22 @@ def test_gold_and_attention_are_read_with_their_answer(store: Store) -> None:
         known = [one for one in readings.judgements(db, team.project) if one.gold is not None]
     assert {one.gold for one in known} == {((0,), (1,), (2,))}
     assert {one.attention for one in known} == {True, False}
+
+
+def test_the_answer_in_a_file_of_work_judges_nobody(store: Store) -> None:
+    """Somebody said it before; only an item with a known answer says who is right."""
+    team = Team(store, "ada", "bob", gold_share=1.0)
+    rows = [Comparison(prompt="Q?", completions=["x", "y"], ranking=[[0], [1]], ratings=[Rating(overall=5)] * 2)]
+    (shared,) = team.add("ranking", rows, "gold")
+    for purpose in WORK:
+        team.add("ranking", rows, purpose)
+    for name in ("ada", "bob"):
+        team.work(name, 2)
+    with store.reading() as db:
+        found = readings.judgements(db, team.project)
+    assert {(one.item == shared, one.gold, one.gold_ratings) for one in found} == {
+        (True, ((0,), (1,)), (Rating(overall=5),) * 2), (False, None, None),
+    }  # fmt: skip
 
 
 def test_demonstrations_stand_beside_the_models_answers(store: Store) -> None:

@@ -16,6 +16,7 @@ from heedful.feedback.judgements import PAYLOADS, completions
 from heedful.feedback.quality.screening import Onboarding
 from heedful.feedback.quality.types import CHOICES, Judgement, Ranking, Written, words
 from heedful.feedback.schema import (
+    SHARED,
     WORK,
     Assignment,
     DemonstrationRating,
@@ -146,6 +147,7 @@ def ranking(kind: Kind, content: dict[str, Any]) -> Ranking:
 
 def _judgement(row: Any) -> Judgement:
     payload = PAYLOADS[row.kind].model_validate(row.payload)
+    known = row.gold if row.purpose in SHARED else None  # else it is only what its file said
     return Judgement(
         labeler=row.labeler,
         item=row.ref,
@@ -156,8 +158,8 @@ def _judgement(row: Any) -> Judgement:
         seconds=row.seconds,
         words=words(as_text(payload.prompt), *completions(payload)),  # type: ignore[attr-defined]
         when=row.when,
-        gold=ranking(row.kind, row.gold) if row.gold is not None else None,
-        gold_ratings=_ratings(row.gold) if row.gold is not None else None,
+        gold=ranking(row.kind, known) if known is not None else None,
+        gold_ratings=_ratings(known) if known is not None else None,
         attention=row.purpose == "attention",
         none_acceptable=bool(row.content.get("none_acceptable")),
     )

@@ -31,6 +31,8 @@ class View:
     draft: Any
     drafted: int
     """When the draft was saved, in milliseconds of the server's clock; 0: never."""
+    seconds: float
+    """Spent on the judgement that this one will replace."""
     training: bool
     again: bool
     """Taken back, to be submitted anew."""
@@ -53,7 +55,7 @@ def milliseconds(time: datetime | None) -> int:
     return round(time.timestamp() * 1000) if time else 0
 
 
-def view(task: work.Task, here: str, settings: projects.ProjectSettings) -> View:
+def view(task: work.Task, here: str, settings: projects.ProjectSettings, seconds: float = 0) -> View:
     least, most = settings.demonstration_chars
     hint = f"at least {least:,} characters" if least > 1 else None
     if most < type(settings)().demonstration_chars[1]:
@@ -65,6 +67,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings) -> View
         answers=task.completions,
         draft=task.draft,
         drafted=milliseconds(task.drafted),
+        seconds=seconds,
         training=task.practice,
         again=task.corrects is not None,
         rate_first=settings.rate_first,
@@ -84,6 +87,7 @@ def past_view(past: work.Past, here: str) -> View:
         answers=answers_shown(past),
         draft=past.answer,
         drafted=0,
+        seconds=0,
         training=False,
         again=False,
         rate_first=False,

@@ -7,12 +7,13 @@ from typing import Any, cast
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from pydantic import Field, JsonValue
+from sqlalchemy.orm import Session
 
 from heedful.config import Config
 from heedful.feedback import projects, work
 from heedful.feedback.schema import Kind
 from heedful.web import desk, vocabulary, words
-from heedful.web.deps import AsLabeler, Now, Stored
+from heedful.web.deps import AsLabeler, Member, Now, Stored
 from heedful.web.labeler_frame import around, here, must_agree
 from heedful.web.render import environment, page
 from heedful.web.routes import labeler_own
@@ -64,12 +65,21 @@ def key_of(request: Request) -> str:
     return key
 
 
-def fragment(shown: dict[str, Any], found: work.Task | work.Nothing, kind: str) -> dict[str, Any]:
+def fragment(db: Session, member: Member, now: Now, found: work.Task | work.Nothing, kind: str) -> dict[str, Any]:
     """The context and the template of what is in the middle of the page."""
+    shown = around(db, member, now, kind)
     if isinstance(found, work.Task):
-        task = desk.view(found, shown["here"], shown["settings"])
+        task = desk.view(found, shown["here"], shown["settings"], _spent_before(db, member, found))
         return shown | {"task": task, "fragment": f"labeler/{found.kind}.html"}
     return shown | {"empty": desk.empty(found, kind), "fragment": "labeler/empty.html"}
+
+
+def _spent_before(db: Session, member: Member, task: work.Task) -> float:
+    """Seconds of the judgement that was taken back: who does it anew began there."""
+    if task.corrects is None:
+        return 0
+    (past,) = work.history(db, member.project_id, member.person.id, before=task.corrects + 1, limit=1)
+    return past.seconds or 0
 
 
 def html_of(context: dict[str, Any]) -> str:
@@ -94,7 +104,7 @@ def following(store: Stored, member: AsLabeler, now: Now, kind: str, besides: st
     known(kind)
     with store.writing() as db:
         found = work.next_task(db, member.project_id, member.person.id, now, kind=known(kind), besides=besides)
-        shown = fragment(around(db, member, now, kind), found, kind)
+        shown = fragment(db, member, now, found, kind)
     lease = found.lease if isinstance(found, work.Task) else None
     return JSONResponse({"lease": lease, "html": html_of(shown)})
 
@@ -136,7 +146,7 @@ def submit(request: Request, store: Stored, member: AsLabeler, now: Now, sent: S
             raise
         with store.writing() as db:
             task = work.task_of(db, member.person.id, sent.lease, now)
-            shown = fragment(around(db, member, now, task.kind), task, task.kind)
+            shown = fragment(db, member, now, task, task.kind)
         return JSONResponse({"error": str(error), "code": error.code, "again": html_of(shown)}, 400)
     with store.reading() as db:
         shown = around(db, member, now, "")
@@ -169,7 +179,7 @@ def personal(store: Stored, member: AsLabeler, now: Now, sent: Personal) -> Resp
 def undo(store: Stored, member: AsLabeler, now: Now, sent: Undo) -> Response:
     with store.writing() as db:
         task = work.undo(db, member.project_id, member.person.id, now, sent.event)
-        shown = fragment(around(db, member, now, task.kind), task, task.kind)
+        shown = fragment(db, member, now, task, task.kind)
     return JSONResponse({"kind": task.kind, "lease": task.lease, "html": html_of(shown), "today": shown["today"]})
 
 
@@ -184,5 +194,5 @@ def workplace(request: Request, store: Stored, member: AsLabeler, now: Now, kind
         if must_agree(db, member):
             return RedirectResponse(f"{here(member)}/consent", 303)
         found = work.next_task(db, member.project_id, member.person.id, now, kind=known(kind))
-        shown = fragment(around(db, member, now, kind), found, kind)
+        shown = fragment(db, member, now, found, kind)
     return page(request, "labeler/task.html", **shown)

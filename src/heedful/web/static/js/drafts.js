@@ -12,25 +12,40 @@ export class Drafts {
 
   read(lease) { return JSON.parse(localStorage.getItem(this.name(lease)) ?? "null"); }
 
+  #write(lease, kept) {
+    try {
+      localStorage.setItem(this.name(lease), JSON.stringify(kept));
+    } catch { /* full or forbidden: the server still gets it */ }
+  }
+
   /** The newer of what this browser and the server have. This one's is newer unless the server was told by another
       browser since this one last heard of it (`seen`); only then clocks decide. `drafted`: when the server was told. */
   kept(lease, fromServer, drafted) {
     this.lease = lease;
     this.seen = drafted;
     const local = this.read(lease);
-    if (local && ((local.seen ?? 0) >= drafted || local.at > drafted)) return local.draft;
+    if (local?.draft && ((local.seen ?? 0) >= drafted || local.at > drafted)) return local.draft;
     localStorage.removeItem(this.name(lease));
     return fromServer;
   }
 
   keep(lease, draft) {
-    try {
-      localStorage.setItem(this.name(lease), JSON.stringify({ draft, at: Date.now(), seen: this.seen }));
-    } catch { /* full or forbidden: the server still gets it */ }
+    this.#write(lease, { draft, at: Date.now(), seen: this.seen });
     this.saved("typing");
     clearTimeout(this.timer);
     this.waiting = { lease, draft };
     this.timer = setTimeout(() => this.send(), PAUSE);
+  }
+
+  /** Keeps the seconds spent on an item, also where nothing was drafted; they make a draft no newer. */
+  spend(lease, seconds) {
+    this.#write(lease, { at: Date.now(), ...this.read(lease), seconds });
+  }
+
+  /** Those that this browser knows of. */
+  seconds(lease) {
+    const local = this.read(lease);
+    return Math.max(local?.seconds ?? 0, local?.draft?.seconds ?? 0);
   }
 
   async send() {
@@ -52,7 +67,7 @@ export class Drafts {
   heard(drafted) {
     this.seen = drafted;
     const local = this.read(this.lease);
-    if (local) localStorage.setItem(this.name(this.lease), JSON.stringify({ ...local, seen: drafted }));
+    if (local) this.#write(this.lease, { ...local, seen: drafted });
   }
 
   forget(lease) {

@@ -2,6 +2,7 @@
 import { bind } from "./keys.js";
 import { anyOpen, dialog, open } from "./dialogs.js";
 import { Choice } from "./choice.js";
+import { Clock } from "./clock.js";
 import { Drafts } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { Ranking } from "./ranking.js";
@@ -9,7 +10,6 @@ import { Writing } from "./writing.js";
 import "./pages.js";
 
 const FORMS = { ranking: Ranking, choice: Choice, demonstration: Writing, prompt: Writing };
-const IDLE = 90_000; // ms without a move are not counted as work
 
 const stage = document.getElementById("stage");
 const line = document.querySelector("[data-line]");
@@ -23,7 +23,7 @@ let unbind = [];
 let stuck = false; // whether the line at the top says that something was not sent
 let starved = false; // whether it says that the next item could not be had
 const sent = new Set(); // leases of what was submitted from this page and not taken back
-let seconds = { total: 0, at: performance.now() };
+const clock = new Clock();
 
 // ---- words at the top
 
@@ -52,15 +52,6 @@ function saved(state) {
   const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   place.textContent = { typing: "Saved on this device", server: `Draft saved ${time}`, here: `No connection: draft saved on this device ${time}` }[state];
 }
-
-// ---- time spent
-
-function tick() {
-  const now = performance.now();
-  if (document.visibilityState === "visible") seconds.total += Math.min(now - seconds.at, IDLE);
-  seconds.at = now;
-}
-for (const name of ["keydown", "pointermove", "pointerdown", "scroll", "visibilitychange"]) document.addEventListener(name, tick, { passive: true });
 
 // ---- items
 
@@ -100,7 +91,9 @@ function mount(html, draft) {
   if (Form) {
     const { lease } = element.dataset;
     sent.delete(lease);
-    const newest = drafts.kept(lease, JSON.parse(element.dataset.draft ?? "null"), Number(element.dataset.drafted ?? 0));
+    const fromServer = JSON.parse(element.dataset.draft ?? "null");
+    clock.start(Math.max(drafts.seconds(lease), ...[draft, fromServer, element.dataset].map((known) => Number(known?.seconds ?? 0))));
+    const newest = drafts.kept(lease, fromServer, Number(element.dataset.drafted ?? 0));
     const kept = draft ?? newest;
     const form = new Form(element, kept, { changed: () => item && drafts.keep(lease, draftOf()), submit });
     item = { element, lease, form, html: before, personal: Boolean(kept?.personal) };
@@ -109,11 +102,10 @@ function mount(html, draft) {
     for (const [title, bindings] of form.bindings()) unbind.push(bind(title, bindings));
     form.focus();
   }
-  seconds = { total: 0, at: performance.now() };
   window.scrollTo(0, 0);
 }
 
-const draftOf = () => ({ ...item.form.draft(), ...(item.personal && { personal: true }) });
+const draftOf = () => ({ ...item.form.draft(), seconds: clock.seconds, ...(item.personal && { personal: true }) });
 
 async function fetchItem(address, options) {
   const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
@@ -160,14 +152,13 @@ async function next() {
 }
 
 function send(action, body) {
-  tick();
   const { lease, html } = item;
   sent.add(lease);
   const draft = draftOf();
   drafts.keep(lease, draft);
   clearTimeout(drafts.timer);
   drafts.waiting = null;
-  const key = outbox.add(`${work}/${action}`, { lease, seconds: Math.round(seconds.total / 100) / 10, draft, ...body });
+  const key = outbox.add(`${work}/${action}`, { lease, seconds: draft.seconds, draft, ...body });
   last = { key, html, draft };
 }
 
@@ -285,7 +276,10 @@ bind("This item", [
   { keys: ["n"], what: "look again for work", when: () => !item, run: () => location.reload() },
 ]);
 
-addEventListener("pagehide", () => drafts.send());
+addEventListener("pagehide", () => {
+  if (item) drafts.spend(item.lease, clock.seconds);
+  drafts.send();
+});
 
 drafts.tidy();
 mount();

@@ -315,6 +315,26 @@ def test_an_older_judgement_can_be_taken_back_but_nobody_elses(store: Store) -> 
         team.undo("ada", first.event)
 
 
+@pytest.mark.parametrize("why", ["paused", "archived", "no_role"])
+def test_nothing_is_taken_back_that_could_not_be_given_again(store: Store, why: str) -> None:
+    team = Team(store, "ada")
+    team.rankings(2)
+    team.work("ada")
+    ada = team.ids["ada"]
+    with store.writing() as db:
+        if why == "archived":
+            projects.archive(db, team.project, team.now)
+        elif why == "paused":
+            people.change_member(db, team.project, ada, team.now, by=None, paused=True)
+        else:
+            people.change_member(db, team.project, ada, team.now, by=None, role="reader")
+    with pytest.raises(work.Refused, match="what you submitted stays as it is") as refused:
+        team.undo("ada")
+    assert refused.value.code == why
+    assert [(past.event_kind, past.stands) for past in history(team, "ada")] == [("judgement", True)]
+    assert team.rows(Event.kind) == [("judgement",)]
+
+
 def test_a_skipped_item_goes_to_others_and_can_be_taken_back_while_it_is_free(store: Store) -> None:
     team = Team(store, "ada", "bob")
     team.rankings(1)

@@ -15,7 +15,7 @@ Why = Literal["paused", "consent", "archived", "no_role", "screened", "in_other_
 
 class Refused(UserError):
     """The store did not take it; `code` for programs: unknown, lost (somebody else has the item now), done, invalid,
-    paused, nothing_to_undo.
+    nothing_to_undo; and, as in `Why`, paused, archived, no_role.
     """
 
     def __init__(self, code: str, text: str) -> None:

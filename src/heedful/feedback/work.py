@@ -23,13 +23,19 @@ from heedful.feedback.leases import Hers
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
 from heedful.feedback.readings import ranking
-from heedful.feedback.schema import SHARED, Assignment, Event, Item, Kind, Membership, Tally
+from heedful.feedback.schema import SHARED, Assignment, Event, Item, Kind, Membership, Project, Tally
 from heedful.feedback.tasks import Done, Feedback, Nothing, OwnProgress, Past, Refused, Task, Why
 
 __all__ = [
     "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal",
     "next_task", "progress", "save_draft", "skip", "submit", "task_of", "undo",
 ]  # fmt: skip
+
+BARRED: dict[Why, str] = {
+    "archived": "this project is closed; what you submitted stays as it is",
+    "no_role": "your role in this project includes no work; what you submitted stays as it is",
+    "paused": "your account is paused; what you submitted stays as it is",
+}
 
 
 def next_task(
@@ -49,12 +55,9 @@ def next_task(
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
     member = people.membership(db, project_id, person_id)
-    if project.archived is not None:
-        return Nothing("archived")
-    if member is None or member.role == "reader":
-        return Nothing("no_role")
-    if member.paused is not None:
-        return Nothing("paused")
+    if (barred := _barred(project, member)) is not None:
+        return Nothing(barred)
+    assert member is not None
     if not people.has_consented(db, project_id, person_id):
         return Nothing("consent")
     leases.lapse(db, project_id, now)
@@ -188,16 +191,18 @@ def undo(
     """Take back her last submission or skip (or the given one of hers): a new event that points at it. Raises Refused.
 
     Returns its task, order as before, with what she had answered as its draft; what she submits now points at the old.
-    An item that has answered back cannot be done again.
+    An item that has answered back cannot be done again, and who gets no work could give no other answer.
     """
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
     member = people.membership(db, project_id, person_id)
-    assert member is not None
     key = _key(idempotency_key) if idempotency_key is not None else f"undo {secrets.token_hex(16)}"
     before = db.scalar(sa.select(Event).where(Event.person_id == person_id, Event.idempotency_key == key))
     if before is not None and before.refers_to is not None:
         return task_of(db, person_id, _token(db, before.item_id, person_id), now)
+    if (barred := _barred(project, member)) is not None:
+        raise Refused(barred, BARRED[barred])
+    assert member is not None
     chosen = sa.select(Event, Assignment).join(Assignment, Assignment.event_id == Event.id)
     chosen = chosen.where(Event.project_id == project_id, Event.person_id == person_id)
     if event_id is not None:
@@ -286,6 +291,15 @@ def _task(hers: Hers, settings: ProjectSettings) -> Task:
         practice=item.purpose == "practice",
         corrects=assignment.corrects,
     )
+
+
+def _barred(project: Project, member: Membership | None) -> Why | None:
+    """Why somebody gets no work at all, if so."""
+    if project.archived is not None:
+        return "archived"
+    if member is None or member.role == "reader":
+        return "no_role"
+    return "paused" if member.paused is not None else None
 
 
 def _nothing(db: Session, member: Membership, kinds: tuple[Kind, ...]) -> Nothing:

@@ -26,7 +26,9 @@ WORDS = {
     422: "Something is missing",
     429: "Too many tries",
 }
-REFUSALS = {"unknown": 404, "lost": 409, "done": 409, "paused": 403, "nothing_to_undo": 409}
+REFUSALS = {
+    "unknown": 404, "lost": 409, "done": 409, "nothing_to_undo": 409, "paused": 403, "archived": 403, "no_role": 403,
+}  # fmt: skip
 """Codes of `feedback.work.Refused` that are no fault in what was sent."""
 MEANINGS = {
     403: "Your role in this project does not include this page. Its lead can change that.",

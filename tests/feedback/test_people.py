@@ -8,7 +8,7 @@ import pytest
 
 from heedful.config import UserError
 from heedful.feedback import people, projects
-from heedful.feedback.schema import Invitation, Token
+from heedful.feedback.schema import Invitation, Role, Token
 from heedful.feedback.store import Store
 
 from .team import START, Team
@@ -57,6 +57,45 @@ def test_an_invitation_without_a_project_makes_an_administrator(store: Store) ->
         _, token = people.invite(db, None, "lead", START, by=None)
         assert people.accept(db, token, ada.id, START) is None
         assert ada.admin
+
+
+@pytest.mark.parametrize(
+    ("has", "link", "becomes"),
+    [
+        ("lead", "labeler", None), ("lead", "reader", None), ("labeler", "held_out", None),
+        ("held_out", "reader", None),
+        ("reader", "labeler", "labeler"), ("held_out", "labeler", "labeler"), ("labeler", "lead", "lead"),
+        ("labeler", "labeler", "labeler"),
+    ],
+)  # fmt: skip
+def test_a_link_lowers_nobodys_role(store: Store, has: Role, link: Role, becomes: Role | None) -> None:
+    team = Team(store)
+    ada = team.join("ada", has)
+    with store.writing() as db:
+        _, token = people.invite(db, team.project, link, START, by=None)
+    if becomes is None:
+        words = f"as {has}, and this link would make you {link}; it is still unused".replace("_", "-")
+        with pytest.raises(UserError, match=words), store.writing() as db:
+            people.accept(db, token, ada, START)
+    with store.writing() as db:
+        if becomes is not None:
+            people.accept(db, token, ada, START)
+        member = people.membership(db, team.project, ada)
+        assert member is not None
+        assert member.role == (becomes or has)
+        assert (people.open_invitation(db, token, START) is None) == (becomes is not None)
+
+
+def test_who_has_left_may_come_back_in_any_role(store: Store) -> None:
+    team = Team(store)
+    team.join("lead", "lead")
+    ada = team.join("ada", "lead")
+    with store.writing() as db:
+        people.change_member(db, team.project, ada, START, by=None, left=True)
+        _, token = people.invite(db, team.project, "labeler", START, by=None)
+        member = people.accept(db, token, ada, START)
+        assert member is not None
+        assert member.role == "labeler"
 
 
 def test_roles_are_those_there_are(store: Store) -> None:

@@ -29,6 +29,15 @@ def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
     assert anybody.post("/login", data={"name": "labeler", "password": QUIET}).status_code == 303
 
 
+def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
+    lead = site.browser("lead")
+    link = link_on(lead.post("/lead/tea/people/invite", data={"role": "labeler"}).text)
+    answer = lead.post(link)
+    assert (answer.status_code, "this link would make you labeler; it is still unused" in answer.text) == (400, True)
+    assert lead.get("/lead/tea/people").status_code == 200
+    assert site.browser("outsider").post(link).headers["location"] == "/work/tea"
+
+
 def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site) -> None:
     person = site.ids["labeler"]
     lead = site.browser("lead")

@@ -109,11 +109,19 @@ def open_invitation(db: Session, token: str, now: datetime) -> Invitation | None
 def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership | None:
     """Use an invitation up: the person joins its project (None: the invitation was to an administrator's account).
 
-    UserError where the link was used, was revoked or is too old.
+    UserError where the link was used, was revoked or is too old, or where it would lower a member's role: she opened
+    what was meant for somebody else, and it stays unused.
     """
     invitation = open_invitation(db, token, now)
     if invitation is None:
         raise UserError("this invitation was used, revoked or is too old; ask for a new one")
+    member = membership(db, invitation.project_id, person_id) if invitation.project_id is not None else None
+    if member is not None and ROLES.index(invitation.role) > ROLES.index(member.role):
+        old, new = (role.replace("_", "-") for role in (member.role, invitation.role))
+        raise UserError(
+            f"you are in this project as {old}, and this link would make you {new}; it is still unused: give it to whom"
+            " it is meant for, or let a lead change your role"
+        )
     invitation.used, invitation.used_by = now, person_id
     audit(db, person_id, "accept", f"invitation {invitation.id}", project_id=invitation.project_id, now=now)
     if invitation.project_id is None:

@@ -22,6 +22,7 @@ EventKind = Literal["judgement", "skip", "undo", "personal"]
 State = Literal["live", "lapsed", "done", "skipped"]
 
 ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
+"""An invitation leads no member down this list."""
 PHASES: tuple[Phase, ...] = ("screening", "practice", "work")
 KINDS: tuple[Kind, ...] = ("demonstration", "ranking", "choice", "prompt")
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention", "screening", "practice")

@@ -148,6 +148,11 @@ def test_the_settings_of_sqlite(tmp_path: Path) -> None:
         ("postgresql://nobody@127.0.0.1:9/none", "cannot be opened"),
         ("nowhere/at/all.db", "cannot be opened"),
         ("post gres://", "not the URL of a database"),
+        ("postgresql://localhost:abc/x", "not the URL of a database"),
+        ("", "'': no place that keeps a database"),
+        (":memory:", "no place that keeps a database"),
+        ("sqlite://", "no place that keeps a database"),
+        ("sqlite:///:memory:", "no place that keeps a database"),
     ],
 )
 def test_what_cannot_be_opened_is_told_in_one_line(

@@ -87,15 +87,15 @@ class Store:
 
 
 def _url(where: str) -> sa.URL:
-    if "://" not in where:
-        return sa.URL.create("sqlite", database=where)
     try:
-        url = sa.make_url(where)
-    except ArgumentError:
+        url = sa.make_url(where) if "://" in where else sa.URL.create("sqlite", database=where)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise UserError(f"{where}: not the URL of a database; write postgresql://user@host/name or a path") from None
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
-    if url.drivername == "sqlite" and url.database:
+    if url.drivername == "sqlite":
+        if url.database in (None, "", ":memory:"):  # each connection would have one of its own, and end it
+            raise UserError(f"'{where}': no place that keeps a database; give a SQLite file or postgresql://...")
         return url
     raise UserError(f"{url.render_as_string()}: not a database heedful knows; give a SQLite file or postgresql://...")
 

@@ -424,10 +424,43 @@ def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run) -> No
 
 
 def test_only_the_main_rank_speaks(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RANK", "1")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     assert heedful("dpo", "--set", "x=1", "--model", "m", "--data", "d", "--out", tmp_path / "run") == (2, "", "")
     monkeypatch.setattr(sample, "run", lambda config, out, **how: Path(out))
     assert heedful("sample", "--model", "m", "--prompts", "p", "--out", tmp_path / "c.jsonl") == (0, "", "")
+
+
+def test_a_process_alone_speaks_whatever_rank_a_job_left_it(
+    files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    refused(heedful("import", tmp_path / "none.jsonl", "--out", tmp_path / "i.jsonl"), "no such file")
+    out = tmp_path / "s.jsonl"
+    done = heedful("sample", "--model", files.policy, "--prompts", files.prompts, "--out", out, *SHORT)
+    assert (done.code, done.out.split("\n")[0]) == (0, str(out))
+    assert formats.read(out, Completions)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"WORLD_SIZE": "2"}, "^WORLD_SIZE is 2 and RANK is not set; start several processes with torchrun, or unset"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "^WORLD_SIZE is 2 and MASTER_ADDR is not set;"),
+        ({"WORLD_SIZE": "2", "RANK": "x", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "^RANK is 'x', and no number"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "^RANK is 2 and WORLD_SIZE 2;"),
+        ({"WORLD_SIZE": "two"}, "^WORLD_SIZE is 'two', and no number from 0 on; start"),
+    ],
+)
+def test_a_place_that_no_launcher_gives_is_one_line(
+    files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "made" / "s.jsonl"
+    refused(heedful("sample", "--model", files.policy, "--prompts", files.prompts, "--out", out, *SHORT), words)
+    assert not out.parent.exists()
 
 
 def test_rates_are_shown_with_their_interval() -> None:

@@ -21,6 +21,7 @@ import typer
 
 from heedful.config import Config, NonFinite, UserError, load, refused
 from heedful.runs import read_json
+from heedful.training.ranks import place
 
 TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -189,4 +190,7 @@ def say(message: str) -> None:
 
 
 def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    try:
+        return place()[0] == 0
+    except UserError:  # an environment that makes no sense must not silence what is said of it
+        return True

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from heedful.config import Config, Count, NonFinite, UserError
+from heedful.training.ranks import place
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -186,11 +187,10 @@ def world(compute: Compute) -> Iterator[World]:
     The group is left when the process ends: a second group that meets at the same place could find the addresses of
     the first.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    rank, size, local = place()
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise UserError("compute.device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
     cuda = compute.device != "cpu" and torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     if cuda and local >= torch.cuda.device_count():
         raise UserError(
             f"process {local + 1} of this machine has no GPU of its own, torch sees {torch.cuda.device_count()}: "

@@ -51,6 +51,7 @@ def place(server: Server, context: BrowserContext, request: pytest.FixtureReques
     """Nothing the page does may break a policy, raise an error, or ask anybody but the server."""
     found = new_place(server, context, request.node.name)
     yield found
+    server.app.state.clock = None
     strangers = [url for url in found.requests if not url.startswith(server.address)]
     assert strangers == []
     assert found.problems == []

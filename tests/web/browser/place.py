@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ class Place:
     @property
     def address(self) -> str:
         return f"{self.server.address}/work/{self.name}"
+
+    def later(self, minutes: float) -> None:
+        """The server's clock goes on."""
+        self.server.app.state.clock = lambda: datetime.now(UTC) + timedelta(minutes=minutes)
 
     def add(self, kind: str, *rows: dict[str, Any], **options: Any) -> None:
         """Items, in the order in which they shall come."""

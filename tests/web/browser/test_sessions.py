@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
@@ -15,16 +14,6 @@ from web.browser import samples
 from web.browser.place import Place, new_place
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _clock(place: Place) -> Iterator[None]:
-    yield
-    place.server.app.state.clock = None
-
-
-def later(place: Place, minutes: float) -> None:
-    place.server.app.state.clock = lambda: datetime.now(UTC) + timedelta(minutes=minutes)
 
 
 def test_a_demonstration_is_saved_while_it_is_written(place: Place) -> None:
@@ -274,36 +263,6 @@ def test_work_goes_on_without_a_connection(place: Place, context: BrowserContext
     assert first.answer["ranking"] == [[0], [1]]
     assert second.answer["ranking"] == [[0], [1], [2], [3]]
     expect(place.page.locator(".ranking")).to_have_attribute("data-count", "9")
-
-
-def test_a_lease_that_ran_out_while_away(place: Place) -> None:
-    place.add("demonstration", samples.DEMONSTRATION)
-    page = place.open("demonstration")
-    page.keyboard.type("Kept.")
-    expect(page.locator("[data-saved]")).to_contain_text("Draft saved")
-    later(place, 500)
-    page.reload()
-    expect(page.locator("textarea")).to_have_value("Kept.")
-    later(place, 1000)
-    place.press("Control+Enter")  # the item is still free: it is still hers
-    (past,) = place.wait_for_judgements(1)
-    assert past.answer["completion"] == "Kept."
-
-
-def test_a_lease_that_somebody_else_took(place: Place, context: BrowserContext) -> None:
-    place.add("demonstration", samples.DEMONSTRATION)
-    page = place.open("demonstration")
-    page.keyboard.type("Too late.")
-    later(place, 500)
-    with place.store.writing() as db:
-        now = datetime.now(UTC) + timedelta(minutes=500)
-        other = people.add_person(db, f"other {place.name}", None, now)
-        people.join(db, place.project_id, other.id, "labeler", now)
-        assert isinstance(work.next_task(db, place.project_id, other.id, now), work.Task)
-    place.press("Control+Enter")
-    expect(page.locator("h1")).to_have_text("All demonstrations are in other hands")
-    expect(page.locator("[data-line]")).to_contain_text("somebody else has it now")  # and it stays
-    assert place.judgements() == []
 
 
 def test_signed_out_in_between(place: Place, context: BrowserContext) -> None:

@@ -105,8 +105,10 @@ def following(store: Stored, member: AsLabeler, now: Now, kind: str, besides: st
     with store.writing() as db:
         found = work.next_task(db, member.project_id, member.person.id, now, kind=known(kind), besides=besides)
         shown = fragment(db, member, now, found, kind)
-    lease = found.lease if isinstance(found, work.Task) else None
-    return JSONResponse({"lease": lease, "html": html_of(shown)})
+    if isinstance(found, work.Nothing):
+        return JSONResponse({"lease": None, "html": html_of(shown)})
+    lasts = (found.expires - now).total_seconds()
+    return JSONResponse({"lease": found.lease, "lasts": lasts, "html": html_of(shown)})
 
 
 @router.get("/text/{lease}/{part}")

@@ -1,11 +1,13 @@
 // Drafts: at once in this browser, and a moment later on the server.
 
 const PAUSE = 700; // ms without a change before the server is told
+const GONE = new Set(["lost", "done", "unknown"]); // what the server says of an item that is hers no more
 
 export class Drafts {
-  constructor(url, { saved }) {
+  constructor(url, { saved, gone }) {
     this.url = url;
     this.saved = saved;
+    this.gone = gone;
   }
 
   name(lease) { return `heedful:draft:${lease}`; }
@@ -48,19 +50,22 @@ export class Drafts {
     return Math.max(local?.seconds ?? 0, local?.draft?.seconds ?? 0);
   }
 
-  async send() {
+  /** `leaving`: the page is about to go. Only then is the message kept alive: one of more than 64 KiB cannot be. */
+  async send(leaving = false) {
     clearTimeout(this.timer);
     const { waiting } = this;
     if (!waiting) return;
     this.waiting = null;
     try {
       const response = await fetch(`${this.url}/draft`, {
-        method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: true,
+        method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: leaving,
       });
+      const body = await response.json().catch(() => ({}));
+      if (GONE.has(body.code)) return this.gone(waiting.lease, body.error);
       this.saved(response.ok ? "server" : "here");
-      if (response.ok && waiting.lease === this.lease) this.heard((await response.json()).drafted);
+      if (response.ok && waiting.lease === this.lease) this.heard(body.drafted);
     } catch {
-      this.saved("here");
+      this.saved("offline");
     }
   }
 

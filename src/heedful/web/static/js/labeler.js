@@ -50,12 +50,12 @@ function saved(state) {
   const place = item?.element.querySelector("[data-saved]");
   if (!place) return;
   const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  place.textContent = { typing: "Saved on this device", server: `Draft saved ${time}`, here: `No connection: draft saved on this device ${time}` }[state];
+  place.textContent = { typing: "Saved on this device", server: `Draft saved ${time}`, here: `Draft saved on this device only ${time}`, offline: `No connection: draft saved on this device ${time}` }[state];
 }
 
 // ---- items
 
-const drafts = new Drafts(work, { saved });
+const drafts = new Drafts(work, { saved, gone });
 const outbox = new Outbox(person, {
   state(name, count) {
     const words = STATES[name];
@@ -114,13 +114,22 @@ async function fetchItem(address, options) {
   return found;
 }
 
+/** The item on the page is hers no more: she need not go on with it. */
+function gone(lease, why) {
+  if (item?.lease !== lease || sent.has(lease)) return;
+  for (const id of ["skip", "personal", "compare"]) dialog(id).close();
+  tell(`This item is gone: ${why}.`, { stay: true });
+  stuck = true;
+  next();
+}
+
 /** Asks for an item besides those that are on the page or on their way to the server; `settled`: none is on its way. */
 const another = async (settled = false) => {
   const besides = item?.lease ?? "";
   const found = await fetchItem(`${work}/next/${kind}${besides && `?besides=${besides}`}`);
   // the server may have answered this before it had the last submission, and that one may be acknowledged by now
   const again = found.lease && (found.lease === besides || (!settled && sent.has(found.lease)) || outbox.entries.some((entry) => entry.body.lease === found.lease));
-  return again ? null : found;
+  return again ? null : { ...found, until: Date.now() + 1000 * found.lasts };
 };
 
 function prefetch() {
@@ -131,7 +140,7 @@ async function next() {
   const wanted = ahead;
   item?.element.setAttribute("inert", "");
   let found = await wanted;
-  if (!found?.lease) { // nothing was ready: ask again, once what was submitted is in
+  if (!found?.lease || Date.now() > found.until) { // nothing was ready, or for too long: ask again, once what was submitted is in
     await outbox.flush();
     try { found = await another(true); } catch { found = null; }
   }
@@ -163,7 +172,7 @@ function send(action, body) {
 }
 
 function submit() {
-  if (!item || anyOpen()) return;
+  if (!item || sent.has(item.lease) || anyOpen()) return;
   const missing = item.form.missing();
   if (missing) return urge();
   send("submit", { judgement: item.form.judgement() });
@@ -211,7 +220,7 @@ function answer(html) {
 // ---- skip, personal data
 
 function ask(id) {
-  if (item) open(id);
+  if (item && !sent.has(item.lease)) open(id);
 }
 
 dialog("skip").addEventListener("submit", (event) => {
@@ -278,7 +287,7 @@ bind("This item", [
 
 addEventListener("pagehide", () => {
   if (item) drafts.spend(item.lease, clock.seconds);
-  drafts.send();
+  drafts.send(true);
 });
 
 drafts.tidy();

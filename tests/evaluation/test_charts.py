@@ -142,7 +142,8 @@ def test_ppo_runs_share_axes_and_keep_their_colours(tmp_path: Path) -> None:
 
 def test_one_run_shows_training_and_held_out_in_one_chart(tmp_path: Path) -> None:
     run = write(
-        tmp_path / "rm", [{"loss": 0.7, "accuracy": 0.5}, {"loss": 0.6, "accuracy": 0.6, "valid_accuracy": 0.7}]
+        tmp_path / "rm",
+        [{"pair_loss": 0.7, "accuracy": 0.5}, {"pair_loss": 0.6, "accuracy": 0.6, "valid_accuracy": 0.7}],
     )
     loss, accuracy = stage_charts("reward", {"rm": run})
     assert [s.name for s in loss.series] == ["training"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from heedful.config import UserError
+from heedful.evaluation.report import Report, html
 from heedful.evaluation.tables import (
     ModelResult,
     changes_text,
@@ -99,6 +101,15 @@ def test_the_demo_table_fits_a_hundred_columns() -> None:
     text = demo_table(rows, "SFT").text()
     assert "\n\n" not in text
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_a_bound_is_no_measured_kl() -> None:
+    best = replace(BEST, kl=1.8351, kl_bound=True)
+    table = demo_table([SFT, best], "SFT")
+    assert table.text().splitlines()[-1].split()[-2] == "≤1.84"
+    assert [row["kl_bound"] for row in table.data()] == [False, True]
+    assert "≤ 1.84" in html(Report("t", table=table))
+    assert "≤" not in html(Report("t", table=demo_table([SFT], "SFT")))
 
 
 def test_rows_as_json() -> None:

@@ -267,7 +267,7 @@ def summary(outcome: Outcome) -> str:
         ("PPO beats best of 4", _described(outcome.wins(r[PPO], outcome.best_of[4]))),
         ("PPO-ptx beats SFT", _described(outcome.wins(r[PTX], r[SFT]))),
         ("reward model agrees with held-out labels", _described(q.labels)),
-        ("labelers agree with each other", f"{q.agreement:.1%}"),
+        ("training labelers agree with each other", f"{q.agreement:.1%}"),
         ("reward model agrees with the truth", _described(q.truth)),
         ("longer wins", _described(q.longer)),
         ("alignment tax of PPO, PPO-ptx", f"{tax[1] - tax[0]:+.3f}, {tax[2] - tax[0]:+.3f} nats a token"),

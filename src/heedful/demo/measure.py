@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -88,7 +88,8 @@ class Examiner:
         rows = [row for path in scored for row in formats.read(path, Completions)]
         scores = [row.scores[:n] for row in rows if row.scores]
         texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
-        return self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)
+        found = self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)
+        return replace(found, kl_bound=True)
 
     def demonstrations_utility(self) -> float:
         """Mean utility of what the labelers wrote."""
@@ -143,7 +144,8 @@ class RewardQuality:
     """Right on pairs as the truth has them."""
     longer: WinRate
     agreement: float
-    """Of labelers with each other (D12)."""
+    """Of training labelers with each other (D12), on the same completions."""
+    agreement_pairs: int
     calibration: list[Bin]
 
 
@@ -158,15 +160,15 @@ def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: st
     lengths = [[float(len(text)) for text in rows[i].completions] for i in prompts]
     return RewardQuality(
         pair_accuracy(scores * len(panel), preferred, prompts), pair_accuracy(scores, utilities),
-        pair_accuracy(lengths, preferred, prompts), _agreement(world, labelers.good_ones(people), rows),
+        pair_accuracy(lengths, preferred, prompts), *_agreement(world, labelers.good_ones(people), rows),
         calibration(scores * len(panel), preferred, prompts),
     )  # fmt: skip
 
 
-def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> float:
-    """Every good labeler ranks the same completions."""
+def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> tuple[float, int]:
+    """Every good labeler ranks the same completions; the share of pairs of judgements alike, and their number."""
     ranked = _ranked(world, rows, good)
-    return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])[0]
+    return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])
 
 
 def _ranked(world: World, rows: list[Comparison], panel: list[Labeler]) -> list[list[Comparison]]:

@@ -45,7 +45,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
             Figure(
                 f"{outcome.quality.labels.rate:.0%}",
                 "reward model agrees with people",
-                f"they agree with each other on {outcome.quality.agreement:.0%}",
+                f"training labelers agree with each other on {outcome.quality.agreement:.0%}",
             ),
             Figure(f"{results[PPO].kl:.1f}", "nats from SFT", "KL an answer"),
             Figure(f"{tax[0]:+.2f}", "nats: the alignment tax of PPO", f"{tax[1]:+.2f} with PPO-ptx"),
@@ -91,15 +91,19 @@ def _quality(outcome: Outcome) -> list[Estimates]:
         _estimate("reward model, the truth", quality.truth),
         _estimate("longer wins", quality.longer, reference=True),
         Estimate(
-            "labelers among themselves",
+            "training labelers among themselves",
             quality.agreement,
             quality.agreement,
             quality.agreement,
-            quality.labels.n,
+            quality.agreement_pairs,
             reference=True,
         ),
     ]
-    return [Estimates("Pairs of answers ordered alike", rows, "On rankings by labelers who gave no training data.")]
+    return [
+        Estimates(
+            "Pairs of answers ordered alike", rows, "On held-out prompts; held-out labelers gave no training data."
+        )
+    ]
 
 
 def _estimate(name: str, rate: WinRate, *, reference: bool = False) -> Estimate:

@@ -26,12 +26,14 @@ class Spec(NamedTuple):
 
 LOSSES = {"loss": "training", "valid_loss": "held out", "pretrain_loss": "texts mixed in"}
 ACCURACY = Spec("Ranking accuracy", "share of pairs", {"accuracy": "training", "valid_accuracy": "held out"})
-CHANCE = {"accuracy": Level("chance", 0.5), "valid_accuracy": Level("chance", 0.5)}
+CHANCE = {
+    "accuracy": Level("chance", 0.5), "valid_accuracy": Level("chance", 0.5), "pair_loss": Level("chance", math.log(2)),
+}  # fmt: skip
 
 SPECS: dict[str, tuple[Spec, ...]] = {
     "pretrain": (Spec("Pretraining loss", "nats a token", LOSSES),),
     "sft": (Spec("SFT loss", "nats a token", LOSSES), Spec("Reward of samples", "score", {"valid_reward": "held out"})),
-    "reward": (Spec("Ranking loss", "nats a pair", {"loss": "training"}), ACCURACY),
+    "reward": (Spec("Ranking loss", "nats a pair", {"pair_loss": "training"}), ACCURACY),
     "dpo": (Spec("DPO loss", "nats a pair", {"loss": "training", "valid_loss": "held out"}), ACCURACY),
     "ppo": (
         Spec("Score", "reward model", {"score": "score"}, "What the reward model says, before the KL penalty."),

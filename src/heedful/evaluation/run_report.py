@@ -14,10 +14,10 @@ from heedful.evaluation.charts import Group, number
 from heedful.evaluation.curves import other_charts, over_optimisation, plain, rows_of, stage_charts
 from heedful.evaluation.report import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
 
-ORDER = ("pretrain", "sft", "reward", "ppo", "dpo", "best_of_n")
+ORDER = ("pretrain", "sft", "reward", "ppo", "dpo")
 HEADINGS = {
     "pretrain": "Pretraining", "sft": "Supervised fine-tuning", "reward": "Reward model training", "ppo": "PPO",
-    "dpo": "DPO", "best_of_n": "Best of n",
+    "dpo": "DPO",
 }  # fmt: skip
 MOST_MORE = 30
 FEW = 6

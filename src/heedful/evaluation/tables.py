@@ -30,6 +30,8 @@ class ModelResult:
     corpus_loss: float | None = None
     """Nats a token on held-out base text (E6)."""
     completions: list[str] = field(default_factory=list)
+    kl_bound: bool = False
+    """Whether `kl` is what it is at most (best of n, O2), and not measured."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Row:
     length: float
     kl: float | None
     corpus_loss: float | None
+    kl_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Table:
                 "flags": {name: share._asdict() if share else None for name, share in row.flags.items()},
                 "length": row.length,
                 "kl": row.kl,
+                "kl_bound": row.kl_bound,
                 "corpus_loss": row.corpus_loss,
             }
             for row in self.rows
@@ -80,7 +84,9 @@ class Table:
             cells = ["–" if share is None else f"{100 * share.mean:.1f}" for share in shares]
             columns.append(_Column(["", *short_heading(flag)], cells, unit="%"))
         columns.append(_Column(["", "", "length"], [f"{row.length:.1f}" for row in self.rows], unit="tokens"))
-        columns.append(_Column(["", "", "KL"], [_number(row.kl, 2) for row in self.rows], unit="nats"))
+        columns.append(
+            _Column(["", "", "KL"], [f"{'≤' * row.kl_bound}{_number(row.kl, 2)}" for row in self.rows], unit="nats")
+        )
         losses = [_number(row.corpus_loss, 3) for row in self.rows]
         columns.append(_Column(["", "corpus", "loss"], losses, unit="nats"))
         return "\n\n".join("\n".join(_lines(block)) for block in _blocks(columns, width))
@@ -102,6 +108,7 @@ def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters
             float(np.mean(result.lengths)),
             result.kl,
             result.corpus_loss,
+            result.kl_bound,
         )
         for result in results
     ]

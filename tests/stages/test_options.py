@@ -390,6 +390,17 @@ def test_pretraining_texts_are_cut_where_asked(files: Files) -> None:
     assert longest == [8, 48, 48]
 
 
+def test_the_tax_is_that_of_the_averaged_weights(files: Files, tmp_path: Path) -> None:
+    """Those of model/: an average that hardly moves keeps the loss of the start, whatever the policy learns."""
+    with torch.no_grad():
+        start = plain.mean_response_loss(tiny.policy(), plain.pieces(tiny.tokenizer(), worlds.texts(files), 16)).item()
+    changes = {"episodes": 16, "tax_data": files.texts, "pretrain_data": None, "optimiser": {"lr": 0.05, "warmup": 0}}
+    for decay, apart in ((0.999_999_9, 0.0), (0.0, 0.1)):
+        logged = runs.metrics(worlds.train("ppo", files, tmp_path / f"{decay}", ema_decay=decay, **changes))
+        moved = abs(logged[-1]["corpus_loss"] - start)
+        assert moved > apart if apart else moved < 1e-4
+
+
 def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> None:
     changes = {"episodes": 24, "tax_data": files.texts, "checkpoint": {"every": 2}, "optimiser": {"lr": 0.0}}
     logged = runs.metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))

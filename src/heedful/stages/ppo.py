@@ -163,7 +163,7 @@ def _loop(config: PPOConfig, s: Session) -> None:
         metrics, experience = iteration(config, nets, questions, texts, step, beta, s.world)
         if s.due(step) and tax:
             pad = nets.tokenizer.pad_token_id
-            metrics["corpus_loss"] = likelihood.mean_loss(nets.policy, tax, pad, config.compute, s.world)
+            metrics["corpus_loss"] = likelihood.mean_loss(nets.average.model, tax, pad, config.compute, s.world)
         s.log(step, metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, ppo_experience.readable(experience, 4))

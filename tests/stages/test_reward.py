@@ -222,6 +222,7 @@ def test_micro_batches_and_recomputed_activations_change_nothing(
 def test_a_prompt_is_never_cut_between_its_completions() -> None:
     assert reward._whole_prompts([5, 5, 5, 30, 1], 10) == [[0, 1], [2], [3], [4]]
     assert reward._whole_prompts([5, 5, 5, 30, 1], 1000) == [[0, 1, 2, 3, 4]]
+    assert reward._whole_prompts([5, 5, 5, 5], 1000, ranks=2) == [[0, 1], [2, 3]]  # a part for each
 
 
 def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:

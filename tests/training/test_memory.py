@@ -11,6 +11,7 @@ import tiny
 from heedful.config import UserError
 from heedful.rollout.types import Generation
 from heedful.stages.ppo import PPOConfig
+from heedful.stages.reward import RewardConfig
 from heedful.stages.sft import SFTConfig
 from heedful.training import memory
 from heedful.training.memory import Plan
@@ -33,9 +34,31 @@ def test_weights_optimiser_and_gradients_are_counted() -> None:
     cut = ppo(compute=Compute(micro_tokens=64))
     assert memory.plan([policy, value], cut, ALONE).gradients == 12 * count
     assert memory.plan([policy, value], ppo(pretrain_data="-"), ALONE).gradients == 12 * count
+    # ranks add theirs up in one piece: two sums in float64
+    for dtype, bytes_each in ((torch.float32, 20), (torch.bfloat16, 12)):
+        two = World(0, 2, torch.device("cpu"), dtype)
+        assert memory.plan([policy, value], ppo(), two).gradients == bytes_each * count
     policy.requires_grad_(False)
     left = sum(p.numel() for p in value.parameters())
     assert memory.plan([policy, value], ppo(), ALONE).optimiser == 8 * left
+
+
+def test_rankings_are_of_several_answers() -> None:
+    """8 prompts x 9 answers x 128 tokens are more than one pass of 9,000."""
+    model = tiny.reward()
+    count = sum(p.numel() for p in model.parameters())
+    rows = RewardConfig(model="-", data="-", batch=8, compute=Compute(micro_tokens=9_000))
+    assert memory.plan([model], rows, ALONE).gradients == 12 * count
+    fewer = RewardConfig(model="-", data="-", batch=7, compute=Compute(micro_tokens=9_000))
+    assert memory.plan([model], fewer, ALONE).gradients == 4 * count
+
+
+def test_what_others_hold_at_most_is_known_here() -> None:
+    from heedful.models import attention, scoring
+    from heedful.rollout import fused
+
+    assert (memory.SEEN, memory.LOGITS) == (attention.MOST, scoring.MAX_LOGITS)
+    assert memory.COPIED == fused.COPIED_BYTES
 
 
 def test_the_cache_is_that_of_the_rows_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +114,6 @@ def test_the_estimate_covers_what_a_pass_keeps(
     """Bytes that the backward pass keeps, counted as autograd saves them."""
     from heedful.models import attention, batches, scoring
 
-    assert memory.SEEN == attention.MOST
     for name in ("ENOUGH", "ENOUGH_NARROW"):
         monkeypatch.setattr(attention, name, enough)
     model = tiny.policy("llama", hidden=64, layers=4).train()

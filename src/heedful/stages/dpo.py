@@ -143,7 +143,7 @@ def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Com
             own = _logprobs(model, [rows[i] for i in chosen], pad_id, world)
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
-    reference = dict(pair for part in world.each(_micro_batches(rows, compute), logprobs) for pair in part)
+    reference = dict(pair for part in world.each(_micro_batches(rows, compute, world), logprobs) for pair in part)
     return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
 
 
@@ -151,7 +151,7 @@ def _losses(
     config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
     """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
-    for chosen in world.share(_micro_batches([row.ranked for row in rows], config.compute)):
+    for chosen in world.share(_micro_batches([row.ranked for row in rows], config.compute, world)):
         micro = [rows[i] for i in chosen]
         with world.autocast():
             policy = _logprobs(model, [row.ranked for row in micro], pad_id, world)
@@ -179,7 +179,7 @@ def _logprobs(model: Any, rows: Sequence[Ranked], pad_id: int, world: World) -> 
     return list(logprobs_BT.sum(1).split([len(row.responses) for row in rows]))
 
 
-def _micro_batches(rows: Sequence[Ranked], compute: Compute) -> list[list[int]]:
-    """Whole rankings, of at most `compute.micro_tokens` padded tokens where that is possible."""
+def _micro_batches(rows: Sequence[Ranked], compute: Compute, world: World) -> list[list[int]]:
+    """Whole rankings, at most `compute.micro_tokens` padded tokens where that is possible, and some for each rank."""
     widths = [len(row.responses) * (len(row.prompt_ids) + max(map(len, row.responses))) for row in rows]
-    return batches.micro_batches(widths, max_tokens=compute.micro_tokens)
+    return batches.micro_batches(widths, max_tokens=min(compute.micro_tokens, -(-sum(widths) // world.size)))

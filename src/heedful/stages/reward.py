@@ -118,7 +118,7 @@ def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int
     means = Means()
     widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
     whole = sum(_weight(config, row) for row in rows)
-    for chosen in world.share(_whole_prompts(widths, config.compute.micro_tokens)):
+    for chosen in world.share(_whole_prompts(widths, config.compute.micro_tokens, world.size)):
         micro = [rows[i] for i in chosen]
         with world.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(config.compute, model, micro, pad_id, world)
@@ -134,8 +134,11 @@ def _weight(config: RewardConfig, row: Ranked) -> float:
     return config.groups.get(row.record.group or "", 0.0) if config.groups else 1.0
 
 
-def _whole_prompts(widths: list[int], most: int) -> list[list[int]]:
-    """Cut the batch between prompts so that a part has at most `most` tokens, or is one prompt."""
+def _whole_prompts(widths: list[int], most: int, ranks: int = 1) -> list[list[int]]:
+    """Cut the batch between prompts so that a part has at most `most` tokens, or is one prompt, and each rank has one
+    where there are as many prompts.
+    """
+    most = min(most, -(-sum(widths) // ranks))
     parts: list[list[int]] = []
     room = 0
     for index, width in enumerate(widths):
@@ -182,7 +185,7 @@ def score_rankings(model: Any, rows: list[Ranked], pad_id: int, compute: Compute
             rewards_BK, _, _ = _forward(compute, model, micro, pad_id, world)
         return [scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)]
 
-    parts = world.each(_whole_prompts(widths, compute.micro_tokens), scored)
+    parts = world.each(_whole_prompts(widths, compute.micro_tokens, world.size), scored)
     return [scores for part in parts for scores in part]
 
 

@@ -18,6 +18,7 @@ from heedful.config import Config, UserError
 from heedful.training.parallel import World
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
+RANKED = 9  # answers in a ranking, as many as the paper had
 SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (models.attention.MOST)
 COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (rollout.fused.COPIED_BYTES)
 
@@ -70,20 +71,24 @@ def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
     return Plan(
         weights=sum(p.numel() * p.element_size() for p in parameters),
         optimiser=8 * learning,
-        gradients=(12 if _summed(config, models, world) else 4) * learning,
+        gradients=_of_gradients(config, models, world) * learning,
         activations=max((_activations(model.config, config, world) for model in micro), default=0),
         cache=max((_cache(model, config, world) for model in micro), default=0),
         available=available(world),
     )
 
 
-def _summed(config: Any, models: list[Any], world: World) -> bool:
-    """Whether gradients of several passes or ranks are added up: in float64 beside those of the last pass."""
-    if world.dtype != torch.float32:
-        return False
+def _of_gradients(config: Any, models: list[Any], world: World) -> int:
+    """Bytes a parameter: those of the last pass; their sum where several are added up, in float64 if computed in
+    float32; and where ranks add theirs up, the sum once more.
+    """
+    summed = 8 if world.dtype == torch.float32 else 4
+    if world.size > 1:
+        return 4 + 2 * summed
     shapes = [model.config.get_text_config() for model in models if hasattr(model, "config")]
     passes = any(_rows(config) * _context(shape) > config.compute.micro_tokens for shape in shapes)
-    return world.size > 1 or passes or getattr(config, "pretrain_data", None) is not None
+    several = passes or getattr(config, "pretrain_data", None) is not None
+    return 4 + summed if several and world.dtype == torch.float32 else 4
 
 
 def available(world: World) -> int:
@@ -132,7 +137,8 @@ def _cache(model: Any, config: Any, world: World) -> int:
 
 def _rows(config: Any) -> int:
     """Rows of a step: no pass has more."""
-    return int(getattr(config, "minibatch", None) or getattr(config, "batch", None) or 1 << 20)
+    rows = int(getattr(config, "minibatch", None) or getattr(config, "batch", None) or 1 << 20)
+    return rows * (RANKED if hasattr(config, "eval_data") else 1)
 
 
 def _context(shape: Any) -> int:

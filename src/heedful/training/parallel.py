@@ -40,7 +40,9 @@ class Compute(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward and backward pass; weights and optimiser stay float32."""
     micro_tokens: Count = 16_384
-    """Tokens in one forward pass, and padding where the model sees any. Changes memory and speed, never the result."""
+    """Tokens in one forward pass, and padding where the model sees any. Changes memory and speed, never the result, but
+    for what dropout draws.
+    """
     activation_checkpointing: bool = False
 
 
@@ -85,21 +87,26 @@ class World:
         dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
         if self.size == 1 and not any(TOTAL in p.__dict__ or p.grad is None for p in trained):
             return  # one micro-batch in all
-        found = [_sum(p) if self.dtype == torch.float32 else p.grad for p in trained]
-        for parameter in trained:
-            parameter.__dict__.pop(TOTAL, None)
-        if all(total is None for total in found):
+        if all(TOTAL not in p.__dict__ and p.grad is None for p in trained):
             _say_idle(self.rank, self.size)
-        totals = [
-            total if total is not None else torch.zeros_like(parameter, dtype=dtype)
-            for parameter, total in zip(trained, found, strict=True)
-        ]
-        if self.size > 1:
-            flat = torch.cat([total.reshape(-1) for total in totals])
-            dist.all_reduce(flat)
-            totals = list(flat.split([p.numel() for p in trained]))
-        for parameter, total in zip(trained, totals, strict=True):
-            parameter.grad = total.view_as(parameter).to(parameter.dtype)
+        if self.size == 1:
+            for parameter in trained:
+                _give(parameter, self._taken(parameter, dtype))
+            return
+        flat = torch.empty(sum(p.numel() for p in trained), dtype=dtype, device=trained[0].device)
+        parts = flat.split([p.numel() for p in trained])
+        for parameter, part in zip(trained, parts, strict=True):  # one after the other: never all of them twice
+            part.copy_(self._taken(parameter, dtype).view(-1))
+        dist.all_reduce(flat)
+        for parameter, part in zip(trained, parts, strict=True):
+            _give(parameter, part)
+
+    def _taken(self, parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
+        """The gradient so far, which the parameter then has no more."""
+        total = _sum(parameter) if self.dtype == torch.float32 else parameter.grad
+        parameter.__dict__.pop(TOTAL, None)
+        parameter.grad = None
+        return torch.zeros_like(parameter, dtype=dtype) if total is None else total
 
     def each(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
         """work(item) of every item, shared among the ranks; all of it on every rank."""
@@ -154,6 +161,10 @@ def _sum(parameter: nn.Parameter) -> Tensor | None:
     if parameter.grad is None:
         return total
     return parameter.grad.double() if total is None else total.add_(parameter.grad)
+
+
+def _give(parameter: nn.Parameter, gradient: Tensor) -> None:
+    parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
 
 
 def recompute_activations(model: Any) -> None:

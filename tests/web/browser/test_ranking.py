@@ -123,6 +123,38 @@ def test_moves_on_the_board(place: Place) -> None:
     expect(page.locator("[data-said]")).to_have_text("There is no tier above to tie with.")
 
 
+def test_keys_of_layouts_without_latin_letters(place: Place) -> None:
+    """Where the key is decides, as its letter is none of ours."""
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    keyboard = page.context.new_cdp_session(page)
+
+    def press(key: str, code: str, modifiers: int = 0) -> None:
+        for kind in ("keyDown", "keyUp"):
+            pressed = {"type": kind, "key": key, "code": code, "modifiers": modifiers}
+            keyboard.send("Input.dispatchKeyEvent", pressed | ({"text": key} if kind == "keyDown" else {}))
+
+    press("٦", "Digit6")  # Arabic
+    press("ا", "KeyH")
+    expect(page.locator(".walk [data-rated]")).to_have_count(1)
+    expect(page.locator("[name=hallucination]")).to_be_checked()
+    place.press("Enter", "4", "Enter")
+    press("и", "KeyB")  # Cyrillic
+    press("α", "KeyA")  # Greek
+    assert [chip.inner_text() for chip in page.locator(".tier .chip").all()] == ["B", "A"]
+    press("ظ", "Slash")  # Arabic
+    expect(page.locator("dialog#compare")).to_be_visible()
+    place.press("Escape")
+    press("؟", "Slash", 8)
+    expect(page.locator("dialog#keys")).to_be_visible()
+    place.press("Escape")
+    press("ы", "KeyS")
+    press("٣", "Digit3")
+    place.press("Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer == {"reason": "language"}
+
+
 def test_dragging_places_ties_and_takes_off(place: Place) -> None:
     place.settings(rate_first=False)
     place.add("ranking", samples.NOTE)

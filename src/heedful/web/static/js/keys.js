@@ -18,8 +18,16 @@ const belongsToControl = (name, target) => {
   return name.startsWith("Arrow") && target.matches("input[type=radio]");
 };
 
+/** What a key means. A layout that writes other letters than Latin ones (Greek, Cyrillic, Arabic) says where the key is. */
+export function meaning({ key, code, shiftKey }) {
+  if (key.length !== 1) return key;
+  if (key <= "\x7f") return key.toLowerCase();
+  if (code === "Slash") return shiftKey ? "?" : "/";
+  return /^(?:Key|Digit)(.)$/.exec(code)?.[1].toLowerCase() ?? key;
+}
+
 const pressed = (event) => {
-  const plain = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const plain = meaning(event);
   if (event.ctrlKey || event.metaKey) return `Ctrl+${plain}`;
   if (event.altKey) return `Alt+${event.code.startsWith("Key") ? event.code.slice(3).toLowerCase() : plain}`;
   return plain;

@@ -1,5 +1,5 @@
 // The place of work: shows an item, keeps its draft, has the next one ready, and submits without waiting.
-import { bind } from "./keys.js";
+import { bind, meaning } from "./keys.js";
 import { anyOpen, dialog, open } from "./dialogs.js";
 import { Choice } from "./choice.js";
 import { Clock } from "./clock.js";
@@ -236,7 +236,7 @@ dialog("skip").addEventListener("submit", (event) => {
 });
 
 dialog("skip").addEventListener("keydown", (event) => {
-  const number = Number(event.key);
+  const number = Number(meaning(event));
   const radios = dialog("skip").querySelectorAll("[name=reason]");
   if (event.target.matches("[name=note]") || !(number >= 1 && number <= radios.length)) return;
   radios[number - 1].checked = true;

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import builtins
+import datetime
 import errno
 import gzip
 import hashlib
 import json
 import logging
+import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from heedful.config import UserError
 from heedful.data import formats
@@ -106,6 +111,10 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_do_not_matter(tmp_p
         (b'{\n  "prompt": "a"\n}\n', ":1: not JSON ("),
         (b'"prompt"\n', ":1: not a JSON object; write rows like"),
         (b'{"prompt": "a", "x": NaN}\n', ":1: not JSON (NaN is no JSON value, use null)"),
+        (
+            b'{"prompt": "a"}\n{"prompt": "b", "x": {"y": [1, -1e999]}}\n',
+            ":2: field 'x.y': a number beyond what 64-bit",
+        ),
         (b'{"prompt": "a", "x": "\\uD800"}\n', ":1: holds half of a surrogate pair"),
         (b'{"prompt": ' + b"[" * 100_000 + b"\n", ":1: nested too deeply"),
         (b'{"prompt": "a"}\n{"prompt": ""}\n', ":2: field 'prompt': is empty"),
@@ -174,16 +183,46 @@ def test_parquet_without_pyarrow_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_parquet_from_elsewhere_gives_rows_that_json_can_hold(tmp_path: Path) -> None:
-    import datetime
-
-    import pyarrow as pa
-    from pyarrow import parquet
-
     day = datetime.date(2024, 2, 29)
     table = pa.table({"prompt": ["a", "b"], "day": [day, None], "chosen": [None, None]})
     parquet.write_table(table, tmp_path / "a.parquet")
     records = formats.read(tmp_path / "a.parquet", Prompt)
     assert [record.row() for record in records] == [{"prompt": "a", "day": "2024-02-29"}, {"prompt": "b"}]
+
+
+def test_nan_is_the_null_of_pandas_and_bytes_are_text(tmp_path: Path) -> None:
+    table = pa.table({"prompt": [b"a", "b\u00fc".encode()], "x": [math.nan, 0.5], "y": [[math.nan, 1.0], []]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    records = formats.read(tmp_path / "a.parquet", Prompt)
+    assert [record.row() for record in records] == [
+        {"prompt": "a", "y": [None, 1.0]},
+        {"prompt": "b\u00fc", "x": 0.5, "y": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([b"a", b"\xff"], r":2: field 'x\.y': bytes that are no UTF-8 text; write text"),
+        ([0.0, math.inf], r":2: field 'x\.y': a number beyond what 64-bit floats hold; write a smaller one"),
+    ],
+)
+def test_columns_that_json_cannot_hold_are_named(tmp_path: Path, values: list[Any], words: str) -> None:
+    parquet.write_table(
+        pa.table({"prompt": ["a", "b"], "x": [{"y": value} for value in values]}), tmp_path / "a.parquet"
+    )
+    assert re.search(words, told(tmp_path / "a.parquet"))
+    assert [record.prompt for record in formats.read(tmp_path / "a.parquet", Prompt, skip_bad=True)] == ["a"]
+
+
+def test_a_damaged_page_of_parquet_is_told_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    formats.write(path, [Prompt(prompt=f"number {n * n}") for n in range(2000)])
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + b"\xff" * 400 + content[460:])
+    assert re.fullmatch(
+        rf"{path}: not a Parquet file, or a damaged one \(.+\); check its name or fetch it again", told(path)
+    )
 
 
 # --- bad rows left out
@@ -301,6 +340,16 @@ def test_mixed_types_are_refused_by_parquet_alone(tmp_path: Path) -> None:
         formats.write(tmp_path / "a.parquet", mixed)
     formats.write(tmp_path / "a.jsonl", mixed)
     assert formats.read(tmp_path / "a.jsonl", Prompt) == mixed
+
+
+@pytest.mark.parametrize("values", [[1 << 70], [1, "a"], [{"a": 1}, [2]], [{}]])
+def test_what_parquet_cannot_hold_is_refused(tmp_path: Path, values: list[Any]) -> None:
+    records = [Prompt.model_validate({"prompt": "a", "x": value}) for value in values]
+    for refuse in (formats.write, formats.check_fits):
+        with pytest.raises(UserError, match=r"a\.parquet: Parquet wants one type .*; write \.jsonl instead"):
+            refuse(tmp_path / "a.parquet", records)
+    formats.check_fits(tmp_path / "a.jsonl", records)
+    assert os.listdir(tmp_path) == []
 
 
 def test_unknown_kinds_of_file_are_refused(tmp_path: Path) -> None:

@@ -272,6 +272,17 @@ def test_what_cannot_be_written_is_said_before_the_work(files: Files, tmp_path: 
         sample.run(config(files), tmp_path / name)
 
 
+@pytest.mark.parametrize("values", [[1, "one"], [1 << 70]])
+def test_what_parquet_cannot_hold_is_said_before_the_work(files: Files, tmp_path: Path, values: list[Any]) -> None:
+    rows = [{"prompt": f"Say {value}", "mood": value} for value in values]
+    settings = config(files, prompts=worlds.write(tmp_path / "p.jsonl", rows))
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 0, AssertionError("sampled"))
+        with pytest.raises(UserError, match=r"c\.parquet: Parquet wants one type .*; write \.jsonl instead"):
+            sample.run(settings, tmp_path / "c.parquet")
+    assert os.listdir(tmp_path) == ["p.jsonl"]
+
+
 @pytest.mark.slow
 def test_kill_at_random_moments(files: Files, tmp_path: Path) -> None:
     """kill -9 until it gets through: the bytes are those of a run in peace."""

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,12 @@ def write(path: str | Path, records: Iterable[Record | Row]) -> None:
         raise UserError(f"{path}: cannot write this kind of file; name it .jsonl, .jsonl.gz or .parquet")
 
 
+def check_fits(path: Path, records: Iterable[Record]) -> None:
+    """Raise UserError where a file of this name could not hold these records: before work that ends in writing them."""
+    if path.name.endswith(".parquet"):
+        _parquet(path, [record.row() for record in records])
+
+
 def data_file(path: str | Path) -> Path:
     """The file that holds the rows: the path itself, or the rows of the snapshot it names, their hash checked."""
     path = Path(path)
@@ -125,7 +132,8 @@ def fingerprint(path: str | Path) -> dict[str, str | int]:
     """What a run's manifest remembers of a data file or snapshot: `path`, `sha256` of its bytes, number of `rows`."""
     file = data_file(path)
     if file.name.endswith(".parquet"):
-        rows = int(_open_parquet(file).metadata.num_rows)
+        with _parquet_file(file) as opened:
+            rows = int(opened.metadata.num_rows)
     else:
         rows = sum(1 for _ in _lines(file))
     return {"path": str(path), "sha256": sha256(file), "rows": rows}
@@ -170,8 +178,10 @@ def _shown(row: Row | _Bad) -> Any:
 def rows(path: Path) -> Iterator[tuple[int, Row | _Bad]]:
     """(line number from 1, row) for every row; empty lines are passed over."""
     if path.name.endswith(".parquet"):
-        for line, row in enumerate(_open_parquet(path).read().to_pylist(), 1):
-            yield line, _from_column(row)
+        with _parquet_file(path) as file:
+            found = file.read().to_pylist()
+        for line, row in enumerate(found, 1):
+            yield line, _from_columns(row)
     else:
         for line, raw in _lines(path):
             yield line, _json_object(raw)
@@ -195,13 +205,15 @@ def _json_object(raw: bytes) -> Row | _Bad:
     if b"\0" in raw:
         return _Bad(raw, "holds NUL bytes; the file is damaged or no UTF-8 text")
     try:
-        row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        row = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, parse_float=_float)
         if b"\\ud" in raw.lower():
             json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         return _Bad(raw, f"not UTF-8 (byte {error.start} of the line); convert the file to UTF-8")
     except UnicodeEncodeError:
         return _Bad(raw, "holds half of a surrogate pair (\\ud800-\\udfff); repair the character or drop the row")
+    except OverflowError:
+        return _from_columns(json.loads(raw), raw)  # names the field
     except RecursionError:
         return _Bad(raw, "nested too deeply; a row is one flat JSON object")
     except ValueError as error:
@@ -229,24 +241,63 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value, use null")
 
 
-def _from_column(value: Any) -> Any:
-    """A Parquet value as JSON would hold it: no such field instead of a null, and dates and the like as strings."""
+_BEYOND = "a number beyond what 64-bit floats hold; write a smaller one, or leave it out"
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise OverflowError(_BEYOND)
+    return value
+
+
+def _from_columns(row: Row, raw: bytes | None = None) -> Row | _Bad:
+    """A Parquet row as JSON would hold it."""
+    try:
+        plain: Row = _from_column(row)
+    except ValueError as error:
+        return _Bad(raw or json.dumps(row, ensure_ascii=False, default=str).encode("utf-8"), str(error))
+    return plain
+
+
+def _from_column(value: Any, field: str = "") -> Any:
+    """No such field instead of a null (pandas writes NaN), text instead of bytes, and dates and the like as strings."""
     if isinstance(value, dict):
-        return {key: _from_column(inner) for key, inner in value.items() if inner is not None}
+        parts = {key: _from_column(inner, f"{field}.{key}" if field else key) for key, inner in value.items()}
+        return {key: inner for key, inner in parts.items() if inner is not None}
     if isinstance(value, list):
-        return [_from_column(inner) for inner in value]
+        return [_from_column(inner, field) for inner in value]
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"field '{field}': bytes that are no UTF-8 text; write text there, or leave the column out"
+            ) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isinf(value):
+            raise ValueError(f"field '{field}': {_BEYOND}")
+        return None
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _open_parquet(path: Path) -> Any:
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """The opened file. What Parquet has against it, now or while it is read, is told in one line."""
     parquet = _pyarrow_parquet(path)
     from pyarrow import ArrowException
 
     with _told(path):
         try:
-            return parquet.ParquetFile(path)
-        except ArrowException as error:
-            raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); check its name") from None
+            with parquet.ParquetFile(path) as file:
+                yield file
+        except (ArrowException, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # the system's word, not Parquet's
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path}: not a Parquet file, or a damaged one ({reason}); check its name or fetch it again"
+            ) from None
 
 
 def _pyarrow_parquet(path: Path) -> Any:
@@ -291,9 +342,11 @@ def _parquet(path: Path, rows: list[Row]) -> bytes:
     try:
         table = pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
         parquet.write_table(table, buffer)
-    except (pyarrow.ArrowException, UnicodeEncodeError) as error:
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: Parquet wants one type for each field ({reason}); write .jsonl instead") from None
+        raise UserError(
+            f"{path}: Parquet wants one type for each field and integers of 64 bits ({reason}); write .jsonl instead"
+        ) from None
     return bytes(buffer.getvalue())
 
 

@@ -71,7 +71,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
             made.append(sample.row(question, chosen, text, config.model, scores=[max(own)], all_scores=own))
         return made
 
-    job.run(len(questions), config.chunk, work, lambda rows: _summary(rows, n))
+    job.run([question.record for question in questions], config.chunk, work, lambda rows: _summary(rows, n))
 
 
 def _summary(rows: list[Row], n: int) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import contextlib
 import fcntl
 import json
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from heedful.config import Config, UserError
 from heedful.data import formats
+from heedful.data.records import Record
 from heedful.runs import changed, new_manifest, parent, read_json, write_json
 from heedful.training.metrics import Reporter
 from heedful.training.parallel import Compute, World, world
@@ -49,16 +50,17 @@ class Job:
 
     def run(
         self,
-        total: int,
+        records: Sequence[Record],
         chunk: int,
         work: Callable[[range], list[Row]],
         summarise: Callable[[list[Row]], dict[str, Any]],
     ) -> None:
-        """Make `total` rows: `work(range)` gives one row for each index, the same on every rank.
-
-        `summarise(rows)` gives the results for the manifest.
+        """Make a row of each record, with its fields: `work(range)` gives the rows of these indices, the same on every
+        rank. `summarise(rows)` gives the results for the manifest.
         """
-        self.total = total
+        if self._file is not None:
+            formats.check_fits(self.out, records)
+        self.total = total = len(records)
         self.done = self.world.broadcast(self._restore(chunk) if self._file is not None else 0)
         reporter = Reporter(self.stage, total, visible=self.world.main)
         try:

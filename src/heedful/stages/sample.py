@@ -56,7 +56,7 @@ def _sample(config: SampleConfig, job: Job) -> None:
             for question, samples in zip(asked, drawn, strict=True)
         ]
 
-    job.run(len(questions), config.chunk, work, _summary)
+    job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
 def room(model: Any, skip_long: bool) -> Limits:

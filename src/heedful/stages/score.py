@@ -64,7 +64,7 @@ def _score(config: ScoreConfig, job: Job) -> None:
             made.append(records[i].row() | {"scores": total} | ({"score_parts": own} if len(own) > 1 else {}))
         return made
 
-    job.run(len(records), config.chunk, lambda rows: world.spread(rows, scored), _summary)
+    job.run(records, config.chunk, lambda rows: world.spread(rows, scored), _summary)
 
 
 def _scores(part: Part, episodes: Sequence[list[Episode]]) -> list[list[float]]:

@@ -162,3 +162,20 @@ def test_other_metrics_are_found_and_odd_rows_are_not(tmp_path: Path) -> None:
     assert stage_charts("sft", {"sft": run})[0].series[0].y == [1.0, 0.9]
     assert stage_charts("sft", {"sft": tmp_path / "nowhere"}) == []
     assert over_optimisation({"sft": run}) is None
+
+
+@pytest.mark.parametrize(
+    ("y", "labels"),
+    [
+        ([-3.0002, -3.0018], ["-3.0015", "-3.0010", "-3.0005"]),
+        ([6.2641, 6.2652], ["6.26450", "6.26475", "6.26500"]),
+        ([5.944, 6.051], ["5.950", "5.975", "6.000", "6.025", "6.050"]),
+        ([10_010.0, 10_036.0], ["10,010", "10,020", "10,030"]),
+        ([0.0, 3.0], ["0", "1", "2", "3"]),
+    ],
+)
+def test_no_two_ticks_say_the_same_and_none_is_rounded(y: list[float], labels: list[str]) -> None:
+    drawing = draw(Chart("t", "u", "step", [Series("a", [1, 2], y)]))
+    shown = [tick.label for tick in drawing.y_ticks]
+    assert len(set(shown)) == len(shown)
+    assert set(labels) <= set(shown)

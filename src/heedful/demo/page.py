@@ -36,7 +36,8 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     results = outcome.results
     runs = {"PPO": demo.run_at("ppo"), "PPO-ptx": demo.run_at("ppo_ptx")}
     beats = outcome.wins(results[PPO], results[SFT])
-    tax = [(results[name].corpus_loss or 0.0) - (results[SFT].corpus_loss or 0.0) for name in (PPO, PTX)]
+    losses = {name: results[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)}
+    tax = [round(losses[name] - losses[SFT], 2) + 0.0 for name in (PPO, PTX)]  # + 0.0: no minus before a zero
     content = Report(
         "heedful: the loop in a small world",
         story=_story(demo),

@@ -194,7 +194,13 @@ class _Axis(NamedTuple):
         step = min((power * factor for factor in factors), key=lambda size: abs(math.log(size / rough)))
         step = max(1.0, step) if whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [Tick(self(index * step), number(round(index * step, 10))) for index in range(first, last + 1)]
+        values = [round(index * step, 10) for index in range(first, last + 1)]
+        labels = [number(value) for value in values]
+        rounded = any("k" not in label and float(label) != value for label, value in zip(labels, values, strict=True))
+        if rounded or len(set(labels)) < len(labels):  # a narrow range far from 0: as many digits as the step has
+            digits = next(d for d in range(12) if math.isclose(step * 10**d, round(step * 10**d), rel_tol=1e-9))
+            labels = [f"{value:,.{digits}f}" for value in values]
+        return [Tick(self(value), label) for value, label in zip(values, labels, strict=True)]
 
 
 class _Curve(NamedTuple):

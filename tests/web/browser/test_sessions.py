@@ -341,6 +341,35 @@ def test_there_is_a_page_for_no_work(place: Place, context: BrowserContext, why:
     expect(page.locator("[data-line]")).to_contain_text("Not undone")
 
 
+@pytest.mark.parametrize("kind", ["ranking", "choice", "demonstration"])
+def test_what_is_missing_and_what_comes_next_is_announced(place: Place, kind: str) -> None:
+    place.settings(rate_first=False)
+    rows = {"ranking": samples.TWO, "choice": samples.CHOICE, "demonstration": samples.DEMONSTRATION}
+    place.add(kind, *(rows[kind] | {"prompt": prompt} for prompt in ("First?", "And now?", "And then?")))
+    page = place.open(kind)
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("button", name="Submit")).to_have_accessible_description(re.compile("^To submit, "))
+    said = page.locator("[data-missing]")
+    expect(said).to_have_role("status")
+    said.evaluate("""said => {
+        window.spoken = [];
+        new MutationObserver(() => window.spoken.push(said.textContent)).observe(said, { childList: true });
+    }""")
+    place.press("Control+Enter")  # a region that is read out when it changes
+    page.wait_for_function("window.spoken.at(-1)?.startsWith('To submit, ')")
+    if kind == "demonstration":
+        page.keyboard.type("Gladly.")
+    place.press(*{"ranking": "ab", "choice": "a", "demonstration": ""}[kind], "Control+Enter")
+    focused = page.locator("textarea" if kind == "demonstration" else "h1")
+    expect(page.locator(".prompt")).to_contain_text("And now?")
+    expect(focused).to_be_focused()
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(200)  # the next one is ready
+    place.press("Escape", "s", "3", "Enter")
+    expect(page.locator(".prompt")).to_contain_text("And then?")
+    expect(focused).to_be_focused()
+
+
 def test_own_project_only(place: Place, context: BrowserContext) -> None:
     """The page of another project answers as if there were none."""
     cookies = context.cookies()

@@ -13,7 +13,7 @@ export class Choice {
     this.#show();
   }
 
-  focus() { /* keys work at once */ }
+  focus() { this.task.querySelector("h1").focus({ preventScroll: true }); }
 
   get preferred() { return this.radios.find((radio) => radio.checked)?.value ?? null; }
 

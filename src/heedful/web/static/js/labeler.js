@@ -183,7 +183,11 @@ function urge() {
   const words = item.element.querySelector(".board:not([hidden]) [data-missing], .verdict [data-missing], .go [data-missing]");
   if (!words) return;
   words.classList.remove("urged");
-  requestAnimationFrame(() => words.classList.add("urged"));
+  words.textContent = ""; // what changes is read out, also where it says the same again
+  requestAnimationFrame(() => {
+    words.textContent = item?.form.missing() ?? "";
+    words.classList.add("urged");
+  });
 }
 
 async function undo() {
@@ -230,6 +234,7 @@ dialog("skip").addEventListener("submit", (event) => {
     event.target.querySelector(".missing").textContent = "First a reason: a key from 1 to 6.";
     return;
   }
+  dialog("skip").close(); // before the next item, which takes the focus
   send("skip", { reason: elements.reason.value, note: elements.note.value });
   event.target.reset();
   next();

@@ -49,7 +49,8 @@ export class Ranking {
     this.rating.changed();
   }
 
-  focus() { /* keys work at once: nothing needs the focus */ }
+  /** Keys work at once; the heading has the focus, so that a new item is announced and Tab begins there. */
+  focus() { this.task.querySelector("h1").focus({ preventScroll: true }); }
 
   draft() {
     return { step: this.step, ratings: this.rating?.ratings, ranking: this.view.board.tiers, none_acceptable: this.view.none.checked };

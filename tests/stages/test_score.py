@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from stages.worlds import Files
 EOS = 0
 DTYPES = ("float32", "bfloat16")
 COUNT_E = "stages.worlds:count_e"
+NUMBERS = itertools.count()
 
 
 def run(files: Files, tmp_path: Path, data: str, *reward: str, **changes: Any) -> list[dict[str, Any]]:
@@ -125,6 +127,28 @@ def test_a_module_that_does_not_parse_is_named_with_its_line(
     data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
     with pytest.raises(UserError, match=r"unparsable:f: .*unparsable\.py, line 2: .*; mend the module"):
         run(files, tmp_path, data, "unparsable:f")
+
+
+@pytest.mark.parametrize(("module", "said"), [
+    ("def f(p, c):\n    return ask(c)\n\ndef ask(c):\n    raise RuntimeError('rate\\nlimit')\n",
+     r"foreign\d:f: raised RuntimeError: rate limit \(foreign\d\.py, line 5\); mend the function"),
+    ("import json\ndef f(p, c):\n    return json.loads('{')\n",
+     r"raised JSONDecodeError: .* \(foreign\d\.py, line 3\); mend the function"),
+    ("def f(p, c):\n    yield from c[0]['score']\n", r"raised TypeError: .*, line 2\); mend the function"),
+    ("def f(p, c):\n    assert False\n", r"raised AssertionError \(foreign\d\.py, line 2\); mend the function"),
+    ("scale = one\ndef f(p, c): pass\n", r"raised NameError: .* \(foreign\d\.py, line 1\); mend the module"),
+    ("raise SystemExit(3)\n", r"raised SystemExit: 3 \(foreign\d\.py, line 1\); mend the module"),
+])  # fmt: skip
+def test_what_a_function_raises_is_one_line_with_its_cause(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, said: str
+) -> None:
+    name = f"foreign{next(NUMBERS)}"  # a module of a name is imported once
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(module)
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
+    with pytest.raises(UserError, match=f"{said}$") as told:
+        run(files, tmp_path, data, f"{name}:f")
+    assert type(told.value.__cause__).__name__ in str(told.value)
 
 
 def test_a_weighted_sum_adds_up_and_keeps_its_parts(files: Files, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import importlib
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -166,12 +168,14 @@ def open_function(spec: str) -> TextFunction:
     module_name, _, name = spec.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"{spec}: cannot import {module_name} ({error}); is it in this folder or installed?") from None
-    except SyntaxError as error:
-        raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}; mend the module") from None
+    with _Foreign(spec, "module"):
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            why = f"cannot import {module_name} ({error}); is it in this folder or installed?"
+            raise UserError(f"{spec}: {why}") from None
+        except SyntaxError as error:
+            raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}; mend the module") from None
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"{spec}: {module_name} has no function {name}")
@@ -180,15 +184,45 @@ def open_function(spec: str) -> TextFunction:
 
 def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episode]], Tensor]:
     def score(episodes: list[Episode]) -> Tensor:
-        found: object = function([e.prompt for e in episodes], [e.completion for e in episodes])
-        if not isinstance(found, Iterable) or isinstance(found, str):
-            raise UserError(f"{spec}: returned {_named(found)}; it must return one number for each completion")
-        numbers = list(found)
+        with _Foreign(spec, "function"):
+            found: object = function([e.prompt for e in episodes], [e.completion for e in episodes])
+            if not isinstance(found, Iterable) or isinstance(found, str):
+                raise UserError(f"{spec}: returned {_named(found)}; it must return one number for each completion")
+            numbers = list(found)
         if len(numbers) != len(episodes):
             raise UserError(f"{spec}: returned {len(numbers)} numbers for {len(episodes)} completions")
         return torch.tensor([_finite(number, spec) for number in numbers])
 
     return score
+
+
+class _Foreign:
+    """Around code that is the user's: what it raises ends as a UserError that names it and its line, with the exception
+    as its cause. A function asks servers and libraries, so it may raise anything; nothing is swallowed here.
+    """
+
+    def __init__(self, spec: str, what: str) -> None:
+        self.spec, self.what = spec, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not isinstance(error, Exception | SystemExit) or isinstance(error, UserError | NonFinite):
+            return
+        raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
+        raise UserError(f"{self.spec}: raised {raised}{_line_of(trace)}; mend the {self.what}") from error
+
+
+def _line_of(trace: TracebackType | None) -> str:
+    """The last line of the user's own file on the way to an exception; "" where none of it is Python."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(trace)
+        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")
+    ]
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _finite(number: object, spec: str) -> float:

@@ -11,8 +11,9 @@ import pytest
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Comparison, Demonstration, Prompt
+from heedful.data.snapshots import open_snapshot
 from heedful.evaluation.judges import by_people
-from heedful.feedback import events, items, projects, snapshots
+from heedful.feedback import events, items, people, projects, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Event, FrozenSnapshot, SnapshotEvent
 from heedful.feedback.snapshots import Filters
@@ -81,6 +82,32 @@ def test_gold_attention_and_screening_items_are_left_out_unless_named(store: Sto
     team.work("ada", 3)
     assert [record.prompt for record in records(team)] == ["Q0?"]
     assert {record.model_extra["item"] for record in records(team, purposes=("gold",))} == set(gold)
+
+
+def test_held_items_are_in_no_snapshot_and_counted(store: Store, tmp_path: Path) -> None:
+    team = Team(store, "ada", "bob")
+    team.rankings(2, wanted=2)
+    team.work("ada", 2)
+    marked = team.submit("bob", team.task("bob")).ref
+    team.undo("bob")
+    task = team.task("bob")
+    with store.writing() as db:
+        work.mark_personal(db, team.ids["bob"], task.lease, True, team.now)
+    frozen = freeze(team, tmp_path / "s")
+    assert (frozen.rows, frozen.filters["left_out"]) == (1, {"held": 1})
+    assert open_snapshot(frozen.path).filters["left_out"] == {"held": 1}
+    with store.writing() as db:
+        (logged, _), *_ = people.audit_log(db, team.project, limit=1)
+        assert logged.detail["held"] == 1
+        (other,) = {record.item for record in formats.read(frozen.path, Comparison)}  # type: ignore[attr-defined]
+        items.hold(db, team.project, other, "withdrawn", team.now, by=None)
+    with pytest.raises(UserError, match="nothing to freeze, all that passes the filters is of held items"):
+        freeze(team, tmp_path / "none")
+    with store.writing() as db:
+        items.hold(db, team.project, marked, None, team.now, by=None)  # a lead has looked
+    released = freeze(team, tmp_path / "t")
+    assert (released.rows, released.filters["left_out"]) == (1, {"held": 1})
+    assert [record.item for record in formats.read(released.path, Comparison)] == [marked]  # type: ignore[attr-defined]
 
 
 def test_held_out_labelers_work_is_a_file_of_its_own(store: Store) -> None:

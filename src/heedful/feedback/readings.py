@@ -123,7 +123,7 @@ def standing(project_id: int, kinds: Sequence[Kind], purposes: Sequence[Purpose]
         sa.select(
             Event.id.label("event_id"), Event.hash, Event.when, Event.seconds, Event.order.label("shown"),
             Event.instructions, Event.content, Event.person_id, Event.item_id,
-            Item.ref, Item.kind, Item.purpose, Item.source, Item.payload, Item.gold, Item.prompt_sha256,
+            Item.ref, Item.kind, Item.purpose, Item.source, Item.payload, Item.gold, Item.prompt_sha256, Item.held,
             Person.name.label("labeler"), Membership.group.label("group"), Membership.role.label("role"),
         )
         .join(Assignment, Assignment.event_id == Event.id)

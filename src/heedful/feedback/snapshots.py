@@ -62,13 +62,7 @@ class Filters(Config):
 
 def records(db: Session, project_id: int, filters: Filters) -> list[tuple[int, Record]]:
     """(event, record) of each judgement that passes, in the order of events."""
-    chosen = readings.standing(project_id, (KIND[filters.records],), filters.purposes)
-    everyone = list(db.execute(chosen))
-    items = _fitting_items(everyone, filters)
-    make = {"demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt}
-    return [
-        (row.event_id, make[filters.records](row)) for row in everyone if row.item_id in items and _passes(row, filters)
-    ]
+    return _records(_passing(db, project_id, filters), filters)
 
 
 def freeze(
@@ -76,14 +70,20 @@ def freeze(
 ) -> FrozenSnapshot:
     """Write them as a snapshot (`data.snapshots`) and remember which events it holds. People work on meanwhile.
 
-    UserError where nothing passes the filters or the directory holds something else.
+    Judgements of items that are held are left out, and their number told beside the filters. UserError where nothing
+    passes the filters or the directory holds something else.
     """
     directory = Path(directory).resolve()
     there = directory.exists()
     with store.reading() as db:
         project = db.get_one(Project, project_id).name
-        found = records(db, project_id, filters)
+        passing = _passing(db, project_id, filters)
+    found = _records(passing, filters)
     told = {"project": project, **filters.model_dump(mode="json", exclude_defaults=True)}
+    if held := len(passing) - len(found):
+        told["left_out"] = {"held": held}
+    if held and not found:
+        raise UserError(f"{directory}: nothing to freeze, all that passes the filters is of held items; look at these")
     directory.parent.mkdir(parents=True, exist_ok=True)
     written = snapshots.freeze([record for _, record in found], directory, told)
     with store.writing() as db:
@@ -108,7 +108,7 @@ def freeze(
         rows = [{"snapshot_id": frozen.id, "event_id": event} for event, _ in found]
         for start in range(0, len(rows), BATCH):
             db.execute(sa.insert(SnapshotEvent), rows[start : start + BATCH])
-        detail = {"rows": frozen.rows, "sha256": frozen.sha256}
+        detail = {"rows": frozen.rows, "sha256": frozen.sha256} | ({"held": held} if held else {})
         people.audit(db, by, "snapshot", directory.name, detail, project_id, now=now)
     return frozen
 
@@ -126,6 +126,19 @@ def agreement(rankings: Iterable[Ranking]) -> float | None:
         sides = [side * other[pair] for pair, side in one.items() if side and other[pair]]
         same, total = same + sides.count(1), total + len(sides)
     return same / total if total else None
+
+
+def _passing(db: Session, project_id: int, filters: Filters) -> list[Any]:
+    """The judgements that pass the filters, those of held items among them."""
+    everyone = list(db.execute(readings.standing(project_id, (KIND[filters.records],), filters.purposes)))
+    items = _fitting_items(everyone, filters)
+    return [row for row in everyone if row.item_id in items and _passes(row, filters)]
+
+
+def _records(passing: list[Any], filters: Filters) -> list[tuple[int, Record]]:
+    """(event, record) of each; but not of items that wait for a lead to look: they may hold personal data."""
+    make = {"demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt}
+    return [(row.event_id, make[filters.records](row)) for row in passing if row.held is None]
 
 
 def _passes(row: Any, filters: Filters) -> bool:

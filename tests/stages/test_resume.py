@@ -96,7 +96,8 @@ def test_a_crash_costs_nothing_but_time(
 ) -> None:
     with pytest.raises(Crash), at_step(2, crash):
         train(stage, files, tmp_path / "run")
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "running"
+    manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+    assert (manifest["status"], manifest["reason"]) == ("failed", "Crash")
     assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [0, 1, 2]
     train(stage, files, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", whole(stage))
@@ -130,6 +131,7 @@ def test_a_second_signal_stops_at_once(files: worlds.Files, tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt), at_step(0, twice):
         train("pretrain", files, tmp_path / "run")
+    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
 
 
 def test_a_finished_run_is_left_as_it_is(files: worlds.Files, whole: Callable[[str], Path]) -> None:

@@ -102,6 +102,23 @@ def test_a_user_s_error_after_the_first_step_is_in_the_manifest(tmp_path: Path) 
     assert not (tmp_path / "fresh").exists()
 
 
+def test_what_nobody_foresaw_is_in_the_manifest(tmp_path: Path) -> None:
+    def fail(out: Path, resume: bool = False, *, finish: bool = False) -> None:
+        model = make(0.0)
+        with opened(out, resume=resume) as s:
+            loop(s, model, 3, [1.0] * 9)
+            if finish:
+                s.finish(lambda directory: directory.mkdir(), {})
+            raise RuntimeError("a shape\nof no use")
+
+    for given in ({}, {"resume": True, "finish": True}):
+        with pytest.raises(RuntimeError, match="of no use"):
+            fail(tmp_path / "run", **given)
+        manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+        expected = ("finished", None) if given else ("failed", "RuntimeError: a shape of no use")
+        assert (manifest["status"], manifest.get("reason")) == expected
+
+
 def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 0 hears from rank 1, and both leave with the number that rank 1 got."""
 

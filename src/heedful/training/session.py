@@ -222,18 +222,27 @@ def session(
                 "or look at the data of that step"
             ) from None
         except UserError as error:
-            if run is not None and not run.discard_if_empty():
-                run.set_status("failed", reason=str(error))
+            _stopped(run, "failed", reason=str(error))
             raise
-        except BaseException:
-            if run is not None:
-                run.discard_if_empty()
+        except (KeyboardInterrupt, Interrupted):
+            _stopped(run, "interrupted")
+            raise
+        except BaseException as error:
+            said = " ".join(str(error).split())
+            _stopped(run, "failed", reason=f"{type(error).__name__}: {said}" if said else type(error).__name__)
             raise
         finally:
             if current._reporter is not None:
                 current._reporter.close()
             if run is not None:
                 run.close()
+
+
+def _stopped(run: Run | None, status: str, **facts: Any) -> None:
+    """Leave word of how a run ended: one without a step goes away, and a finished one stays so."""
+    if run is not None and not run.discard_if_empty() and not run.finished:
+        with contextlib.suppress(OSError):  # as on a full disk; what stopped the run is what must be told
+            run.set_status(status, **facts)
 
 
 @contextlib.contextmanager

@@ -246,6 +246,19 @@ def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files, tmp
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_a_reader_of_progress_that_leaves_stops_nothing(files: Files, tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    command = [sys.executable, "-m", "heedful", "sample", "--model", files.policy, "--prompts", files.prompts]
+    reading, writing = os.pipe()
+    os.close(reading)
+    given = [*command, "--out", str(out), *SHORT]
+    done = subprocess.run(given, stdout=subprocess.PIPE, stderr=writing, text=True, env=environment())
+    again = subprocess.run(given, stdout=subprocess.PIPE, stderr=writing, text=True, env=environment())
+    os.close(writing)
+    assert (done.returncode, done.stdout.split("\n")[0]) == (0, str(out))
+    assert (again.returncode, again.stdout) == (2, "")  # the file is there
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
 def test_output_may_be_closed(files: Files, tmp_path: Path, closed: str) -> None:
     command = f"{sys.executable} -m heedful export {files.rankings} --out {tmp_path / 'e.jsonl'} {closed}"

@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
@@ -46,7 +46,7 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
             raise
         return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -54,6 +54,8 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         if sys.stdout is output:
             raise
         return 128 + 13  # typer met a reader that is gone: it silences the stream and leaves
+    finally:
+        _drop(sys.stderr)
     return int(code or 0)
 
 
@@ -170,12 +172,12 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out}: already exists; choose another --out or replace it with --overwrite")
 
 
-def _drop_output() -> None:
-    """What standard output does not take must not fail once more, in the interpreter's words, when the process ends."""
+def _drop(stream: TextIO) -> None:
+    """What a stream does not take must not fail once more, in the interpreter's words, when the process ends."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str) -> int:
@@ -184,9 +186,10 @@ def _fail(message: str) -> int:
 
 
 def say(message: str) -> None:
-    """One line on standard error, of the main rank only."""
+    """One line on standard error, of the main rank only; nobody may be there to read it."""
     if _is_main():
-        print(" ".join(message.split()), file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(" ".join(message.split()), file=sys.stderr)
 
 
 def _is_main() -> bool:

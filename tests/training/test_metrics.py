@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from typing import Any
 
 import pytest
@@ -72,6 +74,30 @@ def test_plain_lines_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert lines[0] == "sft 1/40  loss 0.333  valid_loss 1.23e+04"
     assert [line.split()[1] for line in lines[:-1]] == [*(f"{n}/40" for n in range(1, 40, 4)), "40/40"]
     assert lines[-1] == "sft: something to know"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_reader_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    class Gone(io.StringIO):
+        lost = False
+
+        def isatty(self) -> bool:
+            return terminal
+
+        def write(self, text: str) -> int:
+            if self.lost:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().write(text)
+
+    gone = Gone()
+    monkeypatch.setattr("sys.stderr", gone)
+    reporter = Reporter("sft", 2, every=0.0)
+    gone.lost = True
+    reporter.step(1, {"loss": 1.0})
+    reporter.say("hello")
+    reporter.step(2, {"loss": 1.0})
+    reporter.close()
+    assert "hello" not in gone.getvalue()
 
 
 def test_only_the_main_rank_speaks(capsys: pytest.CaptureFixture[str]) -> None:

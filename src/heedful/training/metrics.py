@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sys
 import time
@@ -49,7 +50,7 @@ class Means:
 
 class Reporter:
     """Progress for people, on standard error: a bar on a terminal, a plain line every few seconds in a pipe and where
-    several processes share the terminal.
+    several processes share the terminal. A reader that is gone is no reason to stop working.
     """
 
     def __init__(self, name: str, total: int, *, visible: bool = True, every: float = 10.0) -> None:
@@ -71,17 +72,24 @@ class Reporter:
             self._bar.update(self._task, completed=done, facts=facts)
         elif self.visible and (done == self.total or time.monotonic() - self._last >= self.every):
             self._last = time.monotonic()
-            print(f"{self.name} {done}/{self.total}  {facts}", file=sys.stderr, flush=True)
+            _tell(f"{self.name} {done}/{self.total}  {facts}")
 
     def say(self, message: str) -> None:
         if not self.visible:
             return
         if self._bar is not None:
-            self._bar.console.print(message, markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                self._bar.console.print(message, markup=False, highlight=False)
         else:
-            print(message, file=sys.stderr, flush=True)
+            _tell(message)
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
             self._bar = None
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -138,6 +138,8 @@ class Empty:
     title: str
     lines: tuple[str, ...]
     again: bool = True
+    undo: bool = True
+    """Whether a submission can be taken back here."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,14 @@ EMPTY = {
             "If you do not know why, ask her.",
         ),
         again=False,
+        undo=False,
     ),
     "archived": Empty(
         "archived",
         "This project is closed",
         ("It gives out no more work. Your history stays readable. Thank you for what you did.",),
         again=False,
+        undo=False,
     ),
     "no_role": Empty(
         "no_role",
@@ -233,4 +237,4 @@ def empty(nothing: work.Nothing, kind: str) -> Empty:
     lines = [line.format(kind=vocabulary.KINDS[kind].lower()) for line in found.lines]
     if nothing.retry is not None:
         lines.append(f"Something may come free at {nothing.retry:%H:%M} UTC.")
-    return Empty(found.why, found.title.format(kind=vocabulary.KINDS[kind].lower()), tuple(lines), found.again)
+    return replace(found, title=found.title.format(kind=vocabulary.KINDS[kind].lower()), lines=tuple(lines))

@@ -286,7 +286,7 @@ document.addEventListener("click", (event) => {
 bind("This item", [
   { keys: ["s"], what: "skip it, with a reason", when: () => item, run: () => ask("skip") },
   { keys: ["p"], what: "personal data in it, or take the mark away", when: () => item, run: () => DO.personal() },
-  { keys: ["u"], what: "undo the last submission", run: undo },
+  { keys: ["u"], what: "undo the last submission", when: () => stage.querySelector('[data-do="undo"]'), run: undo },
   { keys: ["n"], what: "look again for work", when: () => !item, run: () => location.reload() },
 ]);
 

@@ -45,6 +45,8 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise
         return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
+    except _database_errors() as error:
+        return _fail(_of_database(error))
     except OSError as error:
         _drop(sys.stdout)
         return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
@@ -57,6 +59,22 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
     finally:
         _drop(sys.stderr)
     return int(code or 0)
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    """What SQLAlchemy raises of a database itself, where a command has loaded it."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    return (loaded.DatabaseError,) if loaded else ()
+
+
+def _of_database(error: Any) -> str:
+    """A damaged database or one out of reach, in a line; any other fault is one of our statements, and ours."""
+    reason = " ".join(str(error.orig).split())
+    if type(error).__name__ == "DatabaseError":
+        return f"the labelling database is damaged ({reason}); restore a backup into a new --db"
+    if type(error).__name__ == "OperationalError":
+        return f"the labelling database cannot be used ({reason}); see that it can be reached and written"
+    raise error
 
 
 def _calm() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from heedful import terminal
 from heedful.cli import app
 from heedful.data import formats
 from heedful.data.records import Comparison
+from heedful.feedback import snapshots
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -99,3 +104,39 @@ def test_faults_are_told_in_one_line(heedful: Heedful, team: Team, arguments: li
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_damaged_database_is_one_line(heedful: Heedful, team: Team, tmp_path: Path) -> None:
+    path = tmp_path / "heedful.db"
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("pragma wal_checkpoint(truncate)")
+        (root,) = file.execute("select rootpage from sqlite_master where name = 'project'").fetchone()
+        (size,) = file.execute("pragma page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(content)
+    code, out, err = heedful("snapshot", "--records", "comparison", "--out", "ranks")
+    (line,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert re.match(r"the labelling database is damaged \(.*malformed.*\); restore a backup into a new --db$", line)
+    assert not (tmp_path / "ranks").exists()
+
+
+def test_a_database_that_cannot_be_used_is_one_line_and_a_wrong_statement_is_ours(
+    heedful: Heedful, team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(kind: type[DatabaseError], words: str) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise kind("select 1", (), sqlite3.OperationalError(words))
+
+        monkeypatch.setattr(snapshots, "freeze", fail)
+
+    refuse(OperationalError, "database or disk is full")
+    code, _, err = heedful("snapshot", "--records", "comparison", "--out", "ranks")
+    assert code == 2
+    assert err == (
+        "the labelling database cannot be used (database or disk is full); see that it can be reached and written\n"
+    )
+    refuse(IntegrityError, "FOREIGN KEY constraint failed")
+    with pytest.raises(IntegrityError):
+        heedful("snapshot", "--records", "comparison", "--out", "ranks")

@@ -10,7 +10,7 @@ import pytest
 from heedful.data.records import Answer, Completions
 from heedful.feedback import items, people, projects, work
 from heedful.feedback.judgements import Versus
-from heedful.feedback.schema import Assignment, Event, Item, Membership
+from heedful.feedback.schema import Assignment, Event, Item, Membership, Role
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -120,6 +120,43 @@ def test_held_out_labelers_get_evaluation_items_alone(store: Store) -> None:
     assert team.next("ada") == work.Nothing("empty")
     team.settle(labelers_evaluate=True)
     assert len(team.work("ada", 2)) == 2
+
+
+@pytest.mark.parametrize("role", ["held_out", "reader"])
+def test_another_role_hands_back_what_it_may_not_have(store: Store, role: Role) -> None:
+    """In hand, left with a draft, or submitted and not to be taken back: a training item is hers no more."""
+    team = Team(store, "ada")
+    team.rankings(3)
+    done = team.work("ada")[0]
+    left = team.task("ada")
+    with store.writing() as db:
+        work.save_draft(db, team.ids["ada"], left.lease, {"ranking": []}, team.now)
+    team.wait(hours=2)
+    kept = team.task("ada", besides=left.lease)
+    (evaluated,) = team.rankings(1, start=9, purpose="evaluate")
+    with store.writing() as db:
+        people.change_member(db, team.project, team.ids["ada"], team.now, by=None, role=role)
+    assert team.item(kept.ref).taken == 0
+    for task in (left, kept):
+        with pytest.raises(work.Refused, match="your role in this project has changed") as refused:
+            team.submit("ada", task)
+        assert refused.value.code == "lost"
+        found = team.next("ada", besides=task.lease)
+        assert found == work.Nothing("no_role") if role == "reader" else found.ref == evaluated  # type: ignore[union-attr]
+    with pytest.raises(work.Refused):
+        team.undo("ada", done.event)
+    assert [(item.open, item.taken) for item in map(team.item, (left.ref, kept.ref))] == [(True, 0)] * 2
+
+
+def test_a_role_given_back_finds_its_drafts(store: Store) -> None:
+    team = Team(store, "ada")
+    team.rankings(2)
+    task = team.task("ada")
+    with store.writing() as db:
+        work.save_draft(db, team.ids["ada"], task.lease, {"ranking": [[2]]}, team.now)
+        for role in ("held_out", "labeler"):
+            people.change_member(db, team.project, team.ids["ada"], team.now, by=None, role=role)  # type: ignore[arg-type]
+    assert (team.task("ada").lease, team.task("ada").draft) == (task.lease, {"ranking": [[2]]})
 
 
 def test_a_newcomer_is_screened_then_practises_then_works(store: Store) -> None:

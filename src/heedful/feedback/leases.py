@@ -96,6 +96,8 @@ def resume(
         raise Refused("done", "this task was submitted already" if assignment.state == "done" else "you skipped it")
     if hers.item.redacted is not None or (assignment.state == "lapsed" and not hers.item.open):
         raise Refused("lost", "the time for this task was over, and somebody else has it now")
+    if not queue.may_have(member.role, item.purpose):
+        raise Refused("lost", "your role in this project has changed, and this task is not for it")
     if assignment.state == "lapsed":
         assignment.state, assignment.expires = "live", end(settings, now)
         queue.refresh(db, hers.item)
@@ -122,7 +124,7 @@ def keep(db: Session, member: Membership, lease: str, settings: ProjectSettings,
     """Take up again a lapsed lease that she is still busy with, if its item is free."""
     chosen = _OF.where(Assignment.token == lease)
     assignment = db.scalar(chosen, _of(member, "lapsed", settings.kinds)) if _sound(lease) else None
-    if assignment is not None and (item := item_of(db, assignment)).open:
+    if assignment is not None and _may_return(member, item := item_of(db, assignment)):
         assignment.state, assignment.expires = "live", end(settings, now)
         queue.refresh(db, item)
 
@@ -140,7 +142,7 @@ def returning(db: Session, member: Membership, kinds: Sequence[Kind]) -> Item | 
     for assignment in db.scalars(_LEFT, _of(member, "lapsed", kinds)):
         if assignment.drafted is not None:
             item = item_of(db, assignment)
-            if item.open:
+            if _may_return(member, item):
                 return item
     return None
 
@@ -164,7 +166,7 @@ def choose(db: Session, member: Membership, kinds: Sequence[Kind], settings: Pro
         item = queue.pick_shared(*where, known, in_order=False)
         if item is not None:
             return item
-    purposes: list[Purpose] = [] if member.role == "held_out" else ["train"]
+    purposes: list[Purpose] = ["train"] if queue.may_have(member.role, "train") else []
     if member.role == "held_out" or settings.labelers_evaluate:
         purposes.append("evaluate")
     return queue.pick(*where, purposes, rng)
@@ -197,6 +199,10 @@ def earliest(db: Session, project_id: int, kinds: Sequence[Kind], besides: int) 
         Assignment.person_id != besides,
     )
     return db.scalar(chosen.order_by(Assignment.expires).limit(1))
+
+
+def _may_return(member: Membership, item: Item) -> bool:
+    return item.open and queue.may_have(member.role, item.purpose)
 
 
 def _of(member: Membership, state: str, kinds: Sequence[Kind]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import projects
+from heedful.feedback import projects, queue
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import (
     PHASES,
@@ -164,7 +164,8 @@ def join(
         phase = begins if role in ("labeler", "held_out") else "work"
         member = Membership(project_id=project_id, person_id=person_id, joined=now, role=role, phase=phase)
         db.add(member)
-    member.role, member.left = role, None
+    _give_role(db, member, role)
+    member.left = None
     member.group = _short(group) if group is not None else member.group
     db.flush()
     return member
@@ -213,7 +214,7 @@ def change_member(
             raise UserError("a project needs a lead; make somebody else one first")
     if role is not None:
         _check(role, ROLES, "role")
-        member.role = role
+        _give_role(db, member, role)
     if group is not None:
         member.group = _short(group)
     if phase is not None:
@@ -227,6 +228,14 @@ def change_member(
     detail = {key: value for key, value in given.items() if value is not None}
     audit(db, by, "member", f"person {person_id}", detail, project_id, now=now)
     return member
+
+
+def _give_role(db: Session, member: Membership, role: Role) -> None:
+    """She also hands back what she has and the role may not."""
+    if member.role != role:
+        projects.lock(db, member.project_id)
+        member.role = role
+        queue.take_back(db, member)
 
 
 def state_topics(db: Session, project_id: int, person_id: int, topics: list[str]) -> None:

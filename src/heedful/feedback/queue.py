@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
-from heedful.feedback.schema import Assignment, Item, Kind, Purpose, State
+from heedful.feedback.schema import Assignment, Item, Kind, Membership, Purpose, Role, State
 
 HAS_HAD: tuple[State, ...] = ("live", "done", "skipped")
 
@@ -60,6 +60,21 @@ def had_by(people: Iterable[int]) -> str:
     """The canonical name of a set of people."""
     named = "|".join(map(str, sorted(people)))
     return f"|{named}|" if named else ""
+
+
+def may_have(role: Role, purpose: Purpose) -> bool:
+    """Held-out labelers measure what training made, so they never see a training item."""
+    return role != "reader" and not (role == "held_out" and purpose == "train")
+
+
+def take_back(db: Session, member: Membership) -> None:
+    """End her leases on what her role may not have; a draft waits for the day when it may."""
+    hers = sa.select(Assignment, Item).join(Item, Item.id == Assignment.item_id)
+    hers = hers.where(Assignment.project_id == member.project_id, Assignment.person_id == member.person_id)
+    for assignment, item in list(db.execute(hers.where(Assignment.state == "live"))):
+        if not may_have(member.role, item.purpose):
+            assignment.state = "lapsed"
+            refresh(db, item)
 
 
 def pick(

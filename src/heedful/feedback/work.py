@@ -213,7 +213,8 @@ def undo(
     event, assignment = found
     leases.lapse(db, project_id, now)
     hers = leases.Hers(project, member, leases.item_of(db, assignment), assignment)
-    if hers.item.redacted is not None or (event.kind == "skip" and not hers.item.open):
+    gone = hers.item.redacted is not None or (event.kind == "skip" and not hers.item.open)
+    if gone or not queue.may_have(member.role, hers.item.purpose):
         raise Refused("lost", "this item is not to be had any more")
     if event.kind == "judgement" and _feedback(db, event, hers.item) is not None:
         raise Refused("nothing_to_undo", "this item has answered already; it cannot be done again")

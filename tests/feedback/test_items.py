@@ -105,13 +105,14 @@ def test_scores_of_reward_models_order_the_queue(store: Store, tmp_path: Path) -
     team.rankings(2, K=2)
     rows = [{"prompt": f"Q{i}?", "completions": [f"{i}.0", f"{i}.1"]} for i in range(2)]
 
-    def scored(name: str, *scores: list[float]) -> Path:
-        formats.write(tmp_path / name, [row | {"scores": score} for row, score in zip(rows, scores, strict=True)])
-        return tmp_path / name
+    def scored(*scores: list[float]) -> list[Completions]:
+        path = tmp_path / "scored.jsonl"
+        formats.write(path, [row | {"scores": score} for row, score in zip(rows, scores, strict=True)])
+        return items.read_scores(path)
 
     with store.writing() as db:
-        assert items.import_scores(db, team.project, scored("one.jsonl", [3.0, 0.0], [3.0, 0.0])) == 2
-        assert items.import_scores(db, team.project, scored("two.jsonl", [3.0, 0.0], [0.0, 3.0])) == 2
+        assert items.import_scores(db, team.project, scored([3.0, 0.0], [3.0, 0.0]), "one") == 2
+        assert items.import_scores(db, team.project, scored([3.0, 0.0], [0.0, 3.0]), "two") == 2
     scores = {
         row.scores["one"][0] - row.scores["two"][0]: row.rank for row in team.rows(Item.id, Item.scores, Item.rank)
     }
@@ -120,9 +121,9 @@ def test_scores_of_reward_models_order_the_queue(store: Store, tmp_path: Path) -
     assert team.task("ada").payload.prompt == "Q1?"  # type: ignore[attr-defined]
     formats.write(tmp_path / "else.jsonl", [{"prompt": "X", "completions": ["a", "b"], "scores": [0.0, 1.0]}])
     formats.write(tmp_path / "plain.jsonl", [{"prompt": "X", "completions": ["a", "b"]}])
-    for name, words in (("else", "scores no item"), ("plain", "a row without scores")):
+    for name, words in (("else", "else: scores no item"), ("plain", "a row without scores")):
         with pytest.raises(UserError, match=words), store.writing() as db:
-            items.import_scores(db, team.project, tmp_path / f"{name}.jsonl")
+            items.import_scores(db, team.project, items.read_scores(tmp_path / f"{name}.jsonl"), name)
 
 
 def test_disagreement_and_uncertainty_by_hand() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from heedful.data import curation, formats
 from heedful.feedback import people, projects
 from web.site import Site, jsonl, rank
 
@@ -108,6 +109,30 @@ def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
     assert "1 item in the queue" in lead.post("/lead/tea/import", data=form).text
     assert "sky blue" in lead.get("/lead/tea/items").text
     assert "anna" not in lead.get("/lead/tea/items").text
+
+
+def test_nobody_waits_while_a_file_is_read_and_curated(site: Site, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    waiting = []
+
+    def watched(function):  # type: ignore[no-untyped-def]
+        def call(*given, **named):  # type: ignore[no-untyped-def]
+            waiting.append(site.store._turn.locked())
+            return function(*given, **named)
+
+        return call
+
+    site.add_rankings(1, K=2)
+    lead, script = site.browser("lead"), site.script("lead")
+    monkeypatch.setattr(formats, "read", watched(formats.read))
+    monkeypatch.setattr(curation, "curate", watched(curation.curate))
+    prompts = jsonl([{"prompt": "Why is the sky blue?"}])
+    form = {"do": "import", "kind": "prompts", "curate": "1"}
+    assert lead.post("/lead/tea/import", data=form, files={"file": ("a.jsonl", prompts)}).status_code == 200
+    assert script.post("/api/projects/tea/items?curate=true&purpose=evaluate", content=prompts).status_code == 200
+    scored = jsonl([{"prompt": "Question 0?", "completions": ["Answer 0.0", "Answer 0.1"], "scores": [0.5, 1.0]}])
+    assert lead.post("/lead/tea/scores/import", files={"file": ("rm.jsonl", scored)}).status_code == 303
+    assert script.post("/api/projects/tea/scores?name=rm", content=scored).json() == {"items": 1}
+    assert waiting == [False] * 6
 
 
 def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:

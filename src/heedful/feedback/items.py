@@ -114,16 +114,22 @@ def preview(
     return curation.curate(prompts, config)
 
 
-def import_scores(db: Session, project_id: int, path: str | Path, name: str | None = None) -> int:
-    """Take in a file of `heedful score` (completions with `scores`) as those of reward model `name`, by default the
-    file's stem; returns how many items it scored. Items are found by prompt and completions.
+def read_scores(path: str | Path) -> list[Completions]:
+    """The rows of a file of `heedful score`: completions with `scores`."""
+    scored = formats.read(path, Completions)
+    if any(record.scores is None for record in scored):
+        raise UserError(f"{path}: a row without scores; give a file written by `heedful score`")
+    return scored
+
+
+def import_scores(db: Session, project_id: int, records: Sequence[Completions], name: str) -> int:
+    """Take in scores (`read_scores`, before the transaction) as those of reward model `name`; returns how many items
+    they are of. Items are found by prompt and completions.
     """
     settings = ProjectSettings.model_validate(projects.lock(db, project_id).settings)
-    name = name or Path(path).name.partition(".")[0]
     scored = 0
-    for record in formats.read(path, Completions):
-        if record.scores is None:
-            raise UserError(f"{path}: a row without scores; give a file written by `heedful score`")
+    for record in records:
+        assert record.scores is not None
         chosen = sa.select(Item).where(
             Item.project_id == project_id, Item.texts_sha256 == _texts_sha256("ranking", record), Item.kind == "ranking"
         )
@@ -132,7 +138,7 @@ def import_scores(db: Session, project_id: int, path: str | Path, name: str | No
             item.rank = informative.rank(settings.policy, item.scores, item.draw)
             scored += 1
     if not scored:
-        raise UserError(f"{path}: scores no item of this project; score the file that was imported")
+        raise UserError(f"{name}: scores no item of this project; score the file that was imported")
     return scored
 
 

@@ -61,23 +61,26 @@ def curated(rows: Sequence[Prompt], how: Import) -> tuple[list[Prompt], Curation
     return items.preview(rows, config)
 
 
-def add_rows(db: Session, member: Member, kind: str, rows: Sequence[Prompt], how: Import, now: datetime) -> items.Added:
+def add_rows(
+    store: Store, member: Member, kind: str, rows: Sequence[Prompt], how: Import, now: datetime
+) -> items.Added:
     """Items of the rows of a file of this kind (a key of KIND_OF_FILE)."""
-    chosen = curated(rows, how)[0] if how.curate else list(rows)
+    chosen = curated(rows, how)[0] if how.curate else list(rows)  # takes seconds: nobody else waits for it
     if not chosen:
         raise UserError("curation leaves nothing of this file; look at its preview")
-    return items.add(
-        db,
-        member.project_id,
-        KIND_OF_FILE[kind],
-        chosen,
-        now,
-        by=member.person.id,
-        purpose=how.purpose,
-        source=how.source or None,
-        priority=how.priority,
-        wanted=how.wanted,
-    )
+    with store.writing() as db:
+        return items.add(
+            db,
+            member.project_id,
+            KIND_OF_FILE[kind],
+            chosen,
+            now,
+            by=member.person.id,
+            purpose=how.purpose,
+            source=how.source or None,
+            priority=how.priority,
+            wanted=how.wanted,
+        )
 
 
 def freeze(
@@ -174,8 +177,7 @@ def queue_samples(store: Store, sampler: Sampler, member: Member, number: int, n
         raise UserError(f"sampling {number}: it is not done")
     rows: list[Prompt] = list(formats.read(job.completions, Completions))
     how = Import(source=f"{job.model}, sampling {number}")
-    with store.writing() as db:
-        return add_rows(db, member, "completions", rows, how, now)
+    return add_rows(store, member, "completions", rows, how, now)
 
 
 def prompts(db: Session, member: Member, count: int) -> list[Prompt]:

@@ -126,8 +126,7 @@ def import_items(
     upload = uploads.keep(settings.uploads, file, BytesIO(body))
     try:
         kind, rows = uploads.records(upload, settings.text_chars, kind)
-        with store.writing() as db:
-            added = actions.add_rows(db, member, kind, rows, how, now)
+        added = actions.add_rows(store, member, kind, rows, how, now)
     finally:
         uploads.drop(upload)
     return Imported(items=added.items, known=added.known, refs=list(added.refs))
@@ -165,8 +164,9 @@ def import_scores(
     """A file of `heedful score`, for what to label next: how many items it scored."""
     upload = uploads.keep(settings.uploads, "scores.jsonl", BytesIO(body))
     try:
+        scored = items.read_scores(upload.path)
         with store.writing() as db:
-            return {"items": items.import_scores(db, member.project_id, upload.path, name)}
+            return {"items": items.import_scores(db, member.project_id, scored, name)}
     finally:
         uploads.drop(upload)
 

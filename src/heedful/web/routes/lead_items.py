@@ -66,8 +66,7 @@ def import_file(
         upload, kind = _upload(settings, file, baseline, token, kind)
         kind, rows = uploads.records(upload, settings.text_chars, kind or None)
         if do == "import":
-            with store.writing() as db:
-                added = actions.add_rows(db, member, kind, rows, how, now)
+            added = actions.add_rows(store, member, kind, rows, how, now)
             uploads.drop(upload)
             return lead_page(request, member, "import", "/items", step="done", settings=settings, how=how, added=added)
         chosen, report = actions.curated(rows, how)
@@ -130,8 +129,9 @@ def scores(
     """A file of `heedful score`, for what to label next."""
     upload = uploads.keep(settings.uploads, file.filename or "scores.jsonl", file.file)
     try:
+        scored = items.read_scores(upload.path)
         with store.writing() as db:
-            items.import_scores(db, member.project_id, upload.path, name or upload.name.partition(".")[0])
+            items.import_scores(db, member.project_id, scored, name or upload.name.partition(".")[0])
     finally:
         uploads.drop(upload)
     return done(member, "/items?kind=ranking", "scored")

@@ -62,6 +62,17 @@ def test_another_policy_orders_the_queue_anew(store: Store) -> None:
     assert order() == random
 
 
+def test_another_share_of_doubled_items_leaves_what_a_lead_asked_for(store: Store) -> None:
+    team = Team(store, double_share=0.5)
+    asked = team.rankings(4, wanted=5)
+    team.rankings(20, start=10)
+    draws = {row.ref: row.double_draw for row in team.rows(Item.ref, Item.double_draw)}
+    for share, copies in ((0.8, 2), (0.8, 4), (0.3, 4)):
+        team.settle(double_share=share, copies=copies)
+        expected = {ref: 5 if ref in asked else copies if draw < share else 1 for ref, draw in draws.items()}
+        assert {row.ref: row.wanted for row in team.rows(Item.ref, Item.wanted)} == expected
+
+
 def test_texts_have_versions_and_an_unchanged_one_makes_none(store: Store) -> None:
     team = Team(store, "ada")
     with store.writing() as db:

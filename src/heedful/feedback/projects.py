@@ -101,7 +101,10 @@ def settings(db: Session, project_id: int) -> ProjectSettings:
 
 
 def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> ProjectSettings:
-    """Change what is given, and what follows from it: the order of the queue, which untouched items are doubled."""
+    """Change what is given, and what follows from it: the order of the queue, which untouched items are doubled.
+
+    Where a lead asked for a number of labelers, that stays.
+    """
     project = lock(db, project_id)
     old = ProjectSettings.model_validate(project.settings)
     new = build(ProjectSettings, project.settings | changes, source="settings")
@@ -110,11 +113,17 @@ def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> Pr
         db.execute(
             sa.update(Item)
             .where(Item.project_id == project_id, Item.taken == 0, Item.purpose.not_in(SHARED), Item.kind != "prompt")
-            .values(wanted=sa.case((Item.double_draw < new.double_share, new.copies), else_=1))
+            .where(Item.wanted == _drawn(old))
+            .values(wanted=_drawn(new))
         )
     if old.policy != new.policy:
         informative.rerank(db, project_id, new.policy)
     return new
+
+
+def _drawn(settings: ProjectSettings) -> sa.Case[int]:
+    """How many labelers an item gets where nobody asks for a number."""
+    return sa.case((Item.double_draw < settings.double_share, settings.copies), else_=1)
 
 
 _LOCK = (

@@ -64,6 +64,22 @@ def test_waits_double_by_name_and_by_address_until_it_was_right() -> None:
     assert tries.wait(("name ada",), 20.0) == 0
 
 
+def test_slips_of_an_office_do_not_add_up_for_ever() -> None:
+    tries = Tries(allowed=3)
+    for day in range(30):
+        assert tries.wait(("from office",), 86_400.0 * day) == 0
+        tries.wrong(("from office",), 86_400.0 * day)
+    for second in range(10):
+        tries.wrong(("from office",), 1e7 + second)
+    assert tries.wait(("from office",), 1e7 + 10) > 600
+    assert tries.wait(("from office",), 1e7 + 9 + 899) == 0  # the wait is over, what led to it is not forgotten
+    tries.wrong(("from office",), 1e7 + 9 + 899)
+    assert tries.wait(("from office",), 1e7 + 9 + 899) > 600
+    assert tries.wait(("from office",), 1e7 + 9 + 899 + 900) == 0
+    tries.wrong(("from office",), 1e7 + 9 + 899 + 900)
+    assert tries.wait(("from office",), 1e7 + 9 + 899 + 900) == 0
+
+
 def test_what_is_remembered_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "REMEMBERED", 3)
     tries = Tries(allowed=1)

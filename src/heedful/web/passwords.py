@@ -42,7 +42,11 @@ def is_right(stored: str | None, password: str) -> bool:
 
 @dataclass
 class Tries:
-    """Wrong passwords in a row by name and by address; from `allowed` on every further one doubles the wait."""
+    """Wrong passwords in a row by name and by address; from `allowed` on every further one doubles the wait.
+
+    After LONGEST_WAIT without one they are forgotten: an address, which a whole office may share, is never seen to be
+    right, and would else add up everybody's slips for as long as the server runs.
+    """
 
     allowed: int
     _wrong: dict[str, tuple[int, float]] = field(default_factory=dict)  # key -> (how many, seconds of the last)
@@ -51,12 +55,14 @@ class Tries:
     def wait(self, keys: tuple[str, ...], now: float) -> float:
         """Seconds until one of these may try again."""
         with self._lock:
-            return max(0.0, *(self._until(key) - now for key in keys))
+            return max(0.0, *(self._until(key, now) - now for key in keys))
 
     def wrong(self, keys: tuple[str, ...], now: float) -> None:
         with self._lock:
             for key in keys:
-                self._wrong[key] = (self._wrong.pop(key, (0, 0.0))[0] + 1, now)
+                count = self._counted(key, now)[0]
+                self._wrong.pop(key, None)  # the newest stands last
+                self._wrong[key] = (count + 1, now)
             while len(self._wrong) > REMEMBERED:
                 del self._wrong[next(iter(self._wrong))]
 
@@ -65,8 +71,12 @@ class Tries:
             for key in keys:
                 self._wrong.pop(key, None)
 
-    def _until(self, key: str) -> float:
-        count, last = self._wrong.get(key, (0, 0.0))
+    def _counted(self, key: str, now: float) -> tuple[int, float]:
+        count, last = self._wrong.get(key, (0, now))
+        return (count, last) if now - last < LONGEST_WAIT else (0, now)
+
+    def _until(self, key: str, now: float) -> float:
+        count, last = self._counted(key, now)
         if count < self.allowed:
             return 0.0
         return last + min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(30, count - self.allowed))

@@ -39,6 +39,24 @@ def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     assert site.browser("outsider").post(link).headers["location"] == "/work/tea"
 
 
+def test_a_new_password_ends_tokens_for_scripts_too(site: Site) -> None:
+    """Who had the account could else go on with a token she made meanwhile."""
+    person = site.ids["labeler"]
+    token, others = site.script("labeler"), site.script("lead")
+    link = link_on(site.browser("lead").post(f"/lead/tea/people/{person}/password").text)
+    assert token.get("/api/me").status_code == 200
+    site.browser().post(link, data={"password": QUIET})
+    assert (token.get("/api/me").status_code, others.get("/api/me").status_code) == (401, 200)
+    token, browser = site.script("labeler"), site.browser("labeler")
+    page = browser.post("/account/password", data={"old": QUIET, "password": "four more quiet words"})
+    assert "Your tokens for scripts have ended, too" in page.text
+    assert "/revoke" not in page.text
+    assert token.get("/api/me").status_code == 401
+    assert browser.get("/account").status_code == 200
+    page = browser.post("/account/password", data={"old": "four more quiet words", "password": QUIET})
+    assert "tokens for scripts have ended" not in page.text
+
+
 def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site) -> None:
     person = site.ids["labeler"]
     lead = site.browser("lead")

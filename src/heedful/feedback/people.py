@@ -56,9 +56,9 @@ def has_admin(db: Session) -> bool:
 
 
 def set_password(db: Session, person_id: int, password_hash: str, now: datetime, *, by: int | None) -> None:
-    """Also ends all her sessions, and links to a new password."""
+    """Also ends all sessions, tokens of the API and links to a new password: who had the account has it no more."""
     db.get_one(Person, person_id).password_hash = password_hash
-    db.execute(sa.delete(Token).where(Token.person_id == person_id, Token.kind.in_(("session", "password"))))
+    db.execute(sa.delete(Token).where(Token.person_id == person_id))
     audit(db, by, "password", f"person {person_id}", now=now)
 
 

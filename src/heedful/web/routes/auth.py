@@ -151,7 +151,7 @@ def password_page(request: Request, store: Stored, now: Now, token: str) -> Resp
 
 @router.post("/password/{token}")
 def choose_password(request: Request, store: Stored, now: Now, token: str, password: Field = "") -> Response:
-    """Uses the link up and ends the account's sessions."""
+    """Uses the link up and ends the account's sessions and tokens."""
     with store.reading() as db:
         person = people.person_of(db, token, "password", now)
     if person is None:
@@ -194,7 +194,7 @@ def account(request: Request, store: Stored, person: SignedIn) -> Response:
 def change_password(
     request: Request, store: Stored, settings: Settings, now: Now, person: SignedIn, old: Field, password: Field
 ) -> Response:
-    """Ends all other sessions."""
+    """Ends all other sessions, and the tokens."""
     tries: passwords.Tries = request.app.state.tries
     keys = (f"name {person.name.casefold()}",)
     with store.reading() as db:
@@ -212,7 +212,9 @@ def change_password(
         people.set_password(db, person.id, password_hash, now, by=person.id)
         secret = _session(db, person.id, settings, now)
     done = "Your password is changed, and you are signed out everywhere else."
-    response = page(request, "entry/account.html", tokens=tokens, secret="", problem="", done=done)
+    if tokens:
+        done += " Your tokens for scripts have ended, too; make new ones."
+    response = page(request, "entry/account.html", tokens=[], secret="", problem="", done=done)
     return _signed_in(response, secret, settings)
 
 

@@ -153,6 +153,25 @@ def test_nobody_waits_while_a_file_is_read_and_curated(site: Site, monkeypatch) 
     assert waiting == [False] * 6
 
 
+def test_what_is_no_number_in_a_form_is_told(site: Site) -> None:
+    site.add_rankings(1)
+    rank(site.script("labeler"))
+    lead = site.browser("lead")
+    form = {"name": "march", "records": "comparison"}
+    for given in ("abc", "nan", "inf", "²"):
+        page = lead.post("/lead/tea/snapshots", data=form | {"least_agreement": given})
+        assert (page.status_code, "least agreement: give a number" in page.text) == (400, True)
+    assert lead.post("/lead/tea/snapshots", data=form | {"least_agreement": "101"}).status_code == 400
+    assert lead.post("/lead/tea/snapshots", data=form | {"least_agreement": "60"}).status_code == 303
+    numbers = re.findall(r'name="([\w.]+)" type="number"[^>]* value="([^"]+)"', lead.get("/lead/tea/settings").text)
+    page = lead.post("/lead/tea/settings", data=dict(numbers) | {"copies": "nan"})
+    assert (page.status_code, "copies: give a number" in page.text) == (400, True)
+    rows = {"file": ("a.jsonl", jsonl([{"prompt": "Why?"}]))}
+    for wanted, status in (("²", 400), ("two", 400), ("0", 400), (" 2 ", 200), ("", 200)):
+        page = lead.post("/lead/tea/import", data={"do": "preview", "wanted": wanted}, files=rows)
+        assert page.status_code == status, wanted
+
+
 def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Good."}, {"prompt": 7}])

@@ -55,7 +55,7 @@ def import_file(
         "purpose": purpose,
         "source": source or None,
         "priority": priority,
-        "wanted": int(wanted) if wanted.isdigit() else None,
+        "wanted": wanted.strip() or None,
         "curate": bool(curate),
         "prefix_length": prefix_length,
         "prompts_per_user": prompts_per_user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -110,7 +111,7 @@ def freeze(
         "labelers": _names(labelers),
         "sources": _names(sources),
         "groups": tuple(groups or ()),
-        "least_agreement": float(least_agreement) / 100 if least_agreement else None,
+        "least_agreement": _finite(least_agreement, "least agreement") / 100 if least_agreement else None,
         "least_judgements": least_judgements,
     }
     given |= {"roles": tuple(roles)} if roles else {}
@@ -300,7 +301,14 @@ def settings_from(form: FormData, old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(form: FormData, name: str) -> float:
+    return _finite(str(form.get(name, "")), name.replace("_", " "))
+
+
+def _finite(text: str, what: str) -> float:
     try:
-        return float(str(form[name]))
-    except (KeyError, ValueError):
-        raise UserError(f"{name.replace('_', ' ')}: give a number") from None
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{what}: give a number")
+    return number

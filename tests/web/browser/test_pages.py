@@ -22,8 +22,8 @@ QUICK = 0.1  # seconds, on this machine
 def test_axe_finds_nothing_serious(place: Place, name: str) -> None:
     PAGES[name](place)
     check(place.page)
-    place.page.set_viewport_size({"width": 820, "height": 1100})
-    assert place.page.locator(".bar nav ul").evaluate("list => list.scrollWidth <= list.clientWidth")
+    for width in (820, 360):
+        fits(place.page, width)
 
 
 @pytest.mark.parametrize("name", LEAD_PAGES)
@@ -35,13 +35,21 @@ def test_leads_pages_are_accessible_and_as_wide_as_the_window(
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
     LEAD_PAGES[name](page, server.address)
-    for width in (1280, 820):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        bar = page.locator(".bar nav ul")
-        assert bar.count() == 0 or bar.evaluate("list => list.scrollWidth <= list.clientWidth"), width
+    for width in (1280, 360, 820):
+        fits(page, width)
     check(page)
     assert [problem for problem in problems if "Failed to load resource" not in problem] == []
+
+
+def fits(page: Page, width: int) -> None:
+    """Nothing is wider than the window, no text runs out of its control, and every page of the bar is in view."""
+    page.set_viewport_size({"width": width, "height": 1100})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    bar = page.locator(".bar nav ul")
+    assert bar.count() == 0 or bar.evaluate("list => list.scrollWidth <= list.clientWidth"), width
+    controls = page.locator(".sides, .button, .answer .standing, .three > div, .likert > div").locator("visible=true")
+    wider = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.outerHTML)"
+    assert controls.evaluate_all(wider) == [], width
 
 
 def check(page: Page) -> None:

@@ -88,6 +88,20 @@ def test_where_a_model_lies(tmp_path: Path) -> None:
     assert runs.model_path("owner/name") == "owner/name"
 
 
+FOREIGN = ["{}", "[]", '{"records": "choice", "rows": 3}', '{"id": "a", "stage": "sft", "status": "finished"}']
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_snapshot_or_another_programs_manifest_is_no_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    (tmp_path / "metrics.jsonl").touch()
+    asked: list[Any] = [runs.parent, runs.model_path, lambda path: start(path, resume=True), start]
+    for ask in asked:
+        with pytest.raises(UserError, match=r"manifest\.json: not the manifest of a run; give another place"):
+            ask(tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == content
+
+
 @pytest.mark.parametrize(
     ("config", "changes", "told"),
     [
@@ -163,9 +177,14 @@ def test_a_finished_run_stays_finished(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.set_status("finished")
     run.close()
+    (tmp_path / "run" / "model").mkdir()
     again = start(tmp_path / "run", resume=True)
     assert again.finished
     again.close()
+    (tmp_path / "run" / "model").rmdir()
+    lacking = start(tmp_path / "run", resume=True)
+    assert not lacking.finished
+    lacking.close()
 
 
 def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -218,6 +237,7 @@ def test_seconds_are_those_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run.close()
     run = start(tmp_path / "run", resume=True)
     run.set_status("finished")
+    (tmp_path / "run" / "model").mkdir()
     run.close()
     before = (tmp_path / "run" / "manifest.json").read_text()
     assert runs.read_json(tmp_path / "run" / "manifest.json")["seconds"] == 60.0 + 10.5

@@ -52,11 +52,21 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: damaged ({error}); put back a copy of it or begin anew elsewhere") from None
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `new_manifest` began. Raises UserError for a damaged file, and for a snapshot's or another program's."""
+    found = read_json(path)
+    sections = [found.get(name) for name in ("config", "parents", "data")] if isinstance(found, dict) else [None]
+    if not all(isinstance(section, dict) for section in sections) or not {"id", "stage", "status"} <= found.keys():
+        raise UserError(f"{path}: not the manifest of a run; give another place, or put back a copy of it")
+    return dict(found)
+
+
 def model_path(ref: str | Path) -> str:
     """Resolve M: a run directory -> its model/, a local Hugging Face directory or a hub name -> itself."""
     path = Path(ref)
     if (path / "manifest.json").exists():
         if not (path / "model").is_dir():
+            read_manifest(path / "manifest.json")  # a snapshot cannot be finished
             raise UserError(f"{ref}: this run has no model/ yet; finish it with --resume")
         return str(path / "model")
     if path.exists() and not (path / "config.json").exists():
@@ -69,7 +79,7 @@ def parent(ref: str | Path) -> dict[str, Any]:
     described: dict[str, Any] = {"ref": str(ref)}
     manifest = Path(ref) / "manifest.json"
     if manifest.exists():
-        described["run"] = read_json(manifest)["id"]
+        described["run"] = read_manifest(manifest)["id"]
     directory = Path(model_path(ref))
     weights = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
     if weights:
@@ -137,7 +147,7 @@ class Run:
         data: dict[str, Any],
         resume: bool,
     ) -> Run:
-        manifest = read_json(path / "manifest.json")
+        manifest = read_manifest(path / "manifest.json")
         if not resume:
             raise UserError(
                 f"{path}: already holds a {manifest['stage']} run; go on with --resume or choose another --out"
@@ -151,7 +161,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return bool(self.manifest["status"] == "finished")
+        """Not without model/: what was deleted is made again from the last checkpoint."""
+        return bool(self.manifest["status"] == "finished") and (self.path / "model").is_dir()
 
     def set_status(self, status: str, **facts: Any) -> None:
         """`status`: running, finished, interrupted or failed; `facts` go into the manifest, and the seconds worked."""

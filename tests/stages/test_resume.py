@@ -103,6 +103,17 @@ def test_a_crash_costs_nothing_but_time(
     assert_same(tmp_path / "run", whole(stage))
 
 
+def test_a_model_that_was_deleted_is_made_again(
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = train("sft", files, tmp_path / "run")
+    shutil.rmtree(run / "model")
+    with pytest.raises(UserError, match="no model/ yet; finish it with --resume"):
+        runs.model_path(run)
+    train("sft", files, run, resume=True)
+    assert_same(run, whole("sft"))
+
+
 @pytest.mark.parametrize(("stage", "number"), [("sft", signal.SIGINT), ("pretrain", signal.SIGTERM)])
 def test_a_signal_saves_a_checkpoint_first(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int

@@ -182,6 +182,22 @@ def test_an_existing_file_is_kept_unless_told_otherwise(files: Files, tmp_path: 
     assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
 
 
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_overwrite_gets_past_damaged_notes(files: Files, tmp_path: Path, whole: bytes, content: str) -> None:
+    out = tmp_path / "c.jsonl"
+    interrupted(files, out, 1)
+    notes = [out.with_name(".c.jsonl.partial.json"), chunked.manifest_path(out)]
+    for path in notes:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"\.c\.jsonl\.partial\.json: (damaged|not the manifest of a run)"):
+        sample.run(config(files), out, resume=True)
+    assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
+    notes[1].write_text(content)
+    with pytest.raises(UserError, match=r"c\.jsonl\.manifest\.json: (damaged|not the manifest of a run)"):
+        sample.run(config(files), out, resume=True)
+    assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
+
+
 def test_a_begun_file_goes_on_only_with_resume_and_the_same_inputs(files: Files, tmp_path: Path, whole: bytes) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 2)

@@ -19,7 +19,7 @@ from typing import IO, Any
 from heedful.config import Config, UserError
 from heedful.data import formats
 from heedful.data.records import Record
-from heedful.runs import changed, new_manifest, parent, read_json, write_json
+from heedful.runs import changed, new_manifest, parent, read_manifest, write_json
 from heedful.training.metrics import Reporter
 from heedful.training.parallel import Compute, World, world
 from heedful.training.session import Interrupted
@@ -87,9 +87,9 @@ class Job:
             raise UserError(f"{self.out}: is a folder; choose another --out")
         if resume and overwrite:
             raise UserError("--resume goes on and --overwrite starts anew; give one of them")
-        begun = read_json(self._identity) if self._identity.exists() else None
-        made = read_json(manifest_path(self.out)) if manifest_path(self.out).exists() else None
-        if begun is not None and not overwrite:
+        # who starts anew needs nothing of what is there, which may be damaged
+        begun = read_manifest(self._identity) if self._identity.exists() and not overwrite else None
+        if begun is not None:
             difference = _difference(begun, manifest)
             if difference is not None:
                 raise UserError(
@@ -101,15 +101,19 @@ class Job:
                 )
             self._manifest = begun
         elif self.out.exists() and not overwrite:
-            difference = _difference(made, manifest) if made is not None else "nothing that is known"
-            if resume and difference is None:
-                self.finished = True
-                return
-            why = f"already exists, made with {difference}" if resume else "already exists"
+            why = "already exists"
+            if resume:
+                known = manifest_path(self.out).exists()
+                made = read_manifest(manifest_path(self.out)) if known else None
+                difference = _difference(made, manifest) if made is not None else "nothing that is known"
+                if difference is None:
+                    self.finished = True
+                    return
+                why = f"already exists, made with {difference}"
             raise UserError(f"{self.out}: {why}; choose another --out or replace it with --overwrite")
         else:
             self._manifest = manifest
-        self._fresh = begun is None or overwrite
+        self._fresh = begun is None
         self._open()
 
     def close(self) -> None:

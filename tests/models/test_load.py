@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -205,8 +206,22 @@ def damage(path: str, kind: str) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"hidden_size": "wide"}))
 
+    elif kind == "no object":
+        (folder / "config.json").write_text("[]")
+    elif kind == "empty":
+        (folder / "config.json").write_text("")
+    elif kind in ODD:
+        name, changes = ODD[kind]
+        found = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(found | changes))
 
-KINDS = ["truncated", "no weights", "no tokenizer", "no json", "other width", "other type"]
+
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "no heads": ("config.json", {"num_attention_heads": 0}),
+    "odd dtype": ("config.json", {"dtype": "foo"}),
+    "odd eos": ("tokenizer_config.json", {"eos_token": {"content": "a"}}),
+}
+KINDS = ["truncated", "no weights", "no tokenizer", "no json", "other width", "other type", "no object", "empty", *ODD]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,6 +232,24 @@ def test_a_damaged_directory_is_one_line(kind: str, tmp_path: Path) -> None:
         load.load_policy(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["no json", "no object", "empty"])
+def test_a_start_whose_config_is_broken_is_one_line(kind: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, tiny.policy())
+    damage(path, kind)
+    with pytest.raises(UserError, match=f"^{path}: not a complete model directory") as caught:
+        load.load_reward_start(path, seed=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bias", [None, "1", math.nan])
+def test_a_bias_that_is_no_number(bias: Any, tmp_path: Path) -> None:
+    path = saved(tmp_path, tiny.reward())
+    config = Path(path) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {load.BIAS: bias}))
+    with pytest.raises(UserError, match=f"^{path}: heedful_reward_bias in its config.json is .*; write a number"):
+        load.load_reward(path)
 
 
 def test_weights_that_are_not_all_there(tmp_path: Path) -> None:

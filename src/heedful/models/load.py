@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -48,6 +49,13 @@ _RESIDUAL_DROPOUT = {
     "resid_mlp_dropout",
     "residual_dropout",
 }
+
+
+# What transformers raises over a folder whose files say something odd, such as no heads or a dtype that torch has not.
+_BROKEN = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, ImportError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
 
 
 def load_policy(
@@ -200,7 +208,7 @@ def _load(
             )
         except UserError:
             raise
-        except (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError, ImportError) as error:
+        except _BROKEN as error:
             raise UserError(_explain(ref, local, trust_remote_code, error)) from None
     lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if lacking:
@@ -225,19 +233,29 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
 def _is_reward(ref: str | Path) -> bool:
     """Whether the directory says so; what cannot be read is left to the loader to explain."""
     path = Path(model_path(ref)) / "config.json"
-    names = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [] if path.is_file() else []
-    return any(name.endswith("ForSequenceClassification") for name in names)
+    try:
+        return _has_scalar_head(json.loads(path.read_bytes()).get("architectures"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _has_scalar_head(architectures: Any) -> bool:
+    names = architectures if isinstance(architectures, list) else []
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
-    names = config.architectures or [""]
-    is_reward = any(name.endswith("ForSequenceClassification") for name in names)
+    names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
+    is_reward = _has_scalar_head(names)
     if wants_reward and not is_reward:
         raise UserError(
             f"{ref}: {names[0] or 'this model'} has no scalar head; train a reward model with `heedful reward`"
         )
     if wants_reward and config.num_labels != 1:
         raise UserError(f"{ref}: its head has {config.num_labels} outputs, a reward model has one")
+    bias = getattr(config, BIAS, 0.0)
+    if wants_reward and not (isinstance(bias, int | float) and math.isfinite(bias)):
+        raise UserError(f"{ref}: {BIAS} in its config.json is {bias!r}; write a number, or take it out")
     if is_reward and not wants_reward:
         raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text; give a causal language model")
 

@@ -113,6 +113,8 @@ def test_clusters_of_users_need_users(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
     with pytest.raises(UserError, match=r"4 of 4 prompts name no user; use cluster = prompt"):
         run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))
+    with pytest.raises(UserError, match=r"4 of 4 prompts name no user"):  # before the model is looked for
+        run(EvaluateConfig(a=a, b="./no-model", reward=[JUDGE], cluster="user"))
 
 
 def test_files_must_answer_the_same_prompts(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     sides = {ref: found for ref, (_, found) in read.items()}
     answered = _answered(config, wanted, sides)
     prompts = answered[: config.limit]
+    _check_users(config, [prompt.user for prompt in prompts])  # before anything is sampled
     for ref in dict.fromkeys((config.a, config.b)):
         if ref not in sides:
             sides[ref] = answers.sample(
@@ -222,10 +223,15 @@ def _rate(verdicts: Sequence[Verdict], config: EvaluateConfig) -> dict[str, floa
     if config.cluster == "user":
         users = {answers.key(v.prompt.prompt): v.prompt.user for v in reversed(verdicts)}
         clusters = [users[name] for name in dict.fromkeys(answers.key(v.prompt.prompt) for v in verdicts)]
-        if None in clusters:
-            missing = f"{clusters.count(None)} of {len(clusters)} prompts name no user"
-            raise UserError(f"cluster = user, but {missing}; use cluster = prompt")
+        _check_users(config, clusters)
     return win_rate(_by_prompt(verdicts, [v.outcome for v in verdicts]), clusters, seed=config.seed)._asdict()
+
+
+def _check_users(config: EvaluateConfig, users: Sequence[str | None]) -> None:
+    """One user for each prompt, where the bootstrap draws users."""
+    if config.cluster == "user" and None in users:
+        missing = f"{list(users).count(None)} of {len(users)} prompts name no user"
+        raise UserError(f"cluster = user, but {missing}; use cluster = prompt")
 
 
 def _by_prompt(verdicts: Sequence[Verdict], values: Sequence[float]) -> list[float]:

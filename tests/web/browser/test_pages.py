@@ -42,7 +42,7 @@ def test_leads_pages_are_accessible_and_as_wide_as_the_window(
 
 
 def fits(page: Page, width: int) -> None:
-    """Nothing is wider than the window, no text runs out of its control, and every page of the bar is in view."""
+    """Nothing is wider than the window, no text runs out of its control or is too small, and the bar is in view."""
     page.set_viewport_size({"width": width, "height": 1100})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     bar = page.locator(".bar nav ul")
@@ -50,6 +50,8 @@ def fits(page: Page, width: int) -> None:
     controls = page.locator(".sides, .button, .answer .standing, .three > div, .likert > div").locator("visible=true")
     wider = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.outerHTML)"
     assert controls.evaluate_all(wider) == [], width
+    marks = page.locator(".plot .mark").evaluate_all("all => all.map((one) => one.getBoundingClientRect().height)")
+    assert min(marks, default=9) >= 9, width  # can be read
 
 
 def check(page: Page) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,18 @@ def test_a_finished_demo_gives_the_answers_of_its_model(store: Store, tmp_path: 
     page = client.post("/work/demo/consent", data={"version": "1"}).text
     assert all(answer in page for answer in ("Who paints?", "mia.", "tom.", "ben.", "ann."))
     other.close()
+
+
+@pytest.mark.parametrize("place", [["--port", "70000"], []])
+def test_a_place_that_cannot_be_taken_makes_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        given = place or ["--port", str(other.getsockname()[1])]
+        assert terminal.run(app, ["label", *given]) == 2
+    assert re.search("; choose another --host or --port$", capsys.readouterr().err.strip())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ def run(
     if address is not None and not re.match(r"https?://[^/\s]", address):
         raise UserError(f"--url {address}: no address that links can be made of; begin it with http:// or https://")
     checked = build(WebSettings, settings, source="the options")
-    store = Store.open(db, create=new_password is None)  # after the checks: a mistake makes no database
 
     def ready(port: int) -> None:
+        store = Store.open(db, create=new_password is None)  # here, when the port is ours: a mistake makes no database
         shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
         web = checked.model_copy(update={"base_url": (address or f"http://{shown}:{port}").rstrip("/")})
         server.append(create_app(store, web))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import runs
-from heedful.config import UserError
+from heedful.config import UserError, load
 from heedful.models import render
 from heedful.stages import inputs, likelihood, pretrain
 from heedful.stages.inputs import Example
@@ -166,6 +166,12 @@ def test_too_little_text(files: Files, tmp_path: Path) -> None:
     one = worlds.write(tmp_path / "one.jsonl", [{"text": "alone"}])
     with pytest.raises(UserError, match=r"one\.jsonl: one text alone leaves nothing to validate on"):
         worlds.train("pretrain", files, tmp_path / "run", data=one)
+
+
+def test_a_vocabulary_beyond_all_bounds() -> None:
+    """The trainer of tokenizers would end the process over the memory it asks for."""
+    with pytest.raises(UserError, match=r"'vocab_size': .* less than or equal to 1048576 \(got 99999999999\)"):
+        load(PretrainConfig, None, ["vocab_size=99999999999"], data="x")
 
 
 def test_it_learns(files: Files, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class PretrainConfig(Config):
     seed: Seed = 0
     depth: int = Field(default=6, ge=1, le=128)
     """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
-    vocab_size: int = Field(default=4096, ge=260)
+    vocab_size: int = Field(default=4096, ge=260, le=2**20)
     context: int = Field(default=512, ge=2)
     """The longest input of the finished model; longer texts are cut into pieces."""
     tokens: int = Field(default=0, ge=0)

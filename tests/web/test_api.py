@@ -111,3 +111,21 @@ def test_sampling_through_the_api_says_what_there_is(site: Site) -> None:
     answer = lead.post("/api/projects/tea/sampling", json={"model": "../elsewhere"})
     assert (answer.status_code, "not a finished run" in answer.json()["error"]) == (400, True)
     assert lead.post("/api/projects/tea/sampling/1/queue").status_code == 400
+
+
+def test_a_number_that_no_database_holds_is_refused(site: Site) -> None:
+    """In addresses and bodies, of the API and of pages."""
+    lead, labeler, huge = site.script("lead"), site.script("labeler"), 2**63
+    project = "/api/projects/tea"
+    for answer in (
+        lead.patch(f"{project}/people/{huge}", json={}),
+        lead.delete(f"{project}/people/{huge}"),
+        lead.delete(f"{project}/invitations/{huge}"),
+        lead.get(f"{project}/audit?before={huge}"),
+        labeler.get(f"{project}/history?before={-huge - 1}"),
+        labeler.post(f"{project}/undo", json={"event": huge}),
+        site.browser("lead").get(f"/lead/tea/log?before={huge}"),
+        site.browser("lead").get(f"/lead/tea/people/{huge}"),
+        site.browser("labeler").get(f"/work/tea/history?before={huge}"),
+    ):
+        assert answer.status_code == 422, answer.request.url

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
+from pydantic import Field
 
 from heedful.feedback import people, projects
 from heedful.feedback.schema import Phase, Role, TokenKind
@@ -63,6 +64,8 @@ async def get_now(request: Request) -> datetime:
     return clock() if clock else datetime.now(UTC)
 
 
+Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A number in an address: beyond it a database has none to compare with."""
 Stored = Annotated[Store, Depends(get_store)]
 Settings = Annotated[WebSettings, Depends(get_settings)]
 Now = Annotated[datetime, Depends(get_now)]

@@ -18,7 +18,7 @@ from heedful.feedback import people, projects, tasks, work
 from heedful.feedback.judgements import Request as PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
 from heedful.web import passwords
-from heedful.web.deps import AsLabeler, AsMember, Now, SignedIn, Stored
+from heedful.web.deps import AsLabeler, AsMember, Id, Now, SignedIn, Stored
 
 router = APIRouter(prefix="/api", tags=["work"])
 Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]
@@ -134,7 +134,7 @@ class Marking(Body):
 
 
 class Undoing(Body):
-    event: int | None = Field(None, description="None: the last one.")
+    event: Id | None = Field(None, description="None: the last one.")
 
 
 class Past(BaseModel):
@@ -283,7 +283,7 @@ def undo(member: AsLabeler, store: Stored, now: Now, body: Undoing) -> Task:
 
 @router.get("/projects/{project}/history")
 def history(
-    member: AsLabeler, store: Stored, before: int | None = None, limit: Annotated[int, Field(ge=1, le=500)] = 50
+    member: AsLabeler, store: Stored, before: Id | None = None, limit: Annotated[int, Field(ge=1, le=500)] = 50
 ) -> list[Past]:
     """One's own judgements and skips, the newest first; `before`: an event, to turn the page."""
     with store.reading() as db:

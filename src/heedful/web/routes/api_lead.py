@@ -14,7 +14,7 @@ from heedful.data.curation import CurationReport
 from heedful.feedback import events, items, people, projects, snapshots
 from heedful.feedback.schema import FrozenSnapshot, Item, Kind, Project, Purpose
 from heedful.web import actions, uploads
-from heedful.web.deps import AsAdmin, AsLead, AsMember, AsReader, Now, Settings, SignedIn, Stored
+from heedful.web.deps import AsAdmin, AsLead, AsMember, AsReader, Id, Now, Settings, SignedIn, Stored
 from heedful.web.founding import found
 from heedful.web.insight import Agreements, progress
 from heedful.web.routes.api import Instruction
@@ -233,7 +233,7 @@ def redact_item(member: AsLead, store: Stored, now: Now, ref: str, body: Why) ->
 
 
 @router.post("/projects/{project}/events/{event}/redact", status_code=204)
-def redact_event(member: AsLead, store: Stored, now: Now, event: int, body: Why) -> None:
+def redact_event(member: AsLead, store: Stored, now: Now, event: Id, body: Why) -> None:
     """Take the content of one judgement out for good."""
     with store.writing() as db:
         events.redact(db, member.project_id, event, body.why, now, by=member.person.id)
@@ -247,7 +247,7 @@ def list_people(member: AsReader, store: Stored) -> list[PersonOut]:
 
 
 @router.patch("/projects/{project}/people/{person_id}")
-def change_person(member: AsLead, store: Stored, now: Now, person_id: int, body: PersonChange) -> PersonOut:
+def change_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: PersonChange) -> PersonOut:
     """Role, group, phase, pause, leave."""
     with store.writing() as db:
         by = member.person.id
@@ -257,7 +257,7 @@ def change_person(member: AsLead, store: Stored, now: Now, person_id: int, body:
 
 
 @router.delete("/projects/{project}/people/{person_id}")
-def delete_person(member: AsLead, store: Stored, now: Now, person_id: int) -> dict[str, list[str]]:
+def delete_person(member: AsLead, store: Stored, now: Now, person_id: Id) -> dict[str, list[str]]:
     """Take out all that one person wrote and was, in every project. `snapshots`: frozen files that hold her work."""
     with store.writing() as db:
         return {"snapshots": actions.delete_person(db, member, person_id, now)}
@@ -273,7 +273,7 @@ def invite(member: AsLead, store: Stored, settings: Settings, now: Now, body: In
 
 
 @router.delete("/projects/{project}/invitations/{invitation_id}", status_code=204)
-def revoke_invitation(member: AsLead, store: Stored, now: Now, invitation_id: int) -> None:
+def revoke_invitation(member: AsLead, store: Stored, now: Now, invitation_id: Id) -> None:
     with store.writing() as db:
         people.revoke_invitation(db, member.project_id, invitation_id, now, by=member.person.id)
 
@@ -293,7 +293,7 @@ def freeze(member: AsLead, store: Stored, settings: Settings, now: Now, body: Fr
 
 @router.get("/projects/{project}/snapshots/{snapshot_id}/{file}")
 def snapshot_file(
-    member: AsReader, store: Stored, snapshot_id: int, file: Literal["records.jsonl", "manifest.json"]
+    member: AsReader, store: Stored, snapshot_id: Id, file: Literal["records.jsonl", "manifest.json"]
 ) -> Response:
     """Its rows, or its manifest."""
     with store.reading() as db:
@@ -320,7 +320,7 @@ def write_instruction(
 
 
 @router.get("/projects/{project}/audit")
-def audit(member: AsReader, store: Stored, before: int | None = None, limit: Count = 100) -> list[AuditOut]:
+def audit(member: AsReader, store: Stored, before: Id | None = None, limit: Count = 100) -> list[AuditOut]:
     """What was done here, the newest first; `before`: an entry's id, to turn the page."""
     with store.reading() as db:
         found = people.audit_log(db, member.project_id, before=before, limit=limit)

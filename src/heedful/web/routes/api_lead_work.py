@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from heedful.feedback import people, projects, readings
 from heedful.feedback.quality import screening
 from heedful.web import actions, sampling
-from heedful.web.deps import AsLead, AsReader, Now, Settings, Stored
+from heedful.web.deps import AsLead, AsReader, Id, Now, Settings, Stored
 from heedful.web.routes.api import Body
 from heedful.web.routes.api_lead_models import Imported
 
@@ -72,7 +72,7 @@ def job_out(job: sampling.Job) -> JobOut:
 
 
 @router.get("/people/{person_id}/screening")
-def screened(member: AsReader, store: Stored, person_id: int) -> Screening:
+def screened(member: AsReader, store: Stored, person_id: Id) -> Screening:
     """How a candidate did."""
     with store.reading() as db:
         if people.membership(db, member.project_id, person_id) is None:
@@ -91,14 +91,14 @@ def unrated(member: AsLead, store: Stored) -> list[Unrated]:
 
 
 @router.post("/events/{event}/rating", status_code=204)
-def rate(member: AsLead, store: Stored, now: Now, event: int, body: Rating) -> None:
+def rate(member: AsLead, store: Stored, now: Now, event: Id, body: Rating) -> None:
     """Rate one of them, 1 to 7."""
     with store.writing() as db:
         readings.rate(db, member.project_id, event, body.rating, now, by=member.person.id)
 
 
 @router.post("/people/{person_id}/password-link", status_code=201)
-def password_link(member: AsLead, store: Stored, settings: Settings, now: Now, person_id: int) -> Link:
+def password_link(member: AsLead, store: Stored, settings: Settings, now: Now, person_id: Id) -> Link:
     """For a member who has forgotten her password."""
     with store.writing() as db:
         if people.membership(db, member.project_id, person_id) is None:
@@ -121,7 +121,7 @@ def start_sampling(request: Request, member: AsLead, store: Stored, now: Now, bo
 
 
 @router.post("/sampling/{number}/queue", status_code=201)
-def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: int) -> Imported:
+def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: Id) -> Imported:
     """What was sampled, as rankings to be made."""
     added = actions.queue_samples(store, request.app.state.sampler, member, number, now)
     return Imported(items=added.items, known=added.known, refs=list(added.refs))

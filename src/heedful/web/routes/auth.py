@@ -13,7 +13,7 @@ from heedful.config import UserError
 from heedful.feedback import people, projects
 from heedful.feedback.schema import Invitation, Project
 from heedful.web import passwords
-from heedful.web.deps import COOKIE, Anyone, AsAdmin, Now, Settings, SignedIn, Stored
+from heedful.web.deps import COOKIE, Anyone, AsAdmin, Id, Now, Settings, SignedIn, Stored
 from heedful.web.errors import answer
 from heedful.web.founding import found
 from heedful.web.render import page
@@ -227,7 +227,7 @@ def new_token(request: Request, store: Stored, now: Now, person: SignedIn, name:
 
 
 @router.post("/account/tokens/{token_id}/revoke")
-def revoke_token(store: Stored, now: Now, person: SignedIn, token_id: int) -> Response:
+def revoke_token(store: Stored, now: Now, person: SignedIn, token_id: Id) -> Response:
     with store.writing() as db:
         people.revoke_token(db, person.id, token_id, now)
     return see_other("/account")

@@ -13,7 +13,7 @@ from heedful.config import Config
 from heedful.feedback import projects, work
 from heedful.feedback.schema import Kind
 from heedful.web import desk, vocabulary, words
-from heedful.web.deps import AsLabeler, Member, Now, Stored
+from heedful.web.deps import AsLabeler, Id, Member, Now, Stored
 from heedful.web.labeler_frame import around, here, must_agree
 from heedful.web.render import environment, page
 from heedful.web.routes import labeler_own
@@ -49,7 +49,7 @@ class Personal(Sent):
 
 
 class Undo(Config):
-    event: int | None = None
+    event: Id | None = None
 
 
 def known(kind: str) -> Kind:

@@ -14,7 +14,7 @@ from heedful.feedback.quality import agreement, gold
 from heedful.feedback.schema import WORK
 from heedful.maths.statistics import Interval
 from heedful.web import desk, plots, vocabulary
-from heedful.web.deps import AsLabeler, Member, Now, Stored
+from heedful.web.deps import AsLabeler, Id, Member, Now, Stored
 from heedful.web.labeler_frame import around, here
 from heedful.web.render import page
 
@@ -25,7 +25,7 @@ AGREEMENT_OVER = timedelta(days=30)
 
 
 @router.get("/guide")
-def guide(request: Request, store: Stored, member: AsLabeler, now: Now, version: int | None = None) -> Response:
+def guide(request: Request, store: Stored, member: AsLabeler, now: Now, version: Id | None = None) -> Response:
     with store.reading() as db:
         versions = projects.instructions(db, member.project_id, "guide")
         found = next((text for text in versions if version is None or text.version == version), None)
@@ -79,7 +79,7 @@ def state_topics(
 
 
 @router.get("/history")
-def history(request: Request, store: Stored, member: AsLabeler, now: Now, before: int | None = None) -> Response:
+def history(request: Request, store: Stored, member: AsLabeler, now: Now, before: Id | None = None) -> Response:
     with store.reading() as db:
         found = work.history(db, member.project_id, member.person.id, before=before, limit=PAGE)
         shown = around(db, member, now, "history")
@@ -89,7 +89,7 @@ def history(request: Request, store: Stored, member: AsLabeler, now: Now, before
 
 
 @router.get("/history/{event}")
-def past(request: Request, store: Stored, member: AsLabeler, now: Now, event: int) -> Response:
+def past(request: Request, store: Stored, member: AsLabeler, now: Now, event: Id) -> Response:
     """One of her own judgements, as it was."""
     with store.reading() as db:
         found = work.history(db, member.project_id, member.person.id, before=event + 1, limit=1)

@@ -14,7 +14,7 @@ from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Membership, Person, Role
 from heedful.web import actions, insight, plots
-from heedful.web.deps import AsLead, AsReader, Member, Now, Settings, Stored
+from heedful.web.deps import AsLead, AsReader, Id, Member, Now, Settings, Stored
 from heedful.web.insight import Agreements
 from heedful.web.leadpage import Text, done, lead_page
 
@@ -74,20 +74,20 @@ def invite(
 
 
 @router.post("/people/invitations/{invitation_id}/revoke")
-def revoke(member: AsLead, store: Stored, now: Now, invitation_id: int) -> Response:
+def revoke(member: AsLead, store: Stored, now: Now, invitation_id: Id) -> Response:
     with store.writing() as db:
         people.revoke_invitation(db, member.project_id, invitation_id, now, by=member.person.id)
     return done(member, "/people", "revoked")
 
 
 @router.get("/people/{person_id}")
-def person_page(request: Request, member: AsReader, store: Stored, now: Now, person_id: int) -> Response:
+def person_page(request: Request, member: AsReader, store: Stored, now: Now, person_id: Id) -> Response:
     return _person(request, member, store, now, person_id)
 
 
 @router.post("/people/{person_id}/password")
 def new_password(
-    request: Request, member: AsLead, store: Stored, settings: Settings, now: Now, person_id: int
+    request: Request, member: AsLead, store: Stored, settings: Settings, now: Now, person_id: Id
 ) -> Response:
     """The link is shown once, on the page that answers."""
     with store.writing() as db:
@@ -132,7 +132,7 @@ def change_person(
     member: AsLead,
     store: Stored,
     now: Now,
-    person_id: int,
+    person_id: Id,
     do: Annotated[str, Form()],
     role: Text = "",
     group: Text = "",
@@ -167,7 +167,7 @@ def change_person(
 
 @router.post("/people/{person_id}/rate/{event_id}")
 def rate(
-    member: AsLead, store: Stored, now: Now, person_id: int, event_id: int, rating: Annotated[int, Form(ge=1, le=7)]
+    member: AsLead, store: Stored, now: Now, person_id: Id, event_id: Id, rating: Annotated[int, Form(ge=1, le=7)]
 ) -> Response:
     """A screening demonstration, 1 to 7 (D7)."""
     with store.writing() as db:
@@ -177,7 +177,7 @@ def rate(
 
 @router.post("/people/{person_id}/delete")
 def delete_person(
-    request: Request, member: AsLead, store: Stored, now: Now, person_id: int, name: Text = ""
+    request: Request, member: AsLead, store: Stored, now: Now, person_id: Id, name: Text = ""
 ) -> Response:
     """Asks for the name, as nothing brings the texts back."""
     with store.writing() as db:

@@ -18,7 +18,7 @@ from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction
 from heedful.web import actions, plots, sampling
 from heedful.web.actions import MOST_SAMPLED
-from heedful.web.deps import AsLead, AsReader, Now, Settings, Stored
+from heedful.web.deps import AsLead, AsReader, Id, Now, Settings, Stored
 from heedful.web.insight import Agreements
 from heedful.web.leadpage import Text, done, lead_page
 from heedful.web.sampling import Sampler
@@ -122,7 +122,7 @@ def freeze(
 
 
 @router.get("/snapshots/{snapshot_id}/{file}")
-def snapshot_file(member: AsReader, store: Stored, settings: Settings, snapshot_id: int, file: str) -> Response:
+def snapshot_file(member: AsReader, store: Stored, settings: Settings, snapshot_id: Id, file: str) -> Response:
     """Rows and manifest as they were frozen; `pairs.jsonl`: the rows for other trainers."""
     if file not in SNAPSHOT_FILES:
         raise HTTPException(404)
@@ -175,7 +175,7 @@ def start_sampling(
 
 
 @router.post("/sampling/{number}/queue")
-def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: int) -> Response:
+def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: Id) -> Response:
     """What was sampled, as rankings to be made."""
     actions.queue_samples(store, request.app.state.sampler, member, number, now)
     return done(member, "/sampling", "queued")
@@ -183,7 +183,7 @@ def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, num
 
 @router.get("/instructions")
 def instructions(
-    request: Request, member: AsReader, store: Stored, kind: InstructionKind = "guide", version: int | None = None
+    request: Request, member: AsReader, store: Stored, kind: InstructionKind = "guide", version: Id | None = None
 ) -> Response:
     with store.reading() as db:
         versions = projects.instructions(db, member.project_id, kind)
@@ -248,7 +248,7 @@ def archive(member: AsLead, store: Stored, now: Now, do: Annotated[Literal["arch
 
 
 @router.get("/log")
-def log(request: Request, member: AsReader, store: Stored, before: int | None = None) -> Response:
+def log(request: Request, member: AsReader, store: Stored, before: Id | None = None) -> Response:
     with store.reading() as db:
         entries = people.audit_log(db, member.project_id, before=before, limit=LOG_PAGE + 1)
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}

@@ -103,15 +103,17 @@ def test_a_crash_costs_nothing_but_time(
     assert_same(tmp_path / "run", whole(stage))
 
 
+@pytest.mark.parametrize("stage", worlds.STAGES)
 def test_a_model_that_was_deleted_is_made_again(
-    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path
+    files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
 ) -> None:
-    run = train("sft", files, tmp_path / "run")
+    run = tmp_path / "run"
+    shutil.copytree(whole(stage), run)
     shutil.rmtree(run / "model")
     with pytest.raises(UserError, match="no model/ yet; finish it with --resume"):
         runs.model_path(run)
-    train("sft", files, run, resume=True)
-    assert_same(run, whole("sft"))
+    train(stage, files, run, resume=True)
+    assert_same(run, whole(stage))
 
 
 @pytest.mark.parametrize(("stage", "number"), [("sft", signal.SIGINT), ("pretrain", signal.SIGTERM)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from heedful.data import curation, formats
-from heedful.feedback import people, projects
+from heedful.feedback import items, people, projects
 from web.site import Site, jsonl, rank
 
 QUIET = "three quiet words"
@@ -246,6 +246,20 @@ def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
     page = reader.get("/lead/tea/quality").text
     assert "1 comparison of answers" in page
     assert ">labeler<" not in page
+
+
+def test_a_snapshot_says_how_many_judgements_are_held_back(site: Site) -> None:
+    ref, _ = site.add_rankings(2)
+    for _ in range(2):
+        rank(site.script("labeler"))
+    lead = site.browser("lead")
+    form = {"records": "comparison"}
+    lead.post("/lead/tea/snapshots", data=form | {"name": "march"})
+    assert "held back" not in lead.get("/lead/tea/snapshots").text
+    with site.store.writing() as db:
+        items.hold(db, site.project_id, ref, "withdrawn", site.now, by=None)
+    lead.post("/lead/tea/snapshots", data=form | {"name": "april"})
+    assert lead.get("/lead/tea/snapshots").text.count("1 held back") == 1
 
 
 def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:

@@ -246,6 +246,7 @@ def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files, tmp
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.slow
 def test_a_reader_of_progress_that_leaves_stops_nothing(files: Files, tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl"
     command = [sys.executable, "-m", "heedful", "sample", "--model", files.policy, "--prompts", files.prompts]

@@ -122,6 +122,7 @@ def test_a_place_that_cannot_be_taken_makes_no_database(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heedful", "label", "--port", "0"]
     heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
@@ -179,6 +180,7 @@ def test_links_are_made_of_the_address_that_people_type(
 
 
 @pytest.mark.parametrize("port", [70_000, -1])
+@pytest.mark.slow
 def test_a_port_that_is_none_is_a_line(tmp_path: Path, port: int) -> None:
     command = [sys.executable, "-m", "heedful", "label", "--port", str(port)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

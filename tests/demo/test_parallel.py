@@ -42,6 +42,7 @@ def test_on_one_thread_everything_stays_here() -> None:
     assert side_by_side([partial(where, "a"), partial(where, "b")]) == [("a", os.getpid(), 1), ("b", os.getpid(), 1)]
 
 
+@pytest.mark.slow
 def test_each_call_gets_a_process_and_its_share_of_the_threads(two_threads: None) -> None:
     found = side_by_side([partial(where, name) for name in "abc"])
     assert [(name, threads) for name, _, threads in found] == [("a", 1), ("b", 1), ("c", 1)]

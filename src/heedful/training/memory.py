@@ -79,16 +79,16 @@ def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
 
 
 def _of_gradients(config: Any, models: list[Any], world: World) -> int:
-    """Bytes a parameter: those of the last pass; their sum where several are added up, in float64 if computed in
-    float32; and where ranks add theirs up, the sum once more.
+    """Bytes a parameter: those of the last pass, and where several passes or ranks are added up in float64 (what is
+    computed in float32) their sum; ranks lay it out in one piece, beside what it is made of.
     """
-    summed = 8 if world.dtype == torch.float32 else 4
+    if world.dtype != torch.float32:
+        return 4 + 4 * (world.size > 1)
     if world.size > 1:
-        return 4 + 2 * summed
+        return 4 + 8 + 8
     shapes = [model.config.get_text_config() for model in models if hasattr(model, "config")]
     passes = any(_rows(config) * _context(shape) > config.compute.micro_tokens for shape in shapes)
-    several = passes or getattr(config, "pretrain_data", None) is not None
-    return 4 + summed if several and world.dtype == torch.float32 else 4
+    return 4 + 8 if passes or getattr(config, "pretrain_data", None) is not None else 4
 
 
 def available(world: World) -> int:

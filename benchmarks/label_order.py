@@ -23,11 +23,12 @@ from heedful.config import Config, build
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
 from heedful.feedback.informative import disagreement
+from heedful.inference import score
 from heedful.runs import write_json
 from heedful.sandbox import generate, labelers, mistakes, prompts, truth
 from heedful.sandbox import world as worlds
 from heedful.sandbox.world import World
-from heedful.stages import pretrain, reward, score
+from heedful.stages import pretrain, reward
 
 ORDERS = ("random", "informative")
 K = 4

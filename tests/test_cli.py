@@ -22,7 +22,8 @@ from heedful import cli, terminal
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
-from heedful.stages import chunked, dpo, sample
+from heedful.inference import chunked, sample
+from heedful.stages import dpo
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files
@@ -513,10 +514,10 @@ STAGES = {
     "reward": "stages.reward:RewardConfig",
     "ppo": "stages.ppo:PPOConfig",
     "dpo": "stages.dpo:DPOConfig",
-    "sample": "stages.sample:SampleConfig",
-    "score": "stages.score:ScoreConfig",
-    "best-of-n": "stages.best_of_n:BestOfNConfig",
-    "chat": "stages.chat:ChatConfig",
+    "sample": "inference.sample:SampleConfig",
+    "score": "inference.score:ScoreConfig",
+    "best-of-n": "inference.best_of_n:BestOfNConfig",
+    "chat": "inference.chat:ChatConfig",
     "evaluate": "evaluation.evaluate:EvaluateConfig",
     "curate": "data.curation:CurationConfig",
 }

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import work
 
+from heedful.learning.examples import Example, Question, Ranked
 from heedful.models import batches, load, scoring
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation, Stream
 from heedful.stages import ppo, reward, sft
-from heedful.stages.inputs import Example, Question, Ranked
 from heedful.training import optimiser as optim
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World, world
+from heedful.training.parallel import Compute, Ranks, join_ranks
 
 Work = Callable[[], dict[str, Any]]
 
@@ -51,7 +51,7 @@ def rollout(name: str, place: Path, count: int, table: list[int], dtype: str) ->
 
 
 def ppo_iteration(
-    name: str, place: Path, epochs: int, dtype: Any, ranks: World, count: int = work.EPISODES, length: int = 0
+    name: str, place: Path, epochs: int, dtype: Any, ranks: Ranks, count: int = work.EPISODES, length: int = 0
 ) -> Work:
     """`count` episodes in minibatches of 16; `length`: of every response, 0 = the table's."""
     config = ppo.PPOConfig(
@@ -73,7 +73,7 @@ def ppo_iteration(
     return once
 
 
-def sft_step(name: str, place: Path, dtype: Any, ranks: World) -> Work:
+def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
     config = sft.SFTConfig(model="-", data="-", compute=Compute(dtype=dtype))
     model, tokenizer = load.load_policy(place / "policy")
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
@@ -87,7 +87,7 @@ def sft_step(name: str, place: Path, dtype: Any, ranks: World) -> Work:
     return once
 
 
-def reward_step(name: str, place: Path, k: int, ranks: World) -> Work:
+def reward_step(name: str, place: Path, k: int, ranks: Ranks) -> Work:
     config = reward.RewardConfig(model="-", data="-")
     model, tokenizer = load.load_reward(place / "reward")
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
@@ -126,8 +126,8 @@ def open_row(row: str, name: str, place: Path) -> Work:
         return rollout(name, place, work.EPISODES, [work.NEW] * work.EPISODES, dtype)
     if row.startswith("rollout_mixed"):
         return rollout(name, place, 256, work.lengths(256, 128), dtype)
-    with world(Compute()) as ranks:
-        ranks = World(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
+    with join_ranks(Compute()) as ranks:
+        ranks = Ranks(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
         if row.startswith("ppo"):
             return ppo_iteration(name, place, 4 if row.startswith("ppo_4") else 1, dtype, ranks)
         if row.startswith("growth"):

@@ -188,7 +188,7 @@ def best_of_n(
 ) -> None:
     """The best of n samples by a reward, for each prompt."""
     options = dict(locals())
-    from heedful.stages import best_of_n
+    from heedful.inference import best_of_n
 
     terminal.make(best_of_n.BestOfNConfig, best_of_n.run, options)
 
@@ -209,7 +209,7 @@ def sample(
 ) -> None:
     """K completions for each prompt."""
     options = dict(locals())
-    from heedful.stages import sample
+    from heedful.inference import sample
 
     terminal.make(sample.SampleConfig, sample.run, options)
 
@@ -228,7 +228,7 @@ def score(
 ) -> None:
     """Rewards of the answers in a file."""
     options = dict(locals())
-    from heedful.stages import score
+    from heedful.inference import score
 
     terminal.make(score.ScoreConfig, score.run, options)
 
@@ -243,7 +243,7 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal."""
     options = dict(locals())
-    from heedful.stages.chat import QUIT, RESET, Chat, ChatConfig, converse
+    from heedful.inference.chat import QUIT, RESET, Chat, ChatConfig, converse
 
     settings = terminal.settings(ChatConfig, options)
     chat = Chat(settings)

@@ -21,7 +21,7 @@ import typer
 
 from heedful.config import Config, NonFinite, UserError, load, refused
 from heedful.runs import read_json
-from heedful.training.ranks import place
+from heedful.training.launcher import place
 
 TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -139,7 +139,7 @@ def settings(kind: type[Config], options: dict[str, Any]) -> Any:
 
 
 def _show_made(path: Path, as_json: bool) -> None:
-    from heedful.stages.chunked import manifest_path
+    from heedful.inference.chunked import manifest_path
 
     manifest = read_json(path / "manifest.json" if path.is_dir() else manifest_path(path))
     known = {name: manifest[name] for name in ("id", "stage", "status")}

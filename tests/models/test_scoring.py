@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 
 import tiny
 from heedful.config import UserError
-from heedful.models import batches, cross_entropy, load, scoring
+from heedful.fast import cross_entropy
+from heedful.models import batches, load, scoring
 from maths import golden
 
 PAD = 1

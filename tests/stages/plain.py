@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.stages.inputs import Example, Ranked
+from heedful.learning.examples import Example, Ranked
 
 
 def pieces(tokenizer: Any, texts: list[str], most: int) -> list[Example]:

@@ -12,18 +12,19 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError, load
+from heedful.learning import examples
+from heedful.learning.examples import Limits, Ranked
 from heedful.models import scoring
 from heedful.runs import metrics, read_json
-from heedful.stages import dpo, inputs
+from heedful.stages import dpo
 from heedful.stages.dpo import DPOConfig
-from heedful.stages.inputs import Limits, Ranked
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.test_parallel import two_ranks
 from stages.worlds import Files
 
-ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 PAD = 1
 
 
@@ -33,7 +34,7 @@ def config(files: Files, *sets: str, **changes: Any) -> DPOConfig:
 
 
 def rankings(files: Files, count: int) -> list[Ranked]:
-    return inputs.rankings(files.rankings, tiny.tokenizer(), Limits(128, 128, 128))[:count]
+    return examples.rankings(files.rankings, tiny.tokenizer(), Limits(128, 128, 128))[:count]
 
 
 def logprob(model: Any, prompt_ids: list[int], response_ids: list[int]) -> float:

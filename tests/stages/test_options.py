@@ -13,13 +13,14 @@ from pydantic import ValidationError
 import tiny
 from heedful import runs
 from heedful.config import Config, UserError
+from heedful.learning import examples, likelihood
 from heedful.models import load, scoring
 from heedful.rollout.types import Generation
-from heedful.stages import inputs, likelihood, ppo, pretrain, reward, sft
+from heedful.stages import ppo, pretrain, reward, sft
 from heedful.training import parallel
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 from stages import plain, worlds
 from stages.worlds import Files
 
@@ -142,7 +143,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "temperature": EXPERIENCE + "test_the_temperature_is_in_sampling_and_scoring_alike",
         "top_p": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
         "top_k": PPO + "test_what_cannot_be_is_one_line_and_leaves_nothing",
-        "max_rows": "stages/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",
+        "max_rows": "learning/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",
     },
 }
 
@@ -171,7 +172,7 @@ def test_the_vocabulary_is_as_large_as_asked(files: Files) -> None:
 
 def test_when_checkpoints_are_made(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five steps of four documents of sixteen tokens."""
-    monkeypatch.setattr(inputs, "document_rows", lambda *_: [inputs.Example([5], [6] * 15)] * 40)
+    monkeypatch.setattr(examples, "document_rows", lambda *_: [examples.Example([5], [6] * 15)] * 40)
     kept = []
     for every, keep in ((0, 9), (2, 9), (2, 1), (5, 9)):
         checkpoint = {"every": every, "keep": keep}
@@ -276,8 +277,8 @@ def test_how_often_it_validates(
 def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     role = "prompts" if stage == "ppo" else "data"
     longest = max(
-        len(inputs.render.prompt_ids(tiny.tokenizer(), row.prompt))
-        for row in inputs.formats.read(getattr(worlds.config(stage, files), role), inputs.Prompt)
+        len(examples.render.prompt_ids(tiny.tokenizer(), row.prompt))
+        for row in examples.formats.read(getattr(worlds.config(stage, files), role), examples.Prompt)
     )
     changes: dict[str, Any] = {"max_prompt_tokens": longest - 1}
     with pytest.raises(UserError, match=f"the most here is {longest - 1} "):
@@ -293,7 +294,7 @@ def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch:
         return then
 
     name = {"sft": "demonstrations", "reward": "rankings", "ppo": "questions"}[stage]
-    monkeypatch.setattr(inputs, name, stop(getattr(inputs, name)))
+    monkeypatch.setattr(examples, name, stop(getattr(examples, name)))
     for skip_long, most in ((True, longest - 1), (False, longest)):
         with pytest.raises(KeyboardInterrupt):
             worlds.train(stage, files, tmp_path / "run", max_prompt_tokens=most, skip_long=skip_long)
@@ -302,12 +303,14 @@ def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch:
 
 def test_long_completions_are_cut(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = []
-    monkeypatch.setattr(inputs, "divided_rankings", lambda config, tokenizer, found, say: limits.append(found) or 1 / 0)
+    monkeypatch.setattr(
+        examples, "divided_rankings", lambda config, tokenizer, found, say: limits.append(found) or 1 / 0
+    )
     for most in (1024, 5):
         with pytest.raises(ZeroDivisionError):
             worlds.train("reward", files, files.root / "never", max_response_tokens=most)
     assert [found.response for found in limits] == [1024, 5]
-    rows = inputs.rankings(files.rankings, tiny.tokenizer(), limits[1])
+    rows = examples.rankings(files.rankings, tiny.tokenizer(), limits[1])
     assert max(len(response) for row in rows for response in row.responses) == 5
 
 
@@ -412,14 +415,14 @@ def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> 
 
 
 def test_the_device(files: Files) -> None:
-    with parallel.world(Compute(device="cpu")) as here:
+    with parallel.join_ranks(Compute(device="cpu")) as here:
         assert here.device == torch.device("cpu")
-    with parallel.world(Compute(device="auto")) as here:
+    with parallel.join_ranks(Compute(device="auto")) as here:
         assert here.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     if not torch.cuda.is_available():
         with (
             pytest.raises(UserError, match="torch sees no GPU here; use 'cpu' or 'auto'"),
-            parallel.world(Compute(device="cuda")),
+            parallel.join_ranks(Compute(device="cuda")),
         ):
             pass
 
@@ -430,7 +433,10 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     places = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in places.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=r"process 2 .* has no GPU of its own, torch sees 1"), parallel.world(Compute()):
+    with (
+        pytest.raises(UserError, match=r"process 2 .* has no GPU of its own, torch sees 1"),
+        parallel.join_ranks(Compute()),
+    ):
         pass
 
 
@@ -444,9 +450,9 @@ def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.Monke
         lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or logprobs(model, batch),
     )
     rows = [
-        example for _, example in inputs.demonstrations(files.demos, tiny.tokenizer(), inputs.Limits(128, 128, 128))
+        example for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.Limits(128, 128, 128))
     ]
-    world = World(0, 1, torch.device("cpu"), torch.float32)
+    world = Ranks(0, 1, torch.device("cpu"), torch.float32)
     likelihood.mean_loss(tiny.policy(), rows, 1, Compute(micro_tokens=micro_tokens), world)
     longest = max(map(len, rows))
     assert max(sizes) <= max(longest, micro_tokens)

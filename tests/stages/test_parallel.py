@@ -19,7 +19,7 @@ from torch import nn
 
 import tiny
 from heedful import runs
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted, Session
 from stages import worlds
 
@@ -37,15 +37,15 @@ def run_rank(rank: int, port: int, files: worlds.Files, out: Path, case: str, fa
 
 def spoil(factor: int) -> None:
     """The classic mistake: every rank's gradient counted once too often."""
-    right = World.sum_gradients
+    right = Ranks.sum_gradients
 
-    def wrong(world: World, model: nn.Module) -> None:
+    def wrong(world: Ranks, model: nn.Module) -> None:
         right(world, model)
         for parameter in model.parameters():
             assert parameter.grad is not None
             parameter.grad *= factor
 
-    World.sum_gradients = wrong  # type: ignore[method-assign]
+    Ranks.sum_gradients = wrong  # type: ignore[method-assign]
 
 
 def two_ranks(files: worlds.Files, out: Path, case: str, factor: int = 1) -> Path:
@@ -130,7 +130,7 @@ def test_gradients_add_up_whatever_their_order() -> None:
     sums = []
     for terms in ((1e8, 1.0, -1e8), (1e8, -1e8, 1.0)):
         model = nn.Linear(1, 1, bias=False)
-        world = World(0, 1, torch.device("cpu"), torch.float32)
+        world = Ranks(0, 1, torch.device("cpu"), torch.float32)
         for term in terms:
             world.backward((model.weight * term).sum(), model)
         world.sum_gradients(model)
@@ -140,7 +140,7 @@ def test_gradients_add_up_whatever_their_order() -> None:
 
 def test_what_no_loss_touched_gets_zeros_and_low_precision_is_summed_in_float32() -> None:
     model = tiny.policy("gpt2")
-    world = World(0, 1, torch.device("cpu"), torch.bfloat16)
+    world = Ranks(0, 1, torch.device("cpu"), torch.bfloat16)
     for _ in range(2):
         world.backward(model.transformer.ln_f.bias.sum(), model)
     world.sum_gradients(model)

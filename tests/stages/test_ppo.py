@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 import tiny
 from heedful import runs
 from heedful.config import UserError
+from heedful.learning import examples, rollouts
+from heedful.learning.examples import Limits
 from heedful.rollout.types import Stream
-from heedful.stages import inputs, ppo, ppo_experience, ppo_update, rollouts
-from heedful.stages.inputs import Limits
-from heedful.training.parallel import World
+from heedful.stages import ppo, ppo_experience, ppo_update
+from heedful.training.parallel import Ranks
 from heedful.training.session import Session
 from stages import worlds
 from stages.turns import LETTER, PLAIN, Turn
@@ -231,7 +232,7 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
 ) -> None:
     learn = ppo_update.learn
 
-    def fail_once(config: Any, nets: Any, experience: Any, texts: Any, step: int, world: World) -> Any:
+    def fail_once(config: Any, nets: Any, experience: Any, texts: Any, step: int, world: Ranks) -> Any:
         if step == 3:
             raise ppo_update.optim.NonFinite("gradient of policy.x")
         return learn(config, nets, experience, texts, step, world)
@@ -303,16 +304,16 @@ def test_a_prompt_may_fill_the_context_up_to_the_answer(files: Files, tmp_path: 
     """Context 128, 28 new tokens: 100 tokens of prompt are fine, 101 are not, and skip_long leaves them out."""
     tokenizer = tiny.tokenizer()
     words = {n: "§" * n for n in range(1, 120)}
-    fitting = {len(inputs.render.prompt_ids(tokenizer, text)): text for text in words.values()}
+    fitting = {len(examples.render.prompt_ids(tokenizer, text)): text for text in words.values()}
     long = {n: fitting.get(n) or fitting[n - 1] + "§" for n in (100, 102)}
-    sizes = sorted(len(inputs.render.prompt_ids(tokenizer, text)) for text in long.values())
+    sizes = sorted(len(examples.render.prompt_ids(tokenizer, text)) for text in long.values())
     data = worlds.write(tmp_path / "p.jsonl", [{"prompt": long[100]}, {"prompt": long[102]}])
     limits = Limits(128, 1024, 0).leaving_room(28)
     assert sizes[0] <= 100 < sizes[1]
     with pytest.raises(UserError, match=r"prompt 2 has .* tokens, the most here is 100 .context 128."):
-        inputs.questions(data, tokenizer, limits)
+        examples.questions(data, tokenizer, limits)
     limits = Limits(128, 1024, 0, skip_long=True).leaving_room(28)
-    assert len(inputs.questions(data, tokenizer, limits)) == 1
+    assert len(examples.questions(data, tokenizer, limits)) == 1
 
 
 @pytest.mark.slow

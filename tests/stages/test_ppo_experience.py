@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import tiny
 from heedful.config import UserError
 from heedful.models import batches, load, scoring
-from heedful.models.reward_functions import Episode, Part, Reward
-from heedful.rollout.types import Sample
+from heedful.rewards.functions import Part, Reward
+from heedful.rollout.types import Episode, Sample
 from heedful.stages import ppo_experience
 from heedful.stages.ppo_experience import Experience
 from heedful.training.metrics import Means
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 from stages import worlds
 from stages.turns import ALONE, LETTER, Turn, gradients
 from stages.worlds import Files
@@ -40,7 +40,7 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
 
 
 def test_reward_models_score_in_the_precision_of_the_run(files: Files, turn: Turn) -> None:
-    low = Turn(worlds.config("ppo", files, compute={"dtype": "bfloat16"}), World(0, 1, ALONE.device, torch.bfloat16))
+    low = Turn(worlds.config("ppo", files, compute={"dtype": "bfloat16"}), Ranks(0, 1, ALONE.device, torch.bfloat16))
     exact = turn.experience
     rounded = ppo_experience.score(turn.config, low.nets, exact.episodes, ALONE)
     model = next(name for name in exact.part_scores if name == str(files.judge))
@@ -58,7 +58,7 @@ def plain_logits(model: Any, episode: Episode) -> Tensor:
 @pytest.mark.parametrize(("dtype", "kept"), [("float32", True), ("bfloat16", False)])
 def test_the_sampler_s_logprobs_are_kept_in_float32_only(files: Files, turn: Turn, dtype: str, kept: bool) -> None:
     config = worlds.config("ppo", files, compute={"dtype": dtype})
-    world = World(0, 1, torch.device("cpu"), getattr(torch, dtype))
+    world = Ranks(0, 1, torch.device("cpu"), getattr(torch, dtype))
     told = [Sample(s.prompt_ids, s.response_ids, s.finish, [-7.0] * len(s.response_ids)) for s in turn.samples]
     e = ppo_experience.score(config, turn.nets, turn.experience.episodes, world)
     ppo_experience.add_logprobs_and_values(config, turn.nets, e, told, world)

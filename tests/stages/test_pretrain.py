@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import runs
 from heedful.config import UserError, load
+from heedful.learning import examples, likelihood
+from heedful.learning.examples import Example
 from heedful.models import render
-from heedful.stages import inputs, likelihood, pretrain
-from heedful.stages.inputs import Example
+from heedful.stages import pretrain
 from heedful.stages.pretrain import PretrainConfig
 from heedful.training import order
 from stages import plain, worlds
@@ -110,7 +111,7 @@ def test_tokens_and_batches_make_steps(
 ) -> None:
     """Twenty documents of eight tokens."""
     sizes: list[int] = []
-    monkeypatch.setattr(inputs, "document_rows", lambda *_: [Example([5], [6] * 7)] * 20)
+    monkeypatch.setattr(examples, "document_rows", lambda *_: [Example([5], [6] * 7)] * 20)
     monkeypatch.setattr(pretrain, "_gradients", lambda model, rows, *_: sizes.append(len(rows)) or 1.0)
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
     run = worlds.train("pretrain", files, tmp_path / "run", checkpoint={"every": 100}, **changes)
@@ -126,7 +127,7 @@ def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, mon
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
     monkeypatch.setattr(pretrain.Session, "log", lambda *_, **__: None)
     monkeypatch.setattr(likelihood, "mean_loss", lambda *_: 1.0)
-    monkeypatch.setattr(inputs, "document_rows", lambda *_: [Example([5], [6] * 15)] * 500)
+    monkeypatch.setattr(examples, "document_rows", lambda *_: [Example([5], [6] * 15)] * 500)
     changes = {"tokens": 0, "batch_tokens": 16 * 500, "checkpoint": {"every": 10_000}}
     made = results(worlds.train("pretrain", files, tmp_path / "run", **changes))
     assert made["steps"] == math.ceil(20 * made["parameters"] / (16 * 500)) > 100

@@ -14,9 +14,10 @@ from transformers import AutoModelForSequenceClassification
 import tiny
 from heedful import runs
 from heedful.config import UserError
+from heedful.learning import examples
+from heedful.learning.examples import Limits, Ranked
 from heedful.models import load
-from heedful.stages import inputs, reward
-from heedful.stages.inputs import Limits, Ranked
+from heedful.stages import reward
 from stages import plain, worlds
 from stages.worlds import Files
 
@@ -25,7 +26,7 @@ WIDE = Limits(128, 128, 128)
 
 
 def rows_of(path: str, *, limits: Limits = WIDE) -> list[Ranked]:
-    return [row for row in inputs.rankings(path, tiny.tokenizer(), limits) if row.untied]
+    return [row for row in examples.rankings(path, tiny.tokenizer(), limits) if row.untied]
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_demonstrations_score_zero_on_average(files: Files, tmp_path: Path) -> N
     model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
     bias = model.config.heedful_reward_bias
     assert bias == results(run)["bias"] != 0
-    demos = inputs.demonstrations(files.demos, tiny.tokenizer(), WIDE)
+    demos = examples.demonstrations(files.demos, tiny.tokenizer(), WIDE)
     with torch.no_grad():
         scores = [float(plain.score(model, e.prompt_ids, e.response_ids)) + bias for _, e in demos]
     assert sum(scores) / len(scores) == pytest.approx(0.0, abs=1e-5)
@@ -228,7 +229,7 @@ def test_a_prompt_is_never_cut_between_its_completions() -> None:
 def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
     model, tokenizer = load.load_reward(files.judge)
     rows = rows_of(files.rankings)
-    world = reward.World(0, 1, torch.device("cpu"), torch.float32)
+    world = reward.Ranks(0, 1, torch.device("cpu"), torch.float32)
     for micro_tokens in (1, 100, 10_000):
         compute = reward.Compute(micro_tokens=micro_tokens)
         scored = reward.score_rankings(model, rows, tokenizer.pad_token_id, compute, world)

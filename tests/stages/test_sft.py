@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 import tiny
 from heedful import runs
 from heedful.config import UserError
+from heedful.learning import examples
+from heedful.learning.examples import Example, Limits
 from heedful.models import load
-from heedful.stages import inputs, sft
-from heedful.stages.inputs import Example, Limits
+from heedful.stages import sft
 from heedful.training import order
 from stages import plain, worlds
 from stages.worlds import Files
@@ -27,7 +28,7 @@ TOKENIZER = tiny.tokenizer()
 
 
 def demonstrations(path: str, most: int = 128) -> list[Example]:
-    return [example for _, example in inputs.demonstrations(path, TOKENIZER, Limits(128, 128, most))]
+    return [example for _, example in examples.demonstrations(path, TOKENIZER, Limits(128, 128, most))]
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -136,8 +137,8 @@ def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) ->
 
 def loss_without(model: str, files: Files) -> float:
     """Training loss without dropout on the rows that are not held out."""
-    rows = inputs.demonstrations(files.demos, TOKENIZER, Limits(128, 128, 128))
-    kept = [rows[i][1] for i in inputs.divided([record for record, _ in rows], 0.1, 0, print)[0]]
+    rows = examples.demonstrations(files.demos, TOKENIZER, Limits(128, 128, 128))
+    kept = [rows[i][1] for i in examples.divided([record for record, _ in rows], 0.1, 0, print)[0]]
     with torch.no_grad():
         return float(plain.mean_response_loss(AutoModelForCausalLM.from_pretrained(model).eval(), kept))
 

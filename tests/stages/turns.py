@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.stages import inputs, ppo, ppo_experience, ppo_update, rollouts
-from heedful.stages.inputs import Limits
+from heedful.learning import examples, rollouts
+from heedful.learning.examples import Limits
+from heedful.stages import ppo, ppo_experience, ppo_update
 from heedful.stages.ppo import Networks, PPOConfig
 from heedful.stages.ppo_experience import Experience
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 
-ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 LETTER = "stages.worlds:count_e"
 PLAIN: dict[str, Any] = {"pretrain_data": None}
 
@@ -23,11 +24,11 @@ PLAIN: dict[str, Any] = {"pretrain_data": None}
 class Turn:
     """One iteration taken apart: networks, questions, samples and the experience before the update."""
 
-    def __init__(self, config: ppo.PPOConfig, world: World = ALONE) -> None:
+    def __init__(self, config: ppo.PPOConfig, world: Ranks = ALONE) -> None:
         self.config = config
         self.nets = ppo._networks(config, world)
         limits = Limits(128, config.max_prompt_tokens, 0).leaving_room(config.generation.max_new_tokens)
-        questions = inputs.questions(config.prompts, self.nets.tokenizer, limits)
+        questions = examples.questions(config.prompts, self.nets.tokenizer, limits)
         asked = [questions[i] for i in order.endless(config.seed, 0, config.rollout_batch, len(questions))]
         self.samples = rollouts.generate(self.nets.engine, asked, config.generation, config.seed, 0, world)
         episodes = rollouts.episodes(self.nets.tokenizer, asked, self.samples)

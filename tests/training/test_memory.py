@@ -15,9 +15,9 @@ from heedful.stages.reward import RewardConfig
 from heedful.stages.sft import SFTConfig
 from heedful.training import memory
 from heedful.training.memory import Plan
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 
-ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 
 
 def ppo(**changes: Any) -> PPOConfig:
@@ -36,7 +36,7 @@ def test_weights_optimiser_and_gradients_are_counted() -> None:
     assert memory.plan([policy, value], ppo(pretrain_data="-"), ALONE).gradients == 12 * count
     # ranks add theirs up in one piece, beside what they have: in float64, in bfloat16's case in float32
     for dtype, bytes_each in ((torch.float32, 20), (torch.bfloat16, 8)):
-        two = World(0, 2, torch.device("cpu"), dtype)
+        two = Ranks(0, 2, torch.device("cpu"), dtype)
         assert memory.plan([policy, value], ppo(), two).gradients == bytes_each * count
     policy.requires_grad_(False)
     left = sum(p.numel() for p in value.parameters())
@@ -54,8 +54,8 @@ def test_rankings_are_of_several_answers() -> None:
 
 
 def test_what_others_hold_at_most_is_known_here() -> None:
-    from heedful.models import attention, scoring
-    from heedful.rollout import fused
+    from heedful.fast import attention, fused
+    from heedful.models import scoring
 
     assert (memory.SEEN, memory.LOGITS) == (attention.MOST, scoring.MAX_LOGITS)
     assert memory.COPIED == fused.COPIED_BYTES
@@ -75,7 +75,7 @@ def test_the_cache_is_that_of_the_rows_in_flight(monkeypatch: pytest.MonkeyPatch
 def test_rollouts_copy_the_weights_to_lay_them_out_and_in_bfloat16_once_more(dtype: torch.dtype, copies: int) -> None:
     model = tiny.policy()
     count = sum(p.numel() for p in model.parameters())
-    planned = memory.plan([model], ppo(max_prompt_tokens=10), World(0, 1, torch.device("cpu"), dtype))
+    planned = memory.plan([model], ppo(max_prompt_tokens=10), Ranks(0, 1, torch.device("cpu"), dtype))
     assert planned.cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + copies * count
 
 
@@ -112,7 +112,8 @@ def test_the_estimate_covers_what_a_pass_keeps(
     length: int, enough: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that the backward pass keeps, counted as autograd saves them."""
-    from heedful.models import attention, batches, scoring
+    from heedful.fast import attention
+    from heedful.models import batches, scoring
 
     for name in ("ENOUGH", "ENOUGH_NARROW"):
         monkeypatch.setattr(attention, name, enough)
@@ -124,7 +125,7 @@ def test_the_estimate_covers_what_a_pass_keeps(
         kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    world = World(0, 1, torch.device("cpu"), dtype)
+    world = Ranks(0, 1, torch.device("cpu"), dtype)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), world.autocast():
         loss = scoring.response_logprobs(model, batch).sum()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from heedful.training.metrics import Means, Reporter
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 
-ALONE = World(0, 1, torch.device("cpu"), torch.float32)
+ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 
 
 def test_a_mean_is_taken_once_over_all_parts() -> None:
@@ -54,10 +54,10 @@ def test_ranks_that_saw_different_metrics(monkeypatch: pytest.MonkeyPatch) -> No
     mine.add({"loss": (7.0, 1), "ptx_loss": (8.0, 4)})
     mine.largest("ratio_max", torch.tensor(1.0))
 
-    def both(world: World, mine: Any) -> list[Any]:
+    def both(world: Ranks, mine: Any) -> list[Any]:
         return [mine, (other._sums, other._largest)]
 
-    monkeypatch.setattr(World, "gather", both)
+    monkeypatch.setattr(Ranks, "gather", both)
     assert mine.reduce(ALONE) == {"loss": 2.0, "ptx_loss": 2.0, "ratio_max": 2.0}
 
 

@@ -14,13 +14,13 @@ from torch import nn
 
 from heedful.config import UserError
 from heedful.training import parallel
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 
 CPU = torch.device("cpu")
 
 
-def ranks(size: int) -> list[World]:
-    return [World(rank, size, CPU, torch.float32) for rank in range(size)]
+def ranks(size: int) -> list[Ranks]:
+    return [Ranks(rank, size, CPU, torch.float32) for rank in range(size)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -93,7 +93,7 @@ def test_a_rank_without_work_says_so_once(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 def test_low_precision_is_for_the_passes_only() -> None:
-    low = World(0, 1, CPU, torch.bfloat16)
+    low = Ranks(0, 1, CPU, torch.bfloat16)
     layer = nn.Linear(4, 4)
     with low.autocast():
         assert layer(torch.ones(1, 4)).dtype == torch.bfloat16
@@ -105,13 +105,13 @@ def test_low_precision_is_for_the_passes_only() -> None:
 def test_a_world_of_one_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
-    with parallel.world(Compute(device="cpu", dtype="bfloat16")) as here:
+    with parallel.join_ranks(Compute(device="cpu", dtype="bfloat16")) as here:
         assert (here.rank, here.size, here.dtype) == (0, 1, torch.bfloat16)
 
 
 HEAP = """
 import ctypes
-from heedful.training.parallel import Compute, world
+from heedful.training.parallel import Compute, join_ranks
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
 {before}
@@ -132,5 +132,5 @@ def test_memory_that_a_tensor_leaves_stays_with_the_process() -> None:
         script = HEAP.format(before=before)
         return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
-    assert heap("with world(Compute(device='cpu')): pass") == "True True"
+    assert heap("with join_ranks(Compute(device='cpu')): pass") == "True True"
     assert heap("") != "True True"

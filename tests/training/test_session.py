@@ -14,7 +14,7 @@ from heedful import runs
 from heedful.config import Config, NonFinite, UserError
 from heedful.training import session as module
 from heedful.training.checkpoint import Checkpointing
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 from heedful.training.session import Interrupted, Session
 
 CPU = torch.device("cpu")
@@ -122,7 +122,7 @@ def test_what_nobody_foresaw_is_in_the_manifest(tmp_path: Path) -> None:
 def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 0 hears from rank 1, and both leave with the number that rank 1 got."""
 
-    def both(world: World, signals: Tensor) -> Tensor:
+    def both(world: Ranks, signals: Tensor) -> Tensor:
         signals[1] = 15
         return signals
 
@@ -131,19 +131,19 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
         steps = s.steps(0, 9)
         next(steps)
         s.checkpoint(0, {})
-        monkeypatch.setattr(World, "sum", both)
-        s.world = World(0, 2, CPU, torch.float32)
-        monkeypatch.setattr(World, "wait", lambda world: None)
+        monkeypatch.setattr(Ranks, "sum", both)
+        s.ranks = Ranks(0, 2, CPU, torch.float32)
+        monkeypatch.setattr(Ranks, "wait", lambda world: None)
         with pytest.raises(Interrupted, match="interrupted at step 1 of 9") as stopped:
             s.checkpoint(0, {})
         assert stopped.value.signal_number == 15
-        s.world = World(0, 1, CPU, torch.float32)
+        s.ranks = Ranks(0, 1, CPU, torch.float32)
     assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
 
 
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:
     def draw(seed: int, step: int, rank: int) -> float:
-        Session("sft", Path(), World(rank, 2, CPU, torch.float32), None, Checkpointing()).seed(seed, step)
+        Session("sft", Path(), Ranks(rank, 2, CPU, torch.float32), None, Checkpointing()).seed(seed, step)
         return torch.rand(()).item()
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
@@ -151,10 +151,10 @@ def test_random_numbers_follow_from_seed_step_and_rank() -> None:
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "sum", lambda world, tensor: tensor)
-    monkeypatch.setattr(World, "wait", lambda world: None)
-    monkeypatch.setattr(World, "broadcast", lambda world, value: value)
-    s = Session("sft", tmp_path, World(1, 2, CPU, torch.float32), None, Checkpointing(every=1))
+    monkeypatch.setattr(Ranks, "sum", lambda world, tensor: tensor)
+    monkeypatch.setattr(Ranks, "wait", lambda world: None)
+    monkeypatch.setattr(Ranks, "broadcast", lambda world, value: value)
+    s = Session("sft", tmp_path, Ranks(1, 2, CPU, torch.float32), None, Checkpointing(every=1))
     model = make(0.0)
     assert loop(s, model, 3, [1.0, 1.0, 1.0]) == [0, 1, 2]
     s.sample(0, [{"prompt": "p"}])

@@ -17,6 +17,7 @@ from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, pair_accuracy
 from heedful.evaluation.tables import ModelResult
+from heedful.learning import examples, likelihood
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.statistics import WinRate
 from heedful.models import batches, load, render, scoring
@@ -26,9 +27,7 @@ from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.truth import Truth
 from heedful.sandbox.world import World
-from heedful.stages import inputs, likelihood
-from heedful.training.parallel import Compute
-from heedful.training.parallel import World as Ranks
+from heedful.training.parallel import Compute, Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
 TEST_STREAM = 1_000_003  # apart from all seeds of training
@@ -98,7 +97,7 @@ class Examiner:
 
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
         """Nats a token on text of the world that nothing was trained on (E6)."""
-        rows = inputs.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
+        rows = examples.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
         return likelihood.mean_loss(model, rows, tokenizer.pad_token_id, Compute(), ALONE)
 
     def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:

@@ -18,7 +18,7 @@ from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
 from heedful.evaluation.tables import plain
 from heedful.maths.statistics import agreement, win_rate
-from heedful.models.reward_functions import open_reward
+from heedful.rewards.functions import open_reward
 from heedful.rollout.types import Generation
 from heedful.runs import read_json, write_json
 

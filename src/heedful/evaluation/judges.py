@@ -12,7 +12,8 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Prompt
 from heedful.evaluation.answers import Answers, Written, key, shown
-from heedful.models.reward_functions import Episode, Reward
+from heedful.rewards.functions import Reward
+from heedful.rollout.types import Episode
 
 PREFERRED = {1.0: "a", 0.5: "tie", 0.0: "b"}
 OUTCOME = {preferred: outcome for outcome, preferred in PREFERRED.items()}

@@ -13,10 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from heedful.fast import packing
+from heedful.fast.packing import Packing
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
-from heedful.models import packing
-from heedful.models.packing import Packing
 
 ENOUGH = 1024  # tokens from which on one pass more costs less than padding
 

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from heedful.config import UserError
+from heedful.fast import llama
+from heedful.fast.cross_entropy import cross_entropy
+from heedful.fast.linear import is_plain, through
 from heedful.maths import logprobs as maths
 from heedful.maths.losses import language_loss
-from heedful.models import llama
 from heedful.models.batches import Batch, micro_batches
-from heedful.models.cross_entropy import cross_entropy
-from heedful.models.linear import is_plain, through
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
 MAX_LOGITS = 1 << 26

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from heedful.fast import llama
 from heedful.maths.masks import position_ids
-from heedful.models import llama
 from heedful.models.batches import left_pad, micro_batches, right_pad
 from heedful.models.scoring import head_is_exact
 from heedful.rollout.cache import RowCache, compaction

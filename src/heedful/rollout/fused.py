@@ -1,4 +1,4 @@
-"""The Llama family (`models.llama.fits`) one token a row at a time: few operators, and no work on padding.
+"""The Llama family (`fast.llama.fits`) one token a row at a time: few operators, and no work on padding.
 
 Projections that read the same input are one, keys and values stay in place in the cache, and what a family's own
 forward does around them (masks, positions, caches, copies) is done once a step or not at all.
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from heedful.models import llama, scoring
+from heedful.fast import llama
+from heedful.fast.linear import Fixed, is_plain, through
+from heedful.fast.packing import Packing, pack
+from heedful.models import scoring
 from heedful.models.batches import right_pad
-from heedful.models.linear import Fixed, is_plain, through
-from heedful.models.packing import Packing, pack
 from heedful.rollout.cache import Part, RowCache
 
 PREFILL_TOKENS = 8_192

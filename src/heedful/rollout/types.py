@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import Field
 
 from heedful.config import Config
+from heedful.data.records import PromptText
 
 Finish = Literal["stop", "length"]
 
@@ -50,6 +51,17 @@ class Sample:
     response_ids: list[int]
     finish: Finish
     logprobs: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A prompt and a sampled response, as text and as the policy's token ids."""
+
+    prompt: PromptText
+    prompt_ids: list[int]
+    response_ids: list[int]
+    completion: str
+    finished: bool
 
 
 class Engine(Protocol):

@@ -17,16 +17,16 @@ from torch import Tensor
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
+from heedful.learning import examples
+from heedful.learning.examples import Limits, Ranked
 from heedful.maths.losses import SumCount, dpo_loss
 from heedful.models import batches, load, scoring
-from heedful.stages import inputs
-from heedful.stages.inputs import Limits, Ranked
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World, recompute_activations
+from heedful.training.parallel import Compute, Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 
@@ -84,14 +84,14 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: DPOConfig, s: Session) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    model.to(s.world.device)
+    model.to(s.ranks.device)
     if config.compute.activation_checkpointing:
         recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     pad_id = tokenizer.pad_token_id
-    rankings, held_out, tied = inputs.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
-    training = with_reference(model, rankings, pad_id, config.compute, s.world)
-    validation = with_reference(model, held_out, pad_id, config.compute, s.world)
+    rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
+    training = with_reference(model, rankings, pad_id, config.compute, s.ranks)
+    validation = with_reference(model, held_out, pad_id, config.compute, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -100,62 +100,62 @@ def _loop(config: DPOConfig, s: Session) -> None:
         s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = gradients(config, model, chosen, pad_id, s.world)
+        metrics = gradients(config, model, chosen, pad_id, s.ranks)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         if (step + 1) % every == 0 or step + 1 == total:
-            metrics |= validate(config, model, validation, pad_id, s.world)
+            metrics |= validate(config, model, validation, pad_id, s.ranks)
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_loss", "valid_accuracy"))
         s.checkpoint(step, parts)
     counts = {"rankings": len(training), "all_tied": tied, "pairs": sum(len(row.pairs) for row in training)}
-    results = {**counts, "steps": total, **validate(config, model, validation, pad_id, s.world)}
+    results = {**counts, "steps": total, **validate(config, model, validation, pad_id, s.ranks)}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World) -> dict[str, float]:
+def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks) -> dict[str, float]:
     """Backward pass over this rank's micro-batches; gradients are those of the mean over all pairs of the batch."""
     count = sum(len(row.pairs) for row in rows)
     means = Means()
-    for total, pairs, metrics in _losses(config, model, rows, pad_id, world):
-        world.backward(total / count, model)
+    for total, pairs, metrics in _losses(config, model, rows, pad_id, ranks):
+        ranks.backward(total / count, model)
         means.add({"loss": (total, pairs), **metrics})
-    world.sum_gradients(model)
-    return means.reduce(world)
+    ranks.sum_gradients(model)
+    return means.reduce(ranks)
 
 
 @torch.no_grad()
-def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World) -> dict[str, float]:
+def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks) -> dict[str, float]:
     """Mean loss and accuracy over held-out pairs."""
     model.eval()
     means = Means()
-    for total, pairs, metrics in _losses(config, model, rows, pad_id, world):
+    for total, pairs, metrics in _losses(config, model, rows, pad_id, ranks):
         means.add({"valid_loss": (total, pairs), "valid_accuracy": metrics["accuracy"]})
-    return means.reduce(world)
+    return means.reduce(ranks)
 
 
 @torch.no_grad()
-def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Compute, world: World) -> list[Judged]:
+def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Compute, ranks: Ranks) -> list[Judged]:
     """The rankings with `model`'s log-probs as the reference's."""
     model.eval()
 
     def logprobs(chosen: list[int]) -> list[tuple[int, Tensor]]:
-        with world.autocast():
-            own = _logprobs(model, [rows[i] for i in chosen], pad_id, world)
+        with ranks.autocast():
+            own = _logprobs(model, [rows[i] for i in chosen], pad_id, ranks)
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
-    reference = dict(pair for part in world.each(_micro_batches(rows, compute, world), logprobs) for pair in part)
+    reference = dict(pair for part in ranks.each(_micro_batches(rows, compute, ranks), logprobs) for pair in part)
     return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
 
 
 def _losses(
-    config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, world: World
+    config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
     """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
-    for chosen in world.share(_micro_batches([row.ranked for row in rows], config.compute, world)):
+    for chosen in ranks.share(_micro_batches([row.ranked for row in rows], config.compute, ranks)):
         micro = [rows[i] for i in chosen]
-        with world.autocast():
-            policy = _logprobs(model, [row.ranked for row in micro], pad_id, world)
-        reference = [row.reference_K.to(world.device) for row in micro]
+        with ranks.autocast():
+            policy = _logprobs(model, [row.ranked for row in micro], pad_id, ranks)
+        reference = [row.reference_K.to(ranks.device) for row in micro]
         yield dpo_loss(
             *_of_pairs(policy, micro), *_of_pairs(reference, micro), config.beta, config.label_smoothing, config.kind
         )
@@ -170,16 +170,16 @@ def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[Judged]) -> tuple[Tenso
     return winners, losers
 
 
-def _logprobs(model: Any, rows: Sequence[Ranked], pad_id: int, world: World) -> list[Tensor]:
+def _logprobs(model: Any, rows: Sequence[Ranked], pad_id: int, ranks: Ranks) -> list[Tensor]:
     """Summed response log-probs [K] of every ranking: each completion goes through the model once."""
     batch = batches.collate(
         [row.prompt_ids for row in rows for _ in row.responses], [ids for row in rows for ids in row.responses], pad_id
     )
-    logprobs_BT = scoring.response_logprobs(model, batch.to(world.device))
+    logprobs_BT = scoring.response_logprobs(model, batch.to(ranks.device))
     return list(logprobs_BT.sum(1).split([len(row.responses) for row in rows]))
 
 
-def _micro_batches(rows: Sequence[Ranked], compute: Compute, world: World) -> list[list[int]]:
+def _micro_batches(rows: Sequence[Ranked], compute: Compute, ranks: Ranks) -> list[list[int]]:
     """Whole rankings, at most `compute.micro_tokens` padded tokens where that is possible, and some for each rank."""
     widths = [len(row.responses) * (len(row.prompt_ids) + max(map(len, row.responses))) for row in rows]
-    return batches.micro_batches(widths, max_tokens=min(compute.micro_tokens, -(-sum(widths) // world.size)))
+    return batches.micro_batches(widths, max_tokens=min(compute.micro_tokens, -(-sum(widths) // ranks.size)))

@@ -16,19 +16,20 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
+from heedful.learning import examples, likelihood, rollouts
+from heedful.learning.examples import Example, Limits, Question
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
-from heedful.models.reward_functions import ModelScorer, Reward, models_of, open_reward
+from heedful.rewards.functions import ModelScorer, Reward, models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation
-from heedful.stages import inputs, likelihood, ppo_experience, ppo_signs, ppo_update, rollouts
-from heedful.stages.inputs import Example, Limits, Question
+from heedful.stages import ppo_experience, ppo_signs, ppo_update
 from heedful.stages.ppo_experience import Experience
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.optimiser import Average, Optimiser
-from heedful.training.parallel import Compute, World, recompute_activations
+from heedful.training.parallel import Compute, Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 
@@ -132,24 +133,26 @@ def iteration(
     texts: list[Example],
     step: int,
     beta: float,
-    world: World,
+    ranks: Ranks,
 ) -> tuple[dict[str, float], Experience]:
     """One turn (P22): sample, score, shape, estimate advantages; then a policy and a value step for every minibatch."""
     asked = [questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(questions))]
-    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, world)  # P3
+    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, ranks)  # P3
     episodes = rollouts.episodes(nets.tokenizer, asked, samples)
-    experience = ppo_experience.score(config, nets, episodes, world)  # P7: rewards of the text
-    ppo_experience.add_logprobs_and_values(config, nets, experience, samples, world)  # P4, P5, P16
+    experience = ppo_experience.score(config, nets, episodes, ranks)  # P7: rewards of the text
+    ppo_experience.add_logprobs_and_values(config, nets, experience, samples, ranks)  # P4, P5, P16
     ppo_experience.add_advantages(config, experience, beta)  # P8, P11-P13
     metrics = ppo_experience.describe(experience, beta)
-    metrics |= ppo_update.learn(config, nets, experience, texts, step, world)  # P14, P15, P20, P21
+    metrics |= ppo_update.learn(config, nets, experience, texts, step, ranks)  # P14, P15, P20, P21
     return metrics, experience
 
 
 def _loop(config: PPOConfig, s: Session) -> None:
-    nets = _networks(config, s.world)
+    nets = _networks(config, s.ranks)
     limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
-    questions = inputs.questions(config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens))
+    questions = examples.questions(
+        config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
+    )
     texts, tax = (_texts(path, config, nets) for path in (config.pretrain_data, config.tax_data))
     total = max(1, config.episodes // config.rollout_batch)
     if s.run is not None:
@@ -160,10 +163,10 @@ def _loop(config: PPOConfig, s: Session) -> None:
     watch = ppo_signs.Watch(config, s.history)
     for step in s.steps(first, total if stopped is None else first):
         s.seed(config.seed, step)
-        metrics, experience = iteration(config, nets, questions, texts, step, beta, s.world)
+        metrics, experience = iteration(config, nets, questions, texts, step, beta, s.ranks)
         if s.due(step) and tax:
             pad = nets.tokenizer.pad_token_id
-            metrics["corpus_loss"] = likelihood.mean_loss(nets.average.model, tax, pad, config.compute, s.world)
+            metrics["corpus_loss"] = likelihood.mean_loss(nets.average.model, tax, pad, config.compute, s.ranks)
         s.log(step, metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, ppo_experience.readable(experience, 4))
@@ -196,21 +199,21 @@ def _next_beta(config: PPOConfig, beta: float, kl: float, done: int) -> tuple[fl
     return beta, None
 
 
-def _networks(config: PPOConfig, world: World) -> Networks:
+def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     """Policy, frozen reference, value net, reward; all without dropout (P16, P17)."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
-    policy.to(world.device)
+    policy.to(ranks.device)
     reference = copy.deepcopy(policy).requires_grad_(False)
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
-        dtype=world.dtype, trust_remote_code=config.trust_remote_code,
+        config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
+        dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
     value, value_from = _value_net(config, policy, tokenizer, reward)
-    value.to(world.device)
+    value.to(ranks.device)
     if config.compute.activation_checkpointing:
         recompute_activations(policy)
         recompute_activations(value)
-    engine = LocalEngine(policy, tokenizer, world.dtype)
+    engine = LocalEngine(policy, tokenizer, ranks.dtype)
     return Networks(
         policy, reference, value, reward, tokenizer, engine, Average(policy, config.ema_decay),
         optim.adam(policy, config.optimiser), optim.adam(value, config.value_optimiser), value_from,
@@ -235,7 +238,7 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
 def _texts(path: str | None, config: PPOConfig, nets: Networks) -> list[Example]:
     if path is None:
         return []
-    return inputs.documents(path, nets.tokenizer, min(config.ptx_tokens, load.context_length(nets.policy)))
+    return examples.documents(path, nets.tokenizer, min(config.ptx_tokens, load.context_length(nets.policy)))
 
 
 def _check(config: PPOConfig) -> None:

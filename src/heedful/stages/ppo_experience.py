@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from heedful.config import NonFinite
+from heedful.learning.rollouts import readable as readable_prompt
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.masks import length_mask, penalise_missing_eos
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
-from heedful.models.reward_functions import Episode
-from heedful.rollout.types import Sample
-from heedful.stages.rollouts import readable as readable_prompt
-from heedful.training.parallel import World
+from heedful.rollout.types import Episode, Sample
+from heedful.training.parallel import Ranks
 
 if TYPE_CHECKING:
     from heedful.stages.ppo import Networks, PPOConfig
@@ -67,7 +66,7 @@ class Experience:
         )
 
 
-def score(config: PPOConfig, nets: Networks, episodes: list[Episode], world: World) -> Experience:
+def score(config: PPOConfig, nets: Networks, episodes: list[Episode], ranks: Ranks) -> Experience:
     """Rewards of the texts; a response without EOS may get the fixed penalty instead (P7)."""
     lengths = [len(e.prompt_ids) + len(e.response_ids) for e in episodes]
 
@@ -76,7 +75,7 @@ def score(config: PPOConfig, nets: Networks, episodes: list[Episode], world: Wor
         return chosen, torch.stack([total_b, *parts.values()], dim=1)
 
     table = torch.empty(len(episodes), 1 + len(nets.reward.parts))
-    for chosen, scores in world.each(batches.micro_batches(lengths, max_tokens=config.compute.micro_tokens), scored):
+    for chosen, scores in ranks.each(batches.micro_batches(lengths, max_tokens=config.compute.micro_tokens), scored):
         table[chosen] = scores
     scores_B = table[:, 0]
     if config.missing_eos_penalty is not None:
@@ -90,7 +89,7 @@ def score(config: PPOConfig, nets: Networks, episodes: list[Episode], world: Wor
 
 @torch.no_grad()
 def add_logprobs_and_values(
-    config: PPOConfig, nets: Networks, experience: Experience, samples: list[Sample], world: World
+    config: PPOConfig, nets: Networks, experience: Experience, samples: list[Sample], ranks: Ranks
 ) -> None:
     """Old and reference log-probs at the sampling temperature (P4), values before each token (P16).
 
@@ -105,13 +104,13 @@ def add_logprobs_and_values(
         """out_BT over all episodes, shared among the ranks."""
 
         def computed(chosen: list[int]) -> tuple[list[int], Tensor]:
-            batch = experience.batch(chosen, nets.tokenizer.pad_token_id).to(world.device)
-            with world.autocast():
+            batch = experience.batch(chosen, nets.tokenizer.pad_token_id).to(ranks.device)
+            with ranks.autocast():
                 return chosen, compute(model, batch).float().cpu()
 
         out_BT = torch.zeros(experience.mask_BT.shape)
-        passes = scoring.passes(model, experience.lengths, config.compute.micro_tokens, world.size)
-        for chosen, values_bt in world.each(passes, computed):
+        passes = scoring.passes(model, experience.lengths, config.compute.micro_tokens, ranks.size)
+        for chosen, values_bt in ranks.each(passes, computed):
             out_BT[chosen, : values_bt.shape[1]] = values_bt
         return out_BT
 

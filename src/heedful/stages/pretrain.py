@@ -18,15 +18,15 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from heedful.config import Config, Seed, UserError
 from heedful.data import formats
 from heedful.data.records import Text
+from heedful.learning import examples, likelihood
+from heedful.learning.examples import Example
 from heedful.models import load
-from heedful.stages import inputs, likelihood
-from heedful.stages.inputs import Example
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World, recompute_activations
+from heedful.training.parallel import Compute, Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
@@ -77,9 +77,9 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         train_texts, valid_texts = _texts(config)
         tokenizer = _tokenizer(config, train_texts, s)
         rows, valid_rows = (
-            inputs.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
+            examples.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
-        model = new_model(config, tokenizer).to(s.world.device)
+        model = new_model(config, tokenizer).to(s.ranks.device)
         if config.compute.activation_checkpointing:
             recompute_activations(model)
         _loop(config, s, model, tokenizer, rows, valid_rows)
@@ -101,16 +101,16 @@ def _loop(
     parts = {"model": model, "optimiser": adam}
     for step in s.steps(s.restore(parts), total):
         model.train()
-        loss = _gradients(model, [rows[i] for i in batches(step)], pad, config, s.world)
+        loss = _gradients(model, [rows[i] for i in batches(step)], pad, config, s.ranks)
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
         metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": batches.seen(step + 1)}
         if (step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total:
-            metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, pad, config.compute, s.world)
+            metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, pad, config.compute, s.ranks)
         s.log(step, metrics, show=("loss", "valid_loss"))
         s.checkpoint(step, parts)
     results = {
-        "valid_loss": likelihood.mean_loss(model, valid_rows, pad, config.compute, s.world),
+        "valid_loss": likelihood.mean_loss(model, valid_rows, pad, config.compute, s.ranks),
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "steps": total,
@@ -120,16 +120,16 @@ def _loop(
 
 
 def _gradients(
-    model: LlamaForCausalLM, rows: list[Example], pad_id: int, config: PretrainConfig, world: World
+    model: LlamaForCausalLM, rows: list[Example], pad_id: int, config: PretrainConfig, ranks: Ranks
 ) -> float:
     """Backward pass over this rank's micro-batches; gradients are those of the mean over the global batch."""
     count = likelihood.targets(rows)
     means = Means()
-    for total, real in likelihood.losses(model, rows, pad_id, config.compute, world):
-        world.backward(total / count, model)
+    for total, real in likelihood.losses(model, rows, pad_id, config.compute, ranks):
+        ranks.backward(total / count, model)
         means.add({"loss": (total, real)})
-    world.sum_gradients(model)
-    return means.reduce(world)["loss"]
+    ranks.sum_gradients(model)
+    return means.reduce(ranks)["loss"]
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
@@ -198,11 +198,11 @@ def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
 def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrainedTokenizerBase:
     """Trained once, on the main rank; a resumed run reads it back."""
     place = s.out / "tokenizer"
-    if s.world.main and not place.exists():
+    if s.ranks.main and not place.exists():
         temporary = s.out / ".tokenizer.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
         temporary.rename(place)
-    s.world.wait()
+    s.ranks.wait()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
     return tokenizer

@@ -11,18 +11,18 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config, Count, Seed, Share, UserError
 from heedful.data import formats
+from heedful.learning import examples, likelihood, rollouts
+from heedful.learning.examples import Example, Limits, Question
 from heedful.models import load
-from heedful.models.reward_functions import Reward, models_of, open_reward
+from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation
-from heedful.stages import inputs, likelihood, rollouts
-from heedful.stages.inputs import Example, Limits, Question
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
 from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, World, recompute_activations
+from heedful.training.parallel import Compute, Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 PAPER_DROPOUT = 0.2
@@ -88,14 +88,14 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: SFTConfig, s: Session) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    model.to(s.world.device)
+    model.to(s.ranks.device)
     _set_dropout(model, config, s)
     if config.compute.activation_checkpointing:
         recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = _pretrain_rows(config, tokenizer, limits.context)
-    selector = _Selector(config, tokenizer, limits, s.world) if config.select_with else None
+    selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     per_epoch = order.steps_per_epoch(len(training), config.batch)
@@ -105,12 +105,12 @@ def _loop(config: SFTConfig, s: Session) -> None:
         s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), tokenizer.pad_token_id, s.world)
+        metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), tokenizer.pad_token_id, s.ranks)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         best = False
         if (step + 1) % every == 0 or step + 1 == total:
-            held_out = likelihood.mean_loss(model, validation, tokenizer.pad_token_id, config.compute, s.world)
+            held_out = likelihood.mean_loss(model, validation, tokenizer.pad_token_id, config.compute, s.ranks)
             metrics["valid_loss"] = held_out
             if selector is not None:
                 metrics["valid_reward"] = selector.mean_reward(model, s, step)
@@ -131,7 +131,7 @@ def _loop(config: SFTConfig, s: Session) -> None:
 
 
 def _gradients(
-    config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], pad_id: int, world: World
+    config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], pad_id: int, ranks: Ranks
 ) -> dict[str, float]:
     """Backward pass over this rank's micro-batches. Loss: token mean over responses, plus that over texts at its
     weight.
@@ -140,22 +140,22 @@ def _gradients(
     means = Means()
     for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
         count = likelihood.targets(rows)
-        for total, real in likelihood.losses(model, rows, pad_id, config.compute, world):
-            world.backward(share * total / count, model)
+        for total, real in likelihood.losses(model, rows, pad_id, config.compute, ranks):
+            ranks.backward(share * total / count, model)
             means.add({name: (total, real)})
-    world.sum_gradients(model)
-    return means.reduce(world)
+    ranks.sum_gradients(model)
+    return means.reduce(ranks)
 
 
 def _split(
     config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
-    rows = inputs.demonstrations(config.data, tokenizer, limits)
+    rows = examples.demonstrations(config.data, tokenizer, limits)
     records, elsewhere = [record for record, _ in rows], config.valid_data is not None
-    parts = inputs.divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
+    parts = examples.divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
     training, validation = ([rows[i][1] for i in part] for part in parts)
     if config.valid_data is not None:
-        validation = [example for _, example in inputs.demonstrations(config.valid_data, tokenizer, limits)]
+        validation = [example for _, example in examples.demonstrations(config.valid_data, tokenizer, limits)]
     if not training or not validation:
         raise UserError(
             f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; "
@@ -167,7 +167,7 @@ def _split(
 def _pretrain_rows(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
     if config.pretrain_data is None:
         return []
-    return inputs.documents(config.pretrain_data, tokenizer, context)
+    return examples.documents(config.pretrain_data, tokenizer, context)
 
 
 def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Example]:
@@ -188,20 +188,20 @@ def _set_dropout(model: Any, config: SFTConfig, s: Session) -> None:
 class _Selector:
     """Mean reward of samples on fixed prompts: what picks the checkpoint in the paper (S2)."""
 
-    def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, world: World) -> None:
+    def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, ranks: Ranks) -> None:
         assert config.select_with is not None
         assert config.prompts is not None
         limits = limits.leaving_room(config.generation.max_new_tokens)
-        self.questions: list[Question] = inputs.questions(config.prompts, tokenizer, limits)[: config.select_samples]
+        self.questions: list[Question] = examples.questions(config.prompts, tokenizer, limits)[: config.select_samples]
         self.reward: Reward = open_reward(
-            [config.select_with], policy_tokenizer=tokenizer, device=world.device,
-            micro_tokens=config.compute.micro_tokens, dtype=world.dtype, trust_remote_code=config.trust_remote_code,
+            [config.select_with], policy_tokenizer=tokenizer, device=ranks.device,
+            micro_tokens=config.compute.micro_tokens, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
         )  # fmt: skip
         self.config, self.tokenizer = config, tokenizer
 
     def mean_reward(self, model: Any, s: Session, step: int) -> float:
         engine = LocalEngine(model, self.tokenizer)
-        samples = rollouts.generate(engine, self.questions, self.config.generation, self.config.seed, 0, s.world)
+        samples = rollouts.generate(engine, self.questions, self.config.generation, self.config.seed, 0, s.ranks)
         episodes = rollouts.episodes(self.tokenizer, self.questions, samples)
         total_B, _ = self.reward(episodes)
         shown = zip(episodes[:4], total_B.tolist(), strict=False)

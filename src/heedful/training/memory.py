@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from heedful.config import Config, UserError
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
 RANKED = 9  # answers in a ranking, as many as the paper had
-SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (models.attention.MOST)
+SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (fast.attention.MOST)
 COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (rollout.fused.COPIED_BYTES)
 
 
@@ -62,7 +62,7 @@ class Plan:
         )
 
 
-def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
+def plan(trained: Iterable[nn.Module], config: Config, ranks: Ranks) -> Plan:
     """For the models that a stage trains, under its `compute`, `generation` and batch settings."""
     models = list(trained)
     parameters = [p for model in models for p in model.parameters()]
@@ -71,50 +71,50 @@ def plan(trained: Iterable[nn.Module], config: Config, world: World) -> Plan:
     return Plan(
         weights=sum(p.numel() * p.element_size() for p in parameters),
         optimiser=8 * learning,
-        gradients=_of_gradients(config, models, world) * learning,
-        activations=max((_activations(model.config, config, world) for model in micro), default=0),
-        cache=max((_cache(model, config, world) for model in micro), default=0),
-        available=available(world),
+        gradients=_of_gradients(config, models, ranks) * learning,
+        activations=max((_activations(model.config, config, ranks) for model in micro), default=0),
+        cache=max((_cache(model, config, ranks) for model in micro), default=0),
+        available=available(ranks),
     )
 
 
-def _of_gradients(config: Any, models: list[Any], world: World) -> int:
+def _of_gradients(config: Any, models: list[Any], ranks: Ranks) -> int:
     """Bytes a parameter: those of the last pass, and where several passes or ranks are added up in float64 (what is
     computed in float32) their sum; ranks lay it out in one piece, beside what it is made of.
     """
-    if world.dtype != torch.float32:
-        return 4 + 4 * (world.size > 1)
-    if world.size > 1:
+    if ranks.dtype != torch.float32:
+        return 4 + 4 * (ranks.size > 1)
+    if ranks.size > 1:
         return 4 + 8 + 8
     shapes = [model.config.get_text_config() for model in models if hasattr(model, "config")]
     passes = any(_rows(config) * _context(shape) > config.compute.micro_tokens for shape in shapes)
     return 4 + 8 if passes or getattr(config, "pretrain_data", None) is not None else 4
 
 
-def available(world: World) -> int:
-    if world.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(world.device)
-        reserved = torch.cuda.memory_reserved(world.device) - torch.cuda.memory_allocated(world.device)
+def available(ranks: Ranks) -> int:
+    if ranks.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(ranks.device)
+        reserved = torch.cuda.memory_reserved(ranks.device) - torch.cuda.memory_allocated(ranks.device)
         return int(free + reserved)
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return int(psutil.virtual_memory().available) // on_this_machine
 
 
-def _activations(shape: Any, config: Any, world: World) -> int:
+def _activations(shape: Any, config: Any, ranks: Ranks) -> int:
     """Of the largest forward pass that the settings allow, kept for its backward pass."""
     shape = shape.get_text_config()
     width, layers, vocabulary = shape.hidden_size, shape.num_hidden_layers, shape.vocab_size
     inner = getattr(shape, "intermediate_size", None) or 4 * width
     tokens = min(config.compute.micro_tokens, _rows(config) * _context(shape))
-    size = 2 if world.dtype == torch.bfloat16 else 4
+    size = 2 if ranks.dtype == torch.bfloat16 else 4
     layer = size * (14 * width + 3 * inner)
-    if world.device.type == "cpu":
+    if ranks.device.type == "cpu":
         layer += 4 * shape.num_attention_heads * min(SEEN, _context(shape))
     kept = size * layers * width + layer if config.compute.activation_checkpointing else layers * layer
     return int(tokens * kept + 2 * 4 * min(tokens * vocabulary, LOGITS))
 
 
-def _cache(model: Any, config: Any, world: World) -> int:
+def _cache(model: Any, config: Any, ranks: Ranks) -> int:
     """Keys and values of the rows in flight, and the weights as a rollout reads them: laid out anew, before that in its
     precision.
     """
@@ -128,10 +128,10 @@ def _cache(model: Any, config: Any, world: World) -> int:
     rows = min(generation.max_rows, getattr(config, "rollout_batch", generation.max_rows))
     columns = min(_context(shape), config.max_prompt_tokens + generation.max_new_tokens)
     size = next(model.parameters()).element_size()
-    sampled = world.dtype.itemsize if hasattr(config, "rollout_batch") else size
+    sampled = ranks.dtype.itemsize if hasattr(config, "rollout_batch") else size
     weights = sampled * sum(p.numel() for p in model.parameters())
     copied = (weights if sampled != size else 0) + (weights if weights <= COPIED else 0)
-    cached = size if world.device.type == "cpu" else sampled  # rollout.fused keeps float32 on a CPU
+    cached = size if ranks.device.type == "cpu" else sampled  # rollout.fused keeps float32 on a CPU
     return int(rows * columns * kept * cached) + copied
 
 

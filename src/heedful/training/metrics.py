@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 
 Pair = tuple[Tensor | float, Tensor | float]
 
@@ -34,9 +34,9 @@ class Means:
         value = value.detach().double().cpu()
         self._largest[name] = torch.maximum(self._largest[name], value) if name in self._largest else value
 
-    def reduce(self, world: World) -> dict[str, float]:
+    def reduce(self, ranks: Ranks) -> dict[str, float]:
         """A metric that some rank has not seen counts as (0, 0) there; one with no count at all is left out."""
-        parts = world.gather((self._sums, self._largest))
+        parts = ranks.gather((self._sums, self._largest))
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         means: dict[str, float] = {}
         for name in names:

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from heedful.config import Config, Count, NonFinite, UserError
-from heedful.training.ranks import place
+from heedful.training.launcher import place
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ class Compute(Config):
 
 
 @dataclass(frozen=True)
-class World:
+class Ranks:
     """This process among its ranks."""
 
     rank: int
@@ -192,7 +192,7 @@ def keep_freed_memory() -> None:
 
 
 @contextlib.contextmanager
-def world(compute: Compute) -> Iterator[World]:
+def join_ranks(compute: Compute) -> Iterator[Ranks]:
     """Join the process group that torchrun announces, or be alone.
 
     The group is left when the process ends: a second group that meets at the same place could find the addresses of
@@ -214,4 +214,4 @@ def world(compute: Compute) -> Iterator[World]:
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
         atexit.register(dist.destroy_process_group)
-    yield World(rank, size, device, getattr(torch, compute.dtype))
+    yield Ranks(rank, size, device, getattr(torch, compute.dtype))

@@ -30,7 +30,7 @@ from heedful.runs import Run, metrics, parent, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Checkpointing, Part
 from heedful.training.metrics import Reporter
-from heedful.training.parallel import Compute, World, world
+from heedful.training.parallel import Compute, Ranks, join_ranks
 
 
 class Interrupted(Exception):
@@ -47,8 +47,8 @@ class Interrupted(Exception):
 class Session:
     """One stage run on this rank. `run` is None on all ranks but the main one."""
 
-    def __init__(self, stage: str, out: Path, world: World, run: Run | None, checkpointing: Checkpointing) -> None:
-        self.stage, self.out, self.world, self.run, self.checkpointing = stage, out, world, run, checkpointing
+    def __init__(self, stage: str, out: Path, ranks: Ranks, run: Run | None, checkpointing: Checkpointing) -> None:
+        self.stage, self.out, self.ranks, self.run, self.checkpointing = stage, out, ranks, run, checkpointing
         # of several runs of a stage, which one: runs/ppo_ptx beside runs/ppo
         self.name = out.name if out.name.startswith(stage) else stage
         self.config: Config | None = None
@@ -66,7 +66,7 @@ class Session:
     @property
     def finished(self) -> bool:
         """True where `--resume` met a run that is already complete."""
-        return self.world.broadcast(self.run.finished if self.run is not None else False)
+        return self.ranks.broadcast(self.run.finished if self.run is not None else False)
 
     def restore(self, parts: Mapping[str, Part]) -> int:
         """Fill `parts` from the newest checkpoint, if any; returns the step to go on with.
@@ -75,11 +75,11 @@ class Session:
         """
         if self.config is not None:
             planned = memory.plan(
-                [part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.world
+                [part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.ranks
             )
             self.say(f"{self.name}: {planned}")
             planned.check(str(self.out))
-        found = self.world.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
+        found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
             self.facts = checkpoint.load(found, parts)
@@ -87,7 +87,7 @@ class Session:
         self._saved = self._step
         if self.run is not None:
             self.run.forget_after(self._step - 1)
-        self.history = self.world.broadcast(metrics(self.out) if self.run is not None else [])
+        self.history = self.ranks.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
 
     def steps(self, first: int, total: int) -> Iterator[int]:
@@ -95,7 +95,7 @@ class Session:
         the step's.
         """
         self._total = total
-        self._reporter = Reporter(self.name, total, visible=self.world.main)
+        self._reporter = Reporter(self.name, total, visible=self.ranks.main)
         for step in range(first, total):
             self._step = step
             yield step
@@ -104,7 +104,7 @@ class Session:
 
     def seed(self, seed: int, step: int) -> None:
         """Everything torch draws in this step (dropout) follows from the run's seed, the step and the rank."""
-        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + self.world.rank)
+        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + self.ranks.rank)
 
     def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
         self._shown.update({key: metrics[key] for key in show if key in metrics})
@@ -124,7 +124,7 @@ class Session:
     def say(self, message: str) -> None:
         if self._reporter is not None:
             self._reporter.say(message)
-        elif self.world.main:
+        elif self.ranks.main:
             Reporter(self.name, 0).say(message)
 
     def improved(self, step: int, value: float) -> bool:
@@ -148,7 +148,7 @@ class Session:
                 checkpoint.prune(directory, self.checkpointing.keep, int(self.best["step"]) if self.best else None)
                 self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
-            self.world.wait()
+            self.ranks.wait()
         if stopping:
             if self.run is not None:
                 self.run.set_status("interrupted")
@@ -169,13 +169,13 @@ class Session:
             write_model(temporary)
             self.run.replace_directory("model", temporary)
             self.run.set_status("finished", results=results)
-        self.world.wait()
+        self.ranks.wait()
 
     def _asked_to_stop(self) -> int:
         """The signal that any rank has got, the same number on all; 0 = none."""
-        signals = torch.zeros(self.world.size, dtype=torch.long, device=self.world.device)
-        signals[self.world.rank] = self._signal
-        return int(self.world.sum(signals).max())
+        signals = torch.zeros(self.ranks.size, dtype=torch.long, device=self.ranks.device)
+        signals[self.ranks.rank] = self._signal
+        return int(self.ranks.sum(signals).max())
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
@@ -199,7 +199,7 @@ def session(
 
     `models`: references by role (None is left out); `data`: fingerprints by role.
     """
-    with world(compute) as ranks, _readable_errors(out):
+    with join_ranks(compute) as ranks, _readable_errors(out):
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}

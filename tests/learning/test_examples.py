@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from heedful.config import UserError
 from heedful.data.records import Completions, Prompt
-from heedful.stages import inputs
-from heedful.stages.inputs import Example, Limits
+from heedful.learning import examples
+from heedful.learning.examples import Example, Limits
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
@@ -31,13 +31,13 @@ LETTERS = [token for letter in "a list" for token in ids(letter)]  # other ids f
 
 def test_a_demonstration_ends_with_eos_unless_it_was_cut(tmp_path: Path) -> None:
     data = worlds.write(tmp_path / "d.jsonl", [{"prompt": "Say red", "completion": "a list of things"}])
-    ((record, whole),) = inputs.demonstrations(data, TOKENIZER, WIDE)
+    ((record, whole),) = examples.demonstrations(data, TOKENIZER, WIDE)
     assert whole.prompt_ids == ids("Say red\n\n")
     assert whole.response_ids == [*ids("a list of things"), EOS]
     assert len(whole) == len(whole.prompt_ids) + len(whole.response_ids)
     assert record.completion == "a list of things"
     for limits in (Limits(128, 128, 3), Limits(len(whole.prompt_ids) + 3, 128, 128)):
-        ((_, cut),) = inputs.demonstrations(data, TOKENIZER, limits)
+        ((_, cut),) = examples.demonstrations(data, TOKENIZER, limits)
         assert cut.response_ids == ids("a list of things")[:3]
 
 
@@ -46,13 +46,13 @@ def test_a_prompt_that_is_too_long_stops_or_is_left_out(tmp_path: Path) -> None:
     data = worlds.write(tmp_path / "p.jsonl", rows)
     count = len(ids(rows[1]["prompt"]))
     with pytest.raises(UserError, match=rf"p\.jsonl: prompt 2 has {count} tokens, the most here is 20 \(context 128\)"):
-        inputs.questions(data, TOKENIZER, Limits(128, 20, 20))
+        examples.questions(data, TOKENIZER, Limits(128, 20, 20))
     with pytest.raises(UserError, match="the most here is 15 "):  # one position is the answer's
-        inputs.questions(data, TOKENIZER, Limits(16, 100, 20))
-    (question,) = inputs.questions(data, TOKENIZER, Limits(128, 20, 20, skip_long=True))
+        examples.questions(data, TOKENIZER, Limits(16, 100, 20))
+    (question,) = examples.questions(data, TOKENIZER, Limits(128, 20, 20, skip_long=True))
     assert question.prompt == "Say red"
     with pytest.raises(UserError, match=r"no prompt is short enough \(2 of over 2 tokens were skipped\)"):
-        inputs.questions(data, TOKENIZER, Limits(128, 2, 20, skip_long=True))
+        examples.questions(data, TOKENIZER, Limits(128, 2, 20, skip_long=True))
 
 
 def test_room_for_an_answer() -> None:
@@ -86,14 +86,14 @@ def test_room_for_an_answer() -> None:
 def test_sampled_ids_are_kept_where_they_are_known(fields: dict[str, Any], expected: list[int]) -> None:
     record = Completions(prompt="p", completions=["a list"], **fields)
     assert ids("a list") != LETTERS
-    assert inputs.completion_ids(TOKENIZER, [9], record, 0, WIDE) == expected
-    assert inputs.completion_ids(TOKENIZER, [9], record, 0, Limits(128, 128, 1)) == expected[:1]
+    assert examples.completion_ids(TOKENIZER, [9], record, 0, WIDE) == expected
+    assert examples.completion_ids(TOKENIZER, [9], record, 0, Limits(128, 128, 1)) == expected[:1]
 
 
 def test_rankings_keep_ties_ranks_and_lengths(tmp_path: Path) -> None:
     row = {"prompt": "Say red", "completions": ["a", "a list", "x"], "ranking": [[1], [0, 2]]}
     tied = {"prompt": "Say blue", "completions": ["a", "b"], "ranking": [[0, 1]]}
-    first, second = inputs.rankings(worlds.write(tmp_path / "r.jsonl", [row, tied]), TOKENIZER, WIDE)
+    first, second = examples.rankings(worlds.write(tmp_path / "r.jsonl", [row, tied]), TOKENIZER, WIDE)
     assert first.ranks == [1, 0, 1]
     assert first.lengths == [1, 6, 1]
     assert first.responses == [[*ids(text), EOS] for text in row["completions"]]
@@ -107,10 +107,10 @@ def test_documents_end_with_eos_and_are_cut_at_the_context(tmp_path: Path) -> No
     N = len(all_ids)
     data = worlds.write(tmp_path / "t.jsonl", [{"text": text}, {"text": "a"}])
     short = Example(ids("a"), [EOS])
-    assert inputs.documents(data, TOKENIZER, N) == [Example(all_ids[:1], all_ids[1:]), short]
-    assert inputs.documents(data, TOKENIZER, N - 1) == [Example(all_ids[:1], all_ids[1:-1]), short]
+    assert examples.documents(data, TOKENIZER, N) == [Example(all_ids[:1], all_ids[1:]), short]
+    assert examples.documents(data, TOKENIZER, N - 1) == [Example(all_ids[:1], all_ids[1:-1]), short]
     halves = [Example(all_ids[:1], all_ids[1 : N - 2]), Example(all_ids[N - 2 : N - 1], [EOS])]
-    assert inputs.documents(data, TOKENIZER, N - 2) == [*halves, short]
+    assert examples.documents(data, TOKENIZER, N - 2) == [*halves, short]
 
 
 def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<eos>", pad_token="<pad>")
     data = worlds.write(tmp_path / "t.jsonl", [{"text": "xyz"}])
     with pytest.raises(UserError, match=r"t\.jsonl: no text has two tokens or more; give more text"):
-        inputs.documents(data, tokenizer, 16)
+        examples.documents(data, tokenizer, 16)
 
 
 def never(line: str) -> None:
@@ -129,21 +129,21 @@ def test_what_is_held_out() -> None:
     splits = ("train", "valid", None, "test")
     named = [Prompt(prompt=f"{split}", split=split) for split in splits]
     said: list[str] = []
-    assert inputs.divided(named, 0.0, 0, said.append) == ([0, 2], [1])  # rows for tests are in neither
+    assert examples.divided(named, 0.0, 0, said.append) == ([0, 2], [1])  # rows for tests are in neither
     assert said == ["1 of 4 rows have split test, or valid beside other held-out data; left out"]
-    assert inputs.divided(named, 0.5, 0, said.append, elsewhere=True) == ([0, 2], [])
+    assert examples.divided(named, 0.5, 0, said.append, elsewhere=True) == ([0, 2], [])
     assert said[1] == "2 of 4 rows have split test, or valid beside other held-out data; left out"
     drawn = [Prompt(prompt=f"prompt {i}", split="test" if i % 2 else "train") for i in range(100)]
-    assert sorted([i for part in inputs.divided(drawn, 0.2, 0, said.append) for i in part]) == list(range(0, 100, 2))
-    assert inputs.divided([named[3]], 0.2, 0, said.append) == ([], [])
+    assert sorted([i for part in examples.divided(drawn, 0.2, 0, said.append) for i in part]) == list(range(0, 100, 2))
+    assert examples.divided([named[3]], 0.2, 0, said.append) == ([], [])
     prompts = [Prompt(prompt=f"prompt {i % 500}") for i in range(1000)]
-    training, out = inputs.divided(prompts, 0.1, 0, never)
+    training, out = examples.divided(prompts, 0.1, 0, never)
     assert sorted(training + out) == list(range(1000))
     assert out == [*out[: len(out) // 2], *(i + 500 for i in out[: len(out) // 2])]  # by text: never on both sides
     assert 60 < len(out) < 140
-    assert inputs.divided(prompts, 0.1, 1, never)[1] != out
-    backwards = inputs.divided(prompts[:500][::-1], 0.1, 0, never)[1]
+    assert examples.divided(prompts, 0.1, 1, never)[1] != out
+    backwards = examples.divided(prompts[:500][::-1], 0.1, 0, never)[1]
     assert [499 - i for i in backwards][::-1] == out[: len(out) // 2]
-    assert len(inputs.divided(prompts[:3], 0.001, 0, never)[1]) == 1  # at least one of several
-    assert inputs.divided(prompts[:3], 0.0, 0, never) == ([0, 1, 2], [])
-    assert inputs.divided(prompts[:1], 0.1, 0, never) == ([0], [])
+    assert len(examples.divided(prompts[:3], 0.001, 0, never)[1]) == 1  # at least one of several
+    assert examples.divided(prompts[:3], 0.0, 0, never) == ([0, 1, 2], [])
+    assert examples.divided(prompts[:1], 0.1, 0, never) == ([0], [])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import tiny
 from heedful.config import load
+from heedful.inference.chat import Chat, ChatConfig, converse, pieces
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Stream
-from heedful.stages.chat import Chat, ChatConfig, converse, pieces
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import ACT2FN
 
-from heedful.models.linear import through
-from heedful.models.packing import Packing, pack
+from heedful.fast.linear import through
+from heedful.fast.packing import Packing, pack
 
 _SILU = (nn.SiLU, type(ACT2FN["silu"]))
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}

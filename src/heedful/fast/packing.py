@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from heedful.models.attention import Row, row_by_row, row_by_row_pays, side_by_side
+from heedful.fast.attention import Row, row_by_row, row_by_row_pays, side_by_side
 
 WORTH = 0.1  # share of the tokens that must be saved for a shared prompt to be computed apart
 # How many times its shortest row a block may be long: on a GPU one block more costs more than padding in attention.

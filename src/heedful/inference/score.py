@@ -11,11 +11,13 @@ from heedful.config import Config, Count, UserError
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration
+from heedful.inference import chunked
+from heedful.inference.chunked import Job, Row
+from heedful.learning import examples
+from heedful.learning.examples import Limits
 from heedful.models import load, render
-from heedful.models.reward_functions import Episode, ModelScorer, Part, models_of, open_reward
-from heedful.stages import chunked, inputs
-from heedful.stages.chunked import Job, Row
-from heedful.stages.inputs import Limits
+from heedful.rewards.functions import ModelScorer, Part, models_of, open_reward
+from heedful.rollout.types import Episode
 from heedful.training.parallel import Compute
 
 
@@ -47,9 +49,9 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
 def _score(config: ScoreConfig, job: Job) -> None:
     records = _read(config.data)
     answers = [_as_completions(record) for record in records]
-    world = job.world
+    ranks = job.ranks
     reward = open_reward(
-        config.reward, device=world.device, micro_tokens=config.compute.micro_tokens, dtype=world.dtype,
+        config.reward, device=ranks.device, micro_tokens=config.compute.micro_tokens, dtype=ranks.dtype,
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
     prepared = [_prepare(part, answers, config.data) for part in reward.parts]
@@ -64,7 +66,7 @@ def _score(config: ScoreConfig, job: Job) -> None:
             made.append(records[i].row() | {"scores": total} | ({"score_parts": own} if len(own) > 1 else {}))
         return made
 
-    job.run(records, config.chunk, lambda rows: world.spread(rows, scored), _summary)
+    job.run(records, config.chunk, lambda rows: ranks.spread(rows, scored), _summary)
 
 
 def _scores(part: Part, episodes: Sequence[list[Episode]]) -> list[list[float]]:
@@ -103,7 +105,7 @@ def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Par
         prompt_ids = render.prompt_ids(tokenizer, record.prompt)
         rows.append([])
         for k, text in enumerate(record.completions):
-            ids = inputs.completion_ids(tokenizer, prompt_ids, record, k, anything)
+            ids = examples.completion_ids(tokenizer, prompt_ids, record, k, anything)
             if len(prompt_ids) + len(ids) > limit:
                 raise UserError(
                     f"{path}: answer {k + 1} of row {number} has {len(prompt_ids) + len(ids)} tokens with its prompt, "

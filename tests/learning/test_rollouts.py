@@ -11,10 +11,10 @@ import torch
 
 import tiny
 from heedful.data.records import Message, Prompt
+from heedful.learning import rollouts
+from heedful.learning.examples import Question
 from heedful.rollout.types import Generation, Sample, Stream
-from heedful.stages import rollouts
-from heedful.stages.inputs import Question
-from heedful.training.parallel import World
+from heedful.training.parallel import Ranks
 
 CPU = torch.device("cpu")
 
@@ -38,7 +38,7 @@ def asked(count: int) -> list[Question]:
 
 def test_row_r_gets_stream_r_in_the_order_of_the_questions() -> None:
     engine = Echo()
-    samples = rollouts.generate(engine, asked(5), Generation(max_rows=2), 7, 3, World(0, 1, CPU, torch.float32))
+    samples = rollouts.generate(engine, asked(5), Generation(max_rows=2), 7, 3, Ranks(0, 1, CPU, torch.float32))
     assert [sample.response_ids for sample in samples] == [[100 + r, 7, 3, r] for r in range(5)]
     assert engine.calls == [2, 2, 1]
 
@@ -46,14 +46,14 @@ def test_row_r_gets_stream_r_in_the_order_of_the_questions() -> None:
 def test_ranks_take_whole_parts_which_do_not_depend_on_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     parts: list[Any] = []
 
-    def alone(world: World, mine: Any) -> list[Any]:
+    def alone(world: Ranks, mine: Any) -> list[Any]:
         parts.append([[sample.response_ids[-1] for sample in part] for part in mine[0]])
         return [mine, mine]
 
-    monkeypatch.setattr(World, "gather", alone)
+    monkeypatch.setattr(Ranks, "gather", alone)
     for rank in (0, 1):
         with contextlib.suppress(IndexError):  # the other's part is missing
-            rollouts.generate(Echo(), asked(7), Generation(max_rows=2), 0, 0, World(rank, 2, CPU, torch.float32))
+            rollouts.generate(Echo(), asked(7), Generation(max_rows=2), 0, 0, Ranks(rank, 2, CPU, torch.float32))
     assert parts == [[[0, 1], [4, 5]], [[2, 3], [6]]]
 
 

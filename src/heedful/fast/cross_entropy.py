@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heedful.models.linear import product
+from heedful.fast.linear import product
 
 LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # at a time: few beside what a pass keeps, enough rows for fast products
 

@@ -25,22 +25,12 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import NonFinite, UserError
 from heedful.data.records import PromptText
 from heedful.models import batches, load, render, scoring
+from heedful.rollout.types import Episode
 
 MOST = 1e30  # of a reward or a weight: beyond it float32 has no squares and no sums
 TextFunction = Callable[[list[PromptText], list[str]], Sequence[float]]
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A prompt and a sampled response, as text and as the policy's token ids."""
-
-    prompt: PromptText
-    prompt_ids: list[int]
-    response_ids: list[int]
-    completion: str
-    finished: bool
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import tiny
 from heedful.config import NonFinite, UserError, load
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
-from heedful.models.reward_functions import Episode, ModelScorer
+from heedful.inference import chunked, score
+from heedful.inference.score import ScoreConfig
+from heedful.rewards.functions import ModelScorer
+from heedful.rollout.types import Episode
 from heedful.runs import read_json
-from heedful.stages import chunked, score
-from heedful.stages.score import ScoreConfig
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files

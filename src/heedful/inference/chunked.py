@@ -21,7 +21,7 @@ from heedful.data import formats
 from heedful.data.records import Record
 from heedful.runs import changed, new_manifest, parent, read_manifest, write_json
 from heedful.training.metrics import Reporter
-from heedful.training.parallel import Compute, World, world
+from heedful.training.parallel import Compute, Ranks, join_ranks
 from heedful.training.session import Interrupted
 
 Row = dict[str, Any]
@@ -36,8 +36,8 @@ def manifest_path(out: str | Path) -> Path:
 class Job:
     """One row file in the making. The main rank writes; all ranks work."""
 
-    def __init__(self, stage: str, out: Path, world: World) -> None:
-        self.stage, self.out, self.world = stage, out, world
+    def __init__(self, stage: str, out: Path, ranks: Ranks) -> None:
+        self.stage, self.out, self.ranks = stage, out, ranks
         self.finished = False
         """True where `--resume` met a file that is complete already."""
         self.done = self.total = 0
@@ -61,8 +61,8 @@ class Job:
         if self._file is not None:
             formats.check_fits(self.out, records)
         self.total = total = len(records)
-        self.done = self.world.broadcast(self._restore(chunk) if self._file is not None else 0)
-        reporter = Reporter(self.stage, total, visible=self.world.main)
+        self.done = self.ranks.broadcast(self._restore(chunk) if self._file is not None else 0)
+        reporter = Reporter(self.stage, total, visible=self.ranks.main)
         try:
             while self.done < total:
                 reporter.step(self.done, {})
@@ -74,10 +74,10 @@ class Job:
             reporter.close()
         if self._file is not None:
             self._finish(summarise)
-        self.world.wait()
+        self.ranks.wait()
 
     def say(self, message: str) -> None:
-        Reporter(self.stage, 0, visible=self.world.main).say(message)
+        Reporter(self.stage, 0, visible=self.ranks.main).say(message)
 
     def claim(self, manifest: dict[str, Any], resume: bool, overwrite: bool) -> None:
         """Take the place, or raise UserError with the remedy. Nothing of an earlier file is touched."""
@@ -188,7 +188,7 @@ def job(
     overwrite: bool = False,
 ) -> Iterator[Job]:
     """Claim `out` for rows made from these models and data files (by role). Raises UserError where it is taken."""
-    with world(compute) as ranks:
+    with join_ranks(compute) as ranks:
         current = Job(stage, Path(out), ranks)
         try:
             if ranks.main:

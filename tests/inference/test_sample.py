@@ -1,4 +1,4 @@
-"""Sampling into a file, and the chunks that let it be stopped at any moment (`stages.chunked`)."""
+"""Sampling into a file, and the chunks that let it be stopped at any moment (`inference.chunked`)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import tiny
 from heedful.config import UserError, load
 from heedful.data import formats
 from heedful.data.records import Completions
+from heedful.inference import chunked, sample
+from heedful.inference.sample import SampleConfig
 from heedful.rollout.local import LocalEngine
-from heedful.stages import chunked, sample
-from heedful.stages.sample import SampleConfig
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files
@@ -306,7 +306,7 @@ def test_kill_at_random_moments(files: Files, tmp_path: Path) -> None:
     peace = sample.run(settings, tmp_path / "peace.jsonl").read_bytes()
     out = tmp_path / "c.jsonl"
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["heedful.stages.sample"])
+    processes.set_forkserver_preload(["heedful.inference.sample"])
     draw, killed = random.Random(4), 0
     while not chunked.manifest_path(out).exists():
         process = processes.Process(target=sample.run, args=(settings, out), kwargs={"resume": True})

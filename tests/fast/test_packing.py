@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import tiny
-from heedful.models import attention, batches, llama, packing, scoring
+from heedful.fast import attention, llama, packing
+from heedful.models import batches, scoring
 from heedful.models.batches import Batch
 from heedful.training.parallel import recompute_activations
 

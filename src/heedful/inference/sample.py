@@ -8,13 +8,14 @@ from typing import Any
 
 from heedful.config import Config, Count, Seed
 from heedful.data.records import Completions
+from heedful.inference import chunked
+from heedful.inference.chunked import Job, Row
+from heedful.learning import examples
+from heedful.learning.examples import Limits, Question
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine, Generation, Sample, Stream
-from heedful.stages import chunked, inputs
-from heedful.stages.chunked import Job, Row
-from heedful.stages.inputs import Limits, Question
-from heedful.training.parallel import Compute, World
+from heedful.training.parallel import Compute, Ranks
 
 
 class SampleConfig(Config):
@@ -44,13 +45,13 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
 
 
 def _sample(config: SampleConfig, job: Job) -> None:
-    model, tokenizer = load.load_policy(config.model, dtype=job.world.dtype, trust_remote_code=config.trust_remote_code)
-    engine = LocalEngine(model.to(job.world.device), tokenizer)
-    questions = inputs.questions(config.prompts, tokenizer, room(model, config.skip_long))
+    model, tokenizer = load.load_policy(config.model, dtype=job.ranks.dtype, trust_remote_code=config.trust_remote_code)
+    engine = LocalEngine(model.to(job.ranks.device), tokenizer)
+    questions = examples.questions(config.prompts, tokenizer, room(model, config.skip_long))
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]
-        drawn = draw(engine, asked, rows.start, config.k, config.seed, config.generation, job.world)
+        drawn = draw(engine, asked, rows.start, config.k, config.seed, config.generation, job.ranks)
         return [
             row(question, samples, [render.response_text(tokenizer, s.response_ids) for s in samples], config.model)
             for question, samples in zip(asked, drawn, strict=True)
@@ -66,7 +67,7 @@ def room(model: Any, skip_long: bool) -> Limits:
 
 
 def draw(
-    engine: Engine, asked: Sequence[Question], first: int, k: int, seed: int, settings: Generation, world: World
+    engine: Engine, asked: Sequence[Question], first: int, k: int, seed: int, settings: Generation, ranks: Ranks
 ) -> list[list[Sample]]:
     """k samples of each question, on every rank: the j-th of the prompt in row r draws from the stream (seed, j, r).
 
@@ -79,7 +80,7 @@ def draw(
         samples = engine.generate(prompts, streams, settings)
         return [samples[i : i + k] for i in range(0, len(samples), k)]
 
-    return world.spread(list(enumerate(asked, start=first)), sampled)
+    return ranks.spread(list(enumerate(asked, start=first)), sampled)
 
 
 def row(question: Question, samples: Sequence[Sample], texts: Sequence[str], model: str, **more: Any) -> Row:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from heedful.learning.examples import Ranked
 from heedful.maths.statistics import WinRate, win_rate
-from heedful.stages.inputs import Ranked
 
 LENGTH_BINS = ((0.0, 0.25, "under 25 %"), (0.25, 1.0, "25 to 100 %"), (1.0, float("inf"), "over 100 %"))
 

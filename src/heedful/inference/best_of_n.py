@@ -7,13 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from heedful.config import Config, Count, Seed
+from heedful.inference import chunked, sample
+from heedful.inference.chunked import Job, Row
+from heedful.learning import examples, rollouts
 from heedful.maths import best_of_n
 from heedful.models import load
-from heedful.models.reward_functions import models_of, open_reward
+from heedful.rewards.functions import models_of, open_reward
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation
-from heedful.stages import chunked, inputs, rollouts, sample
-from heedful.stages.chunked import Job, Row
 from heedful.training.parallel import Compute
 
 
@@ -48,21 +49,21 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 
 
 def _choose(config: BestOfNConfig, job: Job) -> None:
-    world, n = job.world, config.n
-    model, tokenizer = load.load_policy(config.model, dtype=world.dtype, trust_remote_code=config.trust_remote_code)
-    engine = LocalEngine(model.to(world.device), tokenizer)
-    questions = inputs.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
+    ranks, n = job.ranks, config.n
+    model, tokenizer = load.load_policy(config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code)
+    engine = LocalEngine(model.to(ranks.device), tokenizer)
+    questions = examples.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=world.device, micro_tokens=config.compute.micro_tokens,
-        dtype=world.dtype, trust_remote_code=config.trust_remote_code,
+        config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
+        dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]
-        drawn = sample.draw(engine, asked, rows.start, n, config.seed, config.generation, world)
+        drawn = sample.draw(engine, asked, rows.start, n, config.seed, config.generation, ranks)
         flat = [one for samples in drawn for one in samples]
         episodes = rollouts.episodes(tokenizer, [question for question in asked for _ in range(n)], flat)
-        scores = world.spread(episodes, lambda mine: reward(mine)[0].tolist())
+        scores = ranks.spread(episodes, lambda mine: reward(mine)[0].tolist())
         made = []
         for i, question in enumerate(asked):
             own = scores[i * n : (i + 1) * n]

@@ -7,15 +7,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from heedful.data.records import PromptText
+from heedful.learning.examples import Question
 from heedful.models import render
-from heedful.models.reward_functions import Episode
-from heedful.rollout.types import Engine, Generation, Sample, Stream
-from heedful.stages.inputs import Question
-from heedful.training.parallel import World
+from heedful.rollout.types import Engine, Episode, Generation, Sample, Stream
+from heedful.training.parallel import Ranks
 
 
 def generate(
-    engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, world: World
+    engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, ranks: Ranks
 ) -> list[Sample]:
     """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever
     computes it.
@@ -29,7 +28,7 @@ def generate(
         streams = [Stream(seed, iteration, r) for r in rows]
         return engine.generate([questions[r].prompt_ids for r in rows], streams, settings)
 
-    return [sample for part in world.each(parts, sampled) for sample in part]
+    return [sample for part in ranks.each(parts, sampled) for sample in part]
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from heedful.data.records import Comparison
-from heedful.stages import reward_quality
-from heedful.stages.inputs import Ranked
+from heedful.learning.examples import Ranked
+from heedful.rewards import quality as reward_quality
 
 NUMBERS = itertools.count()
 

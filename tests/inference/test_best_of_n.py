@@ -11,11 +11,11 @@ import pytest
 from heedful.config import load
 from heedful.data import formats
 from heedful.data.records import Completions
+from heedful.inference import best_of_n, chunked, sample, score
+from heedful.inference.best_of_n import BestOfNConfig
+from heedful.inference.sample import SampleConfig
+from heedful.inference.score import ScoreConfig
 from heedful.runs import read_json
-from heedful.stages import best_of_n, chunked, sample, score
-from heedful.stages.best_of_n import BestOfNConfig
-from heedful.stages.sample import SampleConfig
-from heedful.stages.score import ScoreConfig
 from stages.worlds import Files
 
 SETS = ["generation.max_new_tokens=8"]

@@ -11,7 +11,7 @@ from heedful.data.records import Message, PromptText
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation, Stream
-from heedful.training.parallel import Compute, world
+from heedful.training.parallel import Compute, join_ranks
 
 QUIT, RESET = "/quit", "/reset"
 # What a terminal would obey rather than show, newline and tab aside.
@@ -32,7 +32,7 @@ class Chat:
     """The turns so far, and the model that answers the next."""
 
     def __init__(self, config: ChatConfig) -> None:
-        with world(config.compute) as ranks:
+        with join_ranks(config.compute) as ranks:
             model, self.tokenizer = load.load_policy(
                 config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code
             )

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heedful.models import linear as module
-from heedful.models.linear import Fixed, linear, product, through
+from heedful.fast import linear as module
+from heedful.fast.linear import Fixed, linear, product, through
 
 CALLS: list[int] = []
 

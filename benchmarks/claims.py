@@ -20,7 +20,7 @@ from typing import NamedTuple
 from heedful.demo import data, loop
 from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SETTINGS, SFT, Demo, Outcome
 from heedful.demo.measure import Examiner
-from heedful.evaluation.tables import flag_change, flag_rate, head_to_head
+from heedful.report.tables import flag_change, flag_rate, head_to_head
 from heedful.runs import write_json
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import make_world

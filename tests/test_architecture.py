@@ -33,15 +33,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": {"learning", "rollout", "models", "maths", "data"},
     "stages": {"learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
     "inference": {"learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
+    "plots": set(),
     "evaluation": {"rewards", "rollout", "models", "maths", "data", "runs"},
-    "web": {"data", "feedback", "maths.statistics", "rollout.types", "runs"},
+    "report": {"plots", "evaluation", "maths.statistics", "data", "runs"},
+    "web": {"data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
 }
 IMPORTED_AS = {"argon2_cffi": "argon2"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
-PEOPLES_HALF = ("cli", "config", "runs", "data", "feedback", "web", "sandbox", "maths.statistics")
+PEOPLES_HALF = ("cli", "config", "runs", "data", "feedback", "web", "plots", "report", "sandbox", "maths.statistics")
 
 MAX_MODULE_LINES = 450
 MAX_FUNCTION_LINES = 60

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from heedful import runs
 from heedful.config import Config, UserError
-from heedful.evaluation import curves
+from heedful.report import curves
 from heedful.runs import Run
 
 

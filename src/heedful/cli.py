@@ -281,7 +281,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Page to write.", metavar="FILE")] = Path("report.html"),
 ) -> None:
     """Curves and samples of runs, side by side on one page."""
-    from heedful.evaluation.run_report import write_for_runs
+    from heedful.report.run_report import write_for_runs
 
     print(write_for_runs(runs, out))
 

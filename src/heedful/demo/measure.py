@@ -16,11 +16,11 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, pair_accuracy
-from heedful.evaluation.tables import ModelResult
 from heedful.learning import examples, likelihood
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.statistics import WinRate
 from heedful.models import batches, load, render, scoring
+from heedful.report.tables import ModelResult
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Generation, Sample, Stream
 from heedful.sandbox import fewshot, generate, labelers

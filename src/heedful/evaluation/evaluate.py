@@ -13,10 +13,10 @@ from pydantic import Field
 from heedful.config import Config, UserError, refused
 from heedful.data import formats
 from heedful.data.records import Prompt
+from heedful.data.text import as_words
 from heedful.evaluation import answers, judges
 from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
-from heedful.evaluation.tables import plain
 from heedful.maths.statistics import agreement, win_rate
 from heedful.rewards.functions import open_reward
 from heedful.rollout.types import Generation
@@ -131,7 +131,9 @@ def describe(result: Result) -> str:
         lines.append(f"{'labelers agree':<{width}}  {_percent(rate)} % of {pairs:,} pairs of choices")
     left_out = result.get("left_out", {}) | {"on other models": result.get("other_choices", 0)}
     if any(left_out.values()):
-        lines.append(f"{'left out':<{width}}  " + ", ".join(f"{n:,} {plain(why)}" for why, n in left_out.items() if n))
+        lines.append(
+            f"{'left out':<{width}}  " + ", ".join(f"{n:,} {as_words(why)}" for why, n in left_out.items() if n)
+        )
     return "\n".join(lines)
 
 

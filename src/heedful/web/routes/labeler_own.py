@@ -13,7 +13,8 @@ from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import agreement, gold
 from heedful.feedback.schema import WORK
 from heedful.maths.statistics import Interval
-from heedful.web import desk, plots, vocabulary
+from heedful.plots import rates as plots
+from heedful.web import desk, vocabulary
 from heedful.web.deps import AsLabeler, Id, Member, Now, Stored
 from heedful.web.labeler_frame import around, here
 from heedful.web.render import page

@@ -13,7 +13,8 @@ from heedful.config import UserError
 from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Membership, Person, Role
-from heedful.web import actions, insight, plots
+from heedful.plots import rates as plots
+from heedful.web import actions, insight
 from heedful.web.deps import AsLead, AsReader, Id, Member, Now, Settings, Stored
 from heedful.web.insight import Agreements
 from heedful.web.leadpage import Text, done, lead_page

@@ -16,7 +16,8 @@ from heedful.data import formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
 from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction
-from heedful.web import actions, plots, sampling
+from heedful.plots import rates as plots
+from heedful.web import actions, sampling
 from heedful.web.actions import MOST_SAMPLED
 from heedful.web.deps import AsLead, AsReader, Id, Now, Settings, Stored
 from heedful.web.insight import Agreements

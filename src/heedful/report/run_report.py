@@ -9,10 +9,11 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.data.records import Message, as_text
-from heedful.evaluation import report as page
-from heedful.evaluation.charts import Group, number
-from heedful.evaluation.curves import other_charts, over_optimisation, plain, rows_of, stage_charts
-from heedful.evaluation.report import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
+from heedful.data.text import as_words
+from heedful.plots.charts import Group, number
+from heedful.report import page
+from heedful.report.curves import other_charts, over_optimisation, rows_of, stage_charts
+from heedful.report.page import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
 
 ORDER = ("pretrain", "sft", "reward", "ppo", "dpo")
 HEADINGS = {
@@ -60,7 +61,7 @@ def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
     others = other_charts(stage, runs)[:MOST_MORE]
     if not charts:
         charts, others = others[:6], others[6:]
-    return Group(HEADINGS.get(stage, plain(stage).capitalize()), charts, more=others)
+    return Group(HEADINGS.get(stage, as_words(stage).capitalize()), charts, more=others)
 
 
 def together(groups: Sequence[Group]) -> list[Group]:
@@ -112,7 +113,7 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
         key: value for key, value in _flat(manifest.get("results") or {}) if isinstance(value, int | float | str)
     }
     shown = {key: _result(value) for key, value in results.items()}
-    facts = [Fact(plain(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
+    facts = [Fact(as_words(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
     versions = ", ".join(f"{key} {value}" for key, value in (manifest.get("versions") or {}).items() if value)
     about = {
         "status": manifest.get("status"), "seed": manifest.get("seed"), "took": took(manifest),
@@ -167,7 +168,7 @@ def _story(manifests: Mapping[str, Manifest]) -> str:
     for name, manifest in manifests.items():
         parents = [entry.get("ref") for entry in (manifest.get("parents") or {}).values() if isinstance(entry, dict)]
         origin = f" from {', '.join(str(parent) for parent in dict.fromkeys(parents))}" if parents else ""
-        told.append(f"{name} ({plain(manifest['stage'])}{origin}, {manifest.get('status')}, {took(manifest)})")
+        told.append(f"{name} ({as_words(manifest['stage'])}{origin}, {manifest.get('status')}, {took(manifest)})")
     return "; ".join(told) + "."
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heedful.config import UserError
+from heedful.data.text import as_words
 from heedful.maths.statistics import Interval, WinRate, mean_interval, win_rate
 
 Clusters = Sequence[object] | None
@@ -150,18 +151,13 @@ def changes_text(before: ModelResult, after: ModelResult, clusters: Clusters = N
         if change is not None:
             low, high = 100 * change.low, 100 * change.high
             wide = max(len(other) for other in names)
-            lines.append(f"  {plain(name):<{wide}}  {100 * change.mean:+5.1f}  ({low:+.1f} to {high:+.1f})")
+            lines.append(f"  {as_words(name):<{wide}}  {100 * change.mean:+5.1f}  ({low:+.1f} to {high:+.1f})")
     return "\n".join(lines)
-
-
-def plain(name: str) -> str:
-    """A field's name as words."""
-    return name.replace("_", " ")
 
 
 def short_heading(name: str) -> tuple[str, str]:
     """A flag's name as two lines, long words cut before a vowel: fails_instruction -> ("fails", "instr.")."""
-    words = [word if len(word) <= 8 else word[:6].rstrip("aeiou ") + "." for word in plain(name).split(" ", 1)]
+    words = [word if len(word) <= 8 else word[:6].rstrip("aeiou ") + "." for word in as_words(name).split(" ", 1)]
     return ("", words[0]) if len(words) == 1 else (words[0], words[1])
 
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from heedful.web import plots
-from heedful.web.plots import Rate
+from heedful.plots import rates as plots
+from heedful.plots.rates import Rate
 
 
 def test_bars_are_as_high_as_their_counts() -> None:

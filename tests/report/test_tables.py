@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from heedful.config import UserError
-from heedful.evaluation.report import Report, html
-from heedful.evaluation.tables import (
+from heedful.report.page import Report, html
+from heedful.report.tables import (
     ModelResult,
     changes_text,
     demo_table,

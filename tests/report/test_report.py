@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from heedful.config import UserError
-from heedful.evaluation.charts import Chart, Group, Series
 from heedful.evaluation.quality import Bin
-from heedful.evaluation.report import (
+from heedful.maths.statistics import Interval
+from heedful.plots.charts import Chart, Group, Series
+from heedful.report.page import (
     Answer,
     Estimate,
     Estimates,
@@ -28,9 +29,8 @@ from heedful.evaluation.report import (
     visible,
     write,
 )
-from heedful.evaluation.run_report import write_for_runs
-from heedful.evaluation.tables import ModelResult, demo_table
-from heedful.maths.statistics import Interval
+from heedful.report.run_report import write_for_runs
+from heedful.report.tables import ModelResult, demo_table
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=//x.y/z onerror=alert(2)> \" ' & {{ 7*7 }} "

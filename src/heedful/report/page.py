@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from heedful.config import UserError, refused
-from heedful.evaluation.charts import Chart, Group, Series, draw
+from heedful.data.text import as_words
 from heedful.evaluation.quality import Bin
-from heedful.evaluation.tables import Table, plain
+from heedful.plots.charts import Chart, Group, Series, draw
+from heedful.report.tables import Table
 from heedful.runs import write_atomically
 
 MOST_CHARACTERS = 3000
@@ -189,14 +190,14 @@ def scale(values: Sequence[float]) -> tuple[float, float]:
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("heedful.evaluation"),
+        loader=PackageLoader("heedful.report"),
         autoescape=True,
         finalize=_printed,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cut": cut, "plain": plain, "place": _place}
+    environment.filters |= {"cut": cut, "as_words": as_words, "place": _place}
     environment.globals |= {"draw": draw, "scale": scale}
     return environment
 

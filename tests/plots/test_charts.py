@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from heedful.evaluation import charts
-from heedful.evaluation.charts import Chart, Level, Series, draw, number
-from heedful.evaluation.curves import other_charts, over_optimisation, rows_of, stage_charts
+from heedful.plots import charts
+from heedful.plots.charts import Chart, Level, Series, draw, number
+from heedful.report.curves import other_charts, over_optimisation, rows_of, stage_charts
 
 
 def chart(*series: Series, levels: list[Level] | None = None) -> Chart:

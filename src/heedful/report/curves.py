@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from heedful.evaluation.charts import Chart, Level, Series
+from heedful.data.text import as_words
+from heedful.plots.charts import Chart, Level, Series
 from heedful.runs import lines_of
 
 Rows = list[dict[str, Any]]
@@ -88,7 +89,7 @@ def other_charts(stage: str, runs: Mapping[str, str | Path]) -> list[Chart]:
     metrics = {name: rows_of(Path(path) / "metrics.jsonl") for name, path in runs.items()}
     known = {"step", *(metric for spec in SPECS.get(stage, ()) for metric in spec.metrics)}
     found = dict.fromkeys(key for rows in metrics.values() for row in rows for key in row if key not in known)
-    charts = [_chart(Spec(plain(name), stage, {name: name}), stage, metrics, {}) for name in found]
+    charts = [_chart(Spec(as_words(name), stage, {name: name}), stage, metrics, {}) for name in found]
     return [chart for chart in charts if chart is not None]
 
 
@@ -105,11 +106,6 @@ def over_optimisation(runs: Mapping[str, str | Path], extra: Sequence[Series] = 
         return None
     caption = "What each step away from SFT has bought. Best of n spends less KL for the same score."
     return Chart("Score for its price", "reward model", "√KL from the start", [*series, *extra], caption)
-
-
-def plain(name: str) -> str:
-    """A metric's name as words."""
-    return name.replace("_", " ").replace("/", ": ")
 
 
 def _alone(spec: Spec, metric: str) -> Spec:

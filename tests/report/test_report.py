@@ -26,7 +26,6 @@ from heedful.report.page import (
     check_replaceable,
     cut,
     html,
-    visible,
     write,
 )
 from heedful.report.run_report import write_for_runs
@@ -173,13 +172,6 @@ def test_the_best_answer_is_marked_unless_all_are_equal() -> None:
 def test_answers_stand_in_even_rows() -> None:
     columns = [Sample("p", [Answer("m", "text")] * count).columns for count in (0, 1, 6, 7, 8)]
     assert columns == [1, 1, 6, 4, 4]
-
-
-def test_visible() -> None:
-    assert (
-        visible("a\tb\n\x1b[0m\x7f\u2066x\u2069é\u0301 👩\u200d🌾")
-        == "a\tb\n[U+001B][0m[U+007F][U+2066]x[U+2069]é\u0301 👩\u200d🌾"
-    )
 
 
 def test_writing_is_whole_or_an_error(tmp_path: Path) -> None:

@@ -1,8 +1,56 @@
-"""Text for people to read: names of fields as words."""
+"""Text from people and models, made safe to show: suspicious characters, and field names as words."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# Control characters except tab and newline, format characters, letters that look like nothing, halves of surrogate
+# pairs. Tags and variation selectors of the second plane can carry hidden text. The first 16 selectors belong to emoji.
+SUSPICIOUS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")  # local, and common in right-to-left text
+_JOINERS = frozenset("\u200c\u200d")
+_FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
+_LONGEST_FLAG = 8  # characters: a black flag and its tags
+
+
+def suspicious(text: str) -> Iterator[int]:
+    """Positions of characters that can hide, reorder or disturb text, and that the page must show as a sign.
+
+    Leaves out joiners inside a script or an emoji that needs them, marks of direction, and the tags of a flag.
+    """
+    return (found.start() for found in SUSPICIOUS.finditer(text) if not _is_harmless(text, found.start()))
+
+
+def visible(text: str) -> str:
+    """The text with each suspicious character replaced by its code point: `[U+202E]`. Lone surrogates become U+FFFD."""
+    parts, end = [], 0
+    for place in suspicious(text):
+        code = ord(text[place])
+        parts += [text[end:place], "\ufffd" if 0xD800 <= code <= 0xDFFF else f"[U+{code:04X}]"]
+        end = place + 1
+    return "".join(parts) + text[end:]
 
 
 def as_words(name: str) -> str:
     """The name of a field or metric as words: `fails_instruction` becomes `fails instruction`, `a/b` becomes `a: b`."""
     return name.replace("_", " ").replace("/", ": ")
+
+
+def _is_harmless(text: str, place: int) -> bool:
+    character = text[place]
+    if character in _DIRECTION_MARKS:
+        return True
+    if character in _JOINERS:
+        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        return before > "\u0590" and after > "\u0590" and not SUSPICIOUS.match(before) and not SUSPICIOUS.match(after)
+    return ord(character) in _TAGS and _is_in_flag(text, place)
+
+
+def _is_in_flag(text: str, place: int) -> bool:
+    """Whether only tags lie between the position and a black flag before it."""
+    start = text.rfind(_FLAG, max(0, place - _LONGEST_FLAG), place)
+    return start >= 0 and all(ord(tag) in _TAGS for tag in text[start + 1 : place])

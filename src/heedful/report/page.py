@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from heedful.config import UserError, refused
-from heedful.data.text import as_words
+from heedful.data.text import as_words, visible
 from heedful.evaluation.quality import Bin
 from heedful.plots.charts import Chart, Group, Series, draw
 from heedful.report.tables import Table
@@ -24,12 +24,6 @@ from heedful.runs import write_atomically
 
 MOST_CHARACTERS = 3000
 MOST_SAMPLES = 60
-
-# Control characters but tab and newline; marks that turn, hide or join text; halves of surrogate pairs; tags.
-_UNSEEN = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 
 class Fact(NamedTuple):
@@ -165,16 +159,6 @@ def html(report: Report) -> str:
             paragraphs=_paragraphs(report.story),
         )
     )
-
-
-def visible(text: str) -> str:
-    """Text that shows what it holds: control, bidirectional and invisible characters become their names."""
-    return _UNSEEN.sub(lambda found: _name(found[0]), text)
-
-
-def _name(character: str) -> str:
-    code = ord(character)
-    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"[U+{code:04X}]"
 
 
 def cut(text: str, limit: int = MOST_CHARACTERS) -> str:

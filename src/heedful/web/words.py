@@ -7,12 +7,13 @@ between fences is set as code, and every paragraph takes its own direction (CSS 
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import groupby
 
 from markupsafe import Markup, escape
+
+from heedful.data.text import SUSPICIOUS, suspicious
 
 MOST_SHOWN = 200_000  # characters; the whole of a longer text is one link away, as plain text
 MOST_SIGNS = 500  # beyond them a plain ◌, so that a text of nothing but signs does not choke the browser
@@ -23,15 +24,6 @@ SHORT_NAMES = {
     0x202A: "LRE", 0x202B: "RLE", 0x202C: "PDF", 0x202D: "LRO", 0x202E: "RLO",
     0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI",
 }  # fmt: skip
-HARMLESS = frozenset((0x200E, 0x200F, 0x061C))  # marks of direction: local, and common in honest right-to-left text
-JOINERS = frozenset((0x200C, 0x200D))
-
-# What may need a sign: controls, formats, letters that look like nothing. Selectors of the second plane and tags can
-# carry hidden text; the first sixteen selectors belong to emoji.
-_SUSPECT = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
 _FENCE = "```"
 
 
@@ -93,16 +85,16 @@ class _Signs:
     def mark(self, text: str) -> Markup:
         parts: list[Markup] = []
         end = 0
-        suspects = (found for found in _SUSPECT.finditer(text) if not _honest(text, found.start()))
-        for _, run in groupby(enumerate(suspects), key=lambda pair: (pair[1].group(), pair[1].start() - pair[0])):
+        # A run of one character gets one sign. Within a run, position minus index stays the same.
+        for _, run in groupby(enumerate(suspicious(text)), key=lambda pair: (text[pair[1]], pair[1] - pair[0])):
             if self.count == MOST_SIGNS:
                 break
-            places = [found.start() for _, found in run]
+            places = [place for _, place in run]
             parts.append(escape(text[end : places[0]]))
             parts.append(self._sign(text[places[0]], len(places)))
             end = places[-1] + 1
         rest = text[end:]
-        parts.append(escape(_SUSPECT.sub("◌", rest) if self.count == MOST_SIGNS else rest))
+        parts.append(escape(SUSPICIOUS.sub("◌", rest) if self.count == MOST_SIGNS else rest))
         return Markup("").join(parts)
 
     def _sign(self, character: str, times: int) -> Markup:
@@ -112,22 +104,3 @@ class _Signs:
         full = f"{unicodedata.name(character, 'control character').lower()}, U+{code:04X}"
         label = name if times == 1 else f"{name} ×{times}"
         return Markup('<span class="sign" title="{}">{}</span>').format(full, label)
-
-
-def _honest(text: str, place: int) -> bool:
-    """Whether a character of the suspects does no harm here: a joiner within a script or an emoji that needs it."""
-    code = ord(text[place])
-    if code in HARMLESS:
-        return True
-    before, after = text[place - 1 : place], text[place + 1 : place + 2]
-    if code in JOINERS:
-        return before > "\u0590" and after > "\u0590" and not _SUSPECT.match(before) and not _SUSPECT.match(after)
-    if 0xE0020 <= code <= 0xE007F:  # tags: only within a flag
-        return _flag_before(text, place)
-    return False
-
-
-def _flag_before(text: str, place: int) -> bool:
-    start = max(0, place - 8)
-    flag = text.rfind("\U0001f3f4", start, place)
-    return flag >= 0 and all(0xE0020 <= ord(tag) <= 0xE007F for tag in text[flag + 1 : place])

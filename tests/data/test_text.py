@@ -1,0 +1,30 @@
+"""Suspicious characters, by hand, and the one set of them for app and report."""
+
+from __future__ import annotations
+
+import pytest
+
+from heedful.data.text import as_words, suspicious, visible
+from heedful.report.page import Report, html
+from heedful.web.words import words
+
+
+def test_visible() -> None:
+    assert (
+        visible("a\tb\n\x1b[0m\x7f\u2066x\u2069é\u0301 👩\u200d🌾")
+        == "a\tb\n[U+001B][0m[U+007F][U+2066]x[U+2069]é\u0301 👩\u200d🌾"
+    )
+    assert visible("a\ud800b") == "a\ufffdb"
+    assert list(suspicious("a\u202eb\u200e\u200d")) == [1, 4]  # the mark of direction is harmless
+
+
+@pytest.mark.parametrize("character", ["\u115f", "\u17b4", "\u2800", "\u3164", "\uffa0", "\U000e0100", "\u200d"])
+def test_app_and_report_show_the_same_characters(character: str) -> None:
+    text = f"a{character}b"
+    assert character not in words(text)
+    assert f"a[U+{ord(character):04X}]b" in html(Report(text))
+
+
+def test_names_of_fields_are_words() -> None:
+    assert as_words("fails_instruction") == "fails instruction"
+    assert as_words("valid/pair_loss") == "valid: pair loss"

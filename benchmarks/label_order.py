@@ -20,6 +20,9 @@ from statistics import fmean
 from typing import Any
 
 from heedful.config import Config, build
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
 from heedful.feedback.informative import disagreement
@@ -77,7 +80,7 @@ def one_seed(out: Path, seed: int, plan: Plan) -> dict[str, dict[str, list[float
     """Accuracy against truth and labels by order, one figure for each of the plan's sizes."""
     world = make_world(out, seed, plan)
     base = pretrain.train(
-        config(pretrain.PretrainConfig, "pretrain", seed, data=str(out / "corpus.jsonl"), tokens=plan.tokens),
+        config(PretrainConfig, "pretrain", seed, data=str(out / "corpus.jsonl"), tokens=plan.tokens),
         out / "base", resume=True,
     )  # fmt: skip
     pool = formats.read(out / "pool.jsonl", Comparison)
@@ -140,12 +143,12 @@ def train_and_score(
     runs = []
     for number in range(plan.models):
         settings = config(
-            reward.RewardConfig, "reward", 1000 * seed + number, model=str(base), data=str(data), eval_data=str(valid),
+            RewardConfig, "reward", 1000 * seed + number, model=str(base), data=str(data), eval_data=str(valid),
             epochs=plan.epochs,
         )  # fmt: skip
         runs.append(str(reward.train(settings, folder / f"model-{number}", resume=True)))
     for name in ("pool", "valid"):
-        settings = build(score.ScoreConfig, {"reward": runs, "data": str(folder.parent / f"{name}.jsonl")}, "score")
+        settings = build(ScoreConfig, {"reward": runs, "data": str(folder.parent / f"{name}.jsonl")}, "score")
         score.run(settings, folder / f"{name}-scored.jsonl", resume=True)
     return parts(folder / "pool-scored.jsonl")
 

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "src" / "heedful"
 # A part is a module or folder directly in the package. Everybody may import `config` and themselves.
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
+    "configs": set(),
     "maths": set(),
     "runs": set(),
     "data": set(),
@@ -27,23 +28,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "feedback": {"data", "maths.statistics", "runs"},
     "fast": {"maths"},
     "models": {"fast", "maths", "data.records", "runs"},
-    "rollout": {"fast", "models", "maths", "data.records"},
-    "training": {"runs", "maths.schedules"},
-    "learning": {"rollout", "training", "models", "maths", "data"},
+    "rollout": {"configs", "fast", "models", "maths", "data.records"},
+    "training": {"configs", "runs", "maths.schedules"},
+    "learning": {"configs", "rollout", "training", "models", "maths", "data"},
     "rewards": {"learning", "rollout", "models", "maths", "data"},
-    "stages": {"learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
-    "inference": {"learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
+    "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
+    "inference": {"configs", "learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
     "plots": set(),
-    "evaluation": {"rewards", "rollout", "models", "maths", "data", "runs"},
-    "report": {"plots", "evaluation", "maths.statistics", "data", "runs"},
-    "web": {"data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
+    "evaluation": {"configs", "rewards", "rollout", "models", "maths", "data", "runs"},
+    "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
+    "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
 }
 IMPORTED_AS = {"argon2_cffi": "argon2"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
-PEOPLES_HALF = ("cli", "config", "runs", "data", "feedback", "web", "plots", "report", "sandbox", "maths.statistics")
+PEOPLES_HALF = (
+    "cli", "config", "configs", "runs", "data", "feedback", "web", "plots", "report", "sandbox", "maths.statistics",
+)  # fmt: skip
 
 MAX_MODULE_LINES = 450
 MAX_FUNCTION_LINES = 60

@@ -509,23 +509,23 @@ def test_help_is_one_line_an_option(heedful: Run, monkeypatch: pytest.MonkeyPatc
 
 
 STAGES = {
-    "pretrain": "stages.pretrain:PretrainConfig",
-    "sft": "stages.sft:SFTConfig",
-    "reward": "stages.reward:RewardConfig",
-    "ppo": "stages.ppo:PPOConfig",
-    "dpo": "stages.dpo:DPOConfig",
-    "sample": "inference.sample:SampleConfig",
-    "score": "inference.score:ScoreConfig",
-    "best-of-n": "inference.best_of_n:BestOfNConfig",
-    "chat": "inference.chat:ChatConfig",
-    "evaluate": "evaluation.evaluate:EvaluateConfig",
+    "pretrain": "configs.pretrain:PretrainConfig",
+    "sft": "configs.sft:SFTConfig",
+    "reward": "configs.reward:RewardConfig",
+    "ppo": "configs.ppo:PPOConfig",
+    "dpo": "configs.dpo:DPOConfig",
+    "sample": "configs.sample:SampleConfig",
+    "score": "configs.score:ScoreConfig",
+    "best-of-n": "configs.best_of_n:BestOfNConfig",
+    "chat": "configs.chat:ChatConfig",
+    "evaluate": "configs.evaluate:EvaluateConfig",
     "curate": "data.curation:CurationConfig",
 }
 SECTIONS = {
-    "optimiser": "training.optimiser:Optimiser",
-    "generation": "rollout.types:Generation",
-    "compute": "training.parallel:Compute",
-    "checkpoint": "training.checkpoint:Checkpointing",
+    "optimiser": "configs.shared:Optimiser",
+    "generation": "configs.shared:Generation",
+    "compute": "configs.shared:Compute",
+    "checkpoint": "configs.shared:Checkpointing",
 }
 
 

@@ -20,25 +20,22 @@ import typer
 import tiny
 from heedful.cli import app
 from heedful.config import Config
+from heedful.configs.best_of_n import BestOfNConfig
+from heedful.configs.chat import ChatConfig
+from heedful.configs.dpo import DPOConfig
+from heedful.configs.evaluate import EvaluateConfig
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sample import SampleConfig
+from heedful.configs.score import ScoreConfig
+from heedful.configs.sft import SFTConfig
+from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 from heedful.data.curation import CurationConfig
-from heedful.evaluation.evaluate import EvaluateConfig
 from heedful.feedback.snapshots import Filters
-from heedful.inference.best_of_n import BestOfNConfig
-from heedful.inference.chat import ChatConfig
-from heedful.inference.sample import SampleConfig
-from heedful.inference.score import ScoreConfig
 from heedful.models import load
-from heedful.rollout.types import Generation
 from heedful.runs import metrics, read_json
-from heedful.stages.dpo import DPOConfig
-from heedful.stages.ppo import PPOConfig
 from heedful.stages.ppo_signs import SIGNS
-from heedful.stages.pretrain import PretrainConfig
-from heedful.stages.reward import RewardConfig
-from heedful.stages.sft import SFTConfig
-from heedful.training.checkpoint import Checkpointing
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute
 
 ROOT = Path(__file__).resolve().parent.parent
 README, GUIDE, COMMANDS = (

@@ -11,14 +11,17 @@ import numpy as np
 import torch
 import work
 
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sft import SFTConfig
+from heedful.configs.shared import Compute, Generation, Optimiser
 from heedful.learning.examples import Example, Question, Ranked
 from heedful.models import batches, load, scoring
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation, Stream
+from heedful.rollout.types import Stream
 from heedful.stages import ppo, reward, sft
 from heedful.training import optimiser as optim
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, Ranks, join_ranks
+from heedful.training.parallel import Ranks, join_ranks
 
 Work = Callable[[], dict[str, Any]]
 
@@ -54,7 +57,7 @@ def ppo_iteration(
     name: str, place: Path, epochs: int, dtype: Any, ranks: Ranks, count: int = work.EPISODES, length: int = 0
 ) -> Work:
     """`count` episodes in minibatches of 16; `length`: of every response, 0 = the table's."""
-    config = ppo.PPOConfig(
+    config = PPOConfig(
         policy=str(place / "policy"), reward=[str(place / "reward")], prompts="-", episodes=10**6,
         rollout_batch=count, minibatch=16, epochs=epochs, kl_coef=0.05, ema_decay=0.0,
         generation=Generation(max_new_tokens=work.NEW, max_rows=work.EPISODES), compute=Compute(dtype=dtype),
@@ -74,7 +77,7 @@ def ppo_iteration(
 
 
 def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
-    config = sft.SFTConfig(model="-", data="-", compute=Compute(dtype=dtype))
+    config = SFTConfig(model="-", data="-", compute=Compute(dtype=dtype))
     model, tokenizer = load.load_policy(place / "policy")
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
     rows = [Example(ids[:1], ids[1:]) for ids in work.documents(name)]
@@ -88,7 +91,7 @@ def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
 
 
 def reward_step(name: str, place: Path, k: int, ranks: Ranks) -> Work:
-    config = reward.RewardConfig(model="-", data="-")
+    config = RewardConfig(model="-", data="-")
     model, tokenizer = load.load_reward(place / "reward")
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
     rows = [

@@ -12,6 +12,14 @@ import typer
 
 from heedful import terminal
 from heedful.config import UserError, load
+from heedful.configs.best_of_n import BestOfNConfig
+from heedful.configs.dpo import DPOConfig
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sample import SampleConfig
+from heedful.configs.score import ScoreConfig
+from heedful.configs.sft import SFTConfig
 
 TRAIN, USE, PEOPLE, DATA = "Training", "Models at work", "People", "Data"
 EPILOG = "All settings with their defaults: docs/commands.md"
@@ -78,10 +86,7 @@ def pretrain(
     as_json: AsJson = False,
 ) -> None:
     """A base model from scratch, with its own tokenizer."""
-    options = dict(locals())
-    from heedful.stages import pretrain
-
-    terminal.make(pretrain.PretrainConfig, pretrain.train, options)
+    terminal.make(PretrainConfig, "heedful.stages.pretrain:train", dict(locals()))
 
 
 @app.command(rich_help_panel=TRAIN, epilog=EPILOG)
@@ -101,10 +106,7 @@ def sft(
     as_json: AsJson = False,
 ) -> None:
     """Supervised fine-tuning on demonstrations."""
-    options = dict(locals())
-    from heedful.stages import sft
-
-    terminal.make(sft.SFTConfig, sft.train, options)
+    terminal.make(SFTConfig, "heedful.stages.sft:train", dict(locals()))
 
 
 @app.command(rich_help_panel=TRAIN, epilog=EPILOG)
@@ -122,10 +124,7 @@ def reward(
     as_json: AsJson = False,
 ) -> None:
     """A reward model from rankings."""
-    options = dict(locals())
-    from heedful.stages import reward
-
-    terminal.make(reward.RewardConfig, reward.train, options)
+    terminal.make(RewardConfig, "heedful.stages.reward:train", dict(locals()))
 
 
 @app.command(rich_help_panel=TRAIN, epilog=EPILOG)
@@ -145,10 +144,7 @@ def ppo(
     as_json: AsJson = False,
 ) -> None:
     """PPO (or PPO-ptx) towards a reward, under a KL leash."""
-    options = dict(locals())
-    from heedful.stages import ppo
-
-    terminal.make(ppo.PPOConfig, ppo.train, options)
+    terminal.make(PPOConfig, "heedful.stages.ppo:train", dict(locals()))
 
 
 @app.command(rich_help_panel=TRAIN, epilog=EPILOG)
@@ -165,10 +161,7 @@ def dpo(
     as_json: AsJson = False,
 ) -> None:
     """Direct preference optimisation on rankings, a baseline."""
-    options = dict(locals())
-    from heedful.stages import dpo
-
-    terminal.make(dpo.DPOConfig, dpo.train, options)
+    terminal.make(DPOConfig, "heedful.stages.dpo:train", dict(locals()))
 
 
 @app.command("best-of-n", rich_help_panel=USE, epilog=EPILOG)
@@ -187,10 +180,7 @@ def best_of_n(
     as_json: AsJson = False,
 ) -> None:
     """The best of n samples by a reward, for each prompt."""
-    options = dict(locals())
-    from heedful.inference import best_of_n
-
-    terminal.make(best_of_n.BestOfNConfig, best_of_n.run, options)
+    terminal.make(BestOfNConfig, "heedful.inference.best_of_n:run", dict(locals()))
 
 
 @app.command(rich_help_panel=USE, epilog=EPILOG)
@@ -208,10 +198,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """K completions for each prompt."""
-    options = dict(locals())
-    from heedful.inference import sample
-
-    terminal.make(sample.SampleConfig, sample.run, options)
+    terminal.make(SampleConfig, "heedful.inference.sample:run", dict(locals()))
 
 
 @app.command(rich_help_panel=USE, epilog=EPILOG)
@@ -227,10 +214,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Rewards of the answers in a file."""
-    options = dict(locals())
-    from heedful.inference import score
-
-    terminal.make(score.ScoreConfig, score.run, options)
+    terminal.make(ScoreConfig, "heedful.inference.score:run", dict(locals()))
 
 
 @app.command(rich_help_panel=USE, epilog=EPILOG)
@@ -243,7 +227,8 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal."""
     options = dict(locals())
-    from heedful.inference.chat import QUIT, RESET, Chat, ChatConfig, converse
+    from heedful.configs.chat import ChatConfig
+    from heedful.inference.chat import QUIT, RESET, Chat, converse
 
     settings = terminal.settings(ChatConfig, options)
     chat = Chat(settings)
@@ -269,9 +254,10 @@ def evaluate(
 ) -> None:
     """Win rate of A over B, with its interval."""
     options = {name: value for name, value in locals().items() if name not in ("out", "as_json")}
+    from heedful.configs.evaluate import EvaluateConfig
     from heedful.evaluation import evaluate
 
-    result = evaluate.run(terminal.settings(evaluate.EvaluateConfig, options), out)
+    result = evaluate.run(terminal.settings(EvaluateConfig, options), out)
     print(json.dumps(result, ensure_ascii=False) if as_json else evaluate.describe(result))
 
 

@@ -1,6 +1,6 @@
 """Configuration: frozen, unknown keys are errors, TOML in, `--set section.key=value` on top.
 
-Every stage keeps its own config class beside its loop; this module holds what they share.
+The config class of each command is in `configs`. This module holds what all configs share.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -95,11 +96,13 @@ def _calm() -> None:
         warnings.simplefilter("ignore")
 
 
-def make(kind: type[Config], run: Callable[..., Path], options: dict[str, Any]) -> None:
-    """Settle the settings, run the stage, show what came of it."""
+def make(kind: type[Config], function: str, options: dict[str, Any]) -> None:
+    """Build the config, import `function` (module:name) and run it, show the results."""
     out, as_json = options.pop("out"), options.pop("as_json")
     how = {name: options.pop(name) for name in ("resume", "overwrite") if name in options}
+    module, _, name = function.partition(":")
     with guard(out):
+        run: Callable[..., Path] = getattr(import_module(module), name)
         path = run(settings(kind, options), out, **how)
     if _is_main():
         _show_made(path, as_json)

@@ -9,8 +9,8 @@ import pytest
 
 from feedback.team import Team
 from heedful import runs
+from heedful.configs.evaluate import EvaluateConfig
 from heedful.data.records import Answer
-from heedful.evaluation.evaluate import EvaluateConfig
 from heedful.evaluation.evaluate import run as evaluate
 from heedful.feedback import snapshots
 from heedful.feedback.judgements import Versus

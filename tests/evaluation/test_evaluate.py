@@ -12,13 +12,15 @@ import torch
 
 import tiny
 from heedful.config import UserError
+from heedful.configs.evaluate import EvaluateConfig
+from heedful.configs.shared import Generation
 from heedful.data import formats
 from heedful.data.records import Choice, Prompt
 from heedful.evaluation import answers, judges
-from heedful.evaluation.evaluate import EvaluateConfig, describe, run
+from heedful.evaluation.evaluate import describe, run
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation, Stream
+from heedful.rollout.types import Stream
 
 JUDGE = "count_of_good:score"
 

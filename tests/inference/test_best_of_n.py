@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from heedful.config import load
+from heedful.configs.best_of_n import BestOfNConfig
+from heedful.configs.sample import SampleConfig
+from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.inference import best_of_n, chunked, sample, score
-from heedful.inference.best_of_n import BestOfNConfig
-from heedful.inference.sample import SampleConfig
-from heedful.inference.score import ScoreConfig
 from heedful.runs import read_json
 from stages.worlds import Files
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import tiny
 from heedful.config import load
-from heedful.inference.chat import Chat, ChatConfig, converse, pieces
+from heedful.configs.chat import ChatConfig
+from heedful.inference.chat import Chat, converse, pieces
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Stream

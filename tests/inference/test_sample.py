@@ -19,10 +19,10 @@ import pytest
 
 import tiny
 from heedful.config import UserError, load
+from heedful.configs.sample import SampleConfig
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.inference import chunked, sample
-from heedful.inference.sample import SampleConfig
 from heedful.rollout.local import LocalEngine
 from heedful.training.session import Interrupted
 from stages import worlds

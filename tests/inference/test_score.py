@@ -13,10 +13,10 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from heedful.config import NonFinite, UserError, load
+from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
 from heedful.inference import chunked, score
-from heedful.inference.score import ScoreConfig
 from heedful.rewards.functions import ModelScorer
 from heedful.rollout.types import Episode
 from heedful.runs import read_json

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import tiny
+from heedful.configs.shared import Generation
 from heedful.data.records import Message, Prompt
 from heedful.learning import rollouts
 from heedful.learning.examples import Question
-from heedful.rollout.types import Generation, Sample, Stream
+from heedful.rollout.types import Sample, Stream
 from heedful.training.parallel import Ranks
 
 CPU = torch.device("cpu")

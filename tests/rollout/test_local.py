@@ -14,11 +14,12 @@ from transformers import AutoModelForCausalLM, MambaConfig
 
 import tiny
 from heedful.config import UserError
+from heedful.configs.shared import Generation
 from heedful.models import batches, scoring
 from heedful.rollout import cache, decoder, fused, local
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.streams import uniforms
-from heedful.rollout.types import Generation, Sample, Stream
+from heedful.rollout.types import Sample, Stream
 
 TOKENIZER = tiny.tokenizer()
 STOPS = np.arange(0, 320, 16)  # about one token in 16 ends a response, so that rows finish at all times

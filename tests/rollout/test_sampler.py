@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heedful.config import NonFinite
+from heedful.configs.shared import Generation
 from heedful.rollout.sampler import sample
-from heedful.rollout.types import Generation
 
 
 def logits_of(probabilities: list[float]) -> torch.Tensor:

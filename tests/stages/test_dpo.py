@@ -12,13 +12,14 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError, load
+from heedful.configs.dpo import DPOConfig
+from heedful.configs.shared import Compute
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.models import scoring
 from heedful.runs import metrics, read_json
 from heedful.stages import dpo
-from heedful.stages.dpo import DPOConfig
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.test_parallel import two_ranks

@@ -13,14 +13,16 @@ from pydantic import ValidationError
 import tiny
 from heedful import runs
 from heedful.config import Config, UserError
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sft import SFTConfig
+from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 from heedful.learning import examples, likelihood
 from heedful.models import load, scoring
-from heedful.rollout.types import Generation
 from heedful.stages import ppo, pretrain, reward, sft
 from heedful.training import parallel
-from heedful.training.checkpoint import Checkpointing
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 from stages import plain, worlds
 from stages.worlds import Files
 
@@ -31,7 +33,7 @@ SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
 )
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
-    pretrain.PretrainConfig: {
+    PretrainConfig: {
         "data": PRETRAIN + "test_too_little_text",
         "valid_data": PRETRAIN + "test_validation_texts_of_their_own",
         "seed": PRETRAIN + "test_the_seed_sets_the_weights",
@@ -44,7 +46,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "compute": PRETRAIN + "test_micro_batches_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
-    sft.SFTConfig: {
+    SFTConfig: {
         "model": SFT + "test_dropout_works_in_training_and_not_in_validation",
         "data": SFT + "test_nothing_to_train_or_to_validate_on",
         "valid_data": SFT + "test_the_loss_is_the_mean_over_response_tokens_and_eos",
@@ -68,7 +70,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "compute": SFT + "test_micro_batches_and_recomputed_activations_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
-    reward.RewardConfig: {
+    RewardConfig: {
         "model": REWARD + "test_without_demonstrations_the_bias_stays",
         "data": REWARD + "test_it_learns_what_labelers_prefer",
         "eval_data": REWARD + "test_loss_accuracy_and_gradient_by_hand",
@@ -88,7 +90,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "compute": REWARD + "test_micro_batches_and_recomputed_activations_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
-    ppo.PPOConfig: {
+    PPOConfig: {
         "policy": EXPERIENCE + "test_dropout_is_off_in_all_four_networks",
         "reward": PPO + "test_a_reward_is_a_weighted_sum_whose_parts_are_logged",
         "prompts": LIMITS,
@@ -167,7 +169,7 @@ def test_the_vocabulary_is_as_large_as_asked(files: Files) -> None:
     texts, _ = pretrain._texts(worlds.config("pretrain", files))
     assert [len(pretrain.new_tokenizer(texts, vocab_size, 16)) for vocab_size in (270, 300)] == [270, 300]
     with pytest.raises(ValidationError, match="vocab_size"):  # 256 bytes and two marks need their ids
-        pretrain.PretrainConfig(data="x", vocab_size=200)
+        PretrainConfig(data="x", vocab_size=200)
 
 
 def test_when_checkpoints_are_made(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

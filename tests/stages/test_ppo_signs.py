@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from heedful.stages import ppo
+from heedful.configs.ppo import PPOConfig
 from heedful.stages.ppo_signs import SIGNS, Watch
 
 Rows = list[dict[str, float]]
@@ -17,8 +17,8 @@ HEALTHY: dict[str, float] = {
 }  # fmt: skip
 
 
-def config(**changes: Any) -> ppo.PPOConfig:
-    return ppo.PPOConfig(policy="p", reward=["r"], prompts="x", **changes)
+def config(**changes: Any) -> PPOConfig:
+    return PPOConfig(policy="p", reward=["r"], prompts="x", **changes)
 
 
 def rows(count: int, **changes: Any) -> Rows:
@@ -31,7 +31,7 @@ def rows(count: int, **changes: Any) -> Rows:
     return history
 
 
-def shown(history: Rows, settings: ppo.PPOConfig | None = None) -> list[str]:
+def shown(history: Rows, settings: PPOConfig | None = None) -> list[str]:
     watch = Watch(settings or config(), [])
     for row in history:
         watch.see(row)

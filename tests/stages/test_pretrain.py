@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heedful import runs
 from heedful.config import UserError, load
+from heedful.configs.pretrain import PretrainConfig
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.models import render
 from heedful.stages import pretrain
-from heedful.stages.pretrain import PretrainConfig
 from heedful.training import order
 from stages import plain, worlds
 from stages.worlds import Files

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import tiny
 from heedful import runs
 from heedful.config import UserError
+from heedful.configs.shared import Compute
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.models import load
@@ -231,7 +232,7 @@ def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
     rows = rows_of(files.rankings)
     world = reward.Ranks(0, 1, torch.device("cpu"), torch.float32)
     for micro_tokens in (1, 100, 10_000):
-        compute = reward.Compute(micro_tokens=micro_tokens)
+        compute = Compute(micro_tokens=micro_tokens)
         scored = reward.score_rankings(model, rows, tokenizer.pad_token_id, compute, world)
         assert [len(scores) for scores in scored] == [len(row.ranks) for row in rows]
         with torch.no_grad():

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedful.configs.ppo import PPOConfig
 from heedful.learning import examples, rollouts
 from heedful.learning.examples import Limits
 from heedful.stages import ppo, ppo_experience, ppo_update
-from heedful.stages.ppo import Networks, PPOConfig
+from heedful.stages.ppo import Networks
 from heedful.stages.ppo_experience import Experience
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -24,7 +25,7 @@ PLAIN: dict[str, Any] = {"pretrain_data": None}
 class Turn:
     """One iteration taken apart: networks, questions, samples and the experience before the update."""
 
-    def __init__(self, config: ppo.PPOConfig, world: Ranks = ALONE) -> None:
+    def __init__(self, config: PPOConfig, world: Ranks = ALONE) -> None:
         self.config = config
         self.nets = ppo._networks(config, world)
         limits = Limits(128, config.max_prompt_tokens, 0).leaving_room(config.generation.max_new_tokens)

@@ -15,6 +15,10 @@ from safetensors.torch import load_file
 import tiny
 from heedful import runs
 from heedful.config import build
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sft import SFTConfig
 from heedful.models import load
 from heedful.stages import ppo, pretrain, reward, sft
 
@@ -100,14 +104,14 @@ def config(stage: str, files: Files, **changes: Any) -> Any:
 
 _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
     "pretrain": lambda files: (
-        pretrain.PretrainConfig,
+        PretrainConfig,
         {
             "data": files.texts, "depth": 1, "vocab_size": 300, "context": 16, "tokens": 6 * 64, "batch_tokens": 64,
             "optimiser": {"lr": 1e-3, "warmup": 1}, "checkpoint": {"every": 2},
         },
     ),
     "sft": lambda files: (
-        sft.SFTConfig,
+        SFTConfig,
         {
             "model": files.policy, "data": files.demos, "pretrain_data": files.texts,
             "epochs": 2, "batch": 8, "dropout": 0.0,
@@ -115,7 +119,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
         },
     ),
     "reward": lambda files: (
-        reward.RewardConfig,
+        RewardConfig,
         {
             "model": files.policy, "data": files.rankings, "demonstrations": files.demos,
             "valid_fraction": 0.2, "epochs": 2, "batch": 6,
@@ -123,7 +127,7 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
         },
     ),
     "ppo": lambda files: (
-        ppo.PPOConfig,
+        PPOConfig,
         {
             "policy": files.policy, "reward": [files.judge], "prompts": files.prompts, "pretrain_data": files.texts,
             "episodes": 32, "rollout_batch": 8, "minibatch": 4, "ptx_coef": 0.5, "ptx_ratio": 0.5, "ptx_tokens": 16,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import tiny
 from heedful.config import UserError
+from heedful.configs.shared import Checkpointing, Optimiser
 from heedful.training import checkpoint, optimiser
-from heedful.training.checkpoint import Checkpointing
-from heedful.training.optimiser import Average, Optimiser
+from heedful.training.optimiser import Average
 
 SETTINGS = Optimiser(lr=1e-2, weight_decay=0.1)
 

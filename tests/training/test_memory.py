@@ -9,13 +9,13 @@ import torch
 
 import tiny
 from heedful.config import UserError
-from heedful.rollout.types import Generation
-from heedful.stages.ppo import PPOConfig
-from heedful.stages.reward import RewardConfig
-from heedful.stages.sft import SFTConfig
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sft import SFTConfig
+from heedful.configs.shared import Compute, Generation
 from heedful.training import memory
 from heedful.training.memory import Plan
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 

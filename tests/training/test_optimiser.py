@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from heedful.config import NonFinite
+from heedful.configs.shared import Optimiser
 from heedful.training import optimiser
-from heedful.training.optimiser import Average, Optimiser
+from heedful.training.optimiser import Average
 
 
 def one_step(gradient: list[float], **settings: float) -> Tensor:

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from heedful.config import UserError
+from heedful.configs.shared import Compute
 from heedful.training import parallel
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 
 CPU = torch.device("cpu")
 
@@ -111,7 +112,8 @@ def test_a_world_of_one_needs_no_launcher(monkeypatch: pytest.MonkeyPatch) -> No
 
 HEAP = """
 import ctypes
-from heedful.training.parallel import Compute, join_ranks
+from heedful.training.parallel import join_ranks
+from heedful.configs.shared import Compute
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
 {before}

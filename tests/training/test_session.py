@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from heedful import runs
 from heedful.config import Config, NonFinite, UserError
+from heedful.configs.shared import Checkpointing, Compute
 from heedful.training import session as module
-from heedful.training.checkpoint import Checkpointing
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted, Session
 
 CPU = torch.device("cpu")

@@ -15,6 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heedful.config import Config, UserError, build
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.reward import RewardConfig
+from heedful.configs.sample import SampleConfig
+from heedful.configs.score import ScoreConfig
+from heedful.configs.sft import SFTConfig
 from heedful.demo import data, measure, page
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, Examiner, RewardQuality
@@ -117,12 +123,12 @@ def train(demo: Demo) -> World:
     files = demo.files
     world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes))
     demo.step("pretrain", lambda: pretrain.train(
-        demo.config(pretrain.PretrainConfig, "pretrain", data=files.corpus, valid_data=files.corpus_held_out),
+        demo.config(PretrainConfig, "pretrain", data=files.corpus, valid_data=files.corpus_held_out),
         demo.run_at("base"), resume=True,
     ))  # fmt: skip
     demo.step("SFT", lambda: sft.train(
         demo.config(
-            sft.SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations,
+            SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations,
             valid_data=files.valid_demonstrations
         ),
         demo.run_at("sft"), resume=True,
@@ -141,7 +147,7 @@ def sample_to_rank(demo: Demo) -> None:
     for name in ("ranked_prompts", "valid_ranked_prompts"):
         for k, out in zip(data.K_OF_TURN, sampled(demo, name), strict=True):
             config = demo.config(
-                sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, f"{name}_{k}"), k=k,
+                SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, f"{name}_{k}"), k=k,
                 generation=demo.generation,
             )  # fmt: skip
             runs.append(partial(sample.run, config, out, resume=True))
@@ -163,7 +169,7 @@ def rank(demo: Demo, world: World) -> None:
 
 def train_reward(demo: Demo, name: str, rankings: str, **changes: Any) -> None:
     config = demo.config(
-        reward.RewardConfig, "reward", model=demo.ref("sft"), data=rankings, eval_data=demo.files.valid_rankings,
+        RewardConfig, "reward", model=demo.ref("sft"), data=rankings, eval_data=demo.files.valid_rankings,
         demonstrations=demo.files.demonstrations, **changes,
     )  # fmt: skip
     reward.train(config, demo.run_at(name), resume=True)
@@ -174,7 +180,7 @@ def train_policy(demo: Demo, name: str, reward_model: str, **changes: Any) -> No
     ptx = {"pretrain_data": demo.files.corpus} if name == "ppo_ptx" else {}
     extra = demo.settings.get(name, {}) if name != "ppo" else {}
     config = demo.config(
-        ppo.PPOConfig, "ppo", policy=demo.ref("sft"), reward=[demo.ref(reward_model)], prompts=demo.files.rl_prompts,
+        PPOConfig, "ppo", policy=demo.ref("sft"), reward=[demo.ref(reward_model)], prompts=demo.files.rl_prompts,
         tax_data=demo.files.corpus_held_out, generation=demo.generation, **{**ptx, **extra, **changes},
     )  # fmt: skip
     ppo.train(config, demo.run_at(name), resume=True)
@@ -235,7 +241,7 @@ def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
 def _answer_often(demo: Demo, half: str) -> None:
     """As many answers of the SFT model to half of the test prompts as the best is taken of, with their scores."""
     config = demo.config(
-        sample.SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, half),
+        SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, half),
         k=demo.evaluation.best_of, generation=demo.generation,
     )  # fmt: skip
     answers = sample.run(config, getattr(demo.files, f"{half}_sampled"), resume=True)
@@ -243,7 +249,7 @@ def _answer_often(demo: Demo, half: str) -> None:
 
 
 def _score(data: str, out: str, reward_model: str) -> None:
-    score.run(build(score.ScoreConfig, {"reward": [reward_model], "data": data}, "score"), out, resume=True)
+    score.run(build(ScoreConfig, {"reward": [reward_model], "data": data}, "score"), out, resume=True)
 
 
 def show(demo: Demo, outcome: Outcome) -> None:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import Config
+from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
@@ -22,12 +23,12 @@ from heedful.maths.statistics import WinRate
 from heedful.models import batches, load, render, scoring
 from heedful.report.tables import ModelResult
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation, Sample, Stream
+from heedful.rollout.types import Sample, Stream
 from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.truth import Truth
 from heedful.sandbox.world import World
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
 TEST_STREAM = 1_000_003  # apart from all seeds of training

@@ -11,11 +11,12 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 
 from heedful.config import UserError
+from heedful.configs.shared import Generation
 from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, as_text
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation, Stream
+from heedful.rollout.types import Stream
 
 Finish = Literal["stop", "length"]
 FILES = (".jsonl", ".jsonl.gz", ".parquet")

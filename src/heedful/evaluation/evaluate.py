@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from heedful.config import Config, UserError, refused
+from heedful.config import UserError, refused
+from heedful.configs.evaluate import EvaluateConfig
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.data.text import as_words
@@ -19,38 +19,10 @@ from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
 from heedful.maths.statistics import agreement, win_rate
 from heedful.rewards.functions import open_reward
-from heedful.rollout.types import Generation
 from heedful.runs import read_json, write_json
 
 Result = dict[str, Any]
 CHOICES = ".choices.jsonl"  # beside the result
-
-
-class EvaluateConfig(Config):
-    a: str
-    """A model (run, directory or hub name), sampled here, or a file of answers; for `judgements` a name there."""
-    b: str
-    reward: list[str] = []
-    """The judge: reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
-    judgements: str | None = None
-    """The judge: a file of people's choices."""
-    prompts: str | None = None
-    """What to compare on; may be left out where the answers or choices come from a file."""
-    common: bool = False
-    """Leave out the prompts that one side has no answer to, instead of stopping."""
-    limit: int | None = Field(default=None, ge=1)
-    """Only the first so many prompts."""
-    cluster: Literal["prompt", "user"] = "prompt"
-    """What the bootstrap draws (T3): users where prompts of one user resemble each other."""
-    similar_length: float = Field(default=0.1, ge=0)
-    """Two answers are of similar length where the longer is longer by at most this share of the shorter."""
-    seed: int = 0
-    skip_long: bool = False
-    """Leave out prompts too long for a model, instead of stopping."""
-    trust_remote_code: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    micro_tokens: int = 16_384
-    generation: Generation = Generation(max_new_tokens=256)
 
 
 def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from heedful.config import Config, Count, Seed
+from heedful.configs.best_of_n import BestOfNConfig
 from heedful.inference import chunked, sample
 from heedful.inference.chunked import Job, Row
 from heedful.learning import examples, rollouts
@@ -14,24 +14,6 @@ from heedful.maths import best_of_n
 from heedful.models import load
 from heedful.rewards.functions import models_of, open_reward
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation
-from heedful.training.parallel import Compute
-
-
-class BestOfNConfig(Config):
-    model: str
-    reward: list[str]
-    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
-    prompts: str
-    n: Count = 16
-    """Answers to choose from. They are those of `heedful sample` with k = n and the same seed."""
-    seed: Seed = 0
-    chunk: Count = 64
-    """Prompts sampled together and saved at once."""
-    skip_long: bool = False
-    trust_remote_code: bool = False
-    generation: Generation = Generation(max_new_tokens=256)
-    compute: Compute = Compute()
 
 
 def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:

@@ -6,26 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, Seed
+from heedful.configs.chat import ChatConfig
 from heedful.data.records import Message, PromptText
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation, Stream
-from heedful.training.parallel import Compute, join_ranks
+from heedful.rollout.types import Stream
+from heedful.training.parallel import join_ranks
 
 QUIT, RESET = "/quit", "/reset"
 # What a terminal would obey rather than show, newline and tab aside.
 _CONTROLS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
-
-
-class ChatConfig(Config):
-    model: str
-    history: bool | None = None
-    """Whether the model sees the earlier turns; None = only if its tokenizer has a chat template."""
-    seed: Seed = 0
-    trust_remote_code: bool = False
-    generation: Generation = Generation(max_new_tokens=512)
-    compute: Compute = Compute()
 
 
 class Chat:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from heedful.config import Config, UserError
+from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
 from heedful.runs import changed, new_manifest, parent, read_manifest, write_json
 from heedful.training.metrics import Reporter
-from heedful.training.parallel import Compute, Ranks, join_ranks
+from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.session import Interrupted
 
 Row = dict[str, Any]

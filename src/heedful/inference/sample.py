@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from heedful.config import Config, Count, Seed
+from heedful.configs.sample import SampleConfig
+from heedful.configs.shared import Generation
 from heedful.data.records import Completions
 from heedful.inference import chunked
 from heedful.inference.chunked import Job, Row
@@ -14,23 +15,8 @@ from heedful.learning import examples
 from heedful.learning.examples import Limits, Question
 from heedful.models import load, render
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Engine, Generation, Sample, Stream
-from heedful.training.parallel import Compute, Ranks
-
-
-class SampleConfig(Config):
-    model: str
-    prompts: str
-    k: Count = 1
-    """Completions a prompt. Fewer are the first of more."""
-    seed: Seed = 0
-    chunk: Count = 256
-    """Prompts sampled together and saved at once."""
-    skip_long: bool = False
-    """Leave out prompts that fill the context instead of stopping."""
-    trust_remote_code: bool = False
-    generation: Generation = Generation(max_new_tokens=256)
-    compute: Compute = Compute()
+from heedful.rollout.types import Engine, Sample, Stream
+from heedful.training.parallel import Ranks
 
 
 def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:

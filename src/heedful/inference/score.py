@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from heedful.config import Config, Count, UserError
+from heedful.config import UserError
+from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration
@@ -18,18 +19,6 @@ from heedful.learning.examples import Limits
 from heedful.models import load, render
 from heedful.rewards.functions import ModelScorer, Part, models_of, open_reward
 from heedful.rollout.types import Episode
-from heedful.training.parallel import Compute
-
-
-class ScoreConfig(Config):
-    reward: list[str]
-    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
-    data: str
-    """Completions, comparisons or demonstrations."""
-    chunk: Count = 256
-    """Rows scored together and saved at once."""
-    trust_remote_code: bool = False
-    compute: Compute = Compute()
 
 
 def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:

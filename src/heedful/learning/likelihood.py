@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedful.configs.shared import Compute
 from heedful.learning.examples import Example
 from heedful.models import batches, scoring
 from heedful.training.metrics import Means
-from heedful.training.parallel import Compute, Ranks
+from heedful.training.parallel import Ranks
 
 
 def losses(

@@ -6,10 +6,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.configs.shared import Generation
 from heedful.data.records import PromptText
 from heedful.learning.examples import Question
 from heedful.models import render
-from heedful.rollout.types import Engine, Episode, Generation, Sample, Stream
+from heedful.rollout.types import Engine, Episode, Sample, Stream
 from heedful.training.parallel import Ranks
 
 

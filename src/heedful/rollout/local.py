@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
+from heedful.configs.shared import Generation
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.rollout.decoder import Decoder, fastest, open_decoder
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
-from heedful.rollout.types import Finish, Generation, Sample, Stream
+from heedful.rollout.types import Finish, Sample, Stream
 
 SLACK = 64  # columns of cache beyond the longest row, so that it is moved along only once in so many steps
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from heedful.config import NonFinite
-from heedful.rollout.types import Generation
+from heedful.configs.shared import Generation
 
 
 def sample(logits_NV: Tensor, draws_N: Tensor, settings: Generation) -> tuple[Tensor, Tensor]:

@@ -6,29 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from pydantic import Field
-
-from heedful.config import Config
+from heedful.configs.shared import Generation
 from heedful.data.records import PromptText
 
 Finish = Literal["stop", "length"]
-
-
-class Generation(Config):
-    """How to sample. Temperature 0 is greedy."""
-
-    max_new_tokens: int = Field(default=128, ge=1)
-    temperature: float = Field(default=1.0, ge=0.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    top_k: int = Field(default=0, ge=0)
-    """0 = off. PPO refuses top_k and top_p (P3)."""
-    max_rows: int = Field(default=256, ge=1)
-    """Rows in flight at a time. Changes memory and speed, not the samples."""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the sampled distribution is cut (P3)."""
-        return self.top_k > 0 or self.top_p < 1.0
 
 
 class Stream(NamedTuple):

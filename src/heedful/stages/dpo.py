@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from heedful.config import Config, Count, Seed, Share, UserError
+from heedful.config import UserError
+from heedful.configs.dpo import DPOConfig
+from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
@@ -23,38 +24,9 @@ from heedful.maths.losses import SumCount, dpo_loss
 from heedful.models import batches, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
-from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, Ranks, recompute_activations
+from heedful.training.parallel import Ranks, recompute_activations
 from heedful.training.session import Session, session
-
-
-class DPOConfig(Config):
-    model: str
-    """Where the policy starts; its frozen copy is the reference."""
-    data: str
-    """Rankings."""
-    eval_data: str | None = None
-    """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
-    valid_fraction: Share = 0.05
-    seed: Seed = 0
-    epochs: Count = 1
-    batch: Count = 32
-    """Prompts a step, each with all its pairs."""
-    beta: float = Field(default=0.1, gt=0)
-    kind: Literal["dpo", "ipo"] = "dpo"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of the labels taken to be wrong; of dpo only."""
-    evaluations: Count = 1
-    """How often to measure held-out pairs over the run; the last weights are kept."""
-    max_prompt_tokens: Count = 1024
-    max_response_tokens: Count = 1024
-    skip_long: bool = False
-    trust_remote_code: bool = False
-    optimiser: Optimiser = Optimiser(lr=1e-6)
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
 
 
 @dataclass(frozen=True)

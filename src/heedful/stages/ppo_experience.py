@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from heedful.config import NonFinite
+from heedful.configs.ppo import PPOConfig
 from heedful.learning.rollouts import readable as readable_prompt
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
@@ -24,7 +25,7 @@ from heedful.rollout.types import Episode, Sample
 from heedful.training.parallel import Ranks
 
 if TYPE_CHECKING:
-    from heedful.stages.ppo import Networks, PPOConfig
+    from heedful.stages.ppo import Networks
 
 
 @dataclass

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from heedful.stages.ppo import PPOConfig
+from heedful.configs.ppo import PPOConfig
 
 History = list[dict[str, float]]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from heedful.configs.ppo import PPOConfig
 from heedful.learning import likelihood
 from heedful.learning.examples import Example
 from heedful.maths.losses import explained_variance, policy_loss, value_loss
@@ -23,7 +24,7 @@ from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 
 if TYPE_CHECKING:
-    from heedful.stages.ppo import Networks, PPOConfig
+    from heedful.stages.ppo import Networks
 
 
 def learn(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from heedful.config import Config, Seed, UserError
+from heedful.config import UserError
+from heedful.configs.pretrain import PretrainConfig
 from heedful.data import formats
 from heedful.data.records import Text
 from heedful.learning import examples, likelihood
@@ -23,38 +23,11 @@ from heedful.learning.examples import Example
 from heedful.models import load
 from heedful.training import optimiser as optim
 from heedful.training import order
-from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, Ranks, recompute_activations
+from heedful.training.parallel import Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
-
-
-class PretrainConfig(Config):
-    data: str
-    """Texts, one a row."""
-    valid_data: str | None = None
-    """Held-out texts; else every hundredth row of `data` is held out."""
-    seed: Seed = 0
-    depth: int = Field(default=6, ge=1, le=128)
-    """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
-    vocab_size: int = Field(default=4096, ge=260, le=2**20)
-    context: int = Field(default=512, ge=2)
-    """The longest input of the finished model; longer texts are cut into pieces."""
-    tokens: int = Field(default=0, ge=0)
-    """Tokens of text to train on, padding not counted; 0 = 20 for each parameter."""
-    batch_tokens: int = Field(default=0, ge=0)
-    """Tokens a step at most, padding included: documents of like length share a step; 0 = 8 times context."""
-    optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
-    """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
-
-    @property
-    def width(self) -> int:
-        return max(64, 32 * self.depth)
 
 
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:

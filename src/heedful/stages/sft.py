@@ -6,61 +6,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from heedful.config import Config, Count, Seed, Share, UserError
+from heedful.config import UserError
+from heedful.configs.sft import SFTConfig
 from heedful.data import formats
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.models import load
 from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Generation
 from heedful.training import optimiser as optim
 from heedful.training import order
-from heedful.training.checkpoint import Checkpointing
 from heedful.training.metrics import Means
-from heedful.training.optimiser import Optimiser
-from heedful.training.parallel import Compute, Ranks, recompute_activations
+from heedful.training.parallel import Ranks, recompute_activations
 from heedful.training.session import Session, session
 
 PAPER_DROPOUT = 0.2
-
-
-class SFTConfig(Config):
-    model: str
-    data: str
-    """Demonstrations."""
-    valid_data: str | None = None
-    """Held-out demonstrations; else rows with split "valid", else `valid_fraction` of the prompts."""
-    valid_fraction: Share = 0.1
-    pretrain_data: str | None = None
-    """Texts mixed in (S3)."""
-    pretrain_fraction: float = Field(default=0.1, ge=0, lt=1)
-    """Weight of the texts in the loss, and their share of each batch's rows."""
-    select_with: str | None = None
-    """A reward (run or module:function) that picks the checkpoint, instead of the validation loss (S2)."""
-    prompts: str | None = None
-    """Prompts to sample for `select_with`."""
-    select_samples: Count = 256
-    seed: Seed = 0
-    epochs: Count = 16
-    batch: Count = 32
-    """Demonstrations a step."""
-    evaluations: int = Field(default=0, ge=0)
-    """How often to validate over the run; 0 = once an epoch."""
-    dropout: float | None = None
-    """Residual dropout; None = the paper's 0.2 where the architecture has it, else 0."""
-    max_prompt_tokens: Count = 1024
-    max_response_tokens: Count = 1024
-    skip_long: bool = False
-    """Leave out prompts over the limit instead of stopping."""
-    trust_remote_code: bool = False
-    optimiser: Optimiser = Optimiser(lr=9.65e-6)
-    generation: Generation = Generation(max_new_tokens=256)
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
 
 
 def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:

@@ -13,27 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from heedful.config import Config, Count, NonFinite, UserError
+from heedful.config import NonFinite, UserError
 from heedful.runs import read_json, write_json
 from heedful.training.optimiser import Average
-
-
-class Checkpointing(Config):
-    """When to save and how much to keep."""
-
-    every: int = Field(default=0, ge=0)
-    """Steps (iterations in PPO) between checkpoints; 0 = twenty over the run."""
-    keep: Count = 2
-    """How many of the latest stay; the best stays as well."""
-
-    def interval(self, total: int) -> int:
-        return self.every or max(1, total // 20)
-
 
 Part = nn.Module | torch.optim.Optimizer | Average
 

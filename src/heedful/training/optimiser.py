@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from heedful.config import Config, NonFinite
+from heedful.config import NonFinite
+from heedful.configs.shared import Optimiser
 from heedful.maths import schedules
-
-
-class Optimiser(Config):
-    """Adam as the paper ran it (S1, R4, P19): beta = (0.9, 0.95); epsilon, decay and clipping are silent there."""
-
-    lr: float = Field(ge=0)
-    schedule: Literal["cosine", "constant", "linear"] = "cosine"
-    warmup: int = Field(default=0, ge=0)
-    """Steps (iterations in PPO) until the peak, in a straight line: from 0, in PPO and before a constant rate from a
-    tenth of it.
-    """
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.95, ge=0, lt=1)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip_norm: float = Field(default=0.0, ge=0)
-    """Largest gradient norm; 0 turns clipping off."""
 
 
 def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:

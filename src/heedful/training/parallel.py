@@ -17,13 +17,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from heedful.config import Config, Count, NonFinite, UserError
+from heedful.config import NonFinite, UserError
+from heedful.configs.shared import Compute
 from heedful.training.launcher import place
 
 Item = TypeVar("Item")
@@ -31,19 +32,6 @@ Result = TypeVar("Result")
 TOTAL = "_heedful_gradient"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _log = logging.getLogger(__name__)
-
-
-class Compute(Config):
-    """Where and how a stage computes."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; weights and optimiser stay float32."""
-    micro_tokens: Count = 16_384
-    """Tokens in one forward pass, and padding where the model sees any. Changes memory and speed, never the result, but
-    for what dropout draws.
-    """
-    activation_checkpointing: bool = False
 
 
 @dataclass(frozen=True)

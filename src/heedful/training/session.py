@@ -26,11 +26,12 @@ import torch
 from torch import nn
 
 from heedful.config import Config, NonFinite, UserError
+from heedful.configs.shared import Checkpointing, Compute
 from heedful.runs import Run, metrics, parent, short
 from heedful.training import checkpoint, memory
-from heedful.training.checkpoint import Checkpointing, Part
+from heedful.training.checkpoint import Part
 from heedful.training.metrics import Reporter
-from heedful.training.parallel import Compute, Ranks, join_ranks
+from heedful.training.parallel import Ranks, join_ranks
 
 
 class Interrupted(Exception):

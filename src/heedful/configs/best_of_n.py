@@ -1,0 +1,22 @@
+"""Settings of `heedful best-of-n`."""
+
+from __future__ import annotations
+
+from heedful.config import Config, Count, Seed
+from heedful.configs.shared import Compute, Generation
+
+
+class BestOfNConfig(Config):
+    model: str
+    reward: list[str]
+    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
+    prompts: str
+    n: Count = 16
+    """Answers to choose from. They are those of `heedful sample` with k = n and the same seed."""
+    seed: Seed = 0
+    chunk: Count = 64
+    """Prompts sampled together and saved at once."""
+    skip_long: bool = False
+    trust_remote_code: bool = False
+    generation: Generation = Generation(max_new_tokens=256)
+    compute: Compute = Compute()

@@ -42,7 +42,7 @@ from heedful.data.records import Completions
 from heedful.feedback import events, items, people, projects
 from heedful.feedback.schema import Assignment, Event, Item, Project
 from heedful.feedback.store import Store
-from heedful.web.founding import found
+from heedful.web.new_project import found
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, K, START_SECONDS = "load", 4, 120

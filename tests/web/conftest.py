@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from heedful.web import passwords
+from heedful.web.security import passwords
 from web.site import Site
 
 

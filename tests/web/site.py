@@ -16,8 +16,8 @@ from heedful.feedback import items, people, projects
 from heedful.feedback.schema import Role
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
-from heedful.web.deps import COOKIE
-from heedful.web.founding import found
+from heedful.web.new_project import found
+from heedful.web.security.access import COOKIE
 from heedful.web.settings import WebSettings
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -4,8 +4,8 @@ import pytest
 from argon2 import PasswordHasher
 
 from heedful.config import UserError
-from heedful.web import passwords
-from heedful.web.passwords import Tries
+from heedful.web.security import passwords
+from heedful.web.security.passwords import Tries
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from heedful.feedback.store import Store
 from heedful.sandbox import mistakes, prompts
 from heedful.sandbox.world import make_world
 from heedful.web.app import create_app
-from heedful.web.founding import found
+from heedful.web.new_project import found
 from heedful.web.serve import serve
 from heedful.web.settings import WebSettings
 

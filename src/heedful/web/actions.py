@@ -19,8 +19,8 @@ from heedful.data.records import Completions, Prompt, as_text
 from heedful.feedback import events, items, people, projects, snapshots
 from heedful.feedback.schema import FrozenSnapshot, Kind, Person, Project, Purpose
 from heedful.feedback.store import Store
-from heedful.web.deps import Member
 from heedful.web.sampling import Job, Sampler
+from heedful.web.security.access import Member
 from heedful.web.settings import WebSettings
 
 KIND_OF_FILE: dict[str, Kind] = {

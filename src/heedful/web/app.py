@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from heedful.feedback.store import Store
-from heedful.web import errors, render
-from heedful.web.insight import Agreements
-from heedful.web.passwords import Tries
-from heedful.web.routes import api, api_docs, api_lead, api_lead_work, auth, labeler, lead, lead_items, lead_project
-from heedful.web.safety import Guard
+from heedful.web.api import describe, lead, lead_work, work
+from heedful.web.dashboard import Agreements
+from heedful.web.pages import entry, errors, labeler, lead_items, lead_people, lead_project, render
 from heedful.web.sampling import Sampler
+from heedful.web.security.guard import Guard
+from heedful.web.security.passwords import Tries
 from heedful.web.settings import WebSettings
 
 UPLOADS = ("/import", "/items", "/curation-preview", "/scores")  # addresses that take files
@@ -27,6 +27,6 @@ def create_app(store: Store, settings: WebSettings) -> FastAPI:
     )
     errors.install(app)
     app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
-    for part in (auth, api_docs, api, api_lead, api_lead_work, lead, lead_items, lead_project, labeler):
+    for part in (entry, describe, work, lead, lead_work, lead_people, lead_items, lead_project, labeler):
         app.include_router(part.router)
     return app

@@ -14,8 +14,8 @@ from heedful.data.records import Completions, Prompt
 from heedful.feedback import items, people, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Role
-from heedful.web.deps import COOKIE
-from heedful.web.founding import found
+from heedful.web.new_project import found
+from heedful.web.security.access import COOKIE
 from web.browser import samples
 from web.browser.place import Server
 

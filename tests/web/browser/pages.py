@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from heedful.feedback import people, projects, work
-from heedful.web import texts
+from heedful.web.text import defaults
 from web.browser import samples
 from web.browser.place import Place
 
@@ -222,7 +222,7 @@ def guide(place: Place) -> None:
 
 def consent(place: Place) -> None:
     with place.store.writing() as db:
-        projects.write_instruction(db, place.project_id, "consent", texts.CONSENT, datetime.now(UTC), by=None)
+        projects.write_instruction(db, place.project_id, "consent", defaults.CONSENT, datetime.now(UTC), by=None)
     place.open("ranking")
 
 

@@ -19,10 +19,10 @@ from heedful.data.records import Completions, Prompt, Record
 from heedful.feedback import items, people, projects
 from heedful.feedback.judgements import Request, Versus
 from heedful.feedback.store import Store
-from heedful.web import texts
 from heedful.web.app import create_app
-from heedful.web.deps import COOKIE
+from heedful.web.security.access import COOKIE
 from heedful.web.settings import WebSettings
+from heedful.web.text import defaults
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # as in scripts/browser
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), BROWSERS[0])
@@ -144,7 +144,7 @@ def new_place(server: Server, context: BrowserContext, title: str) -> Place:
     name = f"p{number}"
     with server.store.writing() as db:
         project = projects.create(db, name, now, title=title[:100], settings=QUIET)
-        projects.write_instruction(db, project.id, "guide", texts.GUIDE, now, by=None)
+        projects.write_instruction(db, project.id, "guide", defaults.GUIDE, now, by=None)
         person = people.add_person(db, f"L-{number % 1_000_000}", None, now)
         people.join(db, project.id, person.id, "labeler", now)
         _, secret = people.new_token(db, person.id, "session", now)

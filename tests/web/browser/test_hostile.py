@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from heedful.web.words import MOST_SHOWN
+from heedful.web.text.sanitise import MOST_SHOWN
 from web.browser import led, samples
 from web.browser.place import Place, Server
 

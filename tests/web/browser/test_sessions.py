@@ -301,10 +301,10 @@ def test_practice_explains_itself(place: Place) -> None:
 
 def test_consent_comes_first(place: Place) -> None:
     from heedful.feedback import projects
-    from heedful.web import texts
+    from heedful.web.text import defaults
 
     with place.store.writing() as db:
-        projects.write_instruction(db, place.project_id, "consent", texts.CONSENT, datetime.now(UTC), by=None)
+        projects.write_instruction(db, place.project_id, "consent", defaults.CONSENT, datetime.now(UTC), by=None)
     place.add("ranking", samples.TWO)
     page = place.open("ranking")
     expect(page.locator("h1")).to_have_text("What happens to your work")

@@ -17,8 +17,8 @@ from heedful.data.records import Prompt, Record
 from heedful.feedback import people, projects, tasks, work
 from heedful.feedback.judgements import Request as PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
-from heedful.web import passwords
-from heedful.web.deps import AsLabeler, AsMember, Id, Now, SignedIn, Stored
+from heedful.web.security import passwords
+from heedful.web.security.access import AsLabeler, AsMember, Id, Now, SignedIn, Stored
 
 router = APIRouter(prefix="/api", tags=["work"])
 Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from heedful.feedback import snapshots
 from heedful.feedback.schema import Kind, Phase, Purpose, Role
-from heedful.web.routes.api import Body
+from heedful.web.api.work import Body
 
 
 class ProjectOut(BaseModel):

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from heedful.web.safety import Guard, TooLarge, is_same_origin
+from heedful.web.security.guard import Guard, TooLarge, is_same_origin
 
 
 async def echo(request: Request) -> Response:

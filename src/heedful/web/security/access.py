@@ -19,10 +19,17 @@ from pydantic import Field
 from heedful.feedback import people, projects
 from heedful.feedback.schema import Phase, Role, TokenKind
 from heedful.feedback.store import Store
-from heedful.web.errors import NotSignedIn, is_api_path
 from heedful.web.settings import WebSettings
 
 COOKIE = "heedful_session"
+
+
+class NotSignedIn(Exception):
+    """Pages lead to the sign-in page and back; the API answers 401."""
+
+
+def is_api_path(path: str) -> bool:
+    return path.startswith("/api/")
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from heedful.feedback.quality import agreement, gold
 from heedful.feedback.schema import WORK
 from heedful.maths.statistics import Interval
 from heedful.plots import rates as plots
-from heedful.web import desk, vocabulary
-from heedful.web.deps import AsLabeler, Id, Member, Now, Stored
-from heedful.web.labeler_frame import around, here
-from heedful.web.render import page
+from heedful.web.pages import task_view
+from heedful.web.pages.labeler_layout import around, here
+from heedful.web.pages.render import page
+from heedful.web.security.access import AsLabeler, Id, Member, Now, Stored
+from heedful.web.text import vocabulary
 
 router = APIRouter()
 DAYS = 14  # of the plot of one's own work
@@ -84,7 +85,7 @@ def history(request: Request, store: Stored, member: AsLabeler, now: Now, before
     with store.reading() as db:
         found = work.history(db, member.project_id, member.person.id, before=before, limit=PAGE)
         shown = around(db, member, now, "history")
-    entries = [desk.entry(past) for past in found]
+    entries = [task_view.entry(past) for past in found]
     older = found[-1].event if len(found) == PAGE else None
     return page(request, "labeler/history.html", **shown, entries=entries, older=older, first=before is None)
 
@@ -97,8 +98,8 @@ def past(request: Request, store: Stored, member: AsLabeler, now: Now, event: Id
         shown = around(db, member, now, "history")
     if not found or found[0].event != event:
         raise HTTPException(404)
-    task = desk.past_view(found[0], here(member)) if found[0].payload is not None else None
-    return page(request, "labeler/past.html", **shown, past=found[0], entry=desk.entry(found[0]), task=task)
+    task = task_view.past_view(found[0], here(member)) if found[0].payload is not None else None
+    return page(request, "labeler/past.html", **shown, past=found[0], entry=task_view.entry(found[0]), task=task)
 
 
 @router.get("/progress")

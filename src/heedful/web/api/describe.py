@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 
-from heedful.web.deps import Anyone
-from heedful.web.render import page
+from heedful.web.pages.render import page
+from heedful.web.security.access import Anyone
 
 router = APIRouter(prefix="/api", include_in_schema=False)
 DESCRIPTION = (

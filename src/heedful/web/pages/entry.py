@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from heedful.config import UserError
 from heedful.feedback import people, projects
 from heedful.feedback.schema import Invitation, Project
-from heedful.web import passwords
-from heedful.web.deps import COOKIE, Anyone, AsAdmin, Id, Now, Settings, SignedIn, Stored
-from heedful.web.errors import answer
-from heedful.web.founding import found
-from heedful.web.render import page
+from heedful.web.new_project import found
+from heedful.web.pages.errors import answer
+from heedful.web.pages.render import page
+from heedful.web.security import passwords
+from heedful.web.security.access import COOKIE, Anyone, AsAdmin, Id, Now, Settings, SignedIn, Stored
 from heedful.web.settings import WebSettings
 
 router = APIRouter(include_in_schema=False)

@@ -14,10 +14,11 @@ from heedful.data.records import Prompt, as_text
 from heedful.feedback import events, items
 from heedful.feedback.judgements import PAYLOADS, completions
 from heedful.feedback.schema import KINDS, PURPOSES, Item, Kind, Purpose
-from heedful.web import actions, uploads, words
-from heedful.web.deps import AsLead, AsReader, Member, Now, Settings, Stored
-from heedful.web.leadpage import Text, done, lead_page
-from heedful.web.routes.api import task_fields
+from heedful.web import actions, uploads
+from heedful.web.api.work import task_fields
+from heedful.web.pages.lead_layout import Text, done, lead_page
+from heedful.web.security.access import AsLead, AsReader, Member, Now, Settings, Stored
+from heedful.web.text import sanitise
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 PAGE = 40
@@ -254,7 +255,7 @@ def _item(db: Session, member: Member, ref: str) -> Item:
 def _row(row: Prompt) -> dict[str, Any]:
     texts = list(getattr(row, "completions", [])) or [getattr(row, "completion", "")]
     return {
-        "prompt": words.words(as_text(row.prompt)[:1000]),
+        "prompt": sanitise.as_html(as_text(row.prompt)[:1000]),
         "split": row.split,
         "answers": len([t for t in texts if t]),
     }
@@ -265,7 +266,7 @@ def _excerpt(item: Item) -> str:
     if prompt is None:
         return " ".join(str(part) for part in (item.payload.get("form"), item.payload.get("use_case")) if part)
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-    return str(words.plain(" ".join(text[: 2 * EXCERPT].split())[:EXCERPT]))
+    return str(sanitise.plain(" ".join(text[: 2 * EXCERPT].split())[:EXCERPT]))
 
 
 def _answers(item: Item, texts: list[str]) -> list[dict[str, Any]]:
@@ -275,8 +276,8 @@ def _answers(item: Item, texts: list[str]) -> list[dict[str, Any]]:
     scores = [{name: values[k] for name, values in (item.scores or {}).items()} for k in range(len(texts))]
     return [
         {
-            "text": words.words(text),
-            "cut": words.is_cut(text),
+            "text": sanitise.as_html(text),
+            "cut": sanitise.is_cut(text),
             "model": models[k] if k < len(models) else None,
             "scores": scores[k],
         }

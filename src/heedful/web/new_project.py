@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from heedful.feedback import people, projects
 from heedful.feedback.schema import Project
-from heedful.web import texts
+from heedful.web.text import defaults
 
 
 def found(
@@ -17,8 +17,8 @@ def found(
 ) -> Project:
     """A project with guide and consent; who founds it leads it. UserError where the name is taken or does not fit."""
     project = projects.create(db, name, now, title=title, settings=settings)
-    projects.write_instruction(db, project.id, "guide", texts.GUIDE, now, by=by)
-    projects.write_instruction(db, project.id, "consent", texts.CONSENT, now, by=by)
+    projects.write_instruction(db, project.id, "guide", defaults.GUIDE, now, by=by)
+    projects.write_instruction(db, project.id, "consent", defaults.CONSENT, now, by=by)
     if by is not None:
         people.join(db, project.id, by, "lead", now)
     people.audit(db, by, "create project", project.name, project_id=project.id, now=now)

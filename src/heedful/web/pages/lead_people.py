@@ -14,10 +14,10 @@ from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Membership, Person, Role
 from heedful.plots import rates as plots
-from heedful.web import actions, insight
-from heedful.web.deps import AsLead, AsReader, Id, Member, Now, Settings, Stored
-from heedful.web.insight import Agreements
-from heedful.web.leadpage import Text, done, lead_page
+from heedful.web import actions, dashboard
+from heedful.web.dashboard import Agreements
+from heedful.web.pages.lead_layout import Text, done, lead_page
+from heedful.web.security.access import AsLead, AsReader, Id, Member, Now, Settings, Stored
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 LEAST_RATED = 3  # pairs of judgements before a labeler's rate is drawn
@@ -26,7 +26,7 @@ LEAST_RATED = 3  # pairs of judgements before a labeler's rate is drawn
 @router.get("")
 def overview(request: Request, member: AsReader, store: Stored, now: Now) -> Response:
     with store.reading() as db:
-        progress = insight.progress(db, member.project_id, now)
+        progress = dashboard.progress(db, member.project_id, now)
         agreement = _agreements(request).of(db, member.project_id)
         invited = len(people.members(db, member.project_id)) > 1
     return lead_page(
@@ -194,7 +194,7 @@ def _people(
 ) -> Response:
     with store.reading() as db:
         members = people.members(db, member.project_id)
-        progress = insight.progress(db, member.project_id, now)
+        progress = dashboard.progress(db, member.project_id, now)
         agreement = _agreements(request).of(db, member.project_id)
         waiting = [
             one

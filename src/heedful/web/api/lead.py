@@ -14,11 +14,7 @@ from heedful.data.curation import CurationReport
 from heedful.feedback import events, items, people, projects, snapshots
 from heedful.feedback.schema import FrozenSnapshot, Item, Kind, Project, Purpose
 from heedful.web import actions, uploads
-from heedful.web.deps import AsAdmin, AsLead, AsMember, AsReader, Id, Now, Settings, SignedIn, Stored
-from heedful.web.founding import found
-from heedful.web.insight import Agreements, progress
-from heedful.web.routes.api import Instruction
-from heedful.web.routes.api_lead_models import (
+from heedful.web.api.lead_records import (
     AuditOut,
     Change,
     EventOut,
@@ -39,6 +35,10 @@ from heedful.web.routes.api_lead_models import (
     Why,
     Writing,
 )
+from heedful.web.api.work import Instruction
+from heedful.web.dashboard import Agreements, progress
+from heedful.web.new_project import found
+from heedful.web.security.access import AsAdmin, AsLead, AsMember, AsReader, Id, Now, Settings, SignedIn, Stored
 
 router = APIRouter(prefix="/api", tags=["lead"])
 Count = Annotated[int, Query(ge=1, le=500)]

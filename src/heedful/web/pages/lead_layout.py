@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from heedful.web.deps import Member
-from heedful.web.labeler_frame import spent
-from heedful.web.render import page
+from heedful.web.pages.labeler_layout import spent
+from heedful.web.pages.render import page
+from heedful.web.security.access import Member
 
 NAVIGATION = (
     ("", "Overview"),

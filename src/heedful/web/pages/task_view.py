@@ -9,7 +9,7 @@ from typing import Any
 from heedful.data.records import Message, Prompt, PromptText, Record, as_text
 from heedful.feedback import projects, work
 from heedful.feedback.judgements import Request, completions
-from heedful.web import vocabulary
+from heedful.web.text import vocabulary
 
 SHORT_ANSWER = 400  # characters: where no answer is longer, three columns of them can be read
 BEGINNING = 160  # characters of a prompt in a list

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from heedful.feedback import people, projects, work
-from heedful.web import vocabulary, words
-from heedful.web.deps import Member, Now
+from heedful.web.security.access import Member, Now
+from heedful.web.text import sanitise, vocabulary
 
 VOCABULARY: dict[str, Any] = {
     "letters": vocabulary.LETTERS,
@@ -20,7 +20,7 @@ VOCABULARY: dict[str, Any] = {
     "use_cases": vocabulary.USE_CASES,
     "prompt_kinds": vocabulary.PROMPT_KINDS,
     "kind_names": vocabulary.KINDS,
-    "most_shown": words.MOST_SHOWN,
+    "most_shown": sanitise.MOST_SHOWN,
 }
 
 

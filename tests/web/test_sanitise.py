@@ -4,8 +4,8 @@ import re
 import time
 from random import Random
 
-from heedful.web.prose import prose
-from heedful.web.words import MOST_SHOWN, MOST_SIGNS, _blocks, is_cut, plain, words
+from heedful.web.text.markdown import as_html as prose
+from heedful.web.text.sanitise import MOST_SHOWN, MOST_SIGNS, _blocks, as_html, is_cut, plain
 
 
 def sign(title: str, label: str) -> str:
@@ -13,22 +13,22 @@ def sign(title: str, label: str) -> str:
 
 
 def test_markup_is_escaped() -> None:
-    assert words("<b>&\"'</b>") == "&lt;b&gt;&amp;&#34;&#39;&lt;/b&gt;"
+    assert as_html("<b>&\"'</b>") == "&lt;b&gt;&amp;&#34;&#39;&lt;/b&gt;"
 
 
 def test_what_could_hide_has_a_name() -> None:
-    assert words("a\u202eb") == f"a{sign('right-to-left override, U+202E', 'RLO')}b"
+    assert as_html("a\u202eb") == f"a{sign('right-to-left override, U+202E', 'RLO')}b"
     assert (
-        words("\0\0\0x\0")
+        as_html("\0\0\0x\0")
         == f"{sign('control character, U+0000', 'NUL ×3')}x{sign('control character, U+0000', 'NUL')}"
     )
-    assert words("\ud800") == sign("control character, U+D800", "U+D800")
-    assert words("\U000e0041") == sign("tag latin capital letter a, U+E0041", "U+E0041")
-    assert "U+E0100" in words("a\U000e0100")
+    assert as_html("\ud800") == sign("control character, U+D800", "U+D800")
+    assert as_html("\U000e0041") == sign("tag latin capital letter a, U+E0041", "U+E0041")
+    assert "U+E0100" in as_html("a\U000e0100")
 
 
 def test_line_breaks_and_tabs_stay() -> None:
-    assert words("a\r\nb\rc\td\n") == "a\nb\nc\td\n"
+    assert as_html("a\r\nb\rc\td\n") == "a\nb\nc\td\n"
 
 
 def test_scripts_and_emoji_keep_what_they_need() -> None:
@@ -40,19 +40,19 @@ def test_scripts_and_emoji_keep_what_they_need() -> None:
         "❤️",
         "é",
     ):
-        assert words(honest) == honest
-    assert "ZWJ" in words("a\u200db")  # between Latin letters it only hides
-    assert "ZWNJ" in words("\u0645\u200c")  # at the end it does nothing
+        assert as_html(honest) == honest
+    assert "ZWJ" in as_html("a\u200db")  # between Latin letters it only hides
+    assert "ZWNJ" in as_html("\u0645\u200c")  # at the end it does nothing
 
 
 def test_code_between_fences() -> None:
-    shown = words("See:\n```py\nif a < b:\n```\nDone")
+    shown = as_html("See:\n```py\nif a < b:\n```\nDone")
     assert (
         shown
         == 'See:<span hidden>\n</span><span class="code">```py\nif a &lt; b:\n```</span><span hidden>\n</span>Done'
     )
-    assert words("```\nnever closed") == "```\nnever closed"
-    assert words("in ```a line``` only") == "in ```a line``` only"
+    assert as_html("```\nnever closed") == "```\nnever closed"
+    assert as_html("in ```a line``` only") == "in ```a line``` only"
 
 
 def test_code_is_what_the_pattern_says_and_takes_one_pass() -> None:
@@ -74,7 +74,7 @@ def test_code_is_what_the_pattern_says_and_takes_one_pass() -> None:
 
 def test_a_long_text_is_cut_and_signs_are_bounded() -> None:
     start = time.perf_counter()
-    shown = words("\u200b\u202e" * 5_000_000)
+    shown = as_html("\u200b\u202e" * 5_000_000)
     assert time.perf_counter() - start < 2
     assert shown.count("<span") == MOST_SIGNS
     assert shown.count("◌") == MOST_SHOWN - MOST_SIGNS

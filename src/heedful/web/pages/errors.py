@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 
 from heedful.config import UserError
 from heedful.feedback.work import Refused
-from heedful.web import render
-from heedful.web.safety import TooLarge
+from heedful.web.pages import render
+from heedful.web.security.access import NotSignedIn, is_api_path
+from heedful.web.security.guard import TooLarge
 
 WORDS = {
     400: "That did not work",
@@ -35,14 +36,6 @@ MEANINGS = {
     404: "The address is wrong, or what was here is gone, or it belongs to a project that you are not in.",
     405: "This address is asked for in another way.",
 }
-
-
-class NotSignedIn(Exception):
-    """Pages lead to the sign-in page and back; the API answers 401."""
-
-
-def is_api_path(path: str) -> bool:
-    return path.startswith("/api/")
 
 
 def wants_json(request: Request) -> bool:

@@ -12,9 +12,9 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from heedful.web import prose, words
+from heedful.web.text import markdown, sanitise
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 STATIC = HERE / "static"
 FOREVER = "public, max-age=31536000, immutable"
 
@@ -66,6 +66,6 @@ def serve_static(digest: str, name: str) -> Response:
 
 
 environment.globals["static"] = static
-environment.filters["words"] = words.words
-environment.filters["prose"] = prose.prose
-environment.tests["cut"] = words.is_cut
+environment.filters["sanitise"] = sanitise.as_html
+environment.filters["markdown"] = markdown.as_html
+environment.tests["cut"] = sanitise.is_cut

@@ -19,10 +19,10 @@ from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction
 from heedful.plots import rates as plots
 from heedful.web import actions, sampling
 from heedful.web.actions import MOST_SAMPLED
-from heedful.web.deps import AsLead, AsReader, Id, Now, Settings, Stored
-from heedful.web.insight import Agreements
-from heedful.web.leadpage import Text, done, lead_page
+from heedful.web.dashboard import Agreements
+from heedful.web.pages.lead_layout import Text, done, lead_page
 from heedful.web.sampling import Sampler
+from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 InstructionKind = Literal["guide", "consent"]

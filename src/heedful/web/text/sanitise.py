@@ -27,7 +27,7 @@ SHORT_NAMES = {
 _FENCE = "```"
 
 
-def words(text: str) -> Markup:
+def as_html(text: str) -> Markup:
     """The text as HTML for an element of class `words`: no markup of its own survives."""
     text = text[:MOST_SHOWN].replace("\r\n", "\n").replace("\r", "\n")
     signs = _Signs()
@@ -44,7 +44,7 @@ def words(text: str) -> Markup:
 
 
 def is_cut(text: str) -> bool:
-    """Whether `words` shows only the beginning."""
+    """Whether `as_html` shows only the beginning."""
     return len(text) > MOST_SHOWN
 
 

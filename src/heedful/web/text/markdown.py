@@ -16,7 +16,7 @@ _MARKS = (
 _BLOCK = re.compile(r"(?P<heading>#{1,3})\s+|(?P<ul>[-*+]\s+)|(?P<ol>\d+[.)]\s+)|(?P<blockquote>>\s?)")
 
 
-def prose(text: str) -> Markup:
+def as_html(text: str) -> Markup:
     """The text as HTML for an element of class `prose`."""
     html = []
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").strip()):

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from heedful.feedback import people, projects, readings
 from heedful.feedback.quality import screening
 from heedful.web import actions, sampling
-from heedful.web.deps import AsLead, AsReader, Id, Now, Settings, Stored
-from heedful.web.routes.api import Body
-from heedful.web.routes.api_lead_models import Imported
+from heedful.web.api.lead_records import Imported
+from heedful.web.api.work import Body
+from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored
 
 router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
 

@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from heedful.config import Config
 from heedful.feedback import projects, work
 from heedful.feedback.schema import Kind
-from heedful.web import desk, vocabulary, words
-from heedful.web.deps import AsLabeler, Id, Member, Now, Stored
-from heedful.web.labeler_frame import around, here, must_agree
-from heedful.web.render import environment, page
-from heedful.web.routes import labeler_own
+from heedful.web.pages import labeler_own, task_view
+from heedful.web.pages.labeler_layout import around, here, must_agree
+from heedful.web.pages.render import environment, page
+from heedful.web.security.access import AsLabeler, Id, Member, Now, Stored
+from heedful.web.text import sanitise, vocabulary
 
 router = APIRouter(prefix="/work/{project}", include_in_schema=False)
 
@@ -69,9 +69,9 @@ def fragment(db: Session, member: Member, now: Now, found: work.Task | work.Noth
     """The context and the template of what is in the middle of the page."""
     shown = around(db, member, now, kind)
     if isinstance(found, work.Task):
-        task = desk.view(found, shown["here"], shown["settings"], _spent_before(db, member, found))
+        task = task_view.view(found, shown["here"], shown["settings"], _spent_before(db, member, found))
         return shown | {"task": task, "fragment": f"labeler/{found.kind}.html"}
-    return shown | {"empty": desk.empty(found, kind), "fragment": "labeler/empty.html"}
+    return shown | {"empty": task_view.empty(found, kind), "fragment": "labeler/empty.html"}
 
 
 def _spent_before(db: Session, member: Member, task: work.Task) -> float:
@@ -125,14 +125,14 @@ def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str
         text = task.completions[int(part)]
     else:
         raise HTTPException(404)
-    return PlainTextResponse(words.plain(text))
+    return PlainTextResponse(sanitise.plain(text))
 
 
 @router.post("/draft")
 def draft(store: Stored, member: AsLabeler, now: Now, sent: Draft) -> Response:
     with store.writing() as db:
         until = work.save_draft(db, member.person.id, sent.lease, sent.draft, now)
-    return JSONResponse({"until": until.isoformat(), "drafted": desk.milliseconds(now)})
+    return JSONResponse({"until": until.isoformat(), "drafted": task_view.milliseconds(now)})
 
 
 @router.post("/submit")
@@ -155,7 +155,7 @@ def submit(request: Request, store: Stored, member: AsLabeler, now: Now, sent: S
         answer = {"event": done.event, "today": shown["today"], "answered": None}
         if done.feedback is not None:
             past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
-            shown |= {"feedback": done.feedback, "task": desk.past_view(past, here(member))}
+            shown |= {"feedback": done.feedback, "task": task_view.past_view(past, here(member))}
             answer["answered"] = environment.get_template("labeler/answered.html").render(**shown)
     return JSONResponse(answer)
 

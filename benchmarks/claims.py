@@ -20,8 +20,8 @@ from typing import NamedTuple
 from heedful.demo import data, loop
 from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SETTINGS, SFT, Demo, Outcome
 from heedful.demo.measure import Examiner
+from heedful.files import write_json
 from heedful.report.tables import flag_change, flag_rate, head_to_head
-from heedful.runs import write_json
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import make_world
 

@@ -26,8 +26,8 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
 from heedful.feedback.informative import disagreement
+from heedful.files import write_json
 from heedful.inference import score
-from heedful.runs import write_json
 from heedful.sandbox import generate, labelers, mistakes, prompts, truth
 from heedful.sandbox import world as worlds
 from heedful.sandbox.world import World

@@ -17,10 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "heedful"
 
-# A part is a module or folder directly in the package. Everybody may import `config` and themselves.
+# A part is a module or folder directly in the package. Everybody may import `config`, `files` and themselves.
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "configs": set(),
+    "files": set(),
     "maths": set(),
     "runs": set(),
     "data": set(),
@@ -45,7 +46,8 @@ PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "config", "configs", "runs", "data", "feedback", "web", "plots", "report", "sandbox", "maths.statistics",
+    "cli", "config", "configs", "files", "runs", "data", "feedback", "web", "plots", "report", "sandbox",
+    "maths.statistics",
 )  # fmt: skip
 
 MAX_MODULE_LINES = 450
@@ -117,7 +119,7 @@ def allowed(importer: str, imported: str) -> bool:
     part = imported.partition(".")[0]
     if importer in COMPOSERS:
         return importer in ("cli", "__main__") or part != "cli"
-    if part in ("config", importer):
+    if part in ("config", "files", importer):
         return True
     return any(imported == may or imported.startswith(f"{may}.") for may in MAY_IMPORT[importer])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from heedful import runs
 from heedful.config import Config, UserError
-from heedful.report import curves
-from heedful.runs import Run
+from heedful.files import read_json, rows_of
+from heedful.runs.manifest import VERSIONED, model_path, parent
+from heedful.runs.run import Run, metrics
 
 
 class Some(Config):
@@ -36,17 +37,15 @@ def test_the_manifest_holds_the_lineage(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.set_status("finished", results={"loss": 1.0})
     run.close()
-    manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+    manifest = read_json(tmp_path / "run" / "manifest.json")
     assert manifest["stage"] == "sft"
     assert manifest["seed"] == 3
     assert manifest["parents"]["model"]["weights_sha256"] == "a"
     assert manifest["data"]["data"]["sha256"] == "b"
-    assert (
-        manifest["config"] == runs.read_json(tmp_path / "run" / "config.json") == json.loads(Some().model_dump_json())
-    )
+    assert manifest["config"] == read_json(tmp_path / "run" / "config.json") == json.loads(Some().model_dump_json())
     assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
     assert manifest["versions"]["python"] == platform.python_version()
-    assert set(runs.VERSIONED) < set(manifest["versions"])
+    assert set(VERSIONED) < set(manifest["versions"])
     assert manifest["results"] == {"loss": 1.0}
     assert len(manifest["id"]) == 16
     assert manifest["created"] <= manifest["updated"]
@@ -68,24 +67,24 @@ def test_a_parent_is_named_with_its_run_and_the_hash_of_its_weights(tmp_path: Pa
     (model / "config.json").write_text("{}")
     for number in (1, 2):
         save_file({"w": torch.full((2,), float(number))}, model / f"model-{number}.safetensors")
-    described = runs.parent(tmp_path / "run")
+    described = parent(tmp_path / "run")
     assert described["run"] == run.manifest["id"]
     assert described["ref"] == str(tmp_path / "run")
-    assert runs.parent(model)["weights_sha256"] == described["weights_sha256"]
+    assert parent(model)["weights_sha256"] == described["weights_sha256"]
     save_file({"w": torch.full((2,), 3.0)}, model / "model-2.safetensors")
-    assert runs.parent(model)["weights_sha256"] != described["weights_sha256"]
-    assert runs.parent("some/name-on-the-hub") == {"ref": "some/name-on-the-hub"}
+    assert parent(model)["weights_sha256"] != described["weights_sha256"]
+    assert parent("some/name-on-the-hub") == {"ref": "some/name-on-the-hub"}
 
 
 def test_where_a_model_lies(tmp_path: Path) -> None:
     start(tmp_path / "run").close()
     with pytest.raises(UserError, match="this run has no model/ yet; finish it with --resume"):
-        runs.model_path(tmp_path / "run")
+        model_path(tmp_path / "run")
     (tmp_path / "run" / "model").mkdir()
-    assert runs.model_path(tmp_path / "run") == str(tmp_path / "run" / "model")
+    assert model_path(tmp_path / "run") == str(tmp_path / "run" / "model")
     with pytest.raises(UserError, match="neither a run nor a Hugging Face model directory"):
-        runs.model_path(tmp_path)
-    assert runs.model_path("owner/name") == "owner/name"
+        model_path(tmp_path)
+    assert model_path("owner/name") == "owner/name"
 
 
 FOREIGN = ["{}", "[]", '{"records": "choice", "rows": 3}', '{"id": "a", "stage": "sft", "status": "finished"}']
@@ -95,7 +94,7 @@ FOREIGN = ["{}", "[]", '{"records": "choice", "rows": 3}', '{"id": "a", "stage":
 def test_a_snapshot_or_another_programs_manifest_is_no_run(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
     (tmp_path / "metrics.jsonl").touch()
-    asked: list[Any] = [runs.parent, runs.model_path, lambda path: start(path, resume=True), start]
+    asked: list[Any] = [parent, model_path, lambda path: start(path, resume=True), start]
     for ask in asked:
         with pytest.raises(UserError, match=r"manifest\.json: not the manifest of a run; give another place"):
             ask(tmp_path)
@@ -139,19 +138,19 @@ def test_metrics_are_appended_rounded_and_forgotten(tmp_path: Path) -> None:
     with (tmp_path / "run" / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 4, "lo')
     run.forget_after(1)
-    assert runs.metrics(tmp_path / "run") == [{"step": 0, "loss": 0.3333333}, {"step": 1, "loss": 1.333333}]
+    assert metrics(tmp_path / "run") == [{"step": 0, "loss": 0.3333333}, {"step": 1, "loss": 1.333333}]
     assert [json.loads(line)["step"] for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()] == [
         0,
         1,
     ]
-    assert runs.metrics(tmp_path) == []
+    assert metrics(tmp_path) == []
     run.close()
 
 
 def test_a_reason_goes_with_the_failure(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.set_status("failed", reason="x is not finite")
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["reason"] == "x is not finite"
+    assert read_json(tmp_path / "run" / "manifest.json")["reason"] == "x is not finite"
     run.close()
     again = start(tmp_path / "run", resume=True)
     assert (again.manifest["status"], again.manifest.get("reason")) == ("running", None)
@@ -187,51 +186,19 @@ def test_a_finished_run_stays_finished(tmp_path: Path) -> None:
     lacking.close()
 
 
-def test_a_directory_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    run = start(tmp_path / "run")
-    for text in ("old", "new"):
-        (tmp_path / text).mkdir()
-        (tmp_path / text / "weights").write_text(text)
-        run.replace_directory("model", tmp_path / text)
-    assert (tmp_path / "run" / "model" / "weights").read_text() == "new"
-    assert not list((tmp_path / "run").glob(".old-*"))
-    run.close()
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "x.json"
-    runs.write_json(file, {"a": 1})
-
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(runs.os, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
-        runs.write_json(file, {"a": 2})
-    assert runs.read_json(file) == {"a": 1}
-    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text('{"status": "run')
-    with pytest.raises(UserError, match=r"x\.json: damaged \(.*\); put back a copy"):
-        runs.read_json(tmp_path / "x.json")
-
-
 def test_texts_may_hold_what_looks_like_the_end_of_a_line(tmp_path: Path) -> None:
     run = start(tmp_path / "run")
     run.sample(0, [{"completion": "one\u2028two\u0085three\u2029four"}, {"completion": "five"}])
     run.sample(1, [{"completion": "six"}])
     run.forget_after(0)
     run.close()
-    rows = [json.loads(line) for line in runs.lines_of(tmp_path / "run" / "samples.jsonl")]
+    rows = rows_of(tmp_path / "run" / "samples.jsonl")
     assert [row["completion"] for row in rows] == ["one\u2028two\u0085three\u2029four", "five"]
-    assert curves.rows_of(tmp_path / "run" / "samples.jsonl") == rows
 
 
 def test_seconds_are_those_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 101.0, 160.0, 5_000.0, 5_001.0, 5_010.5, 9_000.0])
-    monkeypatch.setattr(runs.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     run = start(tmp_path / "run")
     run.set_status("interrupted")
     run.close()
@@ -240,6 +207,6 @@ def test_seconds_are_those_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "run" / "model").mkdir()
     run.close()
     before = (tmp_path / "run" / "manifest.json").read_text()
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["seconds"] == 60.0 + 10.5
+    assert read_json(tmp_path / "run" / "manifest.json")["seconds"] == 60.0 + 10.5
     start(tmp_path / "run", resume=True).close()
     assert (tmp_path / "run" / "manifest.json").read_text() == before

@@ -14,7 +14,7 @@ import numpy as np
 
 from heedful.data import formats
 from heedful.data.records import Comparison, Text
-from heedful.runs import write_json
+from heedful.files import write_json
 from recipes import shared
 
 ARGUMENT_COPIES = 4  # of each training argument among the books, which are a hundred times as much text

@@ -13,8 +13,8 @@ import numpy as np
 
 from heedful.data import formats
 from heedful.data.records import Comparison
+from heedful.files import read_json, write_json
 from heedful.maths.statistics import agreement
-from heedful.runs import read_json, write_json
 from recipes import baselines, shared
 
 VOTE = {"a": 1, "b": -1, "tie": 0}

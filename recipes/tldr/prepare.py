@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Demonstration, Prompt, Text
+from heedful.files import write_json
 from heedful.models import render
-from heedful.runs import model_path, write_json
+from heedful.runs.manifest import model_path
 from recipes import shared
 
 SIDES = {"train": "", "valid": "valid_"}

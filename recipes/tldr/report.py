@@ -14,9 +14,9 @@ import torch
 
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
+from heedful.files import read_json, write_json
 from heedful.maths.statistics import mean_interval
 from heedful.models import batches, load, render, scoring
-from heedful.runs import read_json, write_json
 from recipes import baselines, shared
 
 SHOWN = 3

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import typer
 
 from heedful.config import Config, NonFinite, UserError, load, refused
-from heedful.runs import read_json
+from heedful.files import read_json
 from heedful.training.launcher import place
 
 TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}

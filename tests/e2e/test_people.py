@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from feedback.team import Team
-from heedful import runs
 from heedful.configs.evaluate import EvaluateConfig
 from heedful.data.records import Answer
 from heedful.evaluation.evaluate import run as evaluate
@@ -16,6 +15,7 @@ from heedful.feedback import snapshots
 from heedful.feedback.judgements import Versus
 from heedful.feedback.snapshots import Filters
 from heedful.feedback.store import Store
+from heedful.files import read_json
 from stages import worlds
 from stages.worlds import Files
 
@@ -50,7 +50,7 @@ def test_reward_training_is_limited_to_a_group_of_a_snapshot(team: Team, files: 
     alone = worlds.train("reward", files, tmp_path / "alone", data=north, **small)
     both = worlds.train("reward", files, tmp_path / "both", data=everybody, **small)
     assert worlds.hashes(limited) == worlds.hashes(alone) != worlds.hashes(both)
-    counted = runs.read_json(limited / "manifest.json")["results"]
+    counted = read_json(limited / "manifest.json")["results"]
     assert (counted["rankings"], counted["other_groups"]) == (6, 6)
 
 

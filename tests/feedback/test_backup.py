@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from heedful import files
 from heedful.config import UserError
 from heedful.feedback import backup, events, snapshots
 from heedful.feedback.schema import Base, Event
@@ -237,7 +238,7 @@ def test_a_failed_backup_leaves_nothing(team: Team, tmp_path: Path, monkeypatch:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(backup.os, "fsync", fail)
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(UserError, match=r"/b\.db: No space left on device; free some space"):
         backup.backup(team.store, tmp_path / "b.db")
     assert not list(tmp_path.glob("*b.db*"))

@@ -13,7 +13,9 @@ from heedful.data import formats
 from heedful.feedback import events, lineage, snapshots
 from heedful.feedback.schema import Event
 from heedful.feedback.store import Store
-from heedful.runs import Run, new_manifest, parent, write_json
+from heedful.files import write_json
+from heedful.runs.manifest import new_manifest, parent
+from heedful.runs.run import Run
 
 from .team import Team
 

@@ -14,8 +14,8 @@ from heedful.configs.sample import SampleConfig
 from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Completions
+from heedful.files import read_json
 from heedful.inference import best_of_n, chunked, sample, score
-from heedful.runs import read_json
 from stages.worlds import Files
 
 SETS = ["generation.max_new_tokens=8"]
@@ -55,7 +55,7 @@ def test_the_results_compare_the_best_with_the_mean(files: Files, tmp_path: Path
 
 
 def test_of_equal_answers_the_first_is_kept(files: Files, tmp_path: Path) -> None:
-    rows = run(files, tmp_path / "best.jsonl", "stages.test_best_of_n:all_alike")
+    rows = run(files, tmp_path / "best.jsonl", "inference.test_best_of_n:all_alike")
     first = sample.run(
         load(SampleConfig, None, SETS, model=files.policy, prompts=files.prompts, k=1), tmp_path / "c.jsonl"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from heedful.config import UserError, load
 from heedful.configs.sample import SampleConfig
 from heedful.data import formats
 from heedful.data.records import Completions
+from heedful.files import Lock
 from heedful.inference import chunked, sample
 from heedful.rollout.local import LocalEngine
 from heedful.training.session import Interrupted
@@ -247,7 +247,7 @@ def test_a_failure_while_resuming_keeps_what_was_there(files: Files, tmp_path: P
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample.inputs, "questions", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
+        patch.setattr(sample.examples, "questions", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             sample.run(config(files), out, resume=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -275,10 +275,10 @@ def test_a_full_disk_at_the_end_costs_nothing(files: Files, tmp_path: Path, whol
 def test_one_process_writes_a_file(files: Files, tmp_path: Path) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 1)
-    with out.with_name(".c.jsonl.partial").open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_SH)
-        with pytest.raises(UserError, match="another process is writing it"):
-            sample.run(config(files), out, resume=True)
+    other = Lock(tmp_path / ".c.jsonl.lock", "busy")
+    with pytest.raises(UserError, match="another process is writing it"):
+        sample.run(config(files), out, resume=True)
+    other.release()
 
 
 @pytest.mark.parametrize(("name", "message"), [("c.txt", "name it .jsonl"), ("folder.jsonl", "is a folder")])

@@ -16,10 +16,10 @@ from heedful.config import NonFinite, UserError, load
 from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
+from heedful.files import read_json
 from heedful.inference import chunked, score
 from heedful.rewards.functions import ModelScorer
 from heedful.rollout.types import Episode
-from heedful.runs import read_json
 from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files

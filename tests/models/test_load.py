@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -299,9 +300,9 @@ def test_a_failed_save_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    rename = Path.rename
-    last_step = lambda file, to: full() if file.suffix == ".tmp" else rename(file, to)  # noqa: E731
-    for owner, name, broken in ((tokenizer, "save_pretrained", full), (Path, "rename", last_step)):
+    replace = os.replace
+    last_step = lambda file, to: full() if file.suffix == ".tmp" else replace(file, to)  # noqa: E731
+    for owner, name, broken in ((tokenizer, "save_pretrained", full), (os, "replace", last_step)):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, broken)
             with pytest.raises(UserError, match=r"cannot write the model .*No space left"):

@@ -14,10 +14,11 @@ import tiny
 from heedful.config import UserError, load
 from heedful.configs.dpo import DPOConfig
 from heedful.configs.shared import Compute
+from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.models import scoring
-from heedful.runs import metrics, read_json
+from heedful.runs.run import metrics
 from heedful.stages import dpo
 from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted

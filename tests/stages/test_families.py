@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
-from heedful import runs
 from heedful.models import load, render, scoring
 from heedful.models.batches import collate
+from heedful.runs.run import metrics
 from stages import worlds
 
 ONE_STEP = {"epochs": 1, "batch": 64, "compute": {"micro_tokens": 1024}}
@@ -27,11 +27,11 @@ def test_one_step_of_sft_reward_and_ppo(files: worlds.Files, tmp_path: Path, fam
     ppo = worlds.train(
         "ppo", files, tmp_path / "ppo", policy=str(sft), reward=[str(judge)], episodes=4, rollout_batch=4, ema_decay=0.5
     )
-    assert [len(runs.metrics(run)) for run in (sft, judge, ppo)] == [1, 1, 1]
+    assert [len(metrics(run)) for run in (sft, judge, ppo)] == [1, 1, 1]
     for before, after in ((start, sft / "model"), (sft / "model", ppo / "model")):
         assert moved(before, after) > 1e-5
         plain_text_model(after)
-    first = runs.metrics(ppo)[0]
+    first = metrics(ppo)[0]
     assert first["logprob_gap"] < 1e-5
     assert abs(first["kl"]) < 1e-4
     same_score_without_heedful(judge)

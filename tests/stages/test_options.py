@@ -11,7 +11,6 @@ import torch
 from pydantic import ValidationError
 
 import tiny
-from heedful import runs
 from heedful.config import Config, UserError
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.pretrain import PretrainConfig
@@ -20,6 +19,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 from heedful.learning import examples, likelihood
 from heedful.models import load, scoring
+from heedful.runs.run import metrics
 from heedful.stages import ppo, pretrain, reward, sft
 from heedful.training import parallel
 from heedful.training.parallel import Ranks
@@ -201,8 +201,7 @@ def test_the_seed_changes_what_is_drawn(files: Files, tmp_path: Path) -> None:
         ("ppo", {"episodes": 8, "pretrain_data": None}),
     ):
         first, other = (
-            runs.metrics(worlds.train(stage, files, tmp_path / f"{stage}{seed}", seed=seed, **changes))
-            for seed in (0, 1)
+            metrics(worlds.train(stage, files, tmp_path / f"{stage}{seed}", seed=seed, **changes)) for seed in (0, 1)
         )
         assert first != other
 
@@ -223,7 +222,7 @@ def test_epochs_and_batches_make_steps(
     run = worlds.train(
         "reward", files, tmp_path / "run", data=data, eval_data=data, epochs=epochs, batch=batch, demonstrations=None
     )
-    assert len(runs.metrics(run)) == steps
+    assert len(metrics(run)) == steps
     seen = []
 
     def iteration(config: Any, nets: Any, questions: Any, texts: Any, step: int, *_: Any) -> Any:
@@ -270,7 +269,7 @@ def test_how_often_it_validates(
     path = worlds.write(tmp_path / "data.jsonl", data)
     changes = {"data": path, f"{sort}_data": path, "batch": 8, "epochs": 2, "evaluations": evaluations}
     changes |= {"demonstrations": None} if stage == "reward" else {"pretrain_data": None}
-    logged = runs.metrics(worlds.train(stage, files, tmp_path / "run", **changes))
+    logged = metrics(worlds.train(stage, files, tmp_path / "run", **changes))
     assert len(logged) == 6
     assert [row["step"] for row in logged if "valid_loss" in row or "valid_accuracy" in row] == at
 
@@ -401,14 +400,14 @@ def test_the_tax_is_that_of_the_averaged_weights(files: Files, tmp_path: Path) -
         start = plain.mean_response_loss(tiny.policy(), plain.pieces(tiny.tokenizer(), worlds.texts(files), 16)).item()
     changes = {"episodes": 16, "tax_data": files.texts, "pretrain_data": None, "optimiser": {"lr": 0.05, "warmup": 0}}
     for decay, apart in ((0.999_999_9, 0.0), (0.0, 0.1)):
-        logged = runs.metrics(worlds.train("ppo", files, tmp_path / f"{decay}", ema_decay=decay, **changes))
+        logged = metrics(worlds.train("ppo", files, tmp_path / f"{decay}", ema_decay=decay, **changes))
         moved = abs(logged[-1]["corpus_loss"] - start)
         assert moved > apart if apart else moved < 1e-4
 
 
 def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> None:
     changes = {"episodes": 24, "tax_data": files.texts, "checkpoint": {"every": 2}, "optimiser": {"lr": 0.0}}
-    logged = runs.metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))
+    logged = metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))
     assert ["corpus_loss" in row for row in logged] == [False, True, True]
     with torch.no_grad():
         rows = plain.pieces(tiny.tokenizer(), worlds.texts(files), 16)

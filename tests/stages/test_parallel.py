@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 import tiny
-from heedful import runs
+from heedful.files import read_json
+from heedful.runs.run import metrics
 from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted, Session
 from stages import worlds
@@ -98,8 +99,8 @@ def test_stopped_on_two_ranks_and_resumed_on_one(files: worlds.Files, tmp_path: 
     run = tmp_path / "two" / "sft-gpt2"
     codes = processes(stopped_rank, (files, tmp_path / "two", int(signal.SIGTERM)))
     assert codes == [signal.SIGTERM, signal.SIGTERM]
-    assert runs.read_json(run / "manifest.json")["status"] == "interrupted"
-    assert len(runs.metrics(run)) == 3
+    assert read_json(run / "manifest.json")["status"] == "interrupted"
+    assert len(metrics(run)) == 3
     worlds.parallel_case("sft-gpt2", files, tmp_path / "two", resume=True)
     assert worlds.hashes(run) == worlds.hashes(worlds.parallel_case("sft-gpt2", files, tmp_path / "one"))
 

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from heedful import runs
 from heedful.config import UserError
+from heedful.files import read_json
 from heedful.learning import examples, rollouts
 from heedful.learning.examples import Limits
 from heedful.rollout.types import Stream
+from heedful.runs.run import metrics
 from heedful.stages import ppo, ppo_experience, ppo_update
 from heedful.training.parallel import Ranks
 from heedful.training.session import Session
@@ -35,7 +36,7 @@ def run(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_first_minibatch_of_every_iteration_has_ratio_one(run: Path) -> None:
-    rows = runs.metrics(run)
+    rows = metrics(run)
     assert len(rows) == 4
     assert all(0 < row["logprob_gap"] < 1e-5 for row in rows)
     assert abs(rows[0]["kl"]) < 1e-5
@@ -45,15 +46,15 @@ def test_the_first_minibatch_of_every_iteration_has_ratio_one(run: Path) -> None
 
 def test_low_precision_runs_and_stays_near(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", episodes=16, compute={"dtype": "bfloat16"})
-    rows = runs.metrics(run)
+    rows = metrics(run)
     assert all(row["logprob_gap"] < 0.2 for row in rows)
     assert abs(rows[0]["kl"]) < 0.05
-    assert runs.read_json(run / "manifest.json")["results"]["signs"] == []
+    assert read_json(run / "manifest.json")["results"]["signs"] == []
     assert load_file(run / "model" / "model.safetensors")["model.norm.weight"].dtype == torch.float32
 
 
 def test_a_reward_is_a_weighted_sum_whose_parts_are_logged(files: Files, run: Path) -> None:
-    row = runs.metrics(run)[0]
+    row = metrics(run)[0]
     judge, letter = row[f"score/{files.judge}"], row[f"score/{LETTER}"]
     assert letter > 0
     assert row["score"] == pytest.approx(0.5 * judge + 2 * letter, abs=1e-6)
@@ -63,9 +64,9 @@ def test_a_reward_is_a_weighted_sum_whose_parts_are_logged(files: Files, run: Pa
 
 
 def test_without_pretraining_data_there_is_no_pretraining_gradient(files: Files, tmp_path: Path, run: Path) -> None:
-    assert "ptx_loss" in runs.metrics(run)[0]
+    assert "ptx_loss" in metrics(run)[0]
     plain = worlds.train("ppo", files, tmp_path / "run", episodes=8, pretrain_data=None)
-    assert "ptx_loss" not in runs.metrics(plain)[0]
+    assert "ptx_loss" not in metrics(plain)[0]
 
 
 def test_the_model_is_the_average_and_the_checkpoints_hold_both(files: Files, run: Path) -> None:
@@ -89,7 +90,7 @@ def test_no_averaging_gives_the_raw_weights(files: Files, tmp_path: Path) -> Non
 
 
 def test_the_manifest_says_where_the_value_net_came_from(files: Files, run: Path) -> None:
-    manifest = runs.read_json(run / "manifest.json")
+    manifest = read_json(run / "manifest.json")
     assert manifest["value_from"] == manifest["results"]["value_from"] == f"{files.judge} (reward model, with its head)"
     assert set(manifest["parents"]) == {"policy", "reward.0"}
     assert set(manifest["data"]) == {"prompts", "pretrain_data"}
@@ -137,7 +138,7 @@ def test_ppo_learns_what_is_rewarded(files: Files, tmp_path: Path) -> None:
         "optimiser": {"lr": 2e-2}, "value_optimiser": {"lr": 5e-3}, "compute": {"micro_tokens": 4096},
         "checkpoint": {"every": 100}, **PLAIN,
     }  # fmt: skip
-    scores = [row["score"] for row in runs.metrics(worlds.train("ppo", files, tmp_path / "run", **changes))]
+    scores = [row["score"] for row in metrics(worlds.train("ppo", files, tmp_path / "run", **changes))]
     assert scores[0] < 0.06
     assert scores[-1] > 3 * scores[0]
 
@@ -159,9 +160,9 @@ def test_the_next_coefficient(files: Files, changes: dict[str, Any], kl: float, 
 
 def test_passing_the_ceiling_stops_the_run_for_good(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
-    manifest = runs.read_json(run / "manifest.json")
+    manifest = read_json(run / "manifest.json")
     assert manifest["status"] == "finished"
-    kl = [row["kl"] for row in runs.metrics(run)]
+    kl = [row["kl"] for row in metrics(run)]
     assert len(kl) < 4
     assert kl[-1] > 0.001 >= max(kl[:-1])
     assert manifest["results"]["stopped"].startswith(f"stopped after iteration {len(kl)}: sequence KL")
@@ -177,15 +178,15 @@ def test_a_stop_survives_a_crash_right_after_it(files: Files, tmp_path: Path, mo
         patch.setattr(Session, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
-    steps = len(runs.metrics(tmp_path / "run"))
+    steps = len(metrics(tmp_path / "run"))
     worlds.train("ppo", files, tmp_path / "run", resume=True, kl_ceiling=0.001, **PLAIN)
-    assert len(runs.metrics(tmp_path / "run")) == steps
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["results"]["stopped"]
+    assert len(metrics(tmp_path / "run")) == steps
+    assert read_json(tmp_path / "run" / "manifest.json")["results"]["stopped"]
 
 
 def test_above_the_ceiling_the_coefficient_grows(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, at_ceiling="raise", kl_coef=0.02, **PLAIN)
-    betas = [row["kl_coef"] for row in runs.metrics(run)]
+    betas = [row["kl_coef"] for row in metrics(run)]
     assert len(betas) == 4
     assert betas[-1] in [pytest.approx(0.02 * 1.5**n) for n in (1, 2, 3)]
 
@@ -220,7 +221,7 @@ def test_a_nan_in_the_weights_stops_cleanly_and_keeps_the_last_good_checkpoint(
     with pytest.raises(UserError, match=f"{named} is not finite at step 3; the checkpoint of step 2 is kept") as stop:
         worlds.train("ppo", files, tmp_path / "run", **PLAIN)
     assert "\n" not in str(stop.value)
-    manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+    manifest = read_json(tmp_path / "run" / "manifest.json")
     assert manifest["status"] == "failed"
     assert named in manifest["reason"]
     assert not (tmp_path / "run" / "model").exists()
@@ -244,7 +245,7 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
             worlds.train("ppo", files, tmp_path / "run", **PLAIN)
     worlds.train("ppo", files, tmp_path / "run", resume=True, **PLAIN)
     assert worlds.hashes(tmp_path / "run") == worlds.hashes(whole)
-    assert "reason" not in runs.read_json(tmp_path / "run" / "manifest.json")
+    assert "reason" not in read_json(tmp_path / "run" / "manifest.json")
 
 
 def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_every_schedule_begins_at_a_tenth(files: Files, tmp_path: Path) -> None:
     """An iteration at a rate of 0 would be sampled for nothing."""
     optimiser = {"lr": 1e-3, "schedule": "cosine", "warmup": 3}
     run = worlds.train("ppo", files, tmp_path / "run", optimiser=optimiser, **PLAIN)
-    assert [row["lr"] for row in runs.metrics(run)][:2] == pytest.approx([1e-4, 4e-4])
+    assert [row["lr"] for row in metrics(run)][:2] == pytest.approx([1e-4, 4e-4])
 
 
 def test_weights_that_the_last_step_broke_are_not_kept(files: Files, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heedful import runs
 from heedful.config import UserError, load
 from heedful.configs.pretrain import PretrainConfig
+from heedful.files import read_json
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.models import render
+from heedful.runs.run import metrics
 from heedful.stages import pretrain
 from heedful.training import order
 from stages import plain, worlds
@@ -26,7 +27,7 @@ TEXTS = ["The cat sat.", "A river, a stone; 12 + 30 = 42."] * 9
 
 
 def results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    found: dict[str, Any] = read_json(run / "manifest.json")["results"]
     return found
 
 
@@ -44,7 +45,7 @@ def test_the_first_step_by_hand(files: Files, run: Path) -> None:
     model = pretrain.new_model(config, tokenizer)
     loss = plain.mean_response_loss(model, chosen)
     loss.backward()
-    first = runs.metrics(run)[0]
+    first = metrics(run)[0]
     assert first["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert first["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
     assert first["tokens"] == sum(map(len, chosen))
@@ -59,7 +60,7 @@ def test_it_loads_with_plain_transformers_and_its_loss_is_as_reported(files: Fil
     with torch.no_grad():
         loss = plain.mean_response_loss(model, plain.pieces(tokenizer, held_out, 16)).item()
     assert results(run)["valid_loss"] == pytest.approx(loss, abs=1e-5)
-    assert runs.metrics(run)[-1]["valid_loss"] == pytest.approx(loss, abs=1e-5)
+    assert metrics(run)[-1]["valid_loss"] == pytest.approx(loss, abs=1e-5)
     assert results(run)["parameters"] == model.num_parameters()
 
 
@@ -119,7 +120,7 @@ def test_tokens_and_batches_make_steps(
     for start in range(0, steps - n + 1, n):
         assert sorted(sizes[start : start + n]) == epoch
     assert results(run)["steps"] == len(sizes) == steps
-    assert results(run)["tokens"] == runs.metrics(run)[-1]["tokens"] == 8 * sum(sizes)
+    assert results(run)["tokens"] == metrics(run)[-1]["tokens"] == 8 * sum(sizes)
 
 
 def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +150,7 @@ def test_the_rate_falls_with_the_width(
         tokens=1,
         optimiser={"lr": lr, "schedule": "constant", "warmup": 0},
     )
-    assert runs.metrics(run)[0]["lr"] == pytest.approx(expected, rel=1e-6)
+    assert metrics(run)[0]["lr"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_validation_texts_of_their_own(files: Files, tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_validation_texts_of_their_own(files: Files, tmp_path: Path) -> None:
     training, validation = pretrain._texts(worlds.config("pretrain", files))
     assert (len(training), len(validation)) == (59, 1)
     run = worlds.train("pretrain", files, tmp_path / "run", valid_data=other, tokens=64)
-    assert set(runs.read_json(run / "manifest.json")["data"]) == {"data", "valid_data"}
+    assert set(read_json(run / "manifest.json")["data"]) == {"data", "valid_data"}
 
 
 def test_too_little_text(files: Files, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_vocabulary_beyond_all_bounds() -> None:
 
 def test_it_learns(files: Files, tmp_path: Path) -> None:
     run = worlds.train("pretrain", files, tmp_path / "run", tokens=30 * 64, optimiser={"lr": 5e-3})
-    logged = runs.metrics(run)
+    logged = metrics(run)
     assert logged[-1]["loss"] < logged[0]["loss"] - 1
     assert logged[-1]["valid_loss"] < logged[0]["loss"] - 1
 

@@ -19,8 +19,10 @@ from typing import Any
 
 import pytest
 
-from heedful import runs
 from heedful.config import UserError
+from heedful.files import read_json
+from heedful.runs.manifest import model_path
+from heedful.runs.run import metrics
 from heedful.training import checkpoint
 from heedful.training.session import Interrupted, Session
 from stages import worlds
@@ -61,7 +63,7 @@ def assert_same(run: Path, whole: Path, *, checkpoints: bool = True) -> None:
     if checkpoints:
         kept = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (run, whole)]
         assert kept[0] == kept[1]
-    manifests = [runs.read_json(path / "manifest.json") for path in (run, whole)]
+    manifests = [read_json(path / "manifest.json") for path in (run, whole)]
     assert [manifest["status"] for manifest in manifests] == ["finished", "finished"]
     assert manifests[0]["results"] == manifests[1]["results"]
     assert "reason" not in manifests[0]
@@ -96,9 +98,9 @@ def test_a_crash_costs_nothing_but_time(
 ) -> None:
     with pytest.raises(Crash), at_step(2, crash):
         train(stage, files, tmp_path / "run")
-    manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+    manifest = read_json(tmp_path / "run" / "manifest.json")
     assert (manifest["status"], manifest["reason"]) == ("failed", "Crash")
-    assert [row["step"] for row in runs.metrics(tmp_path / "run")] == [0, 1, 2]
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [0, 1, 2]
     train(stage, files, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", whole(stage))
 
@@ -111,7 +113,7 @@ def test_a_model_that_was_deleted_is_made_again(
     shutil.copytree(whole(stage), run)
     shutil.rmtree(run / "model")
     with pytest.raises(UserError, match="no model/ yet; finish it with --resume"):
-        runs.model_path(run)
+        model_path(run)
     train(stage, files, run, resume=True)
     assert_same(run, whole(stage))
 
@@ -128,7 +130,7 @@ def test_a_signal_saves_a_checkpoint_first(
         train(stage, files, tmp_path / "run")
     assert stopped.value.signal_number == number
     assert signal.getsignal(number) is before
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
+    assert read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
     newest = checkpoint.latest(tmp_path / "run" / "checkpoints")
     assert newest is not None
     assert newest.name == "step-00000003"  # which was not due
@@ -144,7 +146,7 @@ def test_a_second_signal_stops_at_once(files: worlds.Files, tmp_path: Path) -> N
 
     with pytest.raises(KeyboardInterrupt), at_step(0, twice):
         train("pretrain", files, tmp_path / "run")
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
+    assert read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
 
 
 def test_a_finished_run_is_left_as_it_is(files: worlds.Files, whole: Callable[[str], Path]) -> None:
@@ -229,10 +231,10 @@ def test_a_torn_line_and_litter_of_a_killed_process_go_away(
         train("pretrain", files, run, resume=True)  # nothing had begun: --resume begins
     with (run / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"step": 3, "lo')
-    (run / "checkpoints" / ".step-00000009.tmp").mkdir()
+    (run / "checkpoints" / ".step-00000009.123.tmp").mkdir()
     (run / "..model.tmp.123.tmp").mkdir()
-    (run / ".model.tmp").mkdir()
-    (run / ".old-model").mkdir()
+    (run / ".model.123.tmp").mkdir()
+    (run / ".model.123.old").mkdir()
     train("pretrain", files, run, resume=True)
     assert_same(run, whole("pretrain"))
 

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import tiny
-from heedful import runs
 from heedful.config import UserError
 from heedful.configs.shared import Compute
+from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.models import load
+from heedful.runs.run import metrics
 from heedful.stages import reward
 from stages import plain, worlds
 from stages.worlds import Files
@@ -31,7 +32,7 @@ def rows_of(path: str, *, limits: Limits = WIDE) -> list[Ranked]:
 
 
 def results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    found: dict[str, Any] = read_json(run / "manifest.json")["results"]
     return found
 
 
@@ -51,7 +52,7 @@ def test_loss_accuracy_and_gradient_by_hand(files: Files, tmp_path: Path, normal
         margins += found
     loss = torch.stack(losses).mean()
     loss.backward()
-    (logged,) = runs.metrics(run)
+    (logged,) = metrics(run)
     assert logged["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert logged["accuracy"] == pytest.approx(sum(m > 0 for m in margins) / len(margins))
     assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
@@ -73,7 +74,7 @@ def test_groups_weigh_their_rankings(files: Files, tmp_path: Path, micro_tokens:
     a, b = (torch.stack(losses[group]) for group in "ab")
     loss = (a.sum() + 0.25 * b.sum()) / (len(a) + 0.25 * len(b))
     loss.backward()
-    (logged,) = runs.metrics(run)
+    (logged,) = metrics(run)
     assert logged["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
     assert abs(a.mean() - b.mean()) > 1e-3  # else weights would not show
@@ -144,7 +145,7 @@ def test_it_learns_what_labelers_prefer(files: Files, tmp_path: Path) -> None:
     ]
     data = worlds.write(tmp_path / "data.jsonl", rows)
     run = worlds.train("reward", files, tmp_path / "run", data=data, epochs=6, optimiser={"lr": 3e-3})
-    logged = runs.metrics(run)
+    logged = metrics(run)
     assert logged[-1]["loss"] < 0.5 * logged[0]["loss"]
     assert results(run)["valid"]["accuracy"]["rate"] == 1.0
 
@@ -246,6 +247,6 @@ def test_low_precision_scores_stay_close(files: Files, tmp_path: Path) -> None:
         worlds.train("reward", files, tmp_path / dtype, model=files.judge, compute={"dtype": dtype}, **STILL)
         for dtype in ("float32", "bfloat16")
     )
-    losses = [runs.metrics(run)[0]["loss"] for run in (full, low)]
+    losses = [metrics(run)[0]["loss"] for run in (full, low)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], abs=0.05)

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful import runs
 from heedful.config import UserError
+from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Example, Limits
 from heedful.models import load
+from heedful.runs.run import metrics
 from heedful.stages import sft
 from heedful.training import order
 from stages import plain, worlds
@@ -32,7 +33,7 @@ def demonstrations(path: str, most: int = 128) -> list[Example]:
 
 
 def results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = runs.read_json(run / "manifest.json")["results"]
+    found: dict[str, Any] = read_json(run / "manifest.json")["results"]
     return found
 
 
@@ -48,7 +49,7 @@ def test_the_loss_is_the_mean_over_response_tokens_and_eos(files: Files, tmp_pat
     model = AutoModelForCausalLM.from_pretrained(files.policy).eval()
     loss = plain.mean_response_loss(model, rows)
     loss.backward()
-    (logged,) = runs.metrics(run)
+    (logged,) = metrics(run)
     assert [logged["loss"], logged["valid_loss"]] == pytest.approx([loss.item()] * 2, abs=1e-5)
     assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
 
@@ -62,7 +63,7 @@ def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, f
     documents = plain.pieces(TOKENIZER, worlds.texts(files), 128)
     count = {0.1: 1, 0.5: 12}[fraction]  # rows beside the 12 demonstrations
     demos = demonstrations(files.demos)
-    for step, logged in enumerate(runs.metrics(run)):
+    for step, logged in enumerate(metrics(run)):
         model = AutoModelForCausalLM.from_pretrained(files.policy).eval()
         asked = [demos[i] for i in order.epochs(0, step, 12, 24)]
         texts = [documents[i] for i in order.endless(0, step, count, len(documents), stream=1)]
@@ -71,7 +72,7 @@ def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, f
         assert logged["loss"] == pytest.approx(losses[0].item(), abs=1e-5)
         assert logged["pretrain_loss"] == pytest.approx(losses[1].item(), abs=1e-5)
         assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
-    assert len(runs.metrics(run)) == 2
+    assert len(metrics(run)) == 2
 
 
 def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_p
     run = worlds.train(
         "sft", files, tmp_path / "run", epochs=3, evaluations=9, optimiser={"lr": 0.03, "schedule": "constant"}, **PLAIN
     )
-    losses = [row["valid_loss"] for row in runs.metrics(run)]
+    losses = [row["valid_loss"] for row in metrics(run)]
     best = losses.index(min(losses))
     assert best < len(losses) - 1
     assert results(run)["best_step"] == best + 1
@@ -95,8 +96,8 @@ def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
         "select_samples": 5, "generation": {"max_new_tokens": 6}, "checkpoint": {"keep": 1, "every": 1}, **PLAIN,
     }  # fmt: skip
     run = worlds.train("sft", files, tmp_path / "run", select_with=files.judge, **changes)
-    logged = runs.metrics(run)
-    assert runs.read_json(run / "manifest.json")["parents"].keys() == {"model", "reward.0"}
+    logged = metrics(run)
+    assert read_json(run / "manifest.json")["parents"].keys() == {"model", "reward.0"}
     rewards = [row["valid_reward"] for row in logged]
     best, by_loss = rewards.index(max(rewards)), min(logged, key=lambda row: row["valid_loss"])["step"]
     assert best != by_loss
@@ -132,7 +133,7 @@ def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"dropout 0\.1: LlamaForCausalLM has no residual dropout; set dropout=0"):
         worlds.train("sft", files, tmp_path / "run", dropout=0.1)
     run = worlds.train("sft", files, tmp_path / "run", dropout=None, **PLAIN, **STILL)  # the default: none to be had
-    assert runs.metrics(run)[0]["loss"] == pytest.approx(loss_without(files.policy, files), abs=1e-5)
+    assert metrics(run)[0]["loss"] == pytest.approx(loss_without(files.policy, files), abs=1e-5)
 
 
 def loss_without(model: str, files: Files) -> float:
@@ -150,7 +151,7 @@ def test_dropout_works_in_training_and_not_in_validation(
     logged = {}
     for name, dropout in (("default", None), ("again", 0.2), ("more", 0.5), ("none", 0.0)):
         run = worlds.train("sft", files, tmp_path / name, model=gpt2, dropout=dropout, **PLAIN, **STILL)
-        (logged[name],) = runs.metrics(run)
+        (logged[name],) = metrics(run)
     assert logged["none"]["loss"] == pytest.approx(loss_without(gpt2, files), abs=1e-5)
     losses = [logged[name]["loss"] for name in ("none", "default", "more")]
     assert min(abs(a - b) for a, b in ((losses[0], losses[1]), (losses[1], losses[2]))) > 0.01
@@ -177,7 +178,7 @@ def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, t
 def test_recomputing_activations_draws_the_same_dropout(files: Files, tmp_path: Path) -> None:
     gpt2 = str(files.root / "policy-gpt2")
     losses = [
-        runs.metrics(
+        metrics(
             worlds.train("sft", files, tmp_path / str(on), model=gpt2, dropout=0.3, epochs=1, batch=12, **PLAIN,
                          compute={"activation_checkpointing": on})
         )
@@ -221,7 +222,7 @@ def test_nothing_to_train_or_to_validate_on(files: Files, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_model_learns_the_answers(files: Files, tmp_path: Path) -> None:
     run = worlds.train("sft", files, tmp_path / "run", epochs=4, optimiser={"lr": 5e-3}, **PLAIN)
-    logged = runs.metrics(run)
+    logged = metrics(run)
     assert logged[-1]["loss"] < 0.7 * logged[0]["loss"]
     assert logged[-1]["valid_loss"] < logged[0]["loss"]
     model, _ = load.load_policy(run)

@@ -13,13 +13,13 @@ from typing import Any
 from safetensors.torch import load_file
 
 import tiny
-from heedful import runs
 from heedful.config import build
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.models import load
+from heedful.runs.run import metrics
 from heedful.stages import ppo, pretrain, reward, sft
 
 WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()
@@ -178,7 +178,7 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
 def disagreements(one: Path, other: Path, atol: float = 1e-5) -> list[str]:
     """What differs between two runs: logged figures, and weights of models and checkpoints beyond `atol`."""
     found = []
-    for a, b in zip(runs.metrics(one), runs.metrics(other), strict=True):
+    for a, b in zip(metrics(one), metrics(other), strict=True):
         assert a.keys() == b.keys()
         found += [key for key in a if abs(a[key] - b[key]) > atol * max(1.0, abs(a[key]))]
     weights = [path.relative_to(one) for path in one.rglob("*.safetensors") if "optimiser" not in path.name]

@@ -54,8 +54,9 @@ def test_rankings_are_of_several_answers() -> None:
 
 
 def test_what_others_hold_at_most_is_known_here() -> None:
-    from heedful.fast import attention, fused
+    from heedful.fast import attention
     from heedful.models import scoring
+    from heedful.rollout import fused
 
     assert (memory.SEEN, memory.LOGITS) == (attention.MOST, scoring.MAX_LOGITS)
     assert memory.COPIED == fused.COPIED_BYTES

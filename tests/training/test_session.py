@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heedful import runs
 from heedful.config import Config, NonFinite, UserError
 from heedful.configs.shared import Checkpointing, Compute
+from heedful.files import read_json
 from heedful.training import session as module
 from heedful.training.parallel import Ranks
 from heedful.training.session import Interrupted, Session
@@ -62,7 +62,7 @@ def test_the_best_is_kept_and_comes_back(tmp_path: Path) -> None:
         assert model.weight.item() == 3.0
         s.finish(lambda directory: directory.mkdir(), {"x": 1})
     assert (tmp_path / "run" / "model").is_dir()
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["results"] == {"x": 1}
+    assert read_json(tmp_path / "run" / "manifest.json")["results"] == {"x": 1}
 
 
 def test_what_is_not_finite_is_named_with_what_is_kept(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_is_not_finite_is_named_with_what_is_kept(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=told), opened(tmp_path / name) as s:
             loop(s, make(0.0), 9, losses, stop_at)
-    assert runs.read_json(tmp_path / "b" / "manifest.json")["status"] == "failed"
+    assert read_json(tmp_path / "b" / "manifest.json")["status"] == "failed"
     model = make(0.0)
     with opened(tmp_path / "b", resume=True) as s:
         assert loop(s, model, 9, losses) == [4, 5, 6, 7, 8]
@@ -97,7 +97,7 @@ def test_a_user_s_error_after_the_first_step_is_in_the_manifest(tmp_path: Path) 
     for name, steps in (("started", 3), ("fresh", 0)):
         with pytest.raises(UserError, match="odd"):
             stop_after(steps, tmp_path / name)
-    manifest = runs.read_json(tmp_path / "started" / "manifest.json")
+    manifest = read_json(tmp_path / "started" / "manifest.json")
     assert (manifest["status"], manifest["reason"]) == ("failed", "the data of step 3 are odd")
     assert not (tmp_path / "fresh").exists()
 
@@ -114,7 +114,7 @@ def test_what_nobody_foresaw_is_in_the_manifest(tmp_path: Path) -> None:
     for given in ({}, {"resume": True, "finish": True}):
         with pytest.raises(RuntimeError, match="of no use"):
             fail(tmp_path / "run", **given)
-        manifest = runs.read_json(tmp_path / "run" / "manifest.json")
+        manifest = read_json(tmp_path / "run" / "manifest.json")
         expected = ("finished", None) if given else ("failed", "RuntimeError: a shape of no use")
         assert (manifest["status"], manifest.get("reason")) == expected
 
@@ -138,7 +138,7 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
             s.checkpoint(0, {})
         assert stopped.value.signal_number == 15
         s.ranks = Ranks(0, 1, CPU, torch.float32)
-    assert runs.read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
+    assert read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
 
 
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
+from heedful import files
 from heedful.config import UserError, refused
 from heedful.data.public_shapes import to_native, to_public
 from heedful.data.records import Record, problem
@@ -352,15 +352,8 @@ def _parquet(path: Path, rows: list[Row]) -> bytes:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when all is written, and vanishes when something goes wrong."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A stream whose content takes the place of `path` when all is written."""
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(scratch, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with files.writing(path) as file:
+            yield file

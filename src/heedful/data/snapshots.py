@@ -8,13 +8,12 @@ A training command takes the directory in place of a data file; `formats.read` c
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from heedful import files
 from heedful.config import UserError, refused
 from heedful.data import formats
 from heedful.data.records import Record
@@ -49,26 +48,29 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
     if len(kinds) > 1:
         what = " and ".join(kinds)
         raise UserError(f"{directory}: a snapshot holds one kind of record, not {what} rows; check the filters")
-    scratch = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
-        scratch.mkdir(parents=True, exist_ok=True)  # here, so that a refusal names the directory
-        rows = scratch / formats.SNAPSHOT_ROWS
-        formats.write(rows, records)
-        manifest = {
-            "records": kinds[0],
-            "rows": len(records),
-            "sha256": formats.sha256(rows),
-            "filters": filters or {},
-        }
-        formats.write_manifest(scratch, manifest)
-        if not (directory.is_dir() and any(directory.iterdir())):
-            os.replace(scratch, directory)
-        elif formats.read_manifest(directory) != formats.read_manifest(scratch):
-            raise UserError(f"{directory}: holds another snapshot, and snapshots never change; choose a new directory")
+        with files.scratch(directory) as scratch:
+            scratch.mkdir(parents=True)  # here, so that an error names the directory
+            rows = scratch / formats.SNAPSHOT_ROWS
+            formats.write(rows, records)
+            manifest = {
+                "records": kinds[0],
+                "rows": len(records),
+                "sha256": formats.sha256(rows),
+                "filters": filters or {},
+            }
+            formats.write_manifest(scratch, manifest)
+            if directory.is_dir() and any(directory.iterdir()):
+                if formats.read_manifest(directory) != formats.read_manifest(scratch):
+                    raise UserError(
+                        f"{directory}: holds another snapshot, and snapshots never change; choose a new directory"
+                    )
+            else:
+                if directory.is_dir():
+                    directory.rmdir()
+                scratch.rename(directory)  # fails where another process has frozen something in the meantime
     except OSError as error:
         raise UserError(refused(error, directory)) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return open_snapshot(directory)
 
 

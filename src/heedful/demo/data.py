@@ -11,7 +11,7 @@ from heedful.config import Config
 from heedful.data import formats
 from heedful.data.curation import CurationConfig, curate
 from heedful.data.records import Comparison, Completions, Prompt
-from heedful.runs import read_json, write_json
+from heedful.files import read_json, write_json
 from heedful.sandbox import generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world

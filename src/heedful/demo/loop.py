@@ -25,10 +25,10 @@ from heedful.demo import data, measure, page
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, Examiner, RewardQuality
 from heedful.demo.parallel import get_ready, side_by_side
+from heedful.files import read_json, write_json
 from heedful.inference import sample, score
 from heedful.maths.statistics import WinRate
 from heedful.report.tables import ModelResult, changes_text, demo_table, head_to_head
-from heedful.runs import read_json, write_json
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import World
 from heedful.stages import ppo, pretrain, reward, sft

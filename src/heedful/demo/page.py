@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import data
+from heedful.files import read_json
 from heedful.maths.statistics import WinRate
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
 from heedful.report.tables import Table
-from heedful.runs import read_json
 
 if TYPE_CHECKING:
     from heedful.demo.loop import Demo, Outcome

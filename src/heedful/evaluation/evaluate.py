@@ -17,9 +17,9 @@ from heedful.data.text import as_words
 from heedful.evaluation import answers, judges
 from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
+from heedful.files import read_json, write_json
 from heedful.maths.statistics import agreement, win_rate
 from heedful.rewards.functions import open_reward
-from heedful.runs import read_json, write_json
 
 Result = dict[str, Any]
 CHOICES = ".choices.jsonl"  # beside the result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from heedful import files
 from heedful.config import UserError, refused
 from heedful.feedback import migrate
 from heedful.feedback.schema import Base, Event
@@ -84,26 +84,24 @@ def _check_free(path: Path, remedy: str) -> None:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A place for a database, which takes `path` when it is whole, and vanishes when something goes wrong."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.touch()  # what stands in the way is told better by the system than by SQLite
-        yield scratch
-        with closing(sqlite3.connect(scratch)) as copy:
-            copy.execute("pragma journal_mode = delete")  # one file, nothing beside it
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
+        with files.replacing(path, sync=True) as scratch:
+            scratch.touch()  # what stands in the way is told better by the system than by SQLite
+            try:
+                yield scratch
+                with closing(sqlite3.connect(scratch)) as copy:
+                    copy.execute("pragma journal_mode = delete")  # one file, nothing beside it
+            finally:
+                for log in scratch.parent.glob(f"{glob.escape(scratch.name)}-*"):
+                    log.unlink()
     except OSError as error:
         named = error.filename not in (None, str(scratch))
         raise UserError(refused(error, error.filename if named else path)) from None
     except (sqlite3.OperationalError, OperationalError) as error:
         reason = getattr(error, "orig", error)
         raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another place") from None
-    finally:
-        if path.parent.is_dir():
-            for leftover in path.parent.glob(f"{glob.escape(scratch.name)}*"):
-                leftover.unlink()
 
 
 @contextmanager

@@ -9,7 +9,6 @@ NAME.manifest.json    id, parents, data hashes, config, versions, results
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,8 @@ from heedful.config import Config, UserError
 from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
-from heedful.runs import changed, new_manifest, parent, read_manifest, write_json
+from heedful.files import Lock, write_json
+from heedful.runs.manifest import changed, new_manifest, parent, read_manifest
 from heedful.training.metrics import Reporter
 from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.session import Interrupted
@@ -46,6 +46,7 @@ class Job:
         self._identity = out.with_name(f".{out.name}.partial.json")
         self._manifest: dict[str, Any] = {}
         self._file: IO[bytes] | None = None
+        self._lock: Lock | None = None
         self._fresh = False
         self._made: list[Path] = []
 
@@ -121,26 +122,24 @@ class Job:
         """Let go of the partial file; a new one without a whole chunk is removed, and the folders made for it."""
         if self._file is None:
             return
+        self._file.close()
+        self._file = None
+        if self._lock is not None:
+            self._lock.release()
         if self._fresh and self.done == 0:
             self._partial.unlink(missing_ok=True)
             self._identity.unlink(missing_ok=True)
             for folder in self._made:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
-        self._file.close()
-        self._file = None
 
     def _open(self) -> None:
         self._made = [folder for folder in self.out.parents if not folder.exists()]
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        busy = f"{self.out}: another process is writing it; wait for it or choose another --out"
+        self._lock = Lock(self.out.with_name(f".{self.out.name}.lock"), busy)
         self._partial.touch()
         self._file = self._partial.open("r+b", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            self._file = None
-            raise UserError(f"{self.out}: another process is writing it; wait for it or choose another --out") from None
         if self._fresh:
             self._file.truncate(0)
             write_json(self._identity, self._manifest)

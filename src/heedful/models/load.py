@@ -11,9 +11,7 @@ import copy
 import json
 import logging
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from heedful import files
 from heedful.config import UserError
 from heedful.models import render
-from heedful.runs import model_path
+from heedful.runs.manifest import model_path
 
 BIAS = "heedful_reward_bias"
 # Where architectures keep the dropout of what is added to the residual stream: attributes inside a decoder layer, or of
@@ -111,24 +110,13 @@ def value_from_policy(policy: Any) -> Any:
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
     """Write safetensors, config and tokenizer as one directory, whole or not at all; an older one is replaced."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        with _quiet():
+        with files.replacing(path) as temporary, _quiet():
+            temporary.mkdir(parents=True)
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
-    finally:
-        if replaced.exists() and not path.exists():
-            replaced.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def set_dropout(model: Any, p: float) -> Any:

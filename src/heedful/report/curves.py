@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from heedful.data.text import as_words
+from heedful.files import rows_of
 from heedful.plots.charts import Chart, Level, Series
-from heedful.runs import lines_of
 
 Rows = list[dict[str, Any]]
 
@@ -51,21 +50,6 @@ SPECS: dict[str, tuple[Spec, ...]] = {
         Spec("Answers that end", "share", {"finished": "finished"}, "The others ran into the length limit."),
     ),
 }  # fmt: skip
-
-
-def rows_of(path: Path) -> Rows:
-    """The rows of a JSONL file that a crash may have cut short; none where there is no such file."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in lines_of(path):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def stage_charts(

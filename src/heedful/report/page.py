@@ -18,9 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from heedful.config import UserError, refused
 from heedful.data.text import as_words, visible
 from heedful.evaluation.quality import Bin
+from heedful.files import write_text
 from heedful.plots.charts import Chart, Group, Series, draw
 from heedful.report.tables import Table
-from heedful.runs import write_atomically
 
 MOST_CHARACTERS = 3000
 MOST_SAMPLES = 60
@@ -129,7 +129,7 @@ def write(out: str | Path, report: Report) -> Path:
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, html(report))
+        write_text(out, html(report))
     except OSError as error:
         raise UserError(refused(error, out)) from None
     return out

@@ -10,9 +10,10 @@ from typing import Any
 from heedful.config import UserError
 from heedful.data.records import Message, as_text
 from heedful.data.text import as_words
+from heedful.files import rows_of
 from heedful.plots.charts import Group, number
 from heedful.report import page
-from heedful.report.curves import other_charts, over_optimisation, rows_of, stage_charts
+from heedful.report.curves import other_charts, over_optimisation, stage_charts
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
 
 ORDER = ("pretrain", "sft", "reward", "ppo", "dpo")

@@ -6,7 +6,6 @@ One dial, `depth`, sets the size; width, heads, learning rate, batch and tokens 
 from __future__ import annotations
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from heedful import files
 from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.data import formats
@@ -172,10 +172,8 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrain
     """Trained once, on the main rank; a resumed run reads it back."""
     place = s.out / "tokenizer"
     if s.ranks.main and not place.exists():
-        temporary = s.out / ".tokenizer.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
-        temporary.rename(place)
+        with files.replacing(place) as temporary:
+            new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
     s.ranks.wait()
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
     return tokenizer

@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from heedful import files
 from heedful.config import NonFinite, UserError
-from heedful.runs import read_json, write_json
+from heedful.files import read_json, write_json
 from heedful.training.optimiser import Average
 
 Part = nn.Module | torch.optim.Optimizer | Average
@@ -34,15 +35,12 @@ def check_finite(parts: Mapping[str, Part]) -> None:
 
 def save(directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str, Any]) -> Path:
     """Write checkpoint `step` under `directory`, whole or not at all."""
-    temporary = directory / f".step-{step:08d}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, part in parts.items():
-        _write(_tensors(part), temporary / f"{name}.safetensors")
-    write_json(temporary / "state.json", {"step": step, **facts})
     final = directory / f"step-{step:08d}"
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    with files.replacing(final) as temporary:
+        temporary.mkdir(parents=True)
+        for name, part in parts.items():
+            _write(_tensors(part), temporary / f"{name}.safetensors")
+        write_json(temporary / "state.json", {"step": step, **facts})
     return final
 
 
@@ -82,7 +80,6 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
     try:
         save_file(tensors, str(file))
     except SafetensorError as error:
-        shutil.rmtree(file.parent, ignore_errors=True)
         raise UserError(f"{file}: cannot be written ({error}); the checkpoint before it is kept") from None
 
 

@@ -14,7 +14,6 @@ The loop itself stays in the stage:
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,9 +24,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from heedful import files
 from heedful.config import Config, NonFinite, UserError
 from heedful.configs.shared import Checkpointing, Compute
-from heedful.runs import Run, metrics, parent, short
+from heedful.runs.manifest import parent
+from heedful.runs.run import Run, metrics, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
 from heedful.training.metrics import Reporter
@@ -165,10 +166,8 @@ class Session:
     def finish(self, write_model: Callable[[Path], None], results: dict[str, Any]) -> None:
         """`write_model(directory)` fills a temporary directory that becomes model/; then the run is finished."""
         if self.run is not None:
-            temporary = self.out / ".model.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            write_model(temporary)
-            self.run.replace_directory("model", temporary)
+            with files.replacing(self.out / "model") as temporary:
+                write_model(temporary)
             self.run.set_status("finished", results=results)
         self.ranks.wait()
 

@@ -20,7 +20,7 @@ from typing import Literal
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Prompt
-from heedful.runs import read_json, write_json
+from heedful.files import read_json, write_json
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
 STAGES = ("pretrain", "sft", "ppo", "dpo")  # whose models write

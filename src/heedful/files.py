@@ -1,0 +1,148 @@
+"""Files that are written whole or not at all, locks, and JSON Lines.
+
+A writer works on a temporary path next to the target and renames it at the end. A process that is killed leaves the old
+content in place, and at worst a hidden `.NAME.PID.tmp` or `.NAME.PID.old` next to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from heedful.config import UserError
+
+TEMPORARY = (".*.tmp", ".*.old")  # patterns of what a killed process leaves behind
+
+
+@contextlib.contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `path`, and remove what is there in the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yield a temporary path. The file or directory that the caller makes there takes the place of `path`.
+
+    After an error `path` is as before. `sync` flushes a file to the disk before the rename.
+    """
+    with scratch(path) as temporary:
+        yield temporary
+        if sync:
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
+        if path.is_dir():
+            _replace_directory(temporary, path)
+        else:
+            os.replace(temporary, path)
+
+
+def _replace_directory(source: Path, target: Path) -> None:
+    """Move the old directory aside first: no system renames a directory onto one that is not empty."""
+    aside = target.with_name(f".{target.name}.{os.getpid()}.old")
+    _remove(aside)
+    os.replace(target, aside)
+    try:
+        os.replace(source, target)
+    except OSError:
+        os.replace(aside, target)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_temporary(directory: Path) -> None:
+    """Delete what a killed writer has left in `directory`."""
+    for pattern in TEMPORARY:
+        for path in directory.glob(pattern):
+            _remove(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A binary stream whose content takes the place of `path`, flushed to the disk."""
+    with replacing(path, sync=True) as temporary, temporary.open("wb") as stream:
+        yield stream
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises UserError if the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}). Restore a copy of it, or start over in another place") from None
+
+
+def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add one line per row to a JSON Lines file."""
+    with path.open("a", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a JSON Lines file. Texts may hold U+2028 or U+0085, at which `splitlines` would cut."""
+    return [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file, without lines that a crash has cut short. No file has no rows."""
+    rows = []
+    for line in lines_of(path) if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+class Lock:
+    """A lock file that one process holds at a time. The system frees it when the process ends, however it ends."""
+
+    def __init__(self, path: Path, busy: str) -> None:
+        """Take the lock. Raises UserError with the text `busy` if another holder has it."""
+        from filelock import FileLock, Timeout  # slow to import, and few commands need it
+
+        self._path = path
+        self._held = FileLock(path, timeout=0)
+        try:
+            self._held.acquire()
+        except Timeout:
+            raise UserError(busy) from None
+
+    def release(self) -> None:
+        """Let go of the lock and delete its file."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()  # while it is held, so that it is not the file of the next holder
+        self._held.release()
+        if os.name == "nt":  # there the file could not be deleted before
+            with contextlib.suppress(OSError):
+                self._path.unlink()

@@ -8,27 +8,28 @@ import numpy as np
 import pytest
 
 from heedful.data.records import Comparison
-from heedful.evaluation.quality import calibration, pair_accuracy, preferences
+from heedful.evaluation.quality import calibration, preferences
+from heedful.maths.statistics import ordered_pairs, pair_accuracy
 
 
 def test_accuracy_over_the_pairs_that_differ_in_truth() -> None:
     """Prompt 1: of three pairs two right, one tied in score. Prompt 2: one pair, wrong. Ties in truth are left out."""
-    found = pair_accuracy([[3.0, 1.0, 1.0], [0.0, 5.0]], [[9.0, 5.0, 4.0], [1.0, 0.0]])
+    found = pair_accuracy([[3.0, 1.0, 1.0], [0.0, 5.0]], ordered_pairs([[9.0, 5.0, 4.0], [1.0, 0.0]]))
     assert found.rate == pytest.approx((1 + 1 + 0.5 + 0) / 4)
     assert found.n == 4
     assert (found.low, found.high) == (0.0, pytest.approx(2.5 / 3))  # prompts are drawn whole
-    assert pair_accuracy([[1.0, 2.0, 3.0]], [[0.0, 0.0, 7.0]]).n == 2
+    assert pair_accuracy([[1.0, 2.0, 3.0]], ordered_pairs([[0.0, 0.0, 7.0]])).n == 2
 
 
 def test_without_a_pair_there_is_no_accuracy() -> None:
     with pytest.raises(ValueError, match="no two completions"):
-        pair_accuracy([[1.0, 2.0]], [[3.0, 3.0]])
+        pair_accuracy([[1.0, 2.0]], ordered_pairs([[3.0, 3.0]]))
 
 
 def test_rankings_as_numbers() -> None:
     row = Comparison(prompt="p", completions=["x", "y", "z"], ranking=[[1], [0, 2]])
     assert preferences([row]) == [[-1.0, 0.0, -1.0]]
-    assert pair_accuracy([[0.0, 1.0, 0.5]], preferences([row])).rate == 1.0
+    assert pair_accuracy([[0.0, 1.0, 0.5]], ordered_pairs(preferences([row]))).rate == 1.0
 
 
 def test_calibration_of_scores_that_are_calibrated() -> None:

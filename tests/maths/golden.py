@@ -36,6 +36,9 @@ NOT_OFFERED = {
 # Fields of offered cases that belong to a variant that is not.
 FIELDS_NOT_OFFERED = {
     ("token_masks", "eos_truncation"): {
+        "postprocessed_responses": "the engine stops at EOS, so that nothing is truncated (P7)",
+        "response_lengths": "an input of the test: the engine's samples have their lengths",
+        "contains_eos": "an input of the test: the engine says why a sample ended",
         "position_ids_hf": "position ids are the exclusive cumulative sum (P6)",
         "scores_subtract_penalty": "a missing EOS replaces the score (P7)",
     },

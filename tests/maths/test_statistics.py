@@ -5,30 +5,22 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heedful.maths import statistics
+from heedful.maths import losses, statistics
 from maths import golden
+
+
+def alpha(ratings, level):
+    return statistics.alpha_interval(ratings, level, draws=1000).mean
 
 
 @golden.cases("statistics", "krippendorff")
 def test_golden_alpha(case):
     ratings = np.array(case.inputs["ratings"], dtype=float)
-    case.check({level: statistics.krippendorff_alpha(ratings, level) for level in ("nominal", "ordinal", "interval")})
-
-
-@golden.cases("statistics", "bradley_terry")
-def test_golden_bradley_terry(case):
-    wins, n_items = case.inputs["wins"], case.inputs["n_items"]
-    strengths = statistics.bradley_terry(wins, n_items)
-    case.check(
-        {
-            "log_strengths_mle": strengths,
-            "log_strengths_l2_0p01": statistics.bradley_terry(wins, n_items, l2=0.01),
-            "prob_0_beats_1": 1 / (1 + math.exp(strengths[1] - strengths[0])),
-        }
-    )
+    case.check({level: alpha(ratings, level) for level in ("nominal", "ordinal", "interval")})
 
 
 @golden.cases("statistics", "agreement")
@@ -52,47 +44,12 @@ def test_golden_win_rate(case):
     )
 
 
-@golden.cases("statistics", "choice_entropy_bits")
-def test_golden_choice_entropy(case):
-    bits = statistics.choice_entropy_bits(case.inputs["total_logprobs"])
-    case.check({"entropy_bits": bits, "mean_entropy_bits": bits.mean()})
-
-
 def test_alpha_is_nan_where_it_is_undefined():
     nan = math.nan
-    assert math.isnan(statistics.krippendorff_alpha([[3, 3], [3, 3]], "nominal"))
-    assert math.isnan(statistics.krippendorff_alpha([[1, nan], [nan, 2]], "nominal"))
-    assert math.isnan(statistics.krippendorff_alpha([[3, 3, 1], [3, 3, nan]], "ordinal"))
-    assert statistics.krippendorff_alpha([[3, 1, 5], [3, 1, nan]], "ordinal") == pytest.approx(1.0)
-
-
-def test_bradley_terry_of_two_is_the_log_odds():
-    strengths = statistics.bradley_terry([(0, 1)] * 3 + [(1, 0)], 2)
-    np.testing.assert_allclose(strengths, [math.log(3) / 2, -math.log(3) / 2])
-
-
-def test_bradley_terry_of_lopsided_wins_converges():
-    wins = [(i, i + 1) for i in range(9)] * 400 + [(i + 1, i) for i in range(9)]
-    np.testing.assert_allclose(-np.diff(statistics.bradley_terry(wins, 10)), [math.log(400)] * 9, rtol=1e-6)
-
-
-@pytest.mark.parametrize("l2", [0.0, 0.1, 100.0])
-def test_bradley_terry_solves_its_equations_where_plain_newton_steps_run_away(l2):
-    counts = np.array([[0, 6241, 0, 1103], [1, 0, 1675, 0], [0, 1, 0, 5], [0, 0, 1, 0]])
-    wins = np.repeat(np.argwhere(counts), counts[counts > 0], axis=0)
-    strengths = statistics.bradley_terry(wins, 4, l2)
-    beats = 1 / (1 + np.exp(strengths[None, :] - strengths[:, None]))
-    expected_wins = ((counts + counts.T) * beats).sum(axis=1) + 2 * l2 * strengths
-    np.testing.assert_allclose(expected_wins, counts.sum(axis=1), rtol=1e-6)
-
-
-@pytest.mark.parametrize("wins", [[(0, 1), (0, 2), (1, 2), (2, 1)], [(1, 0), (2, 0), (1, 2), (2, 1)], [(0, 1), (1, 0)]])
-def test_bradley_terry_without_an_answer_needs_the_penalty(wins):
-    with pytest.raises(ValueError, match="l2"):
-        statistics.bradley_terry(wins, 3)
-    strengths = statistics.bradley_terry(wins, 3, l2=0.1)
-    assert np.isfinite(strengths).all()
-    assert strengths.sum() == pytest.approx(0.0)
+    assert math.isnan(alpha([[3, 3], [3, 3]], "nominal"))
+    assert math.isnan(alpha([[1, nan], [nan, 2]], "nominal"))
+    assert math.isnan(alpha([[3, 3, 1], [3, 3, nan]], "ordinal"))
+    assert alpha([[3, 1, 5], [3, 1, nan]], "ordinal") == pytest.approx(1.0)
 
 
 def test_agreement_by_hand():
@@ -152,22 +109,11 @@ def test_the_order_of_outcomes_changes_nothing(rows, random):
     assert first == pytest.approx(second)
 
 
-def test_accuracy_is_of_booleans():
-    assert statistics.accuracy_interval([True, False, True, True]).mean == 0.75
-    with pytest.raises(ValueError, match="True"):
-        statistics.accuracy_interval([0.2, 1.0])
-
-
 def test_five_thousand_prompts_take_no_time():
     outcomes = np.random.default_rng(0).choice([0, 0.5, 1], size=5000)
     start = time.process_time()
     statistics.win_rate(outcomes, np.arange(5000).astype(str))
     assert time.process_time() - start < 1.0
-
-
-def test_choice_entropy_by_hand():
-    bits = statistics.choice_entropy_bits([[-800.0, -800.0], [-5.0, -math.inf], [-1.0, -1.0 - math.log(3)]])
-    np.testing.assert_allclose(bits, [1.0, 0.0, 2 - 0.75 * math.log2(3)], atol=1e-12)
 
 
 def test_reward_bias_makes_demonstrations_score_zero():
@@ -194,13 +140,13 @@ def test_fleiss_kappa_by_hand():
 
 
 @pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
-def test_the_resampled_alpha_is_that_of_the_library(level):
+def test_the_resampled_alpha_is_that_of_the_whole(level):
     """Where all units are one cluster every resample is the whole, and the bounds are what it gives by sums."""
     rng = np.random.default_rng(3)
     ratings = rng.choice([1.0, 2.0, 4.0, 7.0, math.nan], p=[0.3, 0.2, 0.2, 0.1, 0.2], size=(5, 40))
     ratings[1:, 5] = math.nan  # a unit with one rating, dropped (T2)
     found = statistics.alpha_interval(ratings, level, ["one"] * 40)
-    assert found.mean == statistics.krippendorff_alpha(ratings, level)
+    assert found.mean == pytest.approx(alpha(ratings, level), abs=1e-12)
     assert found.low == pytest.approx(found.mean, abs=1e-12)
     assert found.high == pytest.approx(found.mean, abs=1e-12)
     free = statistics.alpha_interval(ratings, level)
@@ -236,3 +182,16 @@ def test_undefined_resamples_are_left_out_of_an_interval():
     low, high = statistics.percentile_interval(np.array([math.nan]))
     assert math.isnan(low)
     assert math.isnan(high)
+
+
+def test_equal_scores_are_half_right_everywhere():
+    """One pair of equal scores: as a metric of the losses, over rankings, and as a win rate."""
+    margins = torch.tensor([2.0, 0.0, -1.0])
+    assert statistics.wins(margins).tolist() == statistics.wins(margins.numpy()).tolist() == [1.0, 0.5, 0.0]
+    pairs = statistics.ordered_pairs([[3.0, 1.0, 1.0]])
+    assert sorted(pairs) == [(0, 0, 1), (0, 0, 2)]
+    scores, ranks = [[4.0, 4.0, 1.0]], [[0, 1, 1]]
+    _, _, metrics = losses.ranking_loss(torch.tensor(scores), torch.tensor(ranks), torch.ones(1, 3, dtype=torch.bool))
+    assert golden.mean(metrics["accuracy"]) == statistics.pair_accuracy(scores, pairs).rate == 0.75
+    zero_B = torch.zeros(1)
+    assert golden.mean(losses.dpo_loss(zero_B, zero_B, zero_B, zero_B, 0.1)[2]["accuracy"]) == 0.5

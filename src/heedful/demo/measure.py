@@ -16,10 +16,11 @@ from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
-from heedful.evaluation.quality import Bin, calibration, pair_accuracy
+from heedful.evaluation.quality import Bin, calibration, preferences
 from heedful.learning import examples, likelihood
 from heedful.maths import best_of_n as best_of_n_maths
-from heedful.maths.statistics import WinRate
+from heedful.maths.kl import sequence_kl
+from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
 from heedful.models import batches, load, render, scoring
 from heedful.report.tables import ModelResult
 from heedful.rollout.local import LocalEngine
@@ -122,15 +123,16 @@ class Examiner:
 
 @torch.no_grad()
 def kl(samples: list[Sample], reference: Any, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Mean over samples of the summed k1 to the reference, in nats (P9)."""
+    """Mean sequence KL divergence in nats of the samples' policy from the reference (P9)."""
     total = 0.0
     lengths = [len(s.prompt_ids) + len(s.response_ids) for s in samples]
     for chosen in batches.micro_batches(lengths, max_tokens=16_384):
-        batch = batches.collate(
-            [samples[i].prompt_ids for i in chosen], [samples[i].response_ids for i in chosen], tokenizer.pad_token_id
-        )
-        total -= float(scoring.response_logprobs(reference, batch).sum())
-        total += sum(sum(samples[i].logprobs or []) for i in chosen)
+        part = [samples[i] for i in chosen]
+        batch = batches.collate([s.prompt_ids for s in part], [s.response_ids for s in part], tokenizer.pad_token_id)
+        mask_BT = batch.response_mask_BT
+        logprobs_BT = torch.zeros(mask_BT.shape, dtype=torch.float64)
+        logprobs_BT[mask_BT] = torch.tensor([x for s in part for x in s.logprobs or []], dtype=torch.float64)
+        total += float(sequence_kl(logprobs_BT, scoring.response_logprobs(reference, batch), mask_BT).sum())
     return total / len(samples)
 
 
@@ -155,12 +157,13 @@ def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: st
     scores = [row.scores or [] for row in rows]
     utilities = [[truth.judge(row.prompt, text).utility for text in row.completions] for row in rows]
     panel = [one for one in people if one.group == "held_out"]
-    preferred = [[-float(tier) for tier in row.ranks()] for ranked in _ranked(world, rows, panel) for row in ranked]
+    preferred = preferences([row for ranked in _ranked(world, rows, panel) for row in ranked])
     prompts = list(range(len(rows))) * len(panel)
     lengths = [[float(len(text)) for text in rows[i].completions] for i in prompts]
+    pairs = ordered_pairs(preferred)
     return RewardQuality(
-        pair_accuracy(scores * len(panel), preferred, prompts), pair_accuracy(scores, utilities),
-        pair_accuracy(lengths, preferred, prompts), *_agreement(world, labelers.good_ones(people), rows),
+        pair_accuracy(scores * len(panel), pairs, prompts), pair_accuracy(scores, ordered_pairs(utilities)),
+        pair_accuracy(lengths, pairs, prompts), *_agreement(world, labelers.good_ones(people), rows),
         calibration(scores * len(panel), preferred, prompts),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Prompt
 from heedful.evaluation.answers import Answers, Written, key, shown
+from heedful.maths.statistics import wins
 from heedful.rewards.functions import Reward
 from heedful.rollout.types import Episode
 
@@ -67,7 +68,7 @@ def by_reward(reward: Reward, prompts: Sequence[Prompt], a: Answers, b: Answers)
         for ours in a[name]:
             for theirs in b[name]:
                 x, y = totals[places[name, ours]], totals[places[name, theirs]]
-                verdicts.append(Verdict(prompt, ours, theirs, 0.5 + 0.5 * ((x > y) - (x < y)), (x, y)))
+                verdicts.append(Verdict(prompt, ours, theirs, wins(x - y), (x, y)))
     return verdicts
 
 

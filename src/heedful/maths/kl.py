@@ -24,6 +24,14 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return torch.expm1(log_ratio) - log_ratio
 
 
+def sequence_kl(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """kl_B in nats: `k1` summed over the real tokens of each row (P9).
+
+    Its mean over samples of the policy estimates KL(policy || reference) of whole answers.
+    """
+    return keep(k1(logprobs_BT, ref_logprobs_BT), mask_BT).sum(-1)
+
+
 def shaped_rewards(
     scores_B: Tensor, logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor, beta: float
 ) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from heedful.maths.kl import k1, k2, k3
 from heedful.maths.masks import keep
+from heedful.maths.statistics import wins
 
 SumCount = tuple[Tensor, Tensor]
 
@@ -99,7 +100,7 @@ def ranking_loss(
     B prompts of up to K completions, the better the smaller the rank; tied pairs are dropped. `k_choose_2` divides by
     all pairs, ties included; `valid_pairs` by those that remain. The count is of prompts, all-tied ones (loss 0) too,
     or with `weights_B` the sum of their weights, so that sum / count is the weighted mean.
-    Metrics: `accuracy` and `pair_loss` over pairs, `all_tied` over prompts.
+    Metrics: `accuracy` (equal rewards count half) and `pair_loss` over pairs, `all_tied` over prompts.
     """
     rewards_BK = keep(rewards_BK, mask_BK)
     pairs_BKK = (ranks_BK[:, :, None] < ranks_BK[:, None, :]) & mask_BK[:, :, None] & mask_BK[:, None, :]
@@ -117,7 +118,7 @@ def ranking_loss(
 
     prompts_B, pairs = K_B > 0, valid_B.sum()
     metrics = {
-        "accuracy": ((pairs_BKK & (margins_BKK > 0)).sum(), pairs),
+        "accuracy": (keep(wins(margins_BKK.detach()), pairs_BKK).sum(), pairs),
         "pair_loss": (losses_B.detach().sum(), pairs),
         "all_tied": ((prompts_B & (valid_B == 0)).sum(), prompts_B.sum()),
     }
@@ -138,7 +139,8 @@ def dpo_loss(
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
     """DPO or IPO on summed response log-probs of the preferred (w) and the other (l) completion (section A).
 
-    Metrics: `accuracy` and the implicit rewards `reward_w`, `reward_l`, beta * (log pi - log pi_ref).
+    Metrics: `accuracy` (equal rewards count half) and the implicit rewards `reward_w`, `reward_l`, which are
+    beta * (log pi - log pi_ref).
     """
     reward_w_B, reward_l_B = beta * (policy_w_B - ref_w_B), beta * (policy_l_B - ref_l_B)
     margin_B = reward_w_B - reward_l_B
@@ -153,7 +155,7 @@ def dpo_loss(
 
     count = torch.tensor(margin_B.numel(), device=margin_B.device)
     metrics = {
-        "accuracy": ((margin_B > 0).sum(), count),
+        "accuracy": (wins(margin_B.detach()).sum(), count),
         "reward_w": (reward_w_B.detach().sum(), count),
         "reward_l": (reward_l_B.detach().sum(), count),
     }

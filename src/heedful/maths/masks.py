@@ -6,18 +6,6 @@ import torch
 from torch import Tensor
 
 
-def truncate_at_eos(responses_BT: Tensor, eos_id: int, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Keep everything through the first EOS, pad after it (P7): (responses_BT, lengths_B, has_eos_B).
-
-    A length counts the EOS. A row without EOS keeps all T tokens and has_eos is False there.
-    """
-    assert eos_id != pad_id, "pad and end-of-text are different ids"
-    is_eos_BT = responses_BT == eos_id
-    after_eos_BT = is_eos_BT.cumsum(-1) > is_eos_BT
-    truncated_BT = responses_BT.masked_fill(after_eos_BT, pad_id)
-    return truncated_BT, (~after_eos_BT).sum(-1), is_eos_BT.any(-1)
-
-
 def length_mask(lengths_B: Tensor, T: int) -> Tensor:
     """mask_BT, True at the first `lengths_B` positions of each row."""
     return torch.arange(T, device=lengths_B.device) < lengths_B[:, None]

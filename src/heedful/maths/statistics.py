@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import krippendorff
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Level = Literal["nominal", "ordinal", "interval"]
+Clusters = Sequence[object] | NDArray | None
+Rows = Sequence[Sequence[float]]
+"""One row a prompt, one number a completion."""
 
 
 class Agreement(NamedTuple):
@@ -39,22 +41,10 @@ class WinRate(NamedTuple):
     n: int
 
 
-def krippendorff_alpha(ratings: ArrayLike, level: Level) -> float:
-    """Krippendorff's alpha of ratings [raters, units], NaN = missing (T2).
-
-    NaN where it is undefined: no unit with two ratings, or one value only among the units with two.
-    """
-    ratings = np.asarray(ratings, dtype=np.float64)
-    shared = ratings[:, (~np.isnan(ratings)).sum(axis=0) >= 2]
-    if np.unique(shared[~np.isnan(shared)]).size < 2:
-        return math.nan
-    return float(krippendorff.alpha(reliability_data=shared, level_of_measurement=level))
-
-
 def alpha_interval(
     ratings: ArrayLike,
     level: Level,
-    clusters: Sequence[object] | NDArray | None = None,
+    clusters: Clusters = None,
     *,
     confidence: float = 0.95,
     draws: int = 2000,
@@ -72,12 +62,11 @@ def alpha_interval(
         return Interval(math.nan, math.nan, math.nan, n)
     if clusters is not None:
         clusters = _numbered(clusters)[paired]
-    found = sums_interval(
+    return sums_interval(
         lambda sums: _alpha_of_coincidences(sums.reshape(-1, values.size, values.size), values, level),
         _coincidences(np.stack([(shared == value).sum(axis=0) for value in values], axis=1)),
         clusters, n=n, confidence=confidence, draws=draws, seed=seed,
     )  # fmt: skip
-    return found._replace(mean=krippendorff_alpha(shared, level))
 
 
 def cohen_kappa(counts: ArrayLike) -> Floats:
@@ -109,40 +98,6 @@ def fleiss_kappa(sums: ArrayLike) -> Floats:
         return (observed - expected) / (1 - expected)
 
 
-def bradley_terry(wins: ArrayLike, n_items: int, l2: float = 0.0) -> Floats:
-    """Strengths with mean 0 that maximise the likelihood of wins [N, (winner, loser)] (T1), less l2 * |strengths|^2.
-
-    Without the penalty every item must be linked to every other by a chain of wins in both directions.
-    """
-    pairs = np.asarray(wins, dtype=np.int64).reshape(-1, 2)
-    counts = np.zeros((n_items, n_items))
-    np.add.at(counts, (pairs[:, 0], pairs[:, 1]), 1.0)
-    if l2 <= 0 and not (_reaches_all(counts) and _reaches_all(counts.T)):
-        raise ValueError(
-            "strengths are not determined: some items never win or never lose against the rest; set l2 > 0"
-        )
-    games = counts + counts.T
-
-    def objective(theta: Floats) -> float:
-        return float((counts * np.logaddexp(0.0, theta[None, :] - theta[:, None])).sum() + l2 * theta @ theta)
-
-    theta = np.zeros(n_items)
-    for _ in range(100):
-        beats = np.exp(-np.logaddexp(0.0, theta[None, :] - theta[:, None]))
-        gradient = (games * beats).sum(axis=1) - counts.sum(axis=1) + 2 * l2 * theta
-        weights = games * beats * beats.T
-        # the constant direction is flat; the rank-one term pins it
-        hessian = np.diag(weights.sum(axis=1) + 2 * l2) - weights + 1.0 / n_items
-        step = np.linalg.solve(hessian, gradient)
-        size = 1.0  # halved where lopsided wins throw a full Newton step too far
-        while size > 1e-8 and objective(theta - size * step) > objective(theta):
-            size /= 2
-        theta = theta - size * step
-        if np.abs(step).max() < 1e-10:
-            break
-    return theta - theta.mean()
-
-
 def agreement(choices: ArrayLike) -> Agreement:
     """Pairwise agreement of choices [raters, comparisons] in {-1, 0, 1} (D12, T4); 0 is indifferent or not seen.
 
@@ -163,7 +118,7 @@ def agreement_terms(counts: ArrayLike) -> Floats:
 
 def win_rate(
     outcomes: ArrayLike,
-    clusters: Sequence[object] | NDArray | None = None,
+    clusters: Clusters = None,
     *,
     confidence: float = 0.95,
     draws: int = 2000,
@@ -179,24 +134,48 @@ def win_rate(
     return WinRate(*mean_interval(outcomes, clusters, confidence=confidence, draws=draws, seed=seed))
 
 
-def accuracy_interval(
-    correct: ArrayLike,
-    clusters: Sequence[object] | NDArray | None = None,
-    *,
-    confidence: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Share of True with its bootstrap interval (R6); pairs of one prompt are one cluster."""
-    correct = np.asarray(correct)
-    if correct.dtype != np.bool_:
-        raise ValueError("accuracy is of True and False")
-    return mean_interval(correct, clusters, confidence=confidence, draws=draws, seed=seed)
+def wins(margins: Any) -> Any:
+    """Outcomes of comparisons from their margins (array or tensor): 1 above 0, 0.5 at 0 (equal scores), 0 below 0."""
+    return 0.5 * (margins > 0) + 0.5 * (margins >= 0)
+
+
+class Pair(NamedTuple):
+    """Two completions of one row of which the first is better in truth."""
+
+    row: int
+    better: int
+    worse: int
+
+
+def ordered_pairs(truth: Rows) -> list[Pair]:
+    """Every pair of completions of one row whose true values differ (R3).
+
+    Example: [[3, 1, 1]] gives (0, 0, 1) and (0, 0, 2). Completions 1 and 2 tie and give no pair.
+    """
+    return [
+        Pair(row, i, j) if values[i] > values[j] else Pair(row, j, i)
+        for row, values in enumerate(truth)
+        for i in range(len(values))
+        for j in range(i)
+        if values[i] != values[j]
+    ]
+
+
+def pair_accuracy(scores: Rows, pairs: Sequence[Pair], clusters: Clusters = None) -> WinRate:
+    """Share of the pairs that the scores order as the truth does, equal scores half (R6), with its interval.
+
+    The bootstrap resamples clusters: `clusters` names that of each row, for example its prompt. By default each row is
+    its own cluster. Raises ValueError without a pair.
+    """
+    if not pairs:
+        raise ValueError("no two completions of a prompt differ in truth")
+    margins = np.array([scores[row][better] - scores[row][worse] for row, better, worse in pairs])
+    return win_rate(wins(margins), [pair.row if clusters is None else clusters[pair.row] for pair in pairs])
 
 
 def mean_interval(
     values: ArrayLike,
-    clusters: Sequence[object] | NDArray | None = None,
+    clusters: Clusters = None,
     *,
     confidence: float = 0.95,
     draws: int = 2000,
@@ -219,7 +198,7 @@ def mean_interval(
 def sums_interval(
     statistic: Callable[[Floats], Floats],
     terms: ArrayLike,
-    clusters: Sequence[object] | NDArray | None = None,
+    clusters: Clusters = None,
     *,
     n: int,
     confidence: float = 0.95,
@@ -251,14 +230,6 @@ def percentile_interval(resampled: Floats, confidence: float = 0.95) -> tuple[fl
     return float(low), float(high)
 
 
-def choice_entropy_bits(total_logprobs: ArrayLike) -> Floats:
-    """Entropy [N] in bits of the choice between sentences with total log-probabilities [N, choices] in nats (E4)."""
-    total_logprobs = np.asarray(total_logprobs, dtype=np.float64)
-    logprobs = total_logprobs - np.logaddexp.reduce(total_logprobs, axis=-1, keepdims=True)
-    finite = np.maximum(logprobs, np.finfo(np.float64).min)
-    return -(np.exp(logprobs) * finite).sum(axis=-1) / math.log(2)
-
-
 def reward_bias(demonstration_rewards: ArrayLike) -> float:
     """What to add to every reward so that the demonstrations score 0 on average (R5)."""
     return -float(np.mean(np.asarray(demonstration_rewards, dtype=np.float64)))
@@ -284,24 +255,13 @@ def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
         return 1 - observed / expected
 
 
-def _reaches_all(counts: Floats) -> bool:
-    """Whether item 0 has a chain of wins to every item."""
-    reached = np.zeros(len(counts), dtype=bool)
-    frontier = reached.copy()
-    frontier[0] = True
-    while frontier.any():
-        reached |= frontier
-        frontier = (counts[frontier] > 0).any(axis=0) & ~reached
-    return bool(reached.all())
-
-
 def _numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
     """0, 1, 2, ... for the clusters, in the order in which they first occur."""
     number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
     return np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=len(clusters))
 
 
-def _cluster_sums(values: Floats, clusters: Sequence[object] | NDArray | None) -> Floats:
+def _cluster_sums(values: Floats, clusters: Clusters) -> Floats:
     """Sum and size of each cluster."""
     if clusters is None:
         return np.column_stack([values, np.ones(values.size)])

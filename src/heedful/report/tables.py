@@ -10,7 +10,7 @@ import numpy as np
 
 from heedful.config import UserError
 from heedful.data.text import as_words
-from heedful.maths.statistics import Interval, WinRate, mean_interval, win_rate
+from heedful.maths.statistics import Interval, WinRate, mean_interval, win_rate, wins
 
 Clusters = Sequence[object] | None
 
@@ -120,7 +120,7 @@ def head_to_head(a: ModelResult, b: ModelResult, clusters: Clusters = None) -> W
     """Share of prompts on which A's answer is better than B's, ties half."""
     _check([a, b])
     margins = np.asarray(a.utilities) - np.asarray(b.utilities)
-    return win_rate(0.5 + 0.5 * np.sign(margins), clusters)
+    return win_rate(wins(margins), clusters)
 
 
 def flag_rate(result: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heedful.feedback.quality.types import Judgement, Ranking, latest, preferences
-from heedful.maths.statistics import Interval, sums_interval
+from heedful.maths.statistics import Interval, sums_interval, wins
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def answer(ranking: Ranking, gold: Ranking) -> Answer:
     """What of a known answer a ranking reproduces; pairs tied in the known answer ask nothing."""
     given = preferences(ranking)
     sides = [(side, given[pair]) for pair, side in preferences(gold).items() if side]
-    return Answer(sum(0.5 + 0.5 * side * said for side, said in sides), len(sides))
+    return Answer(sum(wins(side * said) for side, said in sides), len(sides))
 
 
 def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Accuracy]:

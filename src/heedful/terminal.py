@@ -24,7 +24,7 @@ from heedful.config import Config, NonFinite, UserError, load, refused
 from heedful.files import read_json
 from heedful.training.launcher import place
 
-TRAINING_HALF = {"matplotlib", "psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
+TRAINING_HALF = {"psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
 USAGE_ERROR: Any = typer.BadParameter.__base__
 
 

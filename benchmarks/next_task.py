@@ -27,8 +27,8 @@ import sqlalchemy as sa
 
 from heedful.data.records import Completions
 from heedful.feedback import derive, items, people, projects, work
+from heedful.feedback.assignment import had_by
 from heedful.feedback.columns import digest
-from heedful.feedback.queue import had_by
 from heedful.feedback.schema import Assignment, Event, Item, Tally
 from heedful.feedback.store import Store
 

@@ -115,7 +115,8 @@ class Office(RuleBasedStateMachine):
     def nothing_twice_and_nothing_too_often(self) -> None:
         standing, live = self.standing(), Counter()
         assert all(count == 1 for count in standing.values())
-        for row in self.team.rows(Assignment.item_id, Assignment.person_id, where=Assignment.state == "live"):
+        leased = sa.and_(Assignment.state == "leased", Assignment.expires > self.team.now)
+        for row in self.team.rows(Assignment.item_id, Assignment.person_id, where=leased):
             assert (row.item_id, row.person_id) not in standing
             live[row.item_id] += 1
         taken = Counter(item for item, _ in standing) + live
@@ -228,6 +229,22 @@ def test_the_task_at_hand_is_not_given_as_the_next_one(store: Store) -> None:
     assert team.next("ada", besides=task.lease) == work.Nothing("empty")
     assert team.next("bob") == work.Nothing("in_other_hands", team.now + timedelta(minutes=10))
     team.submit("ada", task)
+
+
+def test_an_item_goes_to_as_many_at_once_as_shall_judge_it(store: Store) -> None:
+    """Leases count against the number wanted while they last, and nothing is written when they end."""
+    team = Team(store, "ada", "bob", "cyd", double_share=1.0, lease_minutes=10)
+    (ref,) = team.rankings(1)
+    first, end = team.task("ada"), team.now + timedelta(minutes=10)
+    team.wait(minutes=5)
+    team.task("bob")
+    assert team.next("cyd") == work.Nothing("in_other_hands", end)
+    assert (team.item(ref).taken, team.item(ref).had_by, team.item(ref).open) == (0, "", True)
+    team.wait(minutes=5)
+    assert team.task("cyd").ref == ref
+    with pytest.raises(work.Refused, match="somebody else"):
+        team.submit("ada", first)
+    assert team.next("ada") == work.Nothing("in_other_hands", end + timedelta(minutes=5))
 
 
 def test_a_late_submission_counts_where_the_item_is_free(store: Store) -> None:

@@ -42,9 +42,9 @@ def test_one_call_rebuilds_every_cache(team: Team, lost: str) -> None:
         db.execute(sa.update(Item).values(taken=7, had_by="|9|", open=False))
         db.execute(sa.update(Tally).values(judgements=99, milliseconds=1))
         gone = Assignment.state.in_(("done", "skipped"))
-        db.execute(sa.update(Assignment).where(gone).values(state="lapsed", event_id=None))
+        db.execute(sa.update(Assignment).where(gone).values(state="leased", expires=team.now, event_id=None))
         if lost == "assignments":
-            db.execute(sa.delete(Assignment).where(Assignment.state == "lapsed"))
+            db.execute(sa.delete(Assignment).where(Assignment.state == "leased", Assignment.expires <= team.now))
     assert caches(team) != before
     with team.store.writing() as db:
         derive.rebuild(db, team.project)

@@ -13,11 +13,12 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import people, projects
+from heedful.feedback import migrate, people, projects
 from heedful.feedback.columns import canonical
-from heedful.feedback.schema import Base, Person, Project
+from heedful.feedback.schema import Assignment, Base, Item, Person, Project
 from heedful.feedback.store import Store
 
 from .conftest import new_database
@@ -218,3 +219,39 @@ def test_other_files_and_later_databases_are_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(UserError, match="written by a later heedful"):
         Store.open(tmp_path / "h.db")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_leases_of_the_first_tables_are_carried_over(tmp_path: Path, postgres_url: str, kind: str) -> None:
+    """Leases were counted in the caches of items; a lapsed one was a state, whatever its time."""
+    url = new_database(postgres_url, template=None) if kind == "postgresql" else f"sqlite:///{tmp_path / 'h.db'}"
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    later = NOW + timedelta(days=365_000)
+    with engine.begin() as connection, Session(connection) as db:
+        migrate.upgrade(connection, "0001")
+        db.add_all([Person(id=number, name=f"{number}", created=NOW) for number in (1, 2)])
+        db.add(Project(id=1, name="p", title="p", settings={}, created=NOW))
+        db.flush()
+        for number, wanted, taken, had_by in ((1, 2, 2, "|1|2|"), (2, 1, 1, "|1|"), (3, 1, 0, "")):
+            db.add(Item(
+                id=number, ref=f"{number}", project_id=1, kind="ranking", purpose="train", payload={}, created=NOW,
+                payload_sha256="", prompt_sha256="", texts_sha256="", draw=0.5, double_draw=0.5, rank=0.5,
+                wanted=wanted, taken=taken, had_by=had_by, open=taken < wanted,
+            ))  # fmt: skip
+        db.flush()
+        for number, person, state in ((1, 1, "done"), (1, 2, "live"), (2, 1, "live"), (3, 2, "lapsed")):
+            db.add(Assignment(
+                token=f"{number}/{person}", project_id=1, item_id=number, person_id=person, kind="ranking", order=[0],
+                state=state, created=NOW, expires=later,
+            ))  # fmt: skip
+        db.flush()
+    engine.dispose()
+    store = Store.open(url)
+    with store.reading() as db:
+        found = [tuple(row) for row in db.execute(sa.select(Item.taken, Item.had_by, Item.open).order_by(Item.id))]
+        assert found == [(1, "|1|", True), (0, "", True), (0, "", True)]
+        chosen = sa.select(Assignment.state, Assignment.expires > datetime.now(UTC)).order_by(Assignment.token)
+        assert [tuple(row) for row in db.execute(chosen)] == [
+            ("done", True), ("leased", True), ("leased", True), ("leased", False),
+        ]  # fmt: skip
+    store.close()

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.feedback import projects, queue
+from heedful.feedback import assignment, projects
 from heedful.feedback.schema import WORK, Assignment, Event, Item, Kind, Person, Purpose, Tally
 
 BATCH = 500
@@ -73,7 +73,7 @@ def rebuild(db: Session, project_id: int) -> None:
                     counted[key] += 1
                     spent[key] += _milliseconds(event.seconds)
             _reassign(db, item, standing, assignments[item.id])
-            queue.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
+            assignment.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
         db.flush()
         db.expunge_all()
     db.execute(sa.delete(Tally).where(Tally.project_id == project_id))
@@ -157,16 +157,16 @@ def _reassign(db: Session, item: Item, standing: dict[int, Any], assignments: di
         if person_id not in assignments:
             assignments[person_id] = Assignment(
                 token=secrets.token_urlsafe(18), project_id=item.project_id, item_id=item.id, person_id=person_id,
-                kind=item.kind, order=event.order or [], created=event.when, expires=event.when, state="lapsed",
+                kind=item.kind, order=event.order or [], created=event.when, expires=event.when, state="leased",
             )  # fmt: skip
             db.add(assignments[person_id])
-    for person_id, assignment in assignments.items():
+    for person_id, given in assignments.items():
         stands = standing.get(person_id)
-        assignment.event_id = stands.id if stands is not None else None
+        given.event_id = stands.id if stands is not None else None
         if stands is not None:
-            assignment.state = "done" if stands.kind == "judgement" else "skipped"
-        elif assignment.state != "live":
-            assignment.state = "lapsed"
+            given.state = "done" if stands.kind == "judgement" else "skipped"
+        elif given.state != "leased":
+            given.state, given.expires = "leased", given.created  # a lease that is over
 
 
 def _milliseconds(seconds: float | None) -> int:

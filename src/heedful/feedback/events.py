@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import derive, people, projects, queue
+from heedful.feedback import assignment, derive, people, projects
 from heedful.feedback.columns import canonical
 from heedful.feedback.schema import (
     Assignment,
@@ -139,14 +139,14 @@ def blank(db: Session, event: Event, now: datetime) -> None:
         event.redacted = now
     item = db.get_one(Item, event.item_id)
     chosen = sa.select(Assignment).where(Assignment.item_id == item.id, Assignment.person_id == event.person_id)
-    assignment = db.scalar(chosen)
-    if assignment is None:
+    given = db.scalar(chosen)
+    if given is None:
         return
-    assignment.draft = None
-    if event.kind == "judgement" and assignment.event_id == event.id:
-        assignment.event_id, assignment.state = None, "lapsed"
+    given.draft = None
+    if event.kind == "judgement" and given.event_id == event.id:
+        given.event_id, given.state, given.expires = None, "leased", now
         derive.tally(db, event, item, -1)
-    queue.refresh(db, item)
+    assignment.refresh(db, item)
 
 
 def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
@@ -168,19 +168,14 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(hers)))
     gone = {"content": None, "salt": None, "redacted": now}
     db.execute(sa.update(Event).where(Event.person_id == person_id, Event.redacted.is_(None)).values(gone))
-    touched = sa.select(Assignment.item_id).where(
-        Assignment.person_id == person_id, Assignment.state.in_(("live", "done"))
-    )
-    items = list(db.scalars(touched))
-    released = {"state": "lapsed", "event_id": None, "draft": None}
-    db.execute(
-        sa.update(Assignment)
-        .where(Assignment.person_id == person_id, Assignment.state.in_(("live", "done", "lapsed")))
-        .values(released)
-    )
+    judged = sa.select(Assignment.item_id).where(Assignment.person_id == person_id, Assignment.state == "done")
+    items = list(db.scalars(judged))
+    released = {"state": "leased", "expires": now, "event_id": None, "draft": None}
+    kept = sa.update(Assignment).where(Assignment.person_id == person_id, Assignment.state != "skipped")
+    db.execute(kept.values(released))
     db.expire_all()
     for item_id in items:
-        queue.refresh(db, db.get_one(Item, item_id))
+        assignment.refresh(db, db.get_one(Item, item_id))
     for table in (Tally, Consent, Token):
         db.execute(sa.delete(table).where(table.person_id == person_id))
     db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, undefer
 from heedful.config import UserError
 from heedful.data import curation, formats
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
-from heedful.feedback import events, informative, judgements, people, projects, queue
+from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import Request, Versus
 from heedful.feedback.projects import ProjectSettings
@@ -190,7 +190,7 @@ def want(db: Session, project_id: int, refs: Sequence[str], wanted: int) -> None
         if item.purpose in SHARED or wanted < 1:
             raise UserError(f"{item.ref}: items with a known answer go to everybody, others to one labeler or more")
         item.wanted = wanted
-        queue.refresh(db, item)
+        assignment.refresh(db, item)
 
 
 def set_gold(
@@ -222,7 +222,7 @@ def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime,
     """Stop giving an item out, or (`why` None) give it out again."""
     (item,) = _named(db, project_id, [ref])
     item.held = printable(why) if why is not None else None
-    queue.refresh(db, item)
+    assignment.refresh(db, item)
     people.audit(db, by, "release" if why is None else "hold", f"item {ref}", project_id=project_id, now=now)
 
 
@@ -233,9 +233,9 @@ def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, b
     for event in db.scalars(sa.select(Event).where(Event.item_id == item.id)):
         events.blank(db, event, now)
     db.execute(sa.update(Assignment).where(Assignment.item_id == item.id).values(draft=None))
-    live = sa.update(Assignment).where(Assignment.item_id == item.id, Assignment.state == "live")
-    db.execute(live.values(state="lapsed"))
-    queue.refresh(db, item)
+    leases = sa.update(Assignment).where(Assignment.item_id == item.id, Assignment.state == "leased")
+    db.execute(leases.where(Assignment.expires > now).values(expires=now))
+    assignment.refresh(db, item)
     people.audit(db, by, "redact", f"item {ref}", {"why": why}, project_id, now=now)
 
 

@@ -33,8 +33,8 @@ def named(url: sa.URL) -> str:
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
 
 
-def upgrade(connection: sa.Connection) -> None:
-    """Run the steps that the database lacks, within the transaction; UserError for one of a later heedful."""
+def upgrade(connection: sa.Connection, to: str = "head") -> None:
+    """Run the migrations that the database lacks, within the transaction. UserError if a later heedful wrote it."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     script = ScriptDirectory(str(Path(__file__).parent / "migrations"))
@@ -43,7 +43,7 @@ def upgrade(connection: sa.Connection) -> None:
         return
     if there is not None and there not in {step.revision for step in script.walk_revisions()}:
         raise UserError(f"{named(connection.engine.url)}: written by a later heedful; upgrade heedful")
-    environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs("head", revision))
+    environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs(to, revision))
     with environment:
         environment.configure(connection=connection, target_metadata=Base.metadata)
         environment.run_migrations()

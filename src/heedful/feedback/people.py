@@ -14,15 +14,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import projects, queue
+from heedful.feedback import projects
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import (
     PHASES,
+    PURPOSES,
     ROLES,
+    Assignment,
     Audit,
     Consent,
     Instruction,
     Invitation,
+    Item,
     Membership,
     Person,
     Phase,
@@ -30,6 +33,7 @@ from heedful.feedback.schema import (
     Role,
     Token,
     TokenKind,
+    may_have,
 )
 
 
@@ -164,7 +168,7 @@ def join(
         phase = begins if role in ("labeler", "held_out") else "work"
         member = Membership(project_id=project_id, person_id=person_id, joined=now, role=role, phase=phase)
         db.add(member)
-    _give_role(db, member, role)
+    _give_role(db, member, role, now)
     member.left = None
     member.group = _short(group) if group is not None else member.group
     db.flush()
@@ -214,7 +218,7 @@ def change_member(
             raise UserError("a project needs a lead; make somebody else one first")
     if role is not None:
         _check(role, ROLES, "role")
-        _give_role(db, member, role)
+        _give_role(db, member, role, now)
     if group is not None:
         member.group = _short(group)
     if phase is not None:
@@ -230,12 +234,22 @@ def change_member(
     return member
 
 
-def _give_role(db: Session, member: Membership, role: Role) -> None:
-    """She also hands back what she has and the role may not."""
-    if member.role != role:
-        projects.lock(db, member.project_id)
-        member.role = role
-        queue.take_back(db, member)
+def _give_role(db: Session, member: Membership, role: Role, now: datetime) -> None:
+    """Change a role. Leases on items that the new role may not have end; their drafts wait."""
+    if member.role == role:
+        return
+    projects.lock(db, member.project_id)
+    member.role = role
+    barred = [purpose for purpose in PURPOSES if not may_have(role, purpose)]
+    items = sa.select(Item.id).where(Item.id == Assignment.item_id, Item.purpose.in_(barred))
+    leases = sa.update(Assignment).where(
+        Assignment.project_id == member.project_id,
+        Assignment.person_id == member.person_id,
+        Assignment.state == "leased",
+        Assignment.expires > now,
+        items.exists(),
+    )
+    db.execute(leases.values(expires=now).execution_options(synchronize_session="fetch"))
 
 
 def state_topics(db: Session, project_id: int, person_id: int, topics: list[str]) -> None:

@@ -14,7 +14,7 @@ from heedful.config import Config, Count, Share, UserError, build
 from heedful.feedback import informative
 from heedful.feedback.quality.alerts import Cutoffs as AlertCutoffs
 from heedful.feedback.quality.screening import Cutoffs as ScreeningCutoffs
-from heedful.feedback.schema import KINDS, SHARED, Instruction, Item, Kind, Phase, Project
+from heedful.feedback.schema import KINDS, SHARED, Assignment, Instruction, Item, Kind, Phase, Project
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -101,9 +101,9 @@ def settings(db: Session, project_id: int) -> ProjectSettings:
 
 
 def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> ProjectSettings:
-    """Change what is given, and what follows from it: the order of the queue, which untouched items are doubled.
+    """Change what is given, and what follows: the order of the queue, and which items nobody got yet are doubled.
 
-    Where a lead asked for a number of labelers, that stays.
+    A number of labelers that a lead asked for stays.
     """
     project = lock(db, project_id)
     old = ProjectSettings.model_validate(project.settings)
@@ -112,8 +112,8 @@ def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> Pr
     if (old.double_share, old.copies) != (new.double_share, new.copies):
         db.execute(
             sa.update(Item)
-            .where(Item.project_id == project_id, Item.taken == 0, Item.purpose.not_in(SHARED), Item.kind != "prompt")
-            .where(Item.wanted == _drawn(old))
+            .where(Item.project_id == project_id, Item.purpose.not_in(SHARED), Item.kind != "prompt")
+            .where(Item.wanted == _drawn(old), ~sa.exists().where(Assignment.item_id == Item.id))
             .values(wanted=_drawn(new))
         )
     if old.policy != new.policy:

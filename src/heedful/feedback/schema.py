@@ -19,7 +19,13 @@ Phase = Literal["screening", "practice", "work"]
 Kind = Literal["demonstration", "ranking", "choice", "prompt"]
 Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice"]
 EventKind = Literal["judgement", "skip", "undo", "personal"]
-State = Literal["live", "lapsed", "done", "skipped"]
+State = Literal["leased", "done", "skipped"]
+"""What became of an item with a labeler.
+
+leased: the labeler has it until `expires`; after that others may have it, and a draft waits for the labeler.
+done: the labeler's judgement stands.
+skipped: the labeler left it to others, and does not get it again.
+"""
 
 ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
 """An invitation leads no member down this list."""
@@ -30,6 +36,11 @@ WORK: tuple[Purpose, ...] = ("train", "evaluate")
 """Purposes of the work itself. Agreement is measured on these alone: items that everybody gets would outweigh them."""
 SHARED: tuple[Purpose, ...] = ("gold", "attention", "screening", "practice")
 """Purposes of items with a known answer, which every labeler gets once; they have no `wanted` number."""
+
+
+def may_have(role: Role, purpose: Purpose) -> bool:
+    """Held-out labelers measure what training made, so they never see a training item."""
+    return role != "reader" and not (role == "held_out" and purpose == "train")
 
 
 class Base(DeclarativeBase):
@@ -155,8 +166,8 @@ class Instruction(Base):
 class Item(Base):
     """Something to do. `payload` is a record and never changes (redaction of personal data aside).
 
-    `wanted` labelers shall judge it (None: everybody once, see SHARED), `taken` have or are at it, `had_by` names them
-    and those who skipped it ("|3|17|"): nobody gets an item twice. `open`: it may be given out.
+    `wanted` labelers judge it (None: everybody once, see SHARED), and `taken` have. `had_by` names those and the ones
+    who skipped it ("|3|17|"): nobody gets an item twice. `open`: it wants judgements. Leases count in none of these.
     """
 
     __tablename__ = "item"
@@ -204,7 +215,7 @@ Index(
 
 
 class Assignment(Base):
-    """An item in the hands of a labeler, once for each pair: a lease while `live`, later what came of it.
+    """An item and a labeler who got it, once for each pair: first a lease, later what came of it (`State`).
 
     `order[place]` is the index of the completion that is shown at that place. `event_id` is the judgement or skip that
     stands.
@@ -233,8 +244,8 @@ class Assignment(Base):
 
 
 Index(
-    "ix_assignment_live", Assignment.project_id, Assignment.expires,
-    sqlite_where=Assignment.state == "live", postgresql_where=Assignment.state == "live",
+    "ix_assignment_leased", Assignment.project_id, Assignment.expires,
+    sqlite_where=Assignment.state == "leased", postgresql_where=Assignment.state == "leased",
 )  # fmt: skip
 
 

@@ -3,28 +3,41 @@
     task = next_task(db, project_id, person_id, now)       a Task, or Nothing with its reason
     done = submit(db, person_id, task.lease, answer, ...)
 
-A lease gives an item to a labeler for some minutes; after that the item may go to somebody else, and its draft waits in
-case it comes back. All of these but the reading ones lock the project, so they see one queue.
+A lease gives an item to a labeler for some minutes. After that the item may go to another labeler, and its draft waits
+in case the item comes back. Every function that writes locks the project, so that a project has one queue.
 """
 
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
 from heedful.config import UserError
-from heedful.feedback import derive, events, judgements, leases, people, projects, queue
+from heedful.data.records import Record
+from heedful.feedback import assignment, derive, events, judgements, people, projects
+from heedful.feedback.assignment import Lease, Nothing, Refused, Task, Why
 from heedful.feedback.columns import printable
-from heedful.feedback.leases import Hers
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
 from heedful.feedback.readings import ranking
-from heedful.feedback.schema import SHARED, Assignment, Event, Item, Kind, Membership, Project, Tally
-from heedful.feedback.tasks import Done, Feedback, Nothing, OwnProgress, Past, Refused, Task, Why
+from heedful.feedback.schema import (
+    SHARED,
+    Assignment,
+    Event,
+    EventKind,
+    Item,
+    Kind,
+    Membership,
+    Project,
+    State,
+    Tally,
+    may_have,
+)  # fmt: skip
 
 __all__ = [
     "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal",
@@ -38,6 +51,59 @@ BARRED: dict[Why, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Feedback:
+    """What a gold, attention or practice item answers back, in the labeler's places."""
+
+    given: dict[str, Any]
+    expected: dict[str, Any]
+    explanation: str | None
+    share: float | None
+    """Share of the pairs ordered by the known answer that the labeler ordered the same way; None for texts."""
+    attention: bool = False
+    """The item only asks whether somebody is reading. It answers back if the answer was wrong."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """An acknowledged submission."""
+
+    event: int
+    ref: str
+    repeated: bool
+    """The store had it already under this idempotency key."""
+    feedback: Feedback | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """One entry of a labeler's own history."""
+
+    event: int
+    kind: Kind
+    event_kind: EventKind
+    when: datetime
+    ref: str
+    stands: bool
+    """It counts: it was not undone, corrected or redacted."""
+    payload: Record | None
+    answer: dict[str, Any] | None
+    """In places; None if it was redacted."""
+    order: tuple[int, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class OwnProgress:
+    """`today` starts at midnight UTC."""
+
+    today: int
+    total: int
+    seconds_today: float
+    by_kind: dict[Kind, int]
+    by_day: dict[date, int]
+
+
 def next_task(
     db: Session,
     project_id: int,
@@ -47,10 +113,10 @@ def next_task(
     kind: Kind | None = None,
     besides: str | None = None,
 ) -> Task | Nothing:
-    """What she shall do now: her unfinished task, else a new one.
+    """A labeler's unfinished task, else a new one.
 
-    `kind` limits it to one kind of work. `besides`: the lease she is busy with; the answer is the task after it, so
-    that it can be ready.
+    `kind` limits it to one kind of work. `besides` names the lease that the labeler is busy with: the answer is then
+    the task after it, so that the page can have it ready.
     """
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
@@ -60,32 +126,28 @@ def next_task(
     assert member is not None
     if not people.has_consented(db, project_id, person_id):
         return Nothing("consent")
-    leases.lapse(db, project_id, now)
     kinds = settings.kinds if kind is None else tuple(each for each in settings.kinds if each == kind)
-    if besides is not None:
-        leases.keep(db, member, besides, settings, now)
-    hers = leases.held(db, member, kinds, besides)
-    if hers is None:
-        item = leases.returning(db, member, kinds) or leases.choose(db, member, kinds, settings)
+    lease = assignment.at_hand(db, member, kinds, besides, settings, now)
+    if lease is None:
+        item = assignment.choose(db, member, kinds, settings, now)
         if item is None:
-            return _nothing(db, member, kinds)
-        hers = leases.give(db, member, item, settings, now)
-    hers.assignment.expires = leases.end(settings, now)
-    return _task(hers, settings)
+            return _nothing(db, member, kinds, now)
+        lease = assignment.give(db, member, item, settings, now)
+    lease.assignment.expires = assignment.end(settings, now)
+    return lease.task()
 
 
 def task_of(db: Session, person_id: int, lease: str, now: datetime) -> Task:
-    """The task of her lease, also an expired one as long as the item is free. Raises Refused."""
-    hers, settings = leases.resume(db, person_id, lease, now)
-    return _task(hers, settings)
+    """The task of a lease; an expired one is renewed if its item is free. Raises Refused."""
+    return assignment.resume(db, person_id, lease, now)[0].task()
 
 
 def save_draft(db: Session, person_id: int, lease: str, draft: Any, now: datetime) -> datetime:
-    """Keep a draft (any JSON) and begin the lease anew; returns when it ends. Raises Refused."""
-    hers, settings = leases.resume(db, person_id, lease, now)
-    hers.assignment.draft, hers.assignment.drafted = draft, now
-    hers.assignment.expires = leases.end(settings, now)
-    return hers.assignment.expires
+    """Keep a draft (any JSON) and renew the lease; returns when it expires. Raises Refused."""
+    held, settings = assignment.resume(db, person_id, lease, now)
+    held.assignment.draft, held.assignment.drafted = draft, now
+    held.assignment.expires = assignment.end(settings, now)
+    return held.assignment.expires
 
 
 def submit(
@@ -98,33 +160,32 @@ def submit(
     idempotency_key: str,
     seconds: float | None = None,
 ) -> Done:
-    """Take a judgement in (see `judgements.py`; places, not indices). Raises Refused.
+    """Store a judgement (`judgements.py`, in places, not indices). Raises Refused.
 
     The same key again changes nothing and answers the same.
     """
-    project = leases.lock(db, person_id, lease)
+    project = assignment.lock(db, person_id, lease)
     repeated = _repeated(db, person_id, lease, idempotency_key, "judgement")
     if repeated is not None:
         event, item = repeated
         return Done(event.id, item.ref, True, _feedback(db, event, item))
-    hers, settings = leases.resume(db, person_id, lease, now, project)
-    assignment, item = hers.assignment, hers.item
-    if hers.member.paused is not None:
+    held, settings = assignment.resume(db, person_id, lease, now, project)
+    given, item = held.assignment, held.item
+    if held.member.paused is not None:
         raise Refused("paused", "your account is paused; the draft is kept")
     try:
         checked = judgements.check(
-            item.kind, answer, hers.payload,
+            item.kind, answer, held.payload,
             rate_first=settings.rate_first, chars=settings.demonstration_chars,
         )  # fmt: skip
     except UserError as error:
         raise Refused("invalid", str(error)) from None
-    content = judgements.by_index(item.kind, checked.model_dump(mode="json", exclude_none=True), assignment.order)
+    content = judgements.by_index(item.kind, checked.model_dump(mode="json", exclude_none=True), given.order)
     event = events.append(
-        db, hers.project, item, person_id, "judgement", content, now,
-        idempotency_key=_key(idempotency_key), order=assignment.order, seconds=_sane(seconds),
-        refers_to=assignment.corrects,
+        db, held.project, item, person_id, "judgement", content, now,
+        idempotency_key=_key(idempotency_key), order=given.order, seconds=_sane(seconds), refers_to=given.corrects,
     )  # fmt: skip
-    _settle(db, hers, event, "done")
+    _finish(db, held, event, "done")
     derive.tally(db, event, item, 1)
     return Done(event.id, item.ref, False, _feedback(db, event, item))
 
@@ -139,44 +200,44 @@ def skip(
     idempotency_key: str,
     note: str | None = None,
 ) -> int:
-    """She will not get the item again, others may; returns the event. Raises Refused.
+    """Leave an item to others for good; returns the event. Raises Refused.
 
-    An item that as many skipped as the project says is held for a lead.
+    An item that `most_skips` labelers skipped is put on hold until a lead looks at it.
     """
-    project = leases.lock(db, person_id, lease)
+    project = assignment.lock(db, person_id, lease)
     repeated = _repeated(db, person_id, lease, idempotency_key, "skip")
     if repeated is not None:
         return repeated[0].id
-    hers, settings = leases.resume(db, person_id, lease, now, project)
+    held, settings = assignment.resume(db, person_id, lease, now, project)
     content = {"reason": reason, **({"note": note} if note else {})}
     event = events.append(
-        db, hers.project, hers.item, person_id, "skip", content, now,
-        idempotency_key=_key(idempotency_key), order=hers.assignment.order,
+        db, held.project, held.item, person_id, "skip", content, now,
+        idempotency_key=_key(idempotency_key), order=held.assignment.order,
     )  # fmt: skip
-    _settle(db, hers, event, "skipped")
-    skipped = sa.select(sa.func.count()).where(Assignment.item_id == hers.item.id, Assignment.state == "skipped")
-    if hers.item.held is None and (db.scalar(skipped) or 0) >= settings.most_skips:
-        hers.item.held = f"skipped by {settings.most_skips}"
-        queue.refresh(db, hers.item)
+    _finish(db, held, event, "skipped")
+    skipped = sa.select(sa.func.count()).where(Assignment.item_id == held.item.id, Assignment.state == "skipped")
+    if held.item.held is None and (db.scalar(skipped) or 0) >= settings.most_skips:
+        held.item.held = f"skipped by {settings.most_skips}"
+        assignment.refresh(db, held.item)
     return event.id
 
 
 def mark_personal(
     db: Session, person_id: int, lease: str, marked: bool, now: datetime, *, note: str | None = None
 ) -> None:
-    """Report personal data in the item (or take that back): it is held until a lead has looked. The lease goes on."""
-    hers, _ = leases.resume(db, person_id, lease, now)
-    reported = f"personal data, reported by {person_id}"
-    if marked == (hers.item.held == reported):
+    """Report personal data in the item, or take the report back. The item is on hold until a lead looks at it.
+
+    The lease goes on.
+    """
+    held, _ = assignment.resume(db, person_id, lease, now)
+    item, reported = held.item, f"personal data, reported by {person_id}"
+    if marked == (item.held == reported):
         return
     content = {"marked": marked, **({"note": note} if note else {})}
     key = f"personal {secrets.token_hex(16)}"
-    events.append(db, hers.project, hers.item, person_id, "personal", content, now, idempotency_key=key)
-    if marked:
-        hers.item.held = hers.item.held or reported
-    else:
-        hers.item.held = None
-    queue.refresh(db, hers.item)
+    events.append(db, held.project, item, person_id, "personal", content, now, idempotency_key=key)
+    item.held = (item.held or reported) if marked else None
+    assignment.refresh(db, item)
 
 
 def undo(
@@ -188,10 +249,10 @@ def undo(
     *,
     idempotency_key: str | None = None,
 ) -> Task:
-    """Take back her last submission or skip (or the given one of hers): a new event that points at it. Raises Refused.
+    """Take back the labeler's last submission or skip, or the given one, by a new event. Raises Refused.
 
-    Returns its task, order as before, with what she had answered as its draft; what she submits now points at the old.
-    An item that has answered back cannot be done again, and who gets no work could give no other answer.
+    Returns the task in the same order, with the old answer as its draft. The next submission refers to the undone one.
+    An item that has answered back cannot be done again. A labeler who gets no work could not correct the answer.
     """
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
@@ -210,28 +271,26 @@ def undo(
     found = db.execute(chosen.order_by(Event.id.desc()).limit(1)).first()
     if found is None:
         raise Refused("nothing_to_undo", "there is nothing to undo" if event_id is None else "that is undone already")
-    event, assignment = found
-    leases.lapse(db, project_id, now)
-    hers = leases.Hers(project, member, leases.item_of(db, assignment), assignment)
-    gone = hers.item.redacted is not None or (event.kind == "skip" and not hers.item.open)
-    if gone or not queue.may_have(member.role, hers.item.purpose):
-        raise Refused("lost", "this item is not to be had any more")
-    if event.kind == "judgement" and _feedback(db, event, hers.item) is not None:
+    event, given = found
+    item = assignment.item_of(db, given)
+    gone = item.redacted is not None or (event.kind == "skip" and not assignment.is_free(db, item, person_id, now))
+    if gone or not may_have(member.role, item.purpose):
+        raise Refused("lost", "this item is no longer available")
+    if event.kind == "judgement" and _feedback(db, event, item) is not None:
         raise Refused("nothing_to_undo", "this item has answered already; it cannot be done again")
-    events.append(db, project, hers.item, person_id, "undo", {}, now, idempotency_key=key, refers_to=event.id)
-    assignment.event_id, assignment.state = None, "live"
-    assignment.expires = leases.end(settings, now)
+    events.append(db, project, item, person_id, "undo", {}, now, idempotency_key=key, refers_to=event.id)
+    given.event_id, given.state, given.expires = None, "leased", assignment.end(settings, now)
     if event.kind == "judgement":
-        assignment.corrects = event.id
-        assignment.draft = judgements.by_place(hers.item.kind, event.content or {}, assignment.order)
-        assignment.drafted = now  # newer than what any browser kept
-        derive.tally(db, event, hers.item, -1)
-    queue.refresh(db, hers.item)
-    return _task(hers, settings)
+        given.corrects = event.id
+        given.draft = judgements.by_place(item.kind, event.content or {}, given.order)
+        given.drafted = now  # newer than what any browser kept
+        derive.tally(db, event, item, -1)
+    assignment.refresh(db, item)
+    return Lease(project, member, item, given).task()
 
 
 def history(db: Session, project_id: int, person_id: int, *, before: int | None = None, limit: int = 50) -> list[Past]:
-    """Her own judgements and skips, the newest first; `before` an event's id, to turn the page."""
+    """A labeler's own judgements and skips, the newest first; `before`: an event's id, for the next page."""
     chosen = (
         sa.select(Event, Item, Assignment.id)
         .join(Item, Item.id == Event.item_id)
@@ -258,7 +317,7 @@ def history(db: Session, project_id: int, person_id: int, *, before: int | None 
 
 
 def progress(db: Session, project_id: int, person_id: int, now: datetime, *, days: int = 14) -> OwnProgress:
-    """Her own standing judgements; `by_day` of the last `days`."""
+    """A labeler's own standing judgements; `by_day` of the last `days`."""
     rows = list(db.scalars(sa.select(Tally).where(Tally.project_id == project_id, Tally.person_id == person_id)))
     today = now.astimezone(UTC).date()
     by_kind: dict[Kind, int] = {}
@@ -276,26 +335,8 @@ def progress(db: Session, project_id: int, person_id: int, now: datetime, *, day
     )
 
 
-def _task(hers: Hers, settings: ProjectSettings) -> Task:
-    assignment, item = hers.assignment, hers.item
-    texts = judgements.completions(hers.payload)
-    return Task(
-        lease=assignment.token,
-        kind=item.kind,
-        ref=item.ref,
-        payload=hers.payload,
-        completions=tuple(texts[index] for index in assignment.order),
-        order=tuple(assignment.order),
-        draft=assignment.draft,
-        drafted=assignment.drafted,
-        expires=assignment.expires,
-        practice=item.purpose == "practice",
-        corrects=assignment.corrects,
-    )
-
-
 def _barred(project: Project, member: Membership | None) -> Why | None:
-    """Why somebody gets no work at all, if so."""
+    """Why a person gets no work at all; None if they do."""
     if project.archived is not None:
         return "archived"
     if member is None or member.role == "reader":
@@ -303,22 +344,23 @@ def _barred(project: Project, member: Membership | None) -> Why | None:
     return "paused" if member.paused is not None else None
 
 
-def _nothing(db: Session, member: Membership, kinds: tuple[Kind, ...]) -> Nothing:
+def _nothing(db: Session, member: Membership, kinds: tuple[Kind, ...], now: datetime) -> Nothing:
     if member.phase == "screening":
         return Nothing("screened")
-    retry = leases.earliest(db, member.project_id, kinds, besides=member.person_id)
+    retry = assignment.next_end(db, member, kinds, now)
     return Nothing("in_other_hands" if retry is not None else "empty", retry)
 
 
-def _settle(db: Session, hers: Hers, event: Event, state: Any) -> None:
-    assignment = hers.assignment
-    assignment.state, assignment.event_id = state, event.id
-    assignment.draft = assignment.drafted = assignment.corrects = None
-    queue.refresh(db, hers.item)
+def _finish(db: Session, lease: Lease, event: Event, state: State) -> None:
+    """End a lease by the event that came of it."""
+    given = lease.assignment
+    given.state, given.event_id = state, event.id
+    given.draft = given.drafted = given.corrects = None
+    assignment.refresh(db, lease.item)
 
 
 def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> tuple[Event, Item] | None:
-    """What the store made of this key before, if it did."""
+    """The event and item of an earlier request with this key."""
     chosen = sa.select(Event, Item).join(Item, Item.id == Event.item_id)
     found = db.execute(chosen.where(Event.person_id == person_id, Event.idempotency_key == _key(key))).first()
     if found is None:
@@ -330,7 +372,7 @@ def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> t
 
 
 def _feedback(db: Session, event: Event, item: Item) -> Feedback | None:
-    """What an item with a known answer says to who has judged it, where it may."""
+    """What an item with a known answer tells its labeler, if it may."""
     if item.purpose not in SHARED or item.purpose == "screening" or event.content is None:
         return None
     if item.purpose != "practice" and not projects.settings(db, item.project_id).show_gold:
@@ -364,5 +406,5 @@ def _key(key: str) -> str:
 
 
 def _sane(seconds: float | None) -> float | None:
-    """A client's clock may have been set meanwhile."""
+    """None for a time that cannot be: a client's clock may have been set meanwhile."""
     return None if seconds is None or not 0 <= seconds < 1e6 else float(seconds)

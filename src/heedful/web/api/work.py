@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from heedful.config import UserError
 from heedful.data.records import Prompt, Record
-from heedful.feedback import people, projects, tasks, work
+from heedful.feedback import people, projects, work
 from heedful.feedback.judgements import Request as PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
 from heedful.web.security import passwords
@@ -73,7 +73,7 @@ class Next(BaseModel):
     """`task`, or `why` there is none, and when there may be one."""
 
     task: Task | None
-    why: tasks.Why | None = None
+    why: work.Why | None = None
     retry: datetime | None = None
 
 

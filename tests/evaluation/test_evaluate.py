@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import tiny
-from heedful.config import UserError
+from heedful.config import UserError, build
 from heedful.configs.evaluate import EvaluateConfig
 from heedful.configs.shared import Generation
 from heedful.data import formats
 from heedful.data.records import Choice, Prompt
-from heedful.evaluation import answers, judges
+from heedful.evaluation import answers, evaluate, judges
 from heedful.evaluation.evaluate import describe, run
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.local import LocalEngine
@@ -272,6 +272,23 @@ def test_a_reward_model_scores_what_it_would_score(tmp_path: Path, model: str) -
     expected = scoring.rewards(reward, batches.collate([prompt], [response], tokenizer.pad_token_id)).item()
     assert row.b.row()["score"] == pytest.approx(expected, abs=1e-5)
     assert row.use_case == "question"
+
+
+def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def opened(*args: Any, **given: Any) -> Any:
+        seen.update(given)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluate, "open_reward", opened)
+    compute = {"device": "cpu", "dtype": "bfloat16", "micro_tokens": 7}
+    values = {"a": model, "b": model, "reward": [JUDGE], "compute": compute}
+    with pytest.raises(UserError, match="enough"):
+        run(build(EvaluateConfig, values, "the test"))
+    assert (seen["device"], seen["dtype"], seen["micro_tokens"]) == (torch.device("cpu"), torch.bfloat16, 7)
+    with pytest.raises(UserError, match=r"unknown key 'device'; known here: .*compute"):
+        build(EvaluateConfig, {**values, "device": "cpu"}, "the test")
 
 
 def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
 from heedful.configs.shared import Compute, Generation
+from heedful.configs.stage import Command
 
 
 class BestOfNConfig(Config):
@@ -20,3 +21,11 @@ class BestOfNConfig(Config):
     trust_remote_code: bool = False
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
+
+
+COMMAND = Command(
+    name="best-of-n",
+    help="The best of n samples by a reward, for each prompt.",
+    config=BestOfNConfig,
+    function="heedful.inference.best_of_n:run",
+)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from heedful.config import Config, Count, Seed, Share
 from heedful.configs.shared import Checkpointing, Compute, Optimiser
+from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class DPOConfig(Config):
@@ -35,3 +36,17 @@ class DPOConfig(Config):
     optimiser: Optimiser = Optimiser(lr=1e-6)
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
+
+
+COMMAND = Stage(
+    name="dpo",
+    help="Direct preference optimisation on rankings, a baseline.",
+    config=DPOConfig,
+    function="heedful.stages.dpo:train",
+    place=70,
+    heading="DPO",
+    charts=(
+        ChartSpec("DPO loss", "nats a pair", {"loss": "training", "valid_loss": "held out"}),
+        ACCURACY,
+    ),
+)

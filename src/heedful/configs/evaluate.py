@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Config
-from heedful.configs.shared import Generation
+from heedful.config import Config, Seed
+from heedful.configs.shared import Compute, Generation
 
 
 class EvaluateConfig(Config):
@@ -28,10 +28,9 @@ class EvaluateConfig(Config):
     """What the bootstrap draws (T3): users where prompts of one user resemble each other."""
     similar_length: float = Field(default=0.1, ge=0)
     """Two answers are of similar length where the longer is longer by at most this share of the shorter."""
-    seed: int = 0
+    seed: Seed = 0
     skip_long: bool = False
     """Leave out prompts too long for a model, instead of stopping."""
     trust_remote_code: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    micro_tokens: int = 16_384
     generation: Generation = Generation(max_new_tokens=256)
+    compute: Compute = Compute()

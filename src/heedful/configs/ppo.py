@@ -8,6 +8,7 @@ from pydantic import Field
 
 from heedful.config import Config, Count, Seed, Share
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
+from heedful.configs.stage import SAMPLED, ChartSpec, Stage
 
 
 class PPOConfig(Config):
@@ -61,3 +62,23 @@ class PPOConfig(Config):
     generation: Generation = Generation(max_new_tokens=1024)
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
+
+
+COMMAND = Stage(
+    name="ppo",
+    help="PPO (or PPO-ptx) towards a reward, with a KL penalty.",
+    config=PPOConfig,
+    function="heedful.stages.ppo:train",
+    place=40,
+    heading="PPO",
+    charts=(
+        *SAMPLED,
+        ChartSpec("Loss on mixed-in text", "nats a token", {"ptx_loss": "loss"}, "The pretraining text of PPO-ptx."),
+        ChartSpec(
+            "Value net", "explained variance", {"explained_variance": "explained"},
+            "1: it foresees the return of every answer; 0: it knows only their mean.",
+        ),
+    ),
+    unit="iteration",
+    score_over_kl=True,
+)  # fmt: skip

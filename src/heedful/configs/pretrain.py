@@ -6,6 +6,7 @@ from pydantic import Field
 
 from heedful.config import Config, Seed
 from heedful.configs.shared import Checkpointing, Compute, Optimiser
+from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class PretrainConfig(Config):
@@ -31,3 +32,14 @@ class PretrainConfig(Config):
     @property
     def width(self) -> int:
         return max(64, 32 * self.depth)
+
+
+COMMAND = Stage(
+    name="pretrain",
+    help="A base model from scratch, with its own tokenizer.",
+    config=PretrainConfig,
+    function="heedful.stages.pretrain:train",
+    place=10,
+    heading="Pretraining",
+    charts=(ChartSpec("Pretraining loss", "nats a token", LOSSES),),
+)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from heedful.config import Config, Count, Seed, Share
 from heedful.configs.shared import Checkpointing, Compute, Optimiser
+from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class RewardConfig(Config):
@@ -41,3 +42,15 @@ class RewardConfig(Config):
     optimiser: Optimiser = Optimiser(lr=9e-6)
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
+
+
+COMMAND = Stage(
+    name="reward",
+    help="A reward model from rankings.",
+    config=RewardConfig,
+    function="heedful.stages.reward:train",
+    place=30,
+    heading="Reward model training",
+    charts=(ChartSpec("Ranking loss", "nats a pair", {"pair_loss": "training"}), ACCURACY),
+    writes_text=False,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
 from heedful.configs.shared import Compute, Generation
+from heedful.configs.stage import Command
 
 
 class SampleConfig(Config):
@@ -19,3 +20,11 @@ class SampleConfig(Config):
     trust_remote_code: bool = False
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
+
+
+COMMAND = Command(
+    name="sample",
+    help="K completions for each prompt.",
+    config=SampleConfig,
+    function="heedful.inference.sample:run",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count
 from heedful.configs.shared import Compute
+from heedful.configs.stage import Command
 
 
 class ScoreConfig(Config):
@@ -15,3 +16,11 @@ class ScoreConfig(Config):
     """Rows scored together and saved at once."""
     trust_remote_code: bool = False
     compute: Compute = Compute()
+
+
+COMMAND = Command(
+    name="score",
+    help="Rewards of the answers in a file.",
+    config=ScoreConfig,
+    function="heedful.inference.score:run",
+)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from heedful.config import Config, Count, Seed, Share
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
+from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class SFTConfig(Config):
@@ -41,3 +42,17 @@ class SFTConfig(Config):
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
+
+
+COMMAND = Stage(
+    name="sft",
+    help="Supervised fine-tuning on demonstrations.",
+    config=SFTConfig,
+    function="heedful.stages.sft:train",
+    place=20,
+    heading="Supervised fine-tuning",
+    charts=(
+        ChartSpec("SFT loss", "nats a token", LOSSES),
+        ChartSpec("Reward of samples", "score", {"valid_reward": "held out"}),
+    ),
+)

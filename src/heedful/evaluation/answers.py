@@ -101,6 +101,7 @@ def sample(
     *,
     seed: int,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     skip_long: bool = False,
     trust_remote_code: bool = False,
 ) -> Answers:
@@ -108,7 +109,7 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
     """
-    model, tokenizer = load.load_policy(ref, trust_remote_code=trust_remote_code)
+    model, tokenizer = load.load_policy(ref, dtype=dtype, trust_remote_code=trust_remote_code)
     model.to(device)
     context = load.context_length(model)
     room = context - settings.max_new_tokens

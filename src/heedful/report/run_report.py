@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
+from heedful.configs import registry
 from heedful.data.records import Message, as_text
 from heedful.data.text import as_words
 from heedful.files import rows_of
@@ -16,11 +17,6 @@ from heedful.report import page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
 
-ORDER = ("pretrain", "sft", "reward", "ppo", "dpo")
-HEADINGS = {
-    "pretrain": "Pretraining", "sft": "Supervised fine-tuning", "reward": "Reward model training", "ppo": "PPO",
-    "dpo": "DPO",
-}  # fmt: skip
 MOST_MORE = 30
 FEW = 6
 RIGHT, LONGER = "right on held-out pairs", "longer wins"
@@ -36,7 +32,9 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
     page.check_replaceable(Path(out))
     paths = named(runs)
     manifests = {name: _manifest(path) for name, path in paths.items()}
-    stages = sorted({manifest["stage"] for manifest in manifests.values()}, key=_place)
+    stages = sorted(
+        {manifest["stage"] for manifest in manifests.values()}, key=lambda stage: (registry.stage(stage).place, stage)
+    )
     by_stage = {stage: {n: p for n, p in paths.items() if manifests[n]["stage"] == stage} for stage in stages}
     content = Report(
         title or ", ".join(paths),
@@ -55,14 +53,15 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
 
 def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
     """All charts of a stage's runs, the lesser metrics folded away."""
+    record = registry.stage(stage)
     charts = stage_charts(stage, runs)
-    score_for_kl = over_optimisation(runs) if stage == "ppo" else None
+    score_for_kl = over_optimisation(runs) if record.score_over_kl else None
     if score_for_kl is not None:
         charts.append(score_for_kl)
     others = other_charts(stage, runs)[:MOST_MORE]
     if not charts:
         charts, others = others[:6], others[6:]
-    return Group(HEADINGS.get(stage, as_words(stage).capitalize()), charts, more=others)
+    return Group(record.heading, charts, more=others)
 
 
 def together(groups: Sequence[Group]) -> list[Group]:
@@ -223,7 +222,3 @@ def _prompt_text(prompt: Any) -> str:
         return as_text([Message.model_validate(message) for message in prompt])
     except (TypeError, ValueError):
         return json.dumps(prompt, ensure_ascii=False)
-
-
-def _place(stage: str) -> tuple[int, str]:
-    return (ORDER.index(stage) if stage in ORDER else len(ORDER), stage)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Literal
 
 from heedful.config import UserError
+from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.files import read_json, write_json
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
-STAGES = ("pretrain", "sft", "ppo", "dpo")  # whose models write
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def models(folder: Path) -> list[str]:
     for pattern in ("*/manifest.json", "*/*/manifest.json"):
         for path in folder.glob(pattern):
             manifest = read_json(path)
-            if manifest.get("status") == "finished" and manifest.get("stage") in STAGES:
+            if manifest.get("status") == "finished" and registry.stage(str(manifest.get("stage"))).writes_text:
                 found.append((path.stat().st_mtime, path.parent.relative_to(folder).as_posix()))
     return [name for _, name in sorted(found, reverse=True)]
 

@@ -1,0 +1,37 @@
+"""All commands that are configs. A module in this package with a `COMMAND` is all that registers one."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+from heedful import configs
+from heedful.config import Config
+from heedful.configs.stage import Command, Stage
+
+LAST = 10_000
+
+
+@cache
+def commands() -> dict[str, Command]:
+    """Every command by its name: the stages first, in the order of their `place`."""
+    modules = [import_module(f"{configs.__name__}.{found.name}") for found in iter_modules(configs.__path__)]
+    found: list[Command] = [module.COMMAND for module in modules if hasattr(module, "COMMAND")]
+    return {one.name: one for one in sorted(found, key=lambda one: (_place(one), one.name))}
+
+
+def stages() -> dict[str, Stage]:
+    """The training algorithms by their name, which is also the `stage` in a run's manifest."""
+    return {name: one for name, one in commands().items() if isinstance(one, Stage)}
+
+
+def stage(name: str) -> Stage:
+    """The record of a stage. A run of an unknown algorithm gets a record without charts."""
+    heading = name.replace("_", " ").capitalize()
+    unknown = Stage(name, "", Config, "", place=LAST, heading=heading, charts=(), writes_text=False)
+    return stages().get(name, unknown)
+
+
+def _place(command: Command) -> int:
+    return command.place if isinstance(command, Stage) else LAST

@@ -1,0 +1,64 @@
+"""Records of the commands that are configs: what the command line, the report and the app need to know of each.
+
+The record of a command is in the module of its config. `registry` finds them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heedful.config import Config
+
+
+@dataclass(frozen=True)
+class ChartSpec:
+    """A chart of one or more metrics. One run draws them together, several runs get a chart for each metric."""
+
+    title: str
+    unit: str
+    metrics: dict[str, str]
+    """Metric to its name in the chart."""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command whose options are the fields of its config."""
+
+    name: str
+    help: str
+    """One line."""
+    config: type[Config]
+    function: str
+    """`module:function`, called with the config and the output path. It is imported when the command runs."""
+
+
+@dataclass(frozen=True)
+class Stage(Command):
+    """A training algorithm. Its function writes a run directory."""
+
+    place: int
+    """Position in lists of stages."""
+    heading: str
+    """Heading in reports."""
+    charts: tuple[ChartSpec, ...]
+    writes_text: bool = True
+    """Whether the trained model writes text, so that one can sample from it."""
+    unit: Literal["step", "iteration"] = "step"
+    """What `step` counts in metrics.jsonl."""
+    score_over_kl: bool = False
+    """Whether its metrics hold `score` and `kl`, which the report draws against each other."""
+
+
+LOSSES = {"loss": "training", "valid_loss": "held out", "pretrain_loss": "texts mixed in"}
+ACCURACY = ChartSpec("Ranking accuracy", "share of pairs", {"accuracy": "training", "valid_accuracy": "held out"})
+SAMPLED = (
+    ChartSpec("Score", "reward model", {"score": "score"}, "What the reward model says, before the KL penalty."),
+    ChartSpec("Reward", "score − β·KL", {"reward": "reward"}, "The objective: the score minus the KL penalty."),
+    ChartSpec("KL from the start", "nats an answer", {"kl": "KL"}, "How far the policy has moved from its start."),
+    ChartSpec("Length", "tokens an answer", {"length": "length"}, "A score that only buys length shows here."),
+    ChartSpec("Entropy", "nats a token", {"entropy": "entropy"}, "How much choice is left in each token."),
+    ChartSpec("Base-corpus loss", "nats a token", {"corpus_loss": "loss"}, "The alignment tax, on held-out base text."),
+    ChartSpec("Answers that end", "share", {"finished": "finished"}, "The others reached the length limit."),
+)  # for an algorithm that learns from its own samples

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
     "inference": {"configs", "learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
-    "plots": set(),
+    "plots": {"data.text"},
     "evaluation": {"configs", "rewards", "rollout", "models", "maths", "data", "runs"},
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
     "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
     "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
 }
-IMPORTED_AS = {"argon2_cffi": "argon2"}  # distributions whose module has another name
+IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 

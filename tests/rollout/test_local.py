@@ -84,7 +84,7 @@ def test_the_engine_equals_the_plain_loop(family: str, kind: type, wide: int, mo
     settings = Generation(max_new_tokens=20, max_rows=5, temperature=0.8)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
     if kind is decoder.CachedDecoder:
-        model._heedful_is_llama = False
+        monkeypatch.setattr(decoder, "is_llama", lambda body: False)
     assert decoder.fastest(model) is kind
     same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
     assert bool(tables) == (wide == 1 and kind is decoder.FusedDecoder)

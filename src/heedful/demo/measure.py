@@ -18,7 +18,6 @@ from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, preferences
 from heedful.learning import examples, likelihood
-from heedful.learning.passes import Passes
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
@@ -101,7 +100,7 @@ class Examiner:
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
         """Loss in nats a token on held-out text of the world (E6)."""
         rows = examples.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
-        return likelihood.mean_loss(model, rows, Passes(tokenizer.pad_token_id, Compute().micro_tokens, ALONE))
+        return likelihood.mean_loss(model, rows, tokenizer.pad_token_id, Compute(), ALONE)
 
     def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
         streams = [Stream(self.seed + TEST_STREAM, 0, row) for row in range(len(prompts))]

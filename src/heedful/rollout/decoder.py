@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from heedful.fast import llama
+from heedful.fast import forward
 from heedful.maths.masks import position_ids
 from heedful.models.batches import left_pad, micro_batches, right_pad
 from heedful.models.scoring import head_is_exact
 from heedful.rollout.cache import RowCache, compaction
-from heedful.rollout.fused import PREFILL_TOKENS, FusedDecoder
+from heedful.rollout.fused import PREFILL_TOKENS, FusedDecoder, is_llama
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,9 @@ class PlainDecoder:
 
 def _is_exact(model: Any, kind: Kind) -> bool:
     """Whether decoding gives what reading from the beginning gives: ragged rows, a removal and a late arrival."""
-    if kind is FusedDecoder and not (llama.fits(model) and head_is_exact(model)):
+    if kind is FusedDecoder and not (
+        forward.path(model).packed and is_llama(model.base_model) and head_is_exact(model)
+    ):
         return False
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):

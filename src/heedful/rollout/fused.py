@@ -1,4 +1,4 @@
-"""The Llama family (`fast.llama.fits`) one token a row at a time: few operators, and no work on padding.
+"""The Llama family one token a row at a time: few operators, and no work on padding.
 
 Projections that read the same input are one, keys and values stay in place in the cache, and what a family's own
 forward does around them (masks, positions, caches, copies) is done once a step or not at all.
@@ -7,22 +7,22 @@ forward does around them (masks, positions, caches, copies) is done once a step 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heedful.fast import llama
-from heedful.fast.linear import Fixed, is_plain, through
-from heedful.fast.packing import Packing, pack
+from heedful.fast.attention import attend
+from heedful.fast.layout import Layout, pack
+from heedful.fast.linear import Fixed, OneDNNLinear, is_plain
 from heedful.models import scoring
 from heedful.models.batches import right_pad
 from heedful.rollout.cache import Part, RowCache
 
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 PREFILL_TOKENS = 8_192
 COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would cost too much memory
 # A step computes a multiple of so many rows: a product of a new number of rows costs oneDNN a millisecond and 0.6 MiB.
@@ -45,8 +45,8 @@ class FusedDecoder:
         copy = sum(p.numel() * p.element_size() for p in weights) <= COPIED_BYTES
         with torch.inference_mode():
             self.layers = [_Layer(layer, copy) for layer in body.layers]
-            self.head = Fixed(head.weight, head.bias) if copy and is_plain(head) else partial(through, head)
-            self.cos, self.sin = llama.rotation_of(body.rotary_emb, torch.arange(columns + 1, device=model.device))
+            self.head = Fixed(head.weight, head.bias) if copy and is_plain(head) else head
+            self.cos, self.sin = rotation_of(body.rotary_emb, torch.arange(columns + 1, device=model.device))
 
     @torch.inference_mode()
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -58,25 +58,25 @@ class FusedDecoder:
             row_of = torch.tensor([place[row] for row in rows], device=self.model.device)
             ids_BS, _ = right_pad([distinct[index] for index in group], 0, device=self.model.device)
             lengths = [len(distinct[index]) for index in group]
-            packing = pack(ids_BS, lengths, [1] * len(group), range(len(group)))
+            layout = pack(ids_BS, lengths, [1] * len(group), range(len(group)))
             new = self.cache.admit(max(lengths), np.array([len(row) for row in rows]))
-            logits.append(self._prefill(packing, lengths, new, row_of)[row_of])
+            logits.append(self._prefill(layout, lengths, new, row_of)[row_of])
         return torch.cat(logits)
 
-    def _prefill(self, packing: Packing, lengths: list[int], new: slice, row_of_N: Tensor) -> Tensor:
+    def _prefill(self, layout: Layout, lengths: list[int], new: slice, row_of_N: Tensor) -> Tensor:
         """Logits after the last token of each distinct prompt. Its keys and values go to the places `new` of the cache,
         real columns last, once for each row.
         """
-        lengths_B1 = torch.tensor(lengths, device=packing.place_BS.device)[:, None]
-        S = packing.place_BS.shape[1]
+        lengths_B1 = torch.tensor(lengths, device=layout.place_BS.device)[:, None]
+        S = layout.place_BS.shape[1]
         columns_BS = (torch.arange(S, device=lengths_B1.device) - (S - lengths_B1)).clamp(min=0)
-        place_BS = packing.place_BS.gather(1, columns_BS)
-        rotation = self.cos[packing.positions_N], self.sin[packing.positions_N]
-        states_ND = self.model.base_model.embed_tokens(packing.ids_N)
+        place_BS = layout.place_BS.gather(1, columns_BS)
+        rotation = self.cos[layout.positions_N], self.sin[layout.positions_N]
+        states_ND = self.model.base_model.embed_tokens(layout.ids_N)
         for layer, cache in zip(self.layers, self.cache.layers, strict=True):
             q, k, v = layer.project(states_ND, rotation)
             cache.put(new, k[place_BS].transpose(1, 2), v[place_BS].transpose(1, 2), row_of_N)
-            out_ND = packing.attend(q, k, v, 1.0).flatten(1)
+            out_ND = attend(q, k, v, layout, 1.0).flatten(1)
             if layer is self.layers[-1]:
                 states_ND, out_ND = states_ND[place_BS[:, -1]], out_ND[place_BS[:, -1]]
             states_ND = layer.finish(states_ND, out_ND)
@@ -153,7 +153,7 @@ class _Layer:
         if hasattr(attention, "q_norm"):
             q, k = turned.split((self.queries, self.keys), dim=1)
             turned = torch.cat([_norm(attention.q_norm, q), _norm(attention.k_norm, k)], dim=1)
-        q, k = llama.rotated(turned, *rotation).split((self.queries, self.keys), dim=1)
+        q, k = rotated(turned, *rotation).split((self.queries, self.keys), dim=1)
         return q * attention.scaling, k, v
 
     def finish(self, states_ND: Tensor, out_ND: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ class _Joined:
 
     def __call__(self, x_ND: Tensor) -> Tensor:
         if self.whole is None:
-            return torch.cat([through(module, x_ND) for module in self.modules], dim=-1)
+            return torch.cat([module(x_ND) for module in self.modules], dim=-1)
         return self.whole(x_ND)
 
 
@@ -202,3 +202,56 @@ def _attend(q_NHE: Tensor, cache: Any, part: Part, bias_NC: Tensor | None, place
     else:
         out = torch.bmm(weights.view(N * heads, -1, C), values.reshape(N * heads, C, E))
     return out.view(N, -1).to(q_NHE.dtype)
+
+
+def is_llama(body: Any) -> bool:
+    """Whether a body is built of the parts that this decoder knows. Trying it shows the rest."""
+    config = body.config.get_text_config()
+    if not all(hasattr(body, name) for name in ("embed_tokens", "layers", "norm", "rotary_emb")):
+        return False
+    settings = ("sliding_window", "attn_logit_softcapping", "attention_dropout")
+    if any(getattr(config, name, None) for name in settings):
+        return False
+    # these look at the longest row of the batch
+    if getattr(body.rotary_emb, "rope_type", "") not in ("default", "linear", "llama3", "yarn"):
+        return False
+    return all(_is_layer(layer) for layer in body.layers) and hasattr(body.norm, "variance_epsilon")
+
+
+def _is_layer(layer: Any) -> bool:
+    if _names(layer) != {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}:
+        return False
+    attention, mlp = layer.self_attn, layer.mlp
+    linear = [getattr(attention, name, None) for name in sorted(_ATTENTION)]
+    linear += [getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
+    return (
+        _names(attention) in (_ATTENTION, _ATTENTION | {"q_norm", "k_norm"})
+        and _names(mlp) == {"gate_proj", "up_proj", "down_proj", "act_fn"}
+        and all(type(module) in (nn.Linear, OneDNNLinear) for module in linear)
+        and all(hasattr(part, "variance_epsilon") for part in (layer.input_layernorm, layer.post_attention_layernorm))
+        and hasattr(attention, "scaling")
+        and hasattr(attention, "head_dim")
+    )
+
+
+def _names(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
+
+
+def rotation_of(rotary: Any, positions_N: Tensor) -> tuple[Tensor, Tensor]:
+    """(cos_N1E, sin_N1E) of rotary embeddings, each over half a head's width, in float32."""
+    cos, sin = rotary(torch.empty(0, dtype=torch.float32, device=positions_N.device), positions_N[None])
+    half = cos.shape[-1] // 2
+    return cos[0, :, None, :half], sin[0, :, None, :half]
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
+    """x [N heads E] turned by the angles of `rotation_of`, or back (sign -1)."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    first, second = x.chunk(2, -1)
+    # both halves in one product: written into halves of a tensor they take three times as long
+    out = (x.unflatten(-1, (2, -1)) * cos[..., None, :]).flatten(-2)
+    out_first, out_second = out.chunk(2, -1)
+    out_first.addcmul_(second, sin, value=-sign)
+    out_second.addcmul_(first, sin, value=sign)
+    return out

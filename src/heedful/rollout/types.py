@@ -43,8 +43,6 @@ class Episode:
     response_ids: list[int]
     completion: str
     finished: bool
-    logprobs: list[float] | None = None
-    """The sampler's, of each response token."""
 
 
 class Engine(Protocol):

@@ -201,6 +201,18 @@ def test_every_library_is_declared() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_engines_are_opened_in_one_place() -> None:
+    """`rollout.engine.open_engine` knows which engine a config asks for; everybody else asks it."""
+    wrong = [
+        module.at(node.lineno)
+        for module in modules().values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("LocalEngine")
+        if module.name != "rollout.engine"
+    ]
+    assert wrong == []
+
+
 def test_package_files_are_empty() -> None:
     assert [path for path in PACKAGE.rglob("__init__.py") if path.read_text(encoding="utf-8").strip()] == []
 

@@ -18,7 +18,7 @@ from heedful.configs.shared import Compute, Generation, Optimiser
 from heedful.learning.examples import Example, Question, Ranked
 from heedful.models import batches, load, scoring
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Stream
+from heedful.rollout.types import Sample, Stream
 from heedful.stages import ppo, reward, sft
 from heedful.training import optimiser as optim
 from heedful.training.parallel import Ranks, join_ranks
@@ -33,10 +33,9 @@ class Forced(LocalEngine):
         super().__init__(model, tokenizer, dtype)
         self.table, self.stops = table, np.array([-1])
 
-    def _row(self, prompt_ids: Any, stream: Stream, settings: Generation) -> Any:
-        row = super()._row(prompt_ids, stream, settings)
-        row.limit = self.table[stream.row]
-        return row
+    def generate(self, prompts: Any, streams: Any, settings: Any) -> list[Sample]:
+        of = {limit: settings.model_copy(update={"max_new_tokens": limit}) for limit in set(self.table)}
+        return super().generate(prompts, streams, [of[self.table[stream.row]] for stream in streams])
 
 
 def rollout(name: str, place: Path, count: int, table: list[int], dtype: str) -> Work:

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from heedful.demo import data, loop
-from heedful.demo.loop import SETTINGS
-from heedful.demo.records import Demo
+from heedful.demo.loop import SETTINGS, Demo
 
 SMALL = {
     "sizes": {

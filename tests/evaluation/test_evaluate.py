@@ -296,7 +296,7 @@ def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
         run(EvaluateConfig(a=model, b=model, reward=[JUDGE]))
     prompts = put(tmp_path / "prompts.jsonl", [*ASKED, {"prompt": "long " * 200}])
     config = EvaluateConfig(a=model, b=model, reward=[JUDGE], prompts=prompts, generation=GENERATION)
-    with pytest.raises(UserError, match="1 of 5 prompts are longer than 122 tokens"):
+    with pytest.raises(UserError, match="policy: prompt 5 has 801 tokens, the most here is 122 "):
         run(config)
     assert run(config.model_copy(update={"skip_long": True}))["left_out"] == {"unanswered": 0, "too_long": 1}
     with pytest.raises(UserError, match="reads 128 tokens in all"):

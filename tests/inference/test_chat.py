@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import tiny
 from heedful.config import load
 from heedful.configs.chat import ChatConfig
-from heedful.inference.chat import Chat, converse, pieces
+from heedful.inference.chat import Chat, converse
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Stream
+from heedful.rollout.types import Sample, Stream, Token
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
@@ -50,12 +48,14 @@ def script(monkeypatch: pytest.MonkeyPatch, answers: list[list[int | BaseExcepti
     """Let the engine give these ids (or raise); the list collects the prompts it was given."""
     asked: list[list[int]] = []
 
-    def stream(self: LocalEngine, prompt_ids: list[int], stream: Stream, settings: Any) -> Iterator[int]:
+    def stream(self: LocalEngine, prompt_ids: list[int], stream: Stream, settings: Any) -> Iterator[Token]:
         asked.append(prompt_ids)
-        for token in answers[len(asked) - 1]:
+        answer = answers[len(asked) - 1]
+        for place, token in enumerate(answer):
             if isinstance(token, BaseException):
                 raise token
-            yield token
+            whole = Sample(prompt_ids, answer, "stop") if place == len(answer) - 1 else None
+            yield Token(0, token, 0.0, whole)
 
     monkeypatch.setattr(LocalEngine, "stream", stream)
     return asked
@@ -65,24 +65,11 @@ def test_an_answer_is_what_the_engine_samples(plain: str) -> None:
     terminal = Terminal(plain, "seed=5")
     shown = terminal.say("Say red\n")
     engine = terminal.chat.engine
-    ids = list(engine.stream(TOKENIZER.encode("Say red\n\n"), Stream(5, 1, 0), terminal.chat.config.generation))
-    text = render.response_text(TOKENIZER, ids)
+    tokens = engine.stream(TOKENIZER.encode("Say red\n\n"), Stream(5, 1, 0), terminal.chat.config.generation)
+    text = render.response_text(TOKENIZER, [token.id for token in tokens])
     assert shown == "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text) + "\n"
     assert Terminal(plain, "seed=5").say("Say red") == shown
     assert Terminal(plain, "seed=6").say("Say red") != shown
-
-
-def test_text_appears_as_soon_as_it_is_certain() -> None:
-    ids = TOKENIZER.encode("Ein schöner Tag ☃!")
-    parts = list(pieces(TOKENIZER, ids))
-    assert "".join(parts) == "Ein schöner Tag ☃!"
-    assert len(ids) > len(parts) > 5  # streaming, though characters of several tokens wait for their last
-    assert all("�" not in part for part in parts)
-
-
-@given(st.lists(st.integers(2, tiny.VOCAB - 1), max_size=30))
-def test_the_pieces_add_up_to_the_text(ids: list[int]) -> None:
-    assert "".join(pieces(TOKENIZER, ids)) == render.response_text(TOKENIZER, ids)
 
 
 def test_history_is_kept_where_there_is_a_template(templated: str, plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +105,7 @@ def test_quit_reset_and_empty_lines(plain: str, monkeypatch: pytest.MonkeyPatch)
     terminal = Terminal(plain)
     terminal.say("one\n", "\n", "  ", "/reset", "/quit", "two")
     assert len(asked) == 1
-    assert terminal.remarks == ["begun anew"]
+    assert terminal.remarks == ["started over"]
 
 
 def test_the_end_of_the_context_is_said(plain: str) -> None:
@@ -126,9 +113,9 @@ def test_the_end_of_the_context_is_said(plain: str) -> None:
     long = "house " * 12
     for _ in range(6):
         terminal.say(long)
-    assert "the context of 128 tokens is full (128; /reset begins anew), the answer is cut off" in terminal.remarks
+    assert "the context of 128 tokens is full (128; /reset starts over), the answer is cut off" in terminal.remarks
     assert terminal.remarks[-1].startswith("the context of 128 tokens is full (")
-    assert terminal.remarks[-1].endswith("; /reset begins anew), not answered")
+    assert terminal.remarks[-1].endswith("; /reset starts over), not answered")
     assert terminal.say("/reset", "Say red") != ""
     fresh = Terminal(plain)
     assert fresh.say("house " * 200) == ""

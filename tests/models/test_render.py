@@ -191,13 +191,3 @@ def test_same_tokens() -> None:
     assert not render.same_tokens(PLAIN, tiny.tokenizer(vocab=300))
     assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(adds_bos=True, template=True))
     assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(extra=(tiny.BOS,)))
-
-
-def test_prompts_that_fit() -> None:
-    prompts = [[1] * 3, [1] * 9, [1] * 4]
-    assert render.keep_fitting(prompts, 9) == [0, 1, 2]
-    assert render.keep_fitting(prompts, 4, skip_long=True) == [0, 2]
-    with pytest.raises(UserError, match=r"1 of 3 prompts are longer than 4 tokens \(the longest has 9\)"):
-        render.keep_fitting(prompts, 4)
-    with pytest.raises(UserError, match="3 of 3 prompts"):
-        render.keep_fitting(prompts, 2, skip_long=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,13 @@ from transformers import AutoModelForCausalLM, MambaConfig
 
 import tiny
 from heedful.config import UserError
-from heedful.configs.shared import Generation
+from heedful.configs.shared import Compute, Generation
+from heedful.fast import cache
+from heedful.fast import decoder as fast_decoder
+from heedful.fast.decoder import FastDecoder
 from heedful.models import batches, scoring
-from heedful.rollout import cache, decoder, fused, local
+from heedful.rollout import decoder, local
+from heedful.rollout.engine import open_engine
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.streams import uniforms
 from heedful.rollout.types import Sample, Stream
@@ -31,8 +34,8 @@ STREAMS = [Stream(3, 1, row) for row in range(len(PROMPTS))]
 TABLE = pytest.mark.parametrize("wide", [1, 1 << 20], ids=["values as a table", "products"])
 
 
-def engine(model: Any) -> LocalEngine:
-    one = LocalEngine(model, TOKENIZER)
+def engine(model: Any, *, fast: bool = True) -> LocalEngine:
+    one = LocalEngine(model, TOKENIZER, fast=fast)
     one.stops = STOPS
     return one
 
@@ -67,7 +70,7 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
-        *((family, decoder.FusedDecoder if family in FUSED else decoder.CachedDecoder) for family in tiny.FAMILIES),
+        *((family, FastDecoder if family in FUSED else decoder.CachedDecoder) for family in tiny.FAMILIES),
         ("llama", decoder.CachedDecoder),
     ],
 )
@@ -76,18 +79,17 @@ def test_the_engine_equals_the_plain_loop(family: str, kind: type, wide: int, mo
     """Ragged prompts, a queue longer than the rows in flight, a cache so narrow that it must be moved along."""
     tables, bag = [], torch.embedding_bag
     monkeypatch.setattr(torch, "embedding_bag", lambda *a, **kw: tables.append(1) or bag(*a, **kw))
-    monkeypatch.setattr(fused, "WIDE", wide)
-    monkeypatch.setattr(local, "SLACK", 2)
+    monkeypatch.setattr(fast_decoder, "WIDE", wide)
+    monkeypatch.setattr(cache, "SLACK", 2)
     monkeypatch.setattr(cache, "PART_ROWS", 2)
     monkeypatch.setattr(cache, "UNTIDY", 1.01)
     model = tiny.policy(family)
     settings = Generation(max_new_tokens=20, max_rows=5, temperature=0.8)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
-    if kind is decoder.CachedDecoder:
-        monkeypatch.setattr(decoder, "is_llama", lambda body: False)
-    assert decoder.fastest(model) is kind
-    same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
-    assert bool(tables) == (wide == 1 and kind is decoder.FusedDecoder)
+    fast = kind is FastDecoder
+    assert decoder.fastest(model, fast) is kind
+    same(engine(model, fast=fast).generate(PROMPTS, STREAMS, settings), expected)
+    assert bool(tables) == (wide == 1 and kind is FastDecoder)
     assert {sample.finish for sample in expected} == {"stop", "length"}
     assert expected[-1].response_ids != expected[-2].response_ids
 
@@ -96,7 +98,7 @@ def test_rows_are_read_in_parts_and_put_in_order_when_long_and_short_ones_are_mi
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cache, "PART_ROWS", 2)
-    at = cache.Timeline(8, 40)
+    at = cache.Timeline(8)
     at.rows, at.end = 7, 30
     at.starts[:7] = [3, 4, 9, 9, 20, 21, 28]
     at.refresh()
@@ -132,10 +134,9 @@ def test_in_bfloat16_it_samples_what_a_model_loaded_so_samples(family: str, tmp_
     one = engine(model)
     one.dtype = torch.bfloat16
     same(one.generate(PROMPTS, STREAMS, settings), expected)
-    assert (
-        list(one.stream(PROMPTS[0], STREAMS[0], settings))
-        == engine(loaded).generate(PROMPTS[:1], STREAMS[:1], settings)[0].response_ids
-    )
+    assert [token.id for token in one.stream(PROMPTS[0], STREAMS[0], settings)] == engine(loaded).generate(
+        PROMPTS[:1], STREAMS[:1], settings
+    )[0].response_ids
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -163,7 +164,11 @@ def test_streaming_gives_the_same_tokens() -> None:
     one = engine(tiny.policy())
     settings = Generation(max_new_tokens=10)
     for prompt, stream, sample in zip(PROMPTS, STREAMS, one.generate(PROMPTS, STREAMS, settings), strict=True):
-        assert list(one.stream(prompt, stream, settings)) == sample.response_ids
+        tokens = list(one.stream(prompt, stream, settings))
+        assert [token.id for token in tokens] == sample.response_ids
+        assert tokens[-1].sample is not None
+        same([tokens[-1].sample], [sample])
+        assert all(token.sample is None for token in tokens[:-1])
 
 
 def test_a_response_stops_with_its_stop_id_kept() -> None:
@@ -178,17 +183,17 @@ def test_by_default_the_tokenizers_eos_stops() -> None:
     assert LocalEngine(tiny.policy(), TOKENIZER).stops.tolist() == [TOKENIZER.eos_token_id]
 
 
-def test_a_response_ends_where_the_context_does() -> None:
-    model = tiny.policy("gpt2", context=12)
-    one = LocalEngine(model, TOKENIZER)
+def test_a_prompt_leaves_room_for_its_whole_answer() -> None:
+    one = LocalEngine(tiny.policy("gpt2", context=12), TOKENIZER)
     one.stops = np.array([-1])
-    prompts = [[9] * 10, [9] * 3, [9] * 11, [9]]
-    samples = one.generate(prompts, STREAMS[:4], Generation(max_new_tokens=5))
-    assert [len(sample.response_ids) for sample in samples] == [2, 5, 1, 5]
+    samples = one.generate([[9] * 7, [9] * 3, [9]], STREAMS[:3], Generation(max_new_tokens=5))
+    assert [len(sample.response_ids) for sample in samples] == [5, 5, 5]
     assert {sample.finish for sample in samples} == {"length"}
-    for prompt in ([9] * 12, []):
-        with pytest.raises(UserError, match=f"a prompt of {len(prompt)} tokens; the model reads .* at most 11"):
-            one.generate([prompt], STREAMS[:1], Generation())
+    for prompt in ([9] * 8, []):
+        with pytest.raises(UserError, match=f"a prompt of {len(prompt)} tokens: 1 to 7 leave room for 5 more"):
+            one.generate([prompt], STREAMS[:1], Generation(max_new_tokens=5))
+    with pytest.raises(UserError, match="max_new_tokens 12 leaves no room for a prompt: the model reads 12 tokens"):
+        one.stream([9], STREAMS[0], Generation(max_new_tokens=12))
 
 
 def test_no_prompts_no_samples() -> None:
@@ -203,7 +208,7 @@ def test_a_prompt_is_computed_once_for_its_samples() -> None:
     one = engine(model)
     prompt = [9, 10, 11, 12]
     samples = one.generate([prompt] * 18, (STREAMS * 3)[:18], Generation(max_new_tokens=8))
-    assert tokens[0] == 4
+    assert tokens[0] == fast_decoder.PREFILL_ROUND  # 4, filled up
     assert len({tuple(sample.response_ids) for sample in samples}) > 1
     # every later step computes the rows still at work, and no others but to the next eighth
     at_work = [sum(len(sample.response_ids) > step for sample in samples) for step in range(1, 8)]
@@ -216,7 +221,7 @@ def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch
     engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8, max_rows=4))
     keys = made[0].cache.layers[0].keys
     longest = max(map(len, PROMPTS))
-    assert keys.shape == (4, 2, longest + cache.FIRST, 8)
+    assert keys.shape == (4, 2, 2 * (longest + 8), 8)  # they double once rows join late
     engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))
     assert made[1].cache.layers[0].keys.shape == (len(PROMPTS), 2, longest + 8, 8)
 
@@ -228,10 +233,12 @@ def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, fam
     monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
     whole = engine(tiny.policy(family)).generate(PROMPTS, STREAMS, settings)
     monkeypatch.setattr(cache, "FIRST", 2)
-    monkeypatch.setattr(local, "SLACK", 4)
+    monkeypatch.setattr(cache, "SLACK", 4)
     widths = []
-    widen = cache.RowLayer.widen
-    monkeypatch.setattr(cache.RowLayer, "widen", lambda layer: widths.append(widen(layer) or layer.keys.shape[2]))
+    move = cache.RowLayer.move
+    monkeypatch.setattr(
+        cache.RowLayer, "move", lambda layer, by: widths.append(move(layer, by) or layer.timeline.columns)
+    )
     same(engine(tiny.policy(family)).generate(PROMPTS, STREAMS, settings), whole)
     longest = max(map(len, PROMPTS))
     assert 2 * (longest + 2) in widths
@@ -241,19 +248,19 @@ def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, fam
 @TABLE
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("max_rows", [6, 8, 9])
-def test_memory_that_nobody_wrote_is_not_read(
+def test_columns_that_a_row_does_not_hold_have_no_effect(
     monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int, wide: int
 ) -> None:
-    """Columns come while places are free, and rows into these places afterwards."""
-    monkeypatch.setattr(fused, "WIDE", wide)
+    """Whatever stands there: new columns come with rows of 1,000, and old ones with earlier keys and values."""
+    monkeypatch.setattr(fast_decoder, "WIDE", wide)
     monkeypatch.setattr(cache, "FIRST", 2)
-    monkeypatch.setattr(local, "SLACK", 4)
+    monkeypatch.setattr(cache, "SLACK", 4)
     many, streams = tiny.prompts(40, seed=5, longest=20), [Stream(3, 1, row) for row in range(40)]
     one = engine(tiny.policy(family))
     expected = one.generate(many, streams, Generation(max_new_tokens=40))
     assert decoder.fastest(one.model) is not decoder.PlainDecoder
-    empty = Tensor.new_empty
-    monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape, **kind: empty(self, *shape, **kind).fill_(math.nan))
+    zeros = Tensor.new_zeros
+    monkeypatch.setattr(Tensor, "new_zeros", lambda self, *shape, **kind: zeros(self, *shape, **kind).fill_(1000.0))
     same(one.generate(many, streams, Generation(max_new_tokens=40, max_rows=max_rows)), expected)
 
 
@@ -306,13 +313,134 @@ def test_a_model_without_a_plain_cache_is_sampled_without_one(caplog: pytest.Log
     settings = Generation(max_new_tokens=6, max_rows=4)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
     same(engine(model).generate(PROMPTS, STREAMS, settings), expected)
-    assert "MambaForCausalLM keeps no plain key-value cache" in caplog.text
+    assert "MambaForCausalLM has no plain key-value cache" in caplog.text
 
 
 def test_a_cache_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from heedful.rollout import cache
-
     original = cache.RowLayer.update
     monkeypatch.setattr(cache.RowLayer, "update", lambda self, k, v, *a, **kw: original(self, k, v * 1.1, *a, **kw))
     for family in ("llama", "gpt2"):
         assert decoder.fastest(tiny.policy(family)) is decoder.PlainDecoder
+
+
+MIXED = [
+    Generation(max_new_tokens=12, temperature=temperature, top_k=top_k, top_p=top_p)
+    for temperature in (1.0, 0.0, 0.7) for top_k, top_p in ((0, 1.0), (5, 1.0), (0, 0.8), (9, 0.5))
+]  # fmt: skip
+
+
+def test_rows_of_one_call_may_have_different_settings() -> None:
+    one = engine(tiny.policy())
+    settings = [one.model_copy(update={"max_new_tokens": 3 + i}) for i, one in enumerate(MIXED[: len(PROMPTS)])]
+    alone = [one.generate([p], [s], own)[0] for p, s, own in zip(PROMPTS, STREAMS, settings, strict=True)]
+    same(one.generate(PROMPTS, STREAMS, settings), alone)
+    assert len({len(sample.response_ids) for sample in alone}) > 3
+
+
+def run(rows: local.Rows, steps: int = 10**6) -> dict[int, Sample]:
+    """The samples of the rows that end within so many steps."""
+    done = {}
+    while rows.busy and steps:
+        done |= {token.row: token.sample for token in rows.step() if token.sample is not None}
+        steps -= 1
+    return done
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_rows_join_at_any_time_and_of_any_length(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    """Shortest first, one every other step, so that each joins beside shorter ones; then more after all have left."""
+    monkeypatch.setattr(cache, "FIRST", 2)
+    monkeypatch.setattr(cache, "SLACK", 4)
+    one = engine(tiny.policy(family))
+    order = sorted(range(len(PROMPTS)), key=lambda i: len(PROMPTS[i]))
+    alone = [one.generate([PROMPTS[i]], [STREAMS[i]], MIXED[i])[0] for i in order]
+    rows, done = one.open(max_rows=6), {}
+    numbers = []
+    for i in order:
+        numbers.append(rows.add(PROMPTS[i], STREAMS[i], MIXED[i]))
+        done |= run(rows, steps=2)
+    done |= run(rows)
+    same([done[number] for number in numbers], alone)
+    assert rows.step() == []
+    again = [rows.add(PROMPTS[i], STREAMS[i], MIXED[i]) for i in order[::-1]]
+    done = run(rows)
+    same([done[number] for number in again], alone[::-1])
+
+
+def test_a_cancelled_row_leaves_and_disturbs_no_other() -> None:
+    one, settings = engine(tiny.policy()), Generation(max_new_tokens=12)
+    expected = one.generate(PROMPTS, STREAMS, settings)
+    rows = one.open(max_rows=4)
+    numbers = [rows.add(prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
+    first = {token.row for token in rows.step()}
+    assert first == set(numbers[:4])
+    rows.cancel(numbers[1])  # in flight
+    rows.cancel(numbers[6])  # waiting
+    assert numbers[1] not in {token.row for token in rows.step()}
+    done = run(rows)
+    kept = [i for i in range(len(PROMPTS)) if i not in (1, 6)]
+    assert sorted(done) == [numbers[i] for i in kept]
+    same([done[numbers[i]] for i in kept], [expected[i] for i in kept])
+    rows.cancel(numbers[0])  # done already
+    assert not rows.busy
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_samples_say_which_weights_made_each_token(fast: bool) -> None:
+    """Ten tokens with a cache: the first four from one model, the others from another one."""
+    first, second = tiny.policy(), tiny.policy(seed=1)
+    settings = Generation(max_new_tokens=10, temperature=0.0)
+    one = LocalEngine(first, TOKENIZER, fast=fast)
+    one.stops = np.array([-1])
+    rows = one.open(max_rows=4)
+    row = rows.add(PROMPTS[0], STREAMS[0], settings)
+    begun = [token.id for _ in range(4) for token in rows.step()]
+    one.load_weights(second, 7)
+    late = rows.add(PROMPTS[1], STREAMS[1], settings)
+    done = run(rows)
+    assert done[row].versions == [(0, 0), (7, 4)]
+    assert done[row].response_ids[:4] == begun
+    assert done[late].versions == [(7, 0)]
+    after = LocalEngine(second, TOKENIZER)
+    after.stops = np.array([-1])
+    same([done[late]], after.generate(PROMPTS[1:2], STREAMS[1:2], settings))
+    assert done[row].response_ids != one.generate(PROMPTS[:1], STREAMS[:1], settings)[0].response_ids
+    assert one.generate(PROMPTS[:1], STREAMS[:1], settings)[0].versions == [(7, 0)]
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_the_fast_decoder_and_the_models_own_forward_agree(family: str) -> None:
+    """In every log-prob, to 1e-5; fast = false never opens the fast decoder."""
+    model, settings = tiny.policy(family), Generation(max_new_tokens=16)
+    quick, own = (open_engine(model, TOKENIZER, Compute(fast=fast)) for fast in (True, False))
+    quick.stops = own.stops = STOPS
+    one, other = (engine.generate(PROMPTS, STREAMS, settings) for engine in (quick, own))
+    assert [sample.response_ids for sample in one] == [sample.response_ids for sample in other]
+    for a, b in zip(one, other, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+    assert decoder.fastest(model, fast=False) is decoder.CachedDecoder
+    assert decoder.fastest(model) is FastDecoder
+
+
+def test_a_hook_or_an_adapter_is_not_gone_around() -> None:
+    model = tiny.policy()
+    assert decoder.fastest(model) is FastDecoder
+    heard = []
+    hook = model.model.layers[1].mlp.register_forward_hook(lambda *_: heard.append(1))
+    assert decoder.fastest(model) is decoder.CachedDecoder
+    engine(model).generate(PROMPTS[:1], STREAMS[:1], Generation(max_new_tokens=2))
+    assert heard
+    hook.remove()
+    assert decoder.fastest(model) is FastDecoder
+
+    class Adapted(torch.nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    model.model.layers[0].self_attn.q_proj.__class__ = Adapted
+    assert decoder.fastest(model) is decoder.CachedDecoder
+
+
+@pytest.mark.parametrize(("dtype", "exact"), [("float32", True), ("bfloat16", False)])
+def test_log_probs_of_samples_are_exact_in_float32_alone(dtype: str, exact: bool) -> None:
+    assert open_engine(tiny.policy(), TOKENIZER, Compute(dtype=dtype)).exact == exact

@@ -16,7 +16,9 @@ def logits_of(probabilities: list[float]) -> torch.Tensor:
 
 
 def draw_all(logits_1V: torch.Tensor, draws: list[float], settings: Generation) -> list[int]:
-    tokens, _ = sample(logits_1V.expand(len(draws), -1), torch.tensor(draws, dtype=torch.float64), settings)
+    tokens, _ = sample(
+        logits_1V.expand(len(draws), -1), torch.tensor(draws, dtype=torch.float64), [settings] * len(draws)
+    )
     return tokens.tolist()
 
 
@@ -55,7 +57,7 @@ def test_rounding_at_the_boundaries_never_reaches_a_forbidden_token() -> None:
     for block in range(20):
         for steps in (-2, -1, 0, 1):
             draws_N = upto_NG[:, block] / upto_NG[:, -1] + steps * 2.0**-53
-            tokens_N, _ = sample(logits_NV, draws_N.clamp(max=1 - 2**-53), Generation())
+            tokens_N, _ = sample(logits_NV, draws_N.clamp(max=1 - 2**-53), [Generation()] * 300)
             assert (weights_NV.gather(-1, tokens_N[:, None]) > 0).all()
 
 
@@ -68,14 +70,14 @@ def test_frequencies_are_the_probabilities() -> None:
 
 def test_temperature_sharpens_sampling_and_logprobs() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0]])
-    tokens, logprobs = sample(logits, torch.tensor([0.0], dtype=torch.float64), Generation(temperature=0.5))
+    tokens, logprobs = sample(logits, torch.tensor([0.0], dtype=torch.float64), [Generation(temperature=0.5)])
     assert tokens.tolist() == [0]
     assert float(logprobs) == pytest.approx(2 - np.log(np.exp([2.0, 4.0, 0.0]).sum()), abs=1e-6)
 
 
 def test_temperature_zero_takes_the_best_and_reports_plain_logprobs() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0]])
-    tokens, logprobs = sample(logits, torch.tensor([0.99], dtype=torch.float64), Generation(temperature=0.0))
+    tokens, logprobs = sample(logits, torch.tensor([0.99], dtype=torch.float64), [Generation(temperature=0.0)])
     assert tokens.tolist() == [1]
     assert float(logprobs) == pytest.approx(2 - np.log(np.exp([1.0, 2.0, 0.0]).sum()), abs=1e-6)
 
@@ -103,17 +105,36 @@ def test_top_k_and_top_p_keep_the_best_and_their_proportions(settings: Generatio
     total = sum(PROBABILITIES[token] for token in kept)
     expected = [PROBABILITIES[token] / total * 1000 if token in kept else 0 for token in range(5)]
     assert np.abs(counts - expected).max() <= 1
-    _, logprobs = sample(logits_of(PROBABILITIES), torch.tensor([0.0], dtype=torch.float64), settings)
+    _, logprobs = sample(logits_of(PROBABILITIES), torch.tensor([0.0], dtype=torch.float64), [settings])
     assert float(logprobs.exp()) == pytest.approx(PROBABILITIES[kept[0]], abs=1e-6)
 
 
 def test_half_precision_logits_are_worked_in_float32() -> None:
     logits = torch.randn(1, 500, generator=torch.Generator().manual_seed(0)).bfloat16()
-    _, logprobs = sample(logits, torch.tensor([0.3], dtype=torch.float64), Generation())
+    _, logprobs = sample(logits, torch.tensor([0.3], dtype=torch.float64), [Generation()])
     assert logprobs.dtype == torch.float32
+
+
+def test_every_row_has_its_own_settings() -> None:
+    """Probabilities .1 .3 .15 .25 .2, all rows with the draw 0.5."""
+    kinds = [
+        Generation(),  # cumulative .1 .4 .55: the third token
+        Generation(temperature=0.0),  # the largest
+        Generation(top_k=2),  # .3 and .25 of .55: the second
+        Generation(top_p=0.6),  # .3, .25 and .2 of .75, in order of the tokens: the second of them
+        Generation(temperature=0.5, top_k=1),
+        Generation(temperature=2.0),
+    ]
+    logits_NV = logits_of(PROBABILITIES).expand(len(kinds), -1)
+    draws_N = torch.full((len(kinds),), 0.5, dtype=torch.float64)
+    tokens_N, logprobs_N = sample(logits_NV, draws_N, kinds)
+    assert tokens_N.tolist() == [2, 1, 1, 3, 1, 2]
+    roots = np.sqrt(PROBABILITIES)
+    expected = [0.15, 0.3, 0.3, 0.25, 0.3**2 / np.square(PROBABILITIES).sum(), roots[2] / roots.sum()]
+    assert logprobs_N.exp().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_broken_logits_stop_the_sampling(broken: float) -> None:
     with pytest.raises(NonFinite, match="a logit of the sampled policy"):
-        sample(torch.tensor([[0.0, broken]]), torch.tensor([0.5], dtype=torch.float64), Generation())
+        sample(torch.tensor([[0.0, broken]]), torch.tensor([0.5], dtype=torch.float64), [Generation()])

@@ -138,6 +138,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "dtype": REWARD + "test_low_precision_scores_stay_close",
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
         "activation_checkpointing": HERE + "test_activations_are_recomputed_where_asked",
+        "fast": "rollout/test_local.py::test_the_fast_decoder_and_the_models_own_forward_agree",
     },
     Checkpointing: dict.fromkeys(("every", "keep"), HERE + "test_when_checkpoints_are_made"),
     Generation: {
@@ -444,9 +445,11 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("micro_tokens", [1, 60, 10_000])
 def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.MonkeyPatch, micro_tokens: int) -> None:
     sizes: list[int] = []
-    loss = scoring.response_loss
+    logprobs = scoring.response_logprobs
     monkeypatch.setattr(
-        scoring, "response_loss", lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or loss(model, batch)
+        scoring,
+        "response_logprobs",
+        lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or logprobs(model, batch),
     )
     rows = [
         example for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.Limits(128, 128, 128))

@@ -20,6 +20,8 @@ class Compute(Config):
     for what dropout draws.
     """
     activation_checkpointing: bool = False
+    fast: bool = True
+    """Use the fast path where the model allows it. false: the model's own forward, slower and easy to step through."""
 
 
 class Optimiser(Config):

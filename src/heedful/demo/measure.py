@@ -1,4 +1,4 @@
-"""Evaluate every model of the demo on the test prompts. The truth of the world judges the answers."""
+"""What came of it: every model's answers to the test prompts, judged by the world's truth."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
 from heedful.models import batches, load, render, scoring
 from heedful.report.tables import ModelResult
-from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Sample, Stream
+from heedful.rollout.draw import draw
+from heedful.rollout.engine import open_engine
+from heedful.rollout.room import longest_prompt
+from heedful.rollout.types import Sample
 from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.truth import Truth
@@ -32,7 +34,7 @@ from heedful.sandbox.world import World
 from heedful.training.parallel import Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
-TEST_STREAM = 1_000_003  # offset that no seed of training reaches
+TEST_STREAM = 1_000_003  # apart from all seeds of training
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 
 
@@ -46,7 +48,7 @@ class Evaluation(Config):
 
 @dataclass
 class Examiner:
-    """Samples the answers of models to the test prompts and judges them."""
+    """Asks models the test prompts and judges the answers."""
 
     truth: Truth
     files: Files
@@ -57,7 +59,7 @@ class Examiner:
         self.prompts = formats.read(self.files.test_prompts, Prompt)
 
     def model(self, name: str, ref: Path, sft: Path) -> ModelResult:
-        """A model without a prefix, with its KL to the SFT model and its loss on held-out base text."""
+        """A model on the bare prompts, with its KL to the SFT model and its loss on held-out base text."""
         model, tokenizer = load.load_policy(ref)
         samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
         texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
@@ -65,15 +67,15 @@ class Examiner:
         return self._result(name, tokenizer, texts, moved, self.corpus_loss(model, tokenizer))
 
     def prompted(self, name: str, base: Path) -> ModelResult:
-        """The base model with a few-shot prefix: of several, the one with the best answers to validation prompts."""
+        """The base model with a few-shot prefix: the best of several by the truth, on validation prompts."""
         model, tokenizer = load.load_policy(base)
         shown = formats.read(self.files.demonstrations, Demonstration)
         tried = formats.read(self.files.few_shot_prompts, Prompt)
         prefixes = fewshot.draws(shown, self.settings.few_shot_draws, shots=3, seed=self.seed)
 
         def answers(prefix: str, prompts: list[Prompt]) -> list[str]:
-            room = load.context_length(model) - self.settings.generation.max_new_tokens
-            ids = [render.prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-room:] for p in prompts]
+            longest = longest_prompt(load.context_length(model), self.settings.generation.max_new_tokens)
+            ids = [render.prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-longest:] for p in prompts]
             samples = self._sample(model, tokenizer, ids)
             return [fewshot.answer_of(render.response_text(tokenizer, sample.response_ids)) for sample in samples]
 
@@ -85,7 +87,7 @@ class Examiner:
         return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
 
     def best_of(self, name: str, scored: list[str], sft: Path, n: int) -> ModelResult:
-        """The answer with the highest reward of the first n to each test prompt. The KL is an upper bound (O2)."""
+        """What the reward model likes best of the first n answers to each test prompt; the KL is the bound of O2."""
         rows = [row for path in scored for row in formats.read(path, Completions)]
         scores = [row.scores[:n] for row in rows if row.scores]
         texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
@@ -93,18 +95,18 @@ class Examiner:
         return replace(found, kl_bound=True)
 
     def demonstrations_utility(self) -> float:
-        """Mean utility of the labelers' demonstrations."""
+        """Mean utility of what the labelers wrote."""
         rows = formats.read(self.files.demonstrations, Demonstration)
         return fmean(self.truth.judge(row.prompt, row.completion).utility for row in rows)
 
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
-        """Loss in nats a token on held-out text of the world (E6)."""
+        """Nats a token on text of the world that nothing was trained on (E6)."""
         rows = examples.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
         return likelihood.mean_loss(model, rows, tokenizer.pad_token_id, Compute(), ALONE)
 
     def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
-        streams = [Stream(self.seed + TEST_STREAM, 0, row) for row in range(len(prompts))]
-        return LocalEngine(model, tokenizer).generate(prompts, streams, self.settings.generation)
+        engine = open_engine(model, tokenizer, Compute())
+        return [only for (only,) in draw(engine, prompts, self.settings.generation, self.seed + TEST_STREAM)]
 
     def _result(
         self, name: str, tokenizer: PreTrainedTokenizerBase, texts: list[str], kl_nats: float | None, loss: float | None
@@ -138,22 +140,21 @@ def kl(samples: list[Sample], reference: Any, tokenizer: PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class RewardQuality:
-    """The reward model compared with labelers, on the same held-out rankings."""
+    """The reward model beside the people it learned from, on the same held-out rankings."""
 
     labels: WinRate
-    """Pair accuracy of the reward model by the rankings of held-out labelers."""
+    """Right on pairs as held-out labelers ranked them."""
     truth: WinRate
-    """Pair accuracy of the reward model by the truth."""
+    """Right on pairs as the truth has them."""
     longer: WinRate
-    """How often held-out labelers prefer the longer answer."""
     agreement: float
-    """Pairwise agreement of training labelers on the same completions (D12)."""
+    """Of training labelers with each other (D12), on the same completions."""
     agreement_pairs: int
     calibration: list[Bin]
 
 
 def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: str) -> RewardQuality:
-    """Measure on held-out prompts whose answers have scores of the reward model. All held-out labelers rank each."""
+    """On held-out prompts whose answers carry the reward model's scores; all held-out labelers rank each of them."""
     rows = formats.read(scored, Comparison)
     scores = [row.scores or [] for row in rows]
     utilities = [[truth.judge(row.prompt, text).utility for text in row.completions] for row in rows]
@@ -170,18 +171,18 @@ def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: st
 
 
 def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> tuple[float, int]:
-    """Every good labeler ranks the same completions. Returns the share of equal judgements, and their number."""
+    """Every good labeler ranks the same completions; the share of pairs of judgements alike, and their number."""
     ranked = _ranked(world, rows, good)
     return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])
 
 
 def _ranked(world: World, rows: list[Comparison], panel: list[Labeler]) -> list[list[Comparison]]:
-    """For each labeler, their rankings of all rows."""
+    """By labeler: all rows as he ranks them."""
     return [generate.comparisons(world, rows, [who], seed=index) for index, who in enumerate(panel)]
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
-    """GFLOP/s of the float32 matrix product on this machine, so that times of machines can be compared."""
+    """GFLOP/s of this machine's float32 matrix product: what a time beside it is to be read by."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     best, start = float("inf"), time.perf_counter()
     while time.perf_counter() - start < seconds:

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 
 from heedful.config import UserError
-from heedful.configs.shared import Generation
+from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, as_text
 from heedful.models import load, render
-from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Stream
+from heedful.rollout.draw import draw
+from heedful.rollout.engine import open_engine
+from heedful.rollout.room import keep_fitting, longest_prompt
 
 Finish = Literal["stop", "length"]
 FILES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -112,18 +113,14 @@ def sample(
     model, tokenizer = load.load_policy(ref, dtype=dtype, trust_remote_code=trust_remote_code)
     model.to(device)
     context = load.context_length(model)
-    room = context - settings.max_new_tokens
-    if room < 1:
-        raise UserError(
-            f"{ref}: reads {context} tokens in all, generation.max_new_tokens is {settings.max_new_tokens}; lower it"
-        )
+    longest = longest_prompt(context, settings.max_new_tokens)
     ids = [render.prompt_ids(tokenizer, prompt.prompt) for prompt in prompts]
-    kept = render.keep_fitting(ids, room, skip_long=skip_long)
-    engine = LocalEngine(model, tokenizer)
-    samples = engine.generate([ids[row] for row in kept], [Stream(seed, 0, row) for row in kept], settings)
+    kept = keep_fitting(ids, longest, context=context, skip_long=skip_long, where=ref)
+    engine = open_engine(model, tokenizer, Compute())
+    drawn = draw(engine, [ids[row] for row in kept], settings, seed, rows=kept)
     return {
         key(prompts[row].prompt): [Written(render.response_text(tokenizer, found.response_ids), found.finish)]
-        for row, found in zip(kept, samples, strict=True)
+        for row, (found,) in zip(kept, drawn, strict=True)
     }
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from heedful.configs.best_of_n import BestOfNConfig
 from heedful.inference import chunked, sample
 from heedful.inference.chunked import Job, Row
-from heedful.learning import examples, rollouts
+from heedful.learning import rollouts
 from heedful.maths import best_of_n
 from heedful.models import load
 from heedful.rewards.functions import models_of, open_reward
-from heedful.rollout.local import LocalEngine
+from heedful.rollout.engine import open_engine
 
 
 def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -33,8 +33,8 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 def _choose(config: BestOfNConfig, job: Job) -> None:
     ranks, n = job.ranks, config.n
     model, tokenizer = load.load_policy(config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code)
-    engine = LocalEngine(model.to(ranks.device), tokenizer)
-    questions = examples.questions(config.prompts, tokenizer, sample.room(model, config.skip_long))
+    engine = open_engine(model.to(ranks.device), tokenizer, config.compute)
+    questions = sample.fitting(config, engine, tokenizer)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
         dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
@@ -42,7 +42,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]
-        drawn = sample.draw(engine, asked, rows.start, n, config.seed, config.generation, ranks)
+        drawn = sample.answers(config, engine, asked, rows.start, n, ranks)
         flat = [one for samples in drawn for one in samples]
         episodes = rollouts.episodes(tokenizer, [question for question in asked for _ in range(n)], flat)
         scores = ranks.spread(episodes, lambda mine: reward(mine)[0].tolist())

@@ -1,20 +1,20 @@
-"""A conversation with a model in a terminal or a pipe, the answer appearing as it is sampled."""
+"""A conversation with a model in a terminal or a pipe. The answer appears as it is sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Callable, Iterable
 
 from heedful.configs.chat import ChatConfig
 from heedful.data.records import Message, PromptText
 from heedful.models import load, render
-from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Stream
+from heedful.rollout.engine import open_engine
+from heedful.rollout.room import tokens_left
+from heedful.rollout.text import TextStream
+from heedful.rollout.types import Sample, Stream
 from heedful.training.parallel import join_ranks
 
 QUIT, RESET = "/quit", "/reset"
-# What a terminal would obey rather than show, newline and tab aside.
+# Characters that a terminal obeys instead of showing, except newline and tab.
 _CONTROLS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -26,7 +26,7 @@ class Chat:
             model, self.tokenizer = load.load_policy(
                 config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code
             )
-            self.engine = LocalEngine(model.to(ranks.device), self.tokenizer)
+            self.engine = open_engine(model.to(ranks.device), self.tokenizer, config.compute)
         self.config = config
         self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
         self.messages: list[Message] = []
@@ -36,48 +36,52 @@ class Chat:
         self.messages = []
 
     def answer(self, line: str, write: Callable[[str], None]) -> str | None:
-        """Write the answer to one line piece by piece; returns a remark where it ended other than by itself.
+        """Write the answer to one line piece by piece. Returns a remark if the answer did not end by itself.
 
-        An interrupted answer (KeyboardInterrupt) stays in the conversation as far as it came.
+        The part of an interrupted answer (KeyboardInterrupt) that was written stays in the conversation.
         """
         asked = Message(role="user", content=line)
         prompt: PromptText = [*self.messages, asked] if self.history else line
         prompt_ids = render.prompt_ids(self.tokenizer, prompt)
-        room = self.engine.context - len(prompt_ids)
-        if room < 1:
+        wanted = self.config.generation.max_new_tokens
+        left = tokens_left(self.engine.context, len(prompt_ids), wanted)
+        if left == 0:
             return f"{self._full(len(prompt_ids))}, not answered"
-        ids: list[int] = []
-        shown: list[str] = []
+        settings = self.config.generation.model_copy(update={"max_new_tokens": left})
+        text, shown = TextStream(self.tokenizer), ""
+        sample: Sample | None = None
         self.turn += 1
         try:
-            stream = self.engine.stream(prompt_ids, Stream(self.config.seed, self.turn, 0), self.config.generation)
-            for piece in pieces(self.tokenizer, _noted(stream, ids)):
-                shown.append(piece)
+            for token in self.engine.stream(prompt_ids, Stream(self.config.seed, self.turn, 0), settings):
+                sample = token.sample
+                piece = text.push(token.id) + (text.end() if sample is not None else "")
+                shown += piece
                 write(piece.translate(_CONTROLS))
         finally:
             write("\n")
             if self.history:
-                self.messages += [asked, Message(role="assistant", content="".join(shown))]
-        if ids and ids[-1] in self.engine.stops:
+                self.messages += [asked, Message(role="assistant", content=shown)]
+        assert sample is not None
+        if sample.finish == "stop":
             return None
-        if len(ids) >= room:
-            return f"{self._full(len(prompt_ids) + len(ids))}, the answer is cut off"
-        return f"cut off at {len(ids)} tokens; more with --set generation.max_new_tokens={2 * len(ids)}"
+        if left < wanted:
+            return f"{self._full(len(prompt_ids) + left)}, the answer is cut off"
+        return f"cut off at {left} tokens; more with --set generation.max_new_tokens={2 * left}"
 
     def _full(self, used: int) -> str:
-        remedy = f"; {RESET} begins anew" if self.messages else "; ask something shorter"
+        remedy = f"; {RESET} starts over" if self.messages else "; ask something shorter"
         return f"the context of {self.engine.context} tokens is full ({used}{remedy})"
 
 
 def converse(chat: Chat, lines: Iterable[str], write: Callable[[str], None], remark: Callable[[str], None]) -> None:
-    """Answer line after line until `/quit` or the end; Ctrl-C ends an answer, not the conversation."""
+    """Answer line after line until `/quit` or the end. Ctrl-C ends an answer, not the conversation."""
     for line in lines:
         said = line.strip()
         if said == QUIT:
             return
         if said == RESET:
             chat.reset()
-            remark("begun anew")
+            remark("started over")
         elif said:
             try:
                 ending = chat.answer(said, write)
@@ -85,27 +89,3 @@ def converse(chat: Chat, lines: Iterable[str], write: Callable[[str], None], rem
                 ending = "stopped"
             if ending is not None:
                 remark(ending)
-
-
-def pieces(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[str]:
-    """The text of ids in pieces as soon as they are certain: a character whose bytes are not complete yet is held back.
-
-    The pieces add up to the text of all ids.
-    """
-    seen: list[int] = []
-    written = text = ""
-    for token in ids:
-        seen.append(token)
-        text = render.response_text(tokenizer, seen)
-        certain = text.rstrip("�")
-        if len(certain) > len(written) and certain.startswith(written):
-            yield certain[len(written) :]
-            written = certain
-    if text != written:
-        yield text[len(written) :]
-
-
-def _noted(ids: Iterable[int], into: list[int]) -> Iterator[int]:
-    for token in ids:
-        into.append(token)
-        yield token

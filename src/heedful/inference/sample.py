@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.sample import SampleConfig
 from heedful.configs.shared import Generation
@@ -14,8 +16,9 @@ from heedful.inference.chunked import Job, Row
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Question
 from heedful.models import load, render
-from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Engine, Sample, Stream
+from heedful.rollout.draw import draw
+from heedful.rollout.engine import open_engine
+from heedful.rollout.types import Engine, Sample
 from heedful.training.parallel import Ranks
 
 
@@ -32,12 +35,12 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
 
 def _sample(config: SampleConfig, job: Job) -> None:
     model, tokenizer = load.load_policy(config.model, dtype=job.ranks.dtype, trust_remote_code=config.trust_remote_code)
-    engine = LocalEngine(model.to(job.ranks.device), tokenizer)
-    questions = examples.questions(config.prompts, tokenizer, room(model, config.skip_long))
+    engine = open_engine(model.to(job.ranks.device), tokenizer, config.compute)
+    questions = fitting(config, engine, tokenizer)
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]
-        drawn = draw(engine, asked, rows.start, config.k, config.seed, config.generation, job.ranks)
+        drawn = answers(config, engine, asked, rows.start, config.k, job.ranks)
         return [
             row(question, samples, [render.response_text(tokenizer, s.response_ids) for s in samples], config.model)
             for question, samples in zip(asked, drawn, strict=True)
@@ -46,25 +49,33 @@ def _sample(config: SampleConfig, job: Job) -> None:
     job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
-def room(model: Any, skip_long: bool) -> Limits:
-    """Any prompt that leaves room for at least one token of an answer."""
-    context = load.context_length(model)
-    return Limits(context, context, context, skip_long)
+class Sampling(Protocol):
+    """What a command that samples says about its prompts."""
+
+    @property
+    def prompts(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def skip_long(self) -> bool: ...
+    @property
+    def generation(self) -> Generation: ...
 
 
-def draw(
-    engine: Engine, asked: Sequence[Question], first: int, k: int, seed: int, settings: Generation, ranks: Ranks
+def fitting(config: Sampling, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
+    """The prompts of a file, all with room for an answer."""
+    limits = Limits(engine.context, engine.context, 0, config.skip_long)
+    return examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
+
+
+def answers(
+    config: Sampling, engine: Engine, asked: Sequence[Question], first: int, k: int, ranks: Ranks
 ) -> list[list[Sample]]:
-    """k samples of each question, on every rank: the j-th of the prompt in row r draws from the stream (seed, j, r).
-
-    `first` is the row of the first question.
-    """
+    """k samples of each question, the same on every rank. `first` is the row of the first question."""
 
     def sampled(mine: list[tuple[int, Question]]) -> list[list[Sample]]:
-        prompts = [question.prompt_ids for _, question in mine for _ in range(k)]
-        streams = [Stream(seed, j, row) for row, _ in mine for j in range(k)]
-        samples = engine.generate(prompts, streams, settings)
-        return [samples[i : i + k] for i in range(0, len(samples), k)]
+        prompts, rows = [question.prompt_ids for _, question in mine], [row for row, _ in mine]
+        return draw(engine, prompts, config.generation, config.seed, k=k, rows=rows)
 
     return ranks.spread(list(enumerate(asked, start=first)), sampled)
 

@@ -15,6 +15,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Text
 from heedful.models import render
+from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
 
@@ -30,13 +31,7 @@ class Limits:
 
     def leaving_room(self, new: int) -> Limits:
         """For prompts that are to be answered with up to `new` tokens."""
-        if new >= self.context:
-            raise UserError(
-                f"generation.max_new_tokens {new} leaves no room for a prompt: the model reads {self.context} tokens "
-                "in "
-                "all; lower it"
-            )
-        return dataclasses.replace(self, prompt=min(self.prompt, self.context - new), response=new)
+        return dataclasses.replace(self, prompt=min(self.prompt, longest_prompt(self.context, new)), response=new)
 
 
 @dataclass(frozen=True)
@@ -212,19 +207,7 @@ def _draw(prompt: PromptText, seed: int) -> float:
 def _with_ids(
     path: str, records: Iterable[P], tokenizer: PreTrainedTokenizerBase, limits: Limits
 ) -> list[tuple[P, list[int]]]:
-    longest = min(limits.prompt, limits.context - 1)
-    kept, skipped = [], 0
-    for number, record in enumerate(records, start=1):
-        ids = render.prompt_ids(tokenizer, record.prompt)
-        if len(ids) <= longest:
-            kept.append((record, ids))
-        elif limits.skip_long:
-            skipped += 1
-        else:
-            raise UserError(
-                f"{path}: prompt {number} has {len(ids)} tokens, the most here is {longest} "
-                f"(context {limits.context}); shorten it or --set skip_long=true"
-            )
-    if not kept:
-        raise UserError(f"{path}: no prompt is short enough ({skipped} of over {longest} tokens were skipped)")
-    return kept
+    longest, records = min(limits.prompt, limits.context - 1), list(records)
+    ids = [render.prompt_ids(tokenizer, record.prompt) for record in records]
+    kept = keep_fitting(ids, longest, context=limits.context, skip_long=limits.skip_long, where=path)
+    return [(records[i], ids[i]) for i in kept]

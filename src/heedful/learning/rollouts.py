@@ -10,7 +10,8 @@ from heedful.configs.shared import Generation
 from heedful.data.records import PromptText
 from heedful.learning.examples import Question
 from heedful.models import render
-from heedful.rollout.types import Engine, Episode, Sample, Stream
+from heedful.rollout.draw import draw
+from heedful.rollout.types import Engine, Episode, Sample
 from heedful.training.parallel import Ranks
 
 
@@ -26,8 +27,8 @@ def generate(
     parts = [range(len(questions))[start : start + settings.max_rows] for start in starts]
 
     def sampled(rows: range) -> list[Sample]:
-        streams = [Stream(seed, iteration, r) for r in rows]
-        return engine.generate([questions[r].prompt_ids for r in rows], streams, settings)
+        drawn = draw(engine, [questions[r].prompt_ids for r in rows], settings, seed, rows=rows, iteration=iteration)
+        return [only for (only,) in drawn]
 
     return [sample for part in ranks.each(parts, sampled) for sample in part]
 

@@ -13,7 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from heedful.fast.layout import Layout, pack
+from heedful.fast import packing
+from heedful.fast.packing import Packing
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
 
@@ -56,10 +57,10 @@ class Batch:
         return self.input_ids_BS.gather(1, index_BT)
 
     @cached_property
-    def layout(self) -> Layout:
+    def packing(self) -> Packing:
         """The same rows without padding."""
         firsts = range(len(self)) if self.firsts is None else self.firsts
-        return pack(self.input_ids_BS, self.lengths_B.tolist(), self.prompt_lengths_B.tolist(), firsts)
+        return packing.pack(self.input_ids_BS, self.lengths_B.tolist(), self.prompt_lengths_B.tolist(), firsts)
 
     def to(self, device: torch.device | str) -> Batch:
         if self.input_ids_BS.device == torch.device(device):

@@ -107,22 +107,6 @@ def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: A
     return pad_id
 
 
-def keep_fitting(prompts: Sequence[Sequence[int]], limit: int, *, skip_long: bool = False) -> list[int]:
-    """Indices of the prompts of at most `limit` tokens.
-
-    One that is too long raises UserError unless `skip_long`; so does a set of which nothing is left.
-    """
-    kept = [index for index, ids in enumerate(prompts) if len(ids) <= limit]
-    too_long = len(prompts) - len(kept)
-    if too_long and (not skip_long or not kept):
-        longest = max(len(ids) for ids in prompts)
-        raise UserError(
-            f"{too_long} of {len(prompts)} prompts are longer than {limit} tokens (the longest has {longest}); "
-            "shorten them, leave them out, or use a model with a longer context"
-        )
-    return kept
-
-
 def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:

@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from heedful.fast import forward
+from heedful.fast.cache import RowCache, compaction, prefills
+from heedful.fast.decoder import PREFILL_TOKENS, FastDecoder, fits
 from heedful.maths.masks import position_ids
-from heedful.models.batches import left_pad, micro_batches, right_pad
-from heedful.models.scoring import head_is_exact
-from heedful.rollout.cache import RowCache, compaction
-from heedful.rollout.fused import PREFILL_TOKENS, FusedDecoder, is_llama
+from heedful.models.batches import left_pad, right_pad
 
 _log = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
-    """Rows in flight, kept dense: new ones go to the end, and the last ones fill the gaps of those removed."""
+    """Rows in flight, at most as many as were asked for when it was opened.
 
-    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Start rows: logits_NV of the first token of each. Longest first, within a call and from call to call."""
+    Rows are dense: new ones go to the end, and the last ones fill the gaps of those removed. A decoder with another
+    cache (pages, CUDA graphs) needs these four methods and an entry in `fastest`.
+    """
+
+    def add(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Tensor:
+        """Start rows of any length, each with room for so many more tokens: logits_NV of their first tokens."""
         ...
 
     def step(self, tokens_N: Tensor) -> Tensor:
@@ -38,58 +40,68 @@ class Decoder(Protocol):
         """Drop rows: the former index of each row that remains (see `cache.compaction`)."""
         ...
 
+    def use(self, model: Any) -> None:
+        """Go on with the weights of this model, of the same shape. Keys and values so far stay as they are."""
+        ...
 
-Kind = Callable[[Any, int, int], Decoder]
+
+Kind = Callable[[Any, int], Decoder]
 
 
-def open_decoder(model: Any, max_rows: int, columns: int) -> Decoder:
-    """A decoder for up to `max_rows` rows: the fastest that was seen to be right for this model.
+def open_decoder(model: Any, max_rows: int, fast: bool = True) -> Decoder:
+    """A decoder for up to `max_rows` rows: the fastest one that is right for this model."""
+    return fastest(model, fast)(model, max_rows)
 
-    `columns`: tokens of the longest row, and some more where rows arrive late: when all are used, it moves along.
+
+def fastest(model: Any, fast: bool = True) -> Kind:
+    """The fastest kind of decoder that is right for a model. Each kind is tried once a model, then remembered.
+
+    `fast`: whether the model's own forward may be replaced at all.
     """
-    return fastest(model)(model, max_rows, columns)
-
-
-def fastest(model: Any) -> Kind:
-    """The fastest kind of decoder that is right for a model: tried once, then remembered."""
-    known: Kind | None = getattr(model, "_heedful_decoder", None)
-    if known is None:
-        known = next((kind for kind in (FusedDecoder, CachedDecoder) if _is_exact(model, kind)), PlainDecoder)
-        if known is PlainDecoder:
-            _log.warning("%s keeps no plain key-value cache: sampling will be slow", type(model).__name__)
-        model._heedful_decoder = known
-    return known
+    kinds: list[Kind] = [FastDecoder] if fast and fits(model) else []
+    for kind in [*kinds, CachedDecoder]:
+        known: dict[Kind, bool] = model.__dict__.setdefault("_heedful_decoders", {})
+        if kind not in known:
+            known[kind] = _is_exact(model, kind)
+        if known[kind]:
+            return kind
+    if PlainDecoder not in known:
+        _log.warning("%s has no plain key-value cache: sampling will be slow", type(model).__name__)
+        known[PlainDecoder] = True
+    return PlainDecoder
 
 
 class CachedDecoder:
-    """Keys and values in one preallocated cache; a prompt that several rows share is computed once."""
+    """The model's own forward over one preallocated cache. A prompt that several rows share is computed once."""
 
-    def __init__(self, model: Any, max_rows: int, columns: int) -> None:
+    def __init__(self, model: Any, max_rows: int) -> None:
+        self.cache = RowCache(model.config.get_text_config().num_hidden_layers, max_rows)
+        self.use(model)
+
+    def use(self, model: Any) -> None:
         self.model = model
-        self.cache = RowCache(model.config.get_text_config().num_hidden_layers, max_rows, columns)
         accepted = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in accepted
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     @torch.no_grad()
-    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
-        logits = []
-        for group in micro_batches([len(prompt) for prompt in distinct], max_tokens=PREFILL_TOKENS):
-            place = {distinct[index]: row for row, index in enumerate(group)}
-            rows = [tuple(prompt) for prompt in prompts if tuple(prompt) in place]
+    def add(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Tensor:
+        new = self.cache.admit([len(prompt) for prompt in prompts], rooms)
+        parts, rows = [], []
+        for prefill in prefills(prompts, PREFILL_TOKENS):
             # Without a config every layer keeps all its columns, in sliding layers too; their mask does the sliding.
             prefilled = DynamicCache()
-            ids_BP, mask_BP = left_pad([distinct[index] for index in group], device=self.model.device)
+            ids_BP, mask_BP = left_pad(prefill.prompts, device=self.model.device)
             padded = not bool(mask_BP.all())
             logits_BV = self._forward(
                 ids_BP, mask_BP if padded else None, position_ids(mask_BP), prefilled, **self.last_only
             )
-            row_of = torch.tensor([place[row] for row in rows], device=ids_BP.device)
-            states = [(layer.keys, layer.values) for layer in prefilled.layers]
-            self.cache.append(states, row_of, np.array([len(row) for row in rows]))
-            logits.append(logits_BV[row_of])
-        return torch.cat(logits)
+            rows_N = torch.tensor([new.start + row for row in prefill.rows], device=ids_BP.device)
+            for layer, source in zip(self.cache.layers, prefilled.layers, strict=True):
+                layer.put(rows_N, source.keys, source.values, torch.tensor(prefill.of, device=ids_BP.device))
+            parts.append(logits_BV[prefill.of])
+            rows += prefill.rows
+        return torch.cat(parts)[np.argsort(rows)]
 
     @torch.no_grad()
     def step(self, tokens_N: Tensor) -> Tensor:
@@ -113,13 +125,16 @@ class CachedDecoder:
 
 
 class PlainDecoder:
-    """Every step reads every row from its beginning: slow, and right for whatever is causal."""
+    """Every step reads every row from its beginning: slow, and right for every causal model."""
 
-    def __init__(self, model: Any, max_rows: int, columns: int) -> None:
-        self.model = model
+    def __init__(self, model: Any, max_rows: int) -> None:
         self.rows: list[list[int]] = []
+        self.use(model)
 
-    def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def use(self, model: Any) -> None:
+        self.model = model
+
+    def add(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Tensor:
         self.rows += [list(prompt) for prompt in prompts]
         return self._logits(self.rows[-len(prompts) :])
 
@@ -141,24 +156,19 @@ class PlainDecoder:
 
 
 def _is_exact(model: Any, kind: Kind) -> bool:
-    """Whether decoding gives what reading from the beginning gives: ragged rows, a removal and a late arrival."""
-    if kind is FusedDecoder and not (
-        forward.path(model).packed and is_llama(model.base_model) and head_is_exact(model)
-    ):
-        return False
+    """Whether decoding gives what reading from the beginning gives: ragged rows, a removal, a longer row that joins."""
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         return False
     width = int(model.config.get_text_config().vocab_size)
     tokens = [index * 7 % width for index in range(1, 16)]
-    prompts = [tokens[:6], tokens[6:11], tokens[11:14]]
-    decoders: list[Decoder] = [kind(model, 4, 9), PlainDecoder(model, 4, 9)]
+    decoders: list[Decoder] = [kind(model, 4), PlainDecoder(model, 4)]
     seen = []
     for decoder in decoders:
-        logits = [decoder.add(prompts)]
+        logits = [decoder.add([tokens[:6], tokens[6:11], tokens[11:14]], [3, 3, 3])]
         logits.append(decoder.step(torch.tensor(tokens[:3], device=model.device)))
         decoder.remove(np.array([True, False, False]))
-        logits.append(decoder.add([tokens[:2], tokens[:2]]))
+        logits.append(decoder.add([tokens[:2], tokens[:9]], [2, 2]))
         logits.append(decoder.step(torch.tensor(tokens[:4], device=model.device)))
         seen.append(torch.cat(logits).float())
     scale = float(seen[1].abs().max())

@@ -1,8 +1,9 @@
-"""Sampling in this process."""
+"""Sampling in this process: one loop of rows that join and leave, and an engine around it."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
@@ -20,121 +20,200 @@ from heedful.configs.shared import Generation
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.rollout.decoder import Decoder, fastest, open_decoder
+from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
-from heedful.rollout.types import Finish, Sample, Stream
-
-SLACK = 64  # columns of cache beyond the longest row, so that it is moved along only once in so many steps
-
-
-@dataclass
-class _Row:
-    """One prompt on its way: its draws, at most `limit` tokens to come, what was sampled so far."""
-
-    prompt_ids: list[int]
-    draws: NDArray[np.float64]
-    limit: int
-    response_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish: Finish = "length"
+from heedful.rollout.types import Finish, Sample, Stream, Token
 
 
 class LocalEngine:
-    """An engine around a model in this process; it reads the present weights at each call and leaves its mode alone.
+    """An engine around a model in this process. It reads the present weights at each call and leaves its mode alone.
 
-    What a prompt gets follows from its stream and the weights, up to rounding, and not from what is sampled beside it.
-    `dtype`: what it computes in; another than the weights' takes a copy of them for the time of a call.
+    `dtype`: what it computes in (None: the weights' own). Another one than the weights' takes a copy of them while a
+    call lasts. `fast`: whether the fast decoder may be used.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | None = None) -> None:
-        self.model, self.dtype = model, dtype
+    def __init__(
+        self, model: Any, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype | None = None, fast: bool = True
+    ) -> None:
+        self.model, self.dtype, self.fast = model, dtype, fast
+        self.version = 0
         self.context = context_length(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
 
+    @property
+    def exact(self) -> bool:
+        """In float32, where the training forward gives the same up to rounding. In lower precision it does not."""
+        return (self.dtype or self.model.dtype) == torch.float32
+
     def generate(
-        self, prompts: Sequence[Sequence[int]], streams: Sequence[Stream], settings: Generation
+        self, prompts: Sequence[Sequence[int]], streams: Sequence[Stream], settings: Generation | Sequence[Generation]
     ) -> list[Sample]:
-        """One sample a prompt, in the order of the prompts. Raises UserError for a prompt that fills the context."""
-        rows = [self._row(*pair, settings) for pair in zip(prompts, streams, strict=True)]
-        if rows:
-            # Longest first, equal prompts side by side: like lengths pad little, and a prompt's samples share its pass.
-            queue = deque(sorted(rows, key=lambda row: (-len(row.prompt_ids), row.prompt_ids)))
-            max_rows = min(settings.max_rows, len(rows))
-            columns = max(len(row.prompt_ids) + row.limit for row in rows) + (SLACK if len(rows) > max_rows else 0)
-            with _eval_mode(self._computing()) as model:
-                self._run(open_decoder(model, max_rows, columns), queue, max_rows, settings)
-        return [Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs) for row in rows]
+        """See `types.Engine`."""
+        each = [settings] * len(prompts) if isinstance(settings, Generation) else settings
+        asked = list(zip(prompts, streams, each, strict=True))
+        if not asked:
+            return []
+        rows = self.open(min(len(asked), max(one.max_rows for one in each)))
+        # Longest first, equal prompts side by side: similar lengths pad little, and a prompt's samples share its pass.
+        order = sorted(range(len(asked)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
+        index_of = {rows.add(*asked[i]): i for i in order}
+        samples: dict[int, Sample] = {}
+        with _eval_mode(self.model):
+            while rows.busy:
+                samples |= {index_of[token.row]: token.sample for token in rows.step() if token.sample is not None}
+        return [samples[i] for i in range(len(asked))]
 
-    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[int]:
-        """Token ids of one response as they are sampled, the stop id included; the ids are those `generate` gives."""
-        row = self._row(prompt_ids, stream, settings)
-        model = self._computing()
-        with _eval_mode(model):
-            decoder = open_decoder(model, 1, len(row.prompt_ids) + row.limit)
-            logits_NV = decoder.add([row.prompt_ids])
-        while True:
-            tokens_N, done_N = self._sample(logits_NV, [row], settings)
-            yield row.response_ids[-1]
-            if done_N[0]:
-                return
-            with _eval_mode(model):
-                logits_NV = decoder.step(tokens_N)
+    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[Token]:
+        """See `types.Engine`."""
+        rows = self.open(1)
+        rows.add(prompt_ids, stream, settings)
+        return (token for _ in iter(lambda: rows.busy, False) for token in rows.step())
 
-    def _computing(self) -> Any:
+    def load_weights(self, model: Any, version: int) -> None:
+        """Sample from the weights that `model` has now. Rows in flight go on with them after their present step."""
+        self.model, self.version = model, version
+
+    def open(self, max_rows: int) -> Rows:
+        """A loop of up to `max_rows` rows at a time, for a caller that has more to add while others are answered."""
+        return Rows(self, max_rows)
+
+    def computing(self) -> Any:
+        """The model in the precision that it computes in."""
         if self.dtype in (None, self.model.dtype):
             return self.model
-        fastest(self.model)  # tried once; the copy inherits what was found
+        fastest(self.model, self.fast)  # tried once; the copy inherits what was found
         copied = copy.deepcopy(self.model)
         for parameter in copied.parameters():  # and no buffer: rotary frequencies stay in float32
             parameter.data = parameter.data.to(self.dtype)
         return copied
 
-    def _run(self, decoder: Decoder, queue: deque[_Row], max_rows: int, settings: Generation) -> None:
-        """Sample, drop the rows that are done, step, let waiting rows in; until nothing is left."""
-        enough = max(1, max_rows // 8)  # rows to let in at a time: each arrival is a forward pass of its own
-        flying = [queue.popleft() for _ in range(min(max_rows, len(queue)))]
-        logits_NV = decoder.add([row.prompt_ids for row in flying])
-        while flying:
-            tokens_N, done_N = self._sample(logits_NV, flying, settings)
-            if done_N.any():
-                order = decoder.remove(done_N)
-                flying = [flying[index] for index in order]
-                tokens_N = tokens_N[torch.from_numpy(order).to(tokens_N.device)]
-            parts = [decoder.step(tokens_N)] if flying else []
-            if queue and (max_rows - len(flying) >= min(enough, len(queue)) or not flying):
-                new = [queue.popleft() for _ in range(min(max_rows - len(flying), len(queue)))]
-                parts.append(decoder.add([row.prompt_ids for row in new]))
-                flying += new
-            if flying:
-                logits_NV = torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def _sample(self, logits_NV: Tensor, rows: list[_Row], settings: Generation) -> tuple[Tensor, NDArray[np.bool_]]:
-        """One token for each row, noted in it; (tokens_N, which rows are done)."""
+@dataclass(eq=False)
+class _Row:
+    """One prompt on its way: its draws, and what was sampled so far."""
+
+    number: int
+    prompt_ids: list[int]
+    settings: Generation
+    draws: NDArray[np.float64]
+    response_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    versions: list[tuple[int, int]] = field(default_factory=list)
+    finish: Finish | None = None
+    cancelled: bool = False
+
+
+class Rows:
+    """The loop of an engine: rows join at any time, of any length and with any settings, and leave when they are done.
+
+    `step` belongs to one thread. `add` and `cancel` may be called from any other. The weights are those at the first
+    step, until `load_weights` of the engine.
+    """
+
+    def __init__(self, engine: LocalEngine, max_rows: int) -> None:
+        self.engine, self.max_rows = engine, max_rows
+        self.version = engine.version
+        self._numbers = itertools.count()
+        self._rows: dict[int, _Row] = {}
+        self._waiting: deque[_Row] = deque()
+        self._flying: list[_Row] = []
+        self._tokens = torch.empty(0, dtype=torch.long)  # the last token of each row in flight
+        self._decoder: Decoder | None = None
+
+    def add(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> int:
+        """Queue a prompt: the number of its row. Raises UserError for a prompt that leaves no room for its answer."""
+        longest = longest_prompt(self.engine.context, settings.max_new_tokens)
+        if not 1 <= len(prompt_ids) <= longest:
+            raise UserError(
+                f"a prompt of {len(prompt_ids)} tokens: 1 to {longest} leave room for {settings.max_new_tokens} more "
+                f"in the model's context of {self.engine.context}. Shorten it or lower generation.max_new_tokens"
+            )
+        draws = uniforms(stream, settings.max_new_tokens)
+        row = _Row(next(self._numbers), list(prompt_ids), settings, draws)
+        self._rows[row.number] = row
+        self._waiting.append(row)
+        return row.number
+
+    def cancel(self, number: int) -> None:
+        """Drop a row before the next step. One that is done already is left alone."""
+        if (row := self._rows.pop(number, None)) is not None:
+            row.cancelled = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a row waits or is in flight."""
+        return bool(self._rows)
+
+    def step(self) -> list[Token]:
+        """One token for every row in flight, after waiting rows have joined."""
+        with _eval_mode(self.engine.model):
+            decoder = self._open()
+            # 1) Drop the rows that are done or cancelled.
+            gone_N = np.array([row.finish is not None or row.cancelled for row in self._flying], dtype=bool)
+            if gone_N.any():
+                order = decoder.remove(gone_N)
+                self._flying = [self._flying[index] for index in order]
+                self._tokens = self._tokens[torch.from_numpy(order).to(self._tokens.device)]
+            # 2) One forward pass for the rows in flight, and one for those that join.
+            parts = [decoder.step(self._tokens)] if self._flying else []
+            if new := self._joining():
+                rooms = [row.settings.max_new_tokens for row in new]
+                parts.append(decoder.add([row.prompt_ids for row in new], rooms))
+                self._flying += new
+            # 3) One token for each.
+            return self._sample(torch.cat(parts) if len(parts) > 1 else parts[0]) if parts else []
+
+    def _open(self) -> Decoder:
+        """The decoder, with the newest weights."""
+        if self._decoder is None:
+            self.version = self.engine.version
+            self._decoder = open_decoder(self.engine.computing(), self.max_rows, self.engine.fast)
+        elif self.version != self.engine.version:
+            self.version = self.engine.version
+            self._decoder.use(self.engine.computing())
+        return self._decoder
+
+    def _joining(self) -> list[_Row]:
+        """Rows to let in: an eighth of all at least, since each arrival is a forward pass of its own."""
+        free = self.max_rows - len(self._flying)
+        if self._flying and free < min(max(1, self.max_rows // 8), len(self._waiting)):
+            return []
+        new: list[_Row] = []
+        while self._waiting and len(new) < free:
+            row = self._waiting.popleft()
+            if not row.cancelled:
+                new.append(row)
+        return new
+
+    def _sample(self, logits_NV: torch.Tensor) -> list[Token]:
+        rows = self._flying
         draws_N = torch.tensor([row.draws[len(row.response_ids)] for row in rows], device=logits_NV.device)
-        tokens_N, logprobs_N = sample(logits_NV, draws_N, settings)
-        tokens = tokens_N.cpu().numpy()
-        stopped_N = (tokens[:, None] == self.stops).any(1)
+        self._tokens, logprobs_N = sample(logits_NV, draws_N, [row.settings for row in rows])
+        tokens = self._tokens.cpu().numpy()
+        stopped_N = (tokens[:, None] == self.engine.stops).any(1).tolist()
+        found = []
         for row, token, logprob, stopped in zip(rows, tokens.tolist(), logprobs_N.tolist(), stopped_N, strict=True):
+            if not row.versions or row.versions[-1][0] != self.version:
+                row.versions.append((self.version, len(row.response_ids)))
             row.response_ids.append(token)
             row.logprobs.append(logprob)
-            row.finish = "stop" if stopped else "length"
-        return tokens_N, stopped_N | np.array([len(row.response_ids) >= row.limit for row in rows])
-
-    def _row(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> _Row:
-        limit = min(settings.max_new_tokens, self.context - len(prompt_ids))
-        if not prompt_ids or limit < 1:
-            raise UserError(
-                f"a prompt of {len(prompt_ids)} tokens; the model reads at least 1 and at most {self.context - 1} "
-                "before it can answer: shorten the prompt"
-            )
-        return _Row(list(prompt_ids), uniforms(stream, limit), limit)
+            whole = None
+            if stopped or len(row.response_ids) == row.settings.max_new_tokens:
+                row.finish = "stop" if stopped else "length"
+                whole = Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs, row.versions)
+                self._rows.pop(row.number, None)
+            found.append(Token(row.number, token, logprob, whole))
+        return found
 
 
 @contextmanager
-def _eval_mode(model: Any) -> Iterator[Any]:
+def _eval_mode(model: Any) -> Iterator[None]:
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
-        yield model
+        yield
     finally:
-        model.train(training)
+        if training:
+            model.train()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
 
 from heedful.configs.shared import Generation
 from heedful.data.records import PromptText
@@ -22,16 +22,26 @@ class Stream(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """A response. `finish` is "stop" when a stop id was sampled (kept as the last token), else "length".
+    """A response. `finish` is "stop" if a stop id was sampled (kept as the last token), else "length".
 
     `logprobs`: of each response token, in nats, under logits / temperature (temperature 0: under the plain logits);
-    top-k and top-p do not enter.
+    top-k and top-p do not enter. `versions`: (version of the weights, first token that they gave), in order.
     """
 
     prompt_ids: list[int]
     response_ids: list[int]
     finish: Finish
     logprobs: list[float] | None = None
+    versions: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+
+
+class Token(NamedTuple):
+    """One sampled token of the row `row`. The last one of a response comes with the whole `sample`."""
+
+    row: int
+    id: int
+    logprob: float
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,31 @@ class Episode:
 
 
 class Engine(Protocol):
-    """Prompts in, samples out, in the order of the prompts. One stream a prompt."""
+    """Token ids in, samples out. What a prompt gets follows from its stream and the weights, up to rounding."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together that the model can read."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether log-probs of samples may serve as those of the training forward (P5)."""
+        ...
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], streams: Sequence[Stream], settings: Generation
-    ) -> list[Sample]: ...
+        self, prompts: Sequence[Sequence[int]], streams: Sequence[Stream], settings: Generation | Sequence[Generation]
+    ) -> list[Sample]:
+        """One sample a prompt, in the order of the prompts, with settings for all or one for each.
+
+        Raises UserError for a prompt that does not leave room for its max_new_tokens (`room.longest_prompt`).
+        """
+        ...
+
+    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[Token]:
+        """Tokens of one response as they are sampled, the stop id included: those that `generate` gives."""
+        ...
+
+    def load_weights(self, model: Any, version: int) -> None:
+        """Sample from the weights that `model` has now. Samples name the version from here on."""
+        ...

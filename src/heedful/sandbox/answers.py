@@ -1,22 +1,23 @@
-"""Good answers, and the fluency that they and the clean web define."""
+"""Good answers, and the fluency that they define."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from random import Random
 
-from heedful.sandbox import lexicon
+from heedful.sandbox import lexicon, phrasebook
 from heedful.sandbox.reading import Fluency, read
 from heedful.sandbox.tasks import TEMPLATES, Task, draw_body, draw_task
 from heedful.sandbox.world import World, make_world
 
-# phrases that say nothing; people write them, people do not like to read them
-PREAMBLES = ("Well, let me see.", "Let me think about that for a moment.", "Oh, that is a good question.")
-POSTSCRIPTS = ("I hope that this helps you.", "I am quite sure of it.", "That is all I can say.")
+# Phrases that say nothing. People write them and do not like to read them.
+_EMPTY = phrasebook.read("sentences")["empty"]
+PREAMBLES: tuple[str, ...] = _EMPTY["preambles"]
+POSTSCRIPTS: tuple[str, ...] = _EMPTY["postscripts"]
 
 
 def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
-    """A good answer: right, in form, and with its constraint met. `size` 0 brief, 1 plain, 2 detailed."""
+    """Write a good answer: right, well made, and with its constraint met. `size`: 0 brief, 1 plain, 2 detailed."""
     template, constraint = task.template, task.constraint
     if constraint is None:
         return " ".join(template.answer(world, task.slots, rng, size))
@@ -33,7 +34,7 @@ def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
 
 @lru_cache(maxsize=1)
 def fluency() -> Fluency:
-    """The shapes of good text. Names and things count by their kind, so one instance serves every world."""
+    """The shapes of good text. Names and things count by their kind, so one instance serves all worlds."""
     world, rng, shapes = make_world(0), Random("fluency"), Fluency()
     for template in TEMPLATES:
         for phrase in (*PREAMBLES, *POSTSCRIPTS, *(template.carrier.format(word=word) for word in lexicon.USE_WORDS)):

@@ -1,4 +1,4 @@
-"""Explicit constraints (D6): how they are asked for, whether an answer meets them, how a good one comes to do so."""
+"""Explicit constraints (D6): how prompts ask for them, whether an answer meets them, how a good answer does."""
 
 from __future__ import annotations
 
@@ -6,40 +6,32 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from heedful.sandbox import genres, lexicon
+from heedful.sandbox import genres, lexicon, phrasebook
 from heedful.sandbox.goals import Items
 from heedful.sandbox.reading import Reading
 
-STARTS = ("Answer:", "Of course!", "Here it is:", "My answer:")
-ENDS = ("thank you", "the end", "good luck", "goodbye")
-
-_PHRASINGS: dict[str, tuple[str, ...]] = {
-    "start": ("Start with '{x}'", "Begin your answer with '{x}'", "The first words should be '{x}'"),
-    "end": ("End with '{x}'.", "The last words should be '{x}'.", "Finish your answer with '{x}'."),
-    "use": ("Use the word '{x}'.", "The word '{x}' has to be in it.", "Please use the word '{x}' in it."),
-    "avoid": ("Do not use the word '{x}'.", "Leave out the word '{x}'.", "The word '{x}' must not be in it."),
-    "sentences": ("Use exactly {x} sentences.", "Answer in {x} sentences, please.", "It should have {x} sentences."),
-    "words": ("Use at most {x} words.", "No more than {x} words, please.", "Keep it to {x} words or less."),
-    "word": ("Answer with one word.", "One word is enough.", "Say it in one word."),
-    "exactly": ("Name exactly {x} of them.", "I want exactly {x}, no more.", "It has to be {x}, not more."),
-}
-_ONE_SENTENCE = ("Answer in one sentence.", "Use one sentence.", "Keep it to one sentence, please.")
+_ASKED = phrasebook.read("prompts")["constraints"]
+STARTS: tuple[str, ...] = _ASKED["starts"]
+ENDS: tuple[str, ...] = _ASKED["ends"]
+_PHRASINGS: dict[str, tuple[str, ...]] = _ASKED["phrasings"]
+_ONE_SENTENCE: tuple[str, ...] = _ASKED["one_sentence"]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A kind of constraint with what it asks for: a word, words to start or end with, a number in words."""
+    """A kind of constraint and what it asks for: a word, words to start or end with, or a number in words."""
 
     kind: str
     x: str = ""
 
     def phrase(self, rng: Random) -> str:
+        """The constraint as a prompt says it."""
         if self.kind == "sentences" and self.x == "one":
             return rng.choice(_ONE_SENTENCE)
         return rng.choice(_PHRASINGS[self.kind]).format(x=self.x)
 
     def met(self, reading: Reading, goal: object) -> bool:
-        """Whether the completion does what is asked; `goal` says what counts as an item."""
+        """Whether the completion does what the constraint asks. `goal` says what counts as an item."""
         if not reading.n_words:
             return False
         match self.kind:
@@ -62,7 +54,7 @@ class Constraint:
         return len({base for _, base in reading.named if base in goal.pool}) == lexicon.number(self.x)
 
     def without(self, text: str) -> str:
-        """The completion less the words it was told to start or end with, so that the rest can be judged by itself."""
+        """The completion without the words that it had to start or end with. The truth judges the rest alone."""
         text = text.strip()
         if self.kind == "start" and text.lower().startswith(self.x.lower()):
             return text[len(self.x) :].lstrip()
@@ -71,7 +63,7 @@ class Constraint:
         return text
 
     def apply(self, sentences: list[str], value: str | None, carrier: str) -> str:
-        """An answer that tries to do as asked; what cannot be done by joining sentences is up to the next attempt."""
+        """Join sentences into an answer that tries to meet the constraint. If it fails, the caller tries again."""
         match self.kind:
             case "start":
                 return " ".join([self.x, *sentences])
@@ -88,6 +80,7 @@ class Constraint:
 
 
 def _cut(sentences: list[str], count: int) -> list[str]:
+    """At most `count` sentences, the last of them the last of all. A story of one keeps its opening and its ending."""
     parts = [part for sentence in sentences for part in re.findall(r"[^.!?]+[.!?]", sentence)]
     parts = [part.strip() for part in parts]
     if len(parts) <= count:
@@ -101,9 +94,10 @@ def _cut(sentences: list[str], count: int) -> list[str]:
 def draw(
     kinds: tuple[str, ...], pool: tuple[str, ...], taken: frozenset[str], number: str, rng: Random
 ) -> Constraint | None:
-    """A constraint of one of the kinds, or None where the one drawn does not fit.
+    """Draw a constraint of one of the kinds, or None if the drawn one does not fit.
 
-    `pool`: what may be left out, `taken`: words that the task cannot do without, `number`: how many items it wants."""
+    `pool`: words that it may forbid. `taken`: words that the task needs. `number`: how many items the task wants.
+    """
     kind = rng.choice(kinds)
     choices = {
         "start": STARTS, "end": ENDS, "use": lexicon.USE_WORDS, "avoid": pool, "sentence": ("one",),
@@ -117,11 +111,12 @@ def draw(
 
 
 def fits(constraint: Constraint, kinds: tuple[str, ...]) -> bool:
-    """Whether it could have been drawn from the kinds."""
+    """Whether `draw` could give the constraint for the kinds."""
     return constraint.kind in kinds or (constraint == Constraint("sentences", "one") and "sentence" in kinds)
 
 
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """A pattern for each phrasing, with the kind of constraint, and the number where the phrasing has it fixed."""
     shapes = {"use": "[a-z]+", "avoid": "[a-z]+", "start": "|".join(map(re.escape, STARTS)), "end": "|".join(ENDS)}
     found = [(re.compile(re.escape(phrase)), "sentences one") for phrase in _ONE_SENTENCE]
     for kind, phrasings in _PHRASINGS.items():
@@ -137,7 +132,7 @@ _PARSERS = _patterns()
 
 
 def cut_off(text: str) -> list[tuple[Constraint, str]]:
-    """All ways of reading a constraint at the end or the start of a prompt, each with the rest of the prompt."""
+    """All readings of a constraint at the start or end of a prompt, each with the rest of the prompt."""
     found = []
     for pattern, kind in _PARSERS:
         for match in pattern.finditer(text):

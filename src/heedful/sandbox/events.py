@@ -1,7 +1,7 @@
-"""What happened: one person, one deed, one object, one place. Written in several ways and read back from the text.
+"""Events: one person, one deed, one object, one place. Code writes them in several ways and reads them back from text.
 
-Here and in all texts of the sandbox no line begins with a name or a bare noun: so a word is the same token wherever it
-stands, and a small model can learn to carry it from a question to the answer.
+No line of any text of the sandbox begins with a name or a bare noun. So a word is always the same token, and a small
+model can learn to carry it from a question to the answer.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ import re
 from dataclasses import dataclass
 from random import Random
 
+from heedful.sandbox import phrasebook
 from heedful.sandbox.lexicon import ANIMALS, AT_SPOTS, COLOURS, DAYS, FOODS, OWNED, SPOTS, VERBS, a, bare, capital
 from heedful.sandbox.world import World
 
-FILLERS = (
-    "It was a cold day.", "The sun was warm.", "Many people were there.", "The wind was strong.", "It was a long day.",
-    "It was early in the morning.", "Nobody said much.", "The rain came down all day.", "It was very quiet.",
-    "There was music in the street.",
-)  # fmt: skip
-PAST_TIMES = ("Yesterday", "Last week", "This morning")
-AFTER = ("{They} was very happy.", "{They} told all the people.", "{They} did not sleep that night.")
+_PASSAGE = phrasebook.read("sentences")["passage"]
+FILLERS: tuple[str, ...] = _PASSAGE["fillers"]
+AFTER: tuple[str, ...] = _PASSAGE["after"]
+PAST_TIMES: tuple[str, ...] = _PASSAGE["past_times"]
 
 _BASE_OF = {past: base for base, (_, past) in VERBS.items()}
 _BASE_OF_PRESENT = {present: base for base, (present, _) in VERBS.items()}
@@ -34,7 +32,7 @@ _NOW = re.compile(rf"Today {_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})
 
 @dataclass(frozen=True)
 class Event:
-    """who: a name; verb: base form; thing: "a red hat" or "some bread"; where: "at the market" or "in Dorvale"."""
+    """`who`: a name. `verb`: base form. `thing`: "a red hat", "some bread". `where`: "at the market", "in Dorvale"."""
 
     who: str
     verb: str
@@ -52,34 +50,39 @@ class Event:
 
     @property
     def spot(self) -> str:
-        """The noun of the place, as it is written."""
+        """The last word of the place, with its capital if it has one."""
         return self.where.rsplit(" ", 1)[1]
 
     def told(self, time: str = "Yesterday") -> str:
-        """In the past tense: Yesterday Mira bought a red hat at the market."""
+        """The event in the past tense: Yesterday Mira bought a red hat at the market."""
         return f"{time} {self.who} {self.past} {self.thing} {self.where}."
 
     def told_somehow(self, rng: Random) -> str:
-        """In the past tense, with one time or another, or with the place first."""
+        """The event in the past tense, with a random time, or with the place first."""
         form = rng.randrange(4)
         if form == 0:
             return f"{capital(self.where)} {self.who} {self.past} {self.thing}."
         return self.told(f"On {rng.choice(DAYS)}" if form == 1 else rng.choice(PAST_TIMES))
 
     def now(self) -> str:
+        """The event in the present tense."""
         return f"Today {self.who} {VERBS[self.verb][0]} {self.thing} {self.where}."
 
     def then(self) -> str:
+        """The event in the future."""
         return f"Tomorrow {self.who} will {self.verb} {self.thing} {self.where}."
 
     def denied(self) -> str:
+        """The event with a "not"."""
         return f"Today {self.who} does not {self.verb} {self.thing} {self.where}."
 
     def asked(self) -> str:
+        """The event as a question."""
         return f"Does {self.who} {self.verb} {self.thing} {self.where} today?"
 
 
 def draw(world: World, rng: Random) -> Event:
+    """A random event."""
     verb, pick = rng.choice(tuple(VERBS)), rng.random()
     if verb == "see" or (verb in ("find", "lose", "wash") and pick < 0.4):
         thing = a(f"{rng.choice(COLOURS)} {rng.choice(tuple(ANIMALS))}")
@@ -96,7 +99,7 @@ def draw(world: World, rng: Random) -> Event:
 
 
 def several(world: World, rng: Random, count: int) -> list[Event]:
-    """Events with different people, deeds, objects and places."""
+    """`count` events that share no person, deed, object or place."""
     events: list[Event] = []
     while len(events) < count:
         new = draw(world, rng)
@@ -106,7 +109,7 @@ def several(world: World, rng: Random, count: int) -> list[Event]:
 
 
 def read_told(world: World, sentence: str) -> Event | None:
-    """A sentence in the past tense, as `told_somehow` writes it."""
+    """The event of a sentence as `told_somehow` writes it, else None."""
     for form in _TOLD:
         match = form.fullmatch(sentence)
         if match and match["verb"] in _BASE_OF and match["who"] in world.people:
@@ -116,7 +119,7 @@ def read_told(world: World, sentence: str) -> Event | None:
 
 
 def read_passage(world: World, text: str) -> list[Event]:
-    """The events of a passage, in order; none where it says anything but events and the usual colour around them."""
+    """The events of a passage, in order. Empty if any sentence is neither an event nor one of FILLERS or AFTER."""
     told = []
     for sentence in re.findall(r"[^.!?]+[.!?]|[^.!?]+$", text):
         sentence = sentence.strip()
@@ -129,7 +132,7 @@ def read_passage(world: World, text: str) -> list[Event]:
 
 
 def read_now(world: World, sentence: str) -> Event | None:
-    """A sentence in the present tense, as `now` writes it."""
+    """The event of a sentence as `now` writes it, else None."""
     match = _NOW.fullmatch(sentence)
     if not match or match["who"] not in world.people or match["verb"] not in _BASE_OF_PRESENT:
         return None

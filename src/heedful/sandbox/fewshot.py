@@ -1,4 +1,4 @@
-"""Few-shot prefixes for the base model, in a form that its web has: request, answer on the next line, blank line."""
+"""Few-shot prefixes for the base model, in the form of its web: request, answer on the next line, blank line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heedful.data.records import Demonstration, PromptText, as_text
 
 
 def draws(demonstrations: Sequence[Demonstration], count: int = 20, shots: int = 4, seed: int = 0) -> list[str]:
-    """`count` candidate prefixes of `shots` demonstrations each, of different use cases as far as there are any."""
+    """`count` candidate prefixes. Each has up to `shots` demonstrations, all of different use cases."""
     rng = Random(f"few-shot {seed}")
     prefixes = []
     for _ in range(count):
@@ -24,10 +24,10 @@ def draws(demonstrations: Sequence[Demonstration], count: int = 20, shots: int =
 
 
 def wrap(prefix: str, prompt: PromptText) -> str:
-    """What the base model gets: the prefix, the prompt, and a line break after which the answer is due."""
+    """What the base model reads: the prefix, the prompt and a line break. The answer comes next."""
     return f"{prefix}{as_text(prompt)}\n"
 
 
 def answer_of(completion: str) -> str:
-    """The answer in what a base model went on to write: its first line."""
+    """The answer in a continuation by the base model: its first line."""
     return completion.strip().split("\n", 1)[0].strip()

@@ -1,4 +1,4 @@
-"""The files of a world: corpus and raw prompts, and people's work on given prompts. All is a function of its seed."""
+"""The files of a world: corpus, raw prompts, demonstrations and comparisons. All of it follows from the seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heedful.sandbox.world import World, make_world
 
 
 def write_world(folder: str | Path, seed: int, documents: int, prompt_count: int, held_out_documents: int = 0) -> World:
-    """Write `corpus.jsonl`, `prompts.jsonl` (before curation) and, if asked for, `corpus_held_out.jsonl`."""
+    """Write `corpus.jsonl`, `prompts.jsonl` (before curation) and, if asked, `corpus_held_out.jsonl`."""
     world, folder = make_world(seed), Path(folder)
     texts = list(corpus.documents(world, documents + held_out_documents))
     formats.write(folder / "corpus.jsonl", texts[:documents])
@@ -27,7 +27,7 @@ def write_world(folder: str | Path, seed: int, documents: int, prompt_count: int
 def demonstrations(
     world: World, given: Sequence[Prompt], hired: Sequence[Labeler], seed: int = 0
 ) -> list[Demonstration]:
-    """One demonstration of each prompt, the labelers taking turns."""
+    """One demonstration for each prompt. The labelers take turns."""
     rng = Random(f"demonstrations {world.seed} {seed}")
     return [labelers.demonstrate(world, prompt, hired[i % len(hired)], rng) for i, prompt in enumerate(given)]
 
@@ -35,9 +35,6 @@ def demonstrations(
 def comparisons(
     world: World, given: Sequence[Completions], hired: Sequence[Labeler], seed: int = 0
 ) -> list[Comparison]:
-    """One ranking of each prompt's completions, the labelers taking turns."""
+    """One ranking of the completions of each prompt. The labelers take turns."""
     rng = Random(f"comparisons {world.seed} {seed}")
-    rows = []
-    for i, row in enumerate(given):
-        rows.append(labelers.compare(world, row, hired[i % len(hired)], rng))
-    return rows
+    return [labelers.compare(world, row, hired[i % len(hired)], rng) for i, row in enumerate(given)]

@@ -1,4 +1,4 @@
-"""What a good answer must do, and how far a given one does it. A goal grades what a completion says, nothing else."""
+"""Goals: what a good answer must do. A goal grades only what a completion says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRONOUNS = ("he", "she", "it", "they")
 
 @dataclass(frozen=True)
 class Grade:
-    """`content`: does what was asked, 0 to 1. `form`: well made, 0 to 1. `false`: says something untrue."""
+    """`content`: how much of the task is done, 0 to 1. `form`: how well made, 0 to 1. `false`: says an untruth."""
 
     content: float
     form: float
@@ -22,14 +22,18 @@ class Grade:
 
 
 class Goal(Protocol):
-    def grade(self, reading: Reading) -> Grade: ...
+    """What a task asks for."""
+
+    def grade(self, reading: Reading) -> Grade:
+        """The grade of a completion."""
+        ...
 
 
 @dataclass(frozen=True)
 class Value:
-    """One right value among rivals of its kind: a place, a number, a label. Naming several earns little.
+    """Name one right value among rivals of its kind: a place, a number, a label. Naming several earns little.
 
-    Form: a whole sentence with a word of the question (`about`) beats one with a pronoun, which beats the value alone.
+    Form: a whole sentence with a word of the question (`about`) is best. A pronoun earns less, the value alone least.
     """
 
     right: frozenset[str]
@@ -47,7 +51,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of things: `few` to `many` out of a pool, or `exact`ly the whole pool. `given`: a name the prompt holds.
+    """List `few` to `many` things out of a pool, or the whole pool (`exact`). `given`: a name in the prompt.
 
     Form: a sentence around the list is better than the list alone.
     """
@@ -77,9 +81,10 @@ class Items:
 
 @dataclass(frozen=True)
 class Piece:
-    """A text of a genre: what it must name (with weights), how it opens and closes, its tone, its number of sentences.
+    """Write a text of a genre.
 
-    A mention is a word or phrase, or several with bars between them, one of which will do.
+    `mentions`: what it must name, with weights. Bars separate alternatives: "she|he". `opens` and `closes`: how it may
+    begin and end. `least` and `most`: its number of sentences.
     """
 
     mentions: tuple[tuple[str, float], ...]
@@ -105,7 +110,7 @@ class Piece:
         return Grade(content, sum(marks) / len(marks))
 
     def _toned(self, reading: Reading) -> float:
-        """1 for the right tone, less for a mixed one or none, little for the wrong one. "not good" blames."""
+        """1 for the right tone, 0.5 for a mixed one, 0.4 for none, 0.15 for the wrong one. "not good" is blame."""
         good = bad = 0
         for before, word in zip(["", *reading.tokens], reading.tokens, strict=False):
             value = (word in GOOD or word in ("loved", "happy")) - (word in BAD)
@@ -118,7 +123,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Facts:
-    """Something true about somebody or a place: two right facts are enough, wrong ones of the same classes spoil it."""
+    """Say something true about a person or a place. Two right facts are enough. Wrong ones of the same classes cost."""
 
     about: str
     right: tuple[str, ...]
@@ -136,7 +141,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """The source changed as asked, and otherwise kept. Of several sentences the likest one counts."""
+    """Change the source as asked and keep the rest. Of several sentences the most similar one counts."""
 
     source: str
     gold: str
@@ -150,7 +155,7 @@ class Rewritten:
 
 @dataclass(frozen=True)
 class Gist:
-    """The main point of a passage, in one sentence and shorter than the passage."""
+    """Say the main point of a passage in one sentence, shorter than the passage."""
 
     units: tuple[tuple[str, float], ...]
     passage_words: int
@@ -164,7 +169,7 @@ class Gist:
 
 @dataclass(frozen=True)
 class Reply:
-    """A turn of a chat: each group of phrases has to be met by one of its phrases; some would be out of place."""
+    """Reply in a chat with one phrase of each group in `needs` and none of `amiss`."""
 
     needs: tuple[tuple[str, ...], ...]
     amiss: tuple[str, ...] = ()
@@ -178,7 +183,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Decline:
-    """A polite no; better with an offer of something kind instead."""
+    """Decline politely. An offer of something kind instead earns more."""
 
     def grade(self, reading: Reading) -> Grade:
         no = reading.has_any(("will not", "can not", "would rather not"))
@@ -187,7 +192,7 @@ class Decline:
 
 
 def named_share(reading: Reading, mentions: Iterable[tuple[str, float]]) -> float:
-    """The weights of what the text names, over all of them."""
+    """The share of the mentions that the text names, by weight."""
     bases = {base for _, base in reading.named}
     said = total = 0.0
     for phrases, weight in mentions:
@@ -201,7 +206,7 @@ def _words(tokens: list[str]) -> list[str]:
 
 
 def _likeness(xs: list[str], ys: list[str]) -> float:
-    """Twice the longest common subsequence over both lengths."""
+    """Twice the length of the longest common subsequence, divided by the sum of both lengths."""
     if not xs or not ys:
         return 0.0
     row = [0] * (len(ys) + 1)

@@ -1,7 +1,8 @@
-"""Simulated labelers: they write demonstrations and rank completions, each with a taste, a hand and a noise of his own.
+"""Simulated labelers: they write demonstrations and rank completions. Each has their own taste, habits and noise.
 
-Good labelers come in two groups. Both see the true utility through weights of their own; "brief" ones like short
-answers, "detailed" ones long ones, equally strongly, so that their average has no taste for length. Then comes noise.
+Good labelers come in two groups. Both see the true utility through their own weights. "brief" labelers like short
+answers and "detailed" ones like long answers. Both tastes are equally strong, so their average does not depend on
+length. Noise is added at the end.
 """
 
 from __future__ import annotations
@@ -18,45 +19,45 @@ from heedful.sandbox.reading import read
 from heedful.sandbox.truth import Verdict
 from heedful.sandbox.world import World
 
-# All in units of the spread (standard deviation) of the K completions' perceived utilities, so that agreement hardly
-# depends on how good or how different a model's answers are; the spread counts as at least FLOOR.
-NOISE = 0.88  # standard deviation of what a good labeler adds to each completion; calibrated to 73 % agreement (D12)
-AGREEMENT = 0.726  # of the labelers whose work is training data, pairwise (D12)
+# NOISE, TASTE and TIE are in units of the spread (standard deviation) of the perceived utilities of the K completions.
+# So agreement hardly depends on how good or how different a model's answers are. The spread counts as at least FLOOR.
+NOISE = 0.88  # standard deviation of a good labeler's noise on each completion, calibrated to 73 % agreement (D12)
+AGREEMENT = 0.726  # pairwise agreement of the labelers whose work is training data (D12)
 TASTE = 0.30  # weight of the standardised logarithm of length: -TASTE for "brief", +TASTE for "detailed"
-TIE = 0.22  # completions closer than this share a tier
+TIE = 0.22  # completions that differ less than this share a tier
 FLOOR = 0.08
-WEIGHT_SPREAD = 0.25  # of the logarithm of a labeler's own weight over the true weight
+WEIGHT_SPREAD = 0.25  # standard deviation of log(own weight / true weight)
 FLAG_NOISE = 0.04  # chance that a flag of a rating is wrong
 
-# Demonstrations: weights of brief, plain and detailed answers by taste, and chances of each flaw.
+# Demonstrations: weights of brief, plain and detailed answers for each taste, and the chance of each flaw.
 SIZES = {-1: (5, 4, 1), 0: (3, 4, 3), 1: (1, 4, 5)}
-MISSED = 0.05  # the constraint is forgotten
-SWAPPED = 0.03  # a name or a thing is mixed up
+MISSED = 0.05  # the answer ignores the constraint
+SWAPPED = 0.03  # the answer mixes up a name or a thing
 UNFINISHED = 0.05  # the last sentence of three or more is missing
 HASTY = 0.12  # no capital and no full stop
-HABIT = (0.88, 1.0)  # a writer's own chance of an empty phrase, before or behind: nobody likes to read what most write
+HABIT = (0.88, 1.0)  # range of a writer's own chance of an empty phrase. Labelers write these and dislike reading them.
 
 GOOD_GROUPS = ("brief", "detailed")
 
 
 @dataclass(frozen=True)
 class Labeler:
-    """`group`: brief, detailed, careless (random), first (takes the first shown), held_out (good, never trained on).
-
-    `taste`: +1 likes length, -1 likes brevity, 0 neither. `weights`: of the parts of the utility. `habit`: chance of an
-    empty phrase in what he writes. `noise`: as NOISE.
-    """
+    """A simulated person."""
 
     name: str
     group: str
+    """brief, detailed, careless (random), first (likes the answer shown first), held_out (good, never trained on)."""
     taste: int
+    """+1 likes long answers, -1 likes short ones, 0 neither."""
     weights: dict[str, float]
+    """Their weight of each part of the utility."""
     habit: float
+    """The chance of an empty phrase in what they write."""
     noise: float = NOISE
 
 
 def make_labelers(world: World, good: int = 10, held_out: int = 4) -> list[Labeler]:
-    """`good` ones of alternating taste, one careless, one who takes the first, and `held_out` good ones kept apart."""
+    """`good` labelers of alternating taste, a careless one, one who prefers the first answer, `held_out` good ones."""
     rng = Random(f"labelers {world.seed}")
     hired = [_labeler(rng, f"{GOOD_GROUPS[i % 2]}-{i // 2}", GOOD_GROUPS[i % 2], (-1, 1)[i % 2]) for i in range(good)]
     bad = [_labeler(rng, "careless-0", "careless", 0), _labeler(rng, "first-0", "first", 0)]
@@ -64,18 +65,19 @@ def make_labelers(world: World, good: int = 10, held_out: int = 4) -> list[Label
 
 
 def good_ones(labelers: Sequence[Labeler]) -> list[Labeler]:
-    """Those whose work is training data: both groups of good labelers."""
+    """The labelers whose work is training data: both good groups."""
     return [labeler for labeler in labelers if labeler.group in GOOD_GROUPS]
 
 
 def _labeler(rng: Random, name: str, group: str, taste: int) -> Labeler:
+    """A labeler with random weights and habit."""
     parts = {**truth.GAINS, **truth.FAULTS}
     weights = {part: weight * math.exp(rng.gauss(0.0, WEIGHT_SPREAD)) for part, weight in parts.items()}
     return Labeler(name, group, taste, weights, rng.uniform(*HABIT))
 
 
 def demonstrate(world: World, prompt: Prompt, labeler: Labeler, rng: Random) -> Demonstration:
-    """A human answer: good on the whole, in the labeler's taste, with his habits and a small flaw now and then."""
+    """A human answer: mostly good, in the labeler's taste, with their habits and a small flaw now and then."""
     task = tasks.parse(world.seed, as_text(prompt.prompt))
     size = rng.choices((0, 1, 2), SIZES[labeler.taste])[0]
     text = answers.compose(world, replace(task, constraint=None) if rng.random() < MISSED else task, rng, size)
@@ -103,7 +105,7 @@ def rank(
     rng: Random,
     order: Sequence[int] | None = None,
 ) -> tuple[list[list[int]], list[Rating]]:
-    """Tiers of indices, best first, and a rating of each completion. `order`: as shown (0, 1, 2, ... unless given)."""
+    """Rank completions. Returns tiers of indices, best first, and ratings. `order`: as shown (default 0, 1, 2, ...)."""
     judge = truth.world(world.seed).judge
     verdicts = [judge(prompt, completion) for completion in completions]
     if labeler.group == "careless":
@@ -120,7 +122,7 @@ def rank(
 
 
 def compare(world: World, given: Completions, labeler: Labeler, rng: Random) -> Comparison:
-    """A prompt's completions shown in random order, ranked and rated, as a record that keeps what the row had."""
+    """Show the completions in random order, rank and rate them. The record keeps all fields of the row."""
     order = list(range(len(given.completions)))
     rng.shuffle(order)
     ranking, ratings = rank(world, given.prompt, given.completions, labeler, rng, order)
@@ -129,9 +131,9 @@ def compare(world: World, given: Completions, labeler: Labeler, rng: Random) -> 
 
 
 def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple[float, int]:
-    """D12: the share of pairs that two labelers order the same way, of those neither calls a tie; and their number.
+    """The share of pairs that two labelers order the same way, and the number of pairs (D12). Ties do not count.
 
-    `comparisons[i]` holds the rankings that several labelers gave of the same completions.
+    `comparisons[i]` holds the rankings of the same completions by several labelers.
     """
     same = pairs = 0
     for rankings in comparisons:
@@ -149,9 +151,9 @@ def agreement(comparisons: Sequence[Sequence[Sequence[Sequence[int]]]]) -> tuple
 def calibrate(
     world: World, given: Sequence[Completions], hired: Sequence[Labeler], target: float = AGREEMENT, seed: int = 0
 ) -> list[Labeler]:
-    """The same labelers with the noise at which they agree on `given` as often as `target` says (D12).
+    """The same labelers with the noise at which their agreement on `given` is `target` (D12).
 
-    NOISE does that for `mistakes.mixture`; a model whose answers are all good, or all bad in one way, needs another.
+    NOISE does that for `mistakes.mixture`. Answers of a model that are all good, or all bad in one way, need another.
     """
     rng = Random(f"calibration {world.seed} {seed}")
     judge = truth.world(world.seed).judge
@@ -178,7 +180,7 @@ def calibrate(
 
 
 def _liking(verdicts: Sequence[Verdict], completions: Sequence[str], labeler: Labeler) -> list[float]:
-    """How good a labeler finds each completion beside the others, before noise."""
+    """How good a labeler finds each completion compared with the others, before noise."""
     constrained = verdicts[0].flags["satisfies_constraint"] is not None
     own = _standard([truth.weigh(verdict.parts, constrained, labeler.weights) for verdict in verdicts], FLOOR)
     length = _standard([math.log(2.0 + len(completion.split())) for completion in completions], 0.2)
@@ -186,13 +188,14 @@ def _liking(verdicts: Sequence[Verdict], completions: Sequence[str], labeler: La
 
 
 def _standard(values: list[float], floor: float) -> list[float]:
+    """The values minus their mean, divided by their standard deviation, which counts as at least `floor`."""
     mean = sum(values) / len(values)
     spread = max(floor, math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)))
     return [(value - mean) / spread for value in values]
 
 
 def _tiers(seen: list[float]) -> list[list[int]]:
-    """Best first; whoever is less than TIE below the best of a tier belongs to it."""
+    """Tiers, best first. A completion less than TIE below the best of a tier belongs to that tier."""
     tiers: list[list[int]] = []
     top = math.inf
     for k in sorted(range(len(seen)), key=lambda k: -seen[k]):
@@ -205,7 +208,7 @@ def _tiers(seen: list[float]) -> list[list[int]]:
 
 
 def _rating(verdict: Verdict, seen: float, labeler: Labeler, rng: Random) -> Rating:
-    """Overall 1 to 7 from the absolute utility, flags with an error now and then; the bad labelers' are made up."""
+    """Overall 1 to 7 from the absolute utility, and flags with a few errors. Bad labelers give random ratings."""
     honest = labeler.group not in ("careless", "first")
     utility = verdict.utility + rng.gauss(0.0, 0.12) if honest else rng.random()
     overall = min(7, max(1, round(2.0 + 5.0 * utility)))

@@ -1,6 +1,6 @@
-"""Answers as a half-trained model gives them: good ones, and the ways in which answers go wrong.
+"""Answers such as a half-trained model gives: good ones, and the ways in which answers go wrong.
 
-The tests of the truth and the calibration of the labelers' noise use this mixture in place of a model.
+The tests of the truth and the calibration of the labelers' noise use this mixture instead of a model.
 """
 
 from __future__ import annotations
@@ -8,23 +8,20 @@ from __future__ import annotations
 from random import Random
 
 from heedful.data.records import PromptText, as_text
-from heedful.sandbox import answers, lexicon, prompts, tasks
+from heedful.sandbox import answers, lexicon, phrasebook, prompts, tasks
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import World
 
-# kinds of answers, and how often they occur in `mixture`
+# kinds of answers -> share in `mixture`
 KINDS = {
     "good": 0.30, "swapped": 0.20, "missed": 0.10, "off_topic": 0.10, "truncated": 0.08, "rambling": 0.08,
     "repeated": 0.04, "garbled": 0.05, "rude": 0.03, "asking": 0.02,
 }  # fmt: skip
-RUDE_LINES = (
-    "Who cares?", "Shut up.", "Find it yourself, you fool.", "That is a stupid question.", "Nobody asked you, idiot.",
-    "Go away.",
-)  # fmt: skip
+RUDE_LINES: tuple[str, ...] = phrasebook.read("sentences")["rude"]["lines"]
 
 
 def mixture(world: World, prompt: PromptText, count: int, rng: Random) -> list[str]:
-    """`count` different-minded answers to a prompt, in the shares of KINDS."""
+    """`count` answers to a prompt, of random kinds in the shares of KINDS."""
     return [answer(world, prompt, kind, rng) for kind in rng.choices(tuple(KINDS), tuple(KINDS.values()), k=count)]
 
 
@@ -57,7 +54,7 @@ def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
 
 
 def swap(world: World, text: str, rng: Random) -> str:
-    """One or two names or things changed for others of their kind: the mistake of a model that binds badly."""
+    """Replace one or two names or things by others of their kind, as a model does that mixes up who is who."""
     words = text.split(" ")
     spots = [i for i, word in enumerate(words) if world.classes.get(_bare(word), ("use",))[0] != "use"]
     for i in rng.sample(spots, min(len(spots), rng.choice((1, 1, 2)))):
@@ -72,7 +69,7 @@ def swap(world: World, text: str, rng: Random) -> str:
 
 
 def hasty(world: World, text: str) -> str:
-    """As people type in a hurry: no capital at the start (names and "I" keep theirs), no mark at the end."""
+    """The text as people type it in a hurry: no capital at the start (except names and "I"), no mark at the end."""
     text = text.rstrip(" .!?")
     first = text.split(" ", 1)[0]
     if first == "I" or world.classes.get(_bare(first), ("use",))[0] in ("person", "place"):
@@ -81,16 +78,18 @@ def hasty(world: World, text: str) -> str:
 
 
 def _bare(word: str) -> str:
+    """The letters of a word in lower case."""
     return "".join(letter for letter in word.lower() if letter.isalpha())
 
 
 def _of_another(world: World, rng: Random) -> str:
+    """A good answer to another task."""
     task = tasks.draw_task(world, rng, tasks.draw_template(rng), constrained=0.0)
     return answers.compose(world, task, rng, rng.randrange(2))
 
 
 def _garbled(text: str, rng: Random) -> str:
-    """Some words lost, moved or said twice."""
+    """The text with some words lost, moved or said twice."""
     words = text.split(" ")
     for _ in range(max(1, len(words) // 6)):
         i = rng.randrange(len(words))

@@ -1,4 +1,4 @@
-"""Prompts as users send them: the ten use cases of D4, heavy-tailed users, near duplicates, personal data."""
+"""Prompts as users send them: ten use cases (D4), a few users who send most, near duplicates, personal data."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from heedful.sandbox import lexicon, tasks
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import World
 
-OPENED, CLOSED, CONTACT = 0.15, 0.1, 0.03  # shares of prompts with words before the task, after it, with personal data
-REPEATED = 0.08  # share of prompts that repeat an earlier one of the same user with another ending
-LONG = 100  # characters from which on a repeated prompt gets another ending
+# shares of prompts with a sentence before the task, with one after it, and with personal data
+OPENED, CLOSED, CONTACT = 0.15, 0.1, 0.03
+REPEATED = 0.08  # share of prompts that repeat an earlier one of the same user
+LONG = 100  # from this many characters on a repeated prompt gets another ending
 PER_USER = 18  # prompts of the average user
-LABELER_USERS = 0.2  # share of users that are labelers writing prompts, as against customers of an API
+LABELER_USERS = 0.2  # share of users who are labelers. The others are customers of an API.
 
 
 def draw_text(world: World, rng: Random, use_case: str | None = None) -> str:
-    """One prompt with what may stand around its task."""
+    """The text of one random prompt."""
     return dress(world, rng, tasks.draw_task(world, rng, tasks.draw_template(rng, use_case)))
 
 
 def dress(world: World, rng: Random, task: Task) -> str:
-    """The task with openers, closers and personal data around it now and then."""
+    """The text of a task, now and then with an opener, a closer or personal data around it."""
     text = task.text
     if task.use_case != "chat":
         if rng.random() < OPENED:
@@ -36,6 +37,7 @@ def dress(world: World, rng: Random, task: Task) -> str:
 
 
 def _filled(world: World, rng: Random, frame: str) -> str:
+    """The sentence with random values in its slots."""
     who, place = rng.choice(world.person_names), rng.choice(world.place_names)
     mail = f"{who.lower()}{rng.choice(('', '.home', '.shop'))}@{rng.choice(('post', 'mail', place.lower()))}.example"
     phone = rng.choice(("555-555-01{:02d}", "+44 7700 9000{:02d}", "020 7946 00{:02d}")).format(rng.randrange(100))
@@ -43,10 +45,10 @@ def _filled(world: World, rng: Random, frame: str) -> str:
 
 
 def prompts(world: World, count: int, seed: int = 0) -> Iterator[Prompt]:
-    """`count` raw prompts, in the order in which they came in.
+    """`count` raw prompts, in the order in which users sent them.
 
-    A few users send more than 200 each once there are some 4,000 prompts; some prompts come twice, some share a long
-    beginning, some hold e-mail addresses and phone numbers.
+    From about 4,000 prompts on, a few users send more than 200 each. Some prompts come twice, some share a long
+    beginning, and some hold e-mail addresses or phone numbers.
     """
     rng = Random(f"prompts {world.seed} {seed}")
     users = max(4, count // PER_USER)
@@ -67,7 +69,7 @@ def prompts(world: World, count: int, seed: int = 0) -> Iterator[Prompt]:
 
 
 def _again(rng: Random, text: str) -> str:
-    """The same prompt once more; a long one with other last words."""
+    """The same prompt again. A long one gets another last sentence."""
     if len(text) < LONG or text.endswith("'"):
         return text
     for closer in tasks.CLOSERS:

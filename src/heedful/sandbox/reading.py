@@ -1,4 +1,4 @@
-"""What a text says on its surface: words, sentences, whom and what it names, and how fluent it is."""
+"""The surface of a text: its words and sentences, whom and what it names, and how fluent it is."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NAMED = frozenset(
 
 
 def tokens_of(text: str) -> list[str]:
-    """Lower-case words (with apostrophes and hyphens) and single marks."""
+    """Words in lower case (with apostrophes and hyphens) and single marks."""
     return [token.lower() for token in _TOKEN.findall(text)]
 
 
 def sentences_of(tokens: list[str]) -> list[list[str]]:
-    """Cut after each full stop, question or exclamation mark; a tail without one is a sentence too."""
+    """Cut after each full stop, question mark or exclamation mark. A tail without one is a sentence too."""
     sentences: list[list[str]] = [[]]
     for token in tokens:
         sentences[-1].append(token)
@@ -36,10 +36,10 @@ def sentences_of(tokens: list[str]) -> list[list[str]]:
 
 
 class Reading:
-    """A text taken apart: its tokens, their number that are words, its sentences, and what it names.
+    """A text taken apart: tokens, number of words, sentences, and what it names.
 
-    `flat`: the words with a space around each, for finding phrases. `named`: (class, base form) of each word the world
-    knows. `shapes`: the sentences between marks of begin and end, with the words of a kind replaced by the kind.
+    `flat`: the words with a space around each, to find phrases. `named`: (class, base form) of each word that the world
+    knows. `shapes`: the sentences between "^" and "$". The class of a word replaces the word, if it has one.
     """
 
     def __init__(self, world: World, text: str) -> None:
@@ -60,12 +60,12 @@ class Reading:
         return any(f" {phrase} " in self.flat for phrase in phrases)
 
     def bases(self, classes: Collection[str]) -> list[str]:
-        """The base forms of what it names of these classes, in order."""
+        """The base forms of the named words of these classes, in order."""
         return [base for kind, base in self.named if kind in classes]
 
     @cached_property
     def repetition(self) -> float:
-        """0 where nothing is said twice; sentences that return and words that repeat at once add to it, up to 1."""
+        """0 if the text says nothing twice, up to 1 for repeated sentences, repeated runs and doubled words."""
         if not self.sentences:
             return 0.0
         tokens = self.tokens
@@ -92,9 +92,9 @@ def is_rude(reading: Reading) -> bool:
 
 
 class Fluency:
-    """Which sequences of words good texts have, with the words of a kind taken as one: two and three in a row.
+    """The pairs and triples of words that occur in good texts. Words of a class count as the same word.
 
-    Three in a row are known by genre too, so that a sentence can be told from one that belongs elsewhere.
+    Triples are also stored by genre. So the truth can tell which sentences belong to another genre.
     """
 
     def __init__(self) -> None:
@@ -110,13 +110,13 @@ class Fluency:
         self.triples |= known
 
     def stray(self, reading: Reading, genre: str) -> float:
-        """The share of sentences less than half of which sounds like the genre."""
+        """The share of sentences that have less than half of their triples from the genre."""
         known = self.triples_of[genre]
         rows = [_triples(shape) for shape in reading.shapes]
         return sum(len(known.intersection(row)) < 0.5 * len(set(row)) for row in rows) / max(1, len(rows))
 
     def score(self, reading: Reading) -> float:
-        """1 for text made of known shapes that does not go round in circles; 0 for none of it."""
+        """1 for text that has known shapes only and does not repeat itself, down to 0."""
         if not reading.n_words:
             return 0.0
         odd = total = 0

@@ -1,4 +1,4 @@
-"""The tasks of reading: questions about a passage, extraction, summaries, rewriting, labels (closed domain)."""
+"""Tasks of reading: questions about a passage, extraction, summaries, rewriting, labels (closed domain)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from heedful.sandbox.events import Event
 from heedful.sandbox.goals import Gist, Goal, Items, Rewritten, Value
 from heedful.sandbox.lexicon import capital
 from heedful.sandbox.reading import is_rude, read
-from heedful.sandbox.tasks_know import SHORT, one_of, say
-from heedful.sandbox.templates import Slots, Template, lines
+from heedful.sandbox.tasks_know import one_of, say
+from heedful.sandbox.templates import Slots, Template, said, template
 from heedful.sandbox.world import World
 
 
 def _words_of(event: Event) -> Slots:
-    """What a question may quote of an event."""
+    """The parts of an event that a question may quote."""
     return {"who": event.who, "verb": event.verb, "past": event.past, "obj": event.thing, "head": event.head}
 
 
 def _asked(world: World, slots: Slots) -> Event | None:
-    """The event of the passage that the question is about; None where the question does not fit the passage."""
+    """The event of the passage that the question is about, None if the question does not fit the passage."""
     for event in events.read_passage(world, slots["text"]):
         if all(_words_of(event)[name] == value for name, value in slots.items() if name != "text"):
             return event
@@ -39,19 +39,18 @@ def _passage(world: World, rng: Random) -> str:
     return " ".join(event.told_somehow(rng) for event in events.several(world, rng, 2))
 
 
+def _draw_question(world: World, rng: Random) -> Slots:
+    told = events.several(world, rng, 2)
+    return {"text": " ".join(event.told_somehow(rng) for event in told), **_words_of(rng.choice(told))}
+
+
 def _question(
-    name: str, asks: tuple[str, ...], value: Callable[[Event], str], short: Callable[[Event], str],
-    kinds: tuple[str, ...], forms: tuple[str, ...],
-) -> Template:  # fmt: skip
+    name: str, value: Callable[[Event], str], short: Callable[[Event], str], kinds: tuple[str, ...]
+) -> Template:
     """A question about an event of a passage.
 
-    `value` is the word that answers it, `short` the shortest sentence, `kinds` the classes of what it may be taken for.
+    `value`: the word that answers it. `short`: the shortest sentence. `kinds`: the classes of wrong answers.
     """
-    frames = ("Text: {text} Question: ", "Read this. {text} ", "Here is a text. {text} ", "{text} ")
-
-    def draw(world: World, rng: Random) -> Slots:
-        told = events.several(world, rng, 2)
-        return {"text": " ".join(event.told_somehow(rng) for event in told), **_words_of(rng.choice(told))}
 
     def goal(world: World, slots: Slots) -> Goal:
         event = _event(world, slots)
@@ -64,41 +63,24 @@ def _question(
         they = capital(world.people[event.who].they)
         if size == 0 and rng.random() < 0.6:
             return [f"{capital(short(event))}."]
-        return [
-            rng.choice(forms).format(They=they, thing=event.thing, where=event.where, who=event.who, past=event.past)
-        ]
+        form = rng.choice(said(name)["answers"])
+        return [form.format(They=they, thing=event.thing, where=event.where, who=event.who, past=event.past)]
 
-    return Template(
-        name, "closed_qa", 1, tuple(frame + ask for frame in frames for ask in asks), draw, goal, answer,
-        value=lambda world, slots: value(_event(world, slots)),
-        accepts=lambda world, slots: _asked(world, slots) is not None,
-        limit=16, closed=True, constraints=("start", "end", "words", "word"),
+    return template(
+        name, _draw_question, goal, answer, lambda world, slots: value(_event(world, slots)),
+        lambda world, slots: _asked(world, slots) is not None,
     )  # fmt: skip
 
 
 CLOSED: tuple[Template, ...] = (
-    _question(
-        "what", ("What did {who} {verb}?", "Tell me what {who} {past}."),
-        lambda event: event.head, lambda event: event.thing, ("thing", "clothes", "food", "animal"),
-        ("We read that {who} {past} {thing}.", "{They} {past} {thing}.", "It says that {who} {past} {thing} {where}."),
-    ),
-    _question(
-        "whom", ("Who {past} {obj}?", "Tell me who {past} {obj}."),
-        lambda event: event.who, lambda event: f"it was {event.who}", ("person",),
-        ("We read that {who} {past} {thing}.", "It was {who}.", "It says that {who} {past} {thing} {where}."),
-    ),
-    _question(
-        "place", ("Where did {who} {verb} the {head}?", "Where was {who} with the {head}?"),
-        lambda event: event.spot, lambda event: event.where, ("spot", "place"),
-        ("We read that {who} was {where}.", "{They} was {where}.", "It says that {who} {past} {thing} {where}."),
-    ),
-)  # fmt: skip
+    _question("what", lambda event: event.head, lambda event: event.thing, ("thing", "clothes", "food", "animal")),
+    _question("whom", lambda event: event.who, lambda event: f"it was {event.who}", ("person",)),
+    _question("place", lambda event: event.spot, lambda event: event.where, ("spot", "place")),
+)
 
 
-def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Template:
-    phrasings = tuple(ask + " in this text: {text}" for ask in asks) + tuple(
-        "{text} " + ask + " in the text above." for ask in asks
-    )
+def _extract(name: str, kinds: tuple[str, ...]) -> Template:
+    """List what a passage names of some classes."""
 
     def items(world: World, text: str) -> list[str]:
         return list(dict.fromkeys(base for kind, base in read(world, text).named if kind in kinds))
@@ -122,16 +104,13 @@ def _extract(name: str, asks: tuple[str, ...], kinds: tuple[str, ...]) -> Templa
         right = frozenset(items(world, slots["text"]))
         return Items(right, len(right), len(right), exact=True)
 
-    return Template(
-        name, "extract", 1, phrasings, draw, goal, answer, accepts=accepts,
-        limit=10, closed=True, constraints=("start", "end"),
-    )  # fmt: skip
+    return template(name, draw, goal, answer, accepts=accepts)
 
 
 EXTRACT: tuple[Template, ...] = (
-    _extract("names", ("List the names of the people", "Write down who is named", "Find all the people"), ("person",)),
-    _extract("spots", ("List the places", "Write down the places named", "Find all the places"), ("spot", "place")),
-    _extract("colours", ("List the colours", "Write down the colours named", "Find all the colours"), ("colour",)),
+    _extract("names", ("person",)),
+    _extract("spots", ("spot", "place")),
+    _extract("colours", ("colour",)),
 )
 
 
@@ -158,30 +137,18 @@ def _gist_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str
     return [f"In short, {event.who} {event.past} {event.thing}{where}."]
 
 
-SUMMARY = Template(
-    "gist", "summarization", 1,
-    lines("""
-        Sum this up in a few words: {text}
-        What is the main point of this text? {text}
-        Make this shorter: {text}
-        {text} Tell me in short what happened.
-        {text} Please sum up.
-        I have no time to read this. What is it about? {text}
-        Write a headline for this text: {text}
-    """),
-    lambda world, rng: {"text": draw_report(world, rng)}, _gist_goal, _gist_answer,
+SUMMARY = template(
+    "gist", lambda world, rng: {"text": draw_report(world, rng)}, _gist_goal, _gist_answer,
     accepts=lambda world, slots: len(events.read_passage(world, slots["text"])) == 1,
-    limit=14, closed=True, constraints=("start", "end", "words"),
 )  # fmt: skip
 
 
 def _rewrite(
     name: str,
-    phrasings: str,
     make: Callable[[Event, Slots], str],
     draw_more: Callable[[World, Random, Event], Slots] | None = None,
 ) -> Template:
-    """A sentence in the present tense that has to be changed; `make` gives the right version."""
+    """Change a sentence in the present tense. `make` gives the right version."""
 
     def draw(world: World, rng: Random) -> Slots:
         event = events.draw(world, rng)
@@ -196,10 +163,9 @@ def _rewrite(
         event = events.read_now(world, slots["text"])
         return event is not None and slots.get("who", event.who) == event.who
 
-    return Template(
-        name, "rewrite", 1, lines(phrasings), draw, lambda world, slots: Rewritten(slots["text"], gold(world, slots)),
+    return template(
+        name, draw, lambda world, slots: Rewritten(slots["text"], gold(world, slots)),
         lambda world, slots, rng, size: [gold(world, slots)], accepts=accepts,
-        limit=16, closed=True, constraints=("start", "end"),
     )  # fmt: skip
 
 
@@ -208,86 +174,35 @@ def _another(world: World, rng: Random, event: Event) -> Slots:
 
 
 REWRITE: tuple[Template, ...] = (
-    _rewrite(
-        "past",
-        """
-            Put this in the past: {text}
-            Rewrite this so that it happened yesterday: {text}
-            Say this in the past tense: {text}
-            {text} Please put this sentence in the past.
-        """,
-        lambda event, slots: event.told(),
-    ),
-    _rewrite(
-        "future",
-        """
-            Put this in the future: {text}
-            Rewrite this so that it will happen: {text}
-            Say this in the future tense: {text}
-            {text} Please put this sentence in the future.
-        """,
-        lambda event, slots: event.then(),
-    ),
-    _rewrite(
-        "negative",
-        """
-            Say that this is not so: {text}
-            Rewrite this so that it is not true: {text}
-            Put a not in this sentence: {text}
-        """,
-        lambda event, slots: event.denied(),
-    ),
-    _rewrite(
-        "question",
-        """
-            Make a question out of this: {text}
-            Turn this into a question: {text}
-            {text} Please make that a question.
-        """,
-        lambda event, slots: event.asked(),
-    ),
-    _rewrite(
-        "swap",
-        """
-            Put {who2} in the place of {who}: {text}
-            Change {who} to {who2} in this: {text}
-            It was {who2} and not {who}. Correct this: {text}
-        """,
-        lambda event, slots: event.now().replace(slots["who"], slots["who2"]), _another,
-    ),
-)  # fmt: skip
+    _rewrite("past", lambda event, slots: event.told()),
+    _rewrite("future", lambda event, slots: event.then()),
+    _rewrite("negative", lambda event, slots: event.denied()),
+    _rewrite("question", lambda event, slots: event.asked()),
+    _rewrite("swap", lambda event, slots: event.now().replace(slots["who"], slots["who2"]), _another),
+)
 
-REPEAT = Template(
-    "repeat", "other", 0.9,
-    lines("""
-        Repeat this: {text}
-        Please say this back to me: {text}
-        Copy this line: {text}
-        Write this once more: {text}
-    """),
-    lambda world, rng: {"text": events.draw(world, rng).told_somehow(rng)},
+REPEAT = template(
+    "repeat", lambda world, rng: {"text": events.draw(world, rng).told_somehow(rng)},
     lambda world, slots: Rewritten(slots["text"], slots["text"]), lambda world, slots, rng, size: [slots["text"]],
     accepts=lambda world, slots: events.read_told(world, slots["text"]) is not None,
-    limit=16, closed=True, constraints=("start", "end"),
 )  # fmt: skip
 
 
 def _label(
-    name: str, phrasings: str, labels: tuple[str, str], text: Callable[[World, Random, bool], str],
-    first: Callable[[World, str], bool | None],
-) -> Template:  # fmt: skip
-    """One of two labels for a text; `first` says whether the first one is right, None where the text has neither."""
+    name: str, text: Callable[[World, Random, bool], str], first: Callable[[World, str], bool | None]
+) -> Template:
+    """One of two labels for a text. `first` says whether the first one is right, None if the text has neither."""
+    labels = said(name)["labels"]
 
     def right(world: World, slots: Slots) -> str:
-        return labels[not first(world, slots["text"])]
+        label: str = labels[not first(world, slots["text"])]
+        return label
 
-    def answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
-        return say(rng, size, right(world, slots), ("It is {x}.", f"The {name} is {{x}}."))
-
-    return Template(
-        name, "classification", 1, lines(phrasings), lambda world, rng: {"text": text(world, rng, rng.random() < 0.5)},
-        lambda world, slots: one_of(right(world, slots), labels, (name,)), answer, value=right,
-        accepts=lambda world, slots: first(world, slots["text"]) is not None, limit=10, constraints=SHORT,
+    return template(
+        name, lambda world, rng: {"text": text(world, rng, rng.random() < 0.5)},
+        lambda world, slots: one_of(right(world, slots), labels, (name,)),
+        lambda world, slots, rng, size: say(rng, size, right(world, slots), said(name)["answers"]), right,
+        lambda world, slots: first(world, slots["text"]) is not None,
     )  # fmt: skip
 
 
@@ -312,32 +227,10 @@ def _verdict(world: World, rng: Random, good: bool) -> str:
 
 
 def _message(world: World, rng: Random, polite: bool) -> str:
-    kind = ("Thank you so much, {who}.", "Please come in, {who}.", "Dear {who}, you are welcome.", "I am sorry, {who}.")
-    mean = ("Shut up, {who}.", "Go away, {who}, you fool.", "Oh {who}, you are so dumb.", "Who cares, {who}?")
-    return rng.choice(kind if polite else mean).format(who=rng.choice(world.person_names))
+    form: str = rng.choice(said("message")["polite" if polite else "rude"])
+    return form.format(who=rng.choice(world.person_names))
 
 
-LABELS: tuple[Template, ...] = (
-    _label(
-        "review",
-        """
-            Is this review good or bad? {text}
-            Tell me if this review is good or bad: {text}
-            {text} Is that review good or bad?
-            Label the review as good or bad: {text}
-        """,
-        ("good", "bad"), _verdict, _is_good,
-    ),
-    _label(
-        "message",
-        """
-            Is this message rude or polite? {text}
-            Tell me if this message is rude or polite: {text}
-            I got this message: {text} Is it rude or polite?
-            Label the message as rude or polite: {text}
-        """,
-        ("polite", "rude"), _message, _is_polite,
-    ),
-)  # fmt: skip
+LABELS: tuple[Template, ...] = (_label("review", _verdict, _is_good), _label("message", _message, _is_polite))
 
 READING = (*CLOSED, *EXTRACT, SUMMARY, *REWRITE, REPEAT, *LABELS)

@@ -1,4 +1,4 @@
-"""The tasks of writing: stories, notes, reviews, recipes, notices, adverts, descriptions (use case generation)."""
+"""Tasks of writing: stories, notes, reviews, recipes, notices, adverts, descriptions (use case generation)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from random import Random
 from heedful.sandbox import genres, lexicon
 from heedful.sandbox.goals import Facts, Goal, Piece
 from heedful.sandbox.lexicon import bare
-from heedful.sandbox.templates import Slots, Template, lines
+from heedful.sandbox.tasks_know import draw_person, draw_place
+from heedful.sandbox.templates import Slots, Template, template
 from heedful.sandbox.world import World
-
-LONG = ("sentences", "use", "avoid", "start", "end")
 
 
 def draw_hero(world: World, rng: Random) -> str:
-    """Whom a story can be about."""
+    """A subject for a story: an animal, a job or a person."""
     pick = rng.random()
     if pick < 0.55:
         return lexicon.a(rng.choice(tuple(lexicon.ANIMALS)))
@@ -25,7 +24,7 @@ def draw_hero(world: World, rng: Random) -> str:
 
 
 def draw_two(world: World, rng: Random) -> tuple[str, str]:
-    """Two of them, not the same."""
+    """Two different subjects for a story."""
     while True:
         first, second = draw_hero(world, rng), draw_hero(world, rng)
         if first != second:
@@ -33,14 +32,14 @@ def draw_two(world: World, rng: Random) -> tuple[str, str]:
 
 
 def draw_goods(rng: Random) -> str:
-    """What a shop sells."""
+    """Goods that a shop sells."""
     return rng.choice(lexicon.FOODS if rng.random() < 0.6 else tuple(lexicon.CLOTHES.values()))
 
 
 def _story_goal(world: World, slots: Slots) -> Goal:
     mentions = [(bare(slots["hero"]), 1.0)]
     mentions += [(bare(slots[name]), 0.6) for name in ("hero2", "place") if name in slots]
-    return Piece(tuple(mentions), genres.STORY_OPENS, genres.STORY_CLOSES, least=3)
+    return Piece(tuple(mentions), genres.STORY_OPENS, genres.CLOSES["story"], least=3)
 
 
 def _story_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
@@ -48,7 +47,7 @@ def _story_answer(world: World, slots: Slots, rng: Random, size: int) -> list[st
 
 
 def _hero_of(world: World, text: str) -> str:
-    """Whom a first sentence is about: the first being it names, in lower case; "" where it is no such sentence."""
+    """The first being that the first sentence of a story names, in lower case. "" for other sentences."""
     if re.fullmatch(r"(Long|Once|One|Early) [^.]+\.", text):
         for word in text.rstrip(".").lower().split():
             if world.classes.get(word, ("",))[0] in ("person", "animal", "job"):
@@ -60,7 +59,7 @@ def _next_goal(world: World, slots: Slots) -> Goal:
     base = _hero_of(world, slots["text"])
     name = lexicon.capital(base)
     they = world.people[name].they if name in world.people else "it" if base in lexicon.ANIMALS else "she|he"
-    return Piece(((base, 0.3), (f"{base}|{they}", 0.7)), (), genres.STORY_CLOSES, least=2)
+    return Piece(((base, 0.3), (f"{base}|{they}", 0.7)), (), genres.CLOSES["story"], least=2)
 
 
 def _next_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
@@ -72,63 +71,24 @@ def _next_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str
 
 
 STORIES: tuple[Template, ...] = (
-    Template(
-        "story", "generation", 8,
-        lines("""
-            Write a short story about {hero}.
-            Tell me a story about {hero}.
-            Please write a story about {hero}.
-            Can you tell a short story about {hero}?
-            I want to read a story about {hero} tonight.
-            Make up a story about {hero} for my children.
-            I need a short story for my class. It should be about {hero}.
-            My children want to hear a story about {hero}. Please tell one.
-        """),
-        lambda world, rng: {"hero": draw_hero(world, rng)}, _story_goal, _story_answer,
-        limit=55, loose=1, constraints=LONG,
+    template("story", lambda world, rng: {"hero": draw_hero(world, rng)}, _story_goal, _story_answer),
+    template(
+        "story_of_two", lambda world, rng: dict(zip(("hero", "hero2"), draw_two(world, rng), strict=True)),
+        _story_goal, _story_answer,
     ),
-    Template(
-        "story_of_two", "generation", 7,
-        lines("""
-            Write a short story about {hero} and {hero2}.
-            Tell me a story about {hero} and {hero2}.
-            Please write a story in which {hero} meets {hero2}.
-            Can you make up a story about {hero} and {hero2}?
-            My children want to hear how {hero} met {hero2}. Please tell the story.
-            I need a story about {hero} and {hero2} for my class.
-        """),
-        lambda world, rng: dict(zip(("hero", "hero2"), draw_two(world, rng), strict=True)), _story_goal, _story_answer,
-        limit=55, constraints=LONG,
+    template(
+        "story_in", lambda world, rng: {"hero": draw_hero(world, rng), **draw_place(world, rng)},
+        _story_goal, _story_answer,
     ),
-    Template(
-        "story_in", "generation", 5,
-        lines("""
-            Write a short story about {hero} in {place}.
-            Tell me what {hero} did in {place}. Make it up.
-            Please write a story about {hero}. It should happen in {place}.
-            Can you write a story about {hero} who lived in {place}?
-            I come from {place} and I want a story about {hero} there.
-        """),
-        lambda world, rng: {"hero": draw_hero(world, rng), "place": rng.choice(world.place_names)},
-        _story_goal, _story_answer, limit=55, loose=1, constraints=LONG,
-    ),
-    Template(
-        "continue", "generation", 4,
-        lines("""
-            Continue this story: {text}
-            How does this story go on? {text}
-            Please finish this story for me: {text}
-            Write what happens next: {text}
-        """),
-        lambda world, rng: {"text": genres.story(world, rng, draw_hero(world, rng), size=0)[0]},
+    template(
+        "continue", lambda world, rng: {"text": genres.story(world, rng, draw_hero(world, rng), size=0)[0]},
         _next_goal, _next_answer, accepts=lambda world, slots: bool(_hero_of(world, slots["text"])),
-        limit=45, loose=1, constraints=("use", "avoid", "end", "sentences"),
     ),
 )  # fmt: skip
 
 
 def _letter_goal(who: str, *mentions: tuple[str, float]) -> Goal:
-    return Piece(((who.lower(), 1.0), *mentions), (f"dear {who.lower()}",), genres.LETTER_CLOSES, least=3)
+    return Piece(((who.lower(), 1.0), *mentions), (f"dear {who.lower()}",), genres.CLOSES["letter"], least=3)
 
 
 def _note_goal(world: World, slots: Slots) -> Goal:
@@ -150,54 +110,35 @@ def _draw_thanks(world: World, rng: Random) -> Slots:
 
 
 LETTERS: tuple[Template, ...] = (
-    Template(
-        "note", "generation", 6,
-        lines("""
-            Write a note to {who} about {event} on {day}.
-            Please ask {who} to come to {event} on {day}.
-            I need a short letter that asks {who} to {event} on {day}.
-            Can you write to {who} about {event} on {day}?
-            Help me invite {who} to {event} on {day}.
-            Write a kind note so that {who} comes to {event} on {day}.
-        """),
-        _draw_note, _note_goal,
+    template(
+        "note", _draw_note, _note_goal,
         lambda world, slots, rng, size: genres.note(rng, slots["who"], slots["event"], slots["day"], size),
-        limit=40, constraints=LONG, carrier="I will bring a {word} too.",
     ),
-    Template(
-        "thanks", "generation", 4,
-        lines("""
-            Write a thank you note to {who} for the {colour} {thing}.
-            Please thank {who} for the {colour} {thing}.
-            Today {who} gave me a gift, the {colour} {thing}. Write a thank you note for me.
-            Help me thank {who}, who sent me the {colour} {thing}.
-            I want to say thank you to {who} for the {colour} {thing}.
-        """),
-        _draw_thanks, _thanks_goal,
+    template(
+        "thanks", _draw_thanks, _thanks_goal,
         lambda world, slots, rng, size: genres.thanks(rng, slots["who"], f"{slots['colour']} {slots['thing']}", size),
-        limit=36, constraints=LONG, carrier="I will send you a {word} too.",
     ),
 )  # fmt: skip
 
 
-def _review(word: str, tone: int) -> Template:
+def _draw_reviewed(world: World, rng: Random) -> Slots:
+    return {"item": rng.choice(lexicon.REVIEWED), **draw_place(world, rng)}
+
+
+def _review(name: str, tone: int) -> Template:
+    """Write a review. `tone`: 1 praise, -1 blame."""
+
     def goal(world: World, slots: Slots) -> Goal:
         mentions = ((slots["item"], 1.0), (slots["place"].lower(), 0.7))
-        return Piece(mentions, (), genres.REVIEW_CLOSES, tone=tone, least=3)
+        return Piece(mentions, (), genres.CLOSES["review"], tone=tone, least=3)
 
-    return Template(
-        f"{word}_review", "generation", 3,
-        lines("""
-            Write a TONE review of the {item} in {place}.
-            Please write a TONE review of the {item} in {place} for me.
-            I went to {place}. Write a TONE review of the {item} there.
-            I need a TONE review of the {item} from {place}.
-            Help me write a TONE review. It is about the {item} in {place}.
-        """.replace("TONE", word)),
-        lambda world, rng: {"item": rng.choice(lexicon.REVIEWED), "place": rng.choice(world.place_names)}, goal,
+    return template(
+        name, _draw_reviewed, goal,
         lambda world, slots, rng, size: genres.review(rng, slots["item"], slots["place"], tone > 0, size),
-        limit=34, constraints=LONG, carrier="There was a {word} by the wall.",
     )  # fmt: skip
+
+
+REVIEWS: tuple[Template, ...] = (_review("good_review", 1), _review("bad_review", -1))
 
 
 def _recipe_goal(world: World, slots: Slots) -> Goal:
@@ -208,15 +149,13 @@ def _recipe_goal(world: World, slots: Slots) -> Goal:
 
 def _lost_goal(world: World, slots: Slots) -> Goal:
     mentions = ((slots["animal"], 1.0), (slots["colour"], 0.5), (slots["place"].lower(), 0.7))
-    return Piece(mentions, ("lost",), genres.LOST_CLOSES, least=3)
+    return Piece(mentions, ("lost",), genres.CLOSES["lost"], least=3)
 
 
 def _draw_lost(world: World, rng: Random) -> Slots:
-    animal, colour = (
-        rng.choice(tuple(lexicon.ANIMALS)),
-        rng.choice([word for word in lexicon.COLOURS if word != "orange"]),
-    )
-    return {"colour": colour, "animal": animal, "place": rng.choice(world.place_names)}
+    animal = rng.choice(tuple(lexicon.ANIMALS))
+    colour = rng.choice([word for word in lexicon.COLOURS if word != "orange"])
+    return {"colour": colour, "animal": animal, **draw_place(world, rng)}
 
 
 def _lost_answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
@@ -228,57 +167,26 @@ def _goods_goal(world: World, slots: Slots) -> Goal:
     if "spot" in slots:
         days = tuple(day.lower() for day in lexicon.DAYS)
         return Piece(((goods, 1.0), (slots["spot"], 0.7)), ("for sale",), days, least=3)
-    return Piece(((goods, 1.0),), ("come and", "buy our"), genres.ADVERT_CLOSES, least=3)
+    return Piece(((goods, 1.0),), ("come and", "buy our"), genres.CLOSES["advert"], least=3)
+
+
+def _draw_recipe(world: World, rng: Random) -> Slots:
+    return {"ingredient": rng.choice(tuple(lexicon.INGREDIENTS)), "dish": rng.choice(lexicon.DISHES)}
 
 
 NOTICES: tuple[Template, ...] = (
-    Template(
-        "recipe", "generation", 4,
-        lines("""
-            Write a recipe for {ingredient} {dish}.
-            How do I make {ingredient} {dish}?
-            Tell me how to make {ingredient} {dish}.
-            I want to cook {ingredient} {dish} tonight. What must I do?
-            Please give me an easy recipe for {ingredient} {dish}.
-        """),
-        lambda world, rng: {"ingredient": rng.choice(tuple(lexicon.INGREDIENTS)), "dish": rng.choice(lexicon.DISHES)},
-        _recipe_goal, lambda world, slots, rng, size: genres.recipe(rng, slots["ingredient"], slots["dish"], size),
-        limit=38, constraints=("start", "end", "sentences"),
+    template(
+        "recipe", _draw_recipe, _recipe_goal,
+        lambda world, slots, rng, size: genres.recipe(rng, slots["ingredient"], slots["dish"], size),
     ),
-    Template(
-        "lost", "generation", 3,
-        lines("""
-            Write a notice about my lost {colour} {animal}. I live in {place}.
-            I lost my {colour} {animal} in {place}. Please write a notice.
-            My {colour} {animal} ran away in {place}. Help me write a note for the wall.
-            Please write a short notice. A {colour} {animal} is lost in {place}.
-        """),
-        _draw_lost, _lost_goal, _lost_answer, limit=38, constraints=LONG, carrier="It sat by a {word}.",
-    ),
-    Template(
-        "sale", "generation", 3,
-        lines("""
-            Write a notice for my shop. I sell {goods} at the {spot}.
-            Please write a notice about the {goods} for sale at the {spot}.
-            I have {goods} for sale at the {spot}. Write a short notice.
-            We sell {goods} at the {spot}. Help me tell people about it.
-        """),
-        lambda world, rng: {"goods": draw_goods(rng), "spot": rng.choice(lexicon.AT_SPOTS)}, _goods_goal,
+    template("lost", _draw_lost, _lost_goal, _lost_answer),
+    template(
+        "sale", lambda world, rng: {"goods": draw_goods(rng), "spot": rng.choice(lexicon.AT_SPOTS)}, _goods_goal,
         lambda world, slots, rng, size: genres.sale(rng, slots["goods"], slots["spot"], size),
-        limit=34, constraints=LONG, carrier="Look for the {word}.",
     ),
-    Template(
-        "advert", "generation", 4,
-        lines("""
-            Write an advert for {goods}.
-            I sell {goods}. Write a few words that make people buy.
-            Help me sell my {goods} with a short text.
-            Please write something that makes people want our {goods}.
-            My shop sells {goods}. What should the sign say?
-        """),
-        lambda world, rng: {"goods": draw_goods(rng)}, _goods_goal,
+    template(
+        "advert", lambda world, rng: {"goods": draw_goods(rng)}, _goods_goal,
         lambda world, slots, rng, size: genres.advert(rng, slots["goods"], size),
-        limit=30, constraints=LONG, carrier="Look for the {word}.",
     ),
 )  # fmt: skip
 
@@ -305,44 +213,18 @@ def _place_goal(world: World, slots: Slots) -> Goal:
 
 
 LINES: tuple[Template, ...] = (
-    Template(
-        "sentence", "generation", 5,
-        lines("""
-            Write a sentence about {subject}.
-            Please write one line about {subject}.
-            Say something about {subject} in a sentence.
-            Can you use {subject} in a sentence?
-            I am learning to read. Write me an easy sentence about {subject}.
-            Give me a short sentence with {subject} in it.
-        """),
-        _draw_subject, lambda world, slots: Piece(((bare(slots["subject"]), 1.0),), most=1),
+    template(
+        "sentence", _draw_subject, lambda world, slots: Piece(((bare(slots["subject"]), 1.0),), most=1),
         lambda world, slots, rng, size: [genres.remark(world, rng, slots["subject"])],
-        limit=18, constraints=("start", "end", "words"),
     ),
-    Template(
-        "about_person", "generation", 2,
-        lines("""
-            Write a few lines about {who}.
-            Who is {who}?
-            Tell me about {who}.
-            Please describe {who} for my page about our people.
-        """),
-        lambda world, rng: {"who": rng.choice(world.person_names)}, _person_goal,
+    template(
+        "about_person", draw_person, _person_goal,
         lambda world, slots, rng, size: genres.about_person(world, rng, slots["who"], size),
-        limit=34, loose=1, constraints=("start", "end", "sentences"),
     ),
-    Template(
-        "about_place", "generation", 2,
-        lines("""
-            Write a few lines about {place}.
-            Tell me about {place}.
-            Please describe {place} for a map.
-            What should I know about {place}?
-        """),
-        lambda world, rng: {"place": rng.choice(world.place_names)}, _place_goal,
+    template(
+        "about_place", draw_place, _place_goal,
         lambda world, slots, rng, size: genres.about_place(world, rng, slots["place"], size),
-        limit=34, constraints=("start", "end", "sentences"),
     ),
 )  # fmt: skip
 
-WRITING = (*STORIES, *LETTERS, _review("good", 1), _review("bad", -1), *NOTICES, *LINES)
+WRITING = (*STORIES, *LETTERS, *REVIEWS, *NOTICES, *LINES)

@@ -1,4 +1,4 @@
-"""Prompt templates: from slots to words, and from words back to slots by the same phrasings."""
+"""Templates of tasks: they turn slots into prompts, and read the slots back from a prompt by the same phrasings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from random import Random
+from typing import Any
 
-from heedful.sandbox import lexicon
+from heedful.sandbox import lexicon, phrasebook
 from heedful.sandbox.goals import Goal
 from heedful.sandbox.world import World
 
 Slots = dict[str, str]
+Draw = Callable[[World, Random], Slots]
+Grade = Callable[[World, Slots], Goal]
+Answer = Callable[[World, Slots, Random, int], list[str]]
 
 
 def _anything(world: World, slots: Slots) -> bool:
@@ -21,34 +25,40 @@ def _anything(world: World, slots: Slots) -> bool:
 
 @dataclass(frozen=True)
 class Template:
-    """One kind of task.
-
-    `draw` makes slots, `goal` says what a good answer does, `answer` writes one (sentences; size 0 brief, 1 plain,
-    2 detailed), `value` is the answer in one word where there is one, `accepts` refuses slots that do not go together.
-    `weight`: within the use case. `limit`: words from which on an answer rambles. `loose`: beings that it may add.
-    `closed`: an answer may use only what the prompt says. `asks`: an answer may ask back. `constraints`: the kinds that
-    fit. `carrier`: a sentence for a word that has to be used.
-    """
+    """One kind of task. The settings from `use_case` on come from `language/tasks.toml`."""
 
     name: str
-    use_case: str
-    weight: float
+    draw: Draw
+    """Draws slots."""
+    goal: Grade
+    """The goal of a good answer."""
+    answer: Answer
+    """Writes a good answer as sentences. Its last argument is the size: 0 brief, 1 plain, 2 detailed."""
+    value: Callable[[World, Slots], str] | None
+    """The answer in one word, for tasks that have one."""
+    accepts: Callable[[World, Slots], bool]
+    """Refuses slots that do not go together."""
     phrasings: tuple[str, ...]
-    draw: Callable[[World, Random], Slots]
-    goal: Callable[[World, Slots], Goal]
-    answer: Callable[[World, Slots, Random, int], list[str]]
-    value: Callable[[World, Slots], str] | None = None
-    accepts: Callable[[World, Slots], bool] = _anything
+    use_case: str
+    weight: float = 1
+    """Relative frequency within the use case."""
     limit: int = 24
+    """An answer of more words than this rambles."""
     loose: int = 0
+    """How many beings a good answer may add to those of the prompt."""
     closed: bool = False
+    """An answer may use only what the prompt says."""
     asks: bool = False
+    """An answer may ask back."""
     unsafe: bool = False
+    """A good answer declines."""
     constraints: tuple[str, ...] = ()
+    """The kinds of constraints that fit."""
     carrier: str = "Close by there was a {word}."
+    """A sentence for a word that an answer has to use."""
 
     def parse(self, world: World, text: str) -> Slots | None:
-        """The slots of a body that one of the phrasings could have made, else None."""
+        """The slots of a prompt's body that one of the phrasings could have made, else None."""
         if _openings(self.phrasings).isdisjoint((text.split(" ", 1)[0], "")):
             return None
         for pattern in _patterns(self.phrasings):
@@ -61,12 +71,30 @@ class Template:
         return None
 
 
-def lines(block: str) -> tuple[str, ...]:
-    """The lines of a text block, without what is empty."""
-    return tuple(line.strip() for line in block.strip().splitlines() if line.strip())
+def said(task: str) -> dict[str, Any]:
+    """What `language/tasks.toml` says of a task: the settings of its template and the sentences of its answers."""
+    table: dict[str, Any] = phrasebook.read("tasks")[task]
+    return table
 
 
-# The shape of a slot in the text. The name of a slot, less the digits at its end, is its type.
+def template(
+    name: str,
+    draw: Draw,
+    goal: Grade,
+    answer: Answer,
+    value: Callable[[World, Slots], str] | None = None,
+    accepts: Callable[[World, Slots], bool] = _anything,
+) -> Template:
+    """The template of the task `name`: its logic from here, its settings from `language/tasks.toml`."""
+    table = said(name)
+    settings = {key: table[key] for key in Template.__dataclass_fields__ if key in table}
+    if "frames" in table:
+        frames = phrasebook.read("tasks")["frames"][table["frames"]]
+        settings["phrasings"] = tuple(frame.replace("{part}", part) for frame in frames for part in table["parts"])
+    return Template(name, draw, goal, answer, value, accepts, **settings)
+
+
+# The shape of a slot in the text. The type of a slot is its name without the digits at the end.
 _NAME, _WORD = r"[A-Z][a-z]+", r"[a-z]+"
 _SHAPES = {
     "who": _NAME,
@@ -105,13 +133,13 @@ def _patterns(phrasings: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
 
 @cache
 def _openings(phrasings: tuple[str, ...]) -> frozenset[str]:
-    """The first words of the phrasings, "" for one that begins with a slot: a quick look before the patterns."""
+    """The first words of the phrasings, "" for one that begins with a slot. A quick test before the patterns."""
     first = [phrasing.split(" ", 1)[0] for phrasing in phrasings]
     return frozenset("" if "{" in word else word for word in first)
 
 
 def _pattern(phrasing: str) -> str:
-    """The regular expression of a phrasing; a slot that returns has to be the same."""
+    """The regular expression of a phrasing. A slot that comes twice has to have the same value."""
     seen: set[str] = set()
     pattern = ""
     for part in re.split(r"(\{\w+\})", phrasing):
@@ -129,6 +157,7 @@ def _type(slot: str) -> str:
 
 
 def _fits(world: World, slot: str, value: str) -> bool:
+    """Whether a slot of this name can have the value."""
     kind = _type(slot)
     if kind in ("who", "place"):
         return value in (world.people if kind == "who" else world.places)

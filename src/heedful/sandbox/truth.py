@@ -1,9 +1,9 @@
-"""The truth about answers: a gold utility of (prompt, completion), and the flags of D9 that have a truth here.
+"""The truth about answers: a gold utility of (prompt, completion), and the true values of some flags (D9).
 
-It works from texts alone. `heedful.sandbox.truth:world_7` is the utility of world 7 as a callable
-f(prompts, completions) -> list of floats; `world_7.judge(prompt, completion)` gives flags and parts too.
+The truth needs the texts only. `heedful.sandbox.truth:world_7` is the utility of world 7 as a function
+f(prompts, completions) -> list of floats. `world_7.judge(prompt, completion)` also gives flags and parts.
 
-Utility: 1 is a flawless answer, 0 one that does nothing for the user, below 0 one that is worse than silence.
+Utility: a flawless answer has 1, an answer that does nothing for the user 0. Below 0 it is worse than silence.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from heedful.sandbox.reading import BEINGS, NAMED, Reading, is_rude, read, token
 from heedful.sandbox.tasks import Task
 from heedful.sandbox.world import make_world
 
-# parts of the utility and their weights; the first four are good things from 0 to 1 and earn at most 1 together
-# (the constraint's share is spread over the others where the prompt has none), the rest are faults from 0 to 1
+# Parts of the utility and their weights. Each part is a number from 0 to 1. Gains earn at most 1 together. If the
+# prompt has no constraint, the other gains share its weight.
 GAINS = {"content": 0.45, "form": 0.15, "focus": 0.10, "constraint": 0.30}
 FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "hasty": 0.40, "rude": 0.50}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`flags`: fails_instruction, inappropriate, hallucination, and satisfies_constraint (None where there is none).
+    """What the truth says of an answer.
 
-    `parts`: what the utility is made of, by the names of GAINS and FAULTS.
+    `flags`: fails_instruction, inappropriate, hallucination, satisfies_constraint (None for a prompt without one).
+    `parts`: the parts of the utility, by the names in GAINS and FAULTS.
     """
 
     utility: float
@@ -39,7 +40,7 @@ class Verdict:
 
 
 def weigh(parts: dict[str, float], constrained: bool, weights: dict[str, float] | None = None) -> float:
-    """The utility of parts under weights (the true ones unless given)."""
+    """The utility of parts under weights (default: the true weights)."""
     weights = weights or {**GAINS, **FAULTS}
     names = list(GAINS) if constrained else [name for name in GAINS if name != "constraint"]
     total = sum(GAINS[name] for name in names)
@@ -57,7 +58,7 @@ class Truth:
         return [self.judge(prompt, completion).utility for prompt, completion in zip(prompts, completions, strict=True)]
 
     def judge(self, prompt: PromptText, completion: str) -> Verdict:
-        """Raises UserError for a prompt that is not of this world."""
+        """Judge a completion. Raises UserError for a prompt that is not of this world."""
         return _judge(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].content, completion)
 
 
@@ -84,7 +85,7 @@ def _judge(seed: int, prompt: str, completion: str) -> Verdict:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A prompt understood: its task, what a good answer does, everything it names, its own runs of five words."""
+    """What `_judge` needs of a prompt: its task, its goal, the words it names, its own runs of five words."""
 
     task: Task
     goal: Goal
@@ -92,7 +93,7 @@ class _Asked:
     runs: frozenset[tuple[str, ...]]
 
     def echoed_by(self, reading: Reading) -> bool:
-        """Whether a completion gives the instruction back (a passage in it may well be repeated)."""
+        """Whether a completion repeats the instruction. Repeating a passage of the prompt is fine."""
         said = _runs(reading.tokens)
         return len(said) > 3 and sum(run in self.runs for run in said) > 0.5 * len(said)
 
@@ -111,7 +112,7 @@ def _runs(tokens: list[str]) -> list[tuple[str, ...]]:
 
 
 def _parts(asked: _Asked, grade: Grade, reading: Reading, satisfied: bool | None) -> dict[str, float]:
-    """Form, focus and constraint count as far as there is content; content counts as far as it is put into language."""
+    """All parts but three. Form, focus and constraint count only with content, and content only if it is fluent."""
     task = asked.task
     fluency, stray = answers.fluency().score(reading), answers.fluency().stray(reading, task.template.name)
     content = grade.content * min(1.0, max(0.0, (fluency - 0.15) / 0.55))
@@ -129,7 +130,7 @@ def _parts(asked: _Asked, grade: Grade, reading: Reading, satisfied: bool | None
 
 
 def _focus(asked: _Asked, reading: Reading) -> float:
-    """1 where nothing is beside the point: no beings from nowhere, no questions back, no empty phrases."""
+    """1 for an answer to the point: no new beings, no questions back, no empty phrases. Less for each fault."""
     template, faults = asked.task.template, 0.0
     if template.use_case == "generation":
         new = {base for base in reading.bases(BEINGS) if base not in asked.named}
@@ -155,5 +156,5 @@ def world(seed: int) -> Truth:
 def __getattr__(name: str) -> Truth:
     match = re.fullmatch(r"world_(\d+)", name)
     if match is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; a truth is named world_SEED")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. A truth is named world_SEED.")
     return world(int(match[1]))

@@ -1,4 +1,4 @@
-"""A small world: invented people and places and the facts about them. Each seed makes another one."""
+"""A small world: invented people, places and the facts about them. Each seed gives a different world."""
 
 from __future__ import annotations
 
@@ -12,26 +12,10 @@ from heedful.sandbox import lexicon
 PEOPLE = 30
 PLACES = 12
 
-_ONSETS = "b d f g h j k l m n p r s t v w z br dr gr tr st".split()
-_MIDDLES = "l m n r s t v d b k l n r m".split()
-_HER = ("a", "ia", "ina", "el", "is")
-_HIS = ("o", "en", "us", "an", "or")
-_PLACE_STARTS = (
-    "Dor Mer Hal Kes Lun Bar Tor Wen Gal Nor Sel Pel Ash Oak Fen Hol Mar Tam Vel Rud Zan Bri Cas Ell Gor "
-    "Ives Jor Lam Mos Ost"
-).split()
-_PLACE_ENDS = ("vale", "ford", "ton", "by", "wick", "mouth", "field", "stead", "dale", "port")
-# parts of words that no invented name should carry
-_UNKIND = (
-    "nig", "fag", "cun", "fuk", "tit", "naz", "kak", "pus", "sex", "gay", "jew", "kil", "die", "rap", "dik", "pen",
-    "jeb", "fak", "pub", "puk", "dis", "anus", "pis", "bum", "but", "slut", "hor", "dum",
-    "kok", "negr", "bast", "nude", "wank", "lus",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Person:
-    """Four facts: where she lives, her work, the food she likes, the animal she keeps."""
+    """A person with four facts: home, job, favourite food and pet. `she` picks the pronouns in texts."""
 
     name: str
     she: bool
@@ -55,7 +39,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Place:
-    """A town, village or city: its side of the land, what it lies near, what it is known for."""
+    """A town, village or city: its side of the land, what it is near to, and the food it is known for."""
 
     name: str
     kind: str
@@ -66,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that is true. `people` and `places` are keyed by name."""
+    """All facts of a world. `people` and `places` have names as keys."""
 
     seed: int
     people: dict[str, Person]
@@ -84,7 +68,7 @@ class World:
 
 @lru_cache(maxsize=8)
 def make_world(seed: int) -> World:
-    """The world of a seed; the same seed gives the same world."""
+    """Make the world of a seed. The same seed always gives the same world."""
     rng = Random(f"heedful world {seed}")
     taken = _common_words()
     places = {}
@@ -103,7 +87,8 @@ def make_world(seed: int) -> World:
 
 
 def _place_names(rng: Random, taken: set[str]) -> list[str]:
-    starts, ends = list(_PLACE_STARTS), list(_PLACE_ENDS) * 2
+    """Draw the names of the places and add them to `taken`."""
+    starts, ends = list(lexicon.NAMES["place_starts"]), list(lexicon.NAMES["place_ends"]) * 2
     rng.shuffle(starts)
     rng.shuffle(ends)
     names = [start + end for start, end in zip(starts[:PLACES], ends[:PLACES], strict=True)]
@@ -112,42 +97,33 @@ def _place_names(rng: Random, taken: set[str]) -> list[str]:
 
 
 def _person_names(rng: Random, taken: set[str]) -> list[tuple[str, bool]]:
-    """Pronounceable, apart from each other in their first three letters, half of them women's."""
+    """Draw (name, she) for each person. Names differ in their first three letters, and every other one is a woman's."""
     names: list[tuple[str, bool]] = []
-    heads = {word[:3] for word in taken}
+    heads, parts = {word[:3] for word in taken}, lexicon.NAMES
     while len(names) < PEOPLE:
         she = len(names) % 2 == 0
-        stem = rng.choice(_ONSETS) + rng.choice("aeiou") + rng.choice(_MIDDLES)
-        name = stem + rng.choice(_HER if she else _HIS)
-        if stem[:3] in heads or name in taken or any(part in name for part in _UNKIND):
+        stem = "".join(rng.choice(parts[part]) for part in ("onsets", "vowels", "middles"))
+        name = stem + rng.choice(parts["her_endings" if she else "his_endings"])
+        if stem[:3] in heads or name in taken or any(part in name for part in parts["unkind"]):
             continue
-        if stem[:2] in ("wu", "ji", "vu", "wo", "zu"):
+        if stem.startswith(parts["odd_starts"]):
             continue
         heads.add(stem[:3])
         names.append((lexicon.capital(name), she))
     return names
 
 
-# words of the language that the sounds of names could make by chance
-_WORDS = """
-    minor major canon motor tutor tumor donor human roman satan moron demon devil venus melon lemon baron felon
-    salon talon token widen raven given riven seven haven heaven satin basin panel tunnel model novel level
-    label mania mafia malaria media india tennis manis vulva saliva drama karma lama mama gala gonad kilo famen
-    batus labor favor rumor vapor humor juror tenor razor laser later paper bonus focus lotus virus minus sinus
-    tuna sofa soda saga data beta zeta delta dogma the she her his him they then there said says some soon
-    street thank this with will was were when gain rain train brain
-"""
-
-
 def _common_words() -> set[str]:
+    """Words of the language that no name may be."""
     tables: tuple[Iterable[str], ...] = (
         lexicon.PLURALS, lexicon.SINGULARS, lexicon.FOODS, lexicon.COLOURS, lexicon.SPOTS, lexicon.GOOD, lexicon.BAD,
-        lexicon.USE_WORDS, lexicon.OPPOSITES, lexicon.NUMBERS, lexicon.AVOID_WORDS, _WORDS.split(),
+        lexicon.USE_WORDS, lexicon.OPPOSITES, lexicon.NUMBERS, lexicon.AVOID_WORDS, lexicon.NAMES["words"],
     )  # fmt: skip
     return {word for table in tables for word in table}
 
 
 def _classes(people: dict[str, Person], places: dict[str, Place]) -> dict[str, tuple[str, str]]:
+    """The class and base form of each word that a text can name. Later tables win where a word is in several."""
     classes: dict[str, tuple[str, str]] = {}
     for kind, table in (
         ("thing", lexicon.THINGS), ("clothes", lexicon.CLOTHES), ("tool", lexicon.TOOLS), ("job", lexicon.JOBS),

@@ -21,7 +21,7 @@ from heedful.learning.examples import Example, Limits, Question
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
 from heedful.rewards.functions import ModelScorer, Reward, models_of, open_reward
-from heedful.rollout.local import LocalEngine
+from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Engine
 from heedful.stages import ppo_experience, ppo_signs, ppo_update
 from heedful.stages.ppo_experience import Experience
@@ -160,7 +160,7 @@ def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     if config.compute.activation_checkpointing:
         recompute_activations(policy)
         recompute_activations(value)
-    engine = LocalEngine(policy, tokenizer, ranks.dtype)
+    engine = open_engine(policy, tokenizer, config.compute)
     return Networks(
         policy, reference, value, reward, tokenizer, engine, Average(policy, config.ema_decay),
         optim.adam(policy, config.optimiser), optim.adam(value, config.value_optimiser), value_from,

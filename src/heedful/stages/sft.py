@@ -15,7 +15,7 @@ from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.models import load
 from heedful.rewards.functions import Reward, models_of, open_reward
-from heedful.rollout.local import LocalEngine
+from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -162,7 +162,7 @@ class _Selector:
         self.config, self.tokenizer = config, tokenizer
 
     def mean_reward(self, model: Any, s: Session, step: int) -> float:
-        engine = LocalEngine(model, self.tokenizer)
+        engine = open_engine(model, self.tokenizer, self.config.compute)
         samples = rollouts.generate(engine, self.questions, self.config.generation, self.config.seed, 0, s.ranks)
         episodes = rollouts.episodes(self.tokenizer, self.questions, samples)
         total_B, _ = self.reward(episodes)

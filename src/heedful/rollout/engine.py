@@ -1,0 +1,19 @@
+"""The one place where an engine is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from heedful.configs.shared import Compute
+from heedful.rollout.local import LocalEngine
+
+
+def open_engine(model: Any, tokenizer: PreTrainedTokenizerBase, compute: Compute) -> LocalEngine:
+    """An engine that samples from the weights that `model` has at each call, on its device, in `compute.dtype`.
+
+    `compute.fast`: whether the fast decoder may stand in for the model's own forward.
+    """
+    return LocalEngine(model, tokenizer, getattr(torch, compute.dtype), compute.fast)

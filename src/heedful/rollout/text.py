@@ -1,0 +1,47 @@
+"""The text of an answer, piece by piece, while it is sampled."""
+
+from __future__ import annotations
+
+import re
+
+from tokenizers.decoders import DecodeStream
+from transformers import PreTrainedTokenizerBase
+
+from heedful.models import render
+
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class TextStream:
+    """Turns token ids into text as soon as it is certain. The pieces add up to the text of all ids.
+
+    A character whose bytes are not complete yet is held back, and special tokens are skipped. Some vocabularies have
+    byte tokens (`<0xE2>`) and read a run of them as one: then the run is held back to its end. A tokenizer without the
+    fast backend holds everything back.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._special = render.special_ids(tokenizer)
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._held: list[int] = []
+        self._written = 0
+
+    def push(self, token: int) -> str:
+        """What the next token makes certain; may be empty."""
+        self._ids.append(token)
+        if self._backend is None or token in self._special:
+            return ""
+        self._held.append(token)
+        if _BYTE.fullmatch(self._backend.id_to_token(token) or ""):
+            return ""
+        piece = self._stream.step(self._backend, self._held) or ""
+        self._held = []
+        self._written += len(piece)
+        return piece
+
+    def end(self) -> str:
+        """What was held back."""
+        return render.response_text(self.tokenizer, self._ids)[self._written :]

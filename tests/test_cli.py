@@ -416,7 +416,7 @@ def test_curation_gives_an_account(heedful: Run, tmp_path: Path) -> None:
     assert heedful(*given, tmp_path / "d.jsonl", "--seed", "5", *halves).code == 0
     assert [row.split for row in formats.read(tmp_path / "d.jsonl", Prompt)] != [row.split for row in kept]
     typo = heedful(*given, tmp_path / "e.jsonl", "--set", 'personal_data_splits=["Train"]')
-    refused(typo, "personal_data_splits names Train, no split of fractions; choose from train, valid, test, or")
+    refused(typo, "personal_data_splits names Train, no split of fractions. Choose from train, valid, test, or")
     refused(heedful(*given, tmp_path / "e.jsonl", "--set", "fractions.train=nan"), "fractions")
     assert not (tmp_path / "e.jsonl").exists()
 

@@ -237,7 +237,7 @@ def test_fractions_are_checked_where_they_are_configured() -> None:
 )
 def test_a_filter_of_a_split_that_is_none_is_refused(given: dict[str, Any], named: str) -> None:
     with pytest.raises(
-        ValueError, match=f"personal_data_splits names {named}, no split of fractions; choose from .*test"
+        ValueError, match=f"personal_data_splits names {named}, no split of fractions. Choose from .*test"
     ):
         CurationConfig(**given)
 
@@ -247,4 +247,6 @@ def test_a_split_that_came_out_empty_is_told_in_one_line(caplog: pytest.LogCaptu
     curate(one, CurationConfig(fractions={"train": 0.0, "test": 1.0}))
     assert caplog.messages == []
     curate(one, CurationConfig(fractions=PLAIN))  # ann is in test
-    assert caplog.messages == ["no prompt is left for train and valid; give prompts of more users, or other fractions"]
+    assert caplog.messages == [
+        "no prompt is left for train and valid. Give prompts of more users, or change the fractions."
+    ]

@@ -100,17 +100,17 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_do_not_matter(tmp_p
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", ": no rows; give"),
-        (b"\n\r\n", ": no rows; give"),
+        (b"", ": no rows. Give"),
+        (b"\n\r\n", ": no rows. Give"),
         (b'{"prompt": "a"}\n{"prompt": "b",}\n', ":2: not JSON ("),
-        (b'\n{"prompt": "caf\xe9"}\n', ":2: not UTF-8 (byte 15 of the line); convert"),
-        ('{"prompt": "a"}'.encode("utf-16"), ":1: holds NUL bytes; the file is damaged"),
-        (b'{"prompt": "a"}\n\0\0\0\n', ":2: holds NUL bytes; the file is damaged"),
-        (b'[{"prompt": "a"},\n {"prompt": "b"}]\n', ":1: a JSON array; write one object a line"),
-        (b'[{"prompt": "a"}]', ":1: a JSON array; write one object a line"),
+        (b'\n{"prompt": "caf\xe9"}\n', ":2: not UTF-8 (byte 15 of the line). Convert"),
+        ('{"prompt": "a"}'.encode("utf-16"), ":1: holds NUL bytes. The file is damaged"),
+        (b'{"prompt": "a"}\n\0\0\0\n', ":2: holds NUL bytes. The file is damaged"),
+        (b'[{"prompt": "a"},\n {"prompt": "b"}]\n', ":1: a JSON array. Write one object a line"),
+        (b'[{"prompt": "a"}]', ":1: a JSON array. Write one object a line"),
         (b'{\n  "prompt": "a"\n}\n', ":1: not JSON ("),
-        (b'"prompt"\n', ":1: not a JSON object; write rows like"),
-        (b'{"prompt": "a", "x": NaN}\n', ":1: not JSON (NaN is no JSON value, use null)"),
+        (b'"prompt"\n', ":1: not a JSON object. Write rows like"),
+        (b'{"prompt": "a", "x": NaN}\n', ":1: not JSON (NaN is not a JSON value, use null)"),
         (
             b'{"prompt": "a"}\n{"prompt": "b", "x": {"y": [1, -1e999]}}\n',
             ":2: field 'x.y': a number beyond what 64-bit",
@@ -118,7 +118,7 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_do_not_matter(tmp_p
         (b'{"prompt": "a", "x": "\\uD800"}\n', ":1: holds half of a surrogate pair"),
         (b'{"prompt": ' + b"[" * 100_000 + b"\n", ":1: nested too deeply"),
         (b'{"prompt": "a"}\n{"prompt": ""}\n', ":2: field 'prompt': is empty"),
-        (b'{"text": "a"}\n', ":1: field 'prompt': missing; a prompt row needs prompt"),
+        (b'{"text": "a"}\n', ":1: field 'prompt': missing. A prompt row needs prompt"),
     ],
 )
 def test_a_defect_is_told_by_file_line_and_remedy(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -153,7 +153,7 @@ def test_gzip_that_is_cut_off_damaged_or_none_is_told(tmp_path: Path) -> None:
     for content, expected in (
         (data[: len(data) // 2], "cut off or damaged"),
         (data[:200] + bytes(200) + data[400:], "cut off or damaged"),
-        (b'{"prompt": "a"}\n', "named .gz and not gzip"),
+        (b'{"prompt": "a"}\n', "named .gz, but not a gzip file"),
     ):
         bad.write_bytes(content)
         assert expected in told(bad, skip_bad=True)
@@ -203,8 +203,8 @@ def test_nan_is_the_null_of_pandas_and_bytes_are_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([b"a", b"\xff"], r":2: field 'x\.y': bytes that are no UTF-8 text; write text"),
-        ([0.0, math.inf], r":2: field 'x\.y': a number beyond what 64-bit floats hold; write a smaller one"),
+        ([b"a", b"\xff"], r":2: field 'x\.y': bytes that are not UTF-8 text. Write text"),
+        ([0.0, math.inf], r":2: field 'x\.y': a number beyond what 64-bit floats hold. Write a smaller one"),
     ],
 )
 def test_columns_that_json_cannot_hold_are_named(tmp_path: Path, values: list[Any], words: str) -> None:
@@ -221,7 +221,7 @@ def test_a_damaged_page_of_parquet_is_told_of_the_file(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:60] + b"\xff" * 400 + content[460:])
     assert re.fullmatch(
-        rf"{path}: not a Parquet file, or a damaged one \(.+\); check its name or fetch it again", told(path)
+        rf"{path}: not a Parquet file, or a damaged one \(.+\). Check its name or download it again.", told(path)
     )
 
 
@@ -275,7 +275,7 @@ def test_mended_rows_are_not_overwritten(tmp_path: Path) -> None:
     aside = formats.rejected_path(path)
     aside.write_text(mended := aside.read_text().replace('"prompt": 3', '"prompt": "three"'))
     refusal = told(path, skip_bad=True)
-    assert refusal == f"{aside}: already exists; import the rows that were mended in it, then move it away"
+    assert refusal == f"{aside}: already exists. Import the rows that you repaired in it, then move it away."
     assert aside.read_text() == mended
 
 
@@ -288,7 +288,7 @@ def test_without_bad_rows_no_file_is_written(tmp_path: Path) -> None:
 def test_a_file_of_bad_rows_alone_is_an_error_that_keeps_the_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": ""}\n' * 3)
-    assert "none of its 3 rows fits, the first because field 'prompt': is empty" in told(path, skip_bad=True)
+    assert "none of its 3 rows fits. The first one: field 'prompt': is empty" in told(path, skip_bad=True)
     assert formats.fingerprint(formats.rejected_path(path))["rows"] == 3
 
 
@@ -336,7 +336,7 @@ def test_what_json_cannot_hold_is_refused(tmp_path: Path, value: Any) -> None:
 
 def test_mixed_types_are_refused_by_parquet_alone(tmp_path: Path) -> None:
     mixed = [Prompt(prompt="a"), Prompt.model_validate({"prompt": [{"role": "user", "content": "b"}]})]
-    with pytest.raises(UserError, match=r"Parquet wants one type for each field .*; write \.jsonl instead"):
+    with pytest.raises(UserError, match=r"Parquet wants one type for each field .* Write \.jsonl instead"):
         formats.write(tmp_path / "a.parquet", mixed)
     formats.write(tmp_path / "a.jsonl", mixed)
     assert formats.read(tmp_path / "a.jsonl", Prompt) == mixed
@@ -346,14 +346,14 @@ def test_mixed_types_are_refused_by_parquet_alone(tmp_path: Path) -> None:
 def test_what_parquet_cannot_hold_is_refused(tmp_path: Path, values: list[Any]) -> None:
     records = [Prompt.model_validate({"prompt": "a", "x": value}) for value in values]
     for refuse in (formats.write, formats.check_fits):
-        with pytest.raises(UserError, match=r"a\.parquet: Parquet wants one type .*; write \.jsonl instead"):
+        with pytest.raises(UserError, match=r"a\.parquet: Parquet wants one type .* Write \.jsonl instead"):
             refuse(tmp_path / "a.parquet", records)
     formats.check_fits(tmp_path / "a.jsonl", records)
     assert os.listdir(tmp_path) == []
 
 
 def test_unknown_kinds_of_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"name it \.jsonl, \.jsonl\.gz or \.parquet"):
+    with pytest.raises(UserError, match=r"Name it \.jsonl, \.jsonl\.gz or \.parquet"):
         formats.write(tmp_path / "a.csv", COMPARISONS)
 
 

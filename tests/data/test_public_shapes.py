@@ -110,7 +110,7 @@ def test_answers_in_a_transcript_lose_the_space_after_the_colon_alone(tmp_path: 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing; give the prompt, or full transcripts"),
+        ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing. Give the prompt, or full transcripts"),
         ({"prompt": "p", "chosen": "a", "rejected": [assistant("b")]}, "field 'chosen': must be a string or a list"),
         ({"prompt": "p", "chosen": [user("a")], "rejected": [assistant("b")]}, "field 'chosen': must end with the"),
         ({"prompt": "p", "chosen": [], "rejected": [assistant("b")]}, "field 'chosen': must end with the assistant"),
@@ -175,7 +175,7 @@ def test_a_chat_that_waits_for_its_answer_is_a_prompt(tmp_path: Path) -> None:
         ({"messages": "hi"}, "field 'messages': must be a list of messages"),
         ({"messages": [assistant("a")]}, "field 'prompt': has no messages"),
         ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "message 0 has the role 'tool'"),
-        ({"prompt": "p", "completion": [user("a")]}, "field 'completion': as a list it must hold exactly one message"),
+        ({"prompt": "p", "completion": [user("a")]}, "field 'completion': a list must hold exactly one message"),
         ({"instruction": ["a"], "output": "b"}, "field 'instruction': must be a string"),
         ({"instruction": "a", "input": 3, "output": "b"}, "field 'input': must be a string"),
         ({"instruction": " ", "output": "b"}, "field 'prompt': is empty"),

@@ -74,10 +74,10 @@ def test_pairs_follow_from_ranks(ranking: list[list[int]]) -> None:
         ({"ranking": [[0, 1], [], [2, 3]]}, "field 'ranking': has an empty tier"),
         ({"ranking": [[0], [2, 3], [1.0]]}, "field 'ranking.2.0': input should be a valid integer, not 1.0"),
         ({"ranking": [[0], [2, 3], [True]]}, "field 'ranking.2.0': input should be a valid integer, not True"),
-        ({"completions": ["owl"], "ranking": [[0]]}, "a comparison needs two or more; sample with -k 2"),
+        ({"completions": ["owl"], "ranking": [[0]]}, "a comparison needs two or more. Sample with -k 2"),
         ({"completions": []}, "field 'completions': is empty"),
         ({"completions": "owl"}, "field 'completions': input should be a valid list, not 'owl'"),
-        ({"models": ["m", "m"]}, "field 'models': has 2 entries for 4 completions; give one for each"),
+        ({"models": ["m", "m"]}, "field 'models': has 2 entries for 4 completions. Give one for each"),
         ({"finish": ["stop"] * 5}, "field 'finish': has 5 entries for 4 completions"),
         (
             {"finish": ["stop", "stop", "eos", "stop"]},
@@ -98,9 +98,9 @@ def test_pairs_follow_from_ranks(ranking: list[list[int]]) -> None:
         ({"prompt": " \n"}, "field 'prompt': is empty"),
         ({"prompt": 5}, "field 'prompt': must be a string or a list of messages"),
         ({"prompt": []}, "field 'prompt': has no messages"),
-        ({"prompt": [{"role": "human", "content": "x"}]}, "message 0 has the role 'human'; known are system, user"),
+        ({"prompt": [{"role": "human", "content": "x"}]}, "message 0 has the role 'human'. The roles are system, user"),
         ({"prompt": [{"role": "user"}]}, "message 0 must be an object with the strings 'role' and 'content'"),
-        ({"prompt": [{"role": "assistant", "content": "x"}]}, "the last one must be the user's"),
+        ({"prompt": [{"role": "assistant", "content": "x"}]}, "The last one must be the user's"),
         ({"prompt": [{"role": "user", "content": " "}]}, "ends with an empty message"),
         ({"labeler": True}, "field 'labeler': input should be a valid string, not True"),
     ],
@@ -113,7 +113,7 @@ def test_a_malformed_comparison_is_told_by_field_and_remedy(changed: dict[str, A
 
 def test_a_missing_field_is_told_with_what_the_record_needs() -> None:
     assert complaint(Demonstration, {"prompt": "p"}) == (
-        "field 'completion': missing; a demonstration row needs prompt, completion"
+        "field 'completion': missing. A demonstration row needs prompt, completion."
     )
 
 
@@ -129,7 +129,7 @@ def test_one_completion_is_enough_where_nothing_is_compared() -> None:
 
 
 def test_a_document_without_text_is_refused() -> None:
-    assert complaint(Text, {"text": " \t"}) == "field 'text': is empty; leave the row out"
+    assert complaint(Text, {"text": " \t"}) == "field 'text': is empty. Leave the row out."
 
 
 def test_unknown_fields_survive_and_empty_ones_are_not_written() -> None:

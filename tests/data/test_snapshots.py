@@ -59,7 +59,7 @@ def test_a_snapshot_never_changes(tmp_path: Path) -> None:
     first = freeze(RANKED, tmp_path / "s", {"x": 1})
     assert freeze(RANKED, tmp_path / "s", {"x": 1}) == first
     for records, filters in ((RANKED[:1], {"x": 1}), (RANKED, {"x": 2})):
-        with pytest.raises(UserError, match="snapshots never change; choose a new directory"):
+        with pytest.raises(UserError, match="holds another snapshot, and snapshots never change"):
             freeze(records, tmp_path / "s", filters)
     assert open_snapshot(tmp_path / "s") == first
     assert os.listdir(tmp_path) == ["s"]
@@ -85,10 +85,10 @@ def test_a_place_that_cannot_be_is_named_with_the_remedy(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("records", "words"),
     [
-        ([], "nothing to freeze, no row passes the filters; widen them, or label first"),
+        ([], "nothing to freeze, because no row passes the filters. Widen them, or label first."),
         (
             [Prompt(prompt="p"), Demonstration(prompt="p", completion="c")],
-            "a snapshot holds one kind of record, not demonstration and prompt rows; check the filters",
+            "a snapshot holds one kind of record, not demonstration and prompt rows. Check the filters.",
         ),
     ],
 )

@@ -90,7 +90,10 @@ def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> N
     [
         (["snapshot", "--out", "x"], "--records is missing"),
         (["snapshot", "--records", "opinion", "--out", "x"], "records"),
-        (["snapshot", "--records", "choice", "--out", "x"], "nothing to freeze, no row passes the filters; widen them"),
+        (
+            ["snapshot", "--records", "choice", "--out", "x"],
+            "no row passes the filters. Widen them",
+        ),
         (["snapshot", "--records", "choice", "--out", "x", "--project", "coffee"], "no such project; there are: tea"),
         (["snapshot", "--records", "choice", "--out", "x", "--db", "none.db"], "no such database"),
         (["lineage"], "give a run, or --labeler and a name"),

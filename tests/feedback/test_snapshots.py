@@ -236,6 +236,6 @@ def test_a_snapshot_is_remembered_with_its_events(store: Store, tmp_path: Path) 
 
 def test_nothing_to_freeze_is_said(store: Store, tmp_path: Path) -> None:
     team = Team(store, "ada")
-    with pytest.raises(UserError, match="nothing to freeze, no row passes the filters; widen them"):
+    with pytest.raises(UserError, match="nothing to freeze, because no row passes the filters"):
         freeze(team, tmp_path / "s")
     assert not (tmp_path / "s").exists()

@@ -294,7 +294,7 @@ def test_what_parquet_cannot_hold_is_said_before_the_work(files: Files, tmp_path
     settings = config(files, prompts=worlds.write(tmp_path / "p.jsonl", rows))
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 0, AssertionError("sampled"))
-        with pytest.raises(UserError, match=r"c\.parquet: Parquet wants one type .*; write \.jsonl instead"):
+        with pytest.raises(UserError, match=r"c\.parquet: Parquet wants one type .* Write \.jsonl instead"):
             sample.run(settings, tmp_path / "c.parquet")
     assert os.listdir(tmp_path) == ["p.jsonl"]
 

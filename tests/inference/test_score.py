@@ -225,7 +225,7 @@ def test_an_answer_over_the_context_names_its_row(files: Files, tmp_path: Path) 
     ("rows", "message"),
     [
         ([{"prompt": "Say"}], "field 'completions': missing"),
-        ([{"something": 1}], "cannot tell what its rows are"),
+        ([{"something": 1}], "unknown kind of rows"),
         ([], "no rows"),
     ],
 )

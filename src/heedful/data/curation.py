@@ -1,6 +1,7 @@
-"""From the prompts that people sent to the prompts that models learn from, in the paper's order (D2):
+"""Curation: from the prompts that people sent to the prompts that models learn from.
 
-deduplicate by a long shared prefix, cap each user, split by user, take personal data out of the training split.
+The steps come in the paper's order (D2): deduplicate by a long shared prefix, cap each user, split by user, and remove
+personal data from the training split.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class CurationConfig(Config):
-    """The paper leaves the length of the prefix (here in characters) and the fractions (here of users) open."""
+    """Settings of curation. The paper does not state the prefix length (in characters) and the fractions of users."""
 
     prefix_length: int = Field(100, ge=1)
     prompts_per_user: int = Field(200, ge=1)
@@ -52,18 +53,18 @@ class CurationConfig(Config):
 
     @model_validator(mode="after")
     def _filtered_splits_exist(self) -> CurationConfig:
-        """A filter of a split that is none would keep all personal data and say nothing."""
+        """Refuse the filter of a split that does not exist: it would silently keep all personal data."""
         unknown = [name for name in self.personal_data_splits if name not in self.fractions]
         if unknown:
             known = ", ".join(self.fractions)
             raise ValueError(
-                f"personal_data_splits names {', '.join(unknown)}, no split of fractions; choose from {known}, or []"
+                f"personal_data_splits names {', '.join(unknown)}, no split of fractions. Choose from {known}, or []."
             )
         return self
 
 
 class Step(Config):
-    """What one step of curation took away, and why."""
+    """How many prompts one step removed, and why."""
 
     name: str
     why: str
@@ -72,7 +73,7 @@ class Step(Config):
 
 
 class CurationReport(Config):
-    """What became of the prompts; `model_dump()` is JSON-able."""
+    """What each step did. `model_dump()` gives plain JSON values."""
 
     settings: CurationConfig
     given: int
@@ -84,7 +85,7 @@ class CurationReport(Config):
 
 
 def curate(prompts: Sequence[P], config: CurationConfig | None = None) -> tuple[list[P], CurationReport]:
-    """The prompts that survive all steps, each with its `split`, and an account of what went and why."""
+    """Run all steps. Returns the kept prompts, each with its `split`, and a report."""
     config = config or CurationConfig()
     unique = deduplicate(prompts, config.prefix_length)
     capped = cap_per_user(unique, config.prompts_per_user)
@@ -109,14 +110,16 @@ def curate(prompts: Sequence[P], config: CurationConfig | None = None) -> tuple[
     )
     empty = [name for name, count in report.prompts_by_split.items() if not count and config.fractions[name] > 0]
     if empty:
-        log.warning("no prompt is left for %s; give prompts of more users, or other fractions", " and ".join(empty))
+        log.warning(
+            "no prompt is left for %s. Give prompts of more users, or change the fractions.", " and ".join(empty)
+        )
     return clean, report
 
 
 def deduplicate(prompts: Iterable[P], prefix_length: int) -> list[P]:
-    """Keep the first of all prompts that share a prefix of `prefix_length` characters, case and spacing set aside.
+    """Keep the first of all prompts that share a prefix of `prefix_length` characters. Case and spacing do not count.
 
-    Shorter prompts are compared whole. System messages do not count: they are the application's, not the user's.
+    Shorter prompts are compared as a whole. System messages do not count: the application writes them, not the user.
     """
     if prefix_length < 1:
         raise UserError(f"prefix_length must be at least 1, not {prefix_length}")
@@ -127,7 +130,7 @@ def deduplicate(prompts: Iterable[P], prefix_length: int) -> list[P]:
 
 
 def cap_per_user(prompts: Iterable[P], limit: int = 200) -> list[P]:
-    """Keep the first `limit` prompts of each user; a prompt without a user is alone."""
+    """Keep the first `limit` prompts of each user. Prompts without a user are all kept."""
     seen: Counter[str] = Counter()
     kept = []
     for prompt in prompts:
@@ -139,23 +142,23 @@ def cap_per_user(prompts: Iterable[P], limit: int = 200) -> list[P]:
 
 
 def split_by_user(prompts: Iterable[P], fractions: dict[str, float], seed: int = 0) -> list[P]:
-    """Set `split` by a hash of the user, so that no user is in two splits; `fractions` of users sum to 1.
+    """Set `split` by a hash of the user, so that no user is in two splits. `fractions` of users sum to 1.
 
-    A user's split depends on the seed and the name alone, not on the other prompts. A prompt without a user is its
-    own user, known by its id, or else its text.
+    The split of a user depends on the seed and their name only, not on other prompts. A prompt without a user counts as
+    its own user. Its name is its id, or else its text.
     """
     _check_fractions(fractions)
     return [prompt.model_copy(update={"split": _split(_owner(prompt), fractions, seed)}) for prompt in prompts]
 
 
 def filter_personal_data(prompts: Iterable[P], splits: Sequence[str] = ("train",)) -> list[P]:
-    """Leave out what holds personal data in the named splits; other splits pass untouched."""
+    """Leave out prompts with personal data in the named splits. Other splits do not change."""
     return [prompt for prompt in prompts if prompt.split not in splits or not _kinds(prompt)]
 
 
 def _check_fractions(fractions: dict[str, float]) -> None:
     shares = fractions.values()
-    if not (all(share >= 0 for share in shares) and abs(sum(shares) - 1) <= 1e-6):  # so put that NaN is refused
+    if not (all(share >= 0 for share in shares) and abs(sum(shares) - 1) <= 1e-6):  # this form refuses NaN too
         raise UserError(f"fractions of the splits must be at least 0 and sum to 1, not {fractions}")
 
 
@@ -166,7 +169,7 @@ def _split(owner: str, fractions: dict[str, float], seed: int) -> str:
         left -= fraction
         if left < 0:
             return name
-    return max(fractions, key=lambda name: fractions[name])  # rounding of the fractions' sum
+    return max(fractions, key=lambda name: fractions[name])  # the fractions sum to slightly less than 1
 
 
 def _owner(prompt: Prompt) -> str:
@@ -176,7 +179,7 @@ def _owner(prompt: Prompt) -> str:
 
 
 def _normal(prompt: Prompt) -> str:
-    """What is compared: the words of the prompt in one case, single spaces between them."""
+    """The words of the prompt in one case with single spaces, to compare prompts."""
     turns = prompt.prompt
     text = turns if isinstance(turns, str) else as_text([turn for turn in turns if turn.role != "system"])
     return " ".join(text.casefold().split())

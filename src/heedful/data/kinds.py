@@ -1,4 +1,4 @@
-"""The kinds of records by the names that commands use, and the kind of a file judged by its first row."""
+"""The kinds of records, by the names that commands use. The first row of a file tells its kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS: dict[str, type[Record]] = {
     "comparisons": Comparison,
     "choices": Choice,
 }
-# The field that tells a kind, the most telling first.
+# field -> the kind of rows that have it. The first match counts.
 _TELLING = {
     "preferred": "choices",
     "ranking": "comparisons",
@@ -29,10 +29,10 @@ _TELLING = {
 
 
 def kind_of(path: str | Path) -> str:
-    """The key in KINDS for the rows of a file, public shapes included, by its first well-formed row."""
+    """The key in KINDS for the rows of a file, by its first well-formed row. Knows the public shapes too."""
     row = next((row for _, row in formats.rows(formats.data_file(path)) if isinstance(row, dict)), None)
     if row is None:
-        return "prompts"  # whoever reads the file will say what is wrong with it
+        return "prompts"  # reading the file will tell what is wrong with it
     try:
         fields = set(to_native(row, Completions))
     except ValueError:
@@ -42,5 +42,5 @@ def kind_of(path: str | Path) -> str:
             return kind
     shown = ", ".join(sorted(fields)) or "none"
     raise UserError(
-        f"{path}: cannot tell what its rows are (fields: {shown}); docs/data-formats.md lists those of each kind"
+        f"{path}: unknown kind of rows (fields: {shown}). docs/data-formats.md lists the fields of each kind."
     )

@@ -1,6 +1,6 @@
-"""Finding personal data in text by its written form: a heuristic that prefers dropping a prompt to keeping an address.
+"""Find personal data in text by its written form. The heuristic would rather drop a prompt than keep an address.
 
-Checksums are checked (cards, IBANs); versions, dates, ISBNs, prices and sums are left alone.
+It verifies the checksums of cards and IBANs. It ignores versions, dates, ISBNs, prices and sums.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ Span = tuple[int, int]
 
 
 class Finding(NamedTuple):
-    """One piece of personal data: its kind and where it stands, text[start:end]."""
+    """One piece of personal data: its kind and its place, text[start:end]."""
 
     kind: str
     span: Span
 
 
 def personal_data(text: str) -> list[Finding]:
-    """E-mail and postal addresses, phone, card, account and social security numbers, IP addresses, full names stated.
+    """E-mail and postal addresses, phone, card, account and social security numbers, IP addresses, stated full names.
 
-    In order of their place; where two overlap, the longer one counts.
+    The findings come in the order of their places. Of two that overlap, the longer one counts.
     """
     found = [Finding(kind, span) for kind, find in _FINDERS.items() for span in find(text)]
     found.sort(key=lambda finding: finding.span[0] - finding.span[1])
@@ -45,7 +45,7 @@ def redact(text: str) -> str:
 _EMAIL = re.compile(
     r"(?<![\w.+-])[\w.+-]+ ?(?:@|\(at\)|\[at\]) ?(?:[\w-]+ ?(?:\.|\(dot\)|\[dot\]) ?)+[^\W\d_]{2,}(?!\w)", re.I
 )
-# Numbers in the shapes that phones have and few other things do.
+# Numbers in shapes that phone numbers have and few other numbers.
 _PHONE = re.compile(
     r"""(?<![\w+.$€£-])(?<!\d[ ])(?:
         \+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d(?:[ .-]?\d){7,12}   # +44 20 7946 0958
@@ -56,7 +56,7 @@ _PHONE = re.compile(
     )(?![\w-]|[ .]\d)""",
     re.X,
 )
-# Any grouped number, or a long one, right after a word that announces a phone.
+# Any grouped or long number right after a word that announces a phone number.
 _CALLED_PHONE = re.compile(
     r"\b(?:(?:tele)?phone|mobile|cell|fax|whatsapp|tel|call|ring|text|(?:my|his|her|our|their) number)\b"
     r"[^\n\d$€£]{0,20}"
@@ -78,7 +78,9 @@ _IBAN_LENGTHS = {
     "SA": 24, "SE": 24, "SI": 19, "SK": 24, "TR": 26, "UA": 29,
 }  # fmt: skip
 _IPV4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[23f][0-9a-f]{3}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I)  # global, local and link
+_IPV6 = re.compile(
+    r"(?<![\w:.])[23f][0-9a-f]{3}(?::[0-9a-f]{0,4}){2,7}(?![\w:])", re.I
+)  # global, unique local and link-local addresses
 _ABOUT_VERSIONS = re.compile(r"(?:\bv|\bver\.?|version|release|section|chapter|clause|build|firmware|§)\s*$", re.I)
 _ABOUT_NETWORKS = re.compile(r"\bip\b|\bipv?4?\b|address|server|host|ping|ssh|router|://|login|logged|connect", re.I)
 _SSN = re.compile(r"(?<![\w.-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-]|\.\d|\s*=)")
@@ -141,7 +143,7 @@ def _ibans(text: str) -> Iterator[Span]:
 def _ip_addresses(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text):
         parts = [int(part) for part in match.group().split(".")]
-        # 127.0.0.1, 0.0.0.0 and 255.255.255.0 are nobody's; small numbers alone may be a version or a section
+        # 127.0.0.1, 0.0.0.0 and 255.255.255.0 belong to no person. Small numbers may be a version or a section.
         if max(parts) > 255 or parts[0] in (0, 127, 255) or _ABOUT_VERSIONS.search(_before(text, match, 20)):
             continue
         if max(parts) >= 100 or _ABOUT_NETWORKS.search(_before(text, match, 40)):

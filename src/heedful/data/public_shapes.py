@@ -1,7 +1,7 @@
-"""The row shapes of public data sets, and the two that other trainers expect: pure functions between dictionaries.
+"""Convert the row shapes of public data sets to records, and records to the two shapes that other trainers read.
 
-Each reader takes one row and returns the fields of our records; fields it does not consume are kept as they are.
-A ValueError says "field 'x': what; remedy".
+Each reader takes one row and returns the fields of a record. Other fields do not change. A ValueError says
+"field 'x': what. Remedy.".
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ROLE_OF = {"Human": "user", "Assistant": "assistant"}
 
 
 def to_native(row: Row, record_type: type[Record]) -> Row:
-    """The row in our own fields if its shape is a known public one, else as it is."""
+    """The row in the fields of records if its shape is a known public one, else the row itself."""
     if not issubclass(record_type, Prompt):
         return row
     if "completions" not in row and "chosen" in row and "rejected" in row:
@@ -39,14 +39,14 @@ def to_native(row: Row, record_type: type[Record]) -> Row:
 
 
 def without_answers(row: Row) -> Row:
-    """A demonstration, comparison or choice as the prompt it answers: what belongs to the answers is left out."""
+    """A demonstration, comparison or choice without the fields of its answers: a prompt."""
     if not {"completion", "completions", "preferred"} & row.keys():
         return row
     return {key: value for key, value in row.items() if key not in _ANSWER_FIELDS}
 
 
 def pairwise(row: Row) -> Row:
-    """`chosen`, `rejected` with or without `prompt`: a comparison of two.
+    """A comparison of two from `chosen` and `rejected`, with or without `prompt`.
 
     The answers are strings, message lists, or full "\\n\\nHuman: ...\\n\\nAssistant: ..." transcripts.
     """
@@ -60,7 +60,7 @@ def pairwise(row: Row) -> Row:
     elif is_transcript(chosen) and is_transcript(rejected):
         prompt, completions = _cut(prompt, {"chosen": transcript(chosen), "rejected": transcript(rejected)})
     elif prompt is None:
-        raise ValueError("field 'prompt': missing; give the prompt, or full transcripts in 'chosen' and 'rejected'")
+        raise ValueError("field 'prompt': missing. Give the prompt, or full transcripts in 'chosen' and 'rejected'.")
     elif prompt != row["prompt"]:  # the answers of a transcript start with the space after "Assistant:"
         completions = [chosen.removeprefix(" "), rejected.removeprefix(" ")]
     else:
@@ -70,15 +70,15 @@ def pairwise(row: Row) -> Row:
 
 
 def prompt_completion(row: Row) -> Row:
-    """`prompt` with a `completion` given as a list holding one message of the assistant."""
+    """A demonstration from a `completion` that is a list with one message of the assistant."""
     completion = row["completion"]
     if len(completion) != 1 or _role(completion[0]) != "assistant":
-        raise ValueError("field 'completion': as a list it must hold exactly one message, the assistant's")
+        raise ValueError("field 'completion': a list must hold exactly one message, the assistant's")
     return {**row, "completion": completion[0].get("content")}
 
 
 def messages(row: Row) -> Row:
-    """`messages`: the last turn of the assistant is the completion, what comes before it the prompt."""
+    """A demonstration from `messages`: the last turn of the assistant is the completion, the rest the prompt."""
     turns = row["messages"]
     if not isinstance(turns, list) or not turns:
         raise ValueError("field 'messages': must be a list of messages {'role': ..., 'content': ...}")
@@ -89,7 +89,7 @@ def messages(row: Row) -> Row:
 
 
 def instruction(row: Row) -> Row:
-    """`instruction`, `input` or `context`, `output` or `response`: the first two with an empty line between them."""
+    """A demonstration from `instruction`, `input` or `context`, and `output` or `response`."""
     extra = next((key for key in ("input", "context") if key in row), None)
     parts = [row["instruction"], row[extra] if extra else None]
     for field, part in zip(("instruction", extra), parts, strict=True):
@@ -100,7 +100,7 @@ def instruction(row: Row) -> Row:
 
 
 def question(row: Row) -> Row:
-    """`question` with its worked `solution`, or where there is none its `answer`."""
+    """A demonstration from `question` and `solution`, or `answer` if there is no solution."""
     return _answered(row, row["question"], ("solution", "answer"), "question")
 
 
@@ -110,7 +110,7 @@ def is_transcript(text: str) -> bool:
 
 
 def transcript(text: str) -> list[Row]:
-    """The turns of such a dialogue as messages."""
+    """The turns of such a dialogue, as messages."""
     _, *parts = _TURN.split(text)
     return [
         {"role": _ROLE_OF[speaker], "content": content}
@@ -121,7 +121,7 @@ def transcript(text: str) -> list[Row]:
 def to_public(records: Iterable[Record]) -> Iterator[Row]:
     """Rows for TRL and OpenRLHF: `prompt`, `completion`, or `prompt`, `chosen`, `rejected` for every ranked pair.
 
-    Ties give no row. Where the prompt is a list of messages the answers are lists of one message, too.
+    Ties give no row. If the prompt is a list of messages, each answer is a list of one message.
     """
     for record in records:
         if isinstance(record, Demonstration):
@@ -136,24 +136,24 @@ def to_public(records: Iterable[Record]) -> Iterator[Row]:
                 yield _pair(record.prompt, *(sides if record.preferred == "a" else sides[::-1]))
         else:
             kind = type(record).__name__.lower()
-            raise UserError(f"no public form for a {kind} row; export demonstrations, comparisons or choices")
+            raise UserError(f"no public form for a {kind} row. Export demonstrations, comparisons or choices.")
 
 
 def _cut(prompt: Any, sides: dict[str, list[Row]]) -> tuple[Any, list[Any]]:
-    """Two dialogues, after `prompt` or including it, as the prompt they share and the last answer of each."""
+    """Split two dialogues into the prompt that they share and the last answer of each."""
     if isinstance(prompt, list):
         sides = {name: turns if turns[: len(prompt)] == prompt else prompt + turns for name, turns in sides.items()}
     for name, turns in sides.items():
         if not turns or _role(turns[-1]) != "assistant":
-            raise ValueError(f"field '{name}': must end with the assistant's answer; complete it or leave the row out")
+            raise ValueError(f"field '{name}': must end with the assistant's answer. Complete it or leave the row out.")
     shared, other = ([*turns[:-1]] for turns in sides.values())
     if shared != other:
         raise ValueError(
-            "field 'rejected': differs from 'chosen' before the last answer; cut both where they part or leave it out"
+            "field 'rejected': differs from 'chosen' before the last answer. Cut both there or leave the row out."
         )
     if isinstance(prompt, str):
         if shared and (_role(shared[-1]) != "user" or shared[-1].get("content") != prompt):
-            raise ValueError("field 'prompt': is not the last question of 'chosen'; drop the field or mend it")
+            raise ValueError("field 'prompt': is not the last question of 'chosen'. Delete the field or correct it.")
         prompt = shared or prompt
     else:
         prompt = shared
@@ -161,7 +161,7 @@ def _cut(prompt: Any, sides: dict[str, list[Row]]) -> tuple[Any, list[Any]]:
 
 
 def _without_cue(turns: list[Row]) -> list[Row]:
-    """A transcript that stops at "Assistant:" asks for the answer; the cue is not a turn."""
+    """The turns without an empty last one: a transcript that stops at "Assistant:" asks for the answer."""
     return turns[:-1] if turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() else turns
 
 

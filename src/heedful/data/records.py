@@ -1,7 +1,7 @@
-"""The vocabulary: what people and models exchange, one frozen record per row of a file.
+"""Records: what people and models exchange. One record is one row of a file.
 
-Unknown fields are kept, so that the metadata of a file survives its way through heedful.
-docs/data-formats.md lists every field with an example.
+Records keep unknown fields, so that the metadata of a file survives its way through heedful. docs/data-formats.md lists
+every field with an example.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROLES = ("system", "user", "assistant")
 
 
 class Record(BaseModel):
-    """Base of all records: immutable, unknown fields kept, and declared fields left empty are not written."""
+    """Base of all records. Immutable, keeps unknown fields, and does not write declared fields that are empty."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
@@ -36,7 +36,7 @@ class Record(BaseModel):
         return {key: value for key, value in handler(self).items() if value is not None or key not in declared}
 
     def row(self) -> dict[str, Any]:
-        """The record as one JSON-able object, as it stands in a file."""
+        """The record as one JSON object, as a file has it."""
         return self.model_dump()
 
 
@@ -52,7 +52,7 @@ class Text(Record):
     @classmethod
     def _not_blank(cls, text: str) -> str:
         if not text.strip():
-            raise ValueError("is empty; leave the row out")
+            raise ValueError("is empty. Leave the row out.")
         return text
 
 
@@ -67,20 +67,20 @@ PromptText = str | list[Message]
 
 
 def _check_prompt(prompt: Any) -> Any:
-    """Checks by hand what a union of types would report in several lines."""
+    """Check a prompt by hand: pydantic would report a union of types in several lines."""
     if isinstance(prompt, str):
         if not prompt.strip():
-            raise ValueError("is empty; give the text of the prompt or leave the row out")
+            raise ValueError("is empty. Give the text of the prompt or leave the row out.")
         return prompt
     if not isinstance(prompt, list):
         raise ValueError("must be a string or a list of messages {'role': ..., 'content': ...}")
     if not prompt:
-        raise ValueError("has no messages; give at least one, from the user")
+        raise ValueError("has no messages. Give at least one, from the user.")
     messages = [_message(position, turn) for position, turn in enumerate(prompt)]
     if messages[-1].role != "user":
-        raise ValueError(f"ends with a message of the {messages[-1].role}; the last one must be the user's")
+        raise ValueError(f"ends with a message of the {messages[-1].role}. The last one must be the user's.")
     if not messages[-1].content.strip():
-        raise ValueError("ends with an empty message; give its text or leave the row out")
+        raise ValueError("ends with an empty message. Give its text or leave the row out.")
     return messages
 
 
@@ -90,12 +90,12 @@ def _message(position: int, turn: Any) -> Message:
     if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
         raise ValueError(f"message {position} must be an object with the strings 'role' and 'content'")
     if turn.get("role") not in ROLES:
-        raise ValueError(f"message {position} has the role {turn.get('role')!r}; known are {', '.join(ROLES)}")
+        raise ValueError(f"message {position} has the role {turn.get('role')!r}. The roles are {', '.join(ROLES)}.")
     return Message.model_validate(turn)
 
 
 def _name(value: Any) -> Any:
-    """Files number their users and rows now and then: a whole number is as good a name as a string."""
+    """Accept a whole number as a name, since some files number their users and rows."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -103,7 +103,7 @@ Name = Annotated[str, BeforeValidator(_name)]
 
 
 class Prompt(Record):
-    """What a model is asked: a string, or chat messages of which the last is the user's."""
+    """A prompt: a string, or chat messages of which the last is the user's."""
 
     prompt: Annotated[PromptText, BeforeValidator(_check_prompt)]
     id: Name | None = None
@@ -114,14 +114,14 @@ class Prompt(Record):
 
 
 class Demonstration(Prompt):
-    """A prompt with the answer a person wrote for it."""
+    """A prompt with the answer that a person wrote."""
 
     completion: str
     labeler: Name | None = None
 
 
 class Completions(Prompt):
-    """A prompt with K sampled answers; the optional lists are aligned with them."""
+    """A prompt with K sampled answers. Each optional list has one entry for each answer."""
 
     completions: list[str]
     models: list[str | None] | None = None
@@ -133,7 +133,7 @@ class Completions(Prompt):
     @classmethod
     def _some(cls, completions: list[str]) -> list[str]:
         if not completions:
-            raise ValueError("is empty; give at least one completion or leave the row out")
+            raise ValueError("is empty. Give at least one completion or leave the row out.")
         return completions
 
     @field_validator("models", "finish", "token_ids", "scores")
@@ -143,7 +143,7 @@ class Completions(Prompt):
 
 
 class Rating(Record):
-    """One completion judged alone (D9): overall quality 1-7 and true/false statements; what was not asked is None."""
+    """One completion judged alone (D9): overall quality 1-7 and true/false statements. None: not asked."""
 
     overall: Annotated[StrictInt, Field(ge=1, le=7)] | None = None
     fails_instruction: StrictBool | None = None
@@ -160,7 +160,7 @@ class Rating(Record):
 
 
 class Comparison(Completions):
-    """K >= 2 completions ranked by a labeler (D10): `ranking` lists tiers of indices, best first; ties share a tier."""
+    """K >= 2 completions ranked by a labeler (D10). `ranking` lists tiers of indices, best first. Ties share a tier."""
 
     ranking: list[list[StrictInt]]
     none_acceptable: StrictBool | None = None
@@ -174,7 +174,7 @@ class Comparison(Completions):
     def _comparable(cls, completions: list[str]) -> list[str]:
         if len(completions) == 1:
             raise ValueError(
-                "has one completion, a comparison needs two or more; sample with -k 2 or leave the row out"
+                "has one completion, a comparison needs two or more. Sample with -k 2 or leave the row out."
             )
         return completions
 
@@ -183,10 +183,10 @@ class Comparison(Completions):
     def _partition(cls, ranking: list[list[int]], info: ValidationInfo) -> list[list[int]]:
         K = len(info.data.get("completions", []))
         if not K:
-            return ranking  # the completions themselves are at fault and get reported
+            return ranking  # the error is in the completions, which report it
         example = [[k] for k in range(K)] if K < 5 else f"[[0], [1], ..., [{K - 1}]]"
         if not all(ranking):
-            raise ValueError("has an empty tier; every tier holds at least one index")
+            raise ValueError("has an empty tier. Every tier holds at least one index.")
         flat = [index for tier in ranking for index in tier]
         if sorted(flat) != list(range(K)):
             raise ValueError(
@@ -199,7 +199,9 @@ class Comparison(Completions):
     def _permutation(cls, order: list[int] | None, info: ValidationInfo) -> list[int] | None:
         K = len(info.data.get("completions", []))
         if order is not None and K and sorted(order) != list(range(K)):
-            raise ValueError(f"must list each of 0..{K - 1} once, in the order in which the completions were shown")
+            raise ValueError(
+                f"must list each of 0..{K - 1} once, in the order in which the labeler saw the completions"
+            )
         return order
 
     @field_validator("ratings")
@@ -208,12 +210,12 @@ class Comparison(Completions):
         return _check_length(ratings, info)
 
     def ranks(self) -> list[int]:
-        """Tier of each completion: 0 is the best, equal numbers are ties."""
+        """The tier of each completion. 0 is the best, and equal numbers are ties."""
         tier_of = {index: tier for tier, indices in enumerate(self.ranking) for index in indices}
         return [tier_of[k] for k in range(len(self.completions))]
 
     def pairs(self) -> list[tuple[int, int]]:
-        """All (winner, loser) indices from different tiers; ties give none (R3)."""
+        """All (winner, loser) indices from different tiers. Ties give no pair (R3)."""
         tiers = self.ranking
         return [
             (winner, loser)
@@ -244,22 +246,22 @@ class Choice(Prompt):
 def _check_length(values: list[V] | None, info: ValidationInfo) -> list[V] | None:
     K = len(info.data.get("completions", []))
     if values is not None and K and len(values) != K:
-        raise ValueError(f"has {len(values)} entries for {K} completions; give one for each completion")
+        raise ValueError(f"has {len(values)} entries for {K} completions. Give one for each completion.")
     return values
 
 
 def as_text(prompt: PromptText) -> str:
-    """The words of a prompt, for people and for comparing texts (models see what `models.render` makes of it)."""
+    """The words of a prompt, to show and to compare. `models.render` makes the text that models read."""
     return prompt if isinstance(prompt, str) else "\n\n".join(message.content for message in prompt)
 
 
 def problem(error: ValidationError, cls: type[Record]) -> str:
-    """The first problem of a validation error as one line: "field 'x': what; remedy"."""
+    """The first problem of a validation error as one line: "field 'x': what. Remedy."."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         needed = [name for name, info in cls.model_fields.items() if info.is_required()]
-        return f"field '{field}': missing; a {cls.__name__.lower()} row needs {', '.join(needed)}"
+        return f"field '{field}': missing. A {cls.__name__.lower()} row needs {', '.join(needed)}."
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"field '{field}': {message}"

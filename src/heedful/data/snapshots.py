@@ -1,9 +1,9 @@
-"""Frozen records: the only contract between people's work and training.
+"""Snapshots: frozen records, the only contract between people's work and training.
 
     SNAPSHOT/records.jsonl   the rows
-    SNAPSHOT/manifest.json   what they are, their number and hash, and the filters that chose them
+    SNAPSHOT/manifest.json   their kind, number and hash, and the filters that chose them
 
-A training command takes the directory in place of a data file; `formats.read` checks the hash first.
+A training command takes the directory instead of a data file. `formats.read` checks the hash first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A frozen set of records on disk; equal contents have equal hashes."""
+    """A frozen set of records on disk. Equal contents have equal hashes."""
 
     path: Path
     records: str  # the kind of record, as in "comparison"
@@ -32,25 +32,27 @@ class Snapshot:
     filters: dict[str, Any]
 
     def read(self, record_type: type[R]) -> list[R]:
-        """The records; UserError where a row is not of that type or the file has changed."""
+        """The records. Raises UserError if a row is of another type, or if the file has changed."""
         return formats.read(self.path, record_type)
 
 
 def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, Any] | None = None) -> Snapshot:
     """Write records of one kind as a snapshot, whole or not at all.
 
-    Freezing the same again is no work; UserError where the directory holds anything else.
+    Freezing the same records again changes nothing. Raises UserError if the directory holds anything else.
     """
     directory = Path(directory)
     kinds = sorted({type(record).__name__.lower() for record in records})
     if not kinds:
-        raise UserError(f"{directory}: nothing to freeze, no row passes the filters; widen them, or label first")
+        raise UserError(
+            f"{directory}: nothing to freeze, because no row passes the filters. Widen them, or label first."
+        )
     if len(kinds) > 1:
         what = " and ".join(kinds)
-        raise UserError(f"{directory}: a snapshot holds one kind of record, not {what} rows; check the filters")
+        raise UserError(f"{directory}: a snapshot holds one kind of record, not {what} rows. Check the filters.")
     try:
         with files.scratch(directory) as scratch:
-            scratch.mkdir(parents=True)  # here, so that an error names the directory
+            scratch.mkdir(parents=True)  # inside the try, so that an error names the directory
             rows = scratch / formats.SNAPSHOT_ROWS
             formats.write(rows, records)
             manifest = {
@@ -63,21 +65,21 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
             if directory.is_dir() and any(directory.iterdir()):
                 if formats.read_manifest(directory) != formats.read_manifest(scratch):
                     raise UserError(
-                        f"{directory}: holds another snapshot, and snapshots never change; choose a new directory"
+                        f"{directory}: holds another snapshot, and snapshots never change. Choose a new directory."
                     )
             else:
                 if directory.is_dir():
                     directory.rmdir()
-                scratch.rename(directory)  # fails where another process has frozen something in the meantime
+                scratch.rename(directory)  # fails if another process has frozen something in the meantime
     except OSError as error:
         raise UserError(refused(error, directory)) from None
     return open_snapshot(directory)
 
 
 def open_snapshot(path: str | Path) -> Snapshot:
-    """A snapshot whose rows are as they were frozen; UserError where they changed or there is none."""
+    """Open a snapshot. Raises UserError if its rows have changed, or if there is no snapshot."""
     path = Path(path)
     if formats.data_file(path) == path:
-        raise UserError(f"{path}: not a snapshot; give the directory that was frozen")
+        raise UserError(f"{path}: not a snapshot. Give the directory of one.")
     manifest = formats.read_manifest(path)
     return Snapshot(path, manifest["records"], manifest["rows"], manifest["sha256"], manifest["filters"])

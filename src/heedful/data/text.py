@@ -1,26 +1,26 @@
-"""Text from people and models, made safe to show: suspicious characters, and field names as words."""
+"""Make text from people and models safe to show: suspicious characters, and field names as words."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-# Control characters except tab and newline, format characters, letters that look like nothing, halves of surrogate
-# pairs. Tags and variation selectors of the second plane can carry hidden text. The first 16 selectors belong to emoji.
+# Control characters except tab and newline, format characters, invisible letters, halves of surrogate pairs. Tags and
+# variation selectors of the second plane can carry hidden text. The first 16 selectors belong to emoji.
 SUSPICIOUS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u2800\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-_DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")  # local, and common in right-to-left text
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")  # they act locally, and are common in right-to-left text
 _JOINERS = frozenset("\u200c\u200d")
 _FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
 _LONGEST_FLAG = 8  # characters: a black flag and its tags
 
 
 def suspicious(text: str) -> Iterator[int]:
-    """Positions of characters that can hide, reorder or disturb text, and that the page must show as a sign.
+    """Positions of characters that can hide, reorder or disturb text. A page must show them as a sign.
 
-    Leaves out joiners inside a script or an emoji that needs them, marks of direction, and the tags of a flag.
+    Excludes marks of direction, the tags of a flag, and joiners inside a script or an emoji that needs them.
     """
     return (found.start() for found in SUSPICIOUS.finditer(text) if not _is_harmless(text, found.start()))
 

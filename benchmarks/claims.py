@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from heedful.demo import data, loop
-from heedful.demo.loop import BASE, PPO, PROMPTED, PTX, SETTINGS, SFT, Demo, Outcome
+from heedful.demo.loop import SETTINGS
 from heedful.demo.measure import Examiner
+from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo, Outcome
 from heedful.files import write_json
 from heedful.report.tables import flag_change, flag_rate, head_to_head
 from heedful.sandbox import labelers, truth

@@ -3,7 +3,8 @@
     python benchmarks/commits.py HEAD~1 HEAD             # about two minutes
     python benchmarks/commits.py main my-branch --rows ppo_1 --shape S
 
-Each side is a worktree under build/commits; both run this checkout's benchmark code, so that the work is the same.
+Each side is a worktree under build/commits and runs the ours.py of its own commit, since modules move. Both sides use
+this checkout's work.py, so that the work is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks" / "speed"))
+WORK = ROOT / "benchmarks" / "speed"
+RUN = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+sys.path.insert(0, str(WORK))
 import work  # noqa: E402
 
 ROWS = ("rollout_fixed", "rollout_mixed", "ppo_1", "sft_padded", "reward_2", "reward_9")
@@ -40,11 +43,12 @@ def checkout(commit: str) -> Path:
 
 class Side:
     def __init__(self, source: Path, row: str, shape: str, threads: int) -> None:
+        script = source / "benchmarks" / "speed" / "ours.py"
+        path = os.pathsep.join((str(WORK), str(source / "src")))
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "benchmarks" / "speed" / "ours.py"), row, shape, str(place_of(shape))],
+            [sys.executable, "-c", RUN, str(script), row, shape, str(place_of(shape))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": str(threads),
-                 "SPEED_THREADS": str(threads)},
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "SPEED_THREADS": str(threads)},
         )  # fmt: skip
         self.answer()
 
@@ -52,7 +56,9 @@ class Side:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("a side ended before its time: does this checkout's benchmarks/speed/ours.py fit that commit?")
+            sys.exit(
+                "a side ended early: does the benchmarks/speed/ours.py of its commit work with this checkout's work.py?"
+            )
         found: dict[str, Any] = json.loads(line)
         return found
 

@@ -150,8 +150,8 @@ def label(out: Path, world: World, hired: list[Labeler], items: dict[str, bytes]
     server = Server(database, out)
     step("server", server.start, lambda _: f"`heedful label` on {database}")
     try:
-        invitation = re.search(r"make the first account.*/join/(\S+)", (out / "server.log").read_text())
-        assert invitation is not None, "no link for the first account"
+        invitation = re.search(r"admin account.*/join/(\S+)", (out / "server.log").read_text())
+        assert invitation is not None, "no link for the admin account"
         at_work = People(server.port, world, hired)
         with asyncio.Runner() as runner:
             step("project, items", lambda: runner.run(at_work.found(invitation[1], items)), str)

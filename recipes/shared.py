@@ -14,8 +14,8 @@ import numpy as np
 
 from heedful.data.records import Comparison
 from heedful.demo.measure import matmul_rate
+from heedful.learning.reward_quality import LENGTH_BINS
 from heedful.maths.statistics import Interval
-from heedful.rewards.quality import LENGTH_BINS
 
 CUT = " ..."
 BINS = [name for _, _, name in LENGTH_BINS]

@@ -31,16 +31,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"fast", "maths", "data.records", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
     "training": {"configs", "runs", "maths.schedules"},
-    "learning": {"configs", "rollout", "training", "models", "maths", "data"},
-    "rewards": {"learning", "rollout", "models", "maths", "data"},
+    "rewards": {"rollout", "models", "maths", "data"},
+    "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
     "inference": {"configs", "learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
-    "plots": set(),
+    "plots": {"data.text"},
     "evaluation": {"configs", "rewards", "rollout", "models", "maths", "data", "runs"},
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
     "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
 }
-IMPORTED_AS = {"argon2_cffi": "argon2"}  # distributions whose module has another name
+IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
 PROGRESS = "training.metrics"  # the one door for progress, on standard error
 

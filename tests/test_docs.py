@@ -34,9 +34,9 @@ from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 from heedful.data.curation import CurationConfig
 from heedful.feedback.snapshots import Filters
 from heedful.files import read_json
+from heedful.learning.signs import SIGNS
 from heedful.models import load
 from heedful.runs.run import metrics
-from heedful.stages.ppo_signs import SIGNS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, GUIDE, COMMANDS = (

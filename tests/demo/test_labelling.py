@@ -53,7 +53,7 @@ def join(client: TestClient, line: str, name: str) -> httpx.Response:
 
 def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) -> None:
     where, link = welcome(store, HOST, None, NOW)
-    assert where == "heedful is at http://testserver. Ctrl-C ends it."
+    assert where == "heedful is at http://testserver. Press Ctrl-C to stop it."
     assert join(newcomer(store), link, "ada").url.path == "/projects"
     assert "was used" in join(newcomer(store), link, "eve").text
     assert welcome(store, HOST, None, NOW) == [where]
@@ -74,15 +74,15 @@ def test_the_only_lead_gets_a_link_to_a_new_password(store: Store) -> None:
 
 
 def test_a_new_password_is_for_somebody_who_is_there(store: Store) -> None:
-    with pytest.raises(UserError, match=r"^--new-password eve: nobody has this name"):
+    with pytest.raises(UserError, match=r"^--new-password eve: no such person"):
         welcome(store, HOST, None, NOW, "eve")
 
 
 def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: Store, tmp_path: Path) -> None:
     _, told, rank, _lead = welcome(store, HOST, tmp_path, NOW)
     assert told == (
-        "The project 'The demo's small world' is there to try, with made-up answers, since"
-        f" {tmp_path}/demo holds no finished demo (make demo)."
+        "The project 'The demo's small world' is ready to try, with made-up answers, because"
+        f" {tmp_path}/demo has no finished demo (make demo)."
     )
     client = newcomer(store)
     asked = join(client, rank, "bea")
@@ -147,8 +147,8 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
     [
         (["--text-chars", "0"], "'text_chars': Input should be greater than or equal to 1 (got 0)"),
         (["--text-chars", "-5"], "'text_chars': Input should be greater than or equal to 1 (got -5)"),
-        (["--url", "foo"], "--url foo: no address that links can be made of; begin it with http:// or https://"),
-        (["--url", "https://"], "--url https://: no address that links can be made of"),
+        (["--url", "foo"], "--url foo: not a web address. Start it with http:// or https://"),
+        (["--url", "https://"], "--url https://: not a web address"),
         (["--new-password", "ada"], "typo.db: no such database; start one with `heedful label`"),
     ],
 )

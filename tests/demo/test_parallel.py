@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from heedful.config import UserError
+from heedful.demo import parallel
 from heedful.demo.parallel import side_by_side
 from heedful.training.session import Interrupted
 
@@ -40,6 +43,17 @@ def two_threads():
 
 def test_on_one_thread_everything_stays_here() -> None:
     assert side_by_side([partial(where, "a"), partial(where, "b")]) == [("a", os.getpid(), 1), ("b", os.getpid(), 1)]
+
+
+def test_without_a_fork_server_everything_stays_here(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: only "spawn" exists, and `multiprocessing` lacks what a fork server needs."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    monkeypatch.delattr(multiprocessing.context, "ForkServerContext")
+    monkeypatch.setitem(sys.modules, "multiprocessing.forkserver", None)
+    importlib.reload(parallel)
+    parallel.get_ready()
+    calls = [partial(where, "a"), partial(where, "b")]
+    assert parallel.side_by_side(calls) == [("a", os.getpid(), 2), ("b", os.getpid(), 2)]
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from heedful.demo import data, loop
-from heedful.demo.loop import SETTINGS, Demo
+from heedful.demo.loop import SETTINGS
+from heedful.demo.records import Demo
 
 SMALL = {
     "sizes": {

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heedful.fast import linear as module
-from heedful.fast.linear import Fixed, linear, product, through
+from heedful.fast.linear import Fixed, OneDNNLinear, is_plain, linear, product, put_in, take_out
 
 CALLS: list[int] = []
 
@@ -34,13 +34,19 @@ def parts(rows: int = 37) -> tuple[Tensor, nn.Linear, Tensor]:
     return torch.randn(rows, 24, requires_grad=True), nn.Linear(24, 40), torch.randn(rows, 40)
 
 
+def swapped(layer: nn.Linear) -> nn.Module:
+    put_in(layer)
+    assert type(layer) is OneDNNLinear
+    return layer
+
+
 @pytest.mark.usefixtures("onednn")
 def test_values_and_gradients_are_those_of_a_linear_layer() -> None:
     x, layer, grad = parts()
     wide = [t.detach().double().requires_grad_() for t in (x, layer.weight, layer.bias)]
     expected = F.linear(*wide)
     expected.backward(grad.double())
-    actual = through(layer, x)
+    actual = swapped(layer)(x)
     actual.backward(grad)
     torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip((x, layer.weight, layer.bias), wide, strict=True):
@@ -53,7 +59,7 @@ def test_values_and_gradients_are_those_of_a_linear_layer() -> None:
 @pytest.mark.usefixtures("onednn")
 def test_a_gradient_that_nobody_wants_is_not_computed() -> None:
     x, layer, grad = parts()
-    through(layer, x.detach()).backward(grad)
+    swapped(layer)(x.detach()).backward(grad)
     assert len(CALLS) == 1
 
 
@@ -70,7 +76,7 @@ def test_added_leaves_what_it_adds_to_as_it_was() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 7, 64, 300])
-def test_a_weight_laid_out_once_serves_any_number_of_rows(
+def test_a_weight_reordered_once_serves_any_number_of_rows(
     dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not torch.backends.mkldnn.is_available() or (
@@ -84,7 +90,7 @@ def test_a_weight_laid_out_once_serves_any_number_of_rows(
         fixed = Fixed(layer.weight, layer.bias)
         expected = F.linear(x.double(), layer.weight.double(), layer.bias.double())
         actual, added = fixed(x), fixed.added(states, x)
-    assert fixed.laid_out is not None
+    assert fixed.reordered is not None
     torch.testing.assert_close(actual.double(), expected, rtol=bound, atol=bound)
     torch.testing.assert_close(added.double(), expected + states.double(), rtol=bound, atol=bound)
 
@@ -100,7 +106,7 @@ def test_hooks_are_called() -> None:
     x, layer, _ = parts()
     seen = []
     layer.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    through(layer, x)
+    swapped(layer)(x)
     assert seen == [(37, 40)]
 
 
@@ -138,3 +144,23 @@ def test_a_product_of_a_training_step_is_chosen_as_such(monkeypatch: pytest.Monk
         assert not CALLS
         product(x, layer.weight)
         assert CALLS
+
+
+@pytest.mark.usefixtures("onednn")
+def test_it_is_the_same_layer_with_another_forward() -> None:
+    class Other(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), Other(5, 6))
+    before = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    put_in(model)
+    assert [type(module) for module in model] == [OneDNNLinear, nn.ReLU, Other]
+    assert {name: parameter.data_ptr() for name, parameter in model.named_parameters()} == before
+    x = torch.randn(2, 3, 4)
+    torch.testing.assert_close(model[0](x), F.linear(x, model[0].weight, model[0].bias))
+    assert is_plain(model[0])
+    assert not is_plain(model[2])
+    take_out(model)
+    assert type(model[0]) is nn.Linear
+    model[0].register_forward_hook(lambda *_: None)
+    assert not is_plain(model[0])

@@ -53,7 +53,9 @@ def pad(batch, extra, garbage=(math.nan, math.inf, -1e30)):
 def rollout(batch):
     """Per-token results of the part without gradient."""
     mask_BT = batch["mask"]
-    rewards_BT, kl_BT = shaped_rewards(batch["scores"], batch["old_logprobs"], batch["ref_logprobs"], mask_BT, beta=0.1)
+    rewards_BT, kl_BT = shaped_rewards(
+        batch["scores"], batch["old_logprobs"], batch["ref_logprobs"], mask_BT, kl_coef=0.1
+    )
     whitened_BT = whiten(rewards_BT, mask_BT, shift_mean=False, unbiased=True)
     advantages_BT, returns_BT = gae(rewards_BT, batch["old_values"], mask_BT, 0.97, 0.9)
     results = kl_BT, rewards_BT, whitened_BT, returns_BT, whiten(advantages_BT, mask_BT)

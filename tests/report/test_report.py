@@ -13,13 +13,14 @@ import pytest
 from heedful.config import UserError
 from heedful.evaluation.quality import Bin
 from heedful.maths.statistics import Interval
-from heedful.plots.charts import Chart, Group, Series
+from heedful.plots.charts import Chart, Series
 from heedful.report.page import (
     Answer,
     Estimate,
     Estimates,
     Fact,
     Figure,
+    Group,
     Report,
     RunFacts,
     Sample,
@@ -142,7 +143,7 @@ def test_the_page_asks_nothing_of_anybody() -> None:
     assert "default-src 'none'; style-src 'unsafe-inline'" in {
         tag.get("content") for tag in Page(source).named("meta") if tag.get("http-equiv") == "Content-Security-Policy"
     }
-    assert "prefers-color-scheme: dark" in source
+    assert "light-dark(" in source
 
 
 def test_an_almost_empty_report_is_a_page() -> None:

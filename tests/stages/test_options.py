@@ -17,7 +17,8 @@ from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
-from heedful.learning import examples, likelihood
+from heedful.learning import examples, experience, likelihood, networks, online
+from heedful.learning.passes import Passes
 from heedful.models import load, scoring
 from heedful.runs.run import metrics
 from heedful.stages import ppo, pretrain, reward, sft
@@ -239,7 +240,7 @@ def test_epochs_and_batches_make_steps(
         }, None
 
     monkeypatch.setattr(ppo, "iteration", iteration)
-    monkeypatch.setattr(ppo.ppo_experience, "readable", lambda *_: [])
+    monkeypatch.setattr(experience, "readable", lambda *_: [])
     worlds.train(
         "ppo",
         files,
@@ -389,7 +390,7 @@ def test_pretraining_texts_are_cut_where_asked(files: Files) -> None:
     longest = []
     for ptx_tokens in (8, 48, 2048):
         config = worlds.config("ppo", files, ptx_tokens=ptx_tokens)
-        texts = ppo._texts(config.pretrain_data, config, Nets)  # type: ignore[arg-type]
+        texts = online.texts_of(config.pretrain_data, Nets, config.ptx_tokens)  # type: ignore[arg-type]
         assert texts == plain.pieces(tiny.tokenizer(), worlds.texts(files), min(ptx_tokens, 48))
         longest.append(max(map(len, texts)))
     assert longest == [8, 48, 48]
@@ -445,17 +446,15 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("micro_tokens", [1, 60, 10_000])
 def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.MonkeyPatch, micro_tokens: int) -> None:
     sizes: list[int] = []
-    logprobs = scoring.response_logprobs
+    loss = scoring.response_loss
     monkeypatch.setattr(
-        scoring,
-        "response_logprobs",
-        lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or logprobs(model, batch),
+        scoring, "response_loss", lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or loss(model, batch)
     )
     rows = [
         example for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.Limits(128, 128, 128))
     ]
     world = Ranks(0, 1, torch.device("cpu"), torch.float32)
-    likelihood.mean_loss(tiny.policy(), rows, 1, Compute(micro_tokens=micro_tokens), world)
+    likelihood.mean_loss(tiny.policy(), rows, Passes(1, micro_tokens, world))
     longest = max(map(len, rows))
     assert max(sizes) <= max(longest, micro_tokens)
     assert (len(sizes) == len(rows)) is (micro_tokens == 1)
@@ -468,9 +467,9 @@ def test_activations_are_recomputed_where_asked(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, activation_checkpointing: bool
 ) -> None:
     asked = []
-    module = {"sft": sft, "reward": reward, "ppo": ppo}[stage]
+    module = {"sft": sft, "reward": reward, "ppo": networks}[stage]
     monkeypatch.setattr(module, "recompute_activations", lambda model: asked.append(model) or 1 / 0)
-    monkeypatch.setattr(module, "Limits", lambda *_: 1 / 0)
+    monkeypatch.setattr(online if stage == "ppo" else module, "Limits", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         worlds.train(stage, files, tmp_path / "run", compute={"activation_checkpointing": activation_checkpointing})
     assert len(asked) == int(activation_checkpointing)

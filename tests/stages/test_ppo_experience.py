@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +14,14 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 import tiny
 from heedful.config import UserError
+from heedful.learning import experience, rollouts
+from heedful.learning.experience import Experience, Scores, score
+from heedful.learning.passes import Passes
+from heedful.maths.kl import shaped_rewards
 from heedful.models import batches, load, scoring
 from heedful.rewards.functions import Part, Reward
 from heedful.rollout.types import Episode, Sample
-from heedful.stages import ppo_experience
-from heedful.stages.ppo_experience import Experience
+from heedful.stages import ppo
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 from stages import worlds
@@ -35,16 +38,15 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
         expected_T = logits_TV.log_softmax(-1)[range(len(episode.response_ids)), episode.response_ids]
         for logprobs_BT in (e.logprobs_BT, e.ref_logprobs_BT):
             torch.testing.assert_close(logprobs_BT[b, : len(expected_T)], expected_T, rtol=0, atol=1e-5)
-    gap = gradients(turn.config, turn.nets, e, list(range(8)), Means())
+    gap = gradients(turn, e, list(range(8)), Means())
     assert 0 < float(gap) < 1e-5
 
 
 def test_reward_models_score_in_the_precision_of_the_run(files: Files, turn: Turn) -> None:
     low = Turn(worlds.config("ppo", files, compute={"dtype": "bfloat16"}), Ranks(0, 1, ALONE.device, torch.bfloat16))
     exact = turn.experience
-    rounded = ppo_experience.score(turn.config, low.nets, exact.episodes, ALONE)
-    model = next(name for name in exact.part_scores if name == str(files.judge))
-    apart = (rounded.part_scores[model] - exact.part_scores[model]).abs()
+    rounded = score(low.nets.reward, exact.episodes, missing_eos_penalty=None, passes=turn.passes)
+    apart = (rounded.parts[str(files.judge)] - exact.scores.parts[str(files.judge)]).abs()
     assert 0 < float(apart.max()) < 0.1
 
 
@@ -56,18 +58,22 @@ def plain_logits(model: Any, episode: Episode) -> Tensor:
 
 
 @pytest.mark.parametrize(("dtype", "kept"), [("float32", True), ("bfloat16", False)])
-def test_the_sampler_s_logprobs_are_kept_in_float32_only(files: Files, turn: Turn, dtype: str, kept: bool) -> None:
+def test_the_sampler_s_logprobs_are_kept_in_float32_only(
+    files: Files, monkeypatch: pytest.MonkeyPatch, dtype: str, kept: bool
+) -> None:
     config = worlds.config("ppo", files, compute={"dtype": dtype})
-    world = Ranks(0, 1, torch.device("cpu"), getattr(torch, dtype))
-    told = [Sample(s.prompt_ids, s.response_ids, s.finish, [-7.0] * len(s.response_ids)) for s in turn.samples]
-    e = ppo_experience.score(config, turn.nets, turn.experience.episodes, world)
-    ppo_experience.add_logprobs_and_values(config, turn.nets, e, told, world)
+    generate = rollouts.generate
+
+    def told(*args: Any) -> list[Sample]:
+        return [dataclasses.replace(s, logprobs=[-7.0] * len(s.response_ids)) for s in generate(*args)]
+
+    monkeypatch.setattr(rollouts, "generate", told)
+    e = Turn(config, Ranks(0, 1, torch.device("cpu"), getattr(torch, dtype))).experience
     real = e.mask_BT
     assert bool((e.logprobs_BT[real] == -7.0).all()) is kept
     assert not e.logprobs_BT[~real].any()
     if not kept:
-        torch.testing.assert_close(e.logprobs_BT, turn.experience.logprobs_BT, rtol=0, atol=0.3)
-        assert not torch.equal(e.logprobs_BT, turn.experience.logprobs_BT)
+        torch.testing.assert_close(e.logprobs_BT, e.ref_logprobs_BT, rtol=0, atol=0.3)
 
 
 def test_the_value_net_is_the_reward_model_with_its_head_and_bias(files: Files, turn: Turn) -> None:
@@ -102,12 +108,12 @@ def test_a_reward_model_with_another_tokenizer_is_no_value_net_but_scores_the_te
     turn = Turn(worlds.config("ppo", files, reward=[judge]))
     assert turn.nets.value_from.endswith("zero head)")
     plain = AutoModelForSequenceClassification.from_pretrained(judge).eval()
-    for episode, score in zip(turn.experience.episodes, turn.experience.raw_scores_B.tolist(), strict=True):
+    for episode, found in zip(turn.experience.episodes, turn.experience.scores.raw_B.tolist(), strict=True):
         prompt = str(episode.prompt)
         ids = other.encode(prompt if prompt[-1:].isspace() else prompt + "\n\n") + other.encode(episode.completion)
         ids += [0] if episode.finished else []  # cut off by length: no EOS
         with torch.no_grad():
-            assert score == pytest.approx(plain(torch.tensor([ids])).logits.item() + 0.25, abs=1e-4)
+            assert found == pytest.approx(plain(torch.tensor([ids])).logits.item() + 0.25, abs=1e-4)
 
 
 def test_a_value_net_given_by_name(files: Files, tmp_path: Path) -> None:
@@ -123,23 +129,28 @@ def test_a_value_net_given_by_name(files: Files, tmp_path: Path) -> None:
         Turn(worlds.config("ppo", files, value=stranger))
 
 
-def fake_experience(**changes: Any) -> Experience:
+EPISODES = [Episode("a", [9], [5, 6, 0], "x", True), Episode("b", [9], [5, 6], "y", False)]
+
+
+def fake_experience(
+    kl_coef: float = 0.1, gamma: float = 1.0, lam: float = 0.95, whiten_rewards: bool = False
+) -> Experience:
     """Two episodes of 3 and 2 tokens; the second was cut off by length."""
-    episodes = [Episode("a", [9], [5, 6, 0], "x", True), Episode("b", [9], [5, 6], "y", False)]
     mask_BT = torch.tensor([[True, True, True], [True, True, False]])
-    values: dict[str, Any] = {
-        "logprobs_BT": torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, 0.0]]),
-        "ref_logprobs_BT": torch.tensor([[-1.5, -2.0, -2.0], [-1.0, -3.0, 0.0]]),
-        "values_BT": torch.tensor([[0.5, -0.5, 1.0], [0.0, 2.0, 0.0]]),
-    }
+    logprobs_BT = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, 0.0]])
+    ref_logprobs_BT = torch.tensor([[-1.5, -2.0, -2.0], [-1.0, -3.0, 0.0]])
+    values_BT = torch.tensor([[0.5, -0.5, 1.0], [0.0, 2.0, 0.0]])
     scores_B = torch.tensor([2.0, -1.0])
-    return Experience(episodes, scores_B, scores_B.clone(), {"r": scores_B}, mask_BT, **(values | changes))
+    rewards_BT, kl_BT = shaped_rewards(scores_B, logprobs_BT, ref_logprobs_BT, mask_BT, kl_coef)
+    both = ppo.advantages(rewards_BT, values_BT, mask_BT, gamma=gamma, lam=lam, whiten_rewards=whiten_rewards)
+    scores = Scores(scores_B, scores_B, {"r": scores_B})
+    return Experience(EPISODES, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, both[0], values_BT, both[1])
 
 
-def by_hand(beta: float, gamma: float, lam: float, whiten_rewards: bool = False) -> tuple[list[float], list[float]]:
+def by_hand(kl_coef: float, gamma: float, lam: float, whiten_rewards: bool = False) -> tuple[list[float], list[float]]:
     """(advantages, returns) of the five real tokens of `fake_experience`, in plain Python."""
     kl = [[0.5, 0.0, -1.0], [0.0, 2.0]]
-    rewards = [[-beta * k for k in row] for row in kl]
+    rewards = [[-kl_coef * k for k in row] for row in kl]
     rewards[0][-1] += 2.0
     rewards[1][-1] += -1.0
     if whiten_rewards:
@@ -162,7 +173,7 @@ def by_hand(beta: float, gamma: float, lam: float, whiten_rewards: bool = False)
 
 
 @pytest.mark.parametrize(
-    ("beta", "gamma", "lam", "whiten_rewards"),
+    ("kl_coef", "gamma", "lam", "whiten_rewards"),
     [
         (0.1, 1.0, 0.95, False),
         (0.5, 1.0, 0.95, False),
@@ -171,20 +182,17 @@ def by_hand(beta: float, gamma: float, lam: float, whiten_rewards: bool = False)
         (0.1, 1.0, 0.95, True),
     ],
 )
-def test_advantages_by_hand(files: Files, beta: float, gamma: float, lam: float, whiten_rewards: bool) -> None:
-    config = worlds.config("ppo", files, gamma=gamma, lam=lam, whiten_rewards=whiten_rewards)
-    e = fake_experience()
-    ppo_experience.add_advantages(config, e, beta)
-    advantages, returns = by_hand(beta, gamma, lam, whiten_rewards)
+def test_advantages_by_hand(kl_coef: float, gamma: float, lam: float, whiten_rewards: bool) -> None:
+    e = fake_experience(kl_coef, gamma, lam, whiten_rewards)
+    advantages, returns = by_hand(kl_coef, gamma, lam, whiten_rewards)
     assert e.advantages_BT[e.mask_BT].tolist() == pytest.approx(advantages, abs=1e-5)
     assert e.returns_BT[e.mask_BT].tolist() == pytest.approx(returns, abs=1e-5)
 
 
-def test_what_is_logged_before_the_update(files: Files) -> None:
+def test_what_is_logged_before_the_update() -> None:
     e = fake_experience()
-    e.scores_B = torch.tensor([2.0, -3.0])  # as a penalty would leave it
-    ppo_experience.add_advantages(worlds.config("ppo", files), e, 0.1)
-    row = ppo_experience.describe(e, 0.1)
+    penalised = dataclasses.replace(e.scores, total_B=torch.tensor([2.0, -3.0]))
+    row = experience.describe(dataclasses.replace(e, scores=penalised), kl_coef=0.1)
     assert row == pytest.approx(
         {
             "score": 0.5,
@@ -199,28 +207,26 @@ def test_what_is_logged_before_the_update(files: Files) -> None:
     )
 
 
-@pytest.mark.parametrize(("penalty", "expected"), [(None, [2.0, 3.0]), (-1.0, [2.0, -1.0])])
-def test_a_missing_eos_replaces_the_score(files: Files, penalty: float | None, expected: list[float]) -> None:
-    config = worlds.config("ppo", files, missing_eos_penalty=penalty)
+@pytest.mark.parametrize(("missing_eos_penalty", "expected"), [(None, [2.0, 3.0]), (-1.0, [2.0, -1.0])])
+def test_a_missing_eos_replaces_the_score(missing_eos_penalty: float | None, expected: list[float]) -> None:
     reward = Reward([Part("r", 1.0, lambda episodes: torch.tensor([2.0, 3.0])[: len(episodes)])])
-    e = ppo_experience.score(config, SimpleNamespace(reward=reward), fake_experience().episodes, ALONE)  # type: ignore[arg-type]
-    assert e.scores_B.tolist() == expected
-    assert e.raw_scores_B.tolist() == [2.0, 3.0]
+    scores = score(reward, EPISODES, missing_eos_penalty=missing_eos_penalty, passes=Passes(1, 100, ALONE))
+    assert scores.total_B.tolist() == expected
+    assert scores.raw_B.tolist() == [2.0, 3.0]
 
 
-def test_scores_go_to_their_episodes_however_the_batch_is_cut(files: Files) -> None:
-    config = worlds.config("ppo", files, compute={"micro_tokens": 1})
+def test_scores_go_to_their_episodes_however_the_batch_is_cut() -> None:
     episodes = [Episode("p", [9], [5] * n, str(n), True) for n in (2, 7, 1, 4)]
     reward = Reward([Part("n", 1.0, lambda part: torch.tensor([float(e.completion) for e in part]))])
-    e = ppo_experience.score(config, SimpleNamespace(reward=reward), episodes, ALONE)  # type: ignore[arg-type]
-    assert e.scores_B.tolist() == [2.0, 7.0, 1.0, 4.0]
-    assert e.mask_BT.sum(1).tolist() == [2, 7, 1, 4]
+    scores = score(reward, episodes, missing_eos_penalty=None, passes=Passes(1, 1, ALONE))
+    assert scores.raw_B.tolist() == [2.0, 7.0, 1.0, 4.0]
+    assert experience.response_mask(episodes).sum(1).tolist() == [2, 7, 1, 4]
 
 
 def test_values_and_scores_do_not_see_the_padding(turn: Turn) -> None:
     """The whole batch in one pass and row by row."""
     e, pad = turn.experience, turn.nets.tokenizer.pad_token_id
-    together = e.batch(list(range(8)), pad)
+    together = turn.passes.batch(e.episodes)
     with torch.no_grad():
         values_BT = scoring.values(turn.nets.value, together)
         for b in range(8):

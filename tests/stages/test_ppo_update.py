@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from heedful.stages import ppo, ppo_update
+from heedful.learning import steps
+from heedful.learning.online import Online
+from heedful.stages import ppo
 from heedful.training import order
 from heedful.training.metrics import Means
+from heedful.training.session import Session
 from stages import plain, worlds
 from stages.turns import ALONE, PLAIN, Turn, gradients
 from stages.worlds import Files
@@ -22,7 +27,7 @@ def test_the_first_gradients_from_first_principles(files: Files) -> None:
     turn = Turn(config)
     e, nets = turn.experience, turn.nets
     chosen = [6, 1, 3, 4]
-    gap = gradients(config, nets, e, chosen, Means())
+    gap = gradients(turn, e, chosen, Means())
     for net in (nets.policy, nets.value):
         ALONE.sum_gradients(net)
     policy = AutoModelForCausalLM.from_pretrained(files.policy).eval()
@@ -53,10 +58,11 @@ def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
     files: Files, turn: Turn, coef: float, ratio: float
 ) -> None:
     config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio, ptx_tokens=64)
-    texts = ppo._texts(config.pretrain_data, config, turn.nets)
+    mix = Online(config, Session("ppo", Path("x"), ALONE, None, config.checkpoint), turn.nets).mix
+    assert mix is not None
     documents = plain.pieces(turn.nets.tokenizer, worlds.texts(files), 64)
     means = Means()
-    ppo_update._pretraining_gradients(config, turn.nets, texts, 3, means, ALONE)
+    steps.pretraining_gradients(turn.nets.policy, mix, 3, passes=turn.passes, means=means)
     ALONE.sum_gradients(turn.nets.policy)
     rows = order.endless(0, 3, round(4 * ratio), len(documents), stream=2)
     assert len(rows) == 4 * ratio
@@ -74,33 +80,35 @@ def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
 def test_every_epoch_passes_once_over_the_episodes(
     files: Files, turn: Turn, epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, averaged = [], []
+    seen: list[list[int]] = []
+    averaged = []
     monkeypatch.setattr(turn.nets.average, "update", lambda: averaged.append(len(seen)))
 
-    def note(config: Any, nets: Any, experience: Any, chosen: list[int], *_: Any) -> ppo_update.Minibatch:
+    def note(experience: Any, chosen: list[int], *, number: int, first: bool, **_: Any) -> steps.Minibatch:
+        assert number == 4 * epochs + len(seen)  # those of the first iteration came before
+        assert first is (not seen)
         seen.append(chosen)
-        return ppo_update.Minibatch(0, [])
+        return steps.Minibatch(number, first, experience, [])
 
-    monkeypatch.setattr(ppo_update, "_minibatch", note)
-    monkeypatch.setattr(ppo_update, "explained_variance", lambda means: float("nan"))
+    monkeypatch.setattr(steps, "minibatch", note)
     config = worlds.config("ppo", files, epochs=epochs, minibatch=2, optimiser={"lr": 0.0}, value_optimiser={"lr": 0.0})
-    metrics = ppo_update.learn(config, turn.nets, turn.experience, [], 1, ALONE)
+    metrics = ppo.learn(config, turn.nets, turn.experience, None, 1, turn.passes)
     assert [len(rows) for rows in seen] == [2] * 4 * epochs
     for epoch in range(epochs):
         assert sorted(sum(seen[epoch * 4 : epoch * 4 + 4], [])) == list(range(8))  # noqa: RUF017
     assert averaged == list(range(1, 4 * epochs + 1))  # after every step
-    assert "explained_variance" not in metrics  # NaN is not a number to log
+    assert "explained_variance" not in metrics  # NaN, where no returns were seen, is not a number to log
 
 
 @pytest.mark.parametrize(("clip", "value_clip"), [(0.2, 0.2), (0.001, 0.2), (0.2, 0.001)])
 def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float) -> None:
     """Old log-probs and values are moved away by 0.1: a tight clip cuts, a wide one does not."""
     config = worlds.config("ppo", files, clip=clip, value_clip=value_clip)
-    e = Turn(config).experience
-    e.logprobs_BT -= 0.1 * e.mask_BT
-    e.values_BT -= 0.1 * e.mask_BT
+    e = turn.experience
+    assert e.values_BT is not None
+    moved = {"logprobs_BT": e.logprobs_BT - 0.1 * e.mask_BT, "values_BT": e.values_BT - 0.1 * e.mask_BT}
     means = Means()
-    gradients(config, turn.nets, e, list(range(8)), means)
+    gradients(turn, dataclasses.replace(e, **moved), list(range(8)), means, config=config)
     metrics = means.reduce(ALONE)
     assert (metrics["clipfrac"] > 0.2) is (clip < 0.1)
     assert (metrics["value/clipfrac"] > 0.2) is (value_clip < 0.1)

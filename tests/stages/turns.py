@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from heedful.configs.ppo import PPOConfig
-from heedful.learning import examples, rollouts
+from heedful.learning import examples, steps
 from heedful.learning.examples import Limits
-from heedful.stages import ppo, ppo_experience, ppo_update
-from heedful.stages.ppo import Networks
-from heedful.stages.ppo_experience import Experience
-from heedful.training import order
+from heedful.learning.experience import Experience
+from heedful.learning.passes import Passes
+from heedful.maths.losses import policy_loss
+from heedful.stages import ppo
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 
@@ -23,24 +24,29 @@ PLAIN: dict[str, Any] = {"pretrain_data": None}
 
 
 class Turn:
-    """One iteration taken apart: networks, questions, samples and the experience before the update."""
+    """One iteration without its update: networks, passes and the experience."""
 
     def __init__(self, config: PPOConfig, world: Ranks = ALONE) -> None:
         self.config = config
         self.nets = ppo._networks(config, world)
+        self.passes = Passes(self.nets.tokenizer.pad_token_id, config.compute.micro_tokens, world)
         limits = Limits(128, config.max_prompt_tokens, 0).leaving_room(config.generation.max_new_tokens)
         questions = examples.questions(config.prompts, self.nets.tokenizer, limits)
-        asked = [questions[i] for i in order.endless(config.seed, 0, config.rollout_batch, len(questions))]
-        self.samples = rollouts.generate(self.nets.engine, asked, config.generation, config.seed, 0, world)
-        episodes = rollouts.episodes(self.nets.tokenizer, asked, self.samples)
-        self.experience = ppo_experience.score(config, self.nets, episodes, world)
-        ppo_experience.add_logprobs_and_values(config, self.nets, self.experience, self.samples, world)
-        ppo_experience.add_advantages(config, self.experience, config.kl_coef)
+        with patch.object(ppo, "learn", lambda *_: {}):
+            _, self.experience = ppo.iteration(config, self.nets, questions, None, 0, config.kl_coef, self.passes)
 
 
-def gradients(config: PPOConfig, nets: Networks, e: Experience, chosen: list[int], means: Means) -> Tensor:
+def gradients(turn: Turn, e: Experience, chosen: list[int], means: Means, *, config: PPOConfig | None = None) -> Tensor:
     """Those of one minibatch to policy and value net; the largest gap of the log-probs."""
-    minibatch = ppo_update._minibatch(config, nets, e, chosen, ALONE)
-    gap = ppo_update._policy_gradients(config, nets, e, minibatch, means, ALONE)
-    ppo_update._value_gradients(config, nets, e, minibatch, means, ALONE)
+    config, nets, passes = config or turn.config, turn.nets, turn.passes
+    minibatch = steps.minibatch(e, chosen, model=nets.policy, passes=passes)
+
+    def loss(logprobs_BT: Tensor, rows: Experience) -> Any:
+        return policy_loss(logprobs_BT, rows.logprobs_BT, rows.advantages_BT, rows.mask_BT, config.clip)
+
+    temperature = config.generation.temperature
+    gap = steps.policy_gradients(
+        nets.policy, minibatch, loss, count=minibatch.tokens, temperature=temperature, passes=passes, means=means
+    )
+    steps.value_gradients(nets.value, minibatch, clip=config.value_clip, passes=passes, means=means)
     return gap

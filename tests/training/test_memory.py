@@ -54,10 +54,10 @@ def test_rankings_are_of_several_answers() -> None:
 
 
 def test_what_others_hold_at_most_is_known_here() -> None:
-    from heedful.fast import attention, decoder
+    from heedful.fast import decoder, rows
     from heedful.models import scoring
 
-    assert (memory.SEEN, memory.LOGITS) == (attention.MOST, scoring.MAX_LOGITS)
+    assert (memory.SEEN, memory.LOGITS) == (rows.MOST, scoring.MAX_LOGITS)
     assert memory.COPIED == decoder.COPIED_BYTES
 
 
@@ -112,11 +112,11 @@ def test_the_estimate_covers_what_a_pass_keeps(
     length: int, enough: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that the backward pass keeps, counted as autograd saves them."""
-    from heedful.fast import attention
+    from heedful.fast import rows
     from heedful.models import batches, scoring
 
     for name in ("ENOUGH", "ENOUGH_NARROW"):
-        monkeypatch.setattr(attention, name, enough)
+        monkeypatch.setattr(rows, name, enough)
     model = tiny.policy("llama", hidden=64, layers=4).train()
     batch = batches.collate([[3]] * 8, [[4] * (length - 1)] * 8, tiny.VOCAB - 1)
     kept: dict[int, int] = {}

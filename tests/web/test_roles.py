@@ -37,6 +37,7 @@ EXPECTED: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/docs"): EVERYBODY,
     ("GET", "/api/me"): SIGNED_IN,
     ("POST", "/api/join"): EVERYBODY,
+    ("POST", "/api/markdown"): SIGNED_IN,
     ("GET", "/api/projects"): SIGNED_IN,
     ("POST", "/api/projects"): ADMINS,
 }

@@ -4,7 +4,6 @@ import re
 import time
 from random import Random
 
-from heedful.web.text.markdown import as_html as prose
 from heedful.web.text.sanitise import MOST_SHOWN, MOST_SIGNS, _blocks, as_html, is_cut, plain
 
 
@@ -85,14 +84,3 @@ def test_a_long_text_is_cut_and_signs_are_bounded() -> None:
 def test_plain_text_can_be_sent() -> None:
     assert plain("a\ud800b") == "a?b"
     assert plain("äß") == "äß"
-
-
-def test_prose_knows_headings_lists_and_emphasis_and_no_markup() -> None:
-    assert prose("## A <i>\n\ntwo\nlines **b** *i* 2 * 3 * 4") == (
-        "<h2>A &lt;i&gt;</h2>\n<p>two lines <strong>b</strong> <em>i</em> 2 * 3 * 4</p>"
-    )
-    assert prose("- a\n  more\n- b\n\n1. x\n2) y\n\n> q") == (
-        "<ul><li>a more</li><li>b</li></ul>\n<ol><li>x</li><li>y</li></ol>\n<blockquote>q</blockquote>"
-    )
-    assert prose("### t\ntext") == "<h3>t</h3>\n<p>text</p>"
-    assert "<script" not in prose("**<script>**")

@@ -1,4 +1,4 @@
-"""The world's files: corpus, curated prompts by purpose, demonstrations, rankings."""
+"""The files of the demo's world: corpus, curated prompts by purpose, demonstrations, rankings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from heedful.sandbox import generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world
 
-# K = 4 to 9 completions a prompt (D10), prompts taking turns.
+# K = 4 to 9 completions for a prompt (D10). Prompts take turns.
 K_OF_TURN = {k: turn for turn, k in enumerate(range(4, 10))}
-HALVES = ("test_prompts_1", "test_prompts_2")  # of the test prompts, in their order: work for two cores
+HALVES = ("test_prompts_1", "test_prompts_2")  # the test prompts in two halves: work for two cores
 
 
 class Sizes(Config):
-    """How much of everything; prompts unless said otherwise."""
+    """How much of each kind of data. Prompts, where the name does not say otherwise."""
 
     documents: int
     held_out_documents: int
@@ -37,19 +37,19 @@ class Sizes(Config):
 
 
 class Files:
-    """Where everything of one world lies: any name is a JSON Lines file in the folder."""
+    """The files of one world: the attribute NAME is the path of NAME.jsonl in the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __getattr__(self, name: str) -> str:
-        if name.startswith("_"):  # what pickle asks for is no file
+        if name.startswith("_"):  # pickle asks for such names
             raise AttributeError(name)
         return str(self.folder / f"{name}.jsonl")
 
 
 def make(seed: int, files: Files, sizes: Sizes) -> World:
-    """Corpus, prompts before and after curation, prompts by purpose, demonstrations; nothing where that is done."""
+    """Write corpus, raw prompts, prompts by purpose and demonstrations, unless an earlier run has written them."""
     done = files.folder / "curation.json"
     if done.exists():
         return make_world(seed)
@@ -66,7 +66,7 @@ def make(seed: int, files: Files, sizes: Sizes) -> World:
 
 
 def curation(files: Files) -> dict[str, int]:
-    """How many prompts came in and how many each step left out."""
+    """The number of raw prompts, of those that each step removed, and of those kept."""
     report = read_json(files.folder / "curation.json")
     return {
         "raw": report["given"],
@@ -76,7 +76,7 @@ def curation(files: Files) -> dict[str, int]:
 
 
 def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Random) -> None:
-    """Every prompt serves one purpose, so that nothing is graded on what it was taught."""
+    """Give every prompt one purpose only, so that no model is tested on its training data."""
     wanted = {
         "train": {
             "sft_prompts": sizes.demonstrations,
@@ -92,7 +92,7 @@ def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Ra
     }
     for split, purposes in wanted.items():
         pool = [prompt for prompt in curated if prompt.split == split]
-        assert len(pool) >= sum(purposes.values()), f"{len(pool)} {split} prompts are too few; raise raw_prompts"
+        assert len(pool) >= sum(purposes.values()), f"{len(pool)} {split} prompts are too few"
         rng.shuffle(pool)
         rest = iter(pool)
         for name, count in purposes.items():
@@ -108,7 +108,10 @@ def _write_by_purpose(curated: list[Prompt], files: Files, sizes: Sizes, rng: Ra
 
 
 def people(world: World, files: Files, sampled: list[str]) -> list[Labeler]:
-    """Everyone, with the noise at which the good ones agree on these completions as the paper's labelers did (D12)."""
+    """All labelers, with the noise at which the good ones agree as often as the labelers of the paper (D12).
+
+    `sampled`: files of completions, on which the first call sets the noise.
+    """
     everyone, kept = labelers.make_labelers(world), files.folder / "labelers.json"
     if not kept.exists():
         rows = [row for path in sampled for row in formats.read(path, Completions)]
@@ -119,9 +122,9 @@ def people(world: World, files: Files, sampled: list[str]) -> list[Labeler]:
 
 
 def rank(world: World, sampled: list[str], out: str, hired: list[Labeler], *, shuffled: bool = False) -> None:
-    """The completions of every row, ranked by one labeler; the labelers take turns.
+    """Write a ranking of every row by one labeler. The labelers take turns.
 
-    `shuffled` deals the places anew among the completions: the negative control.
+    `shuffled`: assign the places to the completions at random. This is the negative control.
     """
     if Path(out).exists():
         return
@@ -129,10 +132,10 @@ def rank(world: World, sampled: list[str], out: str, hired: list[Labeler], *, sh
     given = [row for path in sampled for row in formats.read(path, Completions)]
     rng.shuffle(given)
     rows = generate.comparisons(world, given, hired, world.seed)
-    formats.write(out, [_deal_anew(row, rng) for row in rows] if shuffled else rows)
+    formats.write(out, [_with_random_places(row, rng) for row in rows] if shuffled else rows)
 
 
-def _deal_anew(row: Comparison, rng: Random) -> Comparison:
+def _with_random_places(row: Comparison, rng: Random) -> Comparison:
     indices = list(range(len(row.completions)))
     rng.shuffle(indices)
     return row.model_copy(update={"ranking": [[indices[index] for index in tier] for tier in row.ranking]})

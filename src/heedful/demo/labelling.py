@@ -1,4 +1,4 @@
-"""`heedful label`: the labelling app started, and filled from the made-up world for a newcomer; without torch."""
+"""`heedful label`: start the labelling app. `--demo` adds a project from the made-up world. Needs no torch."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def run(
     new_password: str | None,
     say: Callable[[str], Any],
 ) -> None:
-    """Serve until a signal comes. `say` gets the lines that tell where, and links that work once."""
+    """Serve until a signal comes. `say` gets the address, and links that work once."""
     address = settings.pop("url")
     if address is not None and not re.match(r"https?://[^/\s]", address):
-        raise UserError(f"--url {address}: no address that links can be made of; begin it with http:// or https://")
+        raise UserError(f"--url {address}: not a web address. Start it with http:// or https://")
     checked = build(WebSettings, settings, source="the options")
 
     def ready(port: int) -> None:
-        store = Store.open(db, create=new_password is None)  # here, when the port is ours: a mistake makes no database
+        store = Store.open(db, create=new_password is None)  # not before the port is ours
         shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
         web = checked.model_copy(update={"base_url": (address or f"http://{shown}:{port}").rstrip("/")})
         server.append(create_app(store, web))
@@ -61,40 +61,43 @@ def run(
 
 
 def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_password: str | None = None) -> list[str]:
-    """What a person reads at the start: the address, and the links that the first people need. `demo`: the folder of a
-    project to try, made where it is not there. `new_password`: whose password is forgotten.
+    """The lines shown at the start: the address, and the links that the first people need.
+
+    `demo`: make a project to try, with answers from this folder. `new_password`: the person who forgot their password.
     """
-    lines = [f"heedful is at {address}. Ctrl-C ends it."]
+    lines = [f"heedful is at {address}. Press Ctrl-C to stop it."]
     with store.writing() as db:
         if demo is not None:
             project = projects.by_name(db, NAME)
             if project is None:
                 project, source = fill(db, now, demo)
-                lines.append(f"The project '{TITLE}' is there to try, with {source}.")
+                lines.append(f"The project '{TITLE}' is ready to try, with {source}.")
             _, token = people.invite(db, project.id, "labeler", now, by=None, hours=24, note="demo")
-            lines.append(f"To rank as a labeler (a link that works once): {address}/join/{token}")
+            lines.append(f"Rank answers as a labeler (this link works once): {address}/join/{token}")
         if not people.has_admin(db):
             _, token = people.invite(db, None, "lead", now, by=None, hours=24)
-            lines.append(f"To lead, make the first account (a link that works once): {address}/join/{token}")
+            lines.append(f"Create your admin account (this link works once): {address}/join/{token}")
         if new_password is not None:
             person = people.person_named(db, new_password)
             if person is None:
-                raise UserError(f"--new-password {new_password}: nobody has this name; names are on the page People")
+                raise UserError(f"--new-password {new_password}: no such person. The page People lists all names.")
             people.audit(db, None, "password link", f"person {person.id}", now=now)
             _, token = people.new_token(db, person.id, "password", now, days=1)
-            lines.append(f"{person.name}'s new password (a link that works once): {address}/password/{token}")
+            lines.append(f"Set a new password for {person.name} (this link works once): {address}/password/{token}")
     return lines
 
 
 def fill(db: Session, now: datetime, folder: Path, seed: int = 1) -> tuple[Project, str]:
-    """(the project `demo`, where its answers come from): completions that a finished `make demo` sampled in
-    `folder/demo`, or else answers that the world makes up, good ones and bad ones.
+    """Make the project `demo`. Returns it and words for the source of its answers.
+
+    The answers are those that a finished `make demo` sampled in `folder/demo`. Without one the world makes up good and
+    bad answers.
     """
     project = found(db, NAME, TITLE, now, by=None, settings=SETTINGS)
     rows, source, told = sampled(folder), "SFT model of the demo", f"answers of the SFT model in {folder / 'demo'}"
     if not rows:
         rows, source = made_up(RANKINGS, seed), "made up"
-        told = f"made-up answers, since {folder / 'demo'} holds no finished demo (make demo)"
+        told = f"made-up answers, because {folder / 'demo'} has no finished demo (make demo)"
     Random(seed).shuffle(rows)
     asked = list(prompts.prompts(make_world(seed), DEMONSTRATIONS, seed=seed + 1))
     items.add(db, project.id, "ranking", rows[:RANKINGS], now, by=None, source=source)
@@ -103,7 +106,7 @@ def fill(db: Session, now: datetime, folder: Path, seed: int = 1) -> tuple[Proje
 
 
 def sampled(folder: Path) -> list[Completions]:
-    """What the SFT model of a demo answered; nothing where none is finished, which its report shows."""
+    """The answers of the SFT model of a finished demo. Empty without one: a finished demo has a report."""
     if not (folder / "demo" / "report.html").exists():
         return []
     found = sorted((folder / "demo" / "world").glob("ranked_prompts_[4-9]_sampled.jsonl"))
@@ -112,7 +115,7 @@ def sampled(folder: Path) -> list[Completions]:
 
 
 def made_up(count: int, seed: int = 1) -> list[Completions]:
-    """Prompts of the world with K = 4 to 6 answers as a half-trained model gives them."""
+    """Prompts of the world, each with K = 4 to 6 answers such as a half-trained model gives."""
     world, rng = make_world(seed), Random(f"labelling {seed}")
     rows = []
     for number, prompt in enumerate(prompts.prompts(world, count, seed=seed)):

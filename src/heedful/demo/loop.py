@@ -1,20 +1,19 @@
-"""The whole of InstructGPT in a made-up world, composed from the stages: minutes on two cores, then a table and a
-report.
+"""`heedful demo`: the whole loop of InstructGPT in a made-up world, composed from the stages.
 
-Everything lies under one folder and every step goes on where it was interrupted.
+It takes minutes on two cores and ends with a table and a report. All files are under one folder. After an interruption
+every step resumes.
 """
 
 from __future__ import annotations
 
-import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from heedful.config import Config, UserError, build
+from heedful.config import UserError, build
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
@@ -22,84 +21,21 @@ from heedful.configs.sample import SampleConfig
 from heedful.configs.score import ScoreConfig
 from heedful.configs.sft import SFTConfig
 from heedful.demo import data, measure, page
-from heedful.demo.data import Files, Sizes
-from heedful.demo.measure import Evaluation, Examiner, RewardQuality
+from heedful.demo.measure import Examiner
 from heedful.demo.parallel import get_ready, side_by_side
-from heedful.files import read_json, write_json
+from heedful.demo.records import BASE, HACKED, PPO, PROMPTED, PTX, SFT, Demo, Outcome
 from heedful.inference import sample, score
 from heedful.maths.statistics import WinRate
-from heedful.report.tables import ModelResult, changes_text, demo_table, head_to_head
+from heedful.report.tables import ModelResult, changes_text, demo_table
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import World
 from heedful.stages import ppo, pretrain, reward, sft
 
-T = TypeVar("T")
 SETTINGS = Path(__file__).with_name("settings.toml")
-BASE, PROMPTED, SFT, PPO, PTX, HACKED = "base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled"
-
-
-@dataclass
-class Demo:
-    """One run of the loop: where it lies, its world, its settings, how long each step took."""
-
-    out: Path
-    seed: int
-    settings: dict[str, Any]
-    files: Files = field(init=False)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.files = Files(self.out / "world")
-        self.sizes = build(Sizes, self.settings["sizes"], "sizes")
-        self.evaluation = build(
-            Evaluation, {**self.settings["evaluation"], "generation": self.generation}, "evaluation"
-        )
-        self.timings = self.out / "timings.json"
-        if self.timings.exists():
-            self.seconds = read_json(self.timings)
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        return dict(self.settings["generation"])
-
-    def config(self, cls: type[Config], section: str, **inputs: Any) -> Any:
-        """A stage's config: the committed settings, the inputs, the seed."""
-        return build(cls, {**self.settings.get(section, {}), **inputs, "seed": self.seed}, f"settings of {section}")
-
-    def step(self, name: str, work: Callable[[], T]) -> T:
-        """Do one step and remember how long it took; a finished one takes no time and keeps its figure."""
-        print(f"\n== {name}", flush=True)
-        start = time.perf_counter()
-        result = work()
-        taken = time.perf_counter() - start
-        if name not in self.seconds or taken > self.seconds[name]:
-            self.seconds[name] = round(taken, 2)
-            write_json(self.timings, self.seconds)
-        return result
-
-    def run_at(self, name: str) -> Path:
-        return self.out / "runs" / name
-
-    def ref(self, name: str) -> str:
-        return str(self.run_at(name))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the demo found."""
-
-    results: dict[str, ModelResult]
-    users: list[str | None]
-    quality: RewardQuality
-    best_of: dict[int, ModelResult]
-    demonstrations_utility: float
-
-    def wins(self, a: ModelResult, b: ModelResult) -> WinRate:
-        return head_to_head(a, b, self.users)
 
 
 def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path = SETTINGS) -> Outcome:
-    """Run or finish the demo under `out`; prints the table and writes `out`/report.html."""
+    """Run or resume the demo under `out`. Prints the table and writes `out`/report.html."""
     _check(Path(out), seed)
     demo = Demo(Path(out), seed, tomllib.loads(settings.read_text(encoding="utf-8")))
     get_ready()
@@ -113,13 +49,13 @@ def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path 
 
 def _check(out: Path, seed: int) -> None:
     if not 0 <= seed < 2**31:
-        raise UserError(f"--seed {seed}: take one from 0 to {2**31 - 1}")
+        raise UserError(f"--seed {seed}: out of range. Take one from 0 to {2**31 - 1}.")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "world").is_dir())):
-        raise UserError(f"{out}: already exists and is no demo; choose another --out")
+        raise UserError(f"{out}: exists and does not hold a demo. Choose another --out.")
 
 
 def train(demo: Demo) -> World:
-    """World, base, SFT, rankings, reward model, PPO, PPO-ptx: section 3 of the paper from top to bottom."""
+    """World, base, SFT, rankings, reward model, PPO, PPO-ptx, in the order of section 3 of the paper."""
     files = demo.files
     world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes))
     demo.step("pretrain", lambda: pretrain.train(
@@ -142,7 +78,7 @@ def train(demo: Demo) -> World:
 
 
 def sample_to_rank(demo: Demo) -> None:
-    """K = 4 to 9 answers of the SFT model to every prompt that labelers will see."""
+    """Sample K = 4 to 9 answers of the SFT model to every prompt that labelers will rank."""
     runs = []
     for name in ("ranked_prompts", "valid_ranked_prompts"):
         for k, out in zip(data.K_OF_TURN, sampled(demo, name), strict=True):
@@ -155,12 +91,12 @@ def sample_to_rank(demo: Demo) -> None:
 
 
 def sampled(demo: Demo, name: str) -> list[str]:
-    """The files of samples for one set of prompts, one for each K."""
+    """The files of samples for a set of prompts, one for each K."""
     return [getattr(demo.files, f"{name}_{k}_sampled") for k in data.K_OF_TURN]
 
 
 def rank(demo: Demo, world: World) -> None:
-    """Training rankings by both groups of labelers, held-out rankings by people who never train."""
+    """Write training rankings by both good groups of labelers, and held-out rankings by the held-out labelers."""
     everyone = data.people(world, demo.files, sampled(demo, "ranked_prompts"))
     held_out = [who for who in everyone if who.group == "held_out"]
     data.rank(world, sampled(demo, "ranked_prompts"), demo.files.rankings, labelers.good_ones(everyone))
@@ -168,6 +104,7 @@ def rank(demo: Demo, world: World) -> None:
 
 
 def train_reward(demo: Demo, name: str, rankings: str, **changes: Any) -> None:
+    """Train a reward model from the SFT model on a file of rankings."""
     config = demo.config(
         RewardConfig, "reward", model=demo.ref("sft"), data=rankings, eval_data=demo.files.valid_rankings,
         demonstrations=demo.files.demonstrations, **changes,
@@ -176,7 +113,7 @@ def train_reward(demo: Demo, name: str, rankings: str, **changes: Any) -> None:
 
 
 def train_policy(demo: Demo, name: str, reward_model: str, **changes: Any) -> None:
-    """PPO from the SFT model; the settings of `name` lie on top of those of `ppo`."""
+    """Run PPO from the SFT model. The settings of `name` override those of `ppo`."""
     ptx = {"pretrain_data": demo.files.corpus} if name == "ppo_ptx" else {}
     extra = demo.settings.get(name, {}) if name != "ppo" else {}
     config = demo.config(
@@ -187,7 +124,7 @@ def train_policy(demo: Demo, name: str, reward_model: str, **changes: Any) -> No
 
 
 def fool(demo: Demo, world: World) -> None:
-    """The lesson: a reward model from too few rankings, and PPO that is free to exploit it (section O)."""
+    """The lesson: train a reward model on too few rankings, and let PPO exploit it (section O)."""
     few = str(demo.files.folder / "few_rankings.jsonl")
     lines = Path(demo.files.rankings).read_text(encoding="utf-8").splitlines(keepends=True)
     Path(few).write_text("".join(lines[: demo.settings["lesson"]["rankings"]]), encoding="utf-8")
@@ -197,7 +134,7 @@ def fool(demo: Demo, world: World) -> None:
 
 
 def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
-    """Every model on the test prompts, judged by the truth; the reward model on held-out rankings."""
+    """Judge every model on the test prompts by the truth, and the reward model on held-out rankings."""
     return demo.step("evaluation", lambda: _examine(demo, world, lesson))
 
 
@@ -239,7 +176,7 @@ def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
 
 
 def _answer_often(demo: Demo, half: str) -> None:
-    """As many answers of the SFT model to half of the test prompts as the best is taken of, with their scores."""
+    """Sample and score the answers of the SFT model to half of the test prompts, as many as best of n needs."""
     config = demo.config(
         SampleConfig, "sample", model=demo.ref("sft"), prompts=getattr(demo.files, half),
         k=demo.evaluation.best_of, generation=demo.generation,
@@ -253,19 +190,19 @@ def _score(data: str, out: str, reward_model: str) -> None:
 
 
 def show(demo: Demo, outcome: Outcome) -> None:
-    """Print the table and what stands beside it; write the report."""
+    """Print the table and the summary, and write the report."""
     table = demo_table(list(outcome.results.values()), SFT, outcome.users)
     rate = measure.matmul_rate()
     print(f"\n{table.text()}\n\n{summary(outcome)}\n")
     print(changes_text(outcome.results[SFT], outcome.results[PPO], outcome.users))
     total = sum(demo.seconds.values())
-    print(f"\n{total / 60:.1f} minutes in all; this machine multiplies matrices at {rate:.0f} GFLOP/s (float32)")
+    print(f"\n{total / 60:.1f} minutes in all. This machine multiplies matrices at {rate:.0f} GFLOP/s (float32).")
     report = page.write(demo, outcome, table, rate)
-    print(f"report: {report}\ntalk to it: heedful chat --model {demo.ref('ppo_ptx')}")
+    print(f"Report: {report}\nTalk to the model: heedful chat --model {demo.ref('ppo_ptx')}")
 
 
 def summary(outcome: Outcome) -> str:
-    """The claims of the paper in this world's figures."""
+    """The claims of the paper with the figures of this world, one a line."""
     r, q = outcome.results, outcome.quality
     tax = [r[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)]
     lines = [

@@ -1,4 +1,4 @@
-"""What came of it: every model's answers to the test prompts, judged by the world's truth."""
+"""Evaluate every model of the demo on the test prompts. The truth of the world judges the answers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, preferences
 from heedful.learning import examples, likelihood
+from heedful.learning.passes import Passes
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
@@ -34,7 +35,7 @@ from heedful.sandbox.world import World
 from heedful.training.parallel import Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
-TEST_STREAM = 1_000_003  # apart from all seeds of training
+TEST_STREAM = 1_000_003  # offset that no seed of training reaches
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 
 
@@ -48,7 +49,7 @@ class Evaluation(Config):
 
 @dataclass
 class Examiner:
-    """Asks models the test prompts and judges the answers."""
+    """Samples the answers of models to the test prompts and judges them."""
 
     truth: Truth
     files: Files
@@ -59,7 +60,7 @@ class Examiner:
         self.prompts = formats.read(self.files.test_prompts, Prompt)
 
     def model(self, name: str, ref: Path, sft: Path) -> ModelResult:
-        """A model on the bare prompts, with its KL to the SFT model and its loss on held-out base text."""
+        """A model without a prefix, with its KL to the SFT model and its loss on held-out base text."""
         model, tokenizer = load.load_policy(ref)
         samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
         texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
@@ -67,7 +68,7 @@ class Examiner:
         return self._result(name, tokenizer, texts, moved, self.corpus_loss(model, tokenizer))
 
     def prompted(self, name: str, base: Path) -> ModelResult:
-        """The base model with a few-shot prefix: the best of several by the truth, on validation prompts."""
+        """The base model with a few-shot prefix: of several, the one with the best answers to validation prompts."""
         model, tokenizer = load.load_policy(base)
         shown = formats.read(self.files.demonstrations, Demonstration)
         tried = formats.read(self.files.few_shot_prompts, Prompt)
@@ -87,7 +88,7 @@ class Examiner:
         return self._result(name, tokenizer, answers(best, self.prompts), None, self.corpus_loss(model, tokenizer))
 
     def best_of(self, name: str, scored: list[str], sft: Path, n: int) -> ModelResult:
-        """What the reward model likes best of the first n answers to each test prompt; the KL is the bound of O2."""
+        """The answer with the highest reward of the first n to each test prompt. The KL is an upper bound (O2)."""
         rows = [row for path in scored for row in formats.read(path, Completions)]
         scores = [row.scores[:n] for row in rows if row.scores]
         texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
@@ -95,14 +96,14 @@ class Examiner:
         return replace(found, kl_bound=True)
 
     def demonstrations_utility(self) -> float:
-        """Mean utility of what the labelers wrote."""
+        """Mean utility of the labelers' demonstrations."""
         rows = formats.read(self.files.demonstrations, Demonstration)
         return fmean(self.truth.judge(row.prompt, row.completion).utility for row in rows)
 
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
-        """Nats a token on text of the world that nothing was trained on (E6)."""
+        """Loss in nats a token on held-out text of the world (E6)."""
         rows = examples.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
-        return likelihood.mean_loss(model, rows, tokenizer.pad_token_id, Compute(), ALONE)
+        return likelihood.mean_loss(model, rows, Passes(tokenizer.pad_token_id, Compute().micro_tokens, ALONE))
 
     def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
         engine = open_engine(model, tokenizer, Compute())
@@ -140,21 +141,22 @@ def kl(samples: list[Sample], reference: Any, tokenizer: PreTrainedTokenizerBase
 
 @dataclass(frozen=True)
 class RewardQuality:
-    """The reward model beside the people it learned from, on the same held-out rankings."""
+    """The reward model compared with labelers, on the same held-out rankings."""
 
     labels: WinRate
-    """Right on pairs as held-out labelers ranked them."""
+    """Pair accuracy of the reward model by the rankings of held-out labelers."""
     truth: WinRate
-    """Right on pairs as the truth has them."""
+    """Pair accuracy of the reward model by the truth."""
     longer: WinRate
+    """How often held-out labelers prefer the longer answer."""
     agreement: float
-    """Of training labelers with each other (D12), on the same completions."""
+    """Pairwise agreement of training labelers on the same completions (D12)."""
     agreement_pairs: int
     calibration: list[Bin]
 
 
 def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: str) -> RewardQuality:
-    """On held-out prompts whose answers carry the reward model's scores; all held-out labelers rank each of them."""
+    """Measure on held-out prompts whose answers have scores of the reward model. All held-out labelers rank each."""
     rows = formats.read(scored, Comparison)
     scores = [row.scores or [] for row in rows]
     utilities = [[truth.judge(row.prompt, text).utility for text in row.completions] for row in rows]
@@ -171,18 +173,18 @@ def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: st
 
 
 def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> tuple[float, int]:
-    """Every good labeler ranks the same completions; the share of pairs of judgements alike, and their number."""
+    """Every good labeler ranks the same completions. Returns the share of equal judgements, and their number."""
     ranked = _ranked(world, rows, good)
     return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])
 
 
 def _ranked(world: World, rows: list[Comparison], panel: list[Labeler]) -> list[list[Comparison]]:
-    """By labeler: all rows as he ranks them."""
+    """For each labeler, their rankings of all rows."""
     return [generate.comparisons(world, rows, [who], seed=index) for index, who in enumerate(panel)]
 
 
 def matmul_rate(size: int = 1024, seconds: float = 0.3) -> float:
-    """GFLOP/s of this machine's float32 matrix product: what a time beside it is to be read by."""
+    """GFLOP/s of the float32 matrix product on this machine, so that times of machines can be compared."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     best, start = float("inf"), time.perf_counter()
     while time.perf_counter() - start < seconds:

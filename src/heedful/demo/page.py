@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import data
+from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
 from heedful.files import read_json
 from heedful.maths.statistics import WinRate
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
 from heedful.report.tables import Table
-
-if TYPE_CHECKING:
-    from heedful.demo.loop import Demo, Outcome
+from heedful.sandbox.world import PEOPLE, PLACES
 
 STORY = """\
 A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for \
@@ -31,8 +29,6 @@ users that no training data comes from."""
 
 def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     """Write `report.html` into the demo's folder; returns its path."""
-    from heedful.demo.loop import PPO, PTX, SFT
-
     results = outcome.results
     runs = {"PPO": demo.run_at("ppo"), "PPO-ptx": demo.run_at("ppo_ptx")}
     beats = outcome.wins(results[PPO], results[SFT])
@@ -73,8 +69,6 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
 
 
 def _story(demo: Demo) -> str:
-    from heedful.sandbox.world import PEOPLE, PLACES
-
     sizes = demo.sizes
     return STORY.format(
         people=PEOPLE,

@@ -1,4 +1,4 @@
-"""Steps that do not need each other, on one core each: small models gain little from a second thread."""
+"""Run steps that do not need each other in parallel, one core each. Small models gain little from a second thread."""
 
 from __future__ import annotations
 
@@ -9,54 +9,52 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import forkserver
-from multiprocessing.context import BaseContext, ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
-GRACE = 30  # seconds that a process gets to save what it does when its parent is gone
+GRACE = 30  # seconds that a worker gets to save its work after its parent ended
+PRELOADED = ["heedful.demo.loop"]  # imports that take seconds
 
 
-PRELOADED = ["heedful.demo.loop"]  # what takes the seconds of a start
+def can_fork() -> bool:
+    """Whether workers can be forked from a server process. False on Windows, where calls run one after the other."""
+    return "forkserver" in multiprocessing.get_all_start_methods()
 
 
 def get_ready() -> None:
-    """Import what calls will need in a process of its own, from which workers are forked: they begin at once."""
-    if isinstance(_context(), ForkServerContext):
+    """Start the server process that workers are forked from. It imports what they need, so that they start at once."""
+    if can_fork():
+        from multiprocessing import forkserver
+
+        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         forkserver.ensure_running()
 
 
-def _context() -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of `calls`, in their order; each call in a process of its own as long as there are threads.
+    """Run each call in its own process, as long as there are threads, and return the results in order.
 
-    Calls and results are pickled. The first error is raised when all that had begun have ended; what they wrote stays.
+    Calls and results are pickled. An error is raised when all calls that had started have ended. What they wrote stays.
     """
     workers = min(torch.get_num_threads(), len(calls))
-    if workers < 2:
+    if workers < 2 or not can_fork():
         return [call() for call in calls]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     each = torch.get_num_threads() // workers
-    with ProcessPoolExecutor(workers, _context(), initializer=_begin, initargs=(each,)) as pool:
-        begun = [pool.submit(call) for call in calls]
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(each,)) as pool:
+        started = [pool.submit(call) for call in calls]
         try:
-            return [future.result() for future in begun]
+            return [future.result() for future in started]
         finally:
-            for future in begun:
+            for future in started:
                 future.cancel()
 
 
-def _begin(threads: int) -> None:
-    """A worker's first act: its share of the threads; it ends at Ctrl-C without a traceback, and with its parent."""
+def _start(threads: int) -> None:
+    """Set up a worker: its share of the threads, no traceback at Ctrl-C, and an end when its parent ends."""
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()

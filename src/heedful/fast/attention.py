@@ -1,232 +1,202 @@
-"""Attention of rows that lie end to end or side by side. On a CPU the fused kernel is slow for rows of up to some
-hundred tokens (docs/performance.md): plain products stand in for it, here with their own backward passes.
+"""The attention function that transformers' own models call for packed rows.
 
-Letters: docs/conventions.md; L heads of all rows, C tokens that a query may see, H heads of width E, M queries.
+`install` registers it with transformers' AttentionInterface. A model with that implementation keeps its own forward:
+its layers hand queries, keys and values of all N tokens to `attention`, together with the keyword `layout`. Without a
+layout (a padded batch, a cache) the function is the one that the model had before, with the masks that belong to it.
+
+One layout, three ways, the fastest that fits:
+
+- on CUDA `varlen`: torch's kernel for rows of variable length, if the installed torch has one that takes our arguments
+- on a CPU `row_by_row` (fast/rows.py), where rows are long enough for it
+- else `by_blocks`: rows of similar length as padded blocks, each one call of SDPA
+
+Letters: docs/conventions.md and fast/layout.py. H heads of width E, keys and values can have fewer.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
-from functools import cache
-from itertools import pairwise
-from typing import Any, NamedTuple
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache, partial
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-# Tokens of a row up to which rows side by side attend by plain products; the fused kernel saves little memory there.
-SHORT = 128
-# Row by row pays where (mean length of a token's row) x (width of all its heads) is at least that; sooner in lower
-# precision, where the fused kernel is slower still. It keeps too much for the backward pass where rows are longer than
-# MOST in the mean. What is chosen depends on the pass, and so does rounding: in bfloat16 row by row is the more exact.
-ENOUGH, ENOUGH_NARROW, MOST = 1 << 15, 1 << 13, 512
-PIECE = 128  # queries at a time; with more too many would be multiplied with keys that they do not see
-MASKS = 512  # masks are kept for multiples of so many tokens
+from heedful.fast.layout import Layout
+from heedful.fast.rows import for_heads, row_by_row, row_by_row_pays
+from heedful.fast.trim import wanted_of
 
-
-class Row(NamedTuple):
-    """Tokens [start, stop): they see the `before` tokens from `prompt` on, which belong to an earlier row, and each
-    other causally.
-    """
-
-    start: int
-    stop: int
-    prompt: int
-    before: int
-
-
-def side_by_side(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """[G H S E]: of q over k and v [G H C E] or of fewer heads, with a mask of 0 and -inf; None: causal."""
-    k, v = (_for_heads(x, q.shape[1]) for x in (k, v))
-    if q.device.type == "cpu" and q.dtype == torch.float32 and k.shape[2] <= SHORT:
-        out: Tensor = _Short.apply(q, k, v, bias, scale)
-        return out
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
+PREFIX = "heedful_"
+# What layers hand on to attention functions that says nothing about the attention itself.
+_OF_NO_EFFECT = {
+    "position_ids",
+    "use_cache",
+    "cache_position",
+    "output_attentions",
+    "output_hidden_states",
+    "is_causal",
+}
+_packed: ContextVar[bool] = ContextVar("packed", default=False)
 
 
-def row_by_row(
-    q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, rows: Sequence[Row], scale: float, at_M: Tensor | None = None
-) -> Tensor:
-    """out_MHE of the tokens `at_M` in ascending order (None: all N); 0 for those behind the last row. Rows lie one
-    after the other, each behind the one that it goes on from; keys and values can be of fewer heads.
-
-    Computed in float32 at least. For the backward pass it keeps H weights for each query and what it may see.
-    """
-    k_NHE, v_NHE = (_for_heads(x, q_MHE.shape[1]) for x in (k_NHE, v_NHE))
-    pieces = _pieces(rows, None if at_M is None else at_M.tolist())
-    with torch.autocast(q_MHE.device.type, enabled=False):
-        out: Tensor = _Rows.apply(q_MHE, k_NHE, v_NHE, pieces, scale)
-    return out
+class Unsupported(TypeError):
+    """A layer asks for something that attention of packed rows does not do."""
 
 
-def row_by_row_pays(width: int, reach: float, dtype: torch.dtype) -> bool:
-    """On a CPU, for queries of so many numbers in rows of so many tokens in the mean."""
-    enough = ENOUGH_NARROW if dtype in (torch.bfloat16, torch.float16) else ENOUGH
-    return reach * width >= enough and reach <= MOST
+def install(before: str) -> str:
+    """The name of our attention for a model whose implementation is `before`, made known to transformers."""
+    name = f"{PREFIX}{before}"
+    AttentionInterface.register(name, partial(attention, before=before))
+    AttentionMaskInterface.register(name, partial(_mask, before=before))
+    return name
 
 
-def _for_heads(x: Tensor, heads: int) -> Tensor:
-    """Keys or values [N H ...] once for each head of the queries."""
-    times = heads // x.shape[1]
-    return x if times == 1 else x.repeat_interleave(times, 1)
+@contextlib.contextmanager
+def packed() -> Iterator[None]:
+    """Inside, models build no attention mask: the layout takes its place."""
+    token = _packed.set(True)
+    try:
+        yield
+    finally:
+        _packed.reset(token)
 
 
-class _Short(torch.autograd.Function):
-    """softmax(scale q k' + bias) v by plain products."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        G, H, S, E = q.shape
-        if bias is None:
-            bias = torch.full((S, S), -torch.inf, dtype=q.dtype).triu_(1)
-        q_LSE, k_LCE, v_LCE = (x.reshape(G * H, -1, E) for x in (q, k, v))
-        scores = torch.bmm(q_LSE, k_LCE.transpose(1, 2)).view(G, H, S, -1)
-        weights_LSC = torch.add(bias, scores, alpha=scale, out=scores).softmax(-1).flatten(0, 1)
-        ctx.save_for_backward(q_LSE, k_LCE, v_LCE, weights_LSC)
-        ctx.scale = scale
-        return torch.bmm(weights_LSC, v_LCE).view(G, H, S, E)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_LSE, k_LCE, v_LCE, weights_LSC = ctx.saved_tensors
-        G, H = grads[0].shape[:2]
-        grad_LSE = grads[0].reshape(q_LSE.shape)
-        of_weights = torch.bmm(grad_LSE, v_LCE.transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights_LSC, -1, weights_LSC.dtype)
-        found = (
-            torch.bmm(of_scores, k_LCE).mul_(ctx.scale),
-            torch.bmm(of_scores.transpose(1, 2), q_LSE).mul_(ctx.scale),
-            torch.bmm(weights_LSC.transpose(1, 2), grad_LSE),
-        )
-        return (*(x.view(G, H, *x.shape[1:]) for x in found), None, None)
+def _mask(*args: Any, before: str, **kwargs: Any) -> Any:
+    return None if _packed.get() else ALL_MASK_ATTENTION_FUNCTIONS[before](*args, **kwargs)
 
 
-class Piece(NamedTuple):
-    """Queries [start, stop); the last one sees C tokens of its row."""
-
-    start: int
-    stop: int
-    C: int
-
-
-Pieces = list[tuple[Row, list[Piece]]]
-
-
-def _pieces(rows: Sequence[Row], at: list[int] | None) -> Pieces:
-    """For each row that has some its queries, neighbours in pieces of at most PIECE and of like size."""
-    found: Pieces = []
-    for row in rows:
-        if at is None:
-            runs = [(row.start, row.stop, row.start)]
-        else:
-            runs = _runs(at, bisect_left(at, row.start), bisect_left(at, row.stop))
-        pieces = []
-        for start, stop, place in runs:
-            count = -(-(stop - start) // PIECE)
-            cuts = [start + (stop - start) * i // count for i in range(count + 1)]
-            ahead = row.before + place - row.start - start
-            pieces += [Piece(a, b, ahead + b) for a, b in pairwise(cuts)]
-        if pieces:
-            found.append((row, pieces))
+def _attention_of(before: str, module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
+    """transformers' function of that name. Its eager attention is in the module of each family."""
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    found: Callable[..., tuple[Tensor, Any]] = ALL_ATTENTION_FUNCTIONS.get_interface(before, eager)
     return found
 
 
-def _runs(at: list[int], start: int, stop: int) -> list[tuple[int, int, int]]:
-    """Of at[start:stop], where neighbours stand: [start, stop) and the place of the first."""
-    breaks = [i for i in range(start + 1, stop) if at[i] != at[i - 1] + 1]
-    return [(a, b, at[a]) for a, b in pairwise([start, *breaks, stop])] if stop > start else []
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    layout: Layout | None = None,
+    *,
+    before: str = "sdpa",
+    **more: Any,
+) -> tuple[Tensor, Any]:
+    """[1 N H E] of query [1 H N E] over key and value [1 H' N E], each row of the layout by itself.
+
+    `sliding_window`: a token sees so many, itself included. `softcap`: scores become cap * tanh(score / cap).
+    Raises Unsupported for any other setting that changes attention, so that no family is computed wrongly in silence.
+    """
+    if layout is None:
+        known = {"sliding_window": sliding_window, "softcap": softcap} | more
+        plain = _attention_of(before, module)
+        return plain(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **known)
+    asked = [name for name, value in more.items() if value is not None and name not in _OF_NO_EFFECT]
+    if asked or dropout or not getattr(module, "is_causal", True):
+        raise Unsupported(f"{type(module).__name__} asks for {', '.join(asked) or 'dropout or two-way attention'}")
+    q_NHE, k_NHE, v_NHE = (x[0].transpose(0, 1) for x in (query, key, value))
+    if q_NHE.is_cuda and torch.is_autocast_enabled("cuda"):  # rotary embeddings leave queries and keys in float32
+        q_NHE, k_NHE, v_NHE = (x.to(torch.get_autocast_dtype("cuda")) for x in (q_NHE, k_NHE, v_NHE))
+    scale = q_NHE.shape[-1] ** -0.5 if scaling is None else scaling
+    out_NHE = attend(q_NHE, k_NHE, v_NHE.to(q_NHE.dtype), layout, scale, sliding_window, softcap, wanted_of(module))
+    return out_NHE[None], None
 
 
-class _Rows(torch.autograd.Function):
-    """softmax(scale q k') v of each row, some queries at a time and with the keys that one of them sees."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Pieces, scale: float) -> Tensor:
-        wide = torch.promote_types(q.dtype, torch.float32)
-        queries, k_wide, v_wide = _scaled(q.to(wide), scale), k.to(wide), v.to(wide)
-        out = torch.empty_like(queries)
-        q_HME, out_HME = queries.transpose(0, 1), out.transpose(0, 1)
-        learning, kept, done = any(ctx.needs_input_grad), [], 0
-        for row, pieces in rows:
-            keys, values = _seen(k_wide, row), _seen(v_wide, row)
-            for start, stop, C in pieces:
-                hidden = _hidden(stop - start, C, wide)
-                weights = torch.baddbmm(hidden, q_HME[:, start:stop], keys[:, :C].transpose(1, 2)).softmax(-1)
-                out_HME[:, start:stop] = torch.bmm(weights, values[:, :C])
-                if learning:
-                    kept.append(weights)
-                done = max(done, stop)
-        out[done:] = 0
-        ctx.save_for_backward(q, k, v, *kept)
-        ctx.rows, ctx.scale = rows, scale
-        return out.to(q.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *kept = ctx.saved_tensors
-        narrow, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
-        q, k, v, grad = _scaled(q.to(wide), ctx.scale), k.to(wide), v.to(wide), grads[0].to(wide)
-        of_q, of_k, of_v = (torch.zeros_like(x) for x in (q, k, v))
-        q_HME, grad_HME, of_q_HME = (x.transpose(0, 1) for x in (q, grad, of_q))
-        weights_of = iter(kept)
-        for row, pieces in ctx.rows:
-            keys, values = _seen(k, row), _seen(v, row)
-            of_keys, of_values = (keys.new_zeros(keys.shape) if len(pieces) > 1 else None for _ in range(2))
-            for start, stop, C in pieces:
-                weights, its_q, its_grad = next(weights_of), q_HME[:, start:stop], grad_HME[:, start:stop]
-                of_weights = torch.bmm(its_grad, values[:, :C].transpose(1, 2))
-                of_scores = torch._softmax_backward_data(of_weights, weights, -1, wide)
-                of_q_HME[:, start:stop] = torch.bmm(of_scores, keys[:, :C])
-                of_keys = _added(of_keys, of_scores.transpose(1, 2), its_q)
-                of_values = _added(of_values, weights.transpose(1, 2), its_grad)
-            _spread(of_keys, of_k, row)
-            _spread(of_values, of_v, row)
-        return *(x.to(narrow) for x in (_scaled(of_q, ctx.scale), of_k, of_v)), None, None
+def attend(
+    q_NHE: Tensor,
+    k_NHE: Tensor,
+    v_NHE: Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    wanted_M: Tensor | None = None,
+) -> Tensor:
+    """out_NHE, 0 for spare tokens. Queries outside `wanted_M` (None: all) may be left out, their result is 0 then."""
+    if uses_varlen(q_NHE, softcap):
+        return by_varlen(q_NHE, k_NHE, v_NHE, layout, scale, window)
+    width = q_NHE.shape[1] * q_NHE.shape[2]
+    if q_NHE.device.type == "cpu" and softcap is None and row_by_row_pays(width, layout.reach, q_NHE.dtype):
+        return row_by_row(q_NHE, k_NHE, v_NHE, layout.rows, scale, window, wanted_M)
+    return by_blocks(q_NHE, k_NHE, v_NHE, layout, scale, window, softcap)
 
 
-def _scaled(x: Tensor, scale: float) -> Tensor:
-    return x if scale == 1 else x * scale
-
-
-def _seen(x_NHE: Tensor, row: Row) -> Tensor:
-    """x_HCE of what the last token of a row sees."""
-    own = x_NHE[row.start : row.stop]
-    if row.before:
-        own = torch.cat([x_NHE[row.prompt : row.prompt + row.before], own])
-    return own.transpose(0, 1)
-
-
-def _added(total_HCE: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    """total + a b in its first places; a b where there is no total yet."""
-    if total_HCE is None:
-        return torch.bmm(a, b)
-    total_HCE[:, : a.shape[1]].baddbmm_(a, b)
-    return total_HCE
-
-
-def _spread(part_HCE: Tensor | None, whole_NHE: Tensor, row: Row) -> None:
-    """The gradient of what a row saw, to where that stands. A row's own tokens come before those that go on from it."""
-    assert part_HCE is not None
-    part_CHE = part_HCE.transpose(0, 1)
-    seen = len(part_CHE)
-    if row.before:
-        whole_NHE[row.prompt : row.prompt + row.before] += part_CHE[: row.before]
-    whole_NHE[row.start : row.start + seen - row.before] = part_CHE[row.before :]
-
-
-def _hidden(queries: int, C: int, dtype: torch.dtype) -> Tensor:
-    """[queries C], -inf where the last `queries` of C tokens do not see."""
-    before = -(-C // MASKS) * MASKS
-    return _staircase(PIECE, before, dtype)[:queries, before + queries - C : before + queries]
+def uses_varlen(q_NHE: Tensor, softcap: float | None) -> bool:
+    """torch's kernel is for half precision on CUDA, and cannot cap scores."""
+    return q_NHE.is_cuda and softcap is None and q_NHE.element_size() == 2 and varlen() is not None
 
 
 @cache
-def _staircase(queries: int, before: int, dtype: torch.dtype) -> Tensor:
-    """[queries, before + queries]: query i sees the first before + i + 1."""
-    with torch.inference_mode(False):
-        return torch.full((queries, before + queries), -torch.inf, dtype=dtype).triu_(before + 1)
+def varlen() -> Callable[..., Tensor] | None:
+    """torch's attention for rows of variable length, if it takes what we pass. Decided by its signature."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    takes = set(inspect.signature(varlen_attn).parameters)
+    found: Any = varlen_attn
+    return found if {"cu_seq_q", "cu_seq_k", "scale", "window_size", "enable_gqa"} <= takes else None
+
+
+def by_varlen(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, layout: Layout, scale: float, window: int | None) -> Tensor:
+    """One kernel for all rows. A query that continues a shared prompt sees a gathered copy of the prompt's keys."""
+    kernel, at = varlen(), layout.bounds
+    assert kernel is not None
+    if at.gather is not None:
+        k_NHE, v_NHE = k_NHE.index_select(0, at.gather), v_NHE.index_select(0, at.gather)
+    left = -1 if window is None else window - 1
+    out = kernel(
+        q_NHE, k_NHE, v_NHE, at.queries, at.keys, at.longest_query, at.longest_key,
+        scale=scale, window_size=(left, 0), enable_gqa=q_NHE.shape[1] != k_NHE.shape[1],
+    )  # fmt: skip
+    return out
+
+
+def by_blocks(
+    q_NHE: Tensor,
+    k_NHE: Tensor,
+    v_NHE: Tensor,
+    layout: Layout,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Every group of similar rows as one padded block, by SDPA, or by plain products where scores are capped."""
+    k_NHE, v_NHE = (for_heads(x, q_NHE.shape[1]) for x in (k_NHE, v_NHE))
+    outs = []
+    for block in layout.blocks:
+        own = slice(block.first, block.first + len(block.slots))
+        if block.seen is None:
+            q, k, v = (block.pad(x[own]).transpose(1, 2) for x in (q_NHE, k_NHE, v_NHE))
+        else:
+            q = block.pad(q_NHE[own]).transpose(1, 2)
+            k, v = (block.see(x).transpose(1, 2) for x in (k_NHE, v_NHE))
+        causal = block.seen is None and (window is None or q.shape[2] <= window)
+        bias = None if causal and softcap is None else block.bias_GTC(window)[:, None].to(q.dtype)
+        out = _by_products(q, k, v, bias, scale, softcap) if softcap is not None and bias is not None else None
+        if out is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
+        outs.append(block.lay(out.transpose(1, 2)))
+    if layout.spare:
+        outs.append(q_NHE.new_zeros(layout.spare, *q_NHE.shape[1:]).to(outs[0].dtype))
+    return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float, softcap: float) -> Tensor:
+    """[G H T E] with capped scores, which SDPA cannot compute."""
+    scores = (q @ k.transpose(-1, -2)).float() * scale
+    scores = softcap * (scores / softcap).tanh() + bias
+    return scores.softmax(-1).to(v.dtype) @ v

@@ -11,7 +11,6 @@ of the same names can be put together in another way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heedful.fast.cache import Part, Prefill, RowCache, prefills
-from heedful.fast.linear import Fixed, is_plain, through
+from heedful.fast.linear import Fixed, is_plain
+from heedful.fast.trim import HOOKS
 
 PREFILL_TOKENS = 8_192
 COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would take too much memory
@@ -54,7 +54,7 @@ def fits(model: Any) -> bool:
     if getattr(body.rotary_emb, "rope_type", "") not in ("default", "linear", "llama3", "yarn"):
         return False
     unhooked = (module for module in model.modules() if module is not body.embed_tokens)
-    if any(getattr(module, name) for module in unhooked for name in _HOOKS):
+    if any(hook not in HOOKS for module in unhooked for name in _HOOKS for hook in getattr(module, name).values()):
         return False
     return all(_is_layer(layer) for layer in body.layers) and hasattr(body.norm, "variance_epsilon")
 
@@ -97,7 +97,7 @@ class FastDecoder:
         copy = sum(p.numel() * p.element_size() for p in weights) <= COPIED_BYTES
         with torch.inference_mode():
             self.layers = [_Layer(layer, copy) for layer in body.layers]
-            self.head = Fixed(head.weight, head.bias) if copy and is_plain(head) else partial(through, head)
+            self.head = Fixed(head.weight, head.bias) if copy and is_plain(head) else head
 
     @torch.inference_mode()
     def add(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Tensor:
@@ -245,7 +245,7 @@ class _Joined:
 
     def __call__(self, x_ND: Tensor) -> Tensor:
         if self.whole is None:
-            return torch.cat([through(module, x_ND) for module in self.modules], dim=-1)
+            return torch.cat([module(x_ND) for module in self.modules], dim=-1)
         return self.whole(x_ND)
 
 

@@ -42,6 +42,7 @@ def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samp
             sample.response_ids,
             render.response_text(tokenizer, sample.response_ids),
             sample.finish == "stop",
+            sample.logprobs,
         )
         for question, sample in zip(questions, samples, strict=True)
     ]

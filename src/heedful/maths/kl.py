@@ -33,25 +33,25 @@ def sequence_kl(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -
 
 
 def shaped_rewards(
-    scores_B: Tensor, logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor, beta: float
+    scores_B: Tensor, logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor, kl_coef: float
 ) -> tuple[Tensor, Tensor]:
-    """(rewards_BT, kl_BT): -beta * k1 at every real token plus the score at the last one (P8). Padding is 0.
+    """(rewards_BT, kl_BT): -kl_coef * k1 at every real token plus the score at the last one (P8). Padding is 0.
 
     Each row's mask is a non-empty prefix. A row of `kl_BT` sums to its sequence KL in nats, a row of `rewards_BT` to
-    score - beta * KL.
+    score - kl_coef * KL.
     """
     lengths_B = mask_BT.sum(-1)
     assert bool((lengths_B > 0).all()), "a response has at least one token"
     kl_BT = keep(k1(logprobs_BT, ref_logprobs_BT), mask_BT)
     steps_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     scores_BT = keep(scores_B[:, None], steps_T == lengths_B[:, None] - 1)
-    return scores_BT - beta * kl_BT, kl_BT
+    return scores_BT - kl_coef * kl_BT, kl_BT
 
 
-def adapt_kl_coef(beta: float, kl: float, target: float, horizon: float, episodes: int) -> float:
-    """Next KL coefficient (P10): beta * (1 + error * episodes / horizon), error = clip(kl / target - 1, -0.2, 0.2).
+def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, episodes: int) -> float:
+    """Next KL coefficient (P10): kl_coef * (1 + error * episodes / horizon), error = clip(kl / target - 1, -0.2, 0.2).
 
     `kl` is the mean over sequences of the summed k1 in nats, `episodes` the number since the last update.
     """
     error = min(max(kl / target - 1.0, -0.2), 0.2)
-    return beta * (1.0 + error * episodes / horizon)
+    return kl_coef * (1.0 + error * episodes / horizon)

@@ -13,8 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from heedful.fast import packing
-from heedful.fast.packing import Packing
+from heedful.fast.layout import Layout, pack
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
 
@@ -57,10 +56,10 @@ class Batch:
         return self.input_ids_BS.gather(1, index_BT)
 
     @cached_property
-    def packing(self) -> Packing:
+    def layout(self) -> Layout:
         """The same rows without padding."""
         firsts = range(len(self)) if self.firsts is None else self.firsts
-        return packing.pack(self.input_ids_BS, self.lengths_B.tolist(), self.prompt_lengths_B.tolist(), firsts)
+        return pack(self.input_ids_BS, self.lengths_B.tolist(), self.prompt_lengths_B.tolist(), firsts)
 
     def to(self, device: torch.device | str) -> Batch:
         if self.input_ids_BS.device == torch.device(device):

@@ -1,14 +1,13 @@
 """Log-probabilities, values and rewards of given tokens. Letters, alignment and masks: docs/conventions.md.
 
-One pass through the body for all positions, then the head at the positions that count: hidden states are gathered
-before the vocabulary is met. All functions carry gradients unless called under `torch.no_grad()`. Results are float32,
-and 0 at padding.
+One pass through the body serves all positions. Only the hidden states that count go on to the head. All functions carry
+gradients unless called under `torch.no_grad()`. Results are float32, and 0 at padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,52 +15,32 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from heedful.config import UserError
-from heedful.fast import llama
+from heedful.fast import forward
 from heedful.fast.cross_entropy import cross_entropy
-from heedful.fast.linear import is_plain, through
+from heedful.fast.linear import is_plain
 from heedful.maths import logprobs as maths
-from heedful.maths.losses import language_loss
 from heedful.models.batches import Batch, micro_batches
 
-# Logits held at a time. A batch with more is cut into parts, whose logits are computed anew in the backward pass.
+# Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
 MAX_LOGITS = 1 << 26
 
 
-@overload
-def response_logprobs(
-    model: Any, batch: Batch, temperature: float = 1.0, entropy: Literal[False] = False
-) -> Tensor: ...
-@overload
-def response_logprobs(
-    model: Any, batch: Batch, temperature: float = 1.0, *, entropy: Literal[True]
-) -> tuple[Tensor, Tensor]: ...
-def response_logprobs(
-    model: Any, batch: Batch, temperature: float = 1.0, entropy: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
-    """logprobs_BT of the response tokens under logits / temperature (P4, P5).
-
-    With `entropy` also entropy_BT of the whole distribution there, without gradient.
-    """
+def response_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
+    """logprobs_BT of the response tokens under logits / temperature, in nats (P4, P5)."""
     mask_BT = batch.response_mask_BT
+    states_ND, head = _before_head(model, batch)
     tokens_N = batch.response_tokens_BT[mask_BT]
-    if head_is_exact(model):
-        states_ND, head = _states(model, batch, batch.predecessors_BT, mask_BT), _head(model)
-    else:
-        logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
-        states_ND, head = _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()
-    logprobs_N, entropy_N = _through_head(states_ND, tokens_N, head, _width(model), temperature, entropy)
-    if entropy_N is None:
-        return _scatter(logprobs_N, mask_BT)
-    return _scatter(logprobs_N, mask_BT), _scatter(entropy_N, mask_BT)
+    return _scatter(_through_head(states_ND, tokens_N, head, _width(model), temperature), mask_BT)
 
 
 def response_loss(model: Any, batch: Batch) -> Tensor:
-    """Sum of -log-prob over response tokens (S1), in nats; where it can, without keeping logits for the gradient."""
+    """Sum of -log-prob over response tokens (S1), in nats. The fast path does not keep logits for the gradient."""
     mask_BT = batch.response_mask_BT
-    if not (torch.is_grad_enabled() and head_is_exact(model) and is_plain(_head(model))):
-        return language_loss(response_logprobs(model, batch), mask_BT)[0]
-    states_ND, head = _states(model, batch, batch.predecessors_BT, mask_BT), _head(model)
-    return cross_entropy(states_ND, head.weight, head.bias, batch.response_tokens_BT[mask_BT])
+    states_ND, head = _before_head(model, batch)
+    if torch.is_grad_enabled() and is_plain(head):
+        return cross_entropy(states_ND, head.weight, head.bias, batch.response_tokens_BT[mask_BT])
+    tokens_N = batch.response_tokens_BT[mask_BT]
+    return -_through_head(states_ND, tokens_N, head, _width(model), 1.0).sum()
 
 
 def rewards(model: Any, batch: Batch) -> Tensor:
@@ -77,10 +56,12 @@ def values(model: Any, batch: Batch) -> Tensor:
 
 
 def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[list[int]]:
-    """Rows cut into passes of at most `max_tokens`, as indices: one row after the other where padding costs nothing, so
-    that a prompt is computed once for its completions, and one for each rank at least; else by length.
+    """Rows cut into passes of at most `max_tokens`, as indices.
+
+    On packed rows they stay in order, so that a prompt is computed once for its completions, and there is a pass for
+    each rank. Else rows of similar length share a pass.
     """
-    if not llama.fits(model):
+    if not forward.path(model).packed:
         return micro_batches(lengths, max_tokens=max_tokens)
     most = min(max_tokens, -(-sum(lengths) // ranks))
     parts: list[list[int]] = []
@@ -94,15 +75,28 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
     return parts
 
 
+def _before_head(model: Any, batch: Batch) -> tuple[Tensor, Any]:
+    """(states_ND that predict the response tokens, the module that turns them into logits_NV).
+
+    Where the head alone does not give the model's logits, or the fast path is off, the states are the logits of the
+    model's own forward and the module changes nothing.
+    """
+    chosen = forward.path(model)
+    if chosen.fast and head_is_exact(model):
+        return _states(model, batch, batch.predecessors_BT, batch.response_mask_BT), _head(model)
+    logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
+    return _gather(logits_BSV, batch.predecessors_BT, batch.response_mask_BT), nn.Identity()
+
+
 def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """states_ND of the body at the positions `index_BT` of each row where the mask is True."""
-    if llama.fits(model):
-        return llama.states_at(model, batch.packing, batch.packing.place_BS.gather(1, index_BT)[mask_BT])
+    if forward.path(model).packed:
+        return forward.states_at(model, batch.layout, batch.layout.place_BS.gather(1, index_BT)[mask_BT])
     return _gather(hidden_states(model, batch.input_ids_BS), index_BT, mask_BT)
 
 
 def hidden_states(model: Any, input_ids_BS: Tensor) -> Tensor:
-    """hidden_BSD of the body. Right-padded causal rows: no attention mask, and positions count from 0."""
+    """hidden_BSD of the body. Right-padded causal rows need no attention mask, and positions count from 0."""
     states_BSD: Tensor = model.base_model(input_ids=input_ids_BS, use_cache=False).last_hidden_state
     return states_BSD
 
@@ -140,28 +134,19 @@ def _width(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _through_head(
-    states_ND: Tensor, tokens_N: Tensor, head: Any, width: int, temperature: float, entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """(logprobs_N, entropy_N or None), computed in parts of at most MAX_LOGITS logits."""
+def _through_head(states_ND: Tensor, tokens_N: Tensor, head: Any, width: int, temperature: float) -> Tensor:
+    """logprobs_N, computed in parts of at most MAX_LOGITS logits."""
 
-    def part(some_ND: Tensor, some_N: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits_NV = through(head, some_ND)
-        if entropy and not logits_NV.requires_grad:
-            return maths.token_logprobs_and_entropy(logits_NV, some_N, temperature)
-        logprobs_N = maths.token_logprobs(logits_NV, some_N, temperature)
-        return logprobs_N, maths.entropy(logits_NV.detach(), temperature) if entropy else None
+    def part(some_ND: Tensor, some_N: Tensor) -> Tensor:
+        return maths.token_logprobs(head(some_ND), some_N, temperature)
 
     rows = max(1, MAX_LOGITS // width)
     if len(tokens_N) <= rows:
         return part(states_ND, tokens_N)
     pieces = zip(states_ND.split(rows), tokens_N.split(rows), strict=True)
     if torch.is_grad_enabled():
-        results = [checkpoint(part, *piece, use_reentrant=False) for piece in pieces]
-    else:
-        results = [part(*piece) for piece in pieces]
-    logprobs_N = torch.cat([logprobs for logprobs, _ in results])
-    return logprobs_N, torch.cat([entropies for _, entropies in results]) if entropy else None
+        return torch.cat([checkpoint(part, *piece, use_reentrant=False) for piece in pieces])
+    return torch.cat([part(*piece) for piece in pieces])
 
 
 def _scores(model: Any, states_ND: Tensor) -> Tensor:

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
+from markupsafe import Markup
 
 from heedful.config import UserError, refused
-from heedful.data.text import as_words, visible
+from heedful.data.text import as_words
 from heedful.evaluation.quality import Bin
 from heedful.files import write_text
-from heedful.plots.charts import Chart, Group, Series, draw
+from heedful.plots.charts import Chart, Series
+from heedful.plots.svg import STYLE, environment, svg
 from heedful.report.tables import Table
 
 MOST_CHARACTERS = 3000
@@ -94,6 +96,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Charts under one heading; `more` are folded away."""
+
+    title: str
+    charts: list[Chart]
+    text: str = ""
+    more: list[Chart] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """A run of the appendix: what its manifest says."""
 
@@ -147,7 +159,7 @@ def html(report: Report) -> str:
     """The page as text."""
     samples = report.samples[:MOST_SAMPLES]
     use_cases = list(dict.fromkeys(sample.use_case for sample in samples if sample.use_case))
-    calibrated = draw(_calibration_chart(report.calibration)) if report.calibration else None
+    calibrated = svg(_calibration_chart(report.calibration)) if report.calibration else ""
     return (
         _templates()
         .get_template("report.html")
@@ -173,21 +185,10 @@ def scale(values: Sequence[float]) -> tuple[float, float]:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("heedful.report"),
-        autoescape=True,
-        finalize=_printed,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"cut": cut, "as_words": as_words, "place": _place}
-    environment.globals |= {"draw": draw, "scale": scale}
-    return environment
-
-
-def _printed(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    found = environment("heedful.report")
+    found.filters |= {"cut": cut, "as_words": as_words, "place": _place}
+    found.globals |= {"svg": svg, "scale": scale, "chart_style": Markup(STYLE)}
+    return found
 
 
 def _place(value: float, limits: tuple[float, float]) -> str:
@@ -205,6 +206,7 @@ def _calibration_chart(bins: Sequence[Bin]) -> Chart:
         "observed",
         [item.predicted for item in bins],
         [item.observed.mean for item in bins],
+        style="points",
         intervals=[(item.observed.low, item.observed.high) for item in bins],
     )
     caption = "On the line the reward model is as sure as it should be; below it, too sure."

@@ -12,10 +12,10 @@ from heedful.configs import registry
 from heedful.data.records import Message, as_text
 from heedful.data.text import as_words
 from heedful.files import rows_of
-from heedful.plots.charts import Group, number
+from heedful.plots.layout import number
 from heedful.report import page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts
-from heedful.report.page import Answer, Estimate, Estimates, Fact, Report, RunFacts, Sample
+from heedful.report.page import Answer, Estimate, Estimates, Fact, Group, Report, RunFacts, Sample
 
 MOST_MORE = 30
 FEW = 6

@@ -53,6 +53,8 @@ class Episode:
     response_ids: list[int]
     completion: str
     finished: bool
+    logprobs: list[float] | None = None
+    """The sampler's, of each response token."""
 
 
 class Engine(Protocol):

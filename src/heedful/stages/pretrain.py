@@ -20,11 +20,12 @@ from heedful.data import formats
 from heedful.data.records import Text
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
+from heedful.learning.passes import Passes
 from heedful.models import load
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import recompute_activations
 from heedful.training.session import Session, session
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
@@ -66,7 +67,7 @@ def _loop(
     settings = config.optimiser
     if settings.lr == 0:
         settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
-    pad = tokenizer.pad_token_id
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     batch_tokens = config.batch_tokens or 8 * config.context
     batches = order.ByLength(config.seed, [len(row) for row in rows], batch_tokens)
     total = batches.steps(config.tokens or 20 * model.num_parameters())
@@ -74,16 +75,16 @@ def _loop(
     parts = {"model": model, "optimiser": adam}
     for step in s.steps(s.restore(parts), total):
         model.train()
-        loss = _gradients(model, [rows[i] for i in batches(step)], pad, config, s.ranks)
+        loss = _gradients(model, [rows[i] for i in batches(step)], passes)
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
         metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": batches.seen(step + 1)}
         if (step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total:
-            metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, pad, config.compute, s.ranks)
+            metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, passes)
         s.log(step, metrics, show=("loss", "valid_loss"))
         s.checkpoint(step, parts)
     results = {
-        "valid_loss": likelihood.mean_loss(model, valid_rows, pad, config.compute, s.ranks),
+        "valid_loss": likelihood.mean_loss(model, valid_rows, passes),
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "steps": total,
@@ -92,17 +93,15 @@ def _loop(
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def _gradients(
-    model: LlamaForCausalLM, rows: list[Example], pad_id: int, config: PretrainConfig, ranks: Ranks
-) -> float:
-    """Backward pass over this rank's micro-batches; gradients are those of the mean over the global batch."""
+def _gradients(model: LlamaForCausalLM, rows: list[Example], passes: Passes) -> float:
+    """Backward pass over this rank's passes; gradients are those of the mean over the global batch."""
     count = likelihood.targets(rows)
     means = Means()
-    for total, real in likelihood.losses(model, rows, pad_id, config.compute, ranks):
-        ranks.backward(total / count, model)
+    for total, real in likelihood.losses(model, rows, passes):
+        passes.ranks.backward(total / count, model)
         means.add({"loss": (total, real)})
-    ranks.sum_gradients(model)
-    return means.reduce(ranks)["loss"]
+    passes.ranks.sum_gradients(model)
+    return means.reduce(passes.ranks)["loss"]
 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:

@@ -16,11 +16,10 @@ from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
 from heedful.configs.shared import Compute
 from heedful.data import formats
-from heedful.learning import examples
+from heedful.learning import examples, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
 from heedful.maths.losses import ranking_loss
 from heedful.models import batches, load, scoring
-from heedful.rewards import quality as reward_quality
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means

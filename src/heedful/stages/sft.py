@@ -13,6 +13,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.data import formats
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
+from heedful.learning.passes import Passes
 from heedful.models import load
 from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.engine import open_engine
@@ -58,6 +59,7 @@ def _loop(config: SFTConfig, s: Session) -> None:
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = _pretrain_rows(config, tokenizer, limits.context)
     selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     per_epoch = order.steps_per_epoch(len(training), config.batch)
@@ -67,13 +69,12 @@ def _loop(config: SFTConfig, s: Session) -> None:
         s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), tokenizer.pad_token_id, s.ranks)
+        metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), passes)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         best = False
         if (step + 1) % every == 0 or step + 1 == total:
-            held_out = likelihood.mean_loss(model, validation, tokenizer.pad_token_id, config.compute, s.ranks)
-            metrics["valid_loss"] = held_out
+            metrics["valid_loss"] = likelihood.mean_loss(model, validation, passes)
             if selector is not None:
                 metrics["valid_reward"] = selector.mean_reward(model, s, step)
             best = s.improved(step + 1, -metrics["valid_reward"] if selector is not None else metrics["valid_loss"])
@@ -93,20 +94,20 @@ def _loop(config: SFTConfig, s: Session) -> None:
 
 
 def _gradients(
-    config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], pad_id: int, ranks: Ranks
+    config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], passes: Passes
 ) -> dict[str, float]:
-    """Backward pass over this rank's micro-batches. Loss: token mean over responses, plus that over texts at its
+    """Backward pass over this rank's passes. Loss: token mean over responses, plus that over texts at its
     weight.
     """
     weight = config.pretrain_fraction if texts else 0.0
     means = Means()
     for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
         count = likelihood.targets(rows)
-        for total, real in likelihood.losses(model, rows, pad_id, config.compute, ranks):
-            ranks.backward(share * total / count, model)
+        for total, real in likelihood.losses(model, rows, passes):
+            passes.ranks.backward(share * total / count, model)
             means.add({name: (total, real)})
-    ranks.sum_gradients(model)
-    return means.reduce(ranks)
+    passes.ranks.sum_gradients(model)
+    return means.reduce(passes.ranks)
 
 
 def _split(

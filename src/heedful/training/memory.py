@@ -19,8 +19,8 @@ from heedful.training.parallel import Ranks
 
 LOGITS = 1 << 26  # held at a time, at most (models.scoring.MAX_LOGITS)
 RANKED = 9  # answers in a ranking, as many as the paper had
-SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (fast.attention.MOST)
-COPIED = 1 << 30  # bytes of weights that a rollout lays out anew, at most (fast.decoder.COPIED_BYTES)
+SEEN = 512  # tokens for which a query's attention weights are kept, in the mean and at most (fast.rows.MOST)
+COPIED = 1 << 30  # bytes of weights that a rollout reorders, at most (fast.decoder.COPIED_BYTES)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _activations(shape: Any, config: Any, ranks: Ranks) -> int:
     inner = getattr(shape, "intermediate_size", None) or 4 * width
     tokens = min(config.compute.micro_tokens, _rows(config) * _context(shape))
     size = 2 if ranks.dtype == torch.bfloat16 else 4
-    layer = size * (14 * width + 3 * inner)
+    layer = 4 * 14 * width + size * 3 * inner  # norms, rotary embeddings and the residual stream stay float32
     if ranks.device.type == "cpu":
         layer += 4 * shape.num_attention_heads * min(SEEN, _context(shape))
     kept = size * layers * width + layer if config.compute.activation_checkpointing else layers * layer

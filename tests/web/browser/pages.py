@@ -100,6 +100,7 @@ def markdown(place: Place) -> None:
         "Three things help:\n\n1. a **weekly box**\n2. the pharmacy's *paper roll*\n3. a call"
     )
     place.press("Alt+p")
+    place.page.locator("[data-preview-of] li").first.wait_for()
 
 
 def choice(place: Place) -> None:

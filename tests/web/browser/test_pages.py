@@ -50,7 +50,7 @@ def fits(page: Page, width: int) -> None:
     controls = page.locator(".sides, .button, .answer .standing, .three > div, .likert > div").locator("visible=true")
     wider = "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.outerHTML)"
     assert controls.evaluate_all(wider) == [], width
-    marks = page.locator(".plot .mark").evaluate_all("all => all.map((one) => one.getBoundingClientRect().height)")
+    marks = page.locator(".chart .tick").evaluate_all("all => all.map((one) => one.getBoundingClientRect().height)")
     assert min(marks, default=9) >= 9, width  # can be read
 
 

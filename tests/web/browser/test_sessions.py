@@ -38,6 +38,21 @@ def test_a_demonstration_is_saved_while_it_is_written(place: Place) -> None:
     assert past.answer == {"completion": "A weekly box. ? s p u are letters here, 1 too. Done.", "pasted": 0}
 
 
+def test_the_preview_is_what_the_server_makes_of_it(place: Place) -> None:
+    place.settings(markdown=True)
+    place.add("demonstration", samples.DEMONSTRATION)
+    page = place.open("demonstration")
+    page.keyboard.insert_text("**Three**\n\n<img src=x onerror=hacked()> [a](https://a.org) [b](javascript:c)")
+    place.press("Alt+p")
+    shown = page.locator("[data-preview-of]")
+    expect(shown.locator("strong")).to_have_text("Three")
+    expect(shown.locator("a")).to_have_count(1)
+    expect(shown.locator("a")).to_have_attribute("rel", "nofollow noopener noreferrer")
+    expect(shown.locator("img")).to_have_count(0)
+    page.keyboard.insert_text(" *more*")
+    expect(shown.locator("em")).to_have_text("more")
+
+
 def test_the_newer_of_two_drafts_wins(place: Place) -> None:
     """Another device saved since this browser last heard of the server; then this one, without a connection."""
     place.add("demonstration", samples.DEMONSTRATION)

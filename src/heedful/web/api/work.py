@@ -19,6 +19,7 @@ from heedful.feedback.judgements import Request as PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
 from heedful.web.security import passwords
 from heedful.web.security.access import AsLabeler, AsMember, Id, Now, SignedIn, Stored
+from heedful.web.text import markdown
 
 router = APIRouter(prefix="/api", tags=["work"])
 Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]
@@ -162,6 +163,14 @@ class Instruction(BaseModel):
     when: datetime
 
 
+class MarkdownText(Body):
+    text: str = Field(max_length=200_000)
+
+
+class MarkdownHtml(BaseModel):
+    html: str
+
+
 class Consenting(Body):
     version: int
 
@@ -220,6 +229,12 @@ def join(request: Request, store: Stored, now: Now, body: Joining) -> Joined:
         token = people.new_token(db, person.id, "api", now, name="from the invitation")[1]
         project = db.get_one(Project, membership.project_id).name if membership else None
         return Joined(token=token, project=project, role=membership.role if membership else "lead")
+
+
+@router.post("/markdown")
+def preview(person: SignedIn, body: MarkdownText) -> MarkdownHtml:
+    """Markdown as HTML, as pages show it: no raw HTML, no images, links to http, https and mailto only."""
+    return MarkdownHtml(html=markdown.as_html(body.text))
 
 
 @router.post("/projects/{project}/next")

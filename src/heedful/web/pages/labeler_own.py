@@ -13,7 +13,8 @@ from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import agreement, gold
 from heedful.feedback.schema import WORK
 from heedful.maths.statistics import Interval
-from heedful.plots import rates as plots
+from heedful.plots.charts import daily
+from heedful.plots.svg import svg
 from heedful.web.pages import task_view
 from heedful.web.pages.labeler_layout import around, here
 from heedful.web.pages.render import page
@@ -21,7 +22,7 @@ from heedful.web.security.access import AsLabeler, Id, Member, Now, Stored
 from heedful.web.text import vocabulary
 
 router = APIRouter()
-DAYS = 14  # of the plot of one's own work
+DAYS = 14  # in the chart of a labeler's own work
 PAGE = 50  # entries of history
 AGREEMENT_OVER = timedelta(days=30)
 
@@ -109,7 +110,7 @@ def progress(request: Request, store: Stored, member: AsLabeler, now: Now) -> Re
         own = work.progress(db, member.project_id, member.person.id, now, days=DAYS)
         known = own_quality(db, member, shown["settings"], now)
     days = [now.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
-    chart = plots.daily("The last two weeks", [(day, own.by_day.get(day, 0)) for day in days], "judgements")
+    chart = svg(daily("The last two weeks", [(day, own.by_day.get(day, 0)) for day in days], "judgements"))
     return page(request, "labeler/progress.html", **shown, own=own, known=known, chart=chart)
 
 

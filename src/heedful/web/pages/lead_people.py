@@ -13,7 +13,8 @@ from heedful.config import UserError
 from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Membership, Person, Role
-from heedful.plots import rates as plots
+from heedful.plots.charts import Level, Rate, daily, rates
+from heedful.plots.svg import svg
 from heedful.web import actions, dashboard
 from heedful.web.dashboard import Agreements
 from heedful.web.pages.lead_layout import Text, done, lead_page
@@ -36,7 +37,7 @@ def overview(request: Request, member: AsReader, store: Stored, now: Now) -> Res
         "",
         progress=progress,
         agreement=agreement,
-        daily=plots.daily("Judgements a day", progress.daily, "judgements"),
+        daily=svg(daily("Judgements a day", progress.daily, "judgements")),
         left=sum(forecast.left for forecast in progress.forecast.values()),
         invited=invited,
     )
@@ -201,13 +202,13 @@ def _people(
             for one in people.invitations(db, member.project_id)
             if one.used is None and one.revoked is None and one.expires > now
         ]
-    rates = [
-        plots.Rate(name, rate.mean, rate.low, rate.high, rate.n)
+    labelers = [
+        Rate(name, rate.mean, rate.low, rate.high, rate.n)
         for name, rate in agreement.labelers.items()
         if rate is not None and rate.n >= LEAST_RATED
     ]
     typical = agreement.all.rate
-    level = (f"all: {typical.mean:.0%}", typical.mean) if typical else None
+    level = Level(f"all: {typical.mean:.0%}", typical.mean) if typical else None
     return lead_page(
         request,
         member,
@@ -217,7 +218,7 @@ def _people(
         progress=progress,
         agreement=agreement,
         waiting=waiting,
-        chart=plots.rates("Agreement with the others", rates, level) if len(rates) > 1 else None,
+        chart=svg(rates("Agreement with the others", labelers, level)) if len(labelers) > 1 else "",
         link=link,
         link_role=link_role,
     )

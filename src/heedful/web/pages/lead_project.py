@@ -16,7 +16,8 @@ from heedful.data import formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
 from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction
-from heedful.plots import rates as plots
+from heedful.plots.charts import Rate, rates
+from heedful.plots.svg import svg
 from heedful.web import actions, sampling
 from heedful.web.actions import MOST_SAMPLED
 from heedful.web.dashboard import Agreements
@@ -47,13 +48,11 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
         settings = projects.settings(db, member.project_id)
         ids = {person.name: person.id for _, person in people.members(db, member.project_id)}
     weeks = [
-        plots.Rate(f"{week.day} {week:%b}", one.rate.mean, one.rate.low, one.rate.high, one.rate.n)
+        Rate(f"{week.day} {week:%b}", one.rate.mean, one.rate.low, one.rate.high, one.rate.n)
         for week, one in found.weeks
         if one.rate
     ]
-    labelers = [
-        plots.Rate(name, rate.mean, rate.low, rate.high, rate.n) for name, rate in found.labelers.items() if rate
-    ]
+    labelers = [Rate(name, rate.mean, rate.low, rate.high, rate.n) for name, rate in found.labelers.items() if rate]
     return lead_page(
         request,
         member,
@@ -61,8 +60,8 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
         "/quality",
         found=found,
         ids=ids,
-        over_time=plots.rates("Same preference, by week", weeks, joined=True),
-        by_labeler=plots.rates("Each labeler with the others", labelers),
+        over_time=svg(rates("Same preference, by week", weeks, joined=True)),
+        by_labeler=svg(rates("Each labeler with the others", labelers)),
         double_share=settings.double_share,
         copies=settings.copies,
     )

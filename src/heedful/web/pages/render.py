@@ -12,6 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from heedful.plots.svg import STYLE
 from heedful.web.text import markdown, sanitise
 
 HERE = Path(__file__).resolve().parent.parent
@@ -35,9 +36,10 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
 
 @cache
 def _files() -> dict[str, bytes]:
-    return {
+    found = {
         path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sorted(STATIC.rglob("*")) if path.is_file()
     }
+    return found | {"css/charts.css": STYLE.encode()}
 
 
 @cache

@@ -1,61 +1,104 @@
-"""Texts of a team (guide, consent, explanations) as HTML: a small part of Markdown, and no markup but ours.
+"""Markdown as HTML: guides, consent texts, explanations, and the preview of a demonstration.
 
-Headings (`##`, `###`), lists (`-`, `1.`), quotations (`>`), paragraphs, **bold** and *italic*.
+CommonMark and tables. No raw HTML, no images. Links lead to http, https and mailto addresses only. The output passes an
+allow-list of tags and attributes, so that a mistake in the parser cannot reach a page.
+
+The time is bounded: the parser is slow on some texts that people do not write, such as thousands of open brackets. Such
+a text is shown as plain paragraphs. Call `as_html` from a thread, never on the event loop.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 
-_MARKS = (
-    (re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*"), r"<strong>\1</strong>"),
-    (re.compile(r"(?<!\w)\*(?=\S)(.+?)(?<=\S)\*(?!\w)"), r"<em>\1</em>"),
+MOST_NESTED = 20  # levels: a list in a list takes two
+MOST_LINES = 4_000
+MOST_BRACKETS = 3_000  # square and angle brackets
+MOST_MARKS = 12_000  # asterisks, underscores, backticks
+MOST_QUOTES = 10  # quotations in each other
+MOST_SEARCHED = 400_000  # characters that the parser reads to find the ends of open brackets
+MOST_COLUMNS = 30
+MOST_CELLS = 5_000
+
+REL = "nofollow noopener noreferrer"
+_LINK = re.compile(r"(?:https?://|mailto:)[^\s\"'<>]+", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>?|>")
+_ALLOWED = re.compile(
+    r"</?(?:p|h2|h3|ul|ol|li|blockquote|strong|em|code|pre|table|thead|tbody|tr|th|td)>|</a>|<(?:br|hr)>"
+    r'|<ol start="\d{1,9}">'
+    rf'|<a href="(?:https?://|mailto:)[^"<>\s]+" rel="{REL}">',
+    re.IGNORECASE,
 )
-_BLOCK = re.compile(r"(?P<heading>#{1,3})\s+|(?P<ul>[-*+]\s+)|(?P<ol>\d+[.)]\s+)|(?P<blockquote>>\s?)")
+_DEEP_QUOTE = re.compile(rf"^[ ]*(?:>[ ]?){{{MOST_QUOTES + 1}}}", re.MULTILINE)
+
+
+class _Renderer(RendererHTML):
+    """Renders tags without the attributes that a page does not need."""
+
+    def renderToken(  # noqa: N802  # the library's name
+        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType
+    ) -> str:
+        token = tokens[idx]
+        if token.type.startswith("heading"):
+            token.tag = "h2" if token.tag in ("h1", "h2") else "h3"  # h1 is the title of the page
+        token.attrs = {name: value for name, value in token.attrs.items() if name in ("href", "rel", "start")}
+        return super().renderToken(tokens, idx, options, env)
+
+    def link_open(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        tokens[idx].attrs["rel"] = REL
+        return self.renderToken(tokens, idx, options, env)
+
+    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: EnvType) -> str:
+        """Renders a block of code without its language."""
+        return f"<pre><code>{escape(tokens[idx].content)}</code></pre>\n"
+
+
+def _parser(*, tables: bool) -> MarkdownIt:
+    parser = MarkdownIt(
+        "commonmark", {"html": False, "xhtmlOut": False, "maxNesting": MOST_NESTED}, renderer_cls=_Renderer
+    )
+    parser.disable(["image", "html_block", "html_inline"])
+    if tables:
+        parser.enable("table")
+    parser.validateLink = lambda url: _LINK.fullmatch(url) is not None  # type: ignore[method-assign]
+    return parser
+
+
+_WITH_TABLES, _WITHOUT_TABLES = _parser(tables=True), _parser(tables=False)
 
 
 def as_html(text: str) -> Markup:
-    """The text as HTML for an element of class `prose`."""
-    html = []
-    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").strip()):
-        html.extend(_blocks(block.split("\n")))
-    return Markup("\n").join(html)
+    """Returns the text as HTML for an element of class `prose`."""
+    text = text.replace("\r\n", "\n")
+    if _is_costly(text):
+        return _paragraphs(text)
+    large = text.count("|") > MOST_CELLS or max(line.count("|") for line in text.split("\n")) > MOST_COLUMNS
+    html: Any = (_WITHOUT_TABLES if large else _WITH_TABLES).render(text)
+    return Markup(_TAG.sub(_checked, html))
 
 
-def _blocks(lines: list[str]) -> list[Markup]:
-    """Cuts a paragraph where the kind of its lines changes; an unmarked line goes on with the one before it."""
-    groups: list[tuple[str, list[str]]] = []
-    for line in lines:
-        found = _BLOCK.match(line.strip())
-        kind = "p" if found is None or found.lastgroup is None else found.lastgroup
-        content = line.strip()[found.end() :] if found else line.strip()
-        if kind == "heading":
-            assert found is not None
-            groups.append(("h3" if len(found["heading"]) > 2 else "h2", [content]))
-        elif kind == "p" and groups and not groups[-1][0].startswith("h"):
-            groups[-1][1][-1] += " " + content
-        elif groups and groups[-1][0] == kind and kind != "p":
-            groups[-1][1].append(content)
-        else:
-            groups.append((kind, [content]))
-    return [_element(kind, entries) for kind, entries in groups]
+def _is_costly(text: str) -> bool:
+    marks = sum(map(text.count, "*_`"))
+    brackets = sum(map(text.count, "[]<"))
+    too_many = text.count("\n") > MOST_LINES or marks > MOST_MARKS or brackets > MOST_BRACKETS
+    # for each bracket that opens no link, the parser reads to the end of its paragraph
+    searched = max((block.count("[") - block.count("](")) * len(block) for block in text.split("\n\n"))
+    return too_many or searched > MOST_SEARCHED or _DEEP_QUOTE.search(text) is not None
 
 
-def _element(kind: str, entries: list[str]) -> Markup:
-    inner = [_inline(entry) for entry in entries]
-    if kind in ("ul", "ol"):
-        return (
-            Markup(f"<{kind}>")
-            + Markup("").join(Markup("<li>") + one + Markup("</li>") for one in inner)
-            + Markup(f"</{kind}>")
-        )
-    return Markup(f"<{kind}>") + Markup(" ").join(inner) + Markup(f"</{kind}>")
+def _checked(found: re.Match[str]) -> str:
+    """Returns a tag of the allow-list unchanged, and any other as text."""
+    return found[0] if _ALLOWED.fullmatch(found[0]) else str(escape(found[0]))
 
 
-def _inline(text: str) -> Markup:
-    html = str(escape(text))
-    for mark, element in _MARKS:
-        html = mark.sub(element, html)
-    return Markup(html)
+def _paragraphs(text: str) -> Markup:
+    blocks = (block.strip() for block in text.split("\n\n"))
+    return Markup("\n").join(Markup("<p>{}</p>").format(block) for block in blocks if block)

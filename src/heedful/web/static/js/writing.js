@@ -1,5 +1,5 @@
 // Writing: a demonstration (the ideal answer to a prompt) or a prompt of one's own.
-import { preview } from "./markdown.js";
+import { Preview } from "./preview.js";
 
 const LONG_PASTE = 200; // characters at once
 
@@ -13,6 +13,8 @@ export class Writing {
     this.main = this.form.elements[this.demonstrates ? "completion" : "prompt"];
     this.pairs = this.form.querySelector("[data-pairs]");
     this.pasted = draft?.pasted ?? 0;
+    const preview = this.form.querySelector("[data-preview-of]");
+    this.preview = preview && new Preview(preview);
     this.main.value = draft?.[this.main.name] ?? "";
     if (this.form.elements.use_case && draft?.use_case) this.form.elements.use_case.value = draft.use_case;
     if (this.pairs) {
@@ -80,8 +82,7 @@ export class Writing {
       pair.querySelector("[data-remove]").hidden = this.pairs.children.length < 3;
       pair.querySelector("[data-remove]").setAttribute("aria-label", `Remove example ${place + 1}`);
     });
-    const shown = this.form.querySelector("[data-preview-of]");
-    if (shown && !shown.hidden) shown.replaceChildren(preview(this.main.value));
+    if (this.preview && !this.preview.element.hidden) this.preview.show(this.main.value);
   }
 
   do(name) {
@@ -90,7 +91,7 @@ export class Writing {
       this.changed();
       this.pairs.lastElementChild.querySelector("textarea").focus();
     } else if (name === "preview") {
-      const shown = this.form.querySelector("[data-preview-of]");
+      const shown = this.preview.element;
       shown.hidden = !shown.hidden;
       this.form.querySelector('[data-do="preview"]').setAttribute("aria-pressed", String(!shown.hidden));
       this.#show();
@@ -105,7 +106,7 @@ export class Writing {
       leave,
       { keys: ["w"], what: "back to writing", run: () => this.main.focus() },
       ...(this.pairs ? [{ keys: ["Alt+n"], what: "another example", typing: true, run: () => this.do("add-pair") }] : []),
-      ...(this.form.querySelector("[data-preview-of]") ? [{ keys: ["Alt+p"], what: "show or hide the preview", typing: true, run: () => this.do("preview") }] : []),
+      ...(this.preview ? [{ keys: ["Alt+p"], what: "show or hide the preview", typing: true, run: () => this.do("preview") }] : []),
     ]]];
   }
 }

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from heedful.data.records import Comparison
+from heedful.learning import reward_quality
 from heedful.learning.examples import Ranked
-from heedful.rewards import quality as reward_quality
 
 NUMBERS = itertools.count()
 

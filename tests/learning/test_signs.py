@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from heedful.configs.ppo import PPOConfig
-from heedful.stages.ppo_signs import SIGNS, Watch
+from heedful.learning.signs import SIGNS, Setup, Watch
 
 Rows = list[dict[str, float]]
 HEALTHY: dict[str, float] = {
@@ -15,10 +14,6 @@ HEALTHY: dict[str, float] = {
     "approx_kl": 0.01, "ratio": 1.0, "ratio_max": 1.8, "value_loss": 0.3, "explained_variance": 0.3, "ptx_loss": 3.0,
     "logprob_gap": 1e-6,
 }  # fmt: skip
-
-
-def config(**changes: Any) -> PPOConfig:
-    return PPOConfig(policy="p", reward=["r"], prompts="x", **changes)
 
 
 def rows(count: int, **changes: Any) -> Rows:
@@ -31,8 +26,8 @@ def rows(count: int, **changes: Any) -> Rows:
     return history
 
 
-def shown(history: Rows, settings: PPOConfig | None = None) -> list[str]:
-    watch = Watch(settings or config(), [])
+def shown(history: Rows, setup: Setup | None = None) -> list[str]:
+    watch = Watch(setup or Setup(), [])
     for row in history:
         watch.see(row)
     return watch.reported
@@ -55,13 +50,13 @@ SICK: dict[str, tuple[Rows, dict[str, Any]]] = {
 
 def test_a_healthy_run_shows_none() -> None:
     assert shown(rows(40)) == []
-    assert shown(rows(40), config(whiten_rewards=True)) == []
+    assert shown(rows(40), Setup(whiten_rewards=True)) == []
 
 
 @pytest.mark.parametrize("name", [sign.name for sign in SIGNS])
 def test_each_sign_shows_where_it_should(name: str) -> None:
     history, changes = SICK[name]
-    watch = Watch(config(**changes), [])
+    watch = Watch(Setup(**changes), [])
     messages = [(i, message) for i, row in enumerate(history, start=1) for message in watch.see(row)]
     ((iteration, message),) = messages  # once, however long it lasts
     remedy = next(sign.remedy for sign in SIGNS if sign.name == name)
@@ -104,14 +99,14 @@ def test_what_only_looks_like_a_sign(history: Rows) -> None:
 
 
 def test_low_precision_may_drift_more() -> None:
-    low = config(compute={"dtype": "bfloat16"})
+    low = Setup(low_precision=True)
     assert shown(rows(2, logprob_gap=0.05), low) == []
     assert shown(rows(2, logprob_gap=0.3), low) == ["numerics drift"]
 
 
 def test_a_resumed_run_does_not_report_again() -> None:
     past, _ = SICK["negative KL"]
-    watch = Watch(config(), past)
+    watch = Watch(Setup(), past)
     assert watch.reported == ["negative KL"]
     assert watch.see(rows(1, kl=-2.0)[0]) == []
     assert len(watch.history) == len(past) + 1

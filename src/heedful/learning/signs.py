@@ -1,23 +1,28 @@
-"""The failure signs of P24, watched while PPO runs: each by name, with its figure and the remedy, reported once."""
+"""The failure signs of P24, watched during a run: each by name, with its figure and the remedy, reported once."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-from heedful.configs.ppo import PPOConfig
 
 History = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
+class Setup:
+    """What the signs need to know of a run."""
+
+    low_precision: bool = False
+    whiten_rewards: bool = False
+
+
+@dataclass(frozen=True)
 class Sign:
-    """`seen(history, config)` returns the telling figure, or None."""
+    """`seen(history, setup)` returns the telling figure, or None."""
 
     name: str
-    seen: Callable[[History, Any], str | None]
+    seen: Callable[[History, Setup], str | None]
     remedy: str
 
 
@@ -25,7 +30,7 @@ class Sign:
 class Watch:
     """Collects metrics and reports each sign when it first shows."""
 
-    config: PPOConfig
+    setup: Setup
     history: History
     reported: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
@@ -41,7 +46,7 @@ class Watch:
         self.history.append(metrics)
         new = []
         for sign in SIGNS:
-            figure = sign.seen(self.history, self.config) if sign.name not in self.reported else None
+            figure = sign.seen(self.history, self.setup) if sign.name not in self.reported else None
             if figure is not None:
                 self.reported.append(sign.name)
                 new.append(f"iteration {len(self.history)}: {sign.name}: {figure}. {sign.remedy}")
@@ -54,39 +59,39 @@ def _column(history: History, key: str, last: int | None = None) -> list[float]:
     return values[-last:] if last else values
 
 
-def negative_kl(history: History, config: PPOConfig) -> str | None:
+def negative_kl(history: History, setup: Setup) -> str | None:
     kl = _column(history, "kl", 3)
     if kl[-1] < -1 or (len(kl) == 3 and max(kl) < -0.05):
         return f"sequence KL {kl[-1]:.3f}"
     return None
 
 
-def kl_at_start(history: History, config: PPOConfig) -> str | None:
+def kl_at_start(history: History, setup: Setup) -> str | None:
     if len(history) == 1 and abs(history[0]["kl"]) > 1e-3:
         return f"sequence KL {history[0]['kl']:.4f} before the first update"
     return None
 
 
-def numerics_drift(history: History, config: PPOConfig) -> str | None:
-    gap, limit = history[-1].get("logprob_gap", 0.0), 1e-3 if config.compute.dtype == "float32" else 0.2
+def numerics_drift(history: History, setup: Setup) -> str | None:
+    gap, limit = history[-1].get("logprob_gap", 0.0), 0.2 if setup.low_precision else 1e-3
     return f"log-probs of rollout and training differ by up to {gap:.2g}" if gap > limit else None
 
 
-def ratio_runs_away(history: History, config: PPOConfig) -> str | None:
+def ratio_runs_away(history: History, setup: Setup) -> str | None:
     row = history[-1]
     if abs(row["ratio"] - 1) > 0.2 or row["ratio_max"] > 100 or row["clipfrac"] > 0.5:
         return f"ratio mean {row['ratio']:.2f}, max {row['ratio_max']:.1f}, clip fraction {row['clipfrac']:.2f}"
     return None
 
 
-def nothing_moves(history: History, config: PPOConfig) -> str | None:
+def nothing_moves(history: History, setup: Setup) -> str | None:
     rows = history[-5:]
     if len(rows) == 5 and all(row["clipfrac"] == 0 and row["approx_kl"] < 1e-10 for row in rows):
         return "clip fraction and approximate KL are 0 for five iterations"
     return None
 
 
-def over_optimisation(history: History, config: PPOConfig) -> str | None:
+def over_optimisation(history: History, setup: Setup) -> str | None:
     kl, score = _column(history, "kl"), _column(history, "score")
     if len(kl) < 12 or kl[-1] < 10:
         return None
@@ -99,7 +104,7 @@ def over_optimisation(history: History, config: PPOConfig) -> str | None:
     return None
 
 
-def no_end(history: History, config: PPOConfig) -> str | None:
+def no_end(history: History, setup: Setup) -> str | None:
     finished = _column(history, "finished")
     recent = statistics.fmean(finished[-3:])
     if recent < 0.5 and recent < finished[0] - 0.2 and history[-1]["score"] > history[0]["score"]:
@@ -107,7 +112,7 @@ def no_end(history: History, config: PPOConfig) -> str | None:
     return None
 
 
-def value_fails(history: History, config: PPOConfig) -> str | None:
+def value_fails(history: History, setup: Setup) -> str | None:
     losses, explained = _column(history, "value_loss"), _column(history, "explained_variance", 5)
     if len(losses) > 5 and losses[-1] > 10 * statistics.median(losses[:-1]):
         return f"value loss {losses[-1]:.3g}, ten times its median"
@@ -116,22 +121,22 @@ def value_fails(history: History, config: PPOConfig) -> str | None:
     return None
 
 
-def entropy_collapse(history: History, config: PPOConfig) -> str | None:
+def entropy_collapse(history: History, setup: Setup) -> str | None:
     entropy = _column(history, "entropy")
     if entropy[-1] < 0.2 * entropy[0] and history[-1]["kl"] < 1:
         return f"entropy {entropy[-1]:.3f} nats a token, was {entropy[0]:.3f}, at a KL of only {history[-1]['kl']:.2f}"
     return None
 
 
-def pretraining_lost(history: History, config: PPOConfig) -> str | None:
+def pretraining_lost(history: History, setup: Setup) -> str | None:
     loss = _column(history, "ptx_loss")
     if len(loss) >= 10 and statistics.fmean(loss[-5:]) > statistics.fmean(loss[:3]) + 0.1:
         return f"pretraining loss {statistics.fmean(loss[-5:]):.3f}, was {statistics.fmean(loss[:3]):.3f}"
     return None
 
 
-def constant_scores(history: History, config: PPOConfig) -> str | None:
-    if config.whiten_rewards and history[-1]["score_std"] < 1e-4:
+def constant_scores(history: History, setup: Setup) -> str | None:
+    if setup.whiten_rewards and history[-1]["score_std"] < 1e-4:
         return f"scores vary by {history[-1]['score_std']:.1g} and rewards are whitened"
     return None
 

@@ -1,0 +1,143 @@
+"""The one entry point of the fast path: is a model computed on packed rows, and if so, its hidden states.
+
+`choose(model, fast)` decides once a model, by trying. The fast path changes nothing of what the model is: its own
+forward runs, with our attention function (fast/attention.py) and, on a CPU, oneDNN in its linear layers
+(fast/linear.py). So hooks, adapters and sharding work. With `fast=False`, or where a family does not fit, rows are
+padded and everything is transformers' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heedful.fast import attention, linear, trim
+from heedful.fast.layout import Layout, pack
+
+_PATH = "_heedful_path"
+# Relative difference to the padded forward that still is rounding
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+ROUGH = 5e-2  # of lower precisions
+
+
+@dataclass(frozen=True)
+class Path:
+    """How a model's forward runs, as manifests record it.
+
+    `packed`: on packed rows. `fast`: whether the user wants the fast path; else everything is transformers' own.
+    `why`: the reason where rows are padded, else "".
+    """
+
+    packed: bool
+    fast: bool = True
+    why: str = ""
+
+    def __str__(self) -> str:
+        return "packed rows" if self.packed else f"padded rows ({self.why})"
+
+
+def path(model: Any) -> Path:
+    """The path of a model. One that nobody chose for takes the fast path where it fits."""
+    known: Path | None = getattr(model, _PATH, None)
+    return known if known is not None else choose(model)
+
+
+def choose(model: Any, fast: bool = True) -> Path:
+    """Put the fast path into a model if it gives the padded forward's numbers, or take it out again.
+
+    Tries it on three short rows, in eval mode and without autocast, so that the answer depends on the model alone.
+    """
+    _restore(model)
+    chosen = _try(model) if fast else Path(False, False, "compute.fast is false")
+    if not chosen.packed:
+        _restore(model)
+    setattr(model, _PATH, chosen)
+    return chosen
+
+
+def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Tensor:
+    """states_MD of the body at the wanted tokens of the layout (None: all N), by the model's own forward."""
+    back_M = None
+    if wanted_M is not None:
+        wanted_M, back_M = wanted_M.unique(return_inverse=True)
+        layout = layout.wanting(wanted_M)
+    with attention.packed():
+        out = model.base_model(
+            input_ids=layout.ids_N[None], position_ids=layout.positions_N[None], use_cache=False, layout=layout
+        )
+    states_ND: Tensor = out.last_hidden_state[0]
+    return states_ND if back_M is None or wanted_M is None else states_ND.index_select(0, wanted_M[back_M])
+
+
+def _restore(model: Any) -> None:
+    """What `_try` has put into a model is taken out."""
+    for handle in model.__dict__.pop("_heedful_hooks", ()):
+        handle.remove()
+    before = model.__dict__.pop("_heedful_attention", None)
+    if before is not None:
+        model.base_model.config._attn_implementation = before
+    linear.take_out(model)
+
+
+@torch.no_grad()
+def _try(model: Any) -> Path:
+    """Three rows, two of which share a prompt: packed, and padded by the model's own forward."""
+    body = model.base_model
+    why = _unfit(model)
+    if why:
+        return Path(False, why=why)
+    rows, ids_BS = _trial_rows(model)
+    training = model.training
+    model.eval()
+    try:
+        with torch.autocast(model.device.type, enabled=False):
+            expected_BSD = body(input_ids=ids_BS, use_cache=False).last_hidden_state.float()
+            _install(model)
+            layout = pack(ids_BS, [len(row) for row in rows], [12, 12, 1], [0, 0, 2])
+            whole_ND = states_at(model, layout).float()
+            ends_M = torch.stack([layout.place_BS[b, len(row) - 1] for b, row in enumerate(rows)])
+            ends_MD = states_at(model, layout, ends_M).float()
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:120]
+        return Path(False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}")
+    finally:
+        model.train(training)
+    apart = max(
+        float((whole_ND[layout.place_BS[b, : len(row)]] - expected_BSD[b, : len(row)]).abs().max())
+        for b, row in enumerate(rows)
+    )
+    apart = max(apart, float((ends_MD - whole_ND[ends_M]).abs().max()))
+    if not apart <= TOLERANCE.get(model.dtype, ROUGH) * float(expected_BSD.abs().max()):
+        return Path(False, why=f"{type(model).__name__} gives other numbers on packed rows")
+    return Path(True)
+
+
+def _unfit(model: Any) -> str:
+    """Why a model is not tried, "" if it is. A short trial cannot see these."""
+    body = model.base_model
+    if body is model or not getattr(body, "_supports_attention_backend", False):
+        return f"{type(model).__name__} does not use transformers' attention interface"
+    if getattr(body.config.get_text_config(), "attention_chunk_size", None):
+        return f"{type(model).__name__} attends in chunks"
+    return ""
+
+
+def _install(model: Any) -> None:
+    body = model.base_model
+    before = body.config._attn_implementation
+    model.__dict__["_heedful_attention"] = before
+    body.config._attn_implementation = attention.install(before)
+    model.__dict__["_heedful_hooks"] = trim.install(body)
+    linear.put_in(model)
+
+
+def _trial_rows(model: Any) -> tuple[list[list[int]], Tensor]:
+    """(rows, ids_BS): two rows that share twelve tokens and one of its own."""
+    width = int(model.config.get_text_config().vocab_size)
+    tokens = [index * 7 % width for index in range(1, 32)]
+    rows = [tokens[:12] + tokens[20:26], tokens[:12] + tokens[26:29], tokens[5:20]]
+    longest = max(map(len, rows))
+    return rows, torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)

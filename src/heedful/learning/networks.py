@@ -1,0 +1,60 @@
+"""The networks of the policy's side, which every online algorithm has: policy, reference, reward, average."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.configs.online import OnlineConfig
+from heedful.learning.steps import Learner
+from heedful.models import load
+from heedful.rewards.functions import Reward, open_reward
+from heedful.rollout.engine import open_engine
+from heedful.rollout.types import Engine
+from heedful.training import optimiser as optim
+from heedful.training.checkpoint import Part
+from heedful.training.optimiser import Average
+from heedful.training.parallel import Ranks, recompute_activations
+
+
+@dataclass
+class Networks:
+    """All without dropout (P16, P17). `engine` samples from the policy's present weights."""
+
+    learner: Learner
+    """The policy and its optimiser."""
+    reference: Any
+    """Frozen copy of the policy's start."""
+    reward: Reward
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    average: Average
+    """Moving average of the policy's weights: what the run leaves as its model (P20)."""
+
+    @property
+    def policy(self) -> Any:
+        return self.learner.model
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """What a checkpoint holds."""
+        return {"policy": self.policy, "average": self.average, "policy_optimiser": self.learner.adam}
+
+
+def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
+    """Load the policy and the reward, copy the reference and the average."""
+    policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
+    policy.to(ranks.device)
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    reward = open_reward(
+        config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
+        dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
+    )  # fmt: skip
+    if config.compute.activation_checkpointing:
+        recompute_activations(policy)
+    learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
+    engine = open_engine(policy, tokenizer, config.compute)
+    return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))

@@ -1,0 +1,139 @@
+"""What surrounds the iterations of PPO, RLOO and GRPO: data, KL coefficient, failure signs, checkpoints, the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from heedful.config import UserError
+from heedful.configs.online import OnlineConfig
+from heedful.data import formats
+from heedful.learning import examples, experience, likelihood
+from heedful.learning.examples import Example, Limits
+from heedful.learning.experience import Experience
+from heedful.learning.networks import Networks
+from heedful.learning.passes import Passes
+from heedful.learning.signs import Setup, Watch
+from heedful.learning.steps import PretrainingMix
+from heedful.maths.kl import adapt_kl_coef
+from heedful.models import load
+from heedful.rewards.functions import models_of
+from heedful.training.session import Session, session
+
+
+@contextlib.contextmanager
+def open_session(
+    stage: str, config: OnlineConfig, out: str | Path, *, resume: bool, models: Mapping[str, str | None] | None = None
+) -> Iterator[Session]:
+    """Check the settings and open the run. `models`: references by role, beyond the policy and the rewards."""
+    _check(stage, config)
+    files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
+    with session(
+        stage, config, out, models={"policy": config.policy, **(models or {}), **models_of(config.reward)},
+        data={role: formats.fingerprint(path) for role, path in files.items() if path},
+        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
+    ) as s:  # fmt: skip
+        yield s
+
+
+def _check(stage: str, config: OnlineConfig) -> None:
+    if config.generation.top_p < 1 or config.generation.top_k > 0 or config.generation.temperature <= 0:
+        raise UserError(
+            f"{stage.upper()} samples from the policy itself: generation needs top_p = 1, top_k = 0 and a temperature "
+            "above 0, else the KL to the reference is wrong"
+        )
+    if config.kl_target is not None and config.kl_coef == 0:
+        raise UserError("kl_target multiplies kl_coef, and 0 stays 0: give a kl_coef above 0 to begin with")
+    if config.rollout_batch % config.minibatch:
+        raise UserError(
+            f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one"
+        )
+
+
+class Online:
+    """The state of a run around its iterations. The stage owns the loop:
+
+    for step in run.steps():
+        metrics, experience = iteration(..., step, run.kl_coef)
+        run.log(step, metrics, experience)
+    run.finish()
+    """
+
+    def __init__(
+        self, config: OnlineConfig, s: Session, nets: Networks, *, setup: Setup | None = None, **facts: Any
+    ) -> None:
+        """`setup`: what the failure signs know; `facts` go into the manifest and the results."""
+        self.config, self.s, self.nets, self.facts = config, s, nets, facts
+        self.setup = setup or Setup(low_precision=config.compute.dtype != "float32")
+        self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
+        limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
+        self.questions = examples.questions(
+            config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
+        )
+        texts = texts_of(config.pretrain_data, nets, config.ptx_tokens)
+        rows = max(1, round(config.minibatch * config.ptx_ratio))
+        self.mix = PretrainingMix(texts, config.ptx_coef, rows, config.seed) if texts else None
+        self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
+        self.kl_coef = config.kl_coef
+        self.stopped: str | None = None
+
+    def steps(self) -> Iterator[int]:
+        """The iterations that are still to do, until one of them stops the run."""
+        s, config = self.s, self.config
+        if s.run is not None:
+            s.run.set_status("running", **self.facts)
+        first = s.restore(self.nets.parts)
+        self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
+        self.stopped = s.facts.get("stopped")
+        self._watch = Watch(self.setup, s.history)
+        for step in s.steps(first, config.iterations if self.stopped is None else first):
+            s.seed(config.seed, step)
+            yield step
+            if self.stopped is not None:
+                s.say(f"{s.stage}: {self.stopped}")
+                return
+
+    def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
+        """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""
+        s = self.s
+        if s.due(step) and self._tax:
+            metrics["corpus_loss"] = likelihood.mean_loss(self.nets.average.model, self._tax, self.passes)
+        s.log(step, metrics, show=("reward", "score", "kl", "length"))
+        if s.due(step):
+            s.sample(step, experience.readable(e, 4))
+        for sign in self._watch.see(metrics):
+            s.say(f"{s.stage}: {sign}")
+        self.kl_coef, self.stopped = next_kl_coef(self.config, self.kl_coef, metrics["kl"], step + 1)
+        s.checkpoint(step, self.nets.parts, always=self.stopped is not None, kl_coef=self.kl_coef, stopped=self.stopped)
+
+    def finish(self) -> None:
+        """Save the averaged policy as the run's model."""
+        history, nets = self.s.history, self.nets
+        last = history[-1] if history else {}
+        results: dict[str, Any] = {
+            "steps": len(history), "stopped": self.stopped, **self.facts, "signs": self._watch.messages,
+            **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},
+        }  # fmt: skip
+        self.s.finish(lambda directory: load.save(nets.average.model, nets.tokenizer, directory), results)
+
+
+def texts_of(path: str | None, nets: Networks, longest: int) -> list[Example]:
+    """Texts of a file in pieces of at most `longest` tokens and the context; none without a file."""
+    if path is None:
+        return []
+    return examples.documents(path, nets.tokenizer, min(longest, load.context_length(nets.policy)))
+
+
+def next_kl_coef(config: OnlineConfig, kl_coef: float, kl: float, done: int) -> tuple[float, str | None]:
+    """The KL coefficient of the next iteration, and why to stop now, if so (P10)."""
+    if config.kl_target is not None:
+        kl_coef = adapt_kl_coef(kl_coef, kl, config.kl_target, config.kl_horizon, config.rollout_batch)
+    if config.kl_ceiling is not None and kl > config.kl_ceiling:
+        if config.at_ceiling == "stop":
+            return kl_coef, (
+                f"stopped after iteration {done}: sequence KL {kl:.2f} passed the ceiling of {config.kl_ceiling:g}"
+            )
+        kl_coef *= 1.5
+    return kl_coef, None

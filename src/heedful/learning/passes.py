@@ -1,0 +1,66 @@
+"""Forward passes over rows of tokens: cut to a size, padded, shared by the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from heedful.config import NonFinite
+from heedful.models import batches, scoring
+from heedful.models.batches import Batch
+from heedful.training.parallel import Ranks
+
+
+class Row(Protocol):
+    """One prompt and one response as token ids."""
+
+    @property
+    def prompt_ids(self) -> list[int]: ...
+    @property
+    def response_ids(self) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How forward passes are made: padded with `pad_id`, at most `micro_tokens` tokens each, shared by `ranks`."""
+
+    pad_id: int
+    micro_tokens: int
+    ranks: Ranks
+
+    def cut(self, model: Any, rows: Sequence[Row]) -> list[list[int]]:
+        """The passes of all ranks, as indices of rows."""
+        return scoring.passes(model, total_lengths(rows), self.micro_tokens, self.ranks.size)
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """The rows as one batch on this rank's device."""
+        batch = batches.collate([row.prompt_ids for row in rows], [row.response_ids for row in rows], self.pad_id)
+        return batch.to(self.ranks.device)
+
+    @torch.no_grad()
+    def over(self, model: Any, rows: Sequence[Row], compute: Callable[[Any, Batch], Tensor], name: str) -> Tensor:
+        """Return compute(model, batch) of all rows as one [B T] tensor in float32 on the CPU, on every rank.
+
+        Raises NonFinite with `name` for a NaN or an infinity.
+        """
+
+        def computed(chosen: list[int]) -> tuple[list[int], Tensor]:
+            batch = self.batch([rows[i] for i in chosen])
+            with self.ranks.autocast():
+                return chosen, compute(model, batch).float().cpu()
+
+        out_BT = torch.zeros(len(rows), max(len(row.response_ids) for row in rows))
+        for chosen, values_bt in self.ranks.each(self.cut(model, rows), computed):
+            out_BT[chosen, : values_bt.shape[1]] = values_bt
+        if not torch.isfinite(out_BT).all():
+            raise NonFinite(name)
+        return out_BT
+
+
+def total_lengths(rows: Sequence[Row]) -> list[int]:
+    """Tokens of prompt and response together."""
+    return [len(row.prompt_ids) + len(row.response_ids) for row in rows]

@@ -1,9 +1,9 @@
-"""The quality functions on what real people judged, beside the figures that their collectors published.
+"""The quality functions on judgements of real people, next to the figures that their collectors published.
 
     python benchmarks/real_judgements.py DATA
 
-DATA is a folder with pandalm_human (pairs of answers, the same three annotators), tldr_comparisons (summaries, dozens
-of workers) and ukp_convarg (arguments, crowd workers with a published competence), each as JSON Lines.
+DATA is a folder with pandalm_human (pairs of answers, the same three annotators) and tldr_comparisons (summaries,
+dozens of workers), each as JSON Lines.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from heedful.feedback.quality import agreement, flags
+from heedful.feedback.quality import agreement
 from heedful.feedback.quality.types import CHOICES, Judgement
 from heedful.maths.statistics import Interval
 
 PUBLISHED_KAPPAS = {("1", "2"): 0.85, ("1", "3"): 0.88, ("2", "3"): 0.86}  # of PandaLM's 999 pairs; 663 are here
-LEAST_VOTES = 20
 OTHER = {"a": "b", "b": "a", "tie": "tie"}
 
 
@@ -33,7 +32,6 @@ def main() -> None:
     data = parser.parse_args().data
     pandalm(data / "pandalm_human")
     tldr(data / "tldr_comparisons")
-    convarg(data / "ukp_convarg")
 
 
 def pandalm(folder: Path) -> dict[tuple[str, str], Interval]:
@@ -87,40 +85,6 @@ def rating_table(folder: Path) -> agreement.Table:
         for worker, value in by_worker.items():
             values[workers.index(worker), column] = value
     return agreement.Table(tuple(workers), tuple(post for post, _ in shared), values)
-
-
-def convarg(folder: Path) -> float:
-    """Rank correlation of competence with the published one; printed too: the labels it gives beside the published."""
-    everything = [row for name in ("train", "valid") for row in rows(folder / f"{name}.jsonl.gz")]
-    votes = [(vote["worker"], row["id"], vote["vote"]) for row in everything for vote in row["votes"]]
-    published = {vote["worker"]: vote["competence"] for row in everything for vote in row["votes"]}
-    counts = Counter(worker for worker, _, _ in votes)
-    often = [worker for worker, count in counts.items() if count >= LEAST_VOTES]
-    found = flags.competence(votes)
-    theirs = np.array([published[worker] for worker in often])
-    ours = np.array([found.competence[worker] for worker in often])
-    print(f"ukp_convarg, {len(often)} of {len(counts)} workers with at least {LEAST_VOTES} votes")
-    correlation = rank_correlation(ours, theirs)
-    print(f"  competence: rank correlation with the published one {correlation:.3f}")
-    skene = flags.dawid_skene(votes)
-    right = [skene.errors[skene.labelers.index(worker)].diagonal() @ skene.prior for worker in often]
-    print(f"  the same of Dawid and Skene's chance to be right {rank_correlation(np.array(right), theirs):.3f}")
-    gold = {row["id"]: row["gold"] for row in everything if row["gold"] is not None}
-    for name, model in (("competence", found), ("Dawid-Skene", skene)):
-        said = dict(zip(model.units, (model.classes[k] for k in model.posterior.argmax(axis=1)), strict=True))
-        same = sum(said[unit] == label for unit, label in gold.items())
-        print(f"  {name}: same label as published for {same / len(gold):.1%} of {len(gold)} pairs")
-    return correlation
-
-
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's: the correlation of mean ranks."""
-    return float(np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1])
-
-
-def mean_ranks(x: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -98,6 +98,17 @@ def test_a_backup_is_made_while_people_work(team: Team, tmp_path: Path) -> None:
         copy.close()
 
 
+def test_no_backup_is_made_of_a_chain_that_does_not_fit(team: Team, tmp_path: Path) -> None:
+    (event, *_) = team.rows(Event.id)
+    with team.store.writing() as db:
+        db.execute(sa.update(Event).where(Event.id == event.id).values(seconds=7.0))
+    with pytest.raises(
+        UserError, match=rf"project tea, event {event.id}: does not fit its hash; .* no backup was made"
+    ):
+        backup.backup(team.store, tmp_path / "b.db")
+    assert list(tmp_path.glob("*b.db*")) == []
+
+
 def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
     backup.backup(team.store, tmp_path / "b.db")
     with pytest.raises(UserError, match="already exists"):

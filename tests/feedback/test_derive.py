@@ -47,7 +47,9 @@ def test_one_call_rebuilds_every_cache(team: Team, lost: str) -> None:
             db.execute(sa.delete(Assignment).where(Assignment.state == "leased", Assignment.expires <= team.now))
     assert caches(team) != before
     with team.store.writing() as db:
-        derive.rebuild(db, team.project)
+        assert derive.rebuild(db, team.project) == 15
+    with team.store.writing() as db:
+        assert derive.rebuild(db, team.project) == 0
     after = caches(team)
     if lost == "assignments":  # made again under other numbers
         before[1], after[1] = ([row[1:] for row in made[1] if row[2]] for made in (before, after))

@@ -296,3 +296,6 @@ def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) 
         "labeler": (3, 1), "lead": (3, 1),
     }  # fmt: skip
     assert "<strong>0 %</strong>" in site.browser("labeler").get("/work/tea/progress").text
+    page = " ".join(site.browser("lead").get(f"/lead/tea/items/{doubled}").text.split())
+    for name, tiers in (("Everybody", "1 = 2"), ("brief", "1</span><span>2"), ("long", "2</span><span>1")):
+        assert f'<bdi>{name}</bdi>: <span class="tiers"><span>{tiers}</span></span>' in page

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from heedful import files
 from heedful.config import UserError, refused
-from heedful.feedback import migrate
+from heedful.feedback import events, migrate
 from heedful.feedback.schema import Base, Event
 from heedful.feedback.store import Store
 
@@ -23,26 +23,29 @@ BATCH = 500
 
 
 def backup(store: Store, path: str | Path) -> int:
-    """Write all of it into a new SQLite file while people work; returns the number of events in it.
+    """Copy the database into a new SQLite file while people work; returns the number of events in it.
 
-    PostgreSQL, too, is backed up as SQLite: one format, which `restore` puts into either. UserError where the file
-    exists already, or the database is damaged: a backup is one that `restore` takes.
+    PostgreSQL, too, is backed up as SQLite: one format, which `restore` puts into either. Before the file takes its
+    place, SQLite checks it and `events.verify_all` its chains of events. UserError if the file exists already, the
+    database is damaged, or a chain does not fit.
     """
     path = Path(path)
     _check_free(path, "choose another name for the backup")
+    named = migrate.named(store.engine.url)
     with _replacing(path) as scratch:
         if store.is_sqlite:
             _copy_file(store, scratch)
             if (fault := _fault(scratch)) is not None:
-                named = migrate.named(store.engine.url)
                 raise UserError(f"{named}: damaged ({fault}); no backup was made of it, restore an earlier one")
         else:
             with _opened(scratch) as target, store.engine.connect() as source, target.writing() as db:
                 source.execute(sa.text("set transaction isolation level repeatable read read only"))
                 _copy_tables(source, db.connection())
-        with closing(sqlite3.connect(scratch)) as copy:
-            (events,) = copy.execute("select count(*) from event").fetchone()
-    return int(events)
+        with _opened(scratch) as copy, copy.reading() as db:
+            try:
+                return sum(events.verify_all(db).values())
+            except UserError as error:
+                raise UserError(f"{named}: {error}; no backup was made of it, restore an earlier one") from None
 
 
 def restore(path: str | Path, where: str | Path) -> int:

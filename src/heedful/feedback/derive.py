@@ -53,9 +53,10 @@ def tally(db: Session, event: Event, item: Item, sign: int) -> None:
         db.execute(sa.insert(Tally).values(**key, **more))
 
 
-def rebuild(db: Session, project_id: int) -> None:
-    """Compute every cache of a project from its events again (leases stay)."""
+def rebuild(db: Session, project_id: int) -> int:
+    """Compute every cache of a project from its events again; returns how many items had wrong ones. Leases stay."""
     projects.lock(db, project_id)
+    wrong = 0
     counted: Counter[tuple[int, date, Kind, Purpose]] = Counter()
     spent: Counter[tuple[int, date, Kind, Purpose]] = Counter()
     last = 0
@@ -73,7 +74,9 @@ def rebuild(db: Session, project_id: int) -> None:
                     counted[key] += 1
                     spent[key] += _milliseconds(event.seconds)
             _reassign(db, item, standing, assignments[item.id])
+            before = item.taken, item.had_by, item.open
             assignment.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
+            wrong += before != (item.taken, item.had_by, item.open)
         db.flush()
         db.expunge_all()
     db.execute(sa.delete(Tally).where(Tally.project_id == project_id))
@@ -82,6 +85,7 @@ def rebuild(db: Session, project_id: int) -> None:
         row = {"project_id": project_id, "person_id": person_id, "day": day, "kind": kind, "purpose": purpose}
         db.add(Tally(**row, judgements=number, milliseconds=spent[key]))
     db.flush()
+    return wrong
 
 
 def standing(events: Iterable[Any]) -> dict[int, Any]:

@@ -39,6 +39,11 @@ from heedful.feedback.schema import (
 )
 
 BATCH = 1000
+HASHED = (
+    "project_id", "kind", "item_id", "person_id", "refers_to", "seconds", "instructions", "order", "payload_sha256",
+    "content_sha256", "idempotency_key",
+)  # fmt: skip
+LINK = (*HASHED, "id", "when", "content", "salt", "redacted", "previous", "hash")
 
 
 @dataclass(frozen=True)
@@ -91,20 +96,31 @@ def append(
 
 
 def verify(db: Session, project_id: int) -> int:
-    """Recompute the chain; returns its length. Raises UserError naming the first event that does not fit."""
+    """Recompute a project's chain and return its length. Raises UserError naming the first event that does not fit."""
+    project = db.get_one(Project, project_id)
     previous, length = "", 0
-    chosen = sa.select(Event).where(Event.project_id == project_id).order_by(Event.id)
-    with closing(db.scalars(chosen.execution_options(yield_per=BATCH))) as chain:
+    chosen = (
+        sa.select(*(getattr(Event, name) for name in LINK)).where(Event.project_id == project_id).order_by(Event.id)
+    )
+    with closing(db.execute(chosen.execution_options(yield_per=BATCH))) as chain:
         for event in chain:
             whole = event.content is not None and event.salt is not None
             found = _sha256(event.salt or "", canonical(event.content)) if whole else event.content_sha256
             fits = found == event.content_sha256 and (whole or event.redacted is not None)
             if not fits or event.previous != previous or event.hash != _hash(event):
-                raise UserError(f"event {event.id}: does not fit its hash; it was changed, or one before it is missing")
+                raise UserError(
+                    f"project {project.name}, event {event.id}: does not fit its hash; it was changed, or one before it"
+                    " is missing"
+                )
             previous, length = event.hash, length + 1
-    if db.get_one(Project, project_id).head != previous:
-        raise UserError("the newest events are missing: the chain ends before its head")
+    if project.head != previous:
+        raise UserError(f"project {project.name}: the newest events are missing; the chain ends before its head")
     return length
+
+
+def verify_all(db: Session) -> dict[str, int]:
+    """Recompute the chain of every project: their lengths by name. Raises UserError as `verify` does."""
+    return {project.name: verify(db, project.id) for project in projects.listing(db)}
 
 
 def of_item(db: Session, item_id: int) -> list[Told]:
@@ -190,12 +206,9 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     return paths
 
 
-def _hash(event: Event) -> str:
-    fields = (
-        "project_id", "kind", "item_id", "person_id", "refers_to", "seconds", "instructions", "order",
-        "payload_sha256", "content_sha256", "idempotency_key",
-    )  # fmt: skip
-    facts = {name: getattr(event, name) for name in fields} | {"when": event.when.isoformat()}
+def _hash(event: Any) -> str:
+    """The hash of an event, or of its row."""
+    facts = {name: getattr(event, name) for name in HASHED} | {"when": event.when.isoformat()}
     return _sha256(event.previous, canonical(facts))
 
 

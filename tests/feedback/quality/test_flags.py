@@ -1,4 +1,4 @@
-"""Dawid-Skene by hand and beside crowd-kit; competence beside crowd-kit's MACE and on labelers of known habits."""
+"""Dawid-Skene by hand and next to crowd-kit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from heedful.config import UserError
 from heedful.data.records import Rating
 from heedful.feedback.quality import flags
-from heedful.feedback.quality.agreement import Table
 from heedful.feedback.quality.flags import Vote
 from heedful.feedback.quality.types import Judgement
 
@@ -73,36 +72,6 @@ def test_smoothing_keeps_a_single_vote_from_being_certain() -> None:
     assert smooth.errors[0].max() < 0.95
 
 
-def test_competence_of_known_habits() -> None:
-    """`half` knows every second answer and else says 0; `spam` always says 1."""
-    rng = np.random.default_rng(1)
-    truth = rng.integers(0, 3, size=400).tolist()
-    votes: list[Vote] = []
-    for unit, true in enumerate(truth):
-        votes += [("always", unit, true), ("spam", unit, 1), ("half", unit, true if rng.random() < 0.5 else 0)]
-        votes.append(("most", unit, true if rng.random() < 0.8 else int(rng.integers(0, 3))))
-    found = flags.competence(votes)
-    expected = {"always": 1.0, "most": 0.8, "half": 0.5, "spam": 0.0}
-    assert found.competence == pytest.approx(expected, abs=0.08)
-    said = [found.classes[k] for k in found.posterior.argmax(axis=1)]
-    assert np.mean(np.array(said) == truth) > 0.98
-
-
-def test_two_steps_of_competence_by_hand() -> None:
-    """x and y say yes, z says no, all begin at 0.7 with even habits: 0.85 for yes; then habits of their own count."""
-    votes: list[Vote] = [("x", 1, "yes"), ("y", 1, "yes"), ("z", 1, "no")]
-    found = flags.competence(votes, smoothing=0.5, iterations=1)
-    assert found.posterior[0] == pytest.approx([0.85, 0.15])
-    assert found.competence == pytest.approx({"x": 1.2 / 2, "y": 1.2 / 2, "z": (0.7 * 0.15 / 0.85 + 0.5) / 2})
-    x = 0.4 * 0.8 / 1.3  # guesses yes: habit 0.5 + 0.3 of 1 + 0.3
-    z_knows = (0.7 * 0.15 / 0.85 + 0.5) / 2
-    guesses = 1 - 0.7 * 0.15 / 0.85
-    z = (1 - z_knows) * (0.5 + guesses) / (1 + guesses)
-    yes, no = (x + 0.6) ** 2 * z, x**2 * (z + z_knows)
-    again = flags.competence(votes, smoothing=0.5, iterations=2)
-    assert again.posterior[0] == pytest.approx([yes / (yes + no), no / (yes + no)])
-
-
 def test_flags_of_completions() -> None:
     """Two who agree outvote the third; what one alone said counts too; what nobody was asked is not there."""
 
@@ -121,9 +90,7 @@ def test_flags_of_completions() -> None:
     assert set(flags.flag([rated("x", 1, False)], "violent").values()) == {0.0}
 
 
-def test_table_votes_and_no_votes() -> None:
-    table = Table(("x", "y"), (1, 1), np.array([[1.0, np.nan], [-1.0, 0.0]]), 0.0)
-    assert flags.table_votes(table) == [("x", 0, 1.0), ("y", 0, -1.0), ("y", 1, 0.0)]
+def test_no_votes() -> None:
     with pytest.raises(UserError, match="no votes"):
         flags.dawid_skene([])
 
@@ -134,18 +101,11 @@ def test_beside_crowd_kit() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pandas as pd
-        from crowdkit.aggregation import MACE, DawidSkene
+        from crowdkit.aggregation import DawidSkene
 
         frame = pd.DataFrame(votes, columns=["worker", "task", "label"])
         theirs = DawidSkene(n_iter=200, tol=1e-9).fit(frame)
-        mace = MACE(n_restarts=2, n_iter=30).fit(frame)
     ours = flags.dawid_skene(votes)
     at = theirs.probas_.loc[list(ours.units), list(ours.classes)].to_numpy()
     np.testing.assert_allclose(ours.posterior, at, atol=1e-3)
     np.testing.assert_allclose(ours.prior, theirs.priors_.loc[list(ours.classes)], atol=1e-3)
-    found = flags.competence(votes)
-    their_competence = mace.spamming_[:, 1] / mace.spamming_.sum(axis=1)  # by labeler as they first occur, like ours
-    np.testing.assert_allclose(list(found.competence.values()), their_competence, atol=0.15)
-    ours_said = [found.classes[k] for k in found.posterior.argmax(axis=1)]
-    theirs_said = mace.probas_.idxmax(axis=1).loc[list(found.units)]
-    assert np.mean(np.array(ours_said) == theirs_said.to_numpy()) > 0.95

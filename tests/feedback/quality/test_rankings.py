@@ -143,16 +143,6 @@ def test_known_reliabilities_are_kept() -> None:
     assert trusting.items[1].ranking() == FIRST
 
 
-def test_groups_have_aggregates_of_their_own() -> None:
-    work = [Judgement(f"a{n}", 1, FIRST, "a") for n in range(3)] + [
-        Judgement(f"b{n}", 1, SECOND, "b") for n in range(3)
-    ]
-    work.append(Judgement("guest", 1, FIRST))
-    found = rankings.by_group(work)
-    assert {group: consensus.items[1].ranking() for group, consensus in found.items()} == {"a": FIRST, "b": SECOND}
-    assert sorted(found["a"].reliability) == ["a0", "a1", "a2"]
-
-
 def test_items_of_different_size_and_none_at_all() -> None:
     work = [Judgement("x", "two", SECOND), Judgement("x", "three", ((2,), (1,), (0,)))]
     items = rankings.aggregate(work).items

@@ -1,6 +1,6 @@
-"""One answer from many: Dawid and Skene's model of labelers' errors, and each labeler's competence, both by EM.
+"""One flag from many: Dawid and Skene's model of the errors of labelers, fitted by EM (docs/quality.md).
 
-The models are in docs/quality.md. Votes are (labeler, unit, class) triples; a unit is anything hashable.
+Votes are (labeler, unit, class) triples. A unit is anything hashable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.config import UserError
-from heedful.feedback.quality.agreement import Table
 from heedful.feedback.quality.types import Judgement, Key, latest
 from heedful.maths.statistics import Floats
 
@@ -31,16 +30,6 @@ class DawidSkene:
     posterior: Floats
     errors: Floats
     prior: Floats
-
-
-@dataclass(frozen=True)
-class Competence:
-    """`competence` of each labeler: the share of votes that are judged, not guessed; `posterior` [units, classes]."""
-
-    units: tuple[Any, ...]
-    classes: tuple[Any, ...]
-    competence: dict[str, float]
-    posterior: Floats
 
 
 def dawid_skene(votes: Sequence[Vote], *, smoothing: float = 0.0, iterations: int = 200) -> DawidSkene:
@@ -63,36 +52,6 @@ def dawid_skene(votes: Sequence[Vote], *, smoothing: float = 0.0, iterations: in
     return DawidSkene(found.units, found.labelers, found.classes, posterior, errors, prior)
 
 
-def competence(votes: Sequence[Vote], *, smoothing: float = 0.5, iterations: int = 200) -> Competence:
-    """How far each labeler can be relied on (MACE, Hovy et al. 2013).
-
-    A vote is the true class with chance `competence`, else drawn from the labeler's own habit. `smoothing` is a count
-    added to judged and to guessed votes, and to each class of the habit.
-    """
-    found = _Votes.of(votes)
-    labelers, classes = len(found.labelers), len(found.classes)
-    votes_of = np.bincount(found.labeler, minlength=labelers)
-    knows, habit = np.full(labelers, 0.7), np.full((labelers, classes), 1.0 / classes)
-    for _ in range(iterations):
-        guessed = (1 - knows[found.labeler]) * habit[found.labeler, found.said]
-        scores = np.zeros((len(found.units), classes))
-        np.add.at(scores, found.unit, np.log(guessed + FLOOR)[:, None])
-        np.add.at(
-            scores, (found.unit, found.said), np.log(guessed + knows[found.labeler] + FLOOR) - np.log(guessed + FLOOR)
-        )
-        posterior = _softmax(scores)
-        judged = posterior[found.unit, found.said] * knows[found.labeler] / (knows[found.labeler] + guessed + FLOOR)
-        before = knows
-        knows = (np.bincount(found.labeler, judged, labelers) + smoothing) / (votes_of + 2 * smoothing)
-        habit = np.full((labelers, classes), smoothing + FLOOR)
-        np.add.at(habit, (found.labeler, found.said), 1 - judged)
-        habit /= habit.sum(axis=1, keepdims=True)
-        if np.abs(knows - before).max() < 1e-5:
-            break
-    named = dict(zip(found.labelers, knows.tolist(), strict=True))
-    return Competence(found.units, found.classes, named, posterior)
-
-
 def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], float]:
     """Probability that a flag of D9 holds, for every (item, completion) of which somebody said."""
     votes: list[Vote] = [
@@ -109,12 +68,6 @@ def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], fl
         return dict.fromkeys(found.units, 0.0)
     holds = found.posterior[:, found.classes.index(True)]
     return dict(zip(found.units, holds.tolist(), strict=True))
-
-
-def table_votes(table: Table) -> list[Vote]:
-    """The values of an agreement table as votes; units are its columns."""
-    rows, columns = np.nonzero(~np.isnan(table.values))
-    return [(table.labelers[i], int(j), float(table.values[i, j])) for i, j in zip(rows, columns, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ class Consensus:
 def aggregate(judgements: Iterable[Judgement], known: Consensus | None = None, *, rounds: int = 100) -> Consensus:
     """Strengths of every item's completions, reliability of every labeler, and the tie parameter.
 
-    With `known`, its reliabilities (1 for labelers it does not have) and its tie parameter are kept: for the items of
-    one page. Groups are mixed; see `by_group`.
+    With `known`, its reliabilities (1 for labelers it does not have) and its tie parameter are kept, for the items of
+    one page. Groups are mixed: give the judgements of one group to keep them apart.
     """
     judged = latest(judgements)
     known = known or _learn(judged, rounds)
@@ -101,15 +101,6 @@ def _learn(judged: Judged, rounds: int) -> Consensus:
         if max(moved, abs(log_tie - before[1])) < 1e-4:
             break
     return Consensus({}, dict(zip(data.labelers, reliability.tolist(), strict=True)), math.exp(log_tie))
-
-
-def by_group(judgements: Iterable[Judgement]) -> dict[str, Consensus]:
-    """An aggregate for each group on its own; labelers without a group are left out."""
-    groups: dict[str, list[Judgement]] = {}
-    for judgement in judgements:
-        if judgement.group is not None:
-            groups.setdefault(judgement.group, []).append(judgement)
-    return {group: aggregate(groups[group]) for group in sorted(groups)}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError, build
 from heedful.data.records import Prompt, as_text
-from heedful.feedback import events, items
+from heedful.feedback import events, items, readings
 from heedful.feedback.judgements import PAYLOADS, completions
+from heedful.feedback.quality import combine
 from heedful.feedback.schema import KINDS, PURPOSES, Item, Kind, Purpose
 from heedful.web import actions, uploads
 from heedful.web.api.work import task_fields
@@ -185,6 +186,7 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
         told = events.of_item(db, found.id)
         # of a redacted item nothing is left but what happened to it
         payload = None if found.redacted else PAYLOADS[found.kind].model_validate(found.payload)
+        judged = readings.judgements(db, member.project_id, purposes=PURPOSES, item_id=found.id)
         return lead_page(
             request,
             member,
@@ -196,6 +198,7 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
             answers=_answers(found, completions(payload)) if payload else [],
             told=told,
             standing=sum(one.stands for one in told),
+            combined=combine.of_item(judged),
             gold=found.gold,
             explanation=found.explanation,
         )

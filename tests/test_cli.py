@@ -135,7 +135,7 @@ def test_k_starts_at_one(files: Files, heedful: Run, tmp_path: Path) -> None:
     done = heedful(
         "sample", "--model", files.policy, "--prompts", files.prompts, "-k", "0", "--out", tmp_path / "c.jsonl"
     )
-    refused(done, r"'k': Input should be greater than or equal to 1 \(got 0\)")
+    refused(done, r"'k': input should be greater than or equal to 1, not 0")
 
 
 def test_an_existing_file_is_not_replaced(files: Files, heedful: Run, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_wrong_value_names_file_key_and_value(tmp_path: Path) -> None:
     path = toml(tmp_path, "[optimiser]\nrate = -1\n")
     with pytest.raises(UserError) as error:
         config.load(Stage, path)
-    assert str(error.value) == f"{path}: 'optimiser.rate': Input should be greater than 0 (got -1)"
+    assert str(error.value) == f"{path}: 'optimiser.rate': input should be greater than 0, not -1"
     with pytest.raises(UserError) as error:
         config.load(Stage, path, ["steps=many"])
     assert str(error.value).startswith(f"{path} with --set: 'steps': ")
@@ -145,7 +145,7 @@ def test_a_missing_key_is_named() -> None:
     class Needy(Config):
         data: str
 
-    with pytest.raises(UserError, match=r"^the options: 'data': Field required$"):
+    with pytest.raises(UserError, match=r"^the options: 'data': missing. Required: data.$"):
         config.load(Needy)
 
 

@@ -65,17 +65,24 @@ def build(cls: type[C], values: dict[str, Any], source: str) -> C:
         raise UserError(f"{source}: {explain(error, cls)}") from None
 
 
-def explain(error: ValidationError, cls: type[BaseModel]) -> str:
-    """The first problem of a validation error as one line with its remedy."""
+def explain(error: ValidationError, cls: type[BaseModel], field: str = "") -> str:
+    """The first problem of a validation error in one line: which key, what is wrong, what was given or is needed.
+
+    `field` is a word before the key.
+    """
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(cls, problem["loc"][:-1])
         return f"unknown key '{key}'; known here: {', '.join(sorted(known))}"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    shown = repr(problem.get("input"))
-    value = "" if problem["type"] == "missing" else f" (got {shown[:60] + '…' if len(shown) > 60 else shown})"
-    return f"'{key}': {message}{value}" if key else f"{message}"
+    if problem["type"] == "missing":
+        needed = [name for name, info in _fields_at(cls, problem["loc"][:-1]).items() if info.is_required()]
+        message = f"missing. Required: {', '.join(needed)}." if needed else "missing"
+    elif problem["type"] != "value_error":  # a validator of ours says in its message what was given, if that helps
+        shown = repr(problem["input"])
+        message = f"{message[0].lower()}{message[1:]}, not {shown[:60] + '…' if len(shown) > 60 else shown}"
+    return f"{field}'{key}': {message}" if key else message
 
 
 def _merged(fields: dict[str, FieldInfo], values: dict[str, Any]) -> dict[str, Any]:

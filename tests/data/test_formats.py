@@ -118,7 +118,7 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_do_not_matter(tmp_p
         (b'{"prompt": "a", "x": "\\uD800"}\n', ":1: holds half of a surrogate pair"),
         (b'{"prompt": ' + b"[" * 100_000 + b"\n", ":1: nested too deeply"),
         (b'{"prompt": "a"}\n{"prompt": ""}\n', ":2: field 'prompt': is empty"),
-        (b'{"text": "a"}\n', ":1: field 'prompt': missing. A prompt row needs prompt"),
+        (b'{"text": "a"}\n', ":1: field 'prompt': missing. Required: prompt."),
     ],
 )
 def test_a_defect_is_told_by_file_line_and_remedy(tmp_path: Path, content: bytes, expected: str) -> None:

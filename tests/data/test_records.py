@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from heedful.config import explain
 from heedful.data.records import (
     Choice,
     Comparison,
@@ -21,7 +22,6 @@ from heedful.data.records import (
     Record,
     Text,
     as_text,
-    problem,
 )
 
 FOUR = {"prompt": "Name a bird.", "completions": ["owl", "a cat", "wren", "a dog"], "ranking": [[0], [2, 3], [1]]}
@@ -30,7 +30,7 @@ FOUR = {"prompt": "Name a bird.", "completions": ["owl", "a cat", "wren", "a dog
 def complaint(record_type: type[Record], row: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
         record_type.model_validate(row)
-    return problem(caught.value, record_type)
+    return explain(caught.value, record_type, "field ")
 
 
 def test_pairs_are_all_pairs_of_different_tiers_winner_first() -> None:
@@ -112,9 +112,7 @@ def test_a_malformed_comparison_is_told_by_field_and_remedy(changed: dict[str, A
 
 
 def test_a_missing_field_is_told_with_what_the_record_needs() -> None:
-    assert complaint(Demonstration, {"prompt": "p"}) == (
-        "field 'completion': missing. A demonstration row needs prompt, completion."
-    )
+    assert complaint(Demonstration, {"prompt": "p"}) == ("field 'completion': missing. Required: prompt, completion.")
 
 
 @pytest.mark.parametrize("preferred", ["A", "c", None])

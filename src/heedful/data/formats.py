@@ -19,9 +19,9 @@ from typing import IO, Any, TypeVar
 from pydantic import ValidationError
 
 from heedful import files
-from heedful.config import UserError, refused
+from heedful.config import UserError, explain, refused
 from heedful.data.public_shapes import to_native, to_public
-from heedful.data.records import Record, problem
+from heedful.data.records import Record
 
 __all__ = ["data_file", "fingerprint", "read", "rejected_path", "sha256", "to_public", "write"]
 
@@ -159,7 +159,7 @@ def _parse(row: Row | _Bad, record_type: type[R]) -> tuple[R | None, str]:
     try:
         return record_type.model_validate(native), ""
     except ValidationError as error:
-        return None, problem(error, record_type)
+        return None, explain(error, record_type, "field ")
 
 
 def _reject(bad: list[Row], path: Path) -> None:

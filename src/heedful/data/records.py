@@ -16,7 +16,6 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StrictBool,
     StrictInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -253,17 +252,3 @@ def _check_length(values: list[V] | None, info: ValidationInfo) -> list[V] | Non
 def as_text(prompt: PromptText) -> str:
     """The words of a prompt, to show and to compare. `models.render` makes the text that models read."""
     return prompt if isinstance(prompt, str) else "\n\n".join(message.content for message in prompt)
-
-
-def problem(error: ValidationError, cls: type[Record]) -> str:
-    """The first problem of a validation error as one line: "field 'x': what. Remedy."."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        needed = [name for name, info in cls.model_fields.items() if info.is_required()]
-        return f"field '{field}': missing. A {cls.__name__.lower()} row needs {', '.join(needed)}."
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"field '{field}': {message}"
-    shown = repr(first["input"])
-    return f"field '{field}': {message[0].lower()}{message[1:]}, not {shown[:60] + '…' if len(shown) > 60 else shown}"

@@ -82,7 +82,7 @@ def refused(done: Done, pattern: str) -> None:
         (("--data", "malformed.jsonl"), r"^malformed\.jsonl:2: not JSON"),
         (
             ("--data", "lacking.jsonl"),
-            r"^lacking\.jsonl:1: field 'completions': missing; .*needs prompt, completions, ranking",
+            r"^lacking\.jsonl:1: field 'completions': missing. Required: prompt, completions, ranking",
         ),
         (("--data", "empty.jsonl"), r"^empty\.jsonl: no rows"),
         (("--data", "alone.jsonl"), r"^alone\.jsonl:1: field 'completions': has one completion, .* two or more"),

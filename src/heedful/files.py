@@ -41,7 +41,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
         if sync:
             with temporary.open("r+b") as stream:
                 os.fsync(stream.fileno())
-        if path.is_dir():
+        if path.is_dir() and temporary.is_dir():  # a file never takes the place of a directory: os.replace refuses
             _replace_directory(temporary, path)
         else:
             os.replace(temporary, path)

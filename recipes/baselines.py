@@ -1,4 +1,4 @@
-"""What a reward model must beat to be worth its training: a bag of words. (Longer wins, the other one, is no code.)"""
+"""A bag of words: the baseline that a reward model must beat. The other baseline, "longer wins", needs no code."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 class BagOfWords:
-    """Logistic regression on how two answers differ in log counts of words and word pairs and in log length.
+    """Logistic regression on the difference of two answers in log counts of words and word pairs and in log length.
 
-    `pairs` are (better, worse). The penalty on the squared weights is the one with the least loss on a fifth of the
-    `groups` (posts, topics), left out for that; then all pairs are fitted.
+    `pairs` are (better, worse). A fifth of the `groups` (posts, topics) is held out to choose the penalty on the
+    squared weights. The final fit uses all pairs.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BagOfWords:
         self._weights_D = _fitted(features_MD, ends, self.penalty)
 
     def scores(self, texts: Sequence[str]) -> list[float]:
-        """The higher, the better; only differences mean something."""
+        """Scores of answers. Higher is better. Only differences have a meaning."""
         scores: list[float] = (self._features(texts) @ self._weights_D).tolist()
         return scores
 

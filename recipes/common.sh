@@ -1,12 +1,12 @@
-# Sourced by the recipes: where things are, and steps that keep their time.
+# The recipes source this file: paths, and steps that log their time.
 set -euo pipefail
 RECIPE=$(cd "$(dirname "$0")" && pwd)
 ROOT=$(cd "$RECIPE/../.." && pwd)
 
 stop() { echo "$1" >&2; exit 2; }
 
-[ -n "${DATA:-}" ] || stop "DATA is not set: DATA=/folder/of/the/public/data $0 (its head says what lies there)"
-[ -d "$DATA" ] || stop "$DATA: no such folder; the head of $0 says what it must hold"
+[ -n "${DATA:-}" ] || stop "DATA is not set: DATA=/folder/of/the/public/data $0 (the head of the script lists the files)"
+[ -d "$DATA" ] || stop "$DATA: no such folder. The head of $0 lists the files that it must hold."
 DATA=$(cd "$DATA" && pwd)
 [ "${QUICK:-0}" != 0 ] && QUICK=1 || QUICK=
 OUT=${OUT:-$ROOT/runs/$(basename "$RECIPE")${QUICK:+-quick}}
@@ -17,10 +17,10 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 cd "$ROOT"
 
-# need FILE...: stop early where a file of DATA is missing
-need() { for file in "$@"; do [ -f "$file" ] || stop "$file: missing; the head of $0 says what it holds"; done; }
+# need FILE...: stop early if a file of DATA is missing
+need() { for file in "$@"; do [ -f "$file" ] || stop "$file: missing. The head of $0 describes it."; done; }
 
-# step NAME COMMAND...: run it and note its seconds; what is finished already takes but a moment
+# step NAME COMMAND...: run it and log its seconds. A step that is finished already takes a moment.
 step() {
   local name=$1 begun=$SECONDS
   shift
@@ -32,5 +32,5 @@ step() {
 heedful() { "$PYTHON" -m heedful "$@"; }
 recipe() { "$PYTHON" -m "recipes.$(basename "$RECIPE").$1" "${@:2}"; }
 
-# quick KEY=VALUE...: settings that hold for QUICK=1 alone
+# quick KEY=VALUE...: settings for QUICK=1 only
 quick() { [ -z "$QUICK" ] || printf -- '--set %s ' "$@"; }

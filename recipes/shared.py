@@ -1,4 +1,4 @@
-"""What the recipes share: public rows in, a text cut to fit, accuracy with honest intervals, lines of a table."""
+"""Shared by the recipes: read public rows, shorten texts, accuracy with intervals, lines of a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def shortened(text: str, fits: Callable[[str], bool]) -> str:
-    """The text if it fits, else as many of its first words as fit with " ..." behind them."""
+    """The text if it fits, else as many of its first words as fit, followed by " ..."."""
     if fits(text):
         return text
     ends = [word.end() for word in re.finditer(r"\S+", text)]
@@ -37,7 +37,7 @@ def shortened(text: str, fits: Callable[[str], bool]) -> str:
 
 
 def outcomes(rankings: Sequence[Comparison], scores: Sequence[Sequence[float]]) -> list[float]:
-    """For every judged pair 1 where the better one has the higher score, 0.5 where they are equal, else 0."""
+    """For every judged pair: 1 if the better answer has the higher score, 0.5 for equal scores, else 0."""
     return [
         0.5 + 0.5 * float(np.sign(score[better] - score[worse]))
         for ranking, score in zip(rankings, scores, strict=True)
@@ -46,12 +46,12 @@ def outcomes(rankings: Sequence[Comparison], scores: Sequence[Sequence[float]]) 
 
 
 def lengths(rankings: Sequence[Comparison]) -> list[list[float]]:
-    """Characters of each completion, the scores of "longer wins"."""
+    """Characters of each completion: the scores of "longer wins"."""
     return [[float(len(text)) for text in ranking.completions] for ranking in rankings]
 
 
 def length_bins(rankings: Sequence[Comparison]) -> list[str]:
-    """For every judged pair, by how much its longer one is longer."""
+    """For every judged pair, the name of its bin: by how much the longer answer is longer."""
     names = []
     for ranking in rankings:
         for pair in ranking.pairs():
@@ -62,10 +62,10 @@ def length_bins(rankings: Sequence[Comparison]) -> list[str]:
 
 
 def over_answers(values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashable]]) -> Interval:
-    """Mean over pairs with a 95 % interval that knows that pairs with an answer in common vary together.
+    """Mean over pairs with a 95 % interval that allows for answers that several pairs share.
 
-    Where one answer stands in twenty pairs, these are not twenty independent observations. The variance is that of
-    Aronow, Samii & Assenova 2015, at least that of independent pairs.
+    If one answer is in twenty pairs, these are not twenty independent observations. The variance is that of Aronow,
+    Samii & Assenova 2015, and at least that of independent pairs.
     """
     index = {name: i for i, name in enumerate(dict.fromkeys(end for pair in pairs for end in pair))}
     errors = np.asarray(values, dtype=np.float64) - np.mean(values)
@@ -79,7 +79,7 @@ def over_answers(values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashab
 
 
 def compare(right: dict[str, list[float]], interval: Callable[[list[float]], Interval]) -> dict[str, dict[str, Any]]:
-    """Accuracy of each judge, and by how much the first one is ahead of each other on the same pairs."""
+    """Accuracy of each judge, and the lead of the first judge over each other one on the same pairs."""
     first, *others = right
     found = {name: interval(values)._asdict() for name, values in right.items()}
     for other in others:
@@ -94,7 +94,7 @@ def percent(found: dict[str, Any]) -> str:
 
 
 def duration(out: Path) -> dict[str, Any]:
-    """Minutes of each step so far, from the log of times, and the rate that they are to be read by."""
+    """Minutes of each step so far, from the log of times, and the speed of this machine."""
     spent: dict[str, float] = {}
     for line in (out / "times.tsv").read_text(encoding="utf-8").splitlines():
         name, seconds = line.split("\t")
@@ -103,6 +103,7 @@ def duration(out: Path) -> dict[str, Any]:
 
 
 def duration_line(found: dict[str, Any]) -> str:
+    """The duration as a sentence."""
     steps = ", ".join(f"{name} {minutes:.1f}" for name, minutes in found["minutes"].items() if minutes >= 0.1)
     total, rate = sum(found["minutes"].values()), found["matmul_gflops"]
-    return f"{total:.1f} minutes ({steps}), where matrices are multiplied at {rate:.0f} GFLOP/s (float32)"
+    return f"{total:.1f} minutes ({steps}). This machine multiplies matrices at {rate:.0f} GFLOP/s (float32)."

@@ -1,5 +1,7 @@
-"""The public rows as heedful's records: texts to pretrain on; strict pairs of the training debates, once with the gold
-label and once with the vote of one labeler each; strict pairs of the held-out debates.
+"""Convert the public rows to records.
+
+It writes texts for pretraining, strict pairs of the training debates, and strict pairs of the held-out debates. The
+training pairs come twice: with the gold label, and with the vote of one labeler each.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from heedful.data.records import Comparison, Text
 from heedful.files import write_json
 from recipes import shared
 
-ARGUMENT_COPIES = 4  # of each training argument among the books, which are a hundred times as much text
-BOOK_SHARE = {"train": 2, "valid": 5}  # every second passage, every fifth
+ARGUMENT_COPIES = 4  # copies of each training argument, since the books are a hundred times as much text
+BOOK_SHARE = {"train": 2, "valid": 5}  # every second passage, every fifth one
 RESPONSES = ("response_a", "response_b")
 TIERS = {"a": [[0], [1]], "b": [[1], [0]], "tie": [[0, 1]]}
 Row = dict[str, Any]
@@ -30,7 +32,7 @@ def held_out(debates: Iterable[str]) -> set[str]:
 
 
 def comparison(row: Row, preferred: str, **more: Any) -> Comparison:
-    """A pair with one judgement; `group` is the debate."""
+    """A pair with one judgement. `group` is the debate."""
     return Comparison(
         prompt=f"{row['debate']}\nStance: {row['stance']}\nA convincing argument:",
         id=row["id"],
@@ -42,13 +44,13 @@ def comparison(row: Row, preferred: str, **more: Any) -> Comparison:
 
 
 def one_vote(row: Row, draw: float) -> Comparison:
-    """The pair as one of its labelers judged it, drawn at random; "equally convincing" is a tie."""
+    """The pair with the judgement of one of its labelers, drawn at random. "Equally convincing" is a tie."""
     vote = row["votes"][int(draw * len(row["votes"]))]
     return comparison(row, vote["vote"], labeler=vote["worker"])
 
 
 def split(data: Path, pairs: int | None) -> tuple[list[Row], list[Row]]:
-    """Strict pairs to train on, and those of held-out debates; at most `pairs` of a debate."""
+    """Strict pairs of training debates, and of held-out debates. At most `pairs` of each debate."""
     train, valid = (
         [row for row in shared.rows(data / "ukp_convarg" / f"{side}.jsonl.gz") if row["strict"]]
         for side in ("train", "valid")
@@ -72,7 +74,7 @@ def _first(found: list[Row], pairs: int) -> list[Row]:
 
 
 def texts(training: list[Row], data: Path, side: str, passages: int | None) -> list[Text]:
-    """Passages of books and, to train on, the arguments of the training debates."""
+    """Passages of books. The training side also has the arguments of the training debates."""
     arguments = dict.fromkeys(row[response] for row in training for response in RESPONSES)
     books = shared.rows(data / "books_text" / f"{side}.jsonl.gz")[:: BOOK_SHARE[side]][:passages]
     own = list(arguments) * ARGUMENT_COPIES if side == "train" else []
@@ -83,8 +85,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, help="only the first so many strict pairs of a debate")
-    parser.add_argument("--passages", type=int, help="only the first so many of the books' passages")
+    parser.add_argument("--pairs", type=int, help="Use only the first PAIRS strict pairs of each debate.")
+    parser.add_argument("--passages", type=int, help="Use only the first PASSAGES passages of the books.")
     given = parser.parse_args()
     training, testing = split(given.data, given.pairs)
     for side, name in (("train", "texts"), ("valid", "valid_texts")):

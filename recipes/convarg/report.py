@@ -1,4 +1,4 @@
-"""What came of it: both reward models beside two baselines and the labelers, on all held-out debates and on each."""
+"""Results: both reward models, two baselines and the labelers compared, on all held-out debates and on each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOTE = {"a": 1, "b": -1, "tie": 0}
 
 
 def judges(out: Path) -> tuple[list[Comparison], dict[str, list[float]], float]:
-    """The held-out pairs, who is right on which of them, and the penalty that the bag of words chose."""
+    """The held-out pairs, the outcome of each judge on each pair, and the penalty that the bag of words chose."""
     training = formats.read(out / "comparisons_gold.jsonl.gz", Comparison)
     pairs = [(row.completions[better], row.completions[worse]) for row in training for better, worse in row.pairs()]
     bag = baselines.BagOfWords(pairs, [str(row.group) for row in training])
@@ -36,7 +36,7 @@ def judges(out: Path) -> tuple[list[Comparison], dict[str, list[float]], float]:
 
 
 def compared(rows: Sequence[Comparison], right: dict[str, list[float]], chosen: Sequence[bool]) -> dict[str, Any]:
-    """Accuracies on the chosen pairs, the labelers' own last; intervals draw the arguments."""
+    """Accuracies on the chosen pairs, the labelers last. The intervals resample arguments."""
     inside = list(compress(rows, chosen))
     ends = [(_argument(row, row.completions[0]), _argument(row, row.completions[1])) for row in inside]
     interval = partial(shared.over_answers, pairs=ends)
@@ -49,9 +49,9 @@ def _argument(row: Comparison, text: str) -> Hashable:
 
 
 def labelers(rows: Sequence[Comparison], interval: Any) -> dict[str, Any]:
-    """How often one labeler says what the gold label says (a tie counts half), and what another labeler says.
+    """How often one labeler agrees with the gold label (a tie counts half), and with another labeler.
 
-    The gold label came from these same votes, so that the first is on the high side of what anybody could reach.
+    The gold label comes from these same votes. So the first figure is higher than an independent judge could reach.
     """
     means, width = [], max(len(row.votes) for row in rows)  # type: ignore[attr-defined]
     choices = np.zeros((width, len(rows)), dtype=np.int8)
@@ -68,7 +68,7 @@ def labelers(rows: Sequence[Comparison], interval: Any) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """One line a set of pairs, one column a judge."""
+    """The figures as text: one line for each set of pairs, one column for each judge."""
     account, whole = found["account"], found["all"]
     columns = [name for name in whole if "minus" not in name]
     sets = {"all": whole, **found["by_debate"]}
@@ -84,7 +84,7 @@ def table(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"Trained on {account['training_pairs']} pairs of {account['training_arguments']} arguments in "
-        f"{len(account['training_debates'])} other debates; single votes: {votes}.",
+        f"{len(account['training_debates'])} other debates. Single votes: {votes}.",
     ]
     return "\n".join([*lines, shared.duration_line(found["duration"])])
 

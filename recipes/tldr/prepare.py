@@ -1,4 +1,4 @@
-"""The public rows as heedful's records: `texts` to pretrain on, then `rows` cut to fit the tokenizer made from them."""
+"""Convert the public rows to records: `texts` for pretraining, then `rows` cut by the tokenizer made from the texts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from heedful.runs.manifest import model_path
 from recipes import shared
 
 SIDES = {"train": "", "valid": "valid_"}
-POST_COPIES = 3  # of each post among the books, which are twenty times as much text
-BOOK_SHARE = {"train": 3, "valid": 5}  # every third passage, every fifth
+POST_COPIES = 3  # copies of each post, since the books are twenty times as much text
+BOOK_SHARE = {"train": 3, "valid": 5}  # every third passage, every fifth one
 Pair = tuple[str, str]
 
 
@@ -40,7 +40,7 @@ class Post:
 
 
 def posts(data: Path, side: str, limit: int | None) -> list[Post]:
-    """The first `limit` posts of a side, each once."""
+    """The first `limit` different posts of a side."""
     found: dict[tuple[str, str, str], Post] = {}
     for row in shared.rows(data / "tldr_comparisons" / f"{side}.jsonl.gz"):
         key = (row["subreddit"], row["title"], row["post"])
@@ -50,7 +50,7 @@ def posts(data: Path, side: str, limit: int | None) -> list[Post]:
 
 
 def texts(data: Path, out: Path, limit: int | None, passages: int | None) -> None:
-    """Whole posts under the heading that the prompts will have, and passages of books."""
+    """Write the texts: whole posts with the heading that prompts have, and passages of books."""
     for side, name in SIDES.items():
         read = [post.prompt(post.body).removesuffix("\nTL;DR:") for post in posts(data, side, limit)]
         books = shared.rows(data / "books_text" / f"{side}.jsonl.gz")[:: BOOK_SHARE[side]][:passages]
@@ -59,8 +59,10 @@ def texts(data: Path, out: Path, limit: int | None, passages: int | None) -> Non
 
 
 def rankings(pairs: Iterable[Pair]) -> list[list[str]]:
-    """Judged (better, worse) pairs put together to rankings, best first: every pair stands in exactly one of them, and
-    every two summaries of a ranking were judged. Greedy: the longest ranking, then the longest of what is left.
+    """Combine judged (better, worse) pairs to rankings, best first.
+
+    Every pair is in exactly one ranking, and people judged every two summaries of a ranking. Greedy: take the longest
+    ranking, then the longest one of the other pairs, and so on.
     """
     left, found = dict.fromkeys(pairs), []
     while left:
@@ -71,7 +73,7 @@ def rankings(pairs: Iterable[Pair]) -> list[list[str]]:
 
 
 def _longest(pairs: Iterable[Pair]) -> list[str]:
-    """The longest list in which everything was judged better than everything behind it."""
+    """The longest list in which people judged every item better than all later items."""
     judged = set(pairs)
 
     def extend(ranking: list[str], worse: list[str]) -> list[str]:
@@ -89,7 +91,7 @@ def preferred(pairs: list[Pair]) -> list[str]:
 
 
 def make_rows(data: Path, out: Path, limit: int | None, model: Path, prompt_tokens: int) -> None:
-    """Prompts, demonstrations and comparisons of both sides, and an account of what was cut and how the pairs fell."""
+    """Write prompts, demonstrations and comparisons of both sides, and an account of cut posts and of pairs."""
     tokenizer = AutoTokenizer.from_pretrained(model_path(model))
     account = {}
     for side, name in SIDES.items():
@@ -101,7 +103,7 @@ def make_rows(data: Path, out: Path, limit: int | None, model: Path, prompt_toke
             fits = _fits(post, tokenizer, room)
             body = shared.shortened(post.body, fits)
             if not fits(body):
-                raise UserError(f"{post.name}: heading and longest summary leave no room for the post; raise context")
+                raise UserError(f"{post.name}: heading and longest summary leave no room for the post. Raise context.")
             common = {"prompt": post.prompt(body), "id": post.name}
             kept.append(
                 1.0 if body == post.body else len(body.removesuffix(shared.CUT).split()) / len(post.body.split())
@@ -135,9 +137,9 @@ def main() -> None:
     parser.add_argument("what", choices=("texts", "rows"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="whose tokenizer counts")
+    parser.add_argument("--model", type=Path, help="The model whose tokenizer cuts the rows.")
     parser.add_argument("--prompt-tokens", type=int, default=160)
-    parser.add_argument("--posts", type=int, help="only the first so many of each side")
+    parser.add_argument("--posts", type=int, help="Use only the first POSTS posts of each side.")
     parser.add_argument("--passages", type=int, help="only the first so many of the books' passages")
     given = parser.parse_args()
     if given.what == "texts":

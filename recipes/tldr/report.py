@@ -1,4 +1,4 @@
-"""What came of it: the reward model beside two baselines on held-out comparisons, PPO beside SFT on held-out posts."""
+"""Results: the reward model and two baselines on held-out comparisons, PPO and SFT on held-out posts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
 from heedful.files import read_json, write_json
+from heedful.maths import kl
 from heedful.maths.statistics import mean_interval
 from heedful.models import batches, load, render, scoring
 from recipes import baselines, shared
@@ -25,7 +26,7 @@ WIDTH = 42
 
 
 def reward_model(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
-    """Accuracy on the held-out comparisons; pairs of one post are one draw of the interval."""
+    """Accuracy on the held-out comparisons. The intervals resample posts."""
     rankings = formats.read(out / "scored.jsonl.gz", Comparison)
     posts = [ranking.id for ranking in rankings for _ in ranking.pairs()]
     judges = {
@@ -49,7 +50,7 @@ def reward_model(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
 
 
 def people(data: Path) -> dict[str, Any] | None:
-    """How often two labelers of the same two summaries agree; None where there is no file of such judgements."""
+    """How often two labelers of the same two summaries agree. None without a file of such judgements."""
     path = data / "tldr_comparisons" / "worker_comparisons.jsonl.gz"
     if not path.exists():
         return None
@@ -68,7 +69,7 @@ def people(data: Path) -> dict[str, Any] | None:
 
 
 def policies(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
-    """PPO beside SFT: win rates by the reward model and by the bag of words, length, ends, KL."""
+    """PPO compared with SFT: win rates by the reward model and by the bag of words, length, ends, KL."""
     evaluation = read_json(out / "evaluation.json")
     ours, theirs = (formats.read(out / f"{name}.jsonl.gz", Completions) for name in ("ppo", "sft"))
     return {
@@ -88,7 +89,7 @@ def policies(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
 def _wins(
     ours: Sequence[Completions], theirs: Sequence[Completions], scores: Callable[[Sequence[str]], list[float]]
 ) -> dict[str, Any]:
-    """How often one of our answers scores higher than one of theirs to the same prompt; every prompt counts once."""
+    """How often one of our answers scores higher than one of theirs to the same prompt. Every prompt counts once."""
     means = []
     for one, other in zip(ours, theirs, strict=True):
         assert one.prompt == other.prompt
@@ -99,15 +100,15 @@ def _wins(
 
 @torch.no_grad()
 def sequence_kl(rows: Sequence[Completions], policy: Path, reference: Path) -> dict[str, Any]:
-    """KL of the policy to the reference in nats a response, from the policy's own samples; prompts are the draws."""
+    """KL of the policy to the reference in nats a response, on its own samples. The interval resamples prompts."""
     (model, tokenizer), (other, _) = load.load_policy(policy), load.load_policy(reference)
     values, prompts = [], []
     for number, row in enumerate(rows):
         assert row.token_ids is not None
         prompt_ids = [render.prompt_ids(tokenizer, row.prompt)] * len(row.token_ids)
         batch = batches.collate(prompt_ids, row.token_ids, tokenizer.pad_token_id)
-        ratios_BT = scoring.response_logprobs(model, batch) - scoring.response_logprobs(other, batch)
-        values += (ratios_BT * batch.response_mask_BT).sum(1).tolist()
+        logprobs_BT, ref_logprobs_BT = (scoring.response_logprobs(one, batch) for one in (model, other))
+        values += kl.sequence_kl(logprobs_BT, ref_logprobs_BT, batch.response_mask_BT).tolist()
         prompts += [number] * len(row.token_ids)
     return mean_interval(values, prompts)._asdict()
 
@@ -118,7 +119,7 @@ def _mean_tokens(rows: Sequence[Completions]) -> float:
 
 
 def _repeats(rows: Sequence[Completions]) -> float:
-    """Share of neighbouring word pairs that an answer has said before: loops, a usual way of fooling a reward model."""
+    """Share of word pairs that an answer has said before. Such loops are a usual way to exploit a reward model."""
     said = repeated = 0
     for words in (text.lower().split() for row in rows for text in row.completions):
         pairs = list(itertools.pairwise(words))
@@ -131,7 +132,7 @@ def _as_mean(rate: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def samples(out: Path) -> list[dict[str, str]]:
-    """Held-out posts, rather from where no secrets are told, with a human summary and one of each model."""
+    """Held-out posts with a human summary and one of each model. Posts from harmless subreddits come first."""
     best = {row.id: row.completions[0] for row in reversed(formats.read(out / "scored.jsonl.gz", Comparison))}
     ours, theirs = (formats.read(out / f"{name}.jsonl.gz", Completions) for name in ("ppo", "sft"))
     shown = sorted(zip(ours, theirs, strict=True), key=lambda pair: not CALM.match(str(pair[0].prompt)))
@@ -146,8 +147,8 @@ def table(found: dict[str, Any]) -> str:
     cut = found["account"]["valid"]
     lines = [*_accuracy_lines(found["reward_model"], found["people"]), "", *_policy_lines(found["policies"]), ""]
     lines.append(
-        f"{cut['posts_cut']} of {cut['posts']} held-out posts were cut; over all, the models read "
-        f"{cut['mean_share_of_words_kept']:.0%} of a post. People read it whole."
+        f"{cut['posts_cut']} of {cut['posts']} held-out posts were cut. On average the models read "
+        f"{cut['mean_share_of_words_kept']:.0%} of a post. People read all of it."
     )
     for sample in found["samples"]:
         prompt = " ".join(sample["prompt"].split())
@@ -175,10 +176,14 @@ def _policy_lines(side: dict[str, Any]) -> list[str]:
     for name, key in (
         ("by the reward model it was trained on", "wins_by_its_own_reward_model"),
         ("  where lengths are within 10 %", "the_same_at_similar_length"),
-        ("by the bag of words, which it never met", "wins_by_bag_of_words"),
+        ("by the bag of words, which PPO did not use", "wins_by_bag_of_words"),
     ):
         lines.append(f"  {name:<{WIDTH}}{shared.percent(side[key]) if side[key] else '     –'}")
-    lines += ["  The first is optimistic: it is what PPO was paid for.", "", f"  {'':<{WIDTH}}   PPO      SFT"]
+    lines += [
+        "  The first figure is optimistic: it is the reward that PPO optimised.",
+        "",
+        f"  {'':<{WIDTH}}   PPO      SFT",
+    ]
     for name, key, unit in (
         ("mean tokens", "mean_tokens", 1),
         ("ended by itself, %", "finished", 100),
@@ -186,8 +191,10 @@ def _policy_lines(side: dict[str, Any]) -> list[str]:
         ("word pairs said before, %", "repeated_pairs_of_words", 100),
     ):
         lines.append(f"  {name:<{WIDTH}}{unit * side[key]['ppo']:6.2f}   {unit * side[key]['sft']:6.2f}")
-    kl = side["kl_to_sft_nats"]
-    lines.append(f"  {'KL to SFT, nats a response':<{WIDTH}}{kl['mean']:6.2f}   ({kl['low']:.2f} to {kl['high']:.2f})")
+    moved = side["kl_to_sft_nats"]
+    lines.append(
+        f"  {'KL to SFT, nats a response':<{WIDTH}}{moved['mean']:6.2f}   ({moved['low']:.2f} to {moved['high']:.2f})"
+    )
     return lines
 
 

@@ -77,6 +77,4 @@ def test_minutes_add_up_over_resumed_runs(tmp_path: Path) -> None:
     found = shared.duration(tmp_path)
     assert found["minutes"] == {"texts": 0.5, "pretrain": 2.5}
     assert found["matmul_gflops"] > 0
-    assert shared.duration_line(json.loads(json.dumps(found))).startswith(
-        "3.0 minutes (texts 0.5, pretrain 2.5), where"
-    )
+    assert shared.duration_line(json.loads(json.dumps(found))).startswith("3.0 minutes (texts 0.5, pretrain 2.5). This")

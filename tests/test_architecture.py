@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "configs": set(),
     "files": set(),
     "maths": set(),
-    "runs": set(),
+    "runs": {"data.formats"},
     "data": set(),
     "sandbox": {"data"},
     "feedback": {"data", "maths.statistics", "runs"},

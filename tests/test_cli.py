@@ -22,9 +22,10 @@ from heedful import cli, terminal
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
-from heedful.inference import chunked, sample
+from heedful.inference import sample
+from heedful.runs.resumable import Interrupted
+from heedful.runs.rows import RowsWriter
 from heedful.stages import dpo
-from heedful.training.session import Interrupted
 from stages import worlds
 from stages.worlds import Files
 
@@ -90,7 +91,7 @@ def refused(done: Done, pattern: str) -> None:
         (("--model", "nowhere/at/all"), r"^nowhere/at/all: no such model"),
         (("--model", "empty.jsonl"), r"^empty\.jsonl: neither a run nor a Hugging Face model"),
         (("--model", "JUDGE"), r"a reward model .* cannot write text"),
-        (("--out", "full"), r"^full: already exists and is not a run; choose another --out"),
+        (("--out", "full"), r"^full: already exists and is not a run\. Choose another --out"),
         (("--out", "empty.jsonl/run"), r"^empty\.jsonl/run: Not a directory"),
         (("--config", "nowhere.toml"), r"^nowhere\.toml: no such config file"),
         (("--config", "bad.toml"), r"^bad\.toml: not valid TOML"),
@@ -141,7 +142,7 @@ def test_k_starts_at_one(files: Files, heedful: Run, tmp_path: Path) -> None:
 def test_an_existing_file_is_not_replaced(files: Files, heedful: Run, tmp_path: Path) -> None:
     out = tmp_path / "c.jsonl"
     out.write_text('{"prompt": "precious"}\n')
-    refusal = r"c\.jsonl: already exists; choose another --out or replace it with --overwrite"
+    refusal = r"c\.jsonl: already exists\. Choose another --out, or replace it with --overwrite"
     refused(heedful("sample", "--model", files.policy, "--prompts", files.prompts, "--out", out), refusal)
     refused(heedful("score", "--reward", files.judge, "--data", files.rankings, "--out", out), refusal)
     refused(heedful("import", files.rankings, "--out", out), refusal)
@@ -186,7 +187,7 @@ def test_what_the_system_refuses_names_file_and_remedy(
     def refuse(*args: Any) -> None:
         raise OSError(number, os.strerror(number))  # a write knows no file name
 
-    monkeypatch.setattr(chunked.Job, "_append", refuse)
+    monkeypatch.setattr(RowsWriter, "append", refuse)
     done = heedful("sample", "--model", files.policy, "--prompts", files.prompts, *SHORT, "--out", tmp_path / "c.jsonl")
     assert done.code == 2
     assert done.err.splitlines()[1:] == [f"{tmp_path / 'c.jsonl'}: {remedy}"]  # the first one is progress
@@ -351,7 +352,7 @@ def test_training_ends_with_the_run_and_its_results(files: Files, heedful: Run, 
     summary = json.loads(again.out.splitlines()[-1])
     assert summary["path"] == str(tmp_path / "run")
     assert (summary["stage"], summary["status"], summary["results"]["steps"]) == ("dpo", "finished", 2)
-    refused(heedful(*given), "already holds a dpo run; go on with --resume")
+    refused(heedful(*given), r"heedful dpo has begun here already\. Continue with --resume")
 
 
 def test_options_stand_over_the_file_and_set_over_both(files: Files, heedful: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from heedful.config import Config, UserError
 from heedful.files import read_json, rows_of
 from heedful.runs.manifest import VERSIONED, model_path, parent
-from heedful.runs.run import Run, metrics
+from heedful.runs.run import RunWriter, metrics
 
 
 class Some(Config):
@@ -25,12 +25,12 @@ class Some(Config):
     optimiser: dict[str, float] = {"lr": 0.1}
 
 
-def start(out: Path, config: Config | None = None, *, resume: bool = False, **changes: Any) -> Run:
+def start(out: Path, config: Config | None = None, *, resume: bool = False, **changes: Any) -> RunWriter:
     facts: dict[str, Any] = {
         "parents": {"model": {"ref": "m", "weights_sha256": "a"}},
         "data": {"data": {"sha256": "b"}},
     }
-    return Run.start(out, "sft", config or Some(), resume=resume, **(facts | changes))
+    return RunWriter.start(out, "sft", config or Some(), resume=resume, **(facts | changes))
 
 
 def test_the_manifest_holds_the_lineage(tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_the_manifest_holds_the_lineage(tmp_path: Path) -> None:
 
 def test_ids_differ_and_stay(tmp_path: Path) -> None:
     first, second = start(tmp_path / "a"), start(tmp_path / "b")
-    assert first.manifest["id"] != second.manifest["id"]
+    assert first.manifest.id != second.manifest.id
     first.close()
-    assert start(tmp_path / "a", resume=True).manifest["id"] == first.manifest["id"]
+    assert start(tmp_path / "a", resume=True).manifest.id == first.manifest.id
 
 
 def test_a_parent_is_named_with_its_run_and_the_hash_of_its_weights(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_parent_is_named_with_its_run_and_the_hash_of_its_weights(tmp_path: Pa
     for number in (1, 2):
         save_file({"w": torch.full((2,), float(number))}, model / f"model-{number}.safetensors")
     described = parent(tmp_path / "run")
-    assert described["run"] == run.manifest["id"]
+    assert described["run"] == run.manifest.id
     assert described["ref"] == str(tmp_path / "run")
     assert parent(model)["weights_sha256"] == described["weights_sha256"]
     save_file({"w": torch.full((2,), 3.0)}, model / "model-2.safetensors")
@@ -78,7 +78,7 @@ def test_a_parent_is_named_with_its_run_and_the_hash_of_its_weights(tmp_path: Pa
 
 def test_where_a_model_lies(tmp_path: Path) -> None:
     start(tmp_path / "run").close()
-    with pytest.raises(UserError, match="this run has no model/ yet; finish it with --resume"):
+    with pytest.raises(UserError, match=r"this run has no model/ yet\. Finish it with --resume"):
         model_path(tmp_path / "run")
     (tmp_path / "run" / "model").mkdir()
     assert model_path(tmp_path / "run") == str(tmp_path / "run" / "model")
@@ -96,7 +96,7 @@ def test_a_snapshot_or_another_programs_manifest_is_no_run(tmp_path: Path, conte
     (tmp_path / "metrics.jsonl").touch()
     asked: list[Any] = [parent, model_path, lambda path: start(path, resume=True), start]
     for ask in asked:
-        with pytest.raises(UserError, match=r"manifest\.json: not the manifest of a run; give another place"):
+        with pytest.raises(UserError, match=r"manifest\.json: not the manifest of a run\. Choose another place"):
             ask(tmp_path)
     assert (tmp_path / "manifest.json").read_text() == content
 
@@ -124,7 +124,7 @@ def test_resume_is_for_the_same_work(tmp_path: Path, config: Config | None, chan
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     first = start(tmp_path / "run")
-    with pytest.raises(UserError, match="another process is writing this run"):
+    with pytest.raises(UserError, match="another process is writing here"):
         start(tmp_path / "run", resume=True)
     first.close()
     start(tmp_path / "run", resume=True).close()
@@ -153,7 +153,7 @@ def test_a_reason_goes_with_the_failure(tmp_path: Path) -> None:
     assert read_json(tmp_path / "run" / "manifest.json")["reason"] == "x is not finite"
     run.close()
     again = start(tmp_path / "run", resume=True)
-    assert (again.manifest["status"], again.manifest.get("reason")) == ("running", None)
+    assert (again.manifest.status, again.manifest.reason) == ("running", None)
     again.close()
 
 

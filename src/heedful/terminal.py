@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import typer
 
 from heedful.config import Config, NonFinite, UserError, load, refused
-from heedful.files import read_json
+from heedful.runs.manifest import Manifest, manifest_path
 from heedful.training.launcher import place
 
 TRAINING_HALF = {"psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
@@ -114,7 +114,7 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
     import torch
     from safetensors import SafetensorError
 
-    from heedful.training.session import Interrupted
+    from heedful.runs.resumable import Interrupted
 
     try:
         yield
@@ -142,14 +142,12 @@ def settings(kind: type[Config], options: dict[str, Any]) -> Any:
 
 
 def _show_made(path: Path, as_json: bool) -> None:
-    from heedful.inference.chunked import manifest_path
-
-    manifest = read_json(path / "manifest.json" if path.is_dir() else manifest_path(path))
-    known = {name: manifest[name] for name in ("id", "stage", "status")}
+    manifest = Manifest.read(manifest_path(path))
     if as_json:
-        print(json.dumps({"path": str(path), **known, "results": manifest.get("results", {})}, ensure_ascii=False))
+        known = {"id": manifest.id, "stage": manifest.stage, "status": manifest.status}
+        print(json.dumps({"path": str(path), **known, "results": manifest.results}, ensure_ascii=False))
     else:
-        show(str(path), manifest.get("results", {}), False)
+        show(str(path), manifest.results, False)
 
 
 def show(title: str, results: dict[str, Any], as_json: bool) -> None:
@@ -190,7 +188,7 @@ def typed() -> Iterator[str]:
 
 def check_free(out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
-        raise UserError(f"{out}: already exists; choose another --out or replace it with --overwrite")
+        raise UserError(f"{out}: already exists. Choose another --out, or replace it with --overwrite")
 
 
 def _drop(stream: TextIO) -> None:

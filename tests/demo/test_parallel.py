@@ -20,7 +20,7 @@ import torch
 from heedful.config import UserError
 from heedful.demo import parallel
 from heedful.demo.parallel import side_by_side
-from heedful.training.session import Interrupted
+from heedful.runs.resumable import Interrupted
 
 TESTS = Path(__file__).resolve().parent.parent
 

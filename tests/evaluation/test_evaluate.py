@@ -201,7 +201,9 @@ def test_peoples_choices_are_turned_and_counted_by_prompt(tmp_path: Path) -> Non
 
 def test_a_run_is_known_by_its_id(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "manifest.json").write_text('{"id": "f00d", "stage": "ppo"}')
+    (tmp_path / "run" / "manifest.json").write_text(
+        '{"id": "f00d", "stage": "ppo", "status": "finished", "config": {}, "parents": {}, "data": {}}'
+    )
     path = put(tmp_path / "choices.jsonl", [choice("p1", "f00d", "sft", "a")])
     assert run(EvaluateConfig(a=str(tmp_path / "run"), b="sft", judgements=path))["win_rate"]["rate"] == 1.0
 

@@ -13,9 +13,8 @@ from heedful.data import formats
 from heedful.feedback import events, lineage, snapshots
 from heedful.feedback.schema import Event
 from heedful.feedback.store import Store
-from heedful.files import write_json
-from heedful.runs.manifest import new_manifest, parent
-from heedful.runs.run import Run
+from heedful.runs.manifest import Manifest, parent
+from heedful.runs.run import RunWriter
 
 from .team import Team
 
@@ -26,7 +25,7 @@ class Nothing(Config):
 
 def run(path: Path, stage: str, data: dict[str, Any], **parents: Path) -> Path:
     """A run as a stage writes it."""
-    made = Run.start(
+    made = RunWriter.start(
         path, stage, Nothing(),
         parents={role: parent(ref) for role, ref in parents.items()},
         data={role: formats.fingerprint(file) for role, file in data.items()},
@@ -105,8 +104,8 @@ def test_moved_runs_are_found_by_id(team: Team, runs: Path, tmp_path: Path) -> N
 def test_a_file_of_samples_leads_to_the_model_that_wrote_it(team: Team, runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "sampled.jsonl"
     formats.write(file, [{"prompt": "Q", "chosen": "a", "rejected": "b"}])
-    made = new_manifest("sample", {}, {"model": parent(runs / "sft")}, {})
-    write_json(tmp_path / "sampled.jsonl.manifest.json", made)
+    made = Manifest.begin("sample", Config(), {"model": parent(runs / "sft")}, {})
+    made.write(tmp_path / "sampled.jsonl.manifest.json")
     dpo = run(runs / "dpo", "dpo", {"data": file})
     for start in (file, dpo):
         assert {one.kind for one in of_run(team, start).judgements} == {"demonstration"}
@@ -142,9 +141,9 @@ def test_what_is_no_run_is_said(team: Team, tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_names_itself_is_read_once(team: Team, tmp_path: Path) -> None:
-    manifest = new_manifest("ppo", {}, {}, {})
-    manifest["parents"] = {"policy": {"ref": str(tmp_path), "run": manifest["id"]}}
-    write_json(tmp_path / "manifest.json", manifest)
+    manifest = Manifest.begin("ppo", Config(), {}, {})
+    manifest.parents = {"policy": {"ref": str(tmp_path), "run": manifest.id}}
+    manifest.write(tmp_path / "manifest.json")
     assert of_run(team, tmp_path).judgements == ()
     with team.store.reading() as db:
         assert lineage.of_labeler(db, "ada", [tmp_path]).runs == ()

@@ -15,7 +15,8 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.files import read_json
-from heedful.inference import best_of_n, chunked, sample, score
+from heedful.inference import best_of_n, sample, score
+from heedful.runs.manifest import manifest_path
 from stages.worlds import Files
 
 SETS = ["generation.max_new_tokens=8"]
@@ -46,7 +47,7 @@ def test_the_winner_is_the_highest_of_the_same_samples(files: Files, tmp_path: P
 
 def test_the_results_compare_the_best_with_the_mean(files: Files, tmp_path: Path) -> None:
     rows = run(files, tmp_path / "best.jsonl", files.judge)
-    results = read_json(chunked.manifest_path(tmp_path / "best.jsonl"))["results"]
+    results = read_json(manifest_path(tmp_path / "best.jsonl"))["results"]
     everything = [number for row in rows for number in row.model_extra["all_scores"]]
     assert len(everything) == 4 * 20
     assert results["score"] == pytest.approx(sum(max(row.model_extra["all_scores"]) for row in rows) / 20)

@@ -1,4 +1,4 @@
-"""Sampling into a file, and the chunks that let it be stopped at any moment (`inference.chunked`)."""
+"""Sampling into a file, and the chunks that let it be stopped at any moment (`runs.rows`)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from heedful.configs.sample import SampleConfig
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.files import Lock
-from heedful.inference import chunked, sample
+from heedful.inference import sample
 from heedful.rollout.local import LocalEngine
-from heedful.training.session import Interrupted
+from heedful.runs.manifest import manifest_path
+from heedful.runs.resumable import Interrupted
 from stages import worlds
 from stages.worlds import Files
 
@@ -62,7 +63,7 @@ def interrupted(files: Files, out: Path, chunks: int) -> None:
     """Leave a partial file of so many chunks."""
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, chunks, KeyboardInterrupt())
-        with pytest.raises(Interrupted, match=rf"interrupted after {4 * chunks} of 20 rows; go on with --resume"):
+        with pytest.raises(Interrupted, match=rf"interrupted after {4 * chunks} of 20 rows. Continue with --resume"):
             sample.run(config(files), out)
 
 
@@ -164,7 +165,7 @@ def test_a_finished_file_is_not_made_again(files: Files, tmp_path: Path) -> None
         stop_after(patch, 0, AssertionError("sampled again"))
         sample.run(config(files), out, resume=True)
     with pytest.raises(
-        UserError, match=r"already exists, made with another config \('k' was 2, now 3\); .*--overwrite"
+        UserError, match=r"already exists, made with another config \('k' was 2, now 3\)\. .*--overwrite"
     ):
         sample.run(config(files, k=3), out, resume=True)
 
@@ -173,10 +174,10 @@ def test_an_existing_file_is_kept_unless_told_otherwise(files: Files, tmp_path: 
     out = tmp_path / "c.jsonl"
     out.write_text("precious\n")
     with pytest.raises(
-        UserError, match=r"c\.jsonl: already exists; choose another --out or replace it with --overwrite"
+        UserError, match=r"c\.jsonl: already exists\. Choose another --out, or replace it with --overwrite"
     ):
         sample.run(config(files), out)
-    with pytest.raises(UserError, match="made with nothing that is known"):
+    with pytest.raises(UserError, match="made with something unknown"):
         sample.run(config(files), out, resume=True)
     assert out.read_text() == "precious\n"
     assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
@@ -186,7 +187,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(files: Files, tmp_path: 
 def test_overwrite_gets_past_damaged_notes(files: Files, tmp_path: Path, whole: bytes, content: str) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 1)
-    notes = [out.with_name(".c.jsonl.partial.json"), chunked.manifest_path(out)]
+    notes = [out.with_name(".c.jsonl.partial.json"), manifest_path(out)]
     for path in notes:
         path.write_text(content)
     with pytest.raises(UserError, match=r"\.c\.jsonl\.partial\.json: (damaged|not the manifest of a run)"):
@@ -203,12 +204,11 @@ def test_a_begun_file_goes_on_only_with_resume_and_the_same_inputs(files: Files,
     interrupted(files, out, 2)
     partial = out.with_name(".c.jsonl.partial")
     before = partial.read_bytes()
-    with pytest.raises(UserError, match="begun but not finished; go on with --resume or start anew with --overwrite"):
-        sample.run(config(files), out)
-    for resume in (False, True):
-        with pytest.raises(UserError, match=r"begun with another config \('seed' was 0, now 5\)"):
+    begun = r"heedful sample has begun here already\. Continue with --resume, or start over with --overwrite"
+    for resume, told in ((False, begun), (True, r"begun with another config \('seed' was 0, now 5\)")):
+        with pytest.raises(UserError, match=told):
             sample.run(config(files, seed=5), out, resume=resume)
-    with pytest.raises(UserError, match="give one of them"):
+    with pytest.raises(UserError, match="Give one of them"):
         sample.run(config(files), out, resume=True, overwrite=True)
     assert partial.read_bytes() == before
     assert sample.run(config(files, seed=5), out, overwrite=True).read_bytes() != whole
@@ -263,7 +263,7 @@ def test_a_full_disk_at_the_end_costs_nothing(files: Files, tmp_path: Path, whol
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunked.formats, "write", full)
+        patch.setattr(formats, "write", full)
         with pytest.raises(OSError, match="No space left"):
             sample.run(config(files), out)
     assert not out.exists()
@@ -276,12 +276,12 @@ def test_one_process_writes_a_file(files: Files, tmp_path: Path) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 1)
     other = Lock(tmp_path / ".c.jsonl.lock", "busy")
-    with pytest.raises(UserError, match="another process is writing it"):
+    with pytest.raises(UserError, match="another process is writing here"):
         sample.run(config(files), out, resume=True)
     other.release()
 
 
-@pytest.mark.parametrize(("name", "message"), [("c.txt", "name it .jsonl"), ("folder.jsonl", "is a folder")])
+@pytest.mark.parametrize(("name", "message"), [("c.txt", "Name it .jsonl"), ("folder.jsonl", "is a folder")])
 def test_what_cannot_be_written_is_said_before_the_work(files: Files, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(UserError, match=message):
@@ -308,7 +308,7 @@ def test_kill_at_random_moments(files: Files, tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["heedful.inference.sample"])
     draw, killed = random.Random(4), 0
-    while not chunked.manifest_path(out).exists():
+    while not manifest_path(out).exists():
         process = processes.Process(target=sample.run, args=(settings, out), kwargs={"resume": True})
         process.start()
         if killed == 0:  # however fast the machine: as soon as there is something to lose

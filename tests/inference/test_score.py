@@ -17,10 +17,11 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
 from heedful.files import read_json
-from heedful.inference import chunked, score
+from heedful.inference import score
 from heedful.rewards.functions import ModelScorer
 from heedful.rollout.types import Episode
-from heedful.training.session import Interrupted
+from heedful.runs.manifest import manifest_path
+from heedful.runs.resumable import Interrupted
 from stages import worlds
 from stages.worlds import Files
 
@@ -187,7 +188,7 @@ def test_scores_do_not_depend_on_chunks_or_micro_batches(files: Files, tmp_path:
 
 def test_the_manifest_names_the_rewards_and_the_mean(files: Files, tmp_path: Path) -> None:
     rows = run(files, tmp_path, files.rankings, files.judge, COUNT_E)
-    manifest = read_json(chunked.manifest_path(tmp_path / "scored.jsonl"))
+    manifest = read_json(manifest_path(tmp_path / "scored.jsonl"))
     assert {role: parent["ref"] for role, parent in manifest["parents"].items()} == {"reward.0": files.judge}
     flat = [number for row in rows for number in row["scores"]]
     assert manifest["results"] == {"rows": 24, "score": pytest.approx(sum(flat) / len(flat))}

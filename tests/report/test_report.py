@@ -193,7 +193,7 @@ def run(path: Path, stage: str, rows: list[dict[str, float]], samples: list[dict
         "id": "abc", "stage": stage, "status": "finished", "seed": 3, "created": "2025-01-01T10:00:00+00:00",
         "updated": "2025-01-03T10:00:00+00:00", "seconds": 125.4, "versions": {"torch": "2.13.0"},
         "config": {"optimiser": {"lr": 1.25e-05}},
-        "parents": {"policy": {"ref": "runs/sft", "weights_sha256": "0123456789abcdef"}}, **facts,
+        "parents": {"policy": {"ref": "runs/sft", "weights_sha256": "0123456789abcdef"}}, "data": {}, **facts,
     }  # fmt: skip
     (path / "manifest.json").write_text(json.dumps(manifest))
     (path / "metrics.jsonl").write_text("".join(json.dumps({"step": i, **row}) + "\n" for i, row in enumerate(rows)))
@@ -245,7 +245,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a run directory"):
         write_for_runs([tmp_path], tmp_path / "report.html")
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"manifest.json: not JSON"):
+    with pytest.raises(UserError, match=r"manifest.json: damaged"):
         write_for_runs([tmp_path], tmp_path / "report.html")
     (tmp_path / "manifest.json").write_text('{"records": "Choice"}')
     with pytest.raises(UserError, match="not the manifest of a run"):

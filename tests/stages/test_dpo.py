@@ -18,10 +18,10 @@ from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.models import scoring
+from heedful.runs.resumable import Interrupted
 from heedful.runs.run import metrics
 from heedful.stages import dpo
 from heedful.training.parallel import Ranks
-from heedful.training.session import Interrupted
 from stages import worlds
 from stages.test_parallel import two_ranks
 from stages.worlds import Files

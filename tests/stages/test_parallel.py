@@ -19,9 +19,10 @@ from torch import nn
 
 import tiny
 from heedful.files import read_json
+from heedful.runs.resumable import Interrupted
 from heedful.runs.run import metrics
 from heedful.training.parallel import Ranks
-from heedful.training.session import Interrupted, Session
+from heedful.training.stage_run import StageRun
 from stages import worlds
 
 # GPT-2's key biases have gradients that are 0 but for rounding, of which Adam makes full steps: the order of every sum
@@ -79,14 +80,14 @@ def test_sft_on_two_ranks_and_a_doubled_gradient(files: worlds.Files, tmp_path: 
 
 def stopped_rank(rank: int, port: int, files: worlds.Files, out: Path, number: int) -> None:
     """Rank 1 alone gets a signal during the third step."""
-    log = Session.log
+    log = StageRun.log
 
-    def then(session: Session, step: int, *args: Any, **kwargs: Any) -> None:
-        log(session, step, *args, **kwargs)
+    def then(run: StageRun, step: int, *args: Any, **kwargs: Any) -> None:
+        log(run, step, *args, **kwargs)
         if step == 2 and rank == 1:
             os.kill(os.getpid(), number)
 
-    Session.log = then  # type: ignore[method-assign]
+    StageRun.log = then  # type: ignore[method-assign]
     try:
         run_rank(rank, port, files, out, "sft-gpt2", 1)
     except Interrupted as stop:

@@ -20,7 +20,7 @@ from heedful.learning.experience import describe
 from heedful.rollout.types import Stream
 from heedful.runs.run import metrics
 from heedful.stages import ppo
-from heedful.training.session import Session
+from heedful.training.stage_run import StageRun
 from stages import worlds
 from stages.turns import LETTER, PLAIN, Turn
 from stages.worlds import Files
@@ -177,7 +177,7 @@ def test_a_stop_survives_a_crash_right_after_it(files: Files, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "finish", die)
+        patch.setattr(StageRun, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
     steps = len(metrics(tmp_path / "run"))
@@ -197,16 +197,16 @@ def test_above_the_ceiling_the_coefficient_grows(files: Files, tmp_path: Path) -
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], None]]:
     """`poison(network, step)`: a NaN in one weight of a network after that step was saved."""
     nets: list[ppo.Networks] = []
-    networks, checkpoint = ppo._networks, Session.checkpoint
+    networks, checkpoint = ppo._networks, StageRun.checkpoint
 
     def arrange(network: str, step: int) -> None:
-        def then(session: Session, now: int, *args: Any, **kwargs: Any) -> None:
-            checkpoint(session, now, *args, **kwargs)
+        def then(run: StageRun, now: int, *args: Any, **kwargs: Any) -> None:
+            checkpoint(run, now, *args, **kwargs)
             if now == step:
                 with torch.no_grad():
                     next(getattr(nets[-1], network).parameters()).fill_(float("nan"))
 
-        monkeypatch.setattr(Session, "checkpoint", then)
+        monkeypatch.setattr(StageRun, "checkpoint", then)
 
     monkeypatch.setattr(ppo, "_networks", lambda *args: nets.append(networks(*args)) or nets[-1])
     yield arrange

@@ -15,7 +15,7 @@ from heedful.learning.online import Online
 from heedful.stages import ppo
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.session import Session
+from heedful.training.stage_run import StageRun
 from stages import plain, worlds
 from stages.turns import ALONE, PLAIN, Turn, gradients
 from stages.worlds import Files
@@ -58,7 +58,7 @@ def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
     files: Files, turn: Turn, coef: float, ratio: float
 ) -> None:
     config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio, ptx_tokens=64)
-    mix = Online(config, Session("ppo", Path("x"), ALONE, None, config.checkpoint), turn.nets).mix
+    mix = Online(config, StageRun("ppo", config, Path("x"), ALONE, None, config.checkpoint), turn.nets).mix
     assert mix is not None
     documents = plain.pieces(turn.nets.tokenizer, worlds.texts(files), 64)
     means = Means()

@@ -126,7 +126,7 @@ def test_tokens_and_batches_make_steps(
 def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "_gradients", lambda *_: 1.0)
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)
-    monkeypatch.setattr(pretrain.Session, "log", lambda *_, **__: None)
+    monkeypatch.setattr(pretrain.StageRun, "log", lambda *_, **__: None)
     monkeypatch.setattr(likelihood, "mean_loss", lambda *_: 1.0)
     monkeypatch.setattr(examples, "document_rows", lambda *_: [Example([5], [6] * 15)] * 500)
     changes = {"tokens": 0, "batch_tokens": 16 * 500, "checkpoint": {"every": 10_000}}

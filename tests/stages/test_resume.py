@@ -22,9 +22,10 @@ import pytest
 from heedful.config import UserError
 from heedful.files import read_json
 from heedful.runs.manifest import model_path
+from heedful.runs.resumable import Interrupted
 from heedful.runs.run import metrics
 from heedful.training import checkpoint
-from heedful.training.session import Interrupted, Session
+from heedful.training.stage_run import StageRun
 from stages import worlds
 
 FORK = multiprocessing.get_context("fork")
@@ -76,15 +77,15 @@ class Crash(Exception):
 @contextmanager
 def at_step(step: int, do: Callable[[], None]) -> Iterator[None]:
     """`do()` once, right after `step` was logged: the weights have moved, nothing of it is saved."""
-    log = Session.log
+    log = StageRun.log
 
-    def then(session: Session, now: int, *args: Any, **kwargs: Any) -> None:
-        log(session, now, *args, **kwargs)
+    def then(run: StageRun, now: int, *args: Any, **kwargs: Any) -> None:
+        log(run, now, *args, **kwargs)
         if now == step:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "log", then)
+        patch.setattr(StageRun, "log", then)
         yield
 
 
@@ -112,7 +113,7 @@ def test_a_model_that_was_deleted_is_made_again(
     run = tmp_path / "run"
     shutil.copytree(whole(stage), run)
     shutil.rmtree(run / "model")
-    with pytest.raises(UserError, match="no model/ yet; finish it with --resume"):
+    with pytest.raises(UserError, match=r"no model/ yet\. Finish it with --resume"):
         model_path(run)
     train(stage, files, run, resume=True)
     assert_same(run, whole(stage))
@@ -124,7 +125,7 @@ def test_a_signal_saves_a_checkpoint_first(
 ) -> None:
     before = signal.getsignal(number)
     with (
-        pytest.raises(Interrupted, match=r"interrupted at step 3 of .; go on with --resume") as stopped,
+        pytest.raises(Interrupted, match=r"interrupted at step 3 of .\. Continue with --resume") as stopped,
         at_step(2, lambda: os.kill(os.getpid(), number)),
     ):
         train(stage, files, tmp_path / "run")
@@ -161,7 +162,7 @@ def test_a_finished_run_is_left_as_it_is(files: worlds.Files, whole: Callable[[s
     [
         ("pretrain", {"seed": 1}, "'seed' was 0, now 1"),
         ("pretrain", {"optimiser": {"lr": 1.0}}, "'optimiser.lr' was 0.001, now 1.0"),
-        ("sft", {}, "holds a pretrain run, not sft"),
+        ("sft", {}, "was begun with another command \\(heedful pretrain\\)"),
     ],
 )
 def test_resume_with_another_config_is_refused(
@@ -190,12 +191,14 @@ def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files,
 
 
 def test_a_taken_place_is_refused(files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="already holds a pretrain run; go on with --resume or choose another"):
+    with pytest.raises(
+        UserError, match=r"heedful pretrain has begun here already\. Continue with --resume, or choose another"
+    ):
         train("pretrain", files, whole("pretrain"))
     (tmp_path / "thesis.txt").write_text("years of work")
     for out in (tmp_path, tmp_path / "thesis.txt"):
         for resume in (False, True):
-            with pytest.raises(UserError, match="already exists and is not a run; choose another --out"):
+            with pytest.raises(UserError, match=r"already exists and is not a run\. Choose another --out"):
                 train("pretrain", files, out, resume=resume)
     with pytest.raises(UserError, match="Not a directory"):
         train("pretrain", files, tmp_path / "thesis.txt" / "run")
@@ -217,7 +220,7 @@ def refused(files: worlds.Files, out: Path) -> None:
     try:
         train("pretrain", files, out, resume=True)
     except UserError as error:
-        sys.exit(2 if "another process is writing this run" in str(error) else 3)
+        sys.exit(2 if "another process is writing here" in str(error) else 3)
 
 
 def test_a_torn_line_and_litter_of_a_killed_process_go_away(

@@ -8,12 +8,12 @@ from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import data
 from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
-from heedful.files import read_json
 from heedful.maths.statistics import WinRate
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
 from heedful.report.tables import Table
+from heedful.runs.run import Run
 from heedful.sandbox.world import PEOPLE, PLACES
 
 STORY = """\
@@ -130,14 +130,13 @@ def _answer(name: str, outcome: Outcome, index: int) -> Answer:
 def _signs(demo: Demo) -> list[str]:
     found = []
     for name in ("ppo", "ppo_ptx", "ppo_fooled"):
-        manifest = demo.run_at(name) / "manifest.json"
-        if manifest.exists():
-            found += [f"{name}: {sign}" for sign in read_json(manifest).get("results", {}).get("signs", [])]
+        if demo.run_at(name).exists():
+            found += [f"{name}: {sign}" for sign in Run.open(demo.run_at(name)).manifest.results.get("signs", [])]
     return found
 
 
 def _facts(demo: Demo, matmul: float) -> list[Fact]:
-    versions = read_json(demo.run_at("ppo") / "manifest.json")["versions"]
+    versions = Run.open(demo.run_at("ppo")).manifest.versions
     curated = data.curation(demo.files)
     return [
         Fact("seed", str(demo.seed)),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from heedful.config import UserError
 from heedful.data import formats
@@ -15,6 +13,8 @@ from heedful.evaluation.answers import Answers, Written, key, shown
 from heedful.maths.statistics import wins
 from heedful.rewards.functions import Reward
 from heedful.rollout.types import Episode
+from heedful.runs.manifest import manifest_path
+from heedful.runs.run import Run
 
 PREFERRED = {1.0: "a", 0.5: "tie", 0.0: "b"}
 OUTCOME = {preferred: outcome for outcome, preferred in PREFERRED.items()}
@@ -105,9 +105,7 @@ def _verdict(choice: Choice, *, flipped: bool) -> Verdict:
 
 def _names(ref: str) -> set[str]:
     """What a file may call a model: the reference, and the run's id."""
-    manifest = Path(ref) / "manifest.json"
-    found = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-    return {ref, *([found["id"]] if "id" in found else [])}
+    return {ref, Run.open(ref).manifest.id} if manifest_path(ref).is_file() else {ref}
 
 
 def _listed(named: set[str | None]) -> str:

@@ -6,7 +6,6 @@ events a snapshot holds. PPO is followed to its reward model, from there to the 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +19,7 @@ from sqlalchemy.orm import Session
 from heedful.config import UserError
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
-
-MANIFEST = "manifest.json"
+from heedful.runs.manifest import NAME, Manifest, Source, manifest_path
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Made:
     """A run, or a file of rows, and its manifest."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> Ancestry:
@@ -121,14 +119,14 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
     Parents lie where the manifest says, or under `folders`. Raises UserError where there is no manifest.
     """
     start = _made(Path(run))
-    known = {made.manifest.get("id"): made for made in found_under(folders)}
+    known = {made.manifest.id: made for made in found_under(folders)}
     uses: list[Use] = []
     unknown: list[str] = []
     waiting: list[tuple[Made, tuple[str, ...]]] = [(start, (str(start.path),))]
-    seen = {start.manifest.get("id")}
+    seen = {start.manifest.id}
     while waiting:
         made, through = waiting.pop(0)
-        for role, data in made.manifest.get("data", {}).items():
+        for role, data in made.manifest.data.items():
             snapshots = _snapshots(db, data)
             uses += [Use(snapshot, role, through) for snapshot in snapshots]
             source = _beside(Path(data.get("path", "")))
@@ -136,7 +134,7 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
                 waiting += _unseen(source, through, seen)
             elif not snapshots:
                 unknown.append(f"{data.get('path')} ({role} of {made.path})")
-        for role, parent in made.manifest.get("parents", {}).items():
+        for role, parent in made.manifest.parents.items():
             source = _parent(parent, made.path, known)
             if source is not None:
                 waiting += _unseen(source, through, seen)
@@ -166,20 +164,20 @@ def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> Wh
 
 def found_under(folders: Sequence[str | Path]) -> list[Made]:
     """Every run and every file of rows with a manifest, in the order of their paths."""
-    paths = {path for folder in folders for path in Path(folder).rglob(f"*{MANIFEST}")}
+    paths = {path for folder in folders for path in Path(folder).rglob(f"*{NAME}")}
     return [made for path in sorted(paths) if (made := _read(path)) is not None]
 
 
 def _holding(all_made: list[Made], hashes: set[str]) -> Iterator[str]:
     """The paths of what was made from data of these hashes, or from a parent that was."""
-    by_id = {made.manifest.get("id"): made for made in all_made}
+    by_id = {made.manifest.id: made for made in all_made}
     held: dict[str, bool] = {}
 
     def holds(made: Made) -> bool:
         name = str(made.path.resolve())
         if name not in held:
             held[name] = False  # whatever a broken manifest says, nothing is its own ancestor
-            data, parents = made.manifest.get("data", {}).values(), made.manifest.get("parents", {}).values()
+            data, parents = made.manifest.data.values(), made.manifest.parents.values()
             sources = [_beside(Path(each.get("path", ""))) for each in data]
             sources += [_parent(parent, made.path, by_id) for parent in parents]
             read = any(each.get("sha256") in hashes for each in data)
@@ -216,46 +214,37 @@ def _told(snapshot: FrozenSnapshot) -> dict[str, Any]:
 
 
 def _unseen(made: Made, through: tuple[str, ...], seen: set[Any]) -> list[tuple[Made, tuple[str, ...]]]:
-    if made.manifest.get("id") in seen:
+    if made.manifest.id in seen:
         return []
-    seen.add(made.manifest.get("id"))
+    seen.add(made.manifest.id)
     return [(made, (*through, str(made.path)))]
 
 
-def _parent(parent: dict[str, Any], child: Path, known: dict[Any, Made]) -> Made | None:
-    """By the place that the manifest names, if the run there is still the one, else by its id."""
+def _parent(parent: Source, child: Path, known: dict[str, Made]) -> Made | None:
+    """The run at the place that the manifest names, if it still has that id. Else the known run of that id."""
     for place in (Path(parent.get("ref", "")), child.parent / Path(parent.get("ref", "")).name):
-        made = _read(place / MANIFEST)
-        if made is not None and made.manifest.get("id") == parent.get("run"):
+        made = _read(place / NAME)
+        if made is not None and made.manifest.id == parent.get("run"):
             return made
-    return known.get(parent.get("run")) if parent.get("run") else None
+    return known.get(parent.get("run", ""))
 
 
 def _beside(file: Path) -> Made | None:
-    """A file of samples or scores has its manifest beside it."""
-    return _read(file.with_name(f"{file.name}.{MANIFEST}")) if file.name else None
+    """A file of samples or scores has its manifest next to it."""
+    return _read(manifest_path(file)) if file.name else None
 
 
 def _made(path: Path) -> Made:
-    found = _beside(path)
-    for folder in (path, *path.resolve().parents) if found is None else ():
-        found = _read(folder / MANIFEST)
+    for place in (path, *path.resolve().parents):
+        found = _beside(place) or _read(place / NAME)
         if found is not None:
-            break
-    if found is None:
-        raise UserError(f"{path}: no manifest.json there or above; give a run, a checkpoint of one, or a file it made")
-    return found
+            return found
+    raise UserError(f"{path}: no {NAME} there or above. Give a run, a checkpoint of one, or a file it made")
 
 
 def _read(path: Path) -> Made | None:
-    """A manifest of ours; None for any other file."""
-    if not path.is_file():
+    """A manifest of ours, or None for any other file."""
+    manifest = Manifest.read_or_none(path)
+    if manifest is None:
         return None
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError:
-        return None
-    if not isinstance(manifest, dict) or not {"id", "stage", "data", "parents"} <= manifest.keys():
-        return None
-    of_file = path.name != MANIFEST
-    return Made(path.with_name(path.name.removesuffix(f".{MANIFEST}")) if of_file else path.parent, manifest)
+    return Made(path.parent if path.name == NAME else path.with_name(path.name.removesuffix(f".{NAME}")), manifest)

@@ -7,13 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from heedful.configs.best_of_n import BestOfNConfig
-from heedful.inference import chunked, sample
-from heedful.inference.chunked import Job, Row
+from heedful.inference import sample
+from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
 from heedful.maths import best_of_n
 from heedful.models import load
 from heedful.rewards.functions import models_of, open_reward
 from heedful.rollout.engine import open_engine
+from heedful.runs.rows import Row
 
 
 def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -21,7 +22,7 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 
     The results hold the mean `score` of the best, `mean_score` of all, and the KL bound in nats.
     """
-    with chunked.job(
+    with open_job(
         "best_of_n", config, out, models={"model": config.model, **models_of(config.reward)},
         data={"prompts": config.prompts}, compute=config.compute, resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip

@@ -11,20 +11,20 @@ from transformers import PreTrainedTokenizerBase
 from heedful.configs.sample import SampleConfig
 from heedful.configs.shared import Generation
 from heedful.data.records import Completions
-from heedful.inference import chunked
-from heedful.inference.chunked import Job, Row
+from heedful.inference.job import Job, open_job
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Question
 from heedful.models import load, render
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Engine, Sample
+from heedful.runs.rows import Row
 from heedful.training.parallel import Ranks
 
 
 def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Write a row of K completions for each prompt, in the order of the prompts; returns `out`."""
-    with chunked.job(
+    with open_job(
         "sample", config, out, models={"model": config.model}, data={"prompts": config.prompts},
         compute=config.compute, resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip

@@ -12,13 +12,13 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration
-from heedful.inference import chunked
-from heedful.inference.chunked import Job, Row
+from heedful.inference.job import Job, open_job
 from heedful.learning import examples
 from heedful.learning.examples import Limits
 from heedful.models import load, render
 from heedful.rewards.functions import ModelScorer, Part, models_of, open_reward
 from heedful.rollout.types import Episode
+from heedful.runs.rows import Row
 
 
 def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -26,7 +26,7 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
 
     Of several rewards `score_parts` keeps each one's unweighted numbers by name.
     """
-    with chunked.job(
+    with open_job(
         "score", config, out, models=models_of(config.reward), data={"data": config.data},
         compute=config.compute, resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip

@@ -20,17 +20,17 @@ from heedful.learning.steps import PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load
 from heedful.rewards.functions import models_of
-from heedful.training.session import Session, session
+from heedful.training.stage_run import StageRun, open_stage
 
 
 @contextlib.contextmanager
-def open_session(
+def open_online(
     stage: str, config: OnlineConfig, out: str | Path, *, resume: bool, models: Mapping[str, str | None] | None = None
-) -> Iterator[Session]:
+) -> Iterator[StageRun]:
     """Check the settings and open the run. `models`: references by role, beyond the policy and the rewards."""
     _check(stage, config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
-    with session(
+    with open_stage(
         stage, config, out, models={"policy": config.policy, **(models or {}), **models_of(config.reward)},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
@@ -62,7 +62,7 @@ class Online:
     """
 
     def __init__(
-        self, config: OnlineConfig, s: Session, nets: Networks, *, setup: Setup | None = None, **facts: Any
+        self, config: OnlineConfig, s: StageRun, nets: Networks, *, setup: Setup | None = None, **facts: Any
     ) -> None:
         """`setup`: what the failure signs know; `facts` go into the manifest and the results."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
@@ -89,7 +89,6 @@ class Online:
         self.stopped = s.facts.get("stopped")
         self._watch = Watch(self.setup, s.history)
         for step in s.steps(first, config.iterations if self.stopped is None else first):
-            s.seed(config.seed, step)
             yield step
             if self.stopped is not None:
                 s.say(f"{s.stage}: {self.stopped}")

@@ -16,13 +16,13 @@ from heedful.plots.layout import number
 from heedful.report import page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Group, Report, RunFacts, Sample
+from heedful.runs.manifest import Manifest, Source
+from heedful.runs.run import Run
 
 MOST_MORE = 30
 FEW = 6
 RIGHT, LONGER = "right on held-out pairs", "longer wins"
 SAMPLES = 24
-
-Manifest = dict[str, Any]
 
 
 def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
@@ -31,19 +31,17 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
         raise UserError("no run given; name at least one run directory")
     page.check_replaceable(Path(out))
     paths = named(runs)
-    manifests = {name: _manifest(path) for name, path in paths.items()}
+    manifests = {name: Run.open(path).manifest for name, path in paths.items()}
     stages = sorted(
-        {manifest["stage"] for manifest in manifests.values()}, key=lambda stage: (registry.stage(stage).place, stage)
+        {manifest.stage for manifest in manifests.values()}, key=lambda stage: (registry.stage(stage).place, stage)
     )
-    by_stage = {stage: {n: p for n, p in paths.items() if manifests[n]["stage"] == stage} for stage in stages}
+    by_stage = {stage: {n: p for n, p in paths.items() if manifests[n].stage == stage} for stage in stages}
     content = Report(
         title or ", ".join(paths),
         story=_story(manifests),
         signs=[sign for name, manifest in manifests.items() for sign in _signs(name, manifest)],
         groups=together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),
-        quality=[
-            part for n in by_stage.get("reward", {}) for part in reward_quality(n, manifests[n].get("results", {}))
-        ],
+        quality=[part for n in by_stage.get("reward", {}) for part in reward_quality(n, manifests[n].results)],
         samples=samples(paths),
         score_name="score",
         runs=[run_facts(name, paths[name], manifest) for name, manifest in manifests.items()],
@@ -109,30 +107,25 @@ def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
 
 def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
     """A manifest as facts: result figures first, then where it comes from."""
-    results = {
-        key: value for key, value in _flat(manifest.get("results") or {}) if isinstance(value, int | float | str)
-    }
+    results = {key: value for key, value in _flat(manifest.results) if isinstance(value, int | float | str)}
     shown = {key: _result(value) for key, value in results.items()}
     facts = [Fact(as_words(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
-    versions = ", ".join(f"{key} {value}" for key, value in (manifest.get("versions") or {}).items() if value)
+    versions = ", ".join(f"{key} {value}" for key, value in manifest.versions.items() if value)
     about = {
-        "status": manifest.get("status"), "seed": manifest.get("seed"), "took": took(manifest),
-        "started": manifest.get("created"), "run": manifest.get("id"), "directory": path,
-        "code": manifest.get("revision"), "versions": versions,
+        "status": manifest.status, "seed": manifest.seed, "took": took(manifest),
+        "started": manifest.created, "run": manifest.id, "directory": path,
+        "code": manifest.revision, "versions": versions,
     }  # fmt: skip
     facts += [Fact(key, str(value)) for key, value in about.items() if value not in (None, "")]
-    for kind in ("parents", "data"):
-        for role, entry in (manifest.get(kind) or {}).items():
-            facts.append(Fact(role, _origin(entry)))
-    config = [Fact(key, str(value)) for key, value in _flat(manifest.get("config") or {}) if value is not None]
-    return RunFacts(name, manifest["stage"], facts, config)
+    for sources in (manifest.parents, manifest.data):
+        facts += [Fact(role, _origin(source)) for role, source in sources.items()]
+    config = [Fact(key, str(value)) for key, value in _flat(manifest.config) if value is not None]
+    return RunFacts(name, manifest.stage, facts, config)
 
 
 def took(manifest: Manifest) -> str:
     """The time worked on a run, without the pauses between its beginnings."""
-    if not isinstance(manifest.get("seconds"), int | float):
-        return "–"
-    seconds = int(manifest["seconds"])
+    seconds = int(manifest.seconds)
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
@@ -150,35 +143,22 @@ def named(runs: Sequence[str | Path]) -> dict[str, Path]:
     return names
 
 
-def _manifest(path: Path) -> Manifest:
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise UserError(f"{path}: not a run directory (no manifest.json)")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise UserError(f"{file}: not JSON; restore it or leave this run out") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("stage"), str):
-        raise UserError(f"{file}: not the manifest of a run (no stage)")
-    return manifest
-
-
 def _story(manifests: Mapping[str, Manifest]) -> str:
     told = []
     for name, manifest in manifests.items():
-        parents = [entry.get("ref") for entry in (manifest.get("parents") or {}).values() if isinstance(entry, dict)]
+        parents = [source.get("ref") for source in manifest.parents.values()]
         origin = f" from {', '.join(str(parent) for parent in dict.fromkeys(parents))}" if parents else ""
-        told.append(f"{name} ({as_words(manifest['stage'])}{origin}, {manifest.get('status')}, {took(manifest)})")
+        told.append(f"{name} ({as_words(manifest.stage)}{origin}, {manifest.status}, {took(manifest)})")
     return "; ".join(told) + "."
 
 
 def _signs(name: str, manifest: Manifest) -> list[str]:
     """What a person should know of a run before believing its figures."""
-    results = manifest.get("results") or {}
+    results = manifest.results
     found = [f"{name}: {sign}" for sign in results.get("signs") or []]
-    if manifest.get("status") != "finished":
-        reason = f" ({manifest['reason']})" if manifest.get("reason") else ""
-        found.append(f"{name}: {manifest.get('status')}, not finished{reason}")
+    if manifest.status != "finished":
+        reason = f" ({manifest.reason})" if manifest.reason else ""
+        found.append(f"{name}: {manifest.status}, not finished{reason}")
     if results.get("stopped"):
         found.append(f"{name}: {results['stopped']}")
     rows = {row.name: row.rate for part in reward_quality(name, results)[:1] for row in part.rows}
@@ -195,9 +175,7 @@ def _estimate(name: str, rate: Any, *, reference: bool = False) -> Estimate | No
     return Estimate(name, rate["rate"], rate["low"], rate["high"], int(rate["n"]), reference=reference)
 
 
-def _origin(entry: Any) -> str:
-    if not isinstance(entry, dict):
-        return str(entry)
+def _origin(entry: Source) -> str:
     digest = entry.get("sha256") or entry.get("weights_sha256")
     return f"{entry.get('path') or entry.get('ref')}" + (f" (sha256 {digest[:12]}…)" if digest else "")
 

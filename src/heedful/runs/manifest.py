@@ -1,4 +1,7 @@
-"""What a manifest says: id, stage, parents, data, versions and settings of a run or of a file of rows."""
+"""The manifest: what a run, or a file of rows, was made from and what came of it.
+
+A run keeps it in RUN/manifest.json, a file NAME of samples or scores in NAME.manifest.json next to it.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +13,130 @@ import platform
 import subprocess
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from heedful.config import UserError
-from heedful.files import read_json
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from heedful.config import Config, UserError
+from heedful.files import read_json, write_json
+
+NAME = "manifest.json"
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
+Status = Literal["running", "finished", "interrupted", "failed"]
+Source = dict[str, Any]
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """What `new_manifest` began. Raises UserError for a damaged file, and for a snapshot's or another program's."""
-    found = read_json(path)
-    sections = [found.get(name) for name in ("config", "parents", "data")] if isinstance(found, dict) else [None]
-    if not all(isinstance(section, dict) for section in sections) or not {"id", "stage", "status"} <= found.keys():
-        raise UserError(f"{path}: not the manifest of a run; give another place, or put back a copy of it")
-    return dict(found)
+class Manifest(BaseModel):
+    """One manifest. Unknown fields of a file are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    stage: str
+    """The command, as in "sft" or "sample"."""
+    status: Status
+    """A process that was killed leaves "running" behind."""
+    created: str | None = None
+    """Time in UTC, as ISO 8601."""
+    seed: int | None = None
+    parents: dict[str, Source]
+    """Models by role: `ref`, and as far as known `run` (its id) and `weights_sha256`."""
+    data: dict[str, Source]
+    """Files by role: `path`, `sha256`, `rows`."""
+    revision: str | None = None
+    """Git revision of the code, if it ran from a checkout."""
+    versions: dict[str, str | None] = {}
+    config: dict[str, Any]
+    updated: str | None = None
+    seconds: float = 0.0
+    """Time worked, without pauses."""
+    results: dict[str, Any] = {}
+    sha256: str | None = None
+    """Of a finished file of rows."""
+    reason: str | None = None
+    """Why the work failed."""
+
+    @classmethod
+    def begin(cls, stage: str, config: Config, parents: dict[str, Source], data: dict[str, Source]) -> Manifest:
+        """The manifest of work that starts now."""
+        return cls(
+            id=uuid.uuid4().hex[:16],
+            stage=stage,
+            status="running",
+            created=_now(),
+            seed=getattr(config, "seed", None),
+            parents=parents,
+            data=data,
+            revision=_revision(),
+            versions={name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
+            config=config.model_dump(mode="json"),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a file. Raises UserError if it is damaged, or the manifest of a snapshot or of another program."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError:
+            raise UserError(
+                f"{path}: not the manifest of a run. Choose another place, or restore a copy of the manifest"
+            ) from None
+
+    @classmethod
+    def read_or_none(cls, path: Path) -> Manifest | None:
+        """Read a file that may be of another kind, or absent."""
+        try:
+            return cls.read(path) if path.is_file() else None
+        except UserError:
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        absent = {name for name in ("updated", "results", "sha256", "reason") if not getattr(self, name)}
+        write_json(path, {name: value for name, value in self if name not in absent})
+
+    def record(self, status: Status, **facts: Any) -> None:
+        """Set the status and further fields, and the time of this change."""
+        for name, value in ({"reason": None} | facts | {"status": status, "updated": _now()}).items():
+            setattr(self, name, value)
+
+    def difference(self, wanted: Manifest) -> str | None:
+        """The first thing in which this work differs from what is wanted now, or None."""
+        if self.stage != wanted.stage:
+            return f"another command (heedful {self.stage})"
+        for key, old, new in _differences(self.config, wanted.config):
+            return f"another config ('{key}' was {old!r}, now {new!r})"
+        for kind, before, now in (("data", self.data, wanted.data), ("parents", self.parents, wanted.parents)):
+            for role, source in before.items():
+                if _content(source) != _content(now.get(role, {})):
+                    return f"other {kind} ('{role}' has changed since)"
+        return None
+
+
+def manifest_path(made: str | Path) -> Path:
+    """Where the manifest of a run directory or of a file of rows is."""
+    made = Path(made)
+    return made / NAME if made.is_dir() else made.with_name(f"{made.name}.{NAME}")
 
 
 def model_path(ref: str | Path) -> str:
-    """Resolve M: a run directory -> its model/, a local Hugging Face directory or a hub name -> itself."""
+    """The model that a reference names: RUN/model for a run, else the local directory or hub name itself."""
     path = Path(ref)
-    if (path / "manifest.json").exists():
+    if (path / NAME).exists():
         if not (path / "model").is_dir():
-            read_manifest(path / "manifest.json")  # a snapshot cannot be finished
-            raise UserError(f"{ref}: this run has no model/ yet; finish it with --resume")
+            Manifest.read(path / NAME)  # a snapshot cannot be finished
+            raise UserError(f"{ref}: this run has no model/ yet. Finish it with --resume")
         return str(path / "model")
     if path.exists() and not (path / "config.json").exists():
         raise UserError(f"{ref}: neither a run nor a Hugging Face model directory (no manifest.json, no config.json)")
     return str(ref)
 
 
-def parent(ref: str | Path) -> dict[str, Any]:
-    """What a manifest remembers of a model it was made from: reference, run id, hash of the weights."""
-    described: dict[str, Any] = {"ref": str(ref)}
-    manifest = Path(ref) / "manifest.json"
-    if manifest.exists():
-        described["run"] = read_manifest(manifest)["id"]
+def parent(ref: str | Path) -> Source:
+    """What a manifest says of a model: its reference, the id of its run, the hash of its weights."""
+    described: Source = {"ref": str(ref)}
+    if (Path(ref) / NAME).exists():
+        described["run"] = Manifest.read(Path(ref) / NAME).id
     directory = Path(model_path(ref))
     weights = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
     if weights:
@@ -58,36 +149,8 @@ def parent(ref: str | Path) -> dict[str, Any]:
     return described
 
 
-def changed(
-    manifest: dict[str, Any], config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]
-) -> str | None:
-    """The first thing in which a manifest differs from what is asked for now, config first; None = nothing."""
-    for key, old, new in _differences(manifest["config"], config):
-        return f"another config ('{key}' was {old!r}, now {new!r})"
-    for kind, before, now in (("data", manifest["data"], data), ("parents", manifest["parents"], parents)):
-        for key in before:
-            if _content(before[key]) != _content(now.get(key)):
-                return f"other {kind} ('{key}' has changed since)"
-    return None
-
-
-def new_manifest(stage: str, config: dict[str, Any], parents: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """What is known when work starts: id, config, parents, data hashes, revision, versions, seed."""
-    return {
-        "id": uuid.uuid4().hex[:16],
-        "stage": stage,
-        "status": "running",
-        "created": timestamp(),
-        "seed": config.get("seed"),
-        "parents": parents,
-        "data": data,
-        "revision": _revision(),
-        "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
-        "config": config,
-    }
-
-
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, old, new) for each value that differs, with keys as in `optimiser.lr`."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in [*old, *(key for key in new if key not in old)]:
@@ -96,14 +159,12 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
     return [] if old == new else [(prefix, old, new)]
 
 
-def _content(described: Any) -> Any:
-    """The part of a manifest entry that names content, not the place it lies in."""
-    if not isinstance(described, dict):
-        return described
-    return described.get("sha256") or described.get("weights_sha256") or described.get("ref")
+def _content(source: Source) -> Any:
+    """The part of an entry that names content, not the place where it is."""
+    return source.get("sha256") or source.get("weights_sha256") or source.get("ref")
 
 
-def timestamp() -> str:
+def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 

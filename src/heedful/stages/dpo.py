@@ -26,7 +26,7 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks, recompute_activations
-from heedful.training.session import Session, session
+from heedful.training.stage_run import StageRun, open_stage
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     if config.kind == "ipo" and config.label_smoothing:
         raise UserError("label_smoothing belongs to dpo; set it to 0 for kind = 'ipo'")
     files = {"data": config.data, "eval_data": config.eval_data}
-    with session(
+    with open_stage(
         "dpo", config, out, models={"model": config.model},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
@@ -54,7 +54,7 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     return Path(out)
 
 
-def _loop(config: DPOConfig, s: Session) -> None:
+def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     model.to(s.ranks.device)
     if config.compute.activation_checkpointing:
@@ -69,7 +69,6 @@ def _loop(config: DPOConfig, s: Session) -> None:
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
     for step in s.steps(s.restore(parts), total):
-        s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = gradients(config, model, chosen, pad_id, s.ranks)

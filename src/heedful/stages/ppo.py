@@ -26,7 +26,7 @@ from heedful.learning.experience import (
     values,
 )  # fmt: skip
 from heedful.learning.networks import open_networks
-from heedful.learning.online import Online, open_session
+from heedful.learning.online import Online, open_online
 from heedful.learning.passes import Passes
 from heedful.learning.signs import Setup
 from heedful.learning.steps import Learner, PretrainingMix, minibatches, policy_step, update_metrics, value_step
@@ -64,7 +64,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
     `out`/model is the averaged policy.
     """
-    with open_session("ppo", config, out, resume=resume, models={"value": config.value}) as s:
+    with open_online("ppo", config, out, resume=resume, models={"value": config.value}) as s:
         if not s.finished:
             nets = _networks(config, s.ranks)
             setup = Setup(low_precision=config.compute.dtype != "float32", whiten_rewards=config.whiten_rewards)

@@ -26,7 +26,7 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
 from heedful.training.parallel import recompute_activations
-from heedful.training.session import Session, session
+from heedful.training.stage_run import StageRun, open_stage
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -36,7 +36,7 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
     data = {"data": formats.fingerprint(config.data)}
     if config.valid_data:
         data["valid_data"] = formats.fingerprint(config.valid_data)
-    with session(
+    with open_stage(
         "pretrain",
         config,
         out,
@@ -61,7 +61,7 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
 
 
 def _loop(
-    config: PretrainConfig, s: Session, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
+    config: PretrainConfig, s: StageRun, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
     rows: list[Example], valid_rows: list[Example],
 ) -> None:  # fmt: skip
     settings = config.optimiser
@@ -167,7 +167,7 @@ def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
     return [t for i, t in enumerate(texts) if i % 100 != 1], [t for i, t in enumerate(texts) if i % 100 == 1]
 
 
-def _tokenizer(config: PretrainConfig, texts: list[str], s: Session) -> PreTrainedTokenizerBase:
+def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrainedTokenizerBase:
     """Trained once, on the main rank; a resumed run reads it back."""
     place = s.out / "tokenizer"
     if s.ranks.main and not place.exists():

@@ -24,13 +24,13 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks, recompute_activations
-from heedful.training.session import Session, session
+from heedful.training.stage_run import StageRun, open_stage
 
 
 def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a reward model on rankings; returns the run directory."""
     files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
-    with session(
+    with open_stage(
         "reward", config, out, models={"model": config.model},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
@@ -40,7 +40,7 @@ def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Pat
     return Path(out)
 
 
-def _loop(config: RewardConfig, s: Session) -> None:
+def _loop(config: RewardConfig, s: StageRun) -> None:
     model, tokenizer = load.load_reward_start(
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
@@ -58,7 +58,6 @@ def _loop(config: RewardConfig, s: Session) -> None:
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
     for step in s.steps(s.restore(parts), total):
-        s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = _gradients(config, model, chosen, tokenizer.pad_token_id, s.ranks)
@@ -198,7 +197,7 @@ def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:
 
 
 def _quality(
-    config: RewardConfig, model: Any, validation: list[Ranked], tokenizer: PreTrainedTokenizerBase, s: Session
+    config: RewardConfig, model: Any, validation: list[Ranked], tokenizer: PreTrainedTokenizerBase, s: StageRun
 ) -> dict[str, Any]:
     scored = score_rankings(model, validation, tokenizer.pad_token_id, config.compute, s.ranks)
     quality = reward_quality.measure(validation, scored)

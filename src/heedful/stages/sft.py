@@ -21,7 +21,7 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks, recompute_activations
-from heedful.training.session import Session, session
+from heedful.training.stage_run import StageRun, open_stage
 
 PAPER_DROPOUT = 0.2
 
@@ -39,7 +39,7 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
         "prompts": config.prompts,
     }
     judge = [config.select_with] if config.select_with is not None else []
-    with session(
+    with open_stage(
         "sft", config, out, models={"model": config.model, **models_of(judge)},
         data={role: formats.fingerprint(path) for role, path in files.items() if path},
         compute=config.compute, checkpointing=config.checkpoint, resume=resume,
@@ -49,7 +49,7 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
     return Path(out)
 
 
-def _loop(config: SFTConfig, s: Session) -> None:
+def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     model.to(s.ranks.device)
     _set_dropout(model, config, s)
@@ -66,7 +66,6 @@ def _loop(config: SFTConfig, s: Session) -> None:
     total = config.epochs * per_epoch
     every = max(1, total // config.evaluations) if config.evaluations else per_epoch
     for step in s.steps(s.restore(parts), total):
-        s.seed(config.seed, step)
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), passes)
@@ -140,7 +139,7 @@ def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Exampl
     return [texts[i] for i in order.endless(config.seed, step, count, len(texts), stream=1)]
 
 
-def _set_dropout(model: Any, config: SFTConfig, s: Session) -> None:
+def _set_dropout(model: Any, config: SFTConfig, s: StageRun) -> None:
     if config.dropout is not None:
         load.set_dropout(model, config.dropout)
     elif load.has_dropout(model):
@@ -162,7 +161,7 @@ class _Selector:
         )  # fmt: skip
         self.config, self.tokenizer = config, tokenizer
 
-    def mean_reward(self, model: Any, s: Session, step: int) -> float:
+    def mean_reward(self, model: Any, s: StageRun, step: int) -> float:
         engine = open_engine(model, self.tokenizer, self.config.compute)
         samples = rollouts.generate(engine, self.questions, self.config.generation, self.config.seed, 0, s.ranks)
         episodes = rollouts.episodes(self.tokenizer, self.questions, samples)

@@ -22,6 +22,8 @@ from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.files import read_json, write_json
+from heedful.runs.manifest import Manifest
+from heedful.runs.run import Run
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
 
@@ -55,8 +57,8 @@ def models(folder: Path) -> list[str]:
     found = []
     for pattern in ("*/manifest.json", "*/*/manifest.json"):
         for path in folder.glob(pattern):
-            manifest = read_json(path)
-            if manifest.get("status") == "finished" and registry.stage(str(manifest.get("stage"))).writes_text:
+            run = Run(path.parent, manifest) if (manifest := Manifest.read_or_none(path)) else None
+            if run is not None and run.finished and registry.stage(run.manifest.stage).writes_text:
                 found.append((path.stat().st_mtime, path.parent.relative_to(folder).as_posix()))
     return [name for _, name in sorted(found, reverse=True)]
 

@@ -1,4 +1,4 @@
-"""What the session does around a stage's loop."""
+"""What a stage's run does around a stage's loop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from heedful.config import Config, NonFinite, UserError
 from heedful.configs.shared import Checkpointing, Compute
 from heedful.files import read_json
-from heedful.training import session as module
+from heedful.runs.resumable import Interrupted
+from heedful.training import stage_run as module
 from heedful.training.parallel import Ranks
-from heedful.training.session import Interrupted, Session
+from heedful.training.stage_run import StageRun
 
 CPU = torch.device("cpu")
 
@@ -26,12 +27,12 @@ class Some(Config):
 
 def opened(out: Path, *, resume: bool = False, every: int = 2, keep: int = 2) -> Any:
     checkpointing = Checkpointing(every=every, keep=keep)
-    return module.session(
+    return module.open_stage(
         "sft", Some(), out, models={}, data={}, compute=Compute(), checkpointing=checkpointing, resume=resume
     )
 
 
-def loop(s: Session, model: nn.Linear, total: int, losses: list[float], stop_at: int = -1) -> list[int]:
+def loop(s: StageRun, model: nn.Linear, total: int, losses: list[float], stop_at: int = -1) -> list[int]:
     """A loop that adds 1 to the weight at each step."""
     taken = []
     for step in s.steps(s.restore({"model": model}), total):
@@ -72,7 +73,7 @@ def test_what_is_not_finite_is_named_with_what_is_kept(tmp_path: Path) -> None:
         (
             "b",
             5,
-            "gradient of weight is not finite at step 6; the checkpoint of step 4 is kept. Begin anew with another",
+            "gradient of weight is not finite at step 6; the checkpoint of step 4 is kept. Start again with another",
         ),
     ):
         with pytest.raises(UserError, match=told), opened(tmp_path / name) as s:
@@ -143,7 +144,8 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:
     def draw(seed: int, step: int, rank: int) -> float:
-        Session("sft", Path(), Ranks(rank, 2, CPU, torch.float32), None, Checkpointing()).seed(seed, step)
+        world = Ranks(rank, 2, CPU, torch.float32)
+        StageRun("sft", Some(seed=seed), Path(), world, None, Checkpointing()).seed(step)
         return torch.rand(()).item()
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
@@ -154,7 +156,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Ranks, "sum", lambda world, tensor: tensor)
     monkeypatch.setattr(Ranks, "wait", lambda world: None)
     monkeypatch.setattr(Ranks, "broadcast", lambda world, value: value)
-    s = Session("sft", tmp_path, Ranks(1, 2, CPU, torch.float32), None, Checkpointing(every=1))
+    s = StageRun("sft", Some(), tmp_path, Ranks(1, 2, CPU, torch.float32), None, Checkpointing(every=1))
     model = make(0.0)
     assert loop(s, model, 3, [1.0, 1.0, 1.0]) == [0, 1, 2]
     s.sample(0, [{"prompt": "p"}])

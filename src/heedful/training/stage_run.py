@@ -2,9 +2,8 @@
 
 The loop itself stays in the stage:
 
-    with session("sft", config, out, parents=..., data=..., resume=resume) as s:
-        first = s.restore(parts)
-        for step in s.steps(first, total):
+    with open_stage("sft", config, out, models=..., data=..., resume=resume, ...) as s:
+        for step in s.steps(s.restore(parts), total):
             ...
             s.log(step, metrics, show=("loss",))
             s.checkpoint(step, parts)
@@ -28,32 +27,24 @@ from heedful import files
 from heedful.config import Config, NonFinite, UserError
 from heedful.configs.shared import Checkpointing, Compute
 from heedful.runs.manifest import parent
-from heedful.runs.run import Run, metrics, short
+from heedful.runs.resumable import Interrupted, recording_end
+from heedful.runs.run import RunWriter, metrics, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
 from heedful.training.metrics import Reporter
 from heedful.training.parallel import Ranks, join_ranks
 
 
-class Interrupted(Exception):
-    """The run was asked to stop, has saved a checkpoint, and can go on with --resume."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
-
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
-        return type(self), (str(self), self.signal_number)
-
-
-class Session:
+class StageRun:
     """One stage run on this rank. `run` is None on all ranks but the main one."""
 
-    def __init__(self, stage: str, out: Path, ranks: Ranks, run: Run | None, checkpointing: Checkpointing) -> None:
-        self.stage, self.out, self.ranks, self.run, self.checkpointing = stage, out, ranks, run, checkpointing
-        # of several runs of a stage, which one: runs/ppo_ptx beside runs/ppo
+    def __init__(
+        self, stage: str, config: Config, out: Path, ranks: Ranks, run: RunWriter | None, checkpointing: Checkpointing
+    ) -> None:
+        self.stage, self.config, self.out, self.ranks, self.run = stage, config, out, ranks, run
+        self.checkpointing = checkpointing
+        # in messages: tells runs/ppo_ptx from runs/ppo
         self.name = out.name if out.name.startswith(stage) else stage
-        self.config: Config | None = None
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
@@ -75,12 +66,9 @@ class Session:
 
         Says what memory the run will need, and raises UserError where there is less.
         """
-        if self.config is not None:
-            planned = memory.plan(
-                [part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.ranks
-            )
-            self.say(f"{self.name}: {planned}")
-            planned.check(str(self.out))
+        planned = memory.plan([part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.ranks)
+        self.say(f"{self.name}: {planned}")
+        planned.check(str(self.out))
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
@@ -93,20 +81,19 @@ class Session:
         return self._step
 
     def steps(self, first: int, total: int) -> Iterator[int]:
-        """Steps `first` to `total` - 1, with progress; each is reproducible by itself: torch's seed is the run's and
-        the step's.
-        """
+        """Steps `first` to `total` - 1, with progress. Each is reproducible by itself, because it sets torch's seed."""
         self._total = total
         self._reporter = Reporter(self.name, total, visible=self.ranks.main)
         for step in range(first, total):
             self._step = step
+            self.seed(step)
             yield step
             self._reporter.step(step + 1, self._shown)
         self._reporter.close()
 
-    def seed(self, seed: int, step: int) -> None:
-        """Everything torch draws in this step (dropout) follows from the run's seed, the step and the rank."""
-        torch.manual_seed((seed * 1_000_003 + step) * 1_009 + self.ranks.rank)
+    def seed(self, step: int) -> None:
+        """Set torch's seed. What it draws in this step (dropout) follows from the run's seed, the step and the rank."""
+        torch.manual_seed((getattr(self.config, "seed", 0) * 1_000_003 + step) * 1_009 + self.ranks.rank)
 
     def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
         self._shown.update({key: metrics[key] for key in show if key in metrics})
@@ -155,7 +142,7 @@ class Session:
             if self.run is not None:
                 self.run.set_status("interrupted")
             raise Interrupted(
-                f"{self.out}: interrupted at step {step + 1} of {self._total}; go on with --resume", stopping
+                f"{self.out}: interrupted at step {step + 1} of {self._total}. Continue with --resume", stopping
             )
 
     def load_best(self, parts: Mapping[str, Part]) -> None:
@@ -171,6 +158,26 @@ class Session:
             self.run.set_status("finished", results=results)
         self.ranks.wait()
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM while the stage works. Raise NonFinite as UserError that says what is kept."""
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except NonFinite as error:
+            kept = f"the checkpoint of step {self._saved} is kept" if self._saved else "there is no checkpoint yet"
+            raise UserError(
+                f"{self.out}: {error} is not finite at step {self._step + 1}; {kept}. Start again with another --out "
+                "and a lower learning rate, or look at the data of that step"
+            ) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._reporter is not None:
+                self._reporter.close()
+
     def _asked_to_stop(self) -> int:
         """The signal that any rank has got, the same number on all; 0 = none."""
         signals = torch.zeros(self.ranks.size, dtype=torch.long, device=self.ranks.device)
@@ -184,7 +191,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(
+def open_stage(
     stage: str,
     config: Config,
     out: str | Path,
@@ -194,77 +201,29 @@ def session(
     compute: Compute,
     checkpointing: Checkpointing,
     resume: bool = False,
-) -> Iterator[Session]:
-    """Open the run on the main rank, watch for SIGINT and SIGTERM, turn a NaN into one clear line.
+) -> Iterator[StageRun]:
+    """Open the run on the main rank, watch for SIGINT and SIGTERM, and say in one line what went wrong.
 
-    `models`: references by role (None is left out); `data`: fingerprints by role.
+    `models`: references by role (None is left out). `data`: fingerprints by role.
     """
     with join_ranks(compute) as ranks, _readable_errors(out):
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
-            run = Run.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
+            run = RunWriter.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
         ranks.wait()
-        current = Session(stage, Path(out), ranks, run, checkpointing)
-        current.config = config
-        try:
-            with _signals(current):
-                yield current
-        except NonFinite as error:
-            kept = (
-                f"the checkpoint of step {current._saved} is kept" if current._saved else "there is no checkpoint yet"
-            )
-            reason = f"{error} is not finite at step {current._step + 1}; {kept}"
-            if run is not None:
-                run.set_status("failed", reason=reason)
-            raise UserError(
-                f"{out}: {reason}. Begin anew with another --out and a lower learning rate, "
-                "or look at the data of that step"
-            ) from None
-        except UserError as error:
-            _stopped(run, "failed", reason=str(error))
-            raise
-        except (KeyboardInterrupt, Interrupted):
-            _stopped(run, "interrupted")
-            raise
-        except BaseException as error:
-            said = " ".join(str(error).split())
-            _stopped(run, "failed", reason=f"{type(error).__name__}: {said}" if said else type(error).__name__)
-            raise
-        finally:
-            if current._reporter is not None:
-                current._reporter.close()
-            if run is not None:
-                run.close()
-
-
-def _stopped(run: Run | None, status: str, **facts: Any) -> None:
-    """Leave word of how a run ended: one without a step goes away, and a finished one stays so."""
-    if run is not None and not run.discard_if_empty() and not run.finished:
-        with contextlib.suppress(OSError):  # as on a full disk; what stopped the run is what must be told
-            run.set_status(status, **facts)
+        current = StageRun(stage, config, Path(out), ranks, run, checkpointing)
+        with recording_end(run), current.watching():
+            yield current
 
 
 @contextlib.contextmanager
 def _readable_errors(out: str | Path) -> Iterator[None]:
-    """A full disk or a place that may not be written, as one line."""
+    """Turn a full disk, or a place that may not be written, into one line."""
     try:
         yield
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         raise UserError(
-            f"{out}: {error.strerror or error}{where}; mend that, then go on with --resume from the last checkpoint"
+            f"{out}: {error.strerror or error}{where}. Correct that, then go on with --resume from the last checkpoint"
         ) from None
-
-
-@contextlib.contextmanager
-def _signals(current: Session) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, current._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

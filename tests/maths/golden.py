@@ -35,6 +35,7 @@ NOT_OFFERED = {
 }
 # Fields of offered cases that belong to a variant that is not.
 FIELDS_NOT_OFFERED = {
+    ("logprobs", "response_tokens"): {"entropy": "metrics estimate it by the mean of -log pi of the samples"},
     ("token_masks", "eos_truncation"): {
         "postprocessed_responses": "the engine stops at EOS, so that nothing is truncated (P7)",
         "response_lengths": "an input of the test: the engine's samples have their lengths",

@@ -23,13 +23,7 @@ def test_golden_response_tokens(case, dtype):
     logits_BSV, input_ids_BS = case.tensors(dtype, "logits", "input_ids")
     logits_BTV, tokens_BT = response_part(logits_BSV, input_ids_BS, case.inputs["context_length"])
     temperature = case.inputs["temperature"]
-    results = {
-        "logprobs": logprobs.token_logprobs(logits_BTV, tokens_BT, temperature),
-        "entropy": logprobs.entropy(logits_BTV, temperature),
-    }
-    case.check(results, dtype)
-    both = logprobs.token_logprobs_and_entropy(logits_BTV, tokens_BT, temperature)
-    case.check(dict(zip(results, both, strict=True)), dtype)
+    case.check({"logprobs": logprobs.token_logprobs(logits_BTV, tokens_BT, temperature)}, dtype)
 
 
 @golden.DTYPES
@@ -79,7 +73,6 @@ def test_gradient_and_value_agree_with_autograd_whatever_the_chunk(monkeypatch, 
     probs_BTV = (logits_BTV / temperature).softmax(-1)
     expected_BT = probs_BTV.gather(-1, tokens_BT[..., None])[..., 0].log()
     torch.testing.assert_close(logprobs.token_logprobs(logits_BTV, tokens_BT, temperature), expected_BT)
-    torch.testing.assert_close(logprobs.entropy(logits_BTV, temperature), -(probs_BTV * probs_BTV.log()).sum(-1))
 
 
 def test_bf16_logits_give_float32_results_and_a_bf16_gradient():
@@ -88,7 +81,7 @@ def test_bf16_logits_give_float32_results_and_a_bf16_gradient():
     tokens_N = torch.arange(6)
     logprobs_N = logprobs.token_logprobs(logits_NV, tokens_N, 0.9)
     exact_N = torch.log_softmax(logits_NV.detach().double() / 0.9, -1)[tokens_N, tokens_N]
-    assert logprobs_N.dtype == logprobs.entropy(logits_NV).dtype == torch.float32
+    assert logprobs_N.dtype == torch.float32
     torch.testing.assert_close(logprobs_N.double(), exact_N, rtol=1e-5, atol=1e-5)
     logprobs_N.sum().backward()
     assert logits_NV.grad.dtype == torch.bfloat16
@@ -99,12 +92,6 @@ def test_temperature_by_hand():
     logits_BV, token_B = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([1])
     assert logprobs.token_logprobs(logits_BV, token_B).exp().item() == pytest.approx(3 / 4)
     assert logprobs.token_logprobs(logits_BV, token_B, 0.5).exp().item() == pytest.approx(9 / 10)
-    assert logprobs.entropy(torch.zeros(1, 8)).item() == pytest.approx(math.log(8))
-
-
-def test_forbidden_tokens_add_nothing_to_the_entropy():
-    logits_BV = torch.tensor([[0.0, 0.0, -math.inf]])
-    assert logprobs.entropy(logits_BV).item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf, 1e30])

@@ -1,4 +1,4 @@
-"""Generalised advantage estimation and whitening. Letters, alignment, masks: docs/conventions.md."""
+"""Advantages: generalised advantage estimation (GAE) and whitening. Letters and masks: docs/conventions.md."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from heedful.maths.masks import keep
 
 @torch.no_grad()
 def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """(advantages_BT, returns_BT) by the backward recursion (P12); the value after the last real token is 0.
+    """Generalised advantage estimation: (advantages_BT, returns_BT), computed backwards in time (P12).
 
-    Advantages are not whitened; returns = advantages + values. Padding is 0 in both.
+    delta_t = r_t + gamma * V_(t+1) - V_t and A_t = delta_t + gamma * lam * A_(t+1). The value after the last real token
+    is 0. Advantages are not whitened. Returns are advantages + values. Padding is 0 in both.
+    Source: Schulman et al. 2016, equation 16.
+
+    Three tokens, reward 1 at the last one, all values 0.5. The deltas are 0, 0, 0.5:
+
+    >>> rewards_BT, values_BT = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.5, 0.5]])
+    >>> advantages_BT, returns_BT = gae(rewards_BT, values_BT, rewards_BT >= 0, gamma=1.0, lam=0.5)
+    >>> advantages_BT.tolist(), returns_BT.tolist()
+    ([[0.125, 0.25, 0.5]], [[0.625, 0.75, 1.0]])
     """
     rewards_BT, values_BT = keep(rewards_BT, mask_BT), keep(values_BT, mask_BT)
     deltas_BT = rewards_BT - values_BT
@@ -37,10 +46,14 @@ def whiten(
     unbiased: bool = False,
     all_reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + 1e-8) with mean and variance over real positions; padding is 0 (P13).
+    """Whiten x over its real positions: (x - mean) / sqrt(var + 1e-8), with 0 at padding (P13).
 
-    `shift_mean=False` adds the mean back (rewards, P11). `unbiased` is the sample variance (Bessel) instead of the
-    population's. `all_reduce` returns the sum of a tensor over ranks, which makes the statistics global.
+    `shift_mean=False` adds the mean back, for rewards (P11). `unbiased` divides the variance by n - 1 instead of n.
+    `all_reduce` returns the sum of a tensor over ranks, so that mean and variance are those of the whole batch.
+
+    >>> x_BT = torch.tensor([[1.0, 3.0, 99.0]])
+    >>> whiten(x_BT, x_BT < 9).tolist()
+    [[-1.0, 1.0, 0.0]]
     """
     reduce = all_reduce or (lambda tensor: tensor)
     x_BT = keep(x_BT, mask_BT)

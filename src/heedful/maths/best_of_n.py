@@ -1,4 +1,4 @@
-"""KL divergence of best-of-n sampling. Conventions: docs/conventions.md."""
+"""KL divergence of best-of-n sampling."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 
 def kl(n: int) -> float:
-    """KL divergence in nats from the policy to the best of its n samples (O2): ln n - (n - 1) / n.
+    """KL divergence in nats between the best of n samples and the policy: ln n - (n - 1) / n (O2).
 
-    Exact if scores never tie, else an upper bound. Example: kl(1) is 0 and kl(4) is 1.386 - 0.75 = 0.636.
-    Source: Stiennon et al. 2020, section G.3.
+    Exact if scores never tie, else an upper bound. Source: Stiennon et al. 2020, footnote 15.
+
+    >>> kl(1), round(kl(4), 3)
+    (0.0, 0.636)
     """
     return math.log(n) - (n - 1) / n

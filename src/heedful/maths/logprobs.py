@@ -1,4 +1,4 @@
-"""The token shift, and log-probabilities and entropies in nats. Letters and alignment: docs/conventions.md."""
+"""The token shift, and log-probabilities in nats. Letters and alignment: docs/conventions.md."""
 
 from __future__ import annotations
 
@@ -13,50 +13,35 @@ _CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 
 def predecessors(prompt_lengths_B: Tensor, T: int) -> Tensor:
-    """index_BT: the position in the sequence whose hidden state predicts response token t (P4). The only shift by one.
+    """Positions index_BT of the hidden states that predict each response token (P4). The only shift by one.
 
     Sequences are right-padded, prompts are not empty. In the padded tail of a row an index may lie past the row's end:
     clamp it to S - 1 before gathering.
+
+    A prompt of 3 tokens ends at position 2. The state there predicts the first response token:
+
+    >>> predecessors(torch.tensor([3]), T=2).tolist()
+    [[2, 3]]
     """
     steps_T = torch.arange(T, device=prompt_lengths_B.device)
     return prompt_lengths_B[:, None] - 1 + steps_T
 
 
 def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """log-probability of `tokens` [..] under logits [.. V] / temperature (P4), in float32 at least (P5).
+    """Log-probabilities in nats of `tokens` [..] under logits [.. V] / temperature (P4), in at least float32 (P5).
 
-    Differentiable once. `logits[i]` must already be the prediction of `tokens[i]`. The logits are never copied whole to
-    float32.
+    Differentiable once. `logits[i]` must already be the prediction of `tokens[i]`. Works in chunks, so that the logits
+    are never copied whole to float32.
     """
     flat_N = _TokenLogprobs.apply(logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1), temperature)
     return flat_N.view(tokens.shape)
 
 
-@torch.no_grad()
-def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Entropy [..] in nats of softmax(logits [.. V] / temperature), in float32 at least. For logging: no gradient."""
-    rows_NV = logits.reshape(-1, logits.shape[-1])
-    parts = [_entropy(_log_softmax(rows_NV[chunk], temperature)) for chunk in _chunks(rows_NV)]
-    return torch.cat(parts).view(logits.shape[:-1])
-
-
-@torch.no_grad()
-def token_logprobs_and_entropy(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """(`token_logprobs`, `entropy`) sharing one softmax; without gradient."""
-    rows_NV, tokens_N = logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1)
-    logprobs, entropies = [], []
-    for chunk in _chunks(rows_NV):
-        logprobs_NV = _log_softmax(rows_NV[chunk], temperature)
-        logprobs.append(logprobs_NV.gather(-1, tokens_N[chunk, None]).squeeze(-1))
-        entropies.append(_entropy(logprobs_NV))
-    return torch.cat(logprobs).view(tokens.shape), torch.cat(entropies).view(tokens.shape)
-
-
 class _TokenLogprobs(torch.autograd.Function):
     """Chunked log-softmax and gather that saves the logits as they are, not a float32 copy of them.
 
-    The backward pass leaves rows without an incoming gradient at exactly zero, so that garbage logits at padded
-    positions cannot turn into NaN gradients.
+    The backward pass sets rows without an incoming gradient to exactly 0. Otherwise garbage logits at padded positions
+    could give NaN gradients.
     """
 
     @staticmethod
@@ -98,9 +83,3 @@ def _scaled(logits_NV: Tensor, temperature: float) -> tuple[Tensor, int, torch.d
     """The arguments of a softmax over V in float32 at least; at temperature 1 it converts while it works."""
     dtype = torch.promote_types(logits_NV.dtype, torch.float32)
     return logits_NV if temperature == 1.0 else logits_NV.to(dtype) / temperature, -1, dtype
-
-
-def _entropy(logprobs_NV: Tensor) -> Tensor:
-    # a forbidden token has probability 0 and log-probability -inf; it adds 0, not 0 * -inf
-    finite_NV = logprobs_NV.clamp(min=torch.finfo(logprobs_NV.dtype).min)
-    return -(logprobs_NV.exp() * finite_NV).sum(-1)

@@ -1,7 +1,7 @@
-"""Losses as (sum, count), metrics likewise. Letters, masks, sums and counts: docs/conventions.md.
+"""Losses and their metrics, each as (sum, count). Letters, masks, sums and counts: docs/conventions.md.
 
-The mean is taken once, by whoever knows the counts of all micro-batches and ranks (P14). Sums carry the gradient of the
-loss only; metrics are detached.
+The training step takes the mean once, over all micro-batches and ranks (P14). Only the sum of a loss carries a
+gradient. Metrics are detached.
 """
 
 from __future__ import annotations
@@ -23,10 +23,21 @@ SumCount = tuple[Tensor, Tensor]
 def policy_loss(
     logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float
 ) -> tuple[Tensor, Tensor, dict[str, SumCount | Tensor]]:
-    """Clipped surrogate over real tokens (P14): max(-A ratio, -A clip(ratio, 1 - clip, 1 + clip)).
+    """PPO's clipped loss over real tokens: max(-A * ratio, -A * clip(ratio, 1 - clip, 1 + clip)) (P14).
 
-    Metrics: `clipfrac`, `approx_kl_k1`, `approx_kl` (k2), `approx_kl_k3` of KL(old || new), `ratio` as (sum, count);
-    and `ratio_max`, a plain tensor, since a maximum is combined by taking maxima.
+    The ratio is pi / pi_old of a token. Returns (sum, count, metrics). Metrics as (sum, count): `clipfrac`, `ratio`,
+    and `approx_kl_k1`, `approx_kl` (k2), `approx_kl_k3` of KL(old || new) in nats. `ratio_max` is a plain tensor:
+    combine it by maximum. Source: Schulman et al. 2017, equation 7.
+
+    Both tokens have become 1.5 times as likely. The gain of the good token ends at 1.2, the loss of the bad one counts
+    in full:
+
+    >>> ratio_BT, advantages_BT = torch.tensor([[1.5, 1.5]]), torch.tensor([[1.0, -1.0]])
+    >>> loss, count, metrics = policy_loss(ratio_BT.log(), torch.zeros(1, 2), advantages_BT, ratio_BT > 0, clip=0.2)
+    >>> round(loss.item(), 4), count.item()  # -1.2 + 1.5
+    (0.3, 2)
+    >>> [value.item() for value in metrics["clipfrac"]]
+    [1, 2]
     """
     log_ratio_BT = keep(logprobs_BT - old_logprobs_BT, mask_BT)
     advantages_BT = keep(advantages_BT, mask_BT)
@@ -51,14 +62,15 @@ def policy_loss(
 def value_loss(
     values_BT: Tensor, old_values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor, clip: float
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
-    """Half the larger of the plain and the clipped squared error over real tokens (P15); clip = inf: no clipping.
+    """Value loss over real tokens: half the larger of the plain and the clipped squared error (P15).
 
-    Metrics: `clipfrac`, and the moments `error`, `error_squared`, `returns`, `returns_squared`
-    (error = returns - values) whose means `explained_variance` takes.
+    The clipped error uses the value closest to the new one within `clip` of the old one. `clip` = inf turns it off.
+    Returns (sum, count, metrics). Metrics: `clipfrac`, and `error` = returns - values, `error_squared`, `returns`,
+    `returns_squared`, whose means `explained_variance` takes. Source: Ziegler et al. 2019, their code.
     """
     values_BT, old_values_BT = keep(values_BT, mask_BT), keep(old_values_BT, mask_BT)
     returns_BT = keep(returns_BT, mask_BT)
-    # clamped between bounds, not as old + clamped difference, whose round-off would count as clipping
+    # Clamp between bounds. Old value + clamped difference would differ by rounding, which would count as clipping.
     near_old_BT = values_BT.clamp(old_values_BT - clip, old_values_BT + clip)
     plain_BT = (values_BT - returns_BT).square()
     clipped_BT = (near_old_BT - returns_BT).square()
@@ -77,14 +89,17 @@ def value_loss(
 
 
 def explained_variance(means: Mapping[str, float]) -> float:
-    """1 - Var(returns - values) / Var(returns) from the means of `value_loss`'s metrics; NaN if returns do not vary."""
+    """Explained variance 1 - Var(returns - values) / Var(returns), from the means of the metrics of `value_loss`.
+
+    1 for perfect values, 0 for values that know only the mean return, NaN if the returns do not vary.
+    """
     variance = means["returns_squared"] - means["returns"] ** 2
     unexplained = means["error_squared"] - means["error"] ** 2
     return 1.0 - unexplained / variance if variance > 0 else float("nan")
 
 
 def language_loss(logprobs_BT: Tensor, mask_BT: Tensor) -> SumCount:
-    """Cross-entropy in nats over real tokens: SFT (S1), pretraining, ptx (P21)."""
+    """Cross-entropy in nats over real tokens, as (sum, count): SFT (S1), pretraining, PPO-ptx (P21)."""
     return -keep(logprobs_BT, mask_BT).sum(), mask_BT.sum()
 
 
@@ -95,18 +110,30 @@ def ranking_loss(
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2",
     weights_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
-    """-log sigmoid(r_w - r_l) over the pairs with rank w < rank l, divided per prompt by the normaliser (R2, R3).
+    """Ranking loss of a reward model: -log sigmoid(r_w - r_l) over the pairs of each prompt (R2, R3).
 
-    B prompts of up to K completions, the better the smaller the rank; tied pairs are dropped. `k_choose_2` divides by
-    all pairs, ties included; `valid_pairs` by those that remain. The count is of prompts, all-tied ones (loss 0) too,
-    or with `weights_B` the sum of their weights, so that sum / count is the weighted mean.
-    Metrics: `accuracy` (equal rewards count half) and `pair_loss` over pairs, `all_tied` over prompts.
+    B prompts with up to K completions each. The smaller rank is better (w). Tied pairs are dropped. The sum over the
+    pairs of a prompt is divided by all K * (K - 1) / 2 pairs (`k_choose_2`) or by those without a tie (`valid_pairs`).
+    Returns (sum, count, metrics). The count is of prompts, including all-tied ones with loss 0. With `weights_B` it is
+    the sum of their weights, so that sum / count is the weighted mean. Metrics: `accuracy` (equal rewards count half)
+    and `pair_loss` over pairs, `all_tied` over prompts. Source: Ouyang et al. 2022, equation 1.
+
+    One prompt, three completions, the last two tie. Both pairs have margin 1 and loss -log sigmoid(1) = 0.3133:
+
+    >>> rewards_BK, ranks_BK = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0, 1, 1]])
+    >>> loss, count, metrics = ranking_loss(rewards_BK, ranks_BK, ranks_BK >= 0)
+    >>> round(loss.item(), 4), count.item()  # 2 * 0.3133 / 3
+    (0.2088, 1)
+    >>> round(ranking_loss(rewards_BK, ranks_BK, ranks_BK >= 0, "valid_pairs")[0].item(), 4)
+    0.3133
     """
     rewards_BK = keep(rewards_BK, mask_BK)
+    # 1) pairs_BKK[b, w, l] is True where completion w is ranked above l. Margins have the same places.
     pairs_BKK = (ranks_BK[:, :, None] < ranks_BK[:, None, :]) & mask_BK[:, :, None] & mask_BK[:, None, :]
     margins_BKK = rewards_BK[:, :, None] - rewards_BK[:, None, :]
     losses_B = keep(-logsigmoid(margins_BKK), pairs_BKK).sum((-2, -1))
 
+    # 2) Divide each prompt's sum by its number of pairs.
     valid_B, K_B = pairs_BKK.sum((-2, -1)), mask_BK.sum(-1)
     if normaliser == "k_choose_2":
         divisor_B = K_B * (K_B - 1) // 2
@@ -137,10 +164,11 @@ def dpo_loss(
     label_smoothing: float = 0.0,
     kind: Literal["dpo", "ipo"] = "dpo",
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
-    """DPO or IPO on summed response log-probs of the preferred (w) and the other (l) completion (section A).
+    """DPO or IPO loss from summed response log-probs of the preferred (w) and the other (l) completion.
 
-    Metrics: `accuracy` (equal rewards count half) and the implicit rewards `reward_w`, `reward_l`, which are
-    beta * (log pi - log pi_ref).
+    The implicit reward of a completion is beta * (log pi - log pi_ref). DPO takes -log sigmoid of the margin, IPO pulls
+    the difference of log-ratios to 1 / (2 * beta). Returns (sum, count, metrics). Metrics: `accuracy` (equal rewards
+    count half), `reward_w`, `reward_l`. Sources: Rafailov et al. 2023, equation 7, and Azar et al. 2023.
     """
     reward_w_B, reward_l_B = beta * (policy_w_B - ref_w_B), beta * (policy_l_B - ref_l_B)
     margin_B = reward_w_B - reward_l_B

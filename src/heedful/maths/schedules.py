@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step, and the moving average of weights. Conventions: docs/conventions.md."""
+"""Learning rates as functions of the step, and the moving average of weights. No schedule keeps a state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 
 def cosine(step: int, total: int, peak: float, floor: float = 0.1, warmup: int = 0, first: float = 0.0) -> float:
-    """Linear warmup from first * peak, then half a cosine from `peak` at `warmup` to floor * peak at `total`, then flat
-    (S1).
+    """Cosine schedule: warmup, then half a cosine from `peak` at step `warmup` to floor * peak at `total` (S1).
+
+    The warmup is a straight line from first * peak at step 0. After `total` the rate stays.
     """
     if step < warmup:
         return peak * (first + (1 - first) * step / warmup)
@@ -19,8 +20,9 @@ def cosine(step: int, total: int, peak: float, floor: float = 0.1, warmup: int =
 
 
 def linear(step: int, total: int, peak: float, floor: float = 0.0, warmup: int = 0, first: float = 0.0) -> float:
-    """Linear warmup from first * peak, then a straight line from `peak` at step `warmup` to floor * peak at `total`,
-    then flat.
+    """Linear schedule: warmup, then a straight line from `peak` at step `warmup` to floor * peak at `total`.
+
+    The warmup is a straight line from first * peak at step 0. After `total` the rate stays.
     """
     if step < warmup:
         return peak * (first + (1 - first) * step / warmup)
@@ -29,11 +31,14 @@ def linear(step: int, total: int, peak: float, floor: float = 0.0, warmup: int =
 
 
 def warmup_constant(iteration: int, peak: float, warmup: int = 10) -> float:
-    """From a tenth of `peak` at iteration 0 in a straight line to `peak` at `warmup`, then constant (P20)."""
+    """Constant schedule with warmup: a straight line from a tenth of `peak` at iteration 0, then `peak` (P20)."""
     return peak * (0.1 + 0.9 * min(iteration / warmup, 1.0)) if warmup else peak
 
 
 @torch.no_grad()
 def ema_update(ema: Tensor, weight: Tensor, decay: float) -> None:
-    """ema <- decay * ema + (1 - decay) * weight, in place (P20). Keep `ema` in float32: bf16 loses such steps."""
+    """Update a moving average in place: ema = decay * ema + (1 - decay) * weight (P20). Keep `ema` in float32.
+
+    A bfloat16 average would round such small steps away.
+    """
     ema.lerp_(weight.to(ema.dtype), 1 - decay)

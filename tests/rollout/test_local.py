@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -248,20 +249,26 @@ def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, fam
 @TABLE
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("max_rows", [6, 8, 9])
-def test_columns_that_a_row_does_not_hold_have_no_effect(
+def test_memory_that_nobody_wrote_is_not_read(
     monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int, wide: int
 ) -> None:
-    """Whatever stands there: new columns come with rows of 1,000, and old ones with earlier keys and values."""
+    """Columns come while places are free, and rows into these places afterwards; then a longer row joins."""
     monkeypatch.setattr(fast_decoder, "WIDE", wide)
     monkeypatch.setattr(cache, "FIRST", 2)
     monkeypatch.setattr(cache, "SLACK", 4)
     many, streams = tiny.prompts(40, seed=5, longest=20), [Stream(3, 1, row) for row in range(40)]
-    one = engine(tiny.policy(family))
-    expected = one.generate(many, streams, Generation(max_new_tokens=40))
+    one, settings = engine(tiny.policy(family)), Generation(max_new_tokens=40, max_rows=max_rows)
+    expected = one.generate(many, streams, settings)
     assert decoder.fastest(one.model) is not decoder.PlainDecoder
-    zeros = Tensor.new_zeros
-    monkeypatch.setattr(Tensor, "new_zeros", lambda self, *shape, **kind: zeros(self, *shape, **kind).fill_(1000.0))
-    same(one.generate(many, streams, Generation(max_new_tokens=40, max_rows=max_rows)), expected)
+    empty = Tensor.new_empty
+    monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape, **kind: empty(self, *shape, **kind).fill_(math.nan))
+    same(one.generate(many, streams, settings), expected)
+    rows, done = one.open(max_rows), {}
+    for i in sorted(range(40), key=lambda i: len(many[i])):
+        rows.add(many[i], streams[i], settings)
+        done |= run(rows, steps=1)
+    done |= run(rows)
+    same([done[row] for row in sorted(done)], [expected[i] for i in sorted(range(40), key=lambda i: len(many[i]))])
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -10,8 +10,9 @@ token of every row, and distances between columns are distances between tokens (
     row 2:                                            p q r s t
                   ^ end = 3               ^ 4                   ^ 5
 
-A row that is done is overwritten by one of the last rows. New rows are appended, right-aligned to `end`. The columns
-before a row's first one are masked. They start as zeros and later hold old keys and values, so they are always finite.
+A row that is done is overwritten by one of the last rows. New rows are appended, right-aligned to `end`.
+Columns before a row's first one are masked, as far as another row is read. They hold zeros or old values: a masked
+column is multiplied by 0, and 0 * NaN is NaN.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class RowLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         rows, columns = len(self.timeline.starts), self.timeline.columns
         self.keys, self.values = (
-            states.new_zeros(rows, states.shape[1], columns, states.shape[3], dtype=self.kept_as or states.dtype)
+            states.new_empty(rows, states.shape[1], columns, states.shape[3], dtype=self.kept_as or states.dtype)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -117,9 +118,11 @@ class RowLayer(CacheLayerMixin):
         """Copy rows `from_N` of left-padded keys and values [rows heads width E] to the rows `rows_N` of the cache."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self.timeline.end
+        start, end = self.timeline.start, self.timeline.end
         for whole, states in zip(self.both(), (key_states, value_states), strict=True):
-            whole[rows_N, :, end - states.shape[2] : end] = states[from_N].to(whole.dtype)
+            first = end - states.shape[2]
+            whole[rows_N, :, start:first] = 0
+            whole[rows_N, :, first:end] = states[from_N].to(whole.dtype)
 
     def read(self, part: Part) -> tuple[Tensor, Tensor]:
         """Keys and values [n heads C E] of some rows, the column at `end` included."""
@@ -139,7 +142,7 @@ class RowLayer(CacheLayerMixin):
         if columns == at.columns:
             to, used = whole, used.clone()
         else:
-            to = whole.new_zeros(rows, heads, at.columns, width)
+            to = whole.new_empty(rows, heads, at.columns, width)
         to[: at.rows, :, at.start + shift : at.end + shift] = used
         return to
 
@@ -184,10 +187,14 @@ class RowCache(Cache):
         if width > at.end:
             columns = at.columns if width < at.columns else min(at.most, width + FIRST)
             self._move(width - at.end, columns)
-        new = range(at.rows, at.rows + len(lengths))
+        new, start = range(at.rows, at.rows + len(lengths)), at.start
         at.starts[new.start : new.stop] = at.end - np.array(lengths)
         at.rows = new.stop
         at.refresh()
+        if new.start and at.start < start:
+            for layer in self.layers:
+                for whole in layer.both():
+                    whole[: new.start, :, at.start : start] = 0
         return new
 
     def advance(self) -> None:

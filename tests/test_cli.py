@@ -570,3 +570,9 @@ def test_the_options_of_a_stage_are_its_inputs() -> None:
         assert inputs <= options, name
         shared = {"help", "out", "config", "sets", "resume", "overwrite", "as_json"}
         assert name == "curate" or options - shared <= config_class(place).model_fields.keys(), name
+
+
+def test_lines_are_read_where_there_is_no_line_editor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "readline", None)  # as on Windows
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    assert list(terminal.typed()) == ["one", "two"]

@@ -174,7 +174,8 @@ def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
 
 def typed() -> Iterator[str]:
     """Lines as a person types them, until Ctrl-D."""
-    import readline  # noqa: F401  its import gives `input` a line editor and a history
+    with contextlib.suppress(ImportError):  # Windows has none, and edits lines without it
+        import readline  # noqa: F401  gives `input` a line editor and a history
 
     while True:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from heedful.web.text import markdown, sanitise
 HERE = Path(__file__).resolve().parent.parent
 STATIC = HERE / "static"
 FOREVER = "public, max-age=31536000, immutable"
+
+for _type, _ending in (("text/javascript", ".js"), ("text/css", ".css"), ("image/svg+xml", ".svg")):
+    mimetypes.add_type(_type, _ending)  # the registry of Windows may say otherwise
 
 environment = Environment(
     loader=FileSystemLoader(HERE / "templates"),
@@ -67,7 +71,13 @@ def serve_static(digest: str, name: str) -> Response:
     return Response(content, media_type=media_type, headers={"Cache-Control": keep})
 
 
+def day(when: datetime, rest: str = "%B %Y") -> str:
+    """A date as "3 May 2026". `rest` formats what follows the day, since not every system knows "%-d"."""
+    return f"{when.day} {when.strftime(rest)}"
+
+
 environment.globals["static"] = static
+environment.filters["day"] = day
 environment.filters["sanitise"] = sanitise.as_html
 environment.filters["markdown"] = markdown.as_html
 environment.tests["cut"] = sanitise.is_cut

@@ -25,6 +25,8 @@ SHAPES = {  # hidden, layers, heads, mlp, vocabulary
     "S": (512, 8, 8, 1376, 16384),
     "L": (2048, 16, 16, 5504, 32768),  # 0.9 billion parameters: for a GPU
     "tiny": (64, 2, 2, 96, 512),
+    "gpt2": (256, 4, 4, 1024, 4096),  # T as other families
+    "gemma": (256, 4, 4, 688, 4096),
 }
 CONTEXT = 1024
 EPISODES, NEW, STOP = 64, 64, 1 / 24
@@ -35,9 +37,9 @@ def prepare(name: str, place: Path) -> None:
     """Write the policy, the reward model and the tokenizer of a shape, if they are not there."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
-        LlamaConfig,
-        LlamaForCausalLM,
-        LlamaForSequenceClassification,
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
         PreTrainedTokenizerFast,
     )
 
@@ -49,6 +51,12 @@ def prepare(name: str, place: Path) -> None:
         "num_attention_heads": heads, "max_position_embeddings": CONTEXT, "tie_word_embeddings": True,
         "bos_token_id": None, "eos_token_id": EOS, "pad_token_id": PAD,
     }  # fmt: skip
+    family = name if name in ("gpt2", "gemma") else "llama"
+    if family == "gpt2":
+        shape |= {"n_inner": mlp, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        del shape["intermediate_size"]
+    if family == "gemma":
+        shape |= {"head_dim": hidden // heads, "num_key_value_heads": heads}
     words = {"<eos>": EOS, "<pad>": PAD, **{f"w{i}": i for i in range(FIRST, vocabulary)}}
     plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -56,10 +64,11 @@ def prepare(name: str, place: Path) -> None:
         tokenizer_object=plain, eos_token="<eos>", pad_token="<pad>", padding_side="left", model_max_length=CONTEXT
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**shape)).save_pretrained(place / "policy")
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape)).save_pretrained(place / "policy")
     tokenizer.save_pretrained(place / "policy")
     torch.manual_seed(1)
-    LlamaForSequenceClassification(LlamaConfig(num_labels=1, **shape)).save_pretrained(place / "reward")
+    scored = AutoConfig.for_model(family, num_labels=1, **shape)
+    AutoModelForSequenceClassification.from_config(scored).save_pretrained(place / "reward")
     tokenizer.save_pretrained(place / "reward")
 
 

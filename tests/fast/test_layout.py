@@ -22,9 +22,9 @@ def test_a_shared_prompt_is_laid_down_once_and_nothing_is_padded() -> None:
 
 def test_the_drawing_of_the_module() -> None:
     packed = pack(torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 6, 0], [7, 8, 9, 0, 0]]), [5, 4, 3], [3, 3, 1], [0, 0, 2])
-    assert sorted(packed.ids_N.tolist()) == list(range(1, 10))
+    assert packed.ids_N.tolist() == [1, 2, 3, 7, 8, 9, 4, 5, 6]
     assert packed.positions_N.tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 3]
-    assert [len(group) for group in packed.groups] == [2, 1, 1]
+    assert packed.groups == [[Row(0, 3, 0, 0), Row(3, 6, 0, 0)], [Row(6, 8, 0, 3)], [Row(8, 9, 0, 3)]]
 
 
 def test_rows_with_little_in_common_are_laid_end_to_end_longest_first() -> None:

@@ -2,9 +2,9 @@
 
 Two rows that share the prompt [a b c], and one row of its own:
 
-    row 0: a b c d e        tokens  0 1 2 3 4 5 6 7 8 9        groups
-    row 1: a b c f          ids     g h i a b c d e f          [g h i]  [a b c]   whole rows, and the shared prompt
-    row 2: g h i            positions 0 1 2 0 1 2 3 4 3        [d e]  [f]         rows that continue the prompt
+    row 0: a b c d e        tokens  0 1 2 3 4 5 6 7 8          groups
+    row 1: a b c f          ids     a b c g h i d e f          [a b c  g h i]   the shared prompt, and a whole row
+    row 2: g h i            positions 0 1 2 0 1 2 3 4 3        [d e]  [f]       rows that continue the prompt
 
 Layers work on all N tokens at once. Only attention looks at rows: `Layout.rows` says where each row lies and which
 prompt it continues. Letters: docs/conventions.md. G rows of a group, T own tokens a row, C tokens that a row may see.

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 import tiny
 from heedful.fast import attention, forward, linear, rows, trim
 from heedful.models import batches, load, scoring
-from heedful.training.parallel import recompute_activations
 
 PAD = 1
 SHARED = [*tiny.prompts(2, seed=5, longest=20), *tiny.prompts(2, seed=6, longest=9)]
@@ -232,7 +231,7 @@ def test_activations_are_recomputed_where_that_is_asked_for() -> None:
     for recomputed in (False, True):
         model = tiny.policy().train()
         if recomputed:
-            recompute_activations(model)
+            load.place(model, "cpu", recompute=True)
         sizes: list[int] = []
 
         def note(x: Tensor, sizes: list[int] = sizes) -> Tensor:

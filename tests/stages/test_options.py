@@ -17,12 +17,12 @@ from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
-from heedful.learning import examples, experience, likelihood, networks, online
+from heedful.learning import examples, experience, likelihood, online
 from heedful.learning.passes import Passes
 from heedful.models import load, scoring
 from heedful.runs.run import metrics
 from heedful.stages import ppo, pretrain, reward, sft
-from heedful.training import parallel
+from heedful.training import checkpoint, parallel
 from heedful.training.parallel import Ranks
 from stages import plain, worlds
 from stages.worlds import Files
@@ -138,8 +138,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "device": HERE + "test_the_device",
         "dtype": REWARD + "test_low_precision_scores_stay_close",
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
-        "activation_checkpointing": HERE + "test_activations_are_recomputed_where_asked",
-        "fast": "rollout/test_local.py::test_the_fast_decoder_and_the_models_own_forward_agree",
+        "activation_checkpointing": HERE + "test_compute_says_how_forwards_run",
+        "fast": "fast/test_forward.py::test_fast_false_is_transformers_own_padded_forward",
     },
     Checkpointing: dict.fromkeys(("every", "keep"), HERE + "test_when_checkpoints_are_made"),
     Generation: {
@@ -461,21 +461,22 @@ def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.Monke
     assert (len(sizes) < 4) is (micro_tokens == 10_000)
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
-@pytest.mark.parametrize("activation_checkpointing", [False, True])
-def test_activations_are_recomputed_where_asked(
-    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, activation_checkpointing: bool
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "reward", "dpo", "ppo"])
+@pytest.mark.parametrize("value", [False, True])
+def test_compute_says_how_forwards_run(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, value: bool
 ) -> None:
-    asked = []
-    module = {"sft": sft, "reward": reward, "ppo": networks}[stage]
-    monkeypatch.setattr(module, "recompute_activations", lambda model: asked.append(model) or 1 / 0)
-    monkeypatch.setattr(online if stage == "ppo" else module, "Limits", lambda *_: 1 / 0)
+    """`fast` reaches every model of a stage, `activation_checkpointing` every one that is trained."""
+    placed, place = [], load.place
+    monkeypatch.setattr(load, "place", lambda model, device, **how: placed.append(how) or place(model, device, **how))
+    monkeypatch.setattr(checkpoint, "latest", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        worlds.train(stage, files, tmp_path / "run", compute={"activation_checkpointing": activation_checkpointing})
-    assert len(asked) == int(activation_checkpointing)
+        worlds.train(stage, files, tmp_path / "run", compute={"activation_checkpointing": value, "fast": value})
+    assert {how["fast"] for how in placed} == {value}
+    recomputed = [how.get("recompute", False) for how in placed]
+    assert sum(recomputed) == (2 if stage == "ppo" else 1) * value
 
 
 def test_recomputation_is_switched_on() -> None:
-    model = tiny.policy()
-    parallel.recompute_activations(model)
+    model = load.place(tiny.policy(), "cpu", recompute=True)
     assert any(vars(module).get("gradient_checkpointing") for module in model.modules())

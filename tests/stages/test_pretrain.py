@@ -193,10 +193,3 @@ def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, c
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run, other))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
-
-
-def test_activations_are_recomputed_where_asked(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(pretrain, "recompute_activations", asked.append)
-    worlds.train("pretrain", files, tmp_path / "run", compute={"activation_checkpointing": True})
-    assert len(asked) == 1

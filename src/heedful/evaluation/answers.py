@@ -101,8 +101,8 @@ def sample(
     settings: Generation,
     *,
     seed: int,
+    compute: Compute,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
     skip_long: bool = False,
     trust_remote_code: bool = False,
 ) -> Answers:
@@ -110,13 +110,14 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
     """
+    dtype = getattr(torch, compute.dtype)
     model, tokenizer = load.load_policy(ref, dtype=dtype, trust_remote_code=trust_remote_code)
-    model.to(device)
+    load.place(model, device, fast=compute.fast)
     context = load.context_length(model)
     longest = longest_prompt(context, settings.max_new_tokens)
     ids = [render.prompt_ids(tokenizer, prompt.prompt) for prompt in prompts]
     kept = keep_fitting(ids, longest, context=context, skip_long=skip_long, where=ref)
-    engine = open_engine(model, tokenizer, Compute())
+    engine = open_engine(model, tokenizer, compute)
     drawn = draw(engine, [ids[row] for row in kept], settings, seed, rows=kept)
     return {
         key(prompts[row].prompt): [Written(render.response_text(tokenizer, found.response_ids), found.finish)]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from heedful.config import UserError, refused
 from heedful.configs.evaluate import EvaluateConfig
@@ -120,11 +119,10 @@ def _interval(rate: dict[str, float]) -> str:
 
 def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     """Verdicts of a reward, on answers read or sampled."""
-    device, dtype = answers.device_of(config.compute.device), getattr(torch, config.compute.dtype)
+    device = answers.device_of(config.compute.device)
     reward = open_reward(
-        config.reward, device=device, dtype=dtype, micro_tokens=config.compute.micro_tokens,
-        trust_remote_code=config.trust_remote_code,
-    )  # fmt: skip
+        config.reward, compute=config.compute, device=device, trust_remote_code=config.trust_remote_code
+    )
     read = {ref: answers.read(ref) for ref in dict.fromkeys((config.a, config.b)) if answers.is_file(ref)}
     wanted = _prompts(config, {ref: prompts for ref, (prompts, _) in read.items()})
     sides = {ref: found for ref, (_, found) in read.items()}
@@ -134,7 +132,7 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     for ref in dict.fromkeys((config.a, config.b)):
         if ref not in sides:
             sides[ref] = answers.sample(
-                ref, prompts, config.generation, seed=config.seed, device=device, dtype=dtype,
+                ref, prompts, config.generation, seed=config.seed, compute=config.compute, device=device,
                 skip_long=config.skip_long, trust_remote_code=config.trust_remote_code,
             )  # fmt: skip
     fitting = [prompt for prompt in prompts if all(answers.key(prompt.prompt) in found for found in sides.values())]

@@ -34,11 +34,11 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 def _choose(config: BestOfNConfig, job: Job) -> None:
     ranks, n = job.ranks, config.n
     model, tokenizer = load.load_policy(config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code)
-    engine = open_engine(model.to(ranks.device), tokenizer, config.compute)
+    engine = open_engine(load.place(model, ranks.device, fast=config.compute.fast), tokenizer, config.compute)
     questions = sample.fitting(config, engine, tokenizer)
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
-        dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
+        config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
+        trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
 
     def work(rows: range) -> list[Row]:

@@ -26,7 +26,8 @@ class Chat:
             model, self.tokenizer = load.load_policy(
                 config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code
             )
-            self.engine = open_engine(model.to(ranks.device), self.tokenizer, config.compute)
+            load.place(model, ranks.device, fast=config.compute.fast)
+            self.engine = open_engine(model, self.tokenizer, config.compute)
         self.config = config
         self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
         self.messages: list[Message] = []

@@ -40,9 +40,8 @@ def _score(config: ScoreConfig, job: Job) -> None:
     answers = [_as_completions(record) for record in records]
     ranks = job.ranks
     reward = open_reward(
-        config.reward, device=ranks.device, micro_tokens=config.compute.micro_tokens, dtype=ranks.dtype,
-        trust_remote_code=config.trust_remote_code,
-    )  # fmt: skip
+        config.reward, compute=config.compute, device=ranks.device, trust_remote_code=config.trust_remote_code
+    )
     prepared = [_prepare(part, answers, config.data) for part in reward.parts]
 
     def scored(mine: list[int]) -> list[Row]:

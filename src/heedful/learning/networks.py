@@ -17,7 +17,7 @@ from heedful.rollout.types import Engine
 from heedful.training import optimiser as optim
 from heedful.training.checkpoint import Part
 from heedful.training.optimiser import Average
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import Ranks
 
 
 @dataclass
@@ -47,14 +47,13 @@ class Networks:
 def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     """Load the policy and the reward, copy the reference and the average."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
-    policy.to(ranks.device)
-    reference = copy.deepcopy(policy).requires_grad_(False)
+    compute = config.compute
+    reference = load.place(copy.deepcopy(policy).requires_grad_(False), ranks.device, fast=compute.fast)
     reward = open_reward(
-        config.reward, policy_tokenizer=tokenizer, device=ranks.device, micro_tokens=config.compute.micro_tokens,
-        dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
+        config.reward, policy_tokenizer=tokenizer, compute=compute, device=ranks.device,
+        trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
-    if config.compute.activation_checkpointing:
-        recompute_activations(policy)
+    load.place(policy, ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
     engine = open_engine(policy, tokenizer, config.compute)
     return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))

@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from heedful import files
 from heedful.config import UserError
+from heedful.fast import forward
 from heedful.models import render
 from heedful.runs.manifest import model_path
 
@@ -117,6 +118,20 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> No
             tokenizer.save_pretrained(temporary)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
+
+
+def place(model: Any, device: torch.device | str, *, fast: bool = True, recompute: bool = False) -> Any:
+    """Move a model to a device and choose how its forward runs there. Returns the model.
+
+    `fast`: use the fast path if the model fits it. `recompute`: recompute activations in the backward pass.
+    """
+    model.to(device)
+    forward.choose(model, fast)
+    if recompute:
+        # the name that this version of transformers has for it
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable()
+    return model
 
 
 def set_dropout(model: Any, p: float) -> Any:

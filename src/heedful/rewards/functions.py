@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
+from heedful.configs.shared import Compute
 from heedful.data.records import PromptText
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.types import Episode
@@ -109,14 +110,11 @@ def open_reward(
     specs: Sequence[str],
     *,
     policy_tokenizer: PreTrainedTokenizerBase | None = None,
-    device: torch.device | str = "cpu",
-    micro_tokens: int = 16_384,
-    dtype: torch.dtype = torch.float32,
+    compute: Compute,
+    device: torch.device | str,
     trust_remote_code: bool = False,
 ) -> Reward:
-    """Open every spec; `dtype`: what the bodies of reward models compute in. Raises UserError naming the spec and the
-    remedy.
-    """
+    """Open every spec. Bodies of reward models run as `compute` says. Raises UserError with the spec and the remedy."""
     if not specs:
         raise UserError("no reward given; name a reward-model run or a module:function")
     parts: list[Part] = []
@@ -126,7 +124,9 @@ def open_reward(
             scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
         else:
             model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
-            scorer = ModelScorer(model.to(device), tokenizer, policy_tokenizer, micro_tokens, dtype)
+            load.place(model, device, fast=compute.fast)
+            dtype = getattr(torch, compute.dtype)
+            scorer = ModelScorer(model, tokenizer, policy_tokenizer, compute.micro_tokens, dtype)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
         parts.append(Part(name, weight, scorer))
     return Reward(parts)

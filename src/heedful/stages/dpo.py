@@ -25,7 +25,7 @@ from heedful.models import batches, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 
@@ -56,9 +56,8 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    model.to(s.ranks.device)
-    if config.compute.activation_checkpointing:
-        recompute_activations(model)
+    compute = config.compute
+    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     pad_id = tokenizer.pad_token_id
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))

@@ -39,7 +39,7 @@ from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.checkpoint import Part
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import Ranks
 
 
 @dataclass
@@ -146,9 +146,8 @@ def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     """The policy's side and the value net."""
     nets = open_networks(config, ranks)
     value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward)
-    value.to(ranks.device)
-    if config.compute.activation_checkpointing:
-        recompute_activations(value)
+    compute = config.compute
+    load.place(value, ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     critic = Learner("value", value, optim.adam(value, config.value_optimiser), config.value_optimiser)
     return Networks(**vars(nets), critic=critic, value_from=value_from)
 

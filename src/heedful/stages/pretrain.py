@@ -25,7 +25,6 @@ from heedful.models import load
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import recompute_activations
 from heedful.training.stage_run import StageRun, open_stage
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
@@ -53,9 +52,9 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         rows, valid_rows = (
             examples.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
-        model = new_model(config, tokenizer).to(s.ranks.device)
-        if config.compute.activation_checkpointing:
-            recompute_activations(model)
+        model = new_model(config, tokenizer)
+        compute = config.compute
+        load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
 

@@ -23,7 +23,7 @@ from heedful.models import batches, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 
@@ -44,9 +44,8 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     model, tokenizer = load.load_reward_start(
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
-    model.to(s.ranks.device)
-    if config.compute.activation_checkpointing:
-        recompute_activations(model)
+    compute = config.compute
+    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     there, validation, tied = examples.divided_rankings(
         config, tokenizer, limits, lambda line: s.say(f"reward: {line}")

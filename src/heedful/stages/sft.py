@@ -20,7 +20,7 @@ from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks, recompute_activations
+from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 PAPER_DROPOUT = 0.2
@@ -51,10 +51,9 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    model.to(s.ranks.device)
+    compute = config.compute
+    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     _set_dropout(model, config, s)
-    if config.compute.activation_checkpointing:
-        recompute_activations(model)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = _pretrain_rows(config, tokenizer, limits.context)
@@ -156,8 +155,8 @@ class _Selector:
         limits = limits.leaving_room(config.generation.max_new_tokens)
         self.questions: list[Question] = examples.questions(config.prompts, tokenizer, limits)[: config.select_samples]
         self.reward: Reward = open_reward(
-            [config.select_with], policy_tokenizer=tokenizer, device=ranks.device,
-            micro_tokens=config.compute.micro_tokens, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code,
+            [config.select_with], policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
+            trust_remote_code=config.trust_remote_code,
         )  # fmt: skip
         self.config, self.tokenizer = config, tokenizer
 

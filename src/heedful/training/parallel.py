@@ -155,12 +155,6 @@ def _give(parameter: nn.Parameter, gradient: Tensor) -> None:
     parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
 
 
-def recompute_activations(model: Any) -> None:
-    """Activation checkpointing, by the name this version of transformers has for it."""
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable()
-
-
 @functools.cache
 def _say_idle(rank: int, size: int) -> None:
     _log.warning(

@@ -288,7 +288,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
     values = {"a": model, "b": model, "reward": [JUDGE], "compute": compute}
     with pytest.raises(UserError, match="enough"):
         run(build(EvaluateConfig, values, "the test"))
-    assert (seen["device"], seen["dtype"], seen["micro_tokens"]) == (torch.device("cpu"), torch.bfloat16, 7)
+    assert (seen["device"], seen["compute"].dtype, seen["compute"].micro_tokens) == (torch.device("cpu"), "bfloat16", 7)
     with pytest.raises(UserError, match=r"unknown key 'device'; known here: .*compute"):
         build(EvaluateConfig, {**values, "device": "cpu"}, "the test")
 

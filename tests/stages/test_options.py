@@ -461,7 +461,7 @@ def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.Monke
     assert (len(sizes) < 4) is (micro_tokens == 10_000)
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "sft", "reward", "dpo", "ppo"])
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "reward", "ppo"])
 @pytest.mark.parametrize("value", [False, True])
 def test_compute_says_how_forwards_run(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, value: bool

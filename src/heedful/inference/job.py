@@ -12,6 +12,7 @@ from heedful.config import Config
 from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
+from heedful.fast import forward
 from heedful.runs.manifest import Manifest, parent
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
@@ -57,6 +58,11 @@ class Job:
         if self.file is not None:
             self.file.finish(summarise)
         self.ranks.wait()
+
+    def note(self, models: Mapping[str, Any]) -> None:
+        """Record how the forward of each model runs, for the manifest."""
+        if self.file is not None:
+            self.file.manifest.forward |= {name: str(forward.path(model)) for name, model in models.items()}
 
     def say(self, message: str) -> None:
         """Show a message on standard error, once."""

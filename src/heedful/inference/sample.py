@@ -36,6 +36,7 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
 def _sample(config: SampleConfig, job: Job) -> None:
     model, tokenizer = load.load_policy(config.model, dtype=job.ranks.dtype, trust_remote_code=config.trust_remote_code)
     engine = open_engine(load.place(model, job.ranks.device, fast=config.compute.fast), tokenizer, config.compute)
+    job.note({"model": model})
     questions = fitting(config, engine, tokenizer)
 
     def work(rows: range) -> list[Row]:

@@ -42,6 +42,7 @@ def _score(config: ScoreConfig, job: Job) -> None:
     reward = open_reward(
         config.reward, compute=config.compute, device=ranks.device, trust_remote_code=config.trust_remote_code
     )
+    job.note(reward.models)
     prepared = [_prepare(part, answers, config.data) for part in reward.parts]
 
     def scored(mine: list[int]) -> list[Row]:

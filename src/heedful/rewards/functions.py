@@ -55,6 +55,11 @@ class Reward:
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
 
+    @property
+    def models(self) -> dict[str, Any]:
+        """The reward models by name."""
+        return {part.name: part.score.model for part in self.parts if isinstance(part.score, ModelScorer)}
+
     def __call__(self, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
         scores = {part.name: part(episodes) for part in self.parts}
         total = sum((part.weight * scores[part.name] for part in self.parts), start=torch.zeros(len(episodes)))

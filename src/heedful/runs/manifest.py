@@ -50,6 +50,8 @@ class Manifest(BaseModel):
     updated: str | None = None
     seconds: float = 0.0
     """Time worked, without pauses."""
+    forward: dict[str, str] = {}
+    """How each model's forward ran, by role: "packed rows", or "padded rows (why)"."""
     results: dict[str, Any] = {}
     sha256: str | None = None
     """Of a finished file of rows."""
@@ -92,7 +94,7 @@ class Manifest(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        absent = {name for name in ("updated", "results", "sha256", "reason") if not getattr(self, name)}
+        absent = {name for name in ("updated", "forward", "results", "sha256", "reason") if not getattr(self, name)}
         write_json(path, {name: value for name, value in self if name not in absent})
 
     def record(self, status: Status, **facts: Any) -> None:

@@ -26,6 +26,7 @@ from torch import nn
 from heedful import files
 from heedful.config import Config, NonFinite, UserError
 from heedful.configs.shared import Checkpointing, Compute
+from heedful.fast import forward
 from heedful.runs.manifest import parent
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import RunWriter, metrics, short
@@ -66,7 +67,14 @@ class StageRun:
 
         Says what memory the run will need, and raises UserError where there is less.
         """
-        planned = memory.plan([part for part in parts.values() if isinstance(part, nn.Module)], self.config, self.ranks)
+        models = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+        paths = {name: forward.path(model) for name, model in models.items()}
+        for name, path in paths.items():
+            if path.fast and not path.packed:
+                self.say(f"{self.name}: {name} computes {path}")
+        if self.run is not None:
+            self.run.set_status("running", forward={name: str(path) for name, path in paths.items()})
+        planned = memory.plan(list(models.values()), self.config, self.ranks)
         self.say(f"{self.name}: {planned}")
         planned.check(str(self.out))
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)

@@ -145,11 +145,11 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--text-chars", "0"], "'text_chars': Input should be greater than or equal to 1 (got 0)"),
-        (["--text-chars", "-5"], "'text_chars': Input should be greater than or equal to 1 (got -5)"),
+        (["--text-chars", "0"], "'text_chars': input should be greater than or equal to 1, not 0"),
+        (["--text-chars", "-5"], "'text_chars': input should be greater than or equal to 1, not -5"),
         (["--url", "foo"], "--url foo: not a web address. Start it with http:// or https://"),
         (["--url", "https://"], "--url https://: not a web address"),
-        (["--new-password", "ada"], "typo.db: no such database; start one with `heedful label`"),
+        (["--new-password", "ada"], "typo.db: no such database. Start one with `heedful label`"),
     ],
 )
 def test_a_mistake_is_a_line_and_makes_no_database(

@@ -103,7 +103,7 @@ def test_no_backup_is_made_of_a_chain_that_does_not_fit(team: Team, tmp_path: Pa
     with team.store.writing() as db:
         db.execute(sa.update(Event).where(Event.id == event.id).values(seconds=7.0))
     with pytest.raises(
-        UserError, match=rf"project tea, event {event.id}: does not fit its hash; .* no backup was made"
+        UserError, match=rf"project tea, event {event.id}: does not fit its hash\. .* No backup was made"
     ):
         backup.backup(team.store, tmp_path / "b.db")
     assert list(tmp_path.glob("*b.db*")) == []
@@ -116,9 +116,9 @@ def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="already exists"):
         backup.restore(tmp_path / "b.db", tmp_path / "b.db")
     (tmp_path / "gone.db-wal").touch()
-    with pytest.raises(UserError, match=r"gone\.db-wal: already exists; choose another name"):
+    with pytest.raises(UserError, match=r"gone\.db-wal: already exists. Choose another name"):
         backup.backup(team.store, tmp_path / "gone.db")
-    with pytest.raises(UserError, match=r"gone\.db-wal: already exists; move it away"):
+    with pytest.raises(UserError, match=r"gone\.db-wal: already exists. Move it away"):
         backup.restore(tmp_path / "b.db", tmp_path / "gone.db")
 
 
@@ -137,14 +137,14 @@ def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_p
     change(folder / "later.db", "update alembic_version set version_num = '9999'")
     url = new_database(postgres_url, template=None)
     for name, words in {
-        "notes.txt": "damaged, or no backup (file is not a database); take another one",
-        "empty.db": "not a database of heedful's (tables: none); give another one",
-        "cut.db": "damaged, or no backup (database disk image is malformed); take another one",
+        "notes.txt": "damaged, or no backup (file is not a database). Take another backup",
+        "empty.db": "not a database of heedful (tables: none). Give another one",
+        "cut.db": "damaged, or no backup (database disk image is malformed). Take another backup",
         "start.db": "damaged, or no backup (",
         "holes.db": "damaged, or no backup (",
-        "other.db": "not a database of heedful's (tables: notes); give another one",
-        "later.db": "written by a later heedful; upgrade heedful",
-        "none.db": "no such file; check the path",
+        "other.db": "not a database of heedful (tables: notes). Give another one",
+        "later.db": "written by a later heedful. Upgrade heedful",
+        "none.db": "no such file. Check the path",
     }.items():
         for where in (tmp_path / "new" / "r.db", url):
             with pytest.raises(UserError, match=re.escape(f"{folder / name}: {words}")) as told:
@@ -170,7 +170,7 @@ def test_what_stands_in_the_log_beside_a_file_is_restored(tmp_path: Path, sqlite
     assert backup.restore(left, tmp_path / "new.db") == 5
     assert {end: Path(f"{left}{end}").read_bytes() for end in ("", "-wal")} == before
     left.write_text("These are notes, and no database of anything at all.\n" * 40)
-    with pytest.raises(UserError, match=r"left/heedful\.db: cannot be read together with heedful\.db-wal beside it \("):
+    with pytest.raises(UserError, match=r"left/heedful\.db: cannot be read together with heedful\.db-wal \("):
         backup.restore(left, tmp_path / "other.db")
     assert not list(tmp_path.glob("*other.db*"))
 
@@ -192,7 +192,7 @@ def test_of_a_damaged_database_no_backup_is_made(tmp_path: Path, sqlite_template
         backup.backup(store, tmp_path / "b.db")
     store.close()
     assert "\n" not in str(told.value)
-    assert str(told.value).endswith("no backup was made of it, restore an earlier one")
+    assert str(told.value).endswith("No backup was made of it. Restore an earlier one")
     assert not list(tmp_path.glob("*b.db*"))
 
 
@@ -228,7 +228,7 @@ def test_a_disk_that_gets_full_in_sqlite_is_told(team: Team, tmp_path: Path, mon
 
     monkeypatch.setattr(backup, "_copy_file", fail)
     monkeypatch.setattr(backup, "_copy_tables", fail)
-    with pytest.raises(UserError, match=r"b\.db: cannot be written \(database or disk is full\); free some space"):
+    with pytest.raises(UserError, match=r"b\.db: cannot be written \(database or disk is full\). Free some space"):
         backup.backup(team.store, tmp_path / "b.db")
     assert not list(tmp_path.glob("*b.db*"))
 

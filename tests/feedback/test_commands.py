@@ -94,7 +94,7 @@ def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> N
             ["snapshot", "--records", "choice", "--out", "x"],
             "no row passes the filters. Widen them",
         ),
-        (["snapshot", "--records", "choice", "--out", "x", "--project", "coffee"], "no such project; there are: tea"),
+        (["snapshot", "--records", "choice", "--out", "x", "--project", "coffee"], "no such project. There are: tea"),
         (["snapshot", "--records", "choice", "--out", "x", "--db", "none.db"], "no such database"),
         (["lineage"], "give a run, or --labeler and a name"),
         (["lineage", "runs/rm", "--labeler", "ada"], "give a run, or --labeler and a name"),

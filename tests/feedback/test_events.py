@@ -188,7 +188,7 @@ def test_deleting_a_person_takes_out_all_she_wrote_and_was(store: Store, tmp_pat
 def test_the_only_lead_cannot_be_deleted(store: Store) -> None:
     team = Team(store, "bob")
     team.join("lead", "lead")
-    with pytest.raises(UserError, match="make somebody else a lead first"), store.writing() as db:
+    with pytest.raises(UserError, match="Make another member a lead first"), store.writing() as db:
         events.delete_person(db, team.ids["lead"], team.now, by=None)
     assert [row.left for row in team.rows(Membership.left)] == [None, None]
 

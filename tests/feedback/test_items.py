@@ -71,7 +71,7 @@ def test_what_is_beside_the_texts_is_kept(store: Store) -> None:
 @pytest.mark.parametrize(
     ("kind", "record", "options", "words"),
     [
-        ("ranking", Completions(prompt="Q", completions=["x"]), {}, "row 1: has 1 completions; rankings take 2 to 9"),
+        ("ranking", Completions(prompt="Q", completions=["x"]), {}, "row 1: has 1 completions. Rankings take 2 to 9"),
         ("ranking", Completions(prompt="Q", completions=list("abcdefghij")), {}, "has 10 completions"),
         ("ranking", Prompt(prompt="Q"), {}, "row 1: has no completions, which a ranking needs"),
         ("choice", Completions(prompt="Q", completions=["x", "y"]), {}, "has no a or b"),

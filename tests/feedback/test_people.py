@@ -74,7 +74,7 @@ def test_a_link_lowers_nobodys_role(store: Store, has: Role, link: Role, becomes
     with store.writing() as db:
         _, token = people.invite(db, team.project, link, START, by=None)
     if becomes is None:
-        words = f"as {has}, and this link would make you {link}; it is still unused".replace("_", "-")
+        words = f"as {has}, and this link would make you {link}. The link stays valid".replace("_", "-")
         with pytest.raises(UserError, match=words), store.writing() as db:
             people.accept(db, token, ada, START)
     with store.writing() as db:
@@ -153,7 +153,7 @@ def test_tokens_stand_for_a_person_until_they_end(store: Store) -> None:
         assert [whose(session, "session"), whose(script, "api"), whose(script, "api", 900)] == [ada, ada, ada]
         assert [whose(session, "api"), whose(script, "session"), whose("x", "api")] == [None, None, None]
         assert whose(session, "session", 1.01) is None
-        with pytest.raises(UserError, match="not one of yours"):
+        with pytest.raises(UserError, match="not one of your tokens"):
             people.revoke_token(db, bob, token.id, START)
         people.revoke_token(db, ada, token.id, START)
         assert whose(script, "api") is None

@@ -101,7 +101,7 @@ def test_held_items_are_in_no_snapshot_and_counted(store: Store, tmp_path: Path)
         assert logged.detail["held"] == 1
         (other,) = {record.item for record in formats.read(frozen.path, Comparison)}  # type: ignore[attr-defined]
         items.hold(db, team.project, other, "withdrawn", team.now, by=None)
-    with pytest.raises(UserError, match="nothing to freeze, all that passes the filters is of held items"):
+    with pytest.raises(UserError, match=r"nothing to freeze\. All items that pass are on hold"):
         freeze(team, tmp_path / "none")
     with store.writing() as db:
         items.hold(db, team.project, marked, None, team.now, by=None)  # a lead has looked

@@ -150,10 +150,10 @@ def test_the_settings_of_sqlite(tmp_path: Path) -> None:
         ("nowhere/at/all.db", "cannot be opened"),
         ("post gres://", "not the URL of a database"),
         ("postgresql://localhost:abc/x", "not the URL of a database"),
-        ("", "'': no place that keeps a database"),
-        (":memory:", "no place that keeps a database"),
-        ("sqlite://", "no place that keeps a database"),
-        ("sqlite:///:memory:", "no place that keeps a database"),
+        ("", "'': a database there would not be kept"),
+        (":memory:", "a database there would not be kept"),
+        ("sqlite://", "a database there would not be kept"),
+        ("sqlite:///:memory:", "a database there would not be kept"),
     ],
 )
 def test_what_cannot_be_opened_is_told_in_one_line(
@@ -183,7 +183,7 @@ def test_a_database_of_another_program_stays_as_it_is(tmp_path: Path, tables: tu
     with pytest.raises(UserError) as told:
         Store.open(path, create=create)
     shown = ", ".join(sorted(tables))
-    assert str(told.value) == f"{path}: not a database of heedful's (tables: {shown}); give another one"
+    assert str(told.value) == f"{path}: not a database of heedful (tables: {shown}). Give another one"
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["other.db"]
 
@@ -193,7 +193,7 @@ def test_another_programs_postgresql_stays_as_it_is(postgres_url: str) -> None:
     other = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with other.begin() as connection:
         connection.exec_driver_sql("create table notes (text text)")
-    with pytest.raises(UserError, match=r"not a database of heedful's \(tables: notes\); give another one"):
+    with pytest.raises(UserError, match=r"not a database of heedful \(tables: notes\). Give another one"):
         Store.open(url)
     assert sa.inspect(other).get_table_names() == ["notes"]
     other.dispose()
@@ -202,7 +202,7 @@ def test_another_programs_postgresql_stays_as_it_is(postgres_url: str) -> None:
 def test_an_empty_database_gets_tables_only_where_asked(tmp_path: Path, postgres_url: str) -> None:
     (tmp_path / "h.db").touch()
     for where in (tmp_path / "h.db", new_database(postgres_url, template=None)):
-        with pytest.raises(UserError, match=r"not a database of heedful's \(tables: none\)"):
+        with pytest.raises(UserError, match=r"not a database of heedful \(tables: none\)"):
             Store.open(where, create=False)
     assert (tmp_path / "h.db").read_bytes() == b""
     Store.open(tmp_path / "h.db").close()

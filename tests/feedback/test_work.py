@@ -232,7 +232,7 @@ def test_the_same_key_again_answers_the_same_and_another_use_of_it_is_refused(st
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({}, "'ranking': Field required"),
+        ({}, "'ranking': missing"),
         ({"ranking": []}, "A, B, C not placed yet"),
         ({"ranking": [[0], [2]]}, "B not placed yet"),
         ({"ranking": [[0], [1, 1], [2]]}, "exactly once"),
@@ -291,7 +291,7 @@ def test_a_demonstration_has_its_length(store: Store) -> None:
     team.prompts(1)
     task = team.task("ada")
     for text in ("   hi   ", "x" * 21):
-        with pytest.raises(work.Refused, match="write 5 to 20"):
+        with pytest.raises(work.Refused, match="Write 5 to 20"):
             team.submit("ada", task, {"completion": text})
     team.submit("ada", task, {"completion": "A fine answer.", "pasted": 3})
 
@@ -369,7 +369,7 @@ def test_nothing_is_taken_back_that_could_not_be_given_again(store: Store, why: 
             people.change_member(db, team.project, ada, team.now, by=None, paused=True)
         else:
             people.change_member(db, team.project, ada, team.now, by=None, role="reader")
-    with pytest.raises(work.Refused, match="what you submitted stays as it is") as refused:
+    with pytest.raises(work.Refused, match="What you submitted stays as it is") as refused:
         team.undo("ada")
     assert refused.value.code == why
     assert [(past.event_kind, past.stands) for past in history(team, "ada")] == [("judgement", True)]

@@ -34,7 +34,7 @@ def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     lead = site.browser("lead")
     link = link_on(lead.post("/lead/tea/people/invite", data={"role": "labeler"}).text)
     answer = lead.post(link)
-    assert (answer.status_code, "this link would make you labeler; it is still unused" in answer.text) == (400, True)
+    assert (answer.status_code, "this link would make you labeler. The link stays valid" in answer.text) == (400, True)
     assert lead.get("/lead/tea/people").status_code == 200
     assert site.browser("outsider").post(link).headers["location"] == "/work/tea"
 

@@ -1,4 +1,4 @@
-"""The whole database into one file, and back."""
+"""Copy the whole database into one file, and restore it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def backup(store: Store, path: str | Path) -> int:
     database is damaged, or a chain does not fit.
     """
     path = Path(path)
-    _check_free(path, "choose another name for the backup")
+    _check_free(path, "Choose another name for the backup")
     named = migrate.named(store.engine.url)
     with _replacing(path) as scratch:
         if store.is_sqlite:
             _copy_file(store, scratch)
             if (fault := _fault(scratch)) is not None:
-                raise UserError(f"{named}: damaged ({fault}); no backup was made of it, restore an earlier one")
+                raise UserError(f"{named}: damaged ({fault}). No backup was made of it. Restore an earlier one")
         else:
             with _opened(scratch) as target, store.engine.connect() as source, target.writing() as db:
                 source.execute(sa.text("set transaction isolation level repeatable read read only"))
@@ -45,18 +45,20 @@ def backup(store: Store, path: str | Path) -> int:
             try:
                 return sum(events.verify_all(db).values())
             except UserError as error:
-                raise UserError(f"{named}: {error}; no backup was made of it, restore an earlier one") from None
+                raise UserError(f"{named}: {error}. No backup was made of it. Restore an earlier one") from None
 
 
 def restore(path: str | Path, where: str | Path) -> int:
-    """Put a backup into an empty database (a path that is free, or the URL of a PostgreSQL without tables); returns the
-    number of events. UserError where something is there already, or the file is no backup, or a damaged one.
+    """Load a backup into an empty database and return the number of events.
+
+    `where` is a path that does not exist yet, or the URL of an empty PostgreSQL database. UserError if it holds
+    something already, or if the file is damaged or not a backup.
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file; check the path")
+        raise UserError(f"{path}: no such file. Check the path")
     if "://" not in str(where):
-        _check_free(Path(where), "move it away or restore to another place")
+        _check_free(Path(where), "Move it away or restore to another place")
         with _replacing(Path(where)) as scratch, _copied(path, scratch) as store, store.reading() as db:
             return _events(db.connection())
     with (
@@ -67,26 +69,26 @@ def restore(path: str | Path, where: str | Path) -> int:
         new.writing() as target,
     ):
         if any(target.scalar(sa.select(table).limit(1)) is not None for table in Base.metadata.sorted_tables):
-            raise UserError(f"{where}: holds data already; restore into an empty database")
+            raise UserError(f"{where}: holds data already. Restore into an empty database")
         _copy_tables(source.connection(), target.connection())
         return _events(target.connection())
 
 
 def _log(path: Path) -> Path:
-    """Where SQLite keeps what it has not yet put into the file itself."""
+    """The path of SQLite's write-ahead log, which holds what is not yet in the file itself."""
     return path.with_name(f"{path.name}-wal")
 
 
 def _check_free(path: Path, remedy: str) -> None:
-    """A log that was left behind would be taken for that of the new file."""
+    """Raise UserError if the file or its log exists: SQLite would read an old log as that of the new file."""
     for place in (path, _log(path)):
         if place.exists():
-            raise UserError(f"{place}: already exists; {remedy}")
+            raise UserError(f"{place}: already exists. {remedy}")
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A place for a database, which takes `path` when it is whole, and vanishes when something goes wrong."""
+    """Yield a temporary path. The database written there takes the place of `path`; after an error nothing is left."""
     scratch = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,15 +106,15 @@ def _replacing(path: Path) -> Iterator[Path]:
         raise UserError(refused(error, error.filename if named else path)) from None
     except (sqlite3.OperationalError, OperationalError) as error:
         reason = getattr(error, "orig", error)
-        raise UserError(f"{path}: cannot be written ({reason}); free some space or choose another place") from None
+        raise UserError(f"{path}: cannot be written ({reason}). Free some space or choose another place") from None
 
 
 @contextmanager
 def _copied(path: Path, copy: Path) -> Iterator[Store]:
-    """A store over a copy of a backup: a copy is brought up to date, its file never. UserError blames the backup."""
+    """Open a copy of a backup as a store. Only the copy is migrated. UserError names the backup."""
     _fetch(path, copy)
     if (fault := _fault(copy)) is not None:
-        raise UserError(f"{path}: damaged, or no backup ({fault}); take another one")
+        raise UserError(f"{path}: damaged, or no backup ({fault}). Take another backup")
     try:
         store = Store.open(copy, create=False)
     except UserError as error:
@@ -124,10 +126,7 @@ def _copied(path: Path, copy: Path) -> Iterator[Store]:
 
 
 def _fetch(path: Path, copy: Path) -> None:
-    """A plain copy, or SQLite's own where work stands in its log beside the file, as a killed server leaves it.
-
-    The log is only read: the file stays as it is.
-    """
+    """Copy a file, together with what its log holds after a server was killed. The log is only read."""
     log = _log(path)
     if not (log.is_file() and log.stat().st_size):
         shutil.copyfile(path, copy)
@@ -140,13 +139,13 @@ def _fetch(path: Path, copy: Path) -> None:
             source.backup(target)
     except sqlite3.DatabaseError as error:
         raise UserError(
-            f"{path}: cannot be read together with {log.name} beside it ({error}); copy both into a folder that can be"
-            " written, or take another one"
+            f"{path}: cannot be read together with {log.name} ({error}). Copy both into a folder that can be"
+            " written, or take another backup"
         ) from None
 
 
 def _fault(path: Path) -> str | None:
-    """The first thing that SQLite finds wrong with a database, in one line."""
+    """The first fault that SQLite finds in a database, in one line, or None."""
     try:
         with closing(sqlite3.connect(path)) as file:
             (found,) = file.execute("pragma integrity_check(1)").fetchone()
@@ -157,7 +156,7 @@ def _fault(path: Path) -> str | None:
 
 @contextmanager
 def _opened(where: str | Path) -> Iterator[Store]:
-    """A store that is closed again."""
+    """Open a store and close it at the end."""
     store = Store.open(where)
     try:
         yield store
@@ -170,7 +169,7 @@ def _events(connection: sa.Connection) -> int:
 
 
 def _copy_file(store: Store, path: Path) -> None:
-    """SQLite's own online backup: one state of the database, writers going on meanwhile."""
+    """SQLite's online backup: one state of the database, while others write."""
     with store.engine.connect() as connection, closing(sqlite3.connect(path)) as copy:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
@@ -178,7 +177,7 @@ def _copy_file(store: Store, path: Path) -> None:
 
 
 def _copy_tables(source: sa.Connection, target: sa.Connection) -> None:
-    """Row by row with their ids; parents before children."""
+    """Copy all rows with their ids, parents before children."""
     for table in Base.metadata.sorted_tables:
         for rows in source.execute(sa.select(table).order_by(*table.primary_key)).mappings().partitions(BATCH):
             target.execute(sa.insert(table), [dict(row) for row in rows])

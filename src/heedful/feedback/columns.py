@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text, TypeDecorator
 
 Id = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only where the type is its own INTEGER."""
+"""SQLite numbers rows only for a column of its own type INTEGER."""
 
 
 class Time(TypeDecorator[datetime]):
-    """An aware time in UTC; SQLite, which keeps no zones, holds it without one."""
+    """A time with its zone, in UTC. SQLite has no zones and stores it without."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -31,7 +31,7 @@ class Time(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON as text of ASCII: null characters and lone surrogates, which PostgreSQL's text refuses, are escapes here."""
+    """JSON as ASCII text. PostgreSQL refuses null characters and lone surrogates in text; here they are escapes."""
 
     impl = Text
     cache_ok = True
@@ -44,7 +44,7 @@ class Json(TypeDecorator[Any]):
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value, as it is stored and hashed."""
+    """The JSON text of a value as it is stored and hashed: sorted keys, ASCII, no spaces."""
     return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
 
 
@@ -54,5 +54,5 @@ def digest(value: Any) -> str:
 
 
 def printable(text: str, most: int = 200) -> str:
-    """A short text for a plain column: no null characters or lone surrogates, which PostgreSQL refuses."""
+    """A short text for a plain column, without the null characters and lone surrogates that PostgreSQL refuses."""
     return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")

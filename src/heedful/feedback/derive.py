@@ -1,4 +1,4 @@
-"""What follows from the events: the caches, counted anew, and numbers for leads."""
+"""What follows from the events: the caches, computed again, and numbers for leads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Judgements left, and how long they take at the speed of the last days; `days_left` None without any speed."""
+    """Judgements left, and how long they take at the speed of the last days. `days_left` is None without any work."""
 
     left: int
     per_day: float
@@ -41,7 +41,7 @@ class Forecast:
 
 
 def tally(db: Session, event: Event, item: Item, sign: int) -> None:
-    """Count a judgement that begins (1) or ceases (-1) to stand."""
+    """Count a judgement (sign 1), or one that no longer counts (sign -1)."""
     key = {
         "project_id": event.project_id, "person_id": event.person_id, "day": event.when.astimezone(UTC).date(),
         "kind": item.kind, "purpose": item.purpose,
@@ -89,7 +89,7 @@ def rebuild(db: Session, project_id: int) -> int:
 
 
 def standing(events: Iterable[Any]) -> dict[int, Any]:
-    """The judgement or skip of each person that counts, from the events of one item in their order."""
+    """The judgement or skip that counts of each person, from the events of one item in their order."""
     found: dict[int, Any] = {}
     for event in events:
         if (event.kind == "judgement" and event.redacted is None) or event.kind == "skip":
@@ -112,7 +112,7 @@ def days(db: Session, project_id: int, since: date | None = None) -> list[Day]:
 
 
 def forecast(db: Session, project_id: int, now: datetime, *, over: int = 7) -> dict[Kind, Forecast]:
-    """By kind, of training and evaluation items, from the last `over` days (today, which is not over, among them)."""
+    """Forecast training and evaluation work by kind, from the last `over` days, today included."""
     left: dict[Kind, int] = {}
     waiting = sa.select(Item.kind, sa.func.sum(Item.wanted - Item.taken)).where(
         Item.project_id == project_id, Item.purpose.in_(WORK), Item.open == sa.true()
@@ -156,7 +156,7 @@ def _assignments(db: Session, items: Sequence[Item]) -> dict[int, dict[int, Assi
 
 
 def _reassign(db: Session, item: Item, standing: dict[int, Any], assignments: dict[int, Assignment]) -> None:
-    """Make the assignments of an item say what its events say."""
+    """Set the assignments of an item to what its events say."""
     for person_id, event in standing.items():
         if person_id not in assignments:
             assignments[person_id] = Assignment(

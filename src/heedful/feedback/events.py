@@ -3,7 +3,7 @@
     content_sha256 = sha256(salt + content)
     hash           = sha256(previous hash of the project + everything else of the event + content_sha256)
 
-Redaction takes content and salt away; nobody can then try out what the content was, and the chain still fits.
+Redaction removes content and salt. The chain still fits, and without the salt nobody can guess the content.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LINK = (*HASHED, "id", "when", "content", "salt", "redacted", "previous", "hash"
 
 @dataclass(frozen=True)
 class Told:
-    """One event in an item's history, for a lead: who, what, when."""
+    """One event in the history of an item, for a lead: who did what, and when."""
 
     event: Event
     labeler: str
@@ -109,12 +109,12 @@ def verify(db: Session, project_id: int) -> int:
             fits = found == event.content_sha256 and (whole or event.redacted is not None)
             if not fits or event.previous != previous or event.hash != _hash(event):
                 raise UserError(
-                    f"project {project.name}, event {event.id}: does not fit its hash; it was changed, or one before it"
-                    " is missing"
+                    f"project {project.name}, event {event.id}: does not fit its hash. It was changed, or an event"
+                    " before it is missing"
                 )
             previous, length = event.hash, length + 1
     if project.head != previous:
-        raise UserError(f"project {project.name}: the newest events are missing; the chain ends before its head")
+        raise UserError(f"project {project.name}: the newest events are missing. The chain ends before its head")
     return length
 
 
@@ -124,7 +124,7 @@ def verify_all(db: Session) -> dict[str, int]:
 
 
 def of_item(db: Session, item_id: int) -> list[Told]:
-    """All that happened to an item, the oldest first."""
+    """The history of an item, the oldest event first."""
     chosen = (
         sa.select(Event, Person.name, Membership.group, Assignment.id)
         .join(Person, Person.id == Event.person_id)
@@ -139,7 +139,7 @@ def of_item(db: Session, item_id: int) -> list[Told]:
 
 
 def redact(db: Session, project_id: int, event_id: int, why: str, now: datetime, *, by: int) -> None:
-    """Take the content of one event out for good; the item waits for another judgement. Logged."""
+    """Remove the content of one event for good. The item then waits for another judgement. Logged."""
     projects.lock(db, project_id)
     event = db.get(Event, event_id)
     if event is None or event.project_id != project_id:
@@ -149,7 +149,7 @@ def redact(db: Session, project_id: int, event_id: int, why: str, now: datetime,
 
 
 def blank(db: Session, event: Event, now: datetime) -> None:
-    """Take content and salt away, and what is left of them in a draft; a judgement then stands no more."""
+    """Remove content and salt of an event, and the draft that may repeat them. A judgement then no longer counts."""
     if event.redacted is None:
         event.content = event.salt = None
         event.redacted = now
@@ -166,22 +166,22 @@ def blank(db: Session, event: Event, now: datetime) -> None:
 
 
 def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
-    """Take out all that one person wrote and was: account, secrets, drafts, consent, and the contents of her events.
+    """Delete a person's data: account, secrets, drafts, consent, and the contents of their events. Logged.
 
-    Returns the paths of snapshots that hold her work: frozen files are the lead's to delete. Logged.
+    Returns the paths of snapshots that hold their work. A lead has to delete those files.
     """
     person = db.get(Person, person_id)
     if person is None or person.deleted is not None:
-        raise UserError(f"person {person_id}: no such person, or deleted already")
+        raise UserError(f"person {person_id}: does not exist, or is deleted already")
     for member in people.memberships(db, person_id, past=True):
         projects.lock(db, member.project_id)
         leads = [other for other, _ in people.members(db, member.project_id) if other.role == "lead" and not other.left]
         if [lead.person_id for lead in leads] == [person_id]:
-            raise UserError(f"{person.name}: leads a project alone; make somebody else a lead first")
+            raise UserError(f"{person.name}: leads a project alone. Make another member a lead first")
     holds = sa.select(FrozenSnapshot.path).join(SnapshotEvent).join(Event).where(Event.person_id == person_id)
     paths = sorted(set(db.scalars(holds)))
-    hers = sa.select(Event.id).where(Event.person_id == person_id)
-    db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(hers)))
+    theirs = sa.select(Event.id).where(Event.person_id == person_id)
+    db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(theirs)))
     gone = {"content": None, "salt": None, "redacted": now}
     db.execute(sa.update(Event).where(Event.person_id == person_id, Event.redacted.is_(None)).values(gone))
     judged = sa.select(Assignment.item_id).where(Assignment.person_id == person_id, Assignment.state == "done")

@@ -1,10 +1,10 @@
-"""What to label next: at random, or where several reward models disagree or are unsure.
+"""What to label next: items at random, or those on which reward models disagree or are unsure.
 
 A difference of rewards is the log-odds of a preference (R2), so M models give M probabilities p_m for a pair of
-completions. With H the entropy of a coin, averaged over all pairs of a prompt:
+completions. With H the entropy of a binary choice, averaged over all pairs of a prompt:
 
-    uncertainty  = H(mean p)                 nobody knows
-    disagreement = H(mean p) - mean H(p)     each model knows, and they say different things (BALD, arXiv 1112.5745)
+    uncertainty  = H(mean p)                 all models together are unsure
+    disagreement = H(mean p) - mean H(p)     each model is sure, and they contradict each other (BALD, arXiv 1112.5745)
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def uncertainty(scores_MK: Sequence[Sequence[float]]) -> float:
 
 
 def disagreement(scores_MK: Sequence[Sequence[float]]) -> float:
-    """What of the uncertainty is disagreement of the models, in bits; 0 for one model."""
+    """The part of the uncertainty that comes from disagreement between models, in bits. 0 for one model."""
     p = _preferences(scores_MK)
     return float(np.mean(_entropy(p.mean(axis=0)) - _entropy(p).mean(axis=0)))
 
 
 def rank(policy: Policy, scores: Mapping[str, Sequence[float]] | None, draw: float) -> float:
-    """An item's place in the queue: the lowest first. Items without scores follow, in random order."""
+    """An item's rank in the queue, the lowest first. Items without scores come last, in random order."""
     if policy == "random" or not scores:
         return draw
     values = list(scores.values())
@@ -42,7 +42,7 @@ def rank(policy: Policy, scores: Mapping[str, Sequence[float]] | None, draw: flo
 
 
 def rerank(db: Session, project_id: int, policy: Policy) -> None:
-    """Order a project's whole queue by a policy."""
+    """Rank all items of a project again."""
     if policy == "random":
         db.execute(sa.update(Item).where(Item.project_id == project_id).values(rank=Item.draw))
         return
@@ -58,13 +58,13 @@ def rerank(db: Session, project_id: int, policy: Policy) -> None:
 
 
 def _preferences(scores_MK: Sequence[Sequence[float]]) -> np.ndarray:
-    """Each model's probability that i is better than j, for all pairs i < j: (M, pairs)."""
+    """Each model's probability that i is better than j, for all pairs i < j [M, pairs]."""
     scores = np.asarray(scores_MK, dtype=np.float64)
     i, j = np.triu_indices(scores.shape[1], k=1)
     return 0.5 * (1.0 + np.tanh((scores[:, i] - scores[:, j]) / 2.0))  # a sigmoid that does not overflow
 
 
 def _entropy(p: np.ndarray) -> np.ndarray:
-    """Of a coin, in bits."""
+    """Entropy of a binary choice with probability p, in bits."""
     inner = np.clip(p, 1e-300, 1.0), np.clip(1.0 - p, 1e-300, 1.0)
     return -(p * np.log2(inner[0]) + (1.0 - p) * np.log2(inner[1]))

@@ -1,4 +1,4 @@
-"""Items of work: from files or records into the queue, and what a lead does with them there."""
+"""Items of work: import them into the queue, and manage them there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Added:
-    """What an import did: items made, and rows left out because the project holds them already."""
+    """Result of an import: new items, and rows left out because the project has them already."""
 
     items: int
     known: int
@@ -50,12 +50,13 @@ def add(
     gold: Sequence[dict[str, Any] | None] | None = None,
     explanations: Sequence[str | None] | None = None,
 ) -> Added:
-    """Put records into the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` for
-    choices, `Request` for prompts. A `Comparison` or a `Choice` brings its known answer along.
+    """Add records to the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` for choices,
+    `Request` for prompts. A `Comparison` or a `Choice` brings its known answer.
 
-    `wanted` labelers judge each; None: one, or as many as the project doubles. `gold`: the known answer of each, a
-    judgement in indices; rankings and choices for gold, attention, screening and practice need one. Texts that a
-    project has already, in that kind and purpose, are not added again. UserError for a record nobody can work on.
+    `wanted` labelers judge each item. None: one labeler, or `copies` for the share that the project doubles. `gold`:
+    the known answer of each, a judgement in indices. Rankings and choices for gold, attention, screening and practice
+    need one. Texts that the project has already in that kind and purpose are left out. UserError for a record that
+    does not fit its kind.
     """
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
@@ -80,11 +81,11 @@ def add(
 
 
 def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Versus]:
-    """Head-to-head items (D8) of two files of answers, paired by prompt; the first completion of each counts."""
+    """Head-to-head items (D8) from two files of answers, paired by prompt. The first completion of each row counts."""
     theirs = {digest(record.row()["prompt"]): record for record in b}
     pairs = [(ours, theirs[name]) for ours in a if (name := digest(ours.row()["prompt"])) in theirs]
     if not pairs:
-        raise UserError("the two files answer no prompt in common; sample both from the same prompts")
+        raise UserError("the two files answer no prompt in common. Sample both from the same prompts")
     return [
         Versus.model_validate({**_prompt_fields(ours), "a": _answer(ours), "b": _answer(baseline)})
         for ours, baseline in pairs
@@ -102,7 +103,7 @@ def ask_for_prompts(
     use_case: str | None = None,
     about: str | None = None,
 ) -> Added:
-    """`count` items that each ask for one prompt (D1)."""
+    """Add `count` items that each ask for one prompt (D1)."""
     request = Request.model_validate({"form": form, "use_case": use_case, "about": about})
     return add(db, project_id, "prompt", [request] * count, now, by=by)
 
@@ -110,21 +111,22 @@ def ask_for_prompts(
 def preview(
     prompts: Sequence[Prompt], config: curation.CurationConfig | None = None
 ) -> tuple[list[Prompt], curation.CurationReport]:
-    """What curation would keep, and why not the rest."""
+    """The prompts that curation would keep, and its report about the rest."""
     return curation.curate(prompts, config)
 
 
 def read_scores(path: str | Path) -> list[Completions]:
-    """The rows of a file of `heedful score`: completions with `scores`."""
+    """Read a file of `heedful score`: completions with `scores`."""
     scored = formats.read(path, Completions)
     if any(record.scores is None for record in scored):
-        raise UserError(f"{path}: a row without scores; give a file written by `heedful score`")
+        raise UserError(f"{path}: a row without scores. Give a file written by `heedful score`")
     return scored
 
 
 def import_scores(db: Session, project_id: int, records: Sequence[Completions], name: str) -> int:
-    """Take in scores (`read_scores`, before the transaction) as those of reward model `name`; returns how many items
-    they are of. Items are found by prompt and completions.
+    """Store scores (from `read_scores`) as those of reward model `name`, and return the number of items they belong to.
+
+    Prompt and completions identify an item.
     """
     settings = ProjectSettings.model_validate(projects.lock(db, project_id).settings)
     scored = 0
@@ -138,12 +140,12 @@ def import_scores(db: Session, project_id: int, records: Sequence[Completions], 
             item.rank = informative.rank(settings.policy, item.scores, item.draw)
             scored += 1
     if not scored:
-        raise UserError(f"{name}: scores no item of this project; score the file that was imported")
+        raise UserError(f"{name}: scores no item of this project. Score the file that was imported")
     return scored
 
 
 def by_ref(db: Session, project_id: int, ref: str) -> Item | None:
-    """With its payload and all."""
+    """The item of a ref, all columns loaded, or None."""
     chosen = sa.select(Item).where(Item.ref == printable(ref), Item.project_id == project_id)
     return db.scalar(chosen.options(undefer("*")))
 
@@ -159,7 +161,7 @@ def listing(
     before: int | None = None,
     limit: int = 50,
 ) -> list[Item]:
-    """The newest first, payloads loaded; `before` an id, to turn the page."""
+    """Items, the newest first, all columns loaded. `before`: an id, for the next page."""
     chosen = sa.select(Item).where(Item.project_id == project_id).options(undefer("*"))
     for column, value in ((Item.kind, kind), (Item.purpose, purpose), (Item.open, open)):
         if value is not None:
@@ -172,20 +174,20 @@ def listing(
 
 
 def counts(db: Session, project_id: int) -> list[tuple[Kind, Purpose, bool, int]]:
-    """(kind, purpose, whether open, items)."""
+    """Numbers of items: (kind, purpose, whether open, number)."""
     columns = (Item.kind, Item.purpose, Item.open)
     chosen = sa.select(*columns, sa.func.count()).where(Item.project_id == project_id).group_by(*columns)
     return [(kind, purpose, open, number) for kind, purpose, open, number in db.execute(chosen.order_by(*columns))]
 
 
 def prioritise(db: Session, project_id: int, refs: Sequence[str], priority: int) -> None:
-    """The highest priority goes first."""
+    """Set the priority of items. The highest goes first."""
     for item in _named(db, project_id, refs):
         item.priority = priority
 
 
 def want(db: Session, project_id: int, refs: Sequence[str], wanted: int) -> None:
-    """Ask for so many labelers on each of these items."""
+    """Set how many labelers judge each of these items."""
     for item in _named(db, project_id, refs):
         if item.purpose in SHARED or wanted < 1:
             raise UserError(f"{item.ref}: items with a known answer go to everybody, others to one labeler or more")
@@ -204,7 +206,7 @@ def set_gold(
     *,
     by: int,
 ) -> str:
-    """Copy an item, with a known answer in indices, for everybody to judge once; returns the copy's ref."""
+    """Copy an item with a known answer (in indices), for everybody to judge once. Returns the ref of the copy."""
     (item,) = _named(db, project_id, [ref])
     if purpose not in SHARED:
         raise UserError(f"purpose: {purpose!r} is none of {', '.join(SHARED)}")
@@ -219,7 +221,7 @@ def set_gold(
 
 
 def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime, *, by: int | None) -> None:
-    """Stop giving an item out, or (`why` None) give it out again."""
+    """Put an item on hold, or release it (`why` None)."""
     (item,) = _named(db, project_id, [ref])
     item.held = printable(why) if why is not None else None
     assignment.refresh(db, item)
@@ -227,7 +229,7 @@ def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime,
 
 
 def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, by: int) -> None:
-    """Take an item's texts out for good, with those of all judgements of it; their events and hashes stay."""
+    """Remove the texts of an item and of all its judgements for good. Events and hashes stay."""
     (item,) = _named(db, project_id, [ref])
     item.payload, item.gold, item.explanation, item.scores, item.redacted = {}, None, None, None, now
     for event in db.scalars(sa.select(Event).where(Event.item_id == item.id)):
@@ -240,7 +242,7 @@ def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, b
 
 
 def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, purpose: Purpose) -> dict[str, Any]:
-    """The columns that follow from one record alone."""
+    """The columns of an item that follow from its record alone."""
     if isinstance(record, Comparison) and gold is None:
         told = {"ranking", "none_acceptable", "ratings"}
         gold = {key: value for key, value in record.row().items() if key in told}
@@ -256,15 +258,15 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
             given.pop(field, None)
     missing = [name for name, field in wanted_type.model_fields.items() if field.is_required() and name not in given]
     if missing:
-        raise UserError(f"{where}: has no {' or '.join(missing)}, which a {kind} needs; choose another kind of work")
+        raise UserError(f"{where}: has no {' or '.join(missing)}, which a {kind} needs. Choose another kind of work")
     payload = wanted_type.model_validate(given)
     K = len(judgements.completions(payload))
     if kind == "ranking" and not 2 <= K <= MOST_COMPLETIONS:
-        raise UserError(f"{where}: has {K} completions; rankings take 2 to {MOST_COMPLETIONS}")
+        raise UserError(f"{where}: has {K} completions. Rankings take 2 to {MOST_COMPLETIONS}")
     if gold is not None:
         gold = judgements.check(kind, gold, payload).model_dump(mode="json", exclude_none=True)
     elif purpose in SHARED and K:
-        raise UserError(f"{where}: {purpose} items need a known answer; give comparisons or choices")
+        raise UserError(f"{where}: {purpose} items need a known answer. Give comparisons or choices")
     return {
         "kind": kind,
         "payload": payload.row(),
@@ -295,7 +297,7 @@ def _wanted(row: dict[str, Any], settings: ProjectSettings, wanted: int | None) 
 def _unknown(
     db: Session, project_id: int, kind: Kind, purpose: Purpose, rows: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The first of the rows with each texts, those aside that the project has."""
+    """The rows whose texts are new to the project, each only once."""
     fresh = {row["texts_sha256"]: row for row in reversed(rows)}
     known: set[str] = set()
     names = list(fresh)

@@ -1,8 +1,7 @@
 """What a labeler answers, by kind of item.
 
-A labeler sees completions blind, in an order of her own, and speaks of them by the place where they stand: 0 is shown
-first (A), 1 second (B). `by_index` turns places into the item's indices, which is how judgements are kept; `by_place`
-turns them back.
+A labeler sees completions blind, in their own order, and refers to them by place: 0 is shown first (A), 1 second (B).
+Judgements are stored by index. `by_index` turns places into indices, and `by_place` turns them back.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ class Request(Record):
     form: Literal["plain", "few_shot", "user_based"]
     use_case: str | None = None
     about: str | None = None
-    """What it shall be about: of a user-based prompt the use case as somebody stated it."""
+    """Topic of the prompt; of a user-based prompt the use case as a user stated it."""
 
 
 class RankingJudgement(Config):
-    """`ranking`: tiers, best first, of all K. `ratings`: one for each; asked for where the project rates first."""
+    """`ranking`: tiers of all K completions, best first. `ratings`: one for each, if the project rates first."""
 
     ranking: list[list[StrictInt]]
     none_acceptable: StrictBool = False
@@ -54,7 +53,7 @@ class ChoiceJudgement(Config):
 class DemonstrationJudgement(Config):
     completion: Words
     pasted: int = Field(0, ge=0)
-    """Characters that came in by pasting."""
+    """Number of pasted characters."""
     note: Words | None = None
 
 
@@ -66,7 +65,7 @@ class Shot(Config):
 
 
 class PromptJudgement(Config):
-    """A prompt a labeler wrote; a few-shot one is its instruction (`prompt`), shots, and the query to be answered."""
+    """A prompt that a labeler wrote. A few-shot prompt has an instruction (`prompt`), shots, and a query to answer."""
 
     prompt: Words | list[Message]
     use_case: str | None = Field(None, max_length=200)
@@ -75,7 +74,7 @@ class PromptJudgement(Config):
     note: Words | None = None
 
     def text(self) -> str | list[dict[str, str]]:
-        """The prompt as a model will read it."""
+        """The prompt as a model reads it."""
         if not isinstance(self.prompt, str):
             return [message.row() for message in self.prompt]
         if not self.shots:
@@ -100,7 +99,7 @@ _SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
 
 
 def completions(payload: Record) -> list[str]:
-    """The completions of an item, by index; none of demonstrations and prompts."""
+    """The completions of an item, by index. Empty for demonstrations and prompts."""
     if isinstance(payload, Versus):
         return [payload.a.text, payload.b.text]
     return payload.completions if isinstance(payload, Completions) else []
@@ -109,7 +108,7 @@ def completions(payload: Record) -> list[str]:
 def check(
     kind: Kind, answer: Any, payload: Record, *, rate_first: bool = False, chars: tuple[int, int] = (1, 1_000_000)
 ) -> Config:
-    """The judgement of what was sent; UserError says in one line what is missing or wrong."""
+    """Check an answer and return it as a judgement. UserError says in one line what is missing or wrong."""
     model = JUDGEMENTS[kind]
     if not isinstance(answer, dict):
         raise UserError(f"a {kind}: must be an object with {', '.join(model.model_fields)}")
@@ -122,7 +121,7 @@ def check(
     elif isinstance(judgement, DemonstrationJudgement):
         length = len(judgement.completion.strip())
         if not chars[0] <= length <= chars[1]:
-            raise UserError(f"completion: it has {length:,} characters; write {chars[0]:,} to {chars[1]:,}")
+            raise UserError(f"completion: it has {length:,} characters. Write {chars[0]:,} to {chars[1]:,}")
     elif isinstance(judgement, PromptJudgement):
         _check_prompt(judgement, cast(Request, payload).form)
     return judgement
@@ -134,7 +133,7 @@ def _check_ranking(judgement: RankingJudgement, K: int, rate_first: bool) -> Non
         missing = ", ".join(_letter(place) for place in range(K) if place not in placed)
         raise UserError(f"ranking: {f'{missing} not placed yet' if missing else 'place each answer exactly once'}")
     if judgement.ratings is not None and len(judgement.ratings) != K:
-        raise UserError(f"ratings: {len(judgement.ratings)} for {K} answers; give one for each")
+        raise UserError(f"ratings: {len(judgement.ratings)} for {K} answers. Give one for each")
     unrated = [place for place, rating in enumerate(judgement.ratings or [Rating()] * K) if rating.overall is None]
     if rate_first and unrated:
         raise UserError(f"ratings: {', '.join(map(_letter, unrated))} not rated yet")
@@ -159,12 +158,12 @@ def _letter(place: int) -> str:
 
 
 def by_index(kind: Kind, answer: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
-    """A judgement in places as one in indices."""
+    """Turn the places of a judgement into indices."""
     return _renamed(kind, answer, dict(enumerate(order)))
 
 
 def by_place(kind: Kind, content: dict[str, Any], order: Sequence[int]) -> dict[str, Any]:
-    """A judgement in indices as one in places."""
+    """Turn the indices of a judgement into places."""
     return _renamed(kind, content, {index: place for place, index in enumerate(order)})
 
 

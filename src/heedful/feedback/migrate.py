@@ -1,4 +1,4 @@
-"""Bringing a database up to date: the steps are in `migrations/versions/`."""
+"""Migrate a database to the current tables. The migrations are in `migrations/versions/`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LOCK = 4_715_003  # any number that is ours: one process at a time changes a dat
 
 
 def check(connection: sa.Connection, *, create: bool) -> None:
-    """UserError for a database of another program, or, without `create`, for one where heedful has no tables yet."""
+    """Raise UserError for another program's database and, without `create`, for one without heedful's tables."""
     tables = set(sa.inspect(connection).get_table_names())  # one query, as another process may be making them
     if not (tables >= FIRST or (create and tables <= {VERSION})):
         shown = ", ".join(sorted(tables)[:5]) or "none"
         raise UserError(
-            f"{named(connection.engine.url)}: not a database of heedful's (tables: {shown}); give another one"
+            f"{named(connection.engine.url)}: not a database of heedful (tables: {shown}). Give another one"
         )
 
 
 def named(url: sa.URL) -> str:
-    """What people call a database: the path of a file, or the URL without its password."""
+    """The name of a database in messages: the path of a file, or the URL without its password."""
     return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
 
 
@@ -42,7 +42,7 @@ def upgrade(connection: sa.Connection, to: str = "head") -> None:
     if there == script.get_current_head():
         return
     if there is not None and there not in {step.revision for step in script.walk_revisions()}:
-        raise UserError(f"{named(connection.engine.url)}: written by a later heedful; upgrade heedful")
+        raise UserError(f"{named(connection.engine.url)}: written by a later heedful. Upgrade heedful")
     environment = EnvironmentContext(Config(), script, fn=lambda revision, _: script._upgrade_revs(to, revision))
     with environment:
         environment.configure(connection=connection, target_metadata=Base.metadata)

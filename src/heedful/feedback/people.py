@@ -1,6 +1,7 @@
 """Accounts, roles, invitations, sessions and tokens, consent, and the audit log.
 
-Secrets are shown once, where they are made, and kept as hashes. `by` is the id of who acts; None is the command line.
+Secrets are shown once, when they are created, and stored as hashes. `by` is the id of the acting person, None for the
+command line.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ from heedful.feedback.schema import (
 
 
 def add_person(db: Session, name: str, password_hash: str | None, now: datetime, *, admin: bool = False) -> Person:
-    """A new account; UserError where the name is taken or no name."""
+    """Create an account. UserError if the name is taken or not a name."""
     name = " ".join(printable(name, 101).split())
     if not 0 < len(name) <= 100:
         raise UserError("name: give one of 1 to 100 characters")
     if person_named(db, name) is not None:
-        raise UserError(f"{name}: this name is taken; choose another")
+        raise UserError(f"{name}: this name is taken. Choose another")
     person = Person(name=name, password_hash=password_hash, admin=admin, created=now)
     db.add(person)
     db.flush()
@@ -55,12 +56,12 @@ def person_named(db: Session, name: str) -> Person | None:
 
 
 def has_admin(db: Session) -> bool:
-    """Whether anybody can found projects."""
+    """Whether there is an admin, who can create projects."""
     return db.scalar(sa.select(Person.id).where(Person.admin, Person.deleted.is_(None)).limit(1)) is not None
 
 
 def set_password(db: Session, person_id: int, password_hash: str, now: datetime, *, by: int | None) -> None:
-    """Also ends all sessions, tokens of the API and links to a new password: who had the account has it no more."""
+    """Set a password and revoke all sessions, API tokens and password links of the account."""
     db.get_one(Person, person_id).password_hash = password_hash
     db.execute(sa.delete(Token).where(Token.person_id == person_id))
     audit(db, by, "password", f"person {person_id}", now=now)
@@ -81,7 +82,7 @@ def invite(
     note: str | None = None,
     hours: float = 168,
 ) -> tuple[Invitation, str]:
-    """A single-use invitation and its token. Without a project: to an administrator's account, who founds projects."""
+    """Create a single-use invitation and its token. Without a project it is for an admin account."""
     _check(role, ROLES, "role")
     if phase is not None:
         _check(phase, PHASES, "phase")
@@ -104,27 +105,27 @@ def invite(
 
 
 def open_invitation(db: Session, token: str, now: datetime) -> Invitation | None:
-    """The invitation of a token, where it may still be used."""
+    """The invitation of a token if it can still be used, else None."""
     invitation = db.scalar(sa.select(Invitation).where(Invitation.token_hash == hashed(token)).with_for_update())
     usable = invitation is not None and invitation.used is None and invitation.revoked is None
     return invitation if usable and invitation is not None and invitation.expires > now else None
 
 
 def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership | None:
-    """Use an invitation up: the person joins its project (None: the invitation was to an administrator's account).
+    """Use an invitation: the person joins its project, or becomes an admin (returns None).
 
-    UserError where the link was used, was revoked or is too old, or where it would lower a member's role: she opened
-    what was meant for somebody else, and it stays unused.
+    UserError if the link was used or revoked or is too old. An invitation never lowers a member's role: then UserError
+    too, and the link stays valid.
     """
     invitation = open_invitation(db, token, now)
     if invitation is None:
-        raise UserError("this invitation was used, revoked or is too old; ask for a new one")
+        raise UserError("this invitation was used, revoked or is too old. Ask for a new one")
     member = membership(db, invitation.project_id, person_id) if invitation.project_id is not None else None
     if member is not None and ROLES.index(invitation.role) > ROLES.index(member.role):
         old, new = (role.replace("_", "-") for role in (member.role, invitation.role))
         raise UserError(
-            f"you are in this project as {old}, and this link would make you {new}; it is still unused: give it to whom"
-            " it is meant for, or let a lead change your role"
+            f"you are in this project as {old}, and this link would make you {new}. The link stays valid."
+            " Pass it on to the right person, or ask a lead to change your role"
         )
     invitation.used, invitation.used_by = now, person_id
     audit(db, person_id, "accept", f"invitation {invitation.id}", project_id=invitation.project_id, now=now)
@@ -135,7 +136,7 @@ def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership
 
 
 def invitations(db: Session, project_id: int | None) -> list[Invitation]:
-    """The newest first."""
+    """Invitations of a project, the newest first."""
     chosen = sa.select(Invitation).where(Invitation.project_id.is_not_distinct_from(project_id))
     return list(db.scalars(chosen.order_by(Invitation.id.desc())))
 
@@ -160,7 +161,7 @@ def join(
     group: str | None = None,
     phase: Phase | None = None,
 ) -> Membership:
-    """Make a person a member, or give a member another role. `phase` None: where the project's labelers begin."""
+    """Make a person a member, or change a member's role. `phase` None: the project's first phase."""
     _check(role, ROLES, "role")
     member = db.get(Membership, (project_id, person_id))
     begins = phase or projects.settings(db, project_id).first_phase
@@ -176,19 +177,19 @@ def join(
 
 
 def membership(db: Session, project_id: int, person_id: int) -> Membership | None:
-    """None for who is not, or no longer, a member."""
+    """A current membership, or None."""
     member = db.get(Membership, (project_id, person_id))
     return member if member is not None and member.left is None else None
 
 
 def memberships(db: Session, person_id: int, *, past: bool = False) -> list[Membership]:
-    """Of one person; `past`: those that she left, too, where her work still is."""
+    """Memberships of a person; `past`: including projects that they left, where their work still is."""
     chosen = sa.select(Membership).where(Membership.person_id == person_id).order_by(Membership.project_id)
     return list(db.scalars(chosen if past else chosen.where(Membership.left.is_(None))))
 
 
 def members(db: Session, project_id: int) -> list[tuple[Membership, Person]]:
-    """Of one project, by name; those who left are in it (`left`), deleted people are not."""
+    """Members of a project by name, including those who left (`left`), without deleted people."""
     chosen = sa.select(Membership, Person).join(Person, Person.id == Membership.person_id)
     chosen = chosen.where(Membership.project_id == project_id, Person.deleted.is_(None)).order_by(Person.name)
     return [(member, person) for member, person in db.execute(chosen)]
@@ -208,14 +209,14 @@ def change_member(
     why: str | None = None,
     left: bool | None = None,
 ) -> Membership:
-    """Change what is given; `group=""` takes the group away. UserError where nobody would be left to lead."""
+    """Change what is given; `group=""` removes the group. UserError if the project would be without a lead."""
     member = db.get(Membership, (project_id, person_id))
     if member is None:
         raise UserError(f"person {person_id}: not a member of this project")
     if member.role == "lead" and member.left is None and (left or (role is not None and role != "lead")):
         leads = [other for other, _ in members(db, project_id) if other.role == "lead" and other.left is None]
         if len(leads) == 1:
-            raise UserError("a project needs a lead; make somebody else one first")
+            raise UserError("a project needs a lead. Make another member a lead first")
     if role is not None:
         _check(role, ROLES, "role")
         _give_role(db, member, role, now)
@@ -253,7 +254,7 @@ def _give_role(db: Session, member: Membership, role: Role, now: datetime) -> No
 
 
 def state_topics(db: Session, project_id: int, person_id: int, topics: list[str]) -> None:
-    """Topics or groups for which she can spot sensitive speech (D7)."""
+    """Store the topics or groups for which a person can spot sensitive speech (D7)."""
     member = db.get_one(Membership, (project_id, person_id))
     member.topics = [printable(topic) for topic in topics if topic.strip()]
 
@@ -270,7 +271,7 @@ def new_token(
     name: str | None = None,
     days: float | None = None,
 ) -> tuple[Token, str]:
-    """A secret that stands for the person until it expires (`days` None: never) or is revoked."""
+    """Create a secret of a person. It is valid until it expires (`days` None: never) or is revoked."""
     secret = _secret()
     expires = None if days is None else now + timedelta(days=days)
     token = Token(
@@ -308,38 +309,40 @@ _VISITOR = (
 
 
 def person_of(db: Session, secret: str, kind: TokenKind, now: datetime) -> Person | None:
-    """Whose session or token it is; None where it expired, was revoked or never was."""
+    """The person of a session or token, or None if it is not valid."""
     return db.scalar(_PERSON, {"hash": hashed(secret), "kind": kind, "now": now})
 
 
 def visitor(db: Session, secret: str, kind: TokenKind, project: str, now: datetime) -> Any:
-    """As `person_of`: id, name, admin; project_id, project, title, archived of the project of this name, if there is
-    one; role, phase, paused, if she is a member. None for nobody.
+    """The person of a secret in a project: id, name, admin, project_id, project, title, archived, role, phase, paused.
+
+    The project's fields are None if it does not exist, and the last three if the person is not a member. None if the
+    secret is not valid.
     """
     shown = {"hash": hashed(secret), "kind": kind, "project": project, "now": now}
     return db.execute(_VISITOR, shown).first()
 
 
 def tokens(db: Session, person_id: int) -> list[Token]:
-    """Her tokens of the API."""
+    """API tokens of a person."""
     chosen = sa.select(Token).where(Token.person_id == person_id, Token.kind == "api").order_by(Token.id)
     return list(db.scalars(chosen))
 
 
 def revoke(db: Session, secret: str) -> None:
-    """End a session, or a token, by the secret itself."""
+    """Revoke a session or a token by its secret."""
     db.execute(sa.delete(Token).where(Token.token_hash == hashed(secret)))
 
 
 def revoke_token(db: Session, person_id: int, token_id: int, now: datetime) -> None:
     gone = db.execute(sa.delete(Token).where(Token.id == token_id, Token.person_id == person_id).returning(Token.id))
     if gone.first() is None:
-        raise UserError(f"token {token_id}: not one of yours")
+        raise UserError(f"token {token_id}: not one of your tokens")
     audit(db, person_id, "revoke token", f"token {token_id}", now=now)
 
 
 def forget_expired(db: Session, now: datetime) -> None:
-    """Drop sessions and tokens that are over."""
+    """Delete expired sessions and tokens."""
     db.execute(sa.delete(Token).where(Token.expires < now))
 
 
@@ -347,10 +350,10 @@ def forget_expired(db: Session, now: datetime) -> None:
 
 
 def consent(db: Session, project_id: int, person_id: int, version: int, now: datetime) -> None:
-    """She agrees to this version of the consent text; UserError where it is not the current one."""
+    """Record that a person agrees to a version of the consent text. UserError if it is not the current one."""
     current = projects.instruction(db, project_id, "consent")
     if current is None or current.version != version:
-        raise UserError("the consent text has changed meanwhile; read it again")
+        raise UserError("the consent text has changed meanwhile. Read it again")
     if db.get(Consent, (project_id, person_id, version)) is None:
         db.add(Consent(project_id=project_id, person_id=person_id, version=version, when=now))
 
@@ -372,7 +375,7 @@ _CONSENTED = (
 
 
 def has_consented(db: Session, project_id: int, person_id: int) -> bool:
-    """To the current text; True where the project has none."""
+    """Whether a person agreed to the current text. True if the project has none."""
     found = db.execute(_CONSENTED, {"project": project_id, "person": person_id}).first()
     return found is None or found.agreed is not None
 
@@ -395,7 +398,7 @@ def audit(
     *,
     now: datetime,
 ) -> None:
-    """Note what was done. Never put personal data or secrets in it."""
+    """Add an entry to the audit log. Never put personal data or secrets in it."""
     db.add(
         Audit(
             when=now,
@@ -411,7 +414,7 @@ def audit(
 def audit_log(
     db: Session, project_id: int | None = None, *, before: int | None = None, limit: int = 100
 ) -> list[tuple[Audit, str | None]]:
-    """Entries and names of who acted, the newest first; `before` an id, to turn the page."""
+    """Entries with the name of the acting person, the newest first. `before`: an id, for the next page."""
     chosen = sa.select(Audit, Person.name).outerjoin(Person, Person.id == Audit.person_id)
     if project_id is not None:
         chosen = chosen.where(Audit.project_id == project_id)
@@ -421,7 +424,7 @@ def audit_log(
 
 
 def hashed(secret: str) -> str:
-    """Of a secret with 256 random bits: a plain hash is enough, nobody can guess it."""
+    """The stored form of a secret. It has 256 random bits, so a plain hash is enough."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Projects: their settings, and their texts (guide, consent) under version."""
+"""Projects: settings, and versions of the guide and the consent text."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 
 class ProjectSettings(Config):
-    """Settings of a project, which a lead changes while people work."""
+    """Settings of a project. A lead may change them while people work."""
 
     kinds: tuple[Kind, ...] = KINDS
-    """The kinds of work people are given."""
+    """Kinds of work that labelers get."""
     rate_first: bool = True
-    """Each completion is rated alone (D9) before all are ranked (D10)."""
+    """Rate each completion alone (D9) before ranking all (D10)."""
     markdown: bool = False
-    """Whether a demonstration has a preview."""
+    """Show a preview of a demonstration as Markdown."""
     demonstration_chars: tuple[int, int] = (1, 20_000)
-    """The least and the most characters of a demonstration."""
+    """Fewest and most characters of a demonstration."""
     policy: informative.Policy = "random"
-    """What is labelled next, within a priority: see `informative.py`."""
+    """Order of items of equal priority: at random, or the most informative first (`informative.py`)."""
     double_share: Share = 0.2
-    """Share of items given to `copies` labelers, to see whether they agree."""
+    """Share of items that `copies` labelers judge, to measure their agreement."""
     copies: int = Field(2, ge=2, le=9)
-    """How many labelers judge a doubled item."""
+    """Number of labelers who judge a doubled item."""
     gold_share: Share = 0.05
     """Share of tasks with a known answer, mixed in unmarked."""
     attention_share: Share = 0.01
-    """Share of tasks that only ask whether somebody is reading."""
+    """Share of tasks that only check attention."""
     labelers_evaluate: bool = True
-    """Whether labelers, too, get evaluation items; held-out labelers get nothing else."""
+    """Give evaluation items to labelers, too. Held-out labelers get nothing else."""
     lease_minutes: Count = 120
-    """An item that was not submitted for so long goes to somebody else; saving a draft begins the time anew."""
+    """Minutes after which an item may go to another labeler. Saving a draft starts the time again."""
     most_skips: Count = 3
-    """An item that so many skipped is held for a lead."""
+    """Number of skips after which an item is put on hold for a lead."""
     first_phase: Phase = "work"
-    """Where new labelers begin: screening, practice, work."""
+    """First phase of new labelers: screening, practice or work."""
     show_progress: bool = True
-    """Whether labelers see how much they did."""
+    """Show labelers how much they did."""
     daily_goal: int = Field(0, ge=0)
-    """Judgements a day that a labeler aims at, shown beside what she did; 0: none."""
+    """Judgements a day that a labeler aims at, shown on their page. 0: no goal."""
     show_gold: bool = False
-    """Whether gold items answer back when they have been judged."""
+    """Show the known answer of a gold item after its submission."""
     show_agreement: bool = False
-    """Whether labelers see their agreement with others."""
+    """Show labelers their agreement with others."""
     screening: ScreeningCutoffs = ScreeningCutoffs()
     alerts: AlertCutoffs = AlertCutoffs()
 
@@ -63,11 +63,11 @@ class ProjectSettings(Config):
 def create(
     db: Session, name: str, now: datetime, *, title: str | None = None, settings: dict[str, Any] | None = None
 ) -> Project:
-    """A new project; UserError where the name is taken or cannot stand in an address, or a setting does not fit."""
+    """Create a project. UserError if the name is taken or does not fit an address, or if a setting is wrong."""
     if not NAME.fullmatch(name):
-        raise UserError(f"{name!r}: a project's name is of a-z, 0-9 and -, at most 60 of them")
+        raise UserError(f"{name!r}: not a project's name. Use a-z, 0-9 and -, at most 60 characters")
     if by_name(db, name) is not None:
-        raise UserError(f"{name}: there is a project of this name; choose another")
+        raise UserError(f"{name}: there is a project of this name. Choose another")
     resolved = build(ProjectSettings, settings or {}, source="settings")
     title = title if title is not None and title.strip() else name
     project = Project(name=name, title=title[:200], settings=resolved.model_dump(mode="json"), created=now)
@@ -81,14 +81,14 @@ def by_name(db: Session, name: str) -> Project | None:
 
 
 def the_one(db: Session, name: str | None) -> Project:
-    """The project of this name, or, without one, the only there is; UserError that lists the names."""
+    """The project of this name, or the only project. UserError lists the names."""
     every = listing(db)
     found = [project for project in every if name is None or project.name == name]
     if len(found) == 1:
         return found[0]
     names = ", ".join(project.name for project in every) or "none yet"
     raise UserError(
-        f"--project {name}: no such project; there are: {names}" if name else f"give --project; there are: {names}"
+        f"--project {name}: no such project. There are: {names}" if name else f"give --project; there are: {names}"
     )
 
 
@@ -122,7 +122,7 @@ def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> Pr
 
 
 def _drawn(settings: ProjectSettings) -> sa.Case[int]:
-    """How many labelers an item gets where nobody asks for a number."""
+    """Number of labelers of an item for which no lead set a number."""
     return sa.case((Item.double_draw < settings.double_share, settings.copies), else_=1)
 
 
@@ -138,21 +138,21 @@ _VERSION = sa.select(sa.func.max(Instruction.version)).where(
 
 
 def lock(db: Session, project_id: int) -> Project:
-    """The project, locked until the end of the transaction: its events form one chain, its queue has one head."""
+    """Lock a project until the end of the transaction, so that it has one chain of events and one queue."""
     project = db.scalar(_LOCK, {"project": project_id})
     assert project is not None
     return project
 
 
 def archive(db: Session, project_id: int, now: datetime | None) -> None:
-    """An archived project gives no work; None opens it again."""
+    """Archive a project, which then gives no work, or open it again (None)."""
     db.get_one(Project, project_id).archived = now
 
 
 def write_instruction(
     db: Session, project_id: int, kind: Literal["guide", "consent"], text: str, now: datetime, *, by: int | None
 ) -> Instruction:
-    """A new version; an unchanged text makes none."""
+    """Add a version. An unchanged text adds none."""
     lock(db, project_id)
     last = instruction(db, project_id, kind)
     if last is not None and last.text == text:
@@ -175,7 +175,7 @@ def instruction(
 
 
 def version(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> int | None:
-    """Of the current text; None without one."""
+    """Number of the current version, or None."""
     return db.scalar(_VERSION, {"project": project_id, "kind": kind})
 
 

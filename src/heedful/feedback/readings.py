@@ -1,4 +1,4 @@
-"""Standing judgements as the plain values that `quality` computes with. `labeler` is the name, `item` the ref."""
+"""Judgements that count, as the plain values that `quality` computes with. `labeler` is a name, `item` a ref."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def judgements(
 def written(
     db: Session, project_id: int, *, purposes: Sequence[Purpose] = AT_WORK, person_id: int | None = None
 ) -> list[Written]:
-    """Demonstrations, beside what models answered to the same prompt in this project."""
+    """Demonstrations, with the answers of models to the same prompt in this project."""
     chosen = standing(project_id, ("demonstration",), purposes)
     if person_id is not None:
         chosen = chosen.where(Event.person_id == person_id)
@@ -74,7 +74,7 @@ def written(
 
 
 def onboarding(db: Session, project_id: int, person_id: int) -> Onboarding:
-    """A candidate's screening work (D7): her flags beside the known ones, rankings, rated demonstrations, topics."""
+    """A candidate's screening work (D7): flags and the known ones, rankings, rated demonstrations, topics."""
     judged = judgements(db, project_id, purposes=("screening",), person_id=person_id)
     flags: dict[int | str, bool] = {}
     key: dict[int | str, bool] = {}
@@ -99,7 +99,7 @@ def onboarding(db: Session, project_id: int, person_id: int) -> Onboarding:
 
 
 def unrated(db: Session, project_id: int, person_id: int) -> list[tuple[int, str, str]]:
-    """(event, prompt, completion) of screening demonstrations that this lead has not rated; nothing says whose."""
+    """(event, prompt, completion) of screening demonstrations that this lead has not rated. The author stays hidden."""
     rated = sa.exists().where(DemonstrationRating.event_id == Event.id, DemonstrationRating.person_id == person_id)
     chosen = standing(project_id, ("demonstration",), ("screening",)).where(~rated, Event.person_id != person_id)
     return [
@@ -109,7 +109,7 @@ def unrated(db: Session, project_id: int, person_id: int) -> list[tuple[int, str
 
 
 def rate(db: Session, project_id: int, event_id: int, rating: int, now: datetime, *, by: int) -> None:
-    """Rate a screening demonstration, 1-7."""
+    """Rate a screening demonstration from 1 to 7."""
     if not 1 <= rating <= 7:
         raise UserError(f"rating: {rating} is not from 1 to 7")
     if event_id not in {event for event, _, _ in unrated(db, project_id, by)}:
@@ -147,7 +147,7 @@ def ranking(kind: Kind, content: dict[str, Any]) -> Ranking:
 
 def _judgement(row: Any) -> Judgement:
     payload = PAYLOADS[row.kind].model_validate(row.payload)
-    known = row.gold if row.purpose in SHARED else None  # else it is only what its file said
+    known = row.gold if row.purpose in SHARED else None  # of other items it is only what their file said
     return Judgement(
         labeler=row.labeler,
         item=row.ref,
@@ -179,7 +179,7 @@ def _rows(db: Session, chosen: sa.Select[Any]) -> Iterator[Any]:
 
 
 def _answers(db: Session, project_id: int, prompts: Iterable[str]) -> dict[str, list[str]]:
-    """What models answered, by the hash of the prompt."""
+    """Answers of models by the hash of their prompt."""
     found: dict[str, list[str]] = defaultdict(list)
     wanted = sorted(prompts)
     for start in range(0, len(wanted), BATCH):

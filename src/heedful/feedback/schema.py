@@ -28,14 +28,14 @@ skipped: the labeler left it to others, and does not get it again.
 """
 
 ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
-"""An invitation leads no member down this list."""
+"""From the highest to the lowest: an invitation never lowers a member's role."""
 PHASES: tuple[Phase, ...] = ("screening", "practice", "work")
 KINDS: tuple[Kind, ...] = ("demonstration", "ranking", "choice", "prompt")
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention", "screening", "practice")
 WORK: tuple[Purpose, ...] = ("train", "evaluate")
-"""Purposes of the work itself. Agreement is measured on these alone: items that everybody gets would outweigh them."""
+"""Purposes of the work itself. Agreement is measured on these alone: items that everybody gets would dominate it."""
 SHARED: tuple[Purpose, ...] = ("gold", "attention", "screening", "practice")
-"""Purposes of items with a known answer, which every labeler gets once; they have no `wanted` number."""
+"""Purposes of items with a known answer. Every labeler gets them once, so they have no `wanted` number."""
 
 
 def may_have(role: Role, purpose: Purpose) -> bool:
@@ -48,19 +48,19 @@ class Base(DeclarativeBase):
 
 
 class Person(Base):
-    """An account. A deleted person's row stays, without name and password."""
+    """An account. The row of a deleted person stays, without name and password."""
 
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     password_hash: Mapped[str | None] = mapped_column(Text)
-    admin: Mapped[bool] = mapped_column(Boolean, default=False)  # may found projects
+    admin: Mapped[bool] = mapped_column(Boolean, default=False)  # may create projects
     created: Mapped[datetime] = mapped_column(Time)
     deleted: Mapped[datetime | None] = mapped_column(Time)
 
 
 class Project(Base):
-    """`settings` is a `projects.ProjectSettings`; `head` the hash of its newest event."""
+    """A project. `settings` is a `projects.ProjectSettings`, and `head` the hash of the newest event."""
 
     __tablename__ = "project"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -82,7 +82,7 @@ class Membership(Base):
     group: Mapped[str | None] = mapped_column("group_name", String(100))
     phase: Mapped[Phase] = mapped_column(String(20), default="work")
     topics: Mapped[list[str] | None] = mapped_column(Json)  # stated in screening (D7, criterion 4)
-    served: Mapped[int] = mapped_column(Integer, default=0)  # tasks given so far: seeds the next draw
+    served: Mapped[int] = mapped_column(Integer, default=0)  # tasks given so far, which seed the next draw
     joined: Mapped[datetime] = mapped_column(Time)
     paused: Mapped[datetime | None] = mapped_column(Time)
     paused_why: Mapped[str | None] = mapped_column(Text)
@@ -100,14 +100,14 @@ class Consent(Base):
 
 
 class Invitation(Base):
-    """A single-use link, kept as the hash of its token."""
+    """A single-use link, stored as the hash of its token."""
 
     __tablename__ = "invitation"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)  # None: an administrator's
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)  # None: for an admin account
     role: Mapped[Role] = mapped_column(String(20))
     group: Mapped[str | None] = mapped_column("group_name", String(100))
-    phase: Mapped[Phase | None] = mapped_column(String(20))  # None: as the project says
+    phase: Mapped[Phase | None] = mapped_column(String(20))  # None: the project's first phase
     note: Mapped[str | None] = mapped_column(String(200))
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     created: Mapped[datetime] = mapped_column(Time)
@@ -122,9 +122,7 @@ TokenKind = Literal["session", "api", "password"]
 
 
 class Token(Base):
-    """A secret that stands for a person, kept as its hash: a login session, a named token of the API, or a link
-    to choose a new password.
-    """
+    """A secret of a person, stored as its hash: a session, a named API token, or a link to set a new password."""
 
     __tablename__ = "token"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -137,7 +135,7 @@ class Token(Base):
 
 
 class Audit(Base):
-    """What was done to accounts, settings and data, by whom."""
+    """An entry of the audit log: who did what to accounts, settings or data."""
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -150,7 +148,7 @@ class Audit(Base):
 
 
 class Instruction(Base):
-    """A version of a project's guide or consent text; only ever added."""
+    """A version of a project's guide or consent text. Rows are only added."""
 
     __tablename__ = "instruction"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -164,7 +162,7 @@ class Instruction(Base):
 
 
 class Item(Base):
-    """Something to do. `payload` is a record and never changes (redaction of personal data aside).
+    """An item of work. `payload` is a record. Only redaction ever changes it.
 
     `wanted` labelers judge it (None: everybody once, see SHARED), and `taken` have. `had_by` names those and the ones
     who skipped it ("|3|17|"): nobody gets an item twice. `open`: it wants judgements. Leases count in none of these.
@@ -187,13 +185,13 @@ class Item(Base):
     created: Mapped[datetime] = mapped_column(Time)
     priority: Mapped[int] = mapped_column(Integer, default=0)  # the highest first
     draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): the random order
-    double_draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): doubled where below the share
-    rank: Mapped[float] = mapped_column(Float)  # the order of the project's policy: the lowest first
+    double_draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): doubled if below the share
+    rank: Mapped[float] = mapped_column(Float)  # order within a priority (`informative.rank`): the lowest first
     wanted: Mapped[int | None] = mapped_column(Integer)
     taken: Mapped[int] = mapped_column(Integer, default=0)
     had_by: Mapped[str] = mapped_column(Text, default="")
     open: Mapped[bool] = mapped_column(Boolean, default=True)
-    held: Mapped[str | None] = mapped_column(String(200))  # why it is not given out: personal data, withdrawn
+    held: Mapped[str | None] = mapped_column(String(200))  # why the item is on hold: personal data, withdrawn
     redacted: Mapped[datetime | None] = mapped_column(Time)
 
 
@@ -217,8 +215,7 @@ Index(
 class Assignment(Base):
     """An item and a labeler who got it, once for each pair: first a lease, later what came of it (`State`).
 
-    `order[place]` is the index of the completion that is shown at that place. `event_id` is the judgement or skip that
-    stands.
+    `order[place]` is the index of the completion shown at that place. `event_id` is the judgement or skip that counts.
     """
 
     __tablename__ = "assignment"
@@ -235,7 +232,7 @@ class Assignment(Base):
     draft: Mapped[Any] = mapped_column(Json, deferred=True, nullable=True)
     drafted: Mapped[datetime | None] = mapped_column(Time)
     event_id: Mapped[int | None] = mapped_column(ForeignKey("event.id"))
-    corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement it shall replace
+    corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement to replace
     __table_args__ = (
         UniqueConstraint("item_id", "person_id"),
         Index("ix_assignment_person", "project_id", "person_id", "state", "expires"),
@@ -250,9 +247,9 @@ Index(
 
 
 class Event(Base):
-    """Something a labeler did, in the project's chain of hashes (`events.py`). Never edited.
+    """An action of a labeler, in the project's hash chain (`events.py`). Never edited.
 
-    Redaction alone takes `content` and `salt` away; the hashes stay and still fit.
+    Only redaction removes `content` and `salt`. The hashes stay and still fit.
     """
 
     __tablename__ = "event"
@@ -261,7 +258,7 @@ class Event(Base):
     kind: Mapped[EventKind] = mapped_column(String(10))
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
-    refers_to: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # what is undone, or corrected
+    refers_to: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the event that is undone or corrected
     when: Mapped[datetime] = mapped_column("at", Time)
     seconds: Mapped[float | None] = mapped_column(Float)
     instructions: Mapped[int | None] = mapped_column(Integer)  # version of the guide
@@ -283,7 +280,7 @@ class Event(Base):
 
 
 class DemonstrationRating(Base):
-    """A lead's rating, 1-7, of a candidate's demonstration, given without seeing whose it is (D7, criterion 3)."""
+    """A lead's rating (1-7) of a candidate's demonstration, given without knowing its author (D7, criterion 3)."""
 
     __tablename__ = "demonstration_rating"
     event_id: Mapped[int] = mapped_column(ForeignKey("event.id"), primary_key=True)
@@ -293,7 +290,7 @@ class DemonstrationRating(Base):
 
 
 class Tally(Base):
-    """Standing judgements of a person on a day (UTC) and the time spent on them; whole numbers add up exactly."""
+    """Judgements of a person on a day (UTC) that count, and the time spent. Whole numbers add up exactly."""
 
     __tablename__ = "tally"
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
@@ -306,7 +303,7 @@ class Tally(Base):
 
 
 class FrozenSnapshot(Base):
-    """A snapshot that was written from here; `sha256` is that of its rows, which runs remember."""
+    """A snapshot written from this database. Runs record `sha256`, the hash of its rows."""
 
     __tablename__ = "snapshot"
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -321,7 +318,7 @@ class FrozenSnapshot(Base):
 
 
 class SnapshotEvent(Base):
-    """An event whose judgement a snapshot holds."""
+    """An event whose judgement is in a snapshot."""
 
     __tablename__ = "snapshot_event"
     snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshot.id"), primary_key=True)

@@ -1,4 +1,4 @@
-"""From standing judgements to frozen files."""
+"""Freeze judgements that count into files."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ KIND: dict[Records, Kind] = {
 
 
 class Filters(Config):
-    """Which judgements a snapshot holds; empty = all."""
+    """Which judgements a snapshot holds. Empty: all."""
 
     records: Records
     """Demonstrations, comparisons (rankings), choices, or prompts that labelers wrote."""
     since: datetime | None = None
     until: datetime | None = None
-    """Before this; a time without a zone is in UTC."""
+    """Only judgements before this time; UTC without a zone."""
     labelers: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ("labeler", "lead")
-    """Held-out labelers' work is an evaluation file of its own: `roles=("held_out",)`."""
+    """Only work of these roles. Freeze held-out labelers' work apart, as an evaluation file."""
     sources: tuple[str, ...] = ()
     purposes: tuple[Purpose, ...] = ("train",)
-    """Gold, attention, screening and practice items are left out unless named."""
+    """Only items of these purposes. Gold, attention, screening and practice items are left out unless named."""
     least_agreement: Share | None = None
-    """Of items with several judgements, only those whose pairwise agreement (D12) is at least this."""
+    """Of items with several judgements, only those with at least this pairwise agreement (D12)."""
     least_judgements: Count = 1
-    """Only items that so many labelers judged."""
+    """Only items that at least so many labelers judged."""
 
     @field_validator("since", "until")
     @classmethod
@@ -68,10 +68,10 @@ def records(db: Session, project_id: int, filters: Filters) -> list[tuple[int, R
 def freeze(
     store: Store, project_id: int, directory: str | Path, filters: Filters, now: datetime, *, by: int | None
 ) -> FrozenSnapshot:
-    """Write them as a snapshot (`data.snapshots`) and remember which events it holds. People work on meanwhile.
+    """Write judgements as a snapshot (`data.snapshots`) and record its events. People can work meanwhile.
 
-    Judgements of items that are held are left out, and their number told beside the filters. UserError where nothing
-    passes the filters or the directory holds something else.
+    Judgements of items on hold are left out, and `left_out` in the filters counts them. UserError if nothing passes
+    the filters or the directory holds something else.
     """
     directory = Path(directory).resolve()
     there = directory.exists()
@@ -83,14 +83,14 @@ def freeze(
     if held := len(passing) - len(found):
         told["left_out"] = {"held": held}
     if held and not found:
-        raise UserError(f"{directory}: nothing to freeze, all that passes the filters is of held items; look at these")
+        raise UserError(f"{directory}: nothing to freeze. All items that pass are on hold. Check them first")
     directory.parent.mkdir(parents=True, exist_ok=True)
     written = snapshots.freeze([record for _, record in found], directory, told)
     with store.writing() as db:
         if _redacted(db, [event for event, _ in found]):
             if not there:
                 shutil.rmtree(directory)
-            raise UserError(f"{directory}: a judgement was redacted meanwhile; freeze it again")
+            raise UserError(f"{directory}: a judgement was redacted meanwhile. Freeze it again")
         chosen = sa.select(FrozenSnapshot).where(
             FrozenSnapshot.path == str(directory),
             FrozenSnapshot.sha256 == written.sha256,
@@ -120,7 +120,7 @@ def listing(db: Session, project_id: int) -> list[FrozenSnapshot]:
 
 
 def agreement(rankings: Iterable[Ranking]) -> float | None:
-    """Share of pairs of completions that two labelers order the same way, where neither is indifferent (S C.2)."""
+    """Share of pairs that two labelers order the same way, of pairs that neither ties (S C.2)."""
     same = total = 0
     for one, other in combinations([preferences(ranking) for ranking in rankings], 2):
         sides = [side * other[pair] for pair, side in one.items() if side and other[pair]]
@@ -129,14 +129,14 @@ def agreement(rankings: Iterable[Ranking]) -> float | None:
 
 
 def _passing(db: Session, project_id: int, filters: Filters) -> list[Any]:
-    """The judgements that pass the filters, those of held items among them."""
+    """The judgements that pass the filters, including those of items on hold."""
     everyone = list(db.execute(readings.standing(project_id, (KIND[filters.records],), filters.purposes)))
     items = _fitting_items(everyone, filters)
     return [row for row in everyone if row.item_id in items and _passes(row, filters)]
 
 
 def _records(passing: list[Any], filters: Filters) -> list[tuple[int, Record]]:
-    """(event, record) of each; but not of items that wait for a lead to look: they may hold personal data."""
+    """(event, record) of each, without items on hold: they may contain personal data."""
     make = {"demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt}
     return [(row.event_id, make[filters.records](row)) for row in passing if row.held is None]
 
@@ -153,7 +153,7 @@ def _passes(row: Any, filters: Filters) -> bool:
 
 
 def _fitting_items(rows: list[Any], filters: Filters) -> set[int]:
-    """Items that enough labelers judged, and alike enough; all their judgements count here, whoever passes."""
+    """Items with enough judgements and agreement. Here all judgements count, also those that do not pass."""
     by_item: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
         by_item[row.item_id].append(row)
@@ -177,7 +177,7 @@ def _redacted(db: Session, events: list[int]) -> bool:
 
 
 def _about(row: Any) -> dict[str, Any]:
-    """What every record says of its judgement."""
+    """Fields that every record has about its judgement."""
     about = {
         "labeler": row.labeler, "group": row.group, "item": row.ref, "judgement": row.hash,
         "judged": row.when.isoformat(timespec="seconds"), "seconds": row.seconds, "instructions": row.instructions,
@@ -201,7 +201,7 @@ def _choice(row: Any) -> Choice:
 
 
 def _prompt(row: Any) -> Prompt:
-    """A prompt's author is its user: a split by user (D2) then keeps her prompts together."""
+    """The author of a prompt is its user, so that a split by user (D2) keeps their prompts together."""
     judgement = PromptJudgement.model_validate(row.content)
     extras = {"form": row.payload["form"], "use_case": judgement.use_case or row.payload.get("use_case")}
     if judgement.shots:

@@ -1,10 +1,10 @@
-"""The database of people's work: a SQLite file, or PostgreSQL by URL. The other modules work within its transactions.
+"""The database of people's work: a SQLite file, or PostgreSQL by URL, and its transactions.
 
     store = Store.open("heedful.db")
     with store.writing() as db:
         people.invite(db, ...)
 
-When `writing` has been left, what was written survives a kill or a power cut.
+After the block of `writing`, what was written survives a kill or a power cut.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ PRAGMAS = (
 
 
 class Store:
-    """Use `Store.open`. Rows that a transaction returned may be read after its end."""
+    """A database. Use `Store.open`. Rows that a transaction returned can be read after its end."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writers = engine.execution_options(immediate=True)
-        # Writers of this process queue here: SQLite waits by ever longer naps, and in PostgreSQL one would hold its
-        # locks while the others keep the interpreter from it.
+        # Writers of this process take turns here. SQLite would wait in ever longer sleeps. In PostgreSQL a writer would
+        # hold its locks while the others keep the interpreter busy.
         self._turn = threading.Lock()
 
     @classmethod
     def open(cls, where: str | Path, *, create: bool = True) -> Store:
-        """Open a SQLite file or a PostgreSQL database (by URL), brought up to date.
+        """Open a SQLite file or a PostgreSQL database (by URL), and run the migrations that it lacks.
 
-        Raises UserError where it cannot be reached, is another program's, or, without `create`, is not there.
+        Raises UserError if it cannot be reached, belongs to another program, or does not exist and `create` is false.
         """
         url = _url(str(where))
         path = url.database if url.get_backend_name() == "sqlite" else None
         if path and not create and not Path(path).is_file():
-            raise UserError(f"{path}: no such database; start one with `heedful label`")
+            raise UserError(f"{path}: no such database. Start one with `heedful label`")
         try:
             engine = _engine(url)
-            look = sa.create_engine(url, poolclass=sa.NullPool)  # our pragmas would change another program's file
+            look = sa.create_engine(url, poolclass=sa.NullPool)  # no pragmas: they change a file
             with look.connect() as connection:
                 migrate.check(connection, create=create)
             store = cls(engine)
@@ -63,7 +63,7 @@ class Store:
                 migrate.upgrade(connection)
         except (OperationalError, DBAPIError) as error:
             reason = " ".join(str(error.orig).split())
-            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}); check the path or URL") from None
+            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). Check the path or URL") from None
         return store
 
     @property
@@ -72,13 +72,13 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that sees one state of the database; nothing of it is kept."""
+        """A transaction that sees one state of the database and writes nothing."""
         with Session(self.engine, expire_on_commit=False, autoflush=False) as db:
             yield db
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction: all of it or, after an exception, nothing."""
+        """One transaction. It is kept whole, or not at all after an exception."""
         with self._turn, Session(self._writers, expire_on_commit=False) as db, db.begin():
             yield db
 
@@ -89,15 +89,15 @@ class Store:
 def _url(where: str) -> sa.URL:
     try:
         url = sa.make_url(where) if "://" in where else sa.URL.create("sqlite", database=where)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise UserError(f"{where}: not the URL of a database; write postgresql://user@host/name or a path") from None
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
+        raise UserError(f"{where}: not the URL of a database. Write postgresql://user@host/name or a path") from None
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername == "sqlite":
-        if url.database in (None, "", ":memory:"):  # each connection would have one of its own, and end it
-            raise UserError(f"'{where}': no place that keeps a database; give a SQLite file or postgresql://...")
+        if url.database in (None, "", ":memory:"):  # each connection would have its own, and lose it at the end
+            raise UserError(f"'{where}': a database there would not be kept. Give a SQLite file or postgresql://...")
         return url
-    raise UserError(f"{url.render_as_string()}: not a database heedful knows; give a SQLite file or postgresql://...")
+    raise UserError(f"{url.render_as_string()}: not a database heedful knows. Give a SQLite file or postgresql://...")
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -119,7 +119,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _prepare(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun in `_begin`, not guessed by the driver
+    connection.isolation_level = None  # `_begin` begins transactions, not the driver
     for pragma in PRAGMAS:
         connection.execute(f"pragma {pragma}")
 

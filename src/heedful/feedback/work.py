@@ -45,9 +45,9 @@ __all__ = [
 ]  # fmt: skip
 
 BARRED: dict[Why, str] = {
-    "archived": "this project is closed; what you submitted stays as it is",
-    "no_role": "your role in this project includes no work; what you submitted stays as it is",
-    "paused": "your account is paused; what you submitted stays as it is",
+    "archived": "this project is closed. What you submitted stays as it is",
+    "no_role": "your role in this project includes no work. What you submitted stays as it is",
+    "paused": "your account is paused. What you submitted stays as it is",
 }
 
 
@@ -172,7 +172,7 @@ def submit(
     held, settings = assignment.resume(db, person_id, lease, now, project)
     given, item = held.assignment, held.item
     if held.member.paused is not None:
-        raise Refused("paused", "your account is paused; the draft is kept")
+        raise Refused("paused", "your account is paused. The draft is kept")
     try:
         checked = judgements.check(
             item.kind, answer, held.payload,
@@ -277,7 +277,7 @@ def undo(
     if gone or not may_have(member.role, item.purpose):
         raise Refused("lost", "this item is no longer available")
     if event.kind == "judgement" and _feedback(db, event, item) is not None:
-        raise Refused("nothing_to_undo", "this item has answered already; it cannot be done again")
+        raise Refused("nothing_to_undo", "this item has answered already. It cannot be done again")
     events.append(db, project, item, person_id, "undo", {}, now, idempotency_key=key, refers_to=event.id)
     given.event_id, given.state, given.expires = None, "leased", assignment.end(settings, now)
     if event.kind == "judgement":
@@ -367,7 +367,7 @@ def _repeated(db: Session, person_id: int, lease: str, key: str, kind: str) -> t
         return None
     event, item = found
     if event.kind != kind or _token(db, item.id, person_id) != lease:
-        raise Refused("invalid", "this idempotency key belongs to another submission; take a new one for each")
+        raise Refused("invalid", "this idempotency key belongs to another submission. Take a new one for each")
     return event, item
 
 

@@ -102,7 +102,7 @@ def test_copies_of_a_models_text() -> None:
     (alert,) = alerts.alerts([], written)
     assert (alert.kind, alert.figure, alert.cutoff) == ("copy", pytest.approx(8 / 9), 0.8)
     assert (alert.n, alert.items) == (12, (1,))
-    assert alert.text == "89% of the demonstration stands in a model's answer (cut-off 80%)"
+    assert alert.text == "89% of the demonstration occurs in a model's answer (cut-off 80%)"
 
 
 def test_alerts_are_by_labeler_and_kind() -> None:

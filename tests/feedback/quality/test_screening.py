@@ -36,7 +36,7 @@ def test_a_candidate_who_just_meets_all_four() -> None:
         "topics": (2.0, 1, True),
     }
     assert report.recommended is True
-    assert report.text == "cand meets all four criteria. The cut-offs are soft; a person decides."
+    assert report.text == "cand meets all four criteria. The cut-offs are soft. A person decides."
     flags = report.criteria[0].interval
     assert flags is not None
     assert (flags.n, flags.low < 0.75 < flags.high) == (8, True)
@@ -75,7 +75,7 @@ def test_every_cutoff_can_be_set() -> None:
 
 
 def test_a_rating_off_the_scale_is_refused() -> None:
-    with pytest.raises(UserError, match="a demonstration is rated 8; ratings go from 1 to 7"):
+    with pytest.raises(UserError, match=r"a demonstration is rated 8\. Ratings go from 1 to 7"):
         screen(onboarding(demonstration_ratings=[6, 8]))
 
 

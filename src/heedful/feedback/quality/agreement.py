@@ -1,7 +1,7 @@
 """How far labelers agree: pairwise rate (D12, T4), Cohen's and Fleiss' kappa, Krippendorff's alpha (T2).
 
-Every figure has a bootstrap interval that resamples items (T3): pairs of one item are one cluster.
-docs/quality.md says what each figure means and when it misleads.
+Every figure has a bootstrap interval that resamples items (T3): pairs of one item are one cluster. docs/quality.md says
+what each figure means and when it misleads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Table:
 class Summary:
     """Agreement of several labelers. An interval's `n` is pairs of judgements in `rate`, units in the others.
 
-    A figure is None where it is undefined (nobody shares an item, or one value only occurs).
+    A figure is None if it is undefined (no shared item, or only one value).
     """
 
     labelers: int
@@ -62,22 +62,22 @@ class Pair:
 
 
 def preference_table(judgements: Iterable[Judgement]) -> Table:
-    """A unit for every pair of completions of an item: 1 where the first is preferred, -1 the second, 0 a tie."""
+    """A unit for each pair of completions of an item: 1 if the first is preferred, -1 if the second, 0 for a tie."""
     return _table(judgements, Judgement.preferences, indifferent=0.0)
 
 
 def flag_table(judgements: Iterable[Judgement], flag: str) -> Table:
-    """A unit for every completion: 1 where the flag of D9 was set, 0 where not."""
+    """A unit for each completion: 1 if the flag (D9) was set, else 0."""
     return _table(judgements, lambda judgement: _rated(judgement, flag))
 
 
 def overall_table(judgements: Iterable[Judgement]) -> Table:
-    """A unit for every completion: the overall quality 1-7."""
+    """A unit for each completion: the overall quality 1-7."""
     return _table(judgements, lambda judgement: _rated(judgement, "overall"))
 
 
 def pairwise_rate(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
-    """Share of pairs of judgements that say the same; of preferences, where neither is indifferent (D12, S C.2).
+    """Share of pairs of judgements that say the same; of preferences, pairs with a tie are left out (D12, S C.2).
 
     `n` is the number of pairs. None without one.
     """
@@ -85,7 +85,7 @@ def pairwise_rate(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval
 
 
 def cohen_kappa(table: Table, first: str, second: str, *, draws: int = 2000, seed: int = 0) -> Interval | None:
-    """Cohen's kappa of two labelers over the units both judged, ties being a value like any other."""
+    """Cohen's kappa of two labelers over the units that both judged. A tie is a value like any other."""
     one, other = (table.values[table.labelers.index(name)] for name in (first, second))
     both = ~np.isnan(one) & ~np.isnan(other)
     if not both.any():
@@ -102,7 +102,7 @@ def cohen_kappa(table: Table, first: str, second: str, *, draws: int = 2000, see
 
 
 def fleiss_kappa(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
-    """Fleiss' kappa; units may have different numbers of judgements, those with one are left out."""
+    """Fleiss' kappa. Units may have different numbers of judgements; those with one are left out."""
     several = (~np.isnan(table.values)).sum(axis=0) >= 2
     values = table.values[:, several]
     if not values.size:
@@ -134,7 +134,7 @@ def summary(table: Table, level: Level = "nominal", *, draws: int = 1000, seed: 
 
 
 def by_pair(table: Table, *, least_items: int = 1, draws: int = 1000, seed: int = 0) -> list[Pair]:
-    """Every two labelers who share at least `least_items` items, in the order of their names."""
+    """Each pair of labelers who share at least `least_items` items, in the order of their names."""
     judged = ~np.isnan(table.values)
     found = []
     for a, first in enumerate(table.labelers):
@@ -158,7 +158,7 @@ def by_labeler(table: Table, *, draws: int = 1000, seed: int = 0) -> dict[str, I
 
 
 def by_group(judgements: Sequence[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Summary]:
-    """Preferences within each group; a labeler without a group counts in none."""
+    """Agreement on preferences within each group. Labelers without a group are left out."""
     groups = sorted({judgement.group for judgement in judgements if judgement.group is not None})
     return {
         group: summary(preference_table(j for j in judgements if j.group == group), draws=draws, seed=seed)
@@ -169,7 +169,7 @@ def by_group(judgements: Sequence[Judgement], *, draws: int = 1000, seed: int = 
 def between_groups(
     judgements: Sequence[Judgement], first: str, second: str, *, draws: int = 1000, seed: int = 0
 ) -> Interval | None:
-    """Pairwise rate of judgements of which one is from each group."""
+    """Pairwise rate between the judgements of one group and those of another."""
     table = preference_table(judgement for judgement in judgements if judgement.group in (first, second))
     of_first = {judgement.labeler for judgement in judgements if judgement.group == first}
     return _rate_between(table, [name in of_first for name in table.labelers], draws, seed)
@@ -178,7 +178,7 @@ def between_groups(
 def over_time(
     judgements: Sequence[Judgement], period: Period = "week", *, draws: int = 1000, seed: int = 0
 ) -> list[tuple[date, Summary]]:
-    """Preferences by period (its first day, UTC), an item counting where its last judgement was made.
+    """Agreement on preferences by period (its first day, UTC). The last judgement of an item decides its period.
 
     Items with a judgement of unknown date are left out.
     """
@@ -221,7 +221,7 @@ def _rated(judgement: Judgement, name: str) -> dict[int, float]:
 
 
 def _rate_between(table: Table, inside: Sequence[bool], draws: int, seed: int) -> Interval | None:
-    """Pairwise rate of judgements of which one is by a labeler inside and one by a labeler outside."""
+    """Pairwise rate between the judgements of labelers inside and those of labelers outside."""
     chosen = np.asarray(inside, dtype=bool)
     ours, theirs = _counts(table, chosen), _counts(table, ~chosen)
     terms = np.column_stack([(ours * theirs).sum(axis=1), ours.sum(axis=1) * theirs.sum(axis=1)])
@@ -229,7 +229,7 @@ def _rate_between(table: Table, inside: Sequence[bool], draws: int, seed: int) -
 
 
 def _counts(table: Table, rows: NDArray[np.bool_] | None = None) -> Floats:
-    """How many of the labelers said each value of each unit [units, values], the indifferent left out."""
+    """How many labelers gave each value of each unit [units, values], without the indifferent value."""
     values = np.unique(table.values[~np.isnan(table.values)])
     said = table.values if rows is None else table.values[rows]
     counts = [(said == value).sum(axis=0) for value in values if value != table.indifferent]
@@ -237,7 +237,7 @@ def _counts(table: Table, rows: NDArray[np.bool_] | None = None) -> Floats:
 
 
 def _ratio(terms: Floats, items: Sequence[Key], draws: int, seed: int) -> Interval | None:
-    """Sum of the first column over that of the second."""
+    """Ratio of the sums of two columns, with its interval; None if the second sum is 0."""
     total = terms[:, 1].sum()
     if not total:
         return None

@@ -1,4 +1,4 @@
-"""Patterns that a lead should look at. An alert is a question, not a verdict: it names a figure and its cut-off."""
+"""Patterns that a lead should check. An alert is a question, not a verdict: it names a figure and its cut-off."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ Kind = Literal["first_shown", "last_shown", "all_tied", "too_fast", "straight_li
 
 
 class Cutoffs(Config):
-    """Where an alert begins."""
+    """Figures at which an alert starts."""
 
     least: int = 10
-    """Judgements before a pattern is looked for."""
+    """Fewest judgements for an alert about a pattern."""
     position_share: float = 0.6
     """Share of judgements whose single best answer was the first (or the last) shown."""
     tied_share: float = 0.8
     """Share of judgements with all answers tied."""
     words_per_minute: float = 600.0
-    """Faster than this nobody has read: prompt and answers over the time spent."""
+    """Fastest believable reading speed, of prompt and answers over the time spent."""
     fast_share: float = 0.2
-    """Share of judgements that were faster."""
+    """Share of judgements that were faster than that."""
     straight_share: float = 0.8
     """Share of judgements in which all answers got the same rating."""
     copied: float = 0.8
-    """Share of a demonstration's runs of four words that stand in one answer of a model."""
+    """Share of a demonstration's sequences of four words that also occur in one answer of a model."""
     gold: float = 0.6
-    """Accuracy on gold items under which an alert begins."""
+    """Accuracy on gold items below which an alert starts."""
     least_gold: int = 5
-    """Gold items before accuracy is looked at."""
+    """Fewest gold items for an alert about accuracy."""
     attention_missed: int = 1
-    """Attention items missed."""
+    """Number of missed attention items."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """`figure` passed `cutoff` over `n` judgements (of a copy: words); `items` are those to look at."""
+    """`figure` passed `cutoff` over `n` judgements (of a copy: words). `items` are those to check."""
 
     labeler: str
     kind: Kind
@@ -73,16 +73,16 @@ def alerts(
 
 
 def words_per_minute(judgement: Judgement) -> float | None:
-    """Reading speed; None where time or length is not known."""
+    """Reading speed, or None if time or length is unknown."""
     if judgement.seconds is None or judgement.words is None:
         return None
     return judgement.words / judgement.seconds * 60 if judgement.seconds > 0 else math.inf
 
 
 def copied(text: str, source: str) -> float:
-    """Share of the runs of four words of `text` that stand in `source`, case and punctuation set aside.
+    """Share of the sequences of four words of `text` that occur in `source`, without case and punctuation.
 
-    Of a text of under four words: 1 where it stands in `source` as it is, else 0. Of no words: 0.
+    A text of fewer words counts as one sequence: 1 if it occurs in `source`, else 0. A text without words gives 0.
     """
     words, among = _words(text), _words(source)
     length = min(RUN, len(words))
@@ -140,7 +140,7 @@ def _known_answers(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Ite
 def _copy(demonstration: Written, cutoffs: Cutoffs) -> Iterator[Alert]:
     share = max((copied(demonstration.text, source) for source in demonstration.model_texts), default=0.0)
     if share >= cutoffs.copied:
-        text = f"{share:.0%} of the demonstration stands in a model's answer (cut-off {cutoffs.copied:.0%})"
+        text = f"{share:.0%} of the demonstration occurs in a model's answer (cut-off {cutoffs.copied:.0%})"
         words = len(_words(demonstration.text))
         yield Alert(demonstration.labeler, "copy", share, cutoffs.copied, words, text, (demonstration.item,))
 

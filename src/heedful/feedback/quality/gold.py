@@ -1,4 +1,4 @@
-"""Items with a known answer: how often a labeler gives it, and whether anybody was reading."""
+"""Items with a known answer: how often a labeler gives it, and how many attention checks they missed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Answer:
     """One gold item's answer against the known one."""
 
     right: float
-    """Pairs ordered as in the known answer; a tie where there is none is half right."""
+    """Pairs ordered as in the known answer. A wrong tie is half right."""
     pairs: int
     """Pairs that the known answer orders."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of right pairs over a labeler's gold items (interval over items); None without gold items."""
+    """Share of right pairs over a labeler's gold items, with an interval over items. None without gold items."""
 
     labeler: str
     items: int
@@ -31,14 +31,14 @@ class Accuracy:
 
 
 def answer(ranking: Ranking, gold: Ranking) -> Answer:
-    """What of a known answer a ranking reproduces; pairs tied in the known answer ask nothing."""
+    """Compare a ranking with the known answer. Pairs that the known answer ties do not count."""
     given = preferences(ranking)
     sides = [(side, given[pair]) for pair, side in preferences(gold).items() if side]
     return Answer(sum(wins(side * said) for side, said in sides), len(sides))
 
 
 def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Accuracy]:
-    """Each labeler's accuracy on gold items; attention items are counted apart, missed where any pair is not right."""
+    """Each labeler's accuracy on gold items. Attention items count apart, and are missed if any pair is not right."""
     gold: dict[str, list[Answer]] = {}
     attention: dict[str, list[Answer]] = {}
     for judged in latest(judgements).values():
@@ -59,7 +59,7 @@ def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 
 
 
 def agreement_with_gold(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> Interval | None:
-    """Pairwise agreement with the known answers by the rule of D12: a pair that either ties is left out.
+    """Pairwise agreement with the known answers (D12): a pair that either ties is left out.
 
     Interval over items, `n` the number of pairs; None without one.
     """

@@ -1,4 +1,4 @@
-"""Where groups of labelers want opposite things. Such items are shown, never averaged away."""
+"""Pairs of completions on which groups of labelers want opposite things."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Votes:
 
     @property
     def leaning(self) -> int:
-        """1 where most who take a side prefer the first, -1 the second, 0 neither."""
+        """1 if the first has more votes, -1 if the second, 0 if neither."""
         return (self.first > self.second) - (self.first < self.second)
 
 
 @dataclass(frozen=True)
 class Split:
-    """A pair of completions of an item about which two groups lean opposite ways."""
+    """A pair of completions of an item on which the majorities of two groups are opposite."""
 
     item: Key
     pair: tuple[int, int]
@@ -40,12 +40,12 @@ class Split:
 
     @property
     def strength(self) -> int:
-        """Judgements that would have to turn for the groups to agree: the smaller of the two margins."""
+        """Number of judgements that would have to change for the groups to agree: the smaller of the two margins."""
         return min(abs(self.one.first - self.one.second), abs(self.other.first - self.other.second))
 
 
 def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], list[Votes]]:
-    """How each group judged each pair of completions of each item; labelers without a group are left out."""
+    """Votes of each group on each pair of completions of each item. Labelers without a group are left out."""
     counts: dict[tuple[Key, tuple[int, int]], dict[str, Counter[int]]] = {}
     for item, judged in latest(judgements).items():
         for judgement in judged.values():
@@ -60,7 +60,7 @@ def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], 
 
 
 def opposed(judgements: Iterable[Judgement], *, least: int = 1) -> list[Split]:
-    """Pairs about which two groups lean opposite ways, each with at least `least` judgements; the strongest first."""
+    """Pairs on which two groups, each with at least `least` judgements, are opposite. The strongest first."""
     judged = latest(judgements).values()
     shared = [by for by in judged if len({judgement.group for judgement in by.values()} - {None}) > 1]
     found = [

@@ -42,12 +42,12 @@ class Aggregate:
         return 0.5 * math.erfc((self.strengths[j] - self.strengths[i]) / spread)
 
     def uncertainty(self) -> float:
-        """Entropy in bits of which of two completions is better, averaged over pairs: 1 = nothing is known."""
+        """Entropy in bits of which of two completions is better, averaged over pairs. 1: nothing is known."""
         chances = [self.better(i, j) for i, j in combinations(range(len(self.strengths)), 2)]
         return sum(_entropy_bits(chance) for chance in chances) / max(1, len(chances))
 
     def ranking(self, sure: float = 0.525) -> Ranking:
-        """Tiers, best first: who is not with probability `sure` worse than the best of a tier belongs to it."""
+        """Tiers, best first. A new tier starts where it is worse than the tier before with probability `sure`."""
         tiers: list[list[int]] = []
         for k in np.argsort(-self.strengths, kind="stable").tolist():
             if tiers and self.better(tiers[-1][0], k) < sure:
@@ -86,7 +86,7 @@ def aggregate(judgements: Iterable[Judgement], known: Consensus | None = None, *
 
 
 def _learn(judged: Judged, rounds: int) -> Consensus:
-    """Reliabilities and the tie parameter from the items that several labelers judged; without one, the tie alone."""
+    """Learn reliabilities and the tie parameter from items with several labelers. Without any, learn only the tie."""
     shared = {item: by_labeler for item, by_labeler in judged.items() if len(by_labeler) > 1}
     data = _Data.of(shared or judged)
     reliability, log_tie = np.full(len(data.labelers), USUAL), 0.0
@@ -144,7 +144,7 @@ class _Data:
 
 
 def _strengths(data: _Data, start_BK: Floats, reliability: Floats, log_tie: float) -> tuple[Floats, Floats]:
-    """Each item's strengths at the highest posterior under a standard normal prior, by Newton, and their covariance."""
+    """Each item's strengths at the maximum of the posterior (standard normal prior) by Newton, and the covariance."""
     theta_BK, (B, K) = start_BK, data.shape
     scale, at_i, at_j = reliability[data.labeler], data.item * K + data.i, data.item * K + data.j
     hessian_BKK = np.tile(np.eye(K), (B, 1, 1))
@@ -163,7 +163,7 @@ def _strengths(data: _Data, start_BK: Floats, reliability: Floats, log_tie: floa
         hessian_BKK = _hessian(data, bend)
         step_BK = np.linalg.solve(hessian_BKK, gradient_BK[..., None])[..., 0]
         size_B, now_B = np.ones(B), posterior_B(theta_BK)
-        for _ in range(20):  # halved where a full step overshoots
+        for _ in range(20):  # halve steps that overshoot
             worse_B = posterior_B(theta_BK + size_B[:, None] * step_BK) < now_B - 1e-12
             if not worse_B.any():
                 break
@@ -186,9 +186,9 @@ def _hessian(data: _Data, bend: Floats) -> Floats:
 def _reliability(
     data: _Data, strengths_BK: Floats, covariance_BKK: Floats, reliability: Floats, log_tie: float
 ) -> Floats:
-    """A Newton step of each reliability, expected over what the strengths may be.
+    """A Newton step of each reliability, in expectation over the posterior of the strengths.
 
-    Taken at the strengths themselves it would call reliable whoever judges what few others do.
+    At the point estimates, labelers of items that few others judged would look reliable.
     """
     gap_NQ, weight_NQ = _gaps(data, strengths_BK, covariance_BKK)
     slope_NQ, bend_NQ = _derivatives(reliability[data.labeler][:, None] * gap_NQ, data.side[:, None], log_tie)
@@ -200,7 +200,7 @@ def _reliability(
 
 
 def _log_tie(data: _Data, strengths_BK: Floats, covariance_BKK: Floats, reliability: Floats, log_tie: float) -> float:
-    """A Newton step of the tie parameter's logarithm, expected likewise."""
+    """A Newton step of the logarithm of the tie parameter, in the same expectation."""
     gap_NQ, weight_NQ = _gaps(data, strengths_BK, covariance_BKK)
     tie_NQ = _tie_chance(reliability[data.labeler][:, None] * gap_NQ, log_tie)
     precision = TIE_SPREAD**-2
@@ -210,7 +210,7 @@ def _log_tie(data: _Data, strengths_BK: Floats, covariance_BKK: Floats, reliabil
 
 
 def _gaps(data: _Data, strengths_BK: Floats, covariance_BKK: Floats) -> tuple[Floats, Floats]:
-    """Differences [N, nodes] that the strengths of a pair may have, and the weight of each."""
+    """Gauss-Hermite nodes [N, nodes] of the difference of strengths of each pair, and their weights."""
     c, at, i, j = covariance_BKK, data.item, data.i, data.j
     spread_N = np.sqrt(c[at, i, i] + c[at, j, j] - 2 * c[at, i, j])
     gap_N = strengths_BK[at, i] - strengths_BK[at, j]

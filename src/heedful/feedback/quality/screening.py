@@ -1,4 +1,4 @@
-"""Who may label (D7): four soft criteria from an onboarding test. They recommend; a person decides."""
+"""Who may label (D7): four soft criteria from an onboarding test. They recommend, and a person decides."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from heedful.maths.statistics import Interval, mean_interval
 
 
 class Cutoffs(Config):
-    """The paper's soft cut-offs."""
+    """The soft cut-offs of the paper."""
 
     flags: float = 0.75
-    """Least share of texts flagged as sensitive, or not, as by the researchers."""
+    """Lowest share of texts on whose sensitivity candidate and researchers agree."""
     rankings: float = 0.75
-    """Least pairwise agreement with the researchers' rankings."""
+    """Lowest pairwise agreement with the researchers' rankings."""
     demonstrations: float = 6.0
-    """Least mean rating, 1-7, of the candidate's demonstrations on sensitive prompts."""
+    """Lowest mean rating (1-7) of the candidate's demonstrations on sensitive prompts."""
     topics: int = 1
-    """Least number of topics or groups for which the candidate says to spot sensitive speech."""
+    """Fewest topics or groups for which the candidate can spot sensitive speech, as they say."""
     wanted_topics: tuple[str, ...] = ()
-    """Which topics count; none = all."""
+    """Topics that count. Empty: all."""
 
 
 @dataclass(frozen=True)
 class Onboarding:
-    """A candidate's answers to the onboarding test; an empty part was not asked."""
+    """A candidate's answers to the onboarding test. An empty part was not asked."""
 
     labeler: str
     flags: Mapping[Key, bool] = field(default_factory=dict)
     """Whether the candidate flagged each text as sensitive."""
     flags_key: Mapping[Key, bool] = field(default_factory=dict)
-    """The same by the researchers; only texts that both judged count."""
+    """The same by the researchers. Only texts that both judged count."""
     rankings: Sequence[Judgement] = ()
-    """The candidate's rankings; those of items with a `gold` ranking count."""
+    """The candidate's rankings. Those of items with a `gold` ranking count."""
     demonstration_ratings: Sequence[float] = ()
-    """A rating 1-7 for each demonstration, given by people who did not know whose it was."""
+    """A rating (1-7) of each demonstration, by people who did not know its author."""
     topics: Sequence[str] | None = None
-    """Topics or groups as the candidate stated them; None = was not asked."""
+    """Topics or groups as the candidate stated them. None: not asked."""
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion: its figure (with an interval where it is a mean), its cut-off, and whether it is met.
+    """One criterion: its figure (with an interval if it is a mean), its cut-off, and whether it is met.
 
-    `figure`, `met` are None where the criterion was not asked.
+    `figure` and `met` are None if the criterion was not asked.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Report:
-    """`recommended`: every criterion is met; None where one was not asked and no other fails. A person decides."""
+    """`recommended`: every criterion is met. None if one was not asked and no other fails. A person decides."""
 
     labeler: str
     criteria: tuple[Criterion, ...]
@@ -93,7 +93,7 @@ def screen(answers: Onboarding, cutoffs: Cutoffs | None = None) -> Report:
         recommended, text = None, f"{answers.labeler} was not asked for {' and '.join(missing)}"
     else:
         recommended, text = True, f"{answers.labeler} meets all four criteria"
-    return Report(answers.labeler, criteria, recommended, f"{text}. The cut-offs are soft; a person decides.")
+    return Report(answers.labeler, criteria, recommended, f"{text}. The cut-offs are soft. A person decides.")
 
 
 def _flags(answers: Onboarding) -> Interval | None:
@@ -104,7 +104,7 @@ def _flags(answers: Onboarding) -> Interval | None:
 def _demonstrations(answers: Onboarding) -> Interval | None:
     wrong = [rating for rating in answers.demonstration_ratings if not 1 <= rating <= 7]
     if wrong:
-        raise UserError(f"{answers.labeler}: a demonstration is rated {wrong[0]}; ratings go from 1 to 7")
+        raise UserError(f"{answers.labeler}: a demonstration is rated {wrong[0]}. Ratings go from 1 to 7")
     return mean_interval(answers.demonstration_ratings) if answers.demonstration_ratings else None
 
 

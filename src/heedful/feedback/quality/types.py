@@ -1,4 +1,4 @@
-"""What the quality of people's work is computed from: judgements as plain values, whoever kept them."""
+"""Judgements as plain values, from which the quality of people's work is computed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Judgement:
     """Words of the prompt and of all completions."""
     when: datetime | None = None
     gold: Ranking | None = None
-    """The right answer, where the item has one."""
+    """The known answer, if the item has one."""
     gold_ratings: tuple[Rating, ...] | None = None
     attention: bool = False
-    """The item only asks whether somebody is reading."""
+    """The item only checks attention."""
     none_acceptable: bool = False
 
     @property
@@ -48,13 +48,13 @@ class Judgement:
         return sum(len(tier) for tier in self.ranking)
 
     def preferences(self) -> dict[tuple[int, int], int]:
-        """1, -1 or 0 (tie) for every pair i < j: whether i stands before, behind or beside j."""
+        """1, -1 or 0 for each pair i < j: i ranks before j, after j, or ties with j."""
         return preferences(self.ranking)
 
 
 @dataclass(frozen=True)
 class Written:
-    """One demonstration as a labeler wrote it, beside what models had answered to the prompt."""
+    """A demonstration that a labeler wrote, and the answers of models to its prompt."""
 
     labeler: str
     item: Key
@@ -66,7 +66,7 @@ class Written:
 
 
 def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
-    """1, -1 or 0 (tie) for every pair i < j of a ranking."""
+    """1, -1 or 0 (tie) for each pair i < j of a ranking."""
     tier_of = {index: tier for tier, indices in enumerate(ranking) for index in indices}
     indices = sorted(tier_of)
     return {
@@ -77,14 +77,14 @@ def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
 
 
 def words(*texts: str) -> int:
-    """Words, as in words a minute."""
+    """Number of words, as in words per minute."""
     return sum(len(text.split()) for text in texts)
 
 
 def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
-    """Judgements of rows of files; rows with the same prompt and completions are the same item.
+    """Judgements of the rows of a file. Rows with the same prompt and completions are the same item.
 
-    A row without a labeler is left out: nobody can be asked about it.
+    Rows without a labeler are left out.
     """
     items: dict[tuple[str, ...], int] = {}
     found = []
@@ -109,7 +109,7 @@ def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
 
 
 def latest(judgements: Iterable[Judgement]) -> dict[Key, dict[str, Judgement]]:
-    """By item, and there by labeler; of several judgements of one labeler on one item the last given counts."""
+    """Judgements by item and labeler. Of several judgements of one labeler on one item the last counts."""
     found: dict[Key, dict[str, Judgement]] = {}
     for judgement in judgements:
         found.setdefault(judgement.item, {})[judgement.labeler] = judgement

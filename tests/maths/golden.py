@@ -25,12 +25,6 @@ NOT_OFFERED = {
     ("ppo_loss", "post_eos"): "values end at the last real token (P8)",
     ("ppo_loss", "seq_mean"): "the mean is over the tokens of the whole minibatch (P14)",
     ("ppo_step", "post_eos"): "values end at the last real token (P8)",
-    ("preference_losses", "rloo_trl"): "RLOO comes later",
-    ("preference_losses", "rloo_scores_only"): "RLOO comes later",
-    ("preference_losses", "grpo_advantages"): "GRPO comes later",
-    ("preference_losses", "grpo_loss_grpo"): "GRPO comes later",
-    ("preference_losses", "grpo_loss_bnpo"): "GRPO comes later",
-    ("preference_losses", "grpo_loss_dr_grpo"): "GRPO comes later",
     ("token_masks", "truncate_after"): "a response ends at EOS, not at a chosen token (P7)",
 }
 # Fields of offered cases that belong to a variant that is not.
@@ -43,6 +37,7 @@ FIELDS_NOT_OFFERED = {
         "position_ids_hf": "position ids are the exclusive cumulative sum (P6)",
         "scores_subtract_penalty": "a missing EOS replaces the score (P7)",
     },
+    ("preference_losses", "rloo_trl"): {"reinforce_loss": "RLOO clips the ratio; at ratio 1 the gradients are equal"},
     ("optim", "adam_epsilon"): {"tensorflow": "Adam is torch's (P19)"},
 }
 RUN: set[tuple[str, str]] = set()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heedful.maths import masks
-from heedful.maths.advantages import gae, whiten
+from heedful.maths.advantages import gae, group_relative, leave_one_out, whiten
 from maths import golden
 
 
@@ -47,6 +47,35 @@ def test_golden_gae_with_whitened_rewards(case, dtype):
             f"advantages_whitened_{name}": whiten(advantages_BT, mask_BT, unbiased=unbiased),
         }
     case.check(results, dtype)
+
+
+@golden.DTYPES
+@golden.cases("preference_losses", "rloo_scores_only")
+def test_golden_leave_one_out(case, dtype):
+    (scores_GK,) = case.tensors(dtype, "scores")
+    advantages_GK = leave_one_out(scores_GK)
+    case.check({"baseline": scores_GK - advantages_GK, "advantages": advantages_GK}, dtype)
+
+
+@golden.DTYPES
+@golden.cases("preference_losses", "grpo_advantages")
+def test_golden_group_relative(case, dtype):
+    (scores_GK,) = case.tensors(dtype, "scores")
+    case.check(
+        {
+            "std_eps_1e4": group_relative(scores_GK),
+            "std_eps_1e6": group_relative(scores_GK, eps=1e-6),
+            "mean_only": group_relative(scores_GK, scale=False),
+        },
+        dtype,
+    )
+
+
+def test_groups_by_hand():
+    rewards_GK = torch.tensor([[1.0, 2.0, 6.0], [4.0, 4.0, 4.0]])
+    torch.testing.assert_close(leave_one_out(rewards_GK), torch.tensor([[-3.0, -1.5, 4.5], [0.0, 0.0, 0.0]]))
+    std = math.sqrt((4 + 1 + 9) / 2) + 1e-4  # equal rewards teach nothing
+    torch.testing.assert_close(group_relative(rewards_GK), torch.tensor([[-2 / std, -1 / std, 3 / std], [0.0, 0, 0]]))
 
 
 @golden.DTYPES

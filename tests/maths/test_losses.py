@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from heedful.maths import losses, masks
-from heedful.maths.advantages import gae, whiten
-from heedful.maths.kl import shaped_rewards
+from heedful.maths.advantages import gae, leave_one_out, whiten
+from heedful.maths.kl import k3, shaped_rewards
 from heedful.maths.statistics import reward_bias
 from maths import golden
 
@@ -70,6 +70,71 @@ def test_golden_ppo_step(case, dtype):
     for unchecked in ("approx_kl_k1", "approx_kl_k3", "ratio_mean", "ratio_max"):
         del results[unchecked]
     case.check(results, dtype)
+
+
+@golden.DTYPES
+@golden.cases("preference_losses", "rloo_trl")
+def test_golden_rloo(case, dtype):
+    """[prompt][sample] tensors; the KL is in the reward, before the baseline."""
+    inputs = case.inputs
+    (scores_GK,) = case.tensors(dtype, "scores")
+    new_BT, old_BT, ref_BT = (x.flatten(0, 1) for x in case.tensors(dtype, "logprobs", "old_logprobs", "ref_logprobs"))
+    mask_BT = masks.length_mask(torch.tensor(inputs["response_lengths"]).flatten(), new_BT.shape[1])
+    rewards_BT, _ = shaped_rewards(scores_GK.flatten(), old_BT, ref_BT, mask_BT, inputs["kl_coef"])
+    rewards_GK = rewards_BT.sum(1).view(scores_GK.shape)
+    advantages_GK = leave_one_out(rewards_GK)
+    loss, count, metrics = losses.rloo_loss(
+        new_BT, old_BT, ref_BT, advantages_GK.flatten(), mask_BT, inputs["cliprange"]
+    )
+    case.check(
+        {
+            "rlhf_reward": rewards_GK,
+            "baseline": rewards_GK - advantages_GK,
+            "advantages": advantages_GK,
+            "pg_loss": golden.mean((loss, count)),
+            "clipfrac": golden.mean(metrics["clipfrac"]),
+        },
+        dtype,
+    )
+
+
+@golden.DTYPES
+@golden.cases("preference_losses", "grpo_loss_grpo", "grpo_loss_bnpo", "grpo_loss_dr_grpo")
+def test_golden_grpo_loss(case, dtype):
+    inputs = case.inputs
+    new_BT, old_BT, ref_BT = case.tensors(dtype, "logprobs", "old_logprobs", "ref_logprobs")
+    (advantages_B,) = case.tensors(dtype, "advantages")
+    mask_BT = masks.length_mask(torch.tensor(inputs["response_lengths"]), new_BT.shape[1])
+    advantages_BT = masks.keep(advantages_B[:, None], mask_BT)
+    loss_type, longest = case.variant.removeprefix("grpo_loss_"), inputs["max_completion_length"]
+    new_BT.requires_grad_()
+    loss, count, metrics = losses.grpo_loss(
+        new_BT, old_BT, ref_BT, advantages_BT, mask_BT, inputs["epsilon"], inputs["beta"], loss_type, longest
+    )
+    (loss / count).backward()
+    case.check(
+        {
+            "loss": golden.mean((loss, count)),
+            "per_token_kl": masks.keep(k3(new_BT, ref_BT), mask_BT),
+            "grad_wrt_logprobs": new_BT.grad,
+            "mean_kl": golden.mean(metrics["kl_k3"]),
+        },
+        dtype,
+    )
+
+
+def test_rloo_with_the_kl_in_the_loss_by_hand():
+    """Two responses at ratio 1: the loss is -A each, plus the coefficient times the summed k3."""
+    logprobs_BT = torch.tensor([[-1.0, -2.0], [-3.0, -9.0]])
+    ref_BT = torch.tensor([[-1.5, -2.0], [-2.0, 7.0]])
+    mask_BT = torch.tensor([[True, True], [True, False]])
+    loss, count, metrics = losses.rloo_loss(
+        logprobs_BT, logprobs_BT, ref_BT, torch.tensor([2.0, -1.0]), mask_BT, 0.2, kl_coef=0.5
+    )
+    k3s = (math.exp(-0.5) - 1 + 0.5) + (math.exp(1.0) - 1 - 1.0)
+    assert loss.item() == pytest.approx(-2.0 + 1.0 + 0.5 * k3s, abs=1e-6)
+    assert count.item() == 2
+    assert golden.mean(metrics["kl_k3"]) == pytest.approx(k3s / 3, abs=1e-6)
 
 
 def padded_prompts(case, dtype):

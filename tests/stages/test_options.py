@@ -227,7 +227,7 @@ def test_epochs_and_batches_make_steps(
     assert len(metrics(run)) == steps
     seen = []
 
-    def iteration(config: Any, nets: Any, questions: Any, texts: Any, step: int, *_: Any) -> Any:
+    def iteration(config: Any, nets: Any, run: Any, step: int) -> Any:
         seen.append(step)
         return {
             "kl": 0.0,
@@ -261,7 +261,7 @@ def test_how_often_it_validates(
     """Six steps in two epochs."""
     counted(monkeypatch)
     if stage == "reward" and evaluations == 0:
-        with pytest.raises(UserError, match="'evaluations': Input should be greater than or equal to 1"):
+        with pytest.raises(UserError, match="'evaluations': input should be greater than or equal to 1"):
             worlds.config(stage, files, evaluations=0)
         return
     data, sort = (
@@ -376,7 +376,7 @@ def test_policy_and_value_net_have_their_own_rates(files: Files, tmp_path: Path)
 
 def test_the_first_coefficient(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(ppo, "iteration", lambda *a: seen.append(a[5]) or 1 / 0)
+    monkeypatch.setattr(ppo, "iteration", lambda *a: seen.append(a[2].kl_coef) or 1 / 0)
     for kl_coef in (0.0, 0.3):
         with pytest.raises(ZeroDivisionError):
             worlds.train("ppo", files, tmp_path / "run", kl_coef=kl_coef)

@@ -235,10 +235,10 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
 ) -> None:
     learn = ppo.learn
 
-    def fail_once(config: Any, nets: Any, experience: Any, mix: Any, step: int, passes: Any) -> Any:
+    def fail_once(config: Any, nets: Any, run: Any, experience: Any, step: int) -> Any:
         if step == 3:
             raise NonFinite("gradient of policy.x")
-        return learn(config, nets, experience, mix, step, passes)
+        return learn(config, nets, run, experience, step)
 
     whole = worlds.train("ppo", files, tmp_path / "whole", **PLAIN)
     with monkeypatch.context() as patch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from heedful.learning.online import Online
 from heedful.stages import ppo
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.stage_run import StageRun
 from stages import plain, worlds
 from stages.turns import ALONE, PLAIN, Turn, gradients
 from stages.worlds import Files
@@ -58,7 +56,7 @@ def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
     files: Files, turn: Turn, coef: float, ratio: float
 ) -> None:
     config = worlds.config("ppo", files, ptx_coef=coef, ptx_ratio=ratio, ptx_tokens=64)
-    mix = Online(config, StageRun("ppo", config, Path("x"), ALONE, None, config.checkpoint), turn.nets).mix
+    mix = Online(config, turn.run.s, turn.nets).mix
     assert mix is not None
     documents = plain.pieces(turn.nets.tokenizer, worlds.texts(files), 64)
     means = Means()
@@ -91,8 +89,8 @@ def test_every_epoch_passes_once_over_the_episodes(
         return steps.Minibatch(number, first, experience, [])
 
     monkeypatch.setattr(steps, "minibatch", note)
-    config = worlds.config("ppo", files, epochs=epochs, minibatch=2, optimiser={"lr": 0.0}, value_optimiser={"lr": 0.0})
-    metrics = ppo.learn(config, turn.nets, turn.experience, None, 1, turn.passes)
+    config = worlds.config("ppo", files, epochs=epochs, minibatch=2, **PLAIN)  # no loss: no step moves a weight
+    metrics = ppo.learn(config, turn.nets, Online(config, turn.run.s, turn.nets), turn.experience, 1)
     assert [len(rows) for rows in seen] == [2] * 4 * epochs
     for epoch in range(epochs):
         assert sorted(sum(seen[epoch * 4 : epoch * 4 + 4], [])) == list(range(8))  # noqa: RUF017

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -9,14 +10,14 @@ import torch
 from torch import Tensor
 
 from heedful.configs.ppo import PPOConfig
-from heedful.learning import examples, steps
-from heedful.learning.examples import Limits
+from heedful.learning import steps
 from heedful.learning.experience import Experience
-from heedful.learning.passes import Passes
+from heedful.learning.online import Online
 from heedful.maths.losses import policy_loss
 from heedful.stages import ppo
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
+from heedful.training.stage_run import StageRun
 
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 LETTER = "stages.worlds:count_e"
@@ -29,11 +30,10 @@ class Turn:
     def __init__(self, config: PPOConfig, world: Ranks = ALONE) -> None:
         self.config = config
         self.nets = ppo._networks(config, world)
-        self.passes = Passes(self.nets.tokenizer.pad_token_id, config.compute.micro_tokens, world)
-        limits = Limits(128, config.max_prompt_tokens, 0).leaving_room(config.generation.max_new_tokens)
-        questions = examples.questions(config.prompts, self.nets.tokenizer, limits)
+        self.run = Online(config, StageRun("ppo", config, Path("run"), world, None, config.checkpoint), self.nets)
+        self.passes = self.run.passes
         with patch.object(ppo, "learn", lambda *_: {}):
-            _, self.experience = ppo.iteration(config, self.nets, questions, None, 0, config.kl_coef, self.passes)
+            _, self.experience = ppo.iteration(config, self.nets, self.run, 0)
 
 
 def gradients(turn: Turn, e: Experience, chosen: list[int], means: Means, *, config: PPOConfig | None = None) -> Tensor:

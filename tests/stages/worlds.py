@@ -14,16 +14,19 @@ from safetensors.torch import load_file
 
 import tiny
 from heedful.config import build
+from heedful.configs.grpo import GRPOConfig
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
+from heedful.configs.rloo import RLOOConfig
 from heedful.configs.sft import SFTConfig
 from heedful.models import load
 from heedful.runs.run import metrics
-from heedful.stages import ppo, pretrain, reward, sft
+from heedful.stages import grpo, ppo, pretrain, reward, rloo, sft
 
 WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()
-STAGES = ("pretrain", "sft", "reward", "ppo")
+STAGES = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo")
+ONLINE = ("ppo", "rloo", "grpo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,24 +129,29 @@ _SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
             "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
         },
     ),
-    "ppo": lambda files: (
-        PPOConfig,
-        {
-            "policy": files.policy, "reward": [files.judge], "prompts": files.prompts, "pretrain_data": files.texts,
-            "episodes": 32, "rollout_batch": 8, "minibatch": 4, "ptx_coef": 0.5, "ptx_ratio": 0.5, "ptx_tokens": 16,
-            "max_prompt_tokens": 60, "generation": {"max_new_tokens": 12},
-            "optimiser": {"lr": 1e-3, "schedule": "constant", "warmup": 0},
-            "value_optimiser": {"lr": 1e-3, "schedule": "constant"},
-            "checkpoint": {"every": 2},
-        },
-    ),
+    "ppo": lambda files: (PPOConfig, _online(files) | {"value_optimiser": {"lr": 1e-3, "schedule": "constant"}}),
+    "rloo": lambda files: (RLOOConfig, _online(files) | {"samples_per_prompt": 2}),
+    "grpo": lambda files: (GRPOConfig, _online(files) | {"samples_per_prompt": 4}),
 }  # fmt: skip
+
+
+def _online(files: Files) -> dict[str, Any]:
+    return {
+        "policy": files.policy, "reward": [files.judge], "prompts": files.prompts, "pretrain_data": files.texts,
+        "episodes": 32, "rollout_batch": 8, "minibatch": 4, "ptx_coef": 0.5, "ptx_ratio": 0.5, "ptx_tokens": 16,
+        "max_prompt_tokens": 60, "generation": {"max_new_tokens": 12},
+        "optimiser": {"lr": 1e-3, "schedule": "constant", "warmup": 0},
+        "checkpoint": {"every": 2},
+    }  # fmt: skip
+
 
 TRAIN: dict[str, Callable[..., Path]] = {
     "pretrain": pretrain.train,
     "sft": sft.train,
     "reward": reward.train,
     "ppo": ppo.train,
+    "rloo": rloo.train,
+    "grpo": grpo.train,
 }
 
 
@@ -169,8 +177,8 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
     stage, _, family = case.partition("-")
     changes["compute"] = {"micro_tokens": 16 if stage == "pretrain" else 64}
     if stage != "pretrain":
-        changes["policy" if stage == "ppo" else "model"] = str(files.root / f"policy-{family}")
-    if stage == "ppo":
+        changes["policy" if stage in ONLINE else "model"] = str(files.root / f"policy-{family}")
+    if stage in ONLINE:
         changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5}
     return train(stage, files, out / case, resume=resume, **changes)
 

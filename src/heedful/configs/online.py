@@ -12,42 +12,53 @@ from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 
 class OnlineConfig(Config):
     policy: str
-    """Where the policy starts; its frozen copy is the reference (P16)."""
+    """Start of the policy. A frozen copy is the reference (P16)."""
     reward: list[str]
-    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
     prompts: str
+    """Prompts to answer."""
     pretrain_data: str | None = None
-    """Texts for the pretraining gradient (PPO-ptx, P21); None = no such gradient."""
+    """Texts for the pretraining gradient (PPO-ptx, P21). Without them there is no such gradient."""
     tax_data: str | None = None
-    """Held-out texts whose loss is logged at every checkpoint: the alignment tax (E6)."""
+    """Held-out texts. Their loss is logged at every checkpoint: the alignment tax (E6)."""
     seed: Seed = 0
+    """Random seed."""
     episodes: Count = 256_000
+    """Answers to sample in all, rounded down to whole iterations, at least one."""
     rollout_batch: Count = 512
-    """Episodes an iteration."""
+    """Answers sampled in an iteration."""
     minibatch: Count = 64
+    """Answers in a gradient step."""
     epochs: Count = 1
-    """Passes over an iteration's episodes."""
+    """Passes over the answers of an iteration."""
     kl_coef: float = Field(default=0.02, ge=0)
+    """Penalty for each nat of KL from the reference, β (P10)."""
     kl_target: float | None = Field(default=None, gt=0)
-    """Sequence KL in nats for an adaptive coefficient (P10); None = fixed."""
+    """KL of an answer in nats that an adaptive coefficient aims at (P10). none = the coefficient is fixed."""
     kl_horizon: Count = 10_000
+    """Episodes over which the adaptive coefficient adapts."""
     kl_ceiling: float | None = Field(default=None, gt=0)
-    """Sequence KL in nats that shall not be passed."""
+    """Largest KL of an answer in nats. none = no limit."""
     at_ceiling: Literal["stop", "raise"] = "stop"
-    """Above the ceiling: end the run, or raise the coefficient by half each iteration."""
+    """What happens above the ceiling: the run stops, or each iteration raises the coefficient by half."""
     clip: float = Field(default=0.2, gt=0)
+    """Range of the policy's probability ratio around 1 (P14)."""
     missing_eos_penalty: float | None = Field(default=None, ge=-1e6, le=1e6)
-    """Score of a response that was cut off by length, in place of its reward (P7); None = its reward."""
+    """Score of an answer that the length limit cut off (P7). none = its reward."""
     ptx_coef: float = Field(default=27.8, ge=0)
+    """Weight of the pretraining loss, γ (P21)."""
     ptx_ratio: float = Field(default=8.0, gt=0)
-    """Pretraining documents an episode."""
+    """Pretraining documents for each answer."""
     ptx_tokens: int = Field(default=2048, ge=2)
-    """Length at which a document is cut into pieces (at most the context)."""
+    """Length of a pretraining document in tokens, at most the context. Longer ones are cut into pieces."""
     ema_decay: float = Field(default=0.992, ge=0, lt=1)
-    """Of the weights in model/, per policy step (P20); 0 = the raw weights."""
+    """Decay of the average of the weights in model/, at each policy step (P20). 0 = the raw weights."""
     max_prompt_tokens: Count = 1024
+    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     skip_long: bool = False
+    """Leave out prompts that are too long, instead of stopping with an error."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
     generation: Generation = Generation(max_new_tokens=1024)
     compute: Compute = Compute()
@@ -55,4 +66,14 @@ class OnlineConfig(Config):
 
     @property
     def iterations(self) -> int:
+        """Iterations of the whole run."""
         return max(1, self.episodes // self.rollout_batch)
+
+
+class GroupConfig(OnlineConfig):
+    """Settings of algorithms that compare the answers to one prompt with each other."""
+
+    samples_per_prompt: int = Field(default=8, ge=2)
+    """Answers to each prompt (K). `rollout_batch` counts answers, so it is a multiple of this."""
+    kl_in: Literal["reward", "loss"] = "reward"
+    """Where the KL penalty acts: on the score of an answer before the comparison, or on each token in the loss (k3)."""

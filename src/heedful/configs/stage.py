@@ -62,3 +62,6 @@ SAMPLED = (
     ChartSpec("Base-corpus loss", "nats a token", {"corpus_loss": "loss"}, "The alignment tax, on held-out base text."),
     ChartSpec("Answers that end", "share", {"finished": "finished"}, "The others reached the length limit."),
 )  # for an algorithm that learns from its own samples
+GROUPS = ChartSpec(
+    "Prompts without a difference", "share", {"flat_groups": "flat"}, "All answers have one reward: nothing to learn."
+)

@@ -134,6 +134,11 @@ def describe(e: Experience, *, kl_coef: float) -> dict[str, float]:
     return metrics
 
 
+def flat_groups(rewards_GK: Tensor) -> float:
+    """Share of the prompts whose K answers have equal rewards: their advantages are 0."""
+    return float((rewards_GK.amax(1) == rewards_GK.amin(1)).float().mean())
+
+
 def readable(experience: Experience, count: int) -> list[dict[str, Any]]:
     """The first episodes for samples.jsonl."""
     return [

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
-from heedful.configs.online import OnlineConfig
+from heedful.configs.online import GroupConfig, OnlineConfig
 from heedful.data import formats
-from heedful.learning import examples, experience, likelihood
+from heedful.learning import examples, experience, likelihood, steps
 from heedful.learning.examples import Example, Limits
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes
 from heedful.learning.signs import Setup, Watch
-from heedful.learning.steps import PretrainingMix
+from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load
 from heedful.rewards.functions import models_of
@@ -50,13 +50,18 @@ def _check(stage: str, config: OnlineConfig) -> None:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one"
         )
+    if isinstance(config, GroupConfig) and config.rollout_batch % config.samples_per_prompt:
+        raise UserError(
+            f"rollout_batch {config.rollout_batch} is not a multiple of samples_per_prompt "
+            f"{config.samples_per_prompt}; change one"
+        )
 
 
 class Online:
     """The state of a run around its iterations. The stage owns the loop:
 
     for step in run.steps():
-        metrics, experience = iteration(..., step, run.kl_coef)
+        metrics, experience = iteration(config, nets, run, step)
         run.log(step, metrics, experience)
     run.finish()
     """
@@ -93,6 +98,14 @@ class Online:
             if self.stopped is not None:
                 s.say(f"{s.stage}: {self.stopped}")
                 return
+
+    def minibatches(self, e: Experience, step: int) -> Iterator[Minibatch]:
+        """The minibatches of one iteration's update."""
+        config = self.config
+        return steps.minibatches(
+            e, size=config.minibatch, epochs=config.epochs, seed=config.seed, step=step, model=self.nets.policy,
+            passes=self.passes,
+        )  # fmt: skip
 
     def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
         """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""

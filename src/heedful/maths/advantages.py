@@ -1,4 +1,4 @@
-"""Advantages: generalised advantage estimation (GAE) and whitening. Letters and masks: docs/conventions.md."""
+"""Advantages: GAE, leave one out, group relative, whitening. Letters and masks: docs/conventions.md."""
 
 from __future__ import annotations
 
@@ -35,6 +35,33 @@ def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor, gamma: float, la
         backwards.append(advantage_B)
     advantages_BT = torch.stack(backwards[::-1], dim=1)
     return advantages_BT, advantages_BT + values_BT
+
+
+@torch.no_grad()
+def leave_one_out(rewards_GK: Tensor) -> Tensor:
+    """Advantages of K samples in each of G groups: each reward minus the mean of the others in its group (RLOO).
+
+    >>> leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist()  # 1 - 4, 2 - 3.5, 6 - 1.5
+    [[-3.0, -1.5, 4.5]]
+    """
+    K = rewards_GK.shape[1]
+    assert K > 1, "the baseline is the mean of the other samples"
+    baseline_GK = (rewards_GK.sum(1, keepdim=True) - rewards_GK) / (K - 1)
+    return rewards_GK - baseline_GK
+
+
+@torch.no_grad()
+def group_relative(rewards_GK: Tensor, *, scale: bool = True, eps: float = 1e-4) -> Tensor:
+    """Advantages of K samples in each of G groups: (reward - mean) / (std + eps) of its group (GRPO).
+
+    The standard deviation is the sample's (Bessel). `scale=False` only subtracts the mean (Dr. GRPO).
+
+    >>> group_relative(torch.tensor([[1.0, 2.0, 6.0]]), scale=False).tolist()
+    [[-2.0, -1.0, 3.0]]
+    """
+    assert rewards_GK.shape[1] > 1, "one sample has no standard deviation"
+    centred_GK = rewards_GK - rewards_GK.mean(1, keepdim=True)
+    return centred_GK / (rewards_GK.std(1, keepdim=True) + eps) if scale else centred_GK
 
 
 @torch.no_grad()

@@ -18,16 +18,23 @@ from heedful.maths.masks import keep
 from heedful.maths.statistics import wins
 
 SumCount = tuple[Tensor, Tensor]
+LossType = Literal["grpo", "bnpo", "dr_grpo"]
 
 
 def policy_loss(
-    logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_BT: Tensor, mask_BT: Tensor, clip: float
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_BT: Tensor,
+    mask_BT: Tensor,
+    clip: float,
+    weights_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, SumCount | Tensor]]:
     """PPO's clipped loss over real tokens: max(-A * ratio, -A * clip(ratio, 1 - clip, 1 + clip)) (P14).
 
     The ratio is pi / pi_old of a token. Returns (sum, count, metrics). Metrics as (sum, count): `clipfrac`, `ratio`,
     and `approx_kl_k1`, `approx_kl` (k2), `approx_kl_k3` of KL(old || new) in nats. `ratio_max` is a plain tensor:
-    combine it by maximum. Source: Schulman et al. 2017, equation 7.
+    combine it by maximum. `weights_B` multiplies the tokens of each row in the sum, not in the count. Source: Schulman
+    et al. 2017, equation 7.
 
     Both tokens have become 1.5 times as likely. The gain of the good token ends at 1.2, the loss of the bad one counts
     in full:
@@ -44,7 +51,8 @@ def policy_loss(
     ratio_BT = log_ratio_BT.exp()
     unclipped_BT = -advantages_BT * ratio_BT
     clipped_BT = -advantages_BT * ratio_BT.clamp(1 - clip, 1 + clip)
-    loss = keep(torch.maximum(unclipped_BT, clipped_BT), mask_BT).sum()
+    losses_BT = keep(torch.maximum(unclipped_BT, clipped_BT), mask_BT)
+    loss = losses_BT.sum() if weights_B is None else (weights_B[:, None] * losses_BT).sum()
 
     count = mask_BT.sum()
     zero_BT, log_ratio_BT, ratio_BT = torch.zeros_like(log_ratio_BT), log_ratio_BT.detach(), ratio_BT.detach()
@@ -57,6 +65,70 @@ def policy_loss(
         "ratio_max": keep(ratio_BT, mask_BT).max(),
     }
     return loss, count, metrics
+
+
+def rloo_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    ref_logprobs_BT: Tensor,
+    advantages_B: Tensor,
+    mask_BT: Tensor,
+    clip: float,
+    kl_coef: float = 0.0,
+) -> tuple[Tensor, Tensor, dict[str, SumCount | Tensor]]:
+    """RLOO's clipped loss: `policy_loss` with a whole response as one action, whose ratio is that of its probabilities.
+
+    `kl_coef` adds the summed k3 of each response: a KL penalty in the loss. Returns (sum, count, metrics). Count and
+    metrics of `policy_loss` are over responses, the metric `kl_k3` is over tokens. Source: Ahmadian et al. 2024, with
+    the clipping of TRL.
+    """
+    new_B1, old_B1 = (keep(x_BT, mask_BT).sum(-1, keepdim=True) for x_BT in (logprobs_BT, old_logprobs_BT))
+    whole_B1 = mask_BT.any(-1, keepdim=True)
+    loss, count, metrics = policy_loss(new_B1, old_B1, advantages_B[:, None], whole_B1, clip)
+    kl_BT = _k3(logprobs_BT, ref_logprobs_BT, mask_BT)
+    return loss + kl_coef * kl_BT.sum(), count, metrics | {"kl_k3": (kl_BT.detach().sum(), mask_BT.sum())}
+
+
+def grpo_loss(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    ref_logprobs_BT: Tensor,
+    advantages_BT: Tensor,
+    mask_BT: Tensor,
+    clip: float,
+    kl_coef: float,
+    loss_type: LossType,
+    longest: int,
+) -> tuple[Tensor, Tensor, dict[str, SumCount | Tensor]]:
+    """GRPO's clipped loss: `policy_loss` plus kl_coef * k3 at every token. The count is that of `grpo_count`.
+
+    `loss_type`: "grpo" is the mean over the tokens of each response, then over responses. "bnpo" is the mean over all
+    tokens. "dr_grpo" divides the sum by the number of responses and by `longest`, the most tokens of a response.
+    Sources: Shao et al. 2024, equation 3; Liu et al. 2025 (Dr. GRPO).
+    """
+    kl_BT = _k3(logprobs_BT, ref_logprobs_BT, mask_BT)
+    weights_B = 1 / mask_BT.sum(-1).clamp(min=1).to(kl_BT.dtype) if loss_type == "grpo" else None
+    loss, _, metrics = policy_loss(logprobs_BT, old_logprobs_BT, advantages_BT, mask_BT, clip, weights_B)
+    penalty = (kl_BT if weights_B is None else weights_B[:, None] * kl_BT).sum()
+    metrics["kl_k3"] = (kl_BT.detach().sum(), mask_BT.sum())
+    return loss + kl_coef * penalty, grpo_count(mask_BT, loss_type, longest), metrics
+
+
+def grpo_count(mask_BT: Tensor, loss_type: LossType, longest: int) -> Tensor:
+    """The divisor of the sum of `grpo_loss`. The counts of the parts of a batch add up to that of the batch.
+
+    >>> mask_BT = torch.tensor([[True, True, True], [True, False, False]])
+    >>> [int(grpo_count(mask_BT, loss_type, longest=5)) for loss_type in ("grpo", "bnpo", "dr_grpo")]
+    [2, 4, 10]
+    """
+    responses = mask_BT.any(-1).sum()
+    return {"grpo": responses, "bnpo": mask_BT.sum(), "dr_grpo": responses * longest}[loss_type]
+
+
+def _k3(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """k3 at real tokens. What padding holds cannot reach the gradient."""
+    log_ratio_BT = keep(logprobs_BT - ref_logprobs_BT, mask_BT)
+    return k3(log_ratio_BT, torch.zeros_like(log_ratio_BT))
 
 
 def value_loss(

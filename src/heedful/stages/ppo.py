@@ -15,21 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.ppo import PPOConfig
 from heedful.learning import networks, rollouts
-from heedful.learning.examples import Question
-from heedful.learning.experience import (
-    Experience,
-    describe,
-    logprobs,
-    old_logprobs,
-    response_mask,
-    score,
-    values,
-)  # fmt: skip
+from heedful.learning.experience import Experience, describe, logprobs, old_logprobs, response_mask, score, values
 from heedful.learning.networks import open_networks
 from heedful.learning.online import Online, open_online
-from heedful.learning.passes import Passes
 from heedful.learning.signs import Setup
-from heedful.learning.steps import Learner, PretrainingMix, minibatches, policy_step, update_metrics, value_step
+from heedful.learning.steps import Learner, policy_step, update_metrics, value_step
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.losses import policy_loss
@@ -70,31 +60,23 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
             setup = Setup(low_precision=config.compute.dtype != "float32", whiten_rewards=config.whiten_rewards)
             run = Online(config, s, nets, setup=setup, value_from=nets.value_from)
             for step in run.steps():
-                metrics, experience = iteration(config, nets, run.questions, run.mix, step, run.kl_coef, run.passes)
+                metrics, experience = iteration(config, nets, run, step)
                 run.log(step, metrics, experience)
             run.finish()
     return Path(out)
 
 
-def iteration(
-    config: PPOConfig,
-    nets: Networks,
-    questions: list[Question],
-    mix: PretrainingMix | None,
-    step: int,
-    kl_coef: float,
-    passes: Passes,
-) -> tuple[dict[str, float], Experience]:
+def iteration(config: PPOConfig, nets: Networks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
     """One turn (P22): sample, score, shape, estimate advantages; then a policy and a value step for every minibatch."""
-    temperature, exact = config.generation.temperature, nets.engine.exact
-    asked = [questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(questions))]
+    passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
+    asked = [run.questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(run.questions))]
     samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, passes.ranks)  # P3
     episodes = rollouts.episodes(nets.tokenizer, asked, samples)
     mask_BT = response_mask(episodes)
 
     scores = score(nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes)  # P7
-    logprobs_BT = old_logprobs(nets.policy, episodes, exact=exact, temperature=temperature, passes=passes)  # P5
-    ref_logprobs_BT = logprobs(nets.reference, episodes, temperature=temperature, passes=passes)  # P4
+    logprobs_BT = old_logprobs(nets.policy, episodes, exact=nets.engine.exact, temperature=temperature, passes=passes)
+    ref_logprobs_BT = logprobs(nets.reference, episodes, temperature=temperature, passes=passes)  # P4, P5
     values_BT = values(nets.value, episodes, passes=passes)  # P16
 
     rewards_BT, kl_BT = shaped_rewards(scores.total_B, logprobs_BT, ref_logprobs_BT, mask_BT, kl_coef)  # P8
@@ -105,7 +87,7 @@ def iteration(
         episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT, values_BT, returns_BT
     )
     metrics = describe(experience, kl_coef=kl_coef)
-    metrics |= learn(config, nets, experience, mix, step, passes)  # P14, P15, P20, P21
+    metrics |= learn(config, nets, run, experience, step)  # P14, P15, P20, P21
     return metrics, experience
 
 
@@ -119,9 +101,7 @@ def advantages(
     return whiten(advantages_BT, mask_BT), returns_BT
 
 
-def learn(
-    config: PPOConfig, nets: Networks, experience: Experience, mix: PretrainingMix | None, step: int, passes: Passes
-) -> dict[str, float]:
+def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience, step: int) -> dict[str, float]:
     """`epochs` passes over shuffled minibatches; return metrics over all of them."""
     means = Means()
     lr, value_lr = (learner.rate(step, config.iterations) for learner in (nets.learner, nets.critic))
@@ -129,17 +109,14 @@ def learn(
     def clipped(logprobs_BT: Tensor, e: Experience) -> Any:
         return policy_loss(logprobs_BT, e.logprobs_BT, e.advantages_BT, e.mask_BT, config.clip)  # P14
 
-    for minibatch in minibatches(
-        experience, size=config.minibatch, epochs=config.epochs, seed=config.seed, step=step, model=nets.policy,
-        passes=passes,
-    ):  # fmt: skip
+    for minibatch in run.minibatches(experience, step):
         policy_step(
             nets.learner, minibatch, clipped, count=minibatch.tokens, temperature=config.generation.temperature, lr=lr,
-            mix=mix, passes=passes, means=means,
+            mix=run.mix, passes=run.passes, means=means,
         )  # fmt: skip
-        value_step(nets.critic, minibatch, clip=config.value_clip, lr=value_lr, passes=passes, means=means)  # P15
+        value_step(nets.critic, minibatch, clip=config.value_clip, lr=value_lr, passes=run.passes, means=means)  # P15
         nets.average.update()  # P20
-    return update_metrics(means, passes.ranks) | {"lr": lr}
+    return update_metrics(means, run.passes.ranks) | {"lr": lr}
 
 
 def _networks(config: PPOConfig, ranks: Ranks) -> Networks:

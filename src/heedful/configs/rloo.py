@@ -1,0 +1,26 @@
+"""Settings of `heedful rloo`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from heedful.configs.online import GroupConfig
+from heedful.configs.stage import GROUPS, SAMPLED, Stage
+
+
+class RLOOConfig(GroupConfig):
+    kl_coef: float = Field(default=0.05, ge=0)
+    """Penalty for each nat of KL from the reference, β."""
+
+
+COMMAND = Stage(
+    name="rloo",
+    help="RLOO: reinforcement learning with the other answers to a prompt as the baseline.",
+    config=RLOOConfig,
+    function="heedful.stages.rloo:train",
+    place=50,
+    heading="RLOO",
+    charts=(*SAMPLED, GROUPS),
+    unit="iteration",
+    score_over_kl=True,
+)

@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from heedful.models import load
+from heedful.models import heads, load
 
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma", "mistral")
 EOS, PAD, BOS, UNK = "<|endoftext|>", "<|pad|>", "<|bos|>", "<|unk|>"
@@ -105,7 +105,7 @@ def policy(family: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
 def reward(family: str = "llama", *, seed: int = 0, bias: float = 0.25, **changes: Any) -> Any:
     """A random reward model whose bias is not 0."""
     model = load.reward_from_policy(policy(family, seed=seed, **changes), seed=seed)
-    load.set_reward_bias(model, bias)
+    heads.set_reward_bias(model, bias)
     return model
 
 

@@ -17,7 +17,7 @@ from heedful.configs.shared import Compute
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
-from heedful.models import load
+from heedful.models import heads, load
 from heedful.runs.run import metrics
 from heedful.stages import reward
 from stages import plain, worlds
@@ -124,7 +124,7 @@ def test_without_demonstrations_the_bias_stays(files: Files, tmp_path: Path) -> 
     new = worlds.train("reward", files, tmp_path / "new", demonstrations=None, **STILL)
     further = worlds.train("reward", files, tmp_path / "further", demonstrations=None, model=files.judge, **STILL)
     assert [results(run)["bias"] for run in (new, further)] == [0.0, 0.25]
-    assert load.reward_bias(load.load_reward(further)[0]) == 0.25
+    assert heads.reward_bias(load.load_reward(further)[0]) == 0.25
 
 
 def test_a_further_bias_replaces_the_one_before(files: Files, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_selection_needs_both_halves(files: Files, tmp_path: Path, half: dict[st
 
 
 def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dropout 0\.1: LlamaForCausalLM has no residual dropout; set dropout=0"):
+    with pytest.raises(UserError, match=r"dropout 0\.1: LlamaForCausalLM has no residual dropout\. Set dropout=0"):
         worlds.train("sft", files, tmp_path / "run", dropout=0.1)
     run = worlds.train("sft", files, tmp_path / "run", dropout=None, **PLAIN, **STILL)  # the default: none to be had
     assert metrics(run)[0]["loss"] == pytest.approx(loss_without(files.policy, files), abs=1e-5)

@@ -1,8 +1,8 @@
-"""Hugging Face causal LMs in and out of directories, with reward and value heads.
+"""Load and save Hugging Face causal LMs, and make reward models and value nets from them.
 
-Every model comes back in eval mode with every dropout at 0 (P17), its pad id apart from its EOS. Reward and value
-models are plain `AutoModelForSequenceClassification` with one label; `config.heedful_reward_bias` is added to their
-score (R5, P16).
+Every model is returned in eval mode, with every dropout at 0 (P17) and a pad id that differs from its EOS. Reward and
+value models are plain `AutoModelForSequenceClassification` with one label. heedful adds `config.heedful_reward_bias` to
+their score (R5, P16).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from heedful import files
 from heedful.config import UserError
 from heedful.fast import forward
 from heedful.models import render
+from heedful.models.heads import BIAS, reward_bias, set_reward_bias
 from heedful.runs.manifest import model_path
 
-BIAS = "heedful_reward_bias"
-# Where architectures keep the dropout of what is added to the residual stream: attributes inside a decoder layer, or of
-# the config where layers read it there.
+# Names of residual dropout, which acts on what a layer adds to the residual stream. Architectures keep it as an
+# attribute inside a decoder layer, or in the config.
 _RESIDUAL_DROPOUT = {
     "dropout",
     "hidden_dropout",
@@ -51,8 +51,8 @@ _RESIDUAL_DROPOUT = {
 }
 
 
-# What transformers raises over a folder whose files say something odd, such as no heads or a dtype that torch has not.
-_BROKEN = (
+# What transformers raises for a directory with broken files, such as a config with 0 heads or an unknown dtype.
+_LOAD_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, ImportError,
     SafetensorError, StrictDataclassError,
 )  # fmt: skip
@@ -61,7 +61,7 @@ _BROKEN = (
 def load_policy(
     ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model, tokenizer) of a causal LM: a run, a directory or a hub name. UserError for whatever does not fit."""
+    """(model, tokenizer) of a causal LM: a run, a directory or a hub name. Raises UserError for any other model."""
     return _load(AutoModelForCausalLM, ref, dtype, trust_remote_code)
 
 
@@ -73,7 +73,7 @@ def load_reward(
 
 
 def reward_from_policy(policy: Any, *, seed: int) -> Any:
-    """A reward model: a copy of the policy's body and a new head, normal with std 1/sqrt(D + 1), bias 0 (R1)."""
+    """A reward model: a copy of the policy's body with a new head, normal with std 1/sqrt(D + 1), and bias 0 (R1)."""
     model = _with_scalar_head(policy)
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +85,7 @@ def reward_from_policy(policy: Any, *, seed: int) -> Any:
 def load_reward_start(
     ref: str | Path, *, seed: int, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model, tokenizer) to train as a reward model: a reward model to go on with, or a causal LM under a new head."""
+    """(model, tokenizer) to train as a reward model: a reward model, or a causal LM with a new head."""
     if _is_reward(ref):
         return load_reward(ref, trust_remote_code=trust_remote_code)
     policy, tokenizer = load_policy(ref, trust_remote_code=trust_remote_code)
@@ -93,8 +93,9 @@ def load_reward_start(
 
 
 def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
-    """A value net: a copy of the whole reward model, head and bias included (P16), both times its `weight` in the
-    reward: values are sums of rewards.
+    """A value net: a copy of the whole reward model with head and bias (P16).
+
+    `weight`: the weight of the reward model in the reward. It multiplies head and bias: values are sums of rewards.
     """
     value = set_dropout(copy.deepcopy(reward), 0.0).eval()
     with torch.no_grad():
@@ -104,12 +105,12 @@ def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
 
 
 def value_from_policy(policy: Any) -> Any:
-    """A value net for rewards that are no model: a copy of the policy's body under a head of zeros."""
+    """A value net for rewards that are not models: a copy of the policy's body with a head of zeros."""
     return _with_scalar_head(policy)
 
 
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Write safetensors, config and tokenizer as one directory, whole or not at all; an older one is replaced."""
+    """Write safetensors, config and tokenizer as one directory, whole or not at all. Replaces an older one."""
     path = Path(path)
     try:
         with files.replacing(path) as temporary, _quiet():
@@ -135,14 +136,15 @@ def place(model: Any, device: torch.device | str, *, fast: bool = True, recomput
 
 
 def set_dropout(model: Any, p: float) -> Any:
-    """Residual dropout `p` where the architecture has it (S1); every other dropout 0. Returns the model.
+    """Set residual dropout to `p` (S1) and every other dropout to 0. Returns the model.
 
-    Raises UserError for p > 0 on an architecture without it (Llama, Qwen, Gemma, Mistral: theirs is on attention).
+    Raises UserError for p > 0 if the architecture has no residual dropout. Llama, Qwen, Gemma and Mistral have none:
+    their dropout is in the attention.
     """
     if not 0.0 <= p < 1.0:
-        raise UserError(f"dropout {p}: must be at least 0 and under 1")
+        raise UserError(f"dropout {p}: must be at least 0 and less than 1")
     if p > 0 and not has_dropout(model):
-        raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout; set dropout=0")
+        raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout. Set dropout=0.")
     for holder, field, residual in _dropouts(model):
         setattr(holder, field, p if residual else 0.0)
     return model
@@ -150,7 +152,7 @@ def set_dropout(model: Any, p: float) -> Any:
 
 @torch.no_grad()
 def has_dropout(model: Any) -> bool:
-    """Whether the architecture has residual dropout: seen by trying it."""
+    """Whether the architecture has residual dropout. Compares two forward passes with it."""
     before = [(holder, field, getattr(holder, field)) for holder, field, _ in _dropouts(model)]
     training = model.training
     ids_BS = torch.zeros(1, 4, dtype=torch.long, device=model.device)
@@ -168,22 +170,13 @@ def has_dropout(model: Any) -> bool:
 
 
 def context_length(model: Any) -> int:
-    """The most tokens the model reads; a large number where its config sets no limit."""
+    """The maximum number of tokens that the model reads. A large number if its config sets no limit."""
     config = model.config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         limit = getattr(config, name, None)
         if isinstance(limit, int) and limit > 0:
             return limit
     return 1 << 30
-
-
-def reward_bias(model: Any) -> float:
-    return float(getattr(model.config, BIAS, 0.0))
-
-
-def set_reward_bias(model: Any, bias: float) -> None:
-    """Written to `config.heedful_reward_bias`, so that it is saved and every score and value carries it (R5)."""
-    setattr(model.config, BIAS, float(bias))
 
 
 def _load(
@@ -205,36 +198,38 @@ def _load(
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # they are in the report, and refused below
+                ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
                 output_loading_info=True,
                 **shared,
             )
         except UserError:
             raise
-        except _BROKEN as error:
+        except _LOAD_ERRORS as error:
             raise UserError(_explain(ref, local, trust_remote_code, error)) from None
     lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if lacking:
         more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
-        raise UserError(f"{ref}: the weights lack {lacking[0]}{more} in the shape of config.json; save the model again")
+        raise UserError(
+            f"{ref}: the weights lack {lacking[0]}{more} in the shape of config.json. Save the model again."
+        )
     fit(model, tokenizer, ref)
     return set_dropout(model, 0.0).eval(), tokenizer
 
 
 def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Check that a tokenizer belongs to a model, and give both a pad id (written to tokenizer and configs)."""
+    """Check that a tokenizer fits a model, and set a pad id in tokenizer and configs."""
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
         raise UserError(
-            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}; use the tokenizer of its training"
+            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}. Use its own tokenizer."
         )
     generation = getattr(model, "generation_config", None)
     render.ensure_pad(tokenizer, model.config, *([generation] if generation is not None else []))
 
 
 def _is_reward(ref: str | Path) -> bool:
-    """Whether the directory says so; what cannot be read is left to the loader to explain."""
+    """Whether the config says that the model is a reward model. False for broken files: the loader explains those."""
     path = Path(model_path(ref)) / "config.json"
     try:
         return _has_scalar_head(json.loads(path.read_bytes()).get("architectures"))
@@ -252,39 +247,41 @@ def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
     is_reward = _has_scalar_head(names)
     if wants_reward and not is_reward:
         raise UserError(
-            f"{ref}: {names[0] or 'this model'} has no scalar head; train a reward model with `heedful reward`"
+            f"{ref}: {names[0] or 'this model'} has no scalar head. Train a reward model with `heedful reward`."
         )
     if wants_reward and config.num_labels != 1:
         raise UserError(f"{ref}: its head has {config.num_labels} outputs, a reward model has one")
     bias = getattr(config, BIAS, 0.0)
     if wants_reward and not (isinstance(bias, int | float) and math.isfinite(bias)):
-        raise UserError(f"{ref}: {BIAS} in its config.json is {bias!r}; write a number, or take it out")
+        raise UserError(f"{ref}: {BIAS} in its config.json is {bias!r}. Write a number, or delete it.")
     if is_reward and not wants_reward:
-        raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text; give a causal language model")
+        raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text. Give a causal language model.")
 
 
 def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     if not trusted and "trust_remote_code" in str(error):
-        return f"{ref}: its code comes with the weights; read it and allow it with trust_remote_code"
+        return f"{ref}: the model comes with its own code. Read it, and allow it with trust_remote_code."
     if local:
         return f"{ref}: not a complete model directory ({_brief(error)})"
-    return f"{ref}: no such directory, and not to be had from the hub ({_brief(error)})"
+    return f"{ref}: no such directory, and the hub does not give it ({_brief(error)})"
 
 
 def _with_scalar_head(policy: Any) -> Any:
-    """A sequence classifier of one label around a copy of the policy's body, its head zero."""
+    """A sequence classifier with one label: a copy of the policy's body, and a head of zeros."""
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
     setattr(config, BIAS, 0.0)
     try:
-        with torch.device("meta"):  # the body below replaces it: no need to initialise one
+        with torch.device("meta"):  # the body below replaces it, so that it needs no weights
             model = AutoModelForSequenceClassification.from_config(config)
     except ValueError:
         raise UserError(
-            f"{type(policy).__name__}: transformers has no sequence classifier for it; choose another architecture"
+            f"{type(policy).__name__}: transformers has no sequence classifier for it. Choose another architecture."
         ) from None
     if not isinstance(getattr(model, "score", None), nn.Linear) or model.base_model_prefix != policy.base_model_prefix:
-        raise UserError(f"{type(model).__name__} is not built as body and linear score; choose another architecture")
+        raise UserError(
+            f"{type(model).__name__} does not consist of a body and a linear score. Choose another architecture."
+        )
     body = copy.deepcopy(policy.base_model)
     sample: Tensor = next(body.parameters())
     model.score = nn.Linear(
@@ -297,7 +294,7 @@ def _with_scalar_head(policy: Any) -> Any:
 
 
 def _dropouts(model: Any) -> Iterator[tuple[Any, str, bool]]:
-    """(object, field that holds the probability, whether it is residual) of every dropout of a model and its config."""
+    """Every dropout of a model and its config: (object, field with the probability, whether it is residual)."""
     for name, module in model.named_modules():
         in_layer = any(part.isdigit() for part in name.split("."))
         for attribute, child in module.named_children():
@@ -315,7 +312,7 @@ def _numbers_named_dropout(holder: object) -> list[str]:
 
 
 def _not_about_masks(record: logging.LogRecord) -> bool:
-    # Said by GPT-2 and others of right-padded causal batches, where it does not apply (models/batches.py).
+    # GPT-2 and others warn about right-padded causal batches, which need no mask (models/batches.py).
     return "passing in an `attention_mask`" not in str(record.msg)
 
 
@@ -323,7 +320,7 @@ logging.getLogger("transformers.modeling_utils").addFilter(_not_about_masks)
 
 
 class _quiet:  # noqa: N801
-    """No advice and no progress bars of transformers' own: ours say what a user needs."""
+    """Turn off the advice and the progress bars of transformers. heedful's messages say what a user needs."""
 
     def __enter__(self) -> None:
         self.verbosity = transformers_logging.get_verbosity()
@@ -338,5 +335,5 @@ class _quiet:  # noqa: N801
 
 
 def _brief(error: BaseException) -> str:
-    """Its first sentence."""
+    """The first sentence of an error."""
     return re.split(r"\.(?:\s|$)", " ".join(str(error).split()))[0][:200] or type(error).__name__

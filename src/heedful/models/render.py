@@ -1,13 +1,13 @@
-"""The one road between text and tokens, for every stage: prompts, responses, documents, and back.
+"""Convert prompts, responses and documents to tokens and back. All stages use this module, and nothing else does it.
 
-Rules, the same in training, sampling and chat:
-- A tokenizer with a chat template uses it; a plain string is then one message of the user.
-- Without a template a plain string stands as it is, followed by a blank line (unless it ends in whitespace of its
-  own), and a chat of one user message is that string. A longer chat is written "User:", the text, a blank line,
-  "Assistant:", the text, a blank line, and so on, each name on a line of its own; it ends with "Assistant:".
-- BOS comes once, from the template or, without one, where the tokenizer adds it itself. EOS ends a finished response
-  and a document, and nothing else. Special tokens are written here only: in people's text they are plain characters.
-- Prompt and response are encoded apart and their ids joined: the ids a model sampled are the ids it is trained on.
+The rules are the same in training, sampling and chat:
+- A tokenizer with a chat template uses it. A plain string is then one message of the user.
+- Without a template a plain string does not change. A blank line follows, unless the string ends in whitespace. A chat
+  of one user message is that string. A longer chat has the line "User:", the text, a blank line, the line "Assistant:",
+  the text, a blank line, and so on. It ends with "Assistant:".
+- BOS comes once: from the template, or without one where the tokenizer adds it itself. EOS ends a finished response and
+  a document, and nothing else. Only this module writes special tokens. In people's text they are plain characters.
+- Prompt and response are encoded separately and their ids joined. So a model trains on exactly the ids that it sampled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from heedful.data.records import Message, PromptText
 
 _PAD_NAME = re.compile(r"(^|[\W_])pad(ding)?([\W_]|$)", re.IGNORECASE)
 _SPARE_NAME = re.compile(r"reserved|unused|extra_id|placeholder|dummy", re.IGNORECASE)
-# Bytes that no UTF-8 text contains: their tokens are free in any byte-level vocabulary. 0xFF is written so there:
+# How byte-level vocabularies write the byte 0xFF. No UTF-8 text contains it, so its token is free.
 _IMPOSSIBLE_BYTE = "ÿ"
 _RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
 
@@ -36,18 +36,18 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[i
         return _templated(tokenizer, messages)
     ids = _bos(tokenizer) + encode(tokenizer, _plain(messages))
     if not ids:
-        raise UserError("an empty prompt: this tokenizer turns it into no token at all; leave it out")
+        raise UserError("an empty prompt: this tokenizer gives no tokens for it. Leave it out.")
     return ids
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool) -> list[int]:
-    """Token ids of a response; EOS is appended if and only if it is finished (not cut off by length)."""
+    """Token ids of a response. EOS follows if and only if it is finished (not cut off by length)."""
     ids = encode(tokenizer, completion)
     return [*ids, _eos(tokenizer)] if finished else ids
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a pretraining document: BOS where the tokenizer uses one, the text, EOS."""
+    """Token ids of a pretraining document: BOS if the tokenizer uses one, the text, EOS."""
     return [*_bos(tokenizer), *encode(tokenizer, text), _eos(tokenizer)]
 
 
@@ -57,12 +57,12 @@ def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
-    """Ids of ordinary text: no BOS or EOS, and names of special tokens are ordinary characters."""
+    """Ids of ordinary text. No BOS or EOS, and names of special tokens are ordinary characters."""
     return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True, verbose=False))
 
 
 def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
-    """Whether the two write the same text as the same ids, so that ids can be passed between their models."""
+    """Whether two tokenizers give the same ids for the same text, so that their models can share ids."""
     if a is b:
         return True
     if a.get_vocab() != b.get_vocab() or a.chat_template != b.chat_template or a.eos_token_id != b.eos_token_id:
@@ -72,14 +72,16 @@ def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that no text is written with, the named ones (EOS, pad) and the others (<|im_end|>)."""
+    """Ids that no text has: the named special tokens (EOS, pad) and the others (<|im_end|>)."""
     added = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
-    """Ids that end a response: the tokenizer's EOS and those that the model's configs list and the tokenizer knows as
-    special (chat models often have several). Pass `model.config` and `model.generation_config`."""
+    """Ids that end a response: the tokenizer's EOS, and special tokens that the configs list as EOS.
+
+    Chat models often have several. Pass `model.config` and `model.generation_config`.
+    """
     special = tokenizer.added_tokens_decoder
     ids = {_eos(tokenizer)}
     for config in configs:
@@ -90,11 +92,12 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
 
 
 def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: Any) -> int:
-    """A pad id that is no EOS and no BOS, written to the tokenizer and the configs; nothing is resized.
+    """Set a pad id that is neither EOS nor BOS in the tokenizer and the configs. Resizes nothing.
 
-    Taken in this order: the tokenizer's own pad, a special token named like a pad, a reserved one, an embedding row
-    beyond the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot contain.
-    Raises UserError where none of them exists.
+    The first of these that exists: the tokenizer's own pad, a special token named like a pad, a reserved one, an
+    embedding row beyond the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot
+    contain.
+    Raises UserError if none of them exists.
     """
     taken = {*stop_ids(tokenizer, config, *more_configs), tokenizer.bos_token_id}
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in taken:
@@ -110,7 +113,7 @@ def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: A
 def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        # The template writes BOS itself if its model wants one: transformers adds none here.
+        # The template writes BOS itself if the model wants one. transformers adds none here.
         ids = tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, tokenize=True, return_dict=False, sanitize_control_tokens=True
         )
@@ -128,7 +131,7 @@ def _plain(messages: list[Message]) -> str:
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """[BOS] where the tokenizer puts one before text by itself, else []."""
+    """[BOS] if the tokenizer adds one before text by itself, else []."""
     ids = tokenizer.encode("a", add_special_tokens=True)
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id and ids[0] not in encode(tokenizer, "a") else []
 
@@ -139,11 +142,12 @@ def _name(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     if not isinstance(tokenizer.eos_token_id, int):
-        raise UserError(f"{_name(tokenizer)} has no end-of-text token; set its eos_token")
+        raise UserError(f"{_name(tokenizer)} has no end-of-text token. Set its eos_token.")
     return tokenizer.eos_token_id
 
 
 def _free_token(tokenizer: PreTrainedTokenizerBase, config: Any, taken: set[int | None]) -> str:
+    """A token for padding that no text needs, as `ensure_pad` says."""
     special = {id_: token.content for id_, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special}
     unknown = tokenizer.unk_token_id
     spare = {id_: name for id_, name in special.items() if id_ not in taken and id_ != unknown}
@@ -154,12 +158,12 @@ def _free_token(tokenizer: PreTrainedTokenizerBase, config: Any, taken: set[int 
     vocabulary = tokenizer.get_vocab()
     beyond = max(vocabulary.values()) + 1
     if beyond < config.get_text_config().vocab_size and len(tokenizer) == beyond and "<|pad|>" not in vocabulary:
-        return "<|pad|>"  # a name the tokenizer does not know yet gets the next id, whose embedding row exists
+        return "<|pad|>"  # an unknown name gets the next id, whose embedding row exists
     if unknown is not None and unknown not in taken and unknown not in encode(tokenizer, _RARE_TEXT):
         return str(tokenizer.unk_token)
     if set("ĀÿðÃ") <= set(vocabulary) and vocabulary[_IMPOSSIBLE_BYTE] not in taken:
         return _IMPOSSIBLE_BYTE
     raise UserError(
-        f"{_name(tokenizer)}: pad and end-of-text must differ and no token is free for it; "
-        "add a pad token to the tokenizer and resize the model's embeddings"
+        f"{_name(tokenizer)}: pad and end-of-text must differ, and no token is free for the pad. "
+        "Add a pad token to the tokenizer and resize the model's embeddings."
     )

@@ -20,6 +20,7 @@ from heedful.fast.cross_entropy import cross_entropy
 from heedful.fast.linear import is_plain
 from heedful.maths import logprobs as maths
 from heedful.models.batches import Batch, micro_batches
+from heedful.models.heads import reward_bias
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -156,7 +157,7 @@ def _scores(model: Any, states_ND: Tensor) -> Tensor:
         raise UserError(f"{type(model).__name__} has no scalar head; give a reward model")
     with torch.autocast(states_ND.device.type, enabled=False):
         scores_N = F.linear(states_ND.float(), score.weight.float()).squeeze(-1)
-    return scores_N + float(getattr(model.config, "heedful_reward_bias", 0.0))
+    return scores_N + reward_bias(model)
 
 
 def _gather(states_BSX: Tensor, index_BT: Tensor, mask_BT: Tensor) -> Tensor:

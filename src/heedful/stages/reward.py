@@ -19,7 +19,7 @@ from heedful.data import formats
 from heedful.learning import examples, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
 from heedful.maths.losses import ranking_loss
-from heedful.models import batches, load, scoring
+from heedful.models import batches, heads, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -178,8 +178,8 @@ def _zero_rows(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits:
 def _normalise(config: RewardConfig, model: Any, zero: list[Example], pad_id: int, ranks: Ranks) -> float:
     """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
     if zero:
-        load.set_reward_bias(model, load.reward_bias(model) - mean_score(model, zero, pad_id, config.compute, ranks))
-    return load.reward_bias(model)
+        heads.set_reward_bias(model, heads.reward_bias(model) - mean_score(model, zero, pad_id, config.compute, ranks))
+    return heads.reward_bias(model)
 
 
 def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:

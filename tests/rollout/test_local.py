@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,32 @@ def test_a_cancelled_row_leaves_and_disturbs_no_other() -> None:
     same([done[numbers[i]] for i in kept], [expected[i] for i in kept])
     rows.cancel(numbers[0])  # done already
     assert not rows.busy
+
+
+def test_other_threads_may_add_and_cancel_rows() -> None:
+    """Four clients of one loop: each adds its rows, one after the other, and takes one back."""
+    one, settings = engine(tiny.policy()), Generation(max_new_tokens=12)
+    expected = one.generate(PROMPTS, STREAMS, settings)
+    rows, added, failed = one.open(max_rows=5), {}, []
+
+    def client(mine: range) -> None:
+        try:
+            for i in mine:
+                rows.cancel(rows.add(PROMPTS[i], STREAMS[i], settings))
+                added[rows.add(PROMPTS[i], STREAMS[i], settings)] = i
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    clients = [threading.Thread(target=client, args=(range(k, len(PROMPTS), 4),)) for k in range(4)]
+    for thread in clients:
+        thread.start()
+    done: dict[int, Sample] = {}
+    while any(thread.is_alive() for thread in clients) or rows.busy:
+        done |= {token.row: token.sample for token in rows.step() if token.sample is not None}
+    assert not failed
+    kept = {added[row]: sample for row, sample in done.items() if row in added}
+    same([kept[i] for i in range(len(PROMPTS))], expected)
 
 
 @pytest.mark.parametrize("fast", [True, False])

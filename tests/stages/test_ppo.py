@@ -108,17 +108,24 @@ def test_samples_can_be_read(run: Path) -> None:
 def test_the_average_answers_but_the_raw_policy_is_sampled(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    """And samples name the iteration whose weights made them."""
+    seen, versions = [], []
     generate = rollouts.generate
-    monkeypatch.setattr(
-        rollouts, "generate", lambda engine, *rest: seen.append(engine.model) or generate(engine, *rest)
-    )
-    config = worlds.config("ppo", files, episodes=8, **PLAIN)
+
+    def noted(engine: Any, *rest: Any) -> Any:
+        samples = generate(engine, *rest)
+        seen.append(engine.model)
+        versions.extend(sample.versions for sample in samples)
+        return samples
+
+    monkeypatch.setattr(rollouts, "generate", noted)
+    config = worlds.config("ppo", files, episodes=16, **PLAIN)
     nets: list[ppo.Networks] = []
     networks = ppo._networks
     monkeypatch.setattr(ppo, "_networks", lambda *a: nets.append(networks(*a)) or nets[-1])
     ppo.train(config, tmp_path / "run")
-    assert seen == [nets[0].policy]
+    assert seen == [nets[0].policy] * 2
+    assert versions == [[(0, 0)]] * 8 + [[(1, 0)]] * 8
     assert nets[0].average.model is not nets[0].policy
 
 

@@ -1,4 +1,4 @@
-"""Best of n: sample n answers and keep the one that the reward likes best, the baseline without training (O2)."""
+"""Best of n: sample n answers and keep the one with the highest reward, a baseline without training (O2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from heedful.runs.rows import Row
 
 
 def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Write a row with the best answer for each prompt and, as `all_scores`, the scores of all n; returns `out`.
+    """Write a row with the best answer to each prompt and the scores of all n as `all_scores`. Returns `out`.
 
     The results hold the mean `score` of the best, `mean_score` of all, and the KL bound in nats.
     """

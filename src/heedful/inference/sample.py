@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from heedful.configs.best_of_n import BestOfNConfig
 from heedful.configs.sample import SampleConfig
-from heedful.configs.shared import Generation
 from heedful.data.records import Completions
 from heedful.inference.job import Job, open_job
 from heedful.learning import examples
@@ -23,7 +23,7 @@ from heedful.training.parallel import Ranks
 
 
 def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Write a row of K completions for each prompt, in the order of the prompts; returns `out`."""
+    """Write a row of K completions for each prompt, in the order of the prompts. Returns `out`."""
     with open_job(
         "sample", config, out, models={"model": config.model}, data={"prompts": config.prompts},
         compute=config.compute, resume=resume, overwrite=overwrite,
@@ -50,27 +50,14 @@ def _sample(config: SampleConfig, job: Job) -> None:
     job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
-class Sampling(Protocol):
-    """What a command that samples says about its prompts."""
-
-    @property
-    def prompts(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def skip_long(self) -> bool: ...
-    @property
-    def generation(self) -> Generation: ...
-
-
-def fitting(config: Sampling, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
+def fitting(config: SampleConfig | BestOfNConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
     """The prompts of a file, all with room for an answer."""
     limits = Limits(engine.context, engine.context, 0, config.skip_long)
     return examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
 
 
 def answers(
-    config: Sampling, engine: Engine, asked: Sequence[Question], first: int, k: int, ranks: Ranks
+    config: SampleConfig | BestOfNConfig, engine: Engine, asked: Sequence[Question], first: int, k: int, ranks: Ranks
 ) -> list[list[Sample]]:
     """k samples of each question, the same on every rank. `first` is the row of the first question."""
 
@@ -82,7 +69,7 @@ def answers(
 
 
 def row(question: Question, samples: Sequence[Sample], texts: Sequence[str], model: str, **more: Any) -> Row:
-    """One row of completions, with where they come from and as what ids; `more` are further fields."""
+    """One row of completions, with their model and token ids. `more`: further fields."""
     return Completions(
         **question.record.row(),
         completions=list(texts),

@@ -94,6 +94,7 @@ class Online:
         self.stopped = s.facts.get("stopped")
         self._watch = Watch(self.setup, s.history)
         for step in s.steps(first, config.iterations if self.stopped is None else first):
+            self.nets.engine.load_weights(self.nets.policy, step)
             yield step
             if self.stopped is not None:
                 s.say(f"{s.stage}: {self.stopped}")

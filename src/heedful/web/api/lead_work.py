@@ -48,7 +48,7 @@ class Sampling(Body):
     k: int = Field(4, ge=2, le=9)
     count: int = Field(100, ge=1, le=actions.MOST_SAMPLED, description="The newest prompts of the project.")
     seed: int = Field(0, ge=0, lt=2**31)
-    max_new_tokens: int = Field(256, ge=1, le=8192)
+    max_new_tokens: int = Field(128, ge=1, le=8192)
 
 
 class JobOut(BaseModel):

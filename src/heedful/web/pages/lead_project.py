@@ -167,7 +167,7 @@ def start_sampling(
     k: Annotated[int, Form(ge=2, le=9)] = 4,
     count: Annotated[int, Form(ge=1, le=MOST_SAMPLED)] = 100,
     seed: Annotated[int, Form(ge=0, lt=2**31)] = 0,
-    max_new_tokens: Annotated[int, Form(ge=1, le=8192)] = 256,
+    max_new_tokens: Annotated[int, Form(ge=1, le=8192)] = 128,
 ) -> Response:
     options = {"k": k, "seed": seed, "max_new_tokens": max_new_tokens}
     actions.sample(store, request.app.state.sampler, member, now, model=model, count=count, **options)

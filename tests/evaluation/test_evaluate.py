@@ -113,7 +113,7 @@ def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
 
 def test_clusters_of_users_need_users(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
-    with pytest.raises(UserError, match=r"4 of 4 prompts name no user; use cluster = prompt"):
+    with pytest.raises(UserError, match=r"4 of 4 prompts name no user. Use cluster = prompt"):
         run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))
     with pytest.raises(UserError, match=r"4 of 4 prompts name no user"):  # before the model is looked for
         run(EvaluateConfig(a=a, b="./no-model", reward=[JUDGE], cluster="user"))
@@ -155,7 +155,7 @@ def test_a_row_needs_an_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("judges", [{}, {"reward": [JUDGE], "judgements": "choices.jsonl"}])
 def test_there_is_one_judge(judges: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="give either --reward or --judgements"):
+    with pytest.raises(UserError, match="Give either --reward or --judgements"):
         run(EvaluateConfig(a="a", b="b", **judges))
 
 
@@ -215,9 +215,9 @@ def test_unnamed_sides_count_as_they_stand(tmp_path: Path) -> None:
 
 def test_choices_on_other_models_are_refused(tmp_path: Path) -> None:
     path = put(tmp_path / "choices.jsonl", [choice("p1", "flan", "sft", "a")])
-    with pytest.raises(UserError, match=r"choices.jsonl: no choice between ppo and sft; it compares flan, sft"):
+    with pytest.raises(UserError, match=r"choices.jsonl: no choice between ppo and sft. It compares flan, sft"):
         run(EvaluateConfig(a="ppo", b="sft", judgements=path))
-    with pytest.raises(UserError, match=r"A and B are both sft; name two of the models in it: flan, sft"):
+    with pytest.raises(UserError, match=r"A and B are both sft. Name two of the models in it: flan, sft"):
         run(EvaluateConfig(a="sft", b="sft", judgements=path))
     prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "other"}])
     with pytest.raises(UserError, match=r"no choice on a prompt of"):
@@ -294,7 +294,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
 
 
 def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
-    with pytest.raises(UserError, match="two models to sample: give --prompts"):
+    with pytest.raises(UserError, match="two models to sample. Give --prompts"):
         run(EvaluateConfig(a=model, b=model, reward=[JUDGE]))
     prompts = put(tmp_path / "prompts.jsonl", [*ASKED, {"prompt": "long " * 200}])
     config = EvaluateConfig(a=model, b=model, reward=[JUDGE], prompts=prompts, generation=GENERATION)
@@ -322,7 +322,7 @@ def test_written_verdicts_are_choices_that_give_the_same_win_rate(tmp_path: Path
 
 
 def test_the_result_is_named_json_before_any_work_is_done(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"out.txt: the result is one JSON object; name it .json"):
+    with pytest.raises(UserError, match=r"out.txt: the result is one JSON object. Name it .json"):
         run(EvaluateConfig(a="nowhere.jsonl", b="nowhere.jsonl", reward=[JUDGE]), tmp_path / "out.txt")
 
 
@@ -330,7 +330,7 @@ def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
     for name, text in (("people.json", '{"people": 3}'), ("people.choices.jsonl", "{}")):
         (tmp_path / name).write_text(text)
-        with pytest.raises(UserError, match=f"{name}: already exists and is no result of an evaluation"):
+        with pytest.raises(UserError, match=f"{name}: already exists and is not the result of an evaluation"):
             run(EvaluateConfig(a=a, b=b, reward=["nowhere"]), tmp_path / "people.json")  # before a judge is opened
         assert (tmp_path / name).read_text() == text
         (tmp_path / name).unlink()

@@ -103,9 +103,9 @@ def test_scores_that_are_no_numbers_are_named(files: Files, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("nothing", r"returned None; it must return one number for each completion"),
-    ("words", r"returned 'good'; a reward must be a finite number"),
-    ("huge", r"returned 1e\+300; a reward must be a finite number"),
+    ("nothing", r"returned None. It must return one number for each completion"),
+    ("words", r"returned 'good'. A reward must be a finite number"),
+    ("huge", r"returned 1e\+300. A reward must be a finite number"),
     ("one", r"returned 1 numbers for 2 completions"),
 ])  # fmt: skip
 def test_a_function_that_returns_something_else(
@@ -127,19 +127,19 @@ def test_a_module_that_does_not_parse_is_named_with_its_line(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "unparsable.py").write_text("def f(p, c):\n    return [\n")
     data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": ["red dog", "blue"]}])
-    with pytest.raises(UserError, match=r"unparsable:f: .*unparsable\.py, line 2: .*; mend the module"):
+    with pytest.raises(UserError, match=r"unparsable:f: .*unparsable\.py, line 2: .*. Fix the module"):
         run(files, tmp_path, data, "unparsable:f")
 
 
 @pytest.mark.parametrize(("module", "said"), [
     ("def f(p, c):\n    return ask(c)\n\ndef ask(c):\n    raise RuntimeError('rate\\nlimit')\n",
-     r"foreign\d:f: raised RuntimeError: rate limit \(foreign\d\.py, line 5\); mend the function"),
+     r"foreign\d:f: raised RuntimeError: rate limit \(foreign\d\.py, line 5\). Fix the function"),
     ("import json\ndef f(p, c):\n    return json.loads('{')\n",
-     r"raised JSONDecodeError: .* \(foreign\d\.py, line 3\); mend the function"),
-    ("def f(p, c):\n    yield from c[0]['score']\n", r"raised TypeError: .*, line 2\); mend the function"),
-    ("def f(p, c):\n    assert False\n", r"raised AssertionError \(foreign\d\.py, line 2\); mend the function"),
-    ("scale = one\ndef f(p, c): pass\n", r"raised NameError: .* \(foreign\d\.py, line 1\); mend the module"),
-    ("raise SystemExit(3)\n", r"raised SystemExit: 3 \(foreign\d\.py, line 1\); mend the module"),
+     r"raised JSONDecodeError: .* \(foreign\d\.py, line 3\). Fix the function"),
+    ("def f(p, c):\n    yield from c[0]['score']\n", r"raised TypeError: .*, line 2\). Fix the function"),
+    ("def f(p, c):\n    assert False\n", r"raised AssertionError \(foreign\d\.py, line 2\). Fix the function"),
+    ("scale = one\ndef f(p, c): pass\n", r"raised NameError: .* \(foreign\d\.py, line 1\). Fix the module"),
+    ("raise SystemExit(3)\n", r"raised SystemExit: 3 \(foreign\d\.py, line 1\). Fix the module"),
 ])  # fmt: skip
 def test_what_a_function_raises_is_one_line_with_its_cause(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, said: str

@@ -1,4 +1,4 @@
-"""Win rate of A over B on the same prompts (items E1 and T3), with what one must know before believing it."""
+"""Win rate of A over B on the same prompts (E1, T3), with the figures that show how far to trust it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from heedful.maths.statistics import agreement, win_rate
 from heedful.rewards.functions import open_reward
 
 Result = dict[str, Any]
-CHOICES = ".choices.jsonl"  # beside the result
+CHOICES = ".choices.jsonl"  # the suffix of the verdicts, next to the result
 
 
 def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:
-    """Judge A against B; with `out` (a .json file) also write the result and, beside it, every verdict as a choice.
+    """Judge A against B. With `out` (a .json file), write the result, and every verdict as a choice next to it.
 
-    Raises UserError where A, B, the prompts and the judge do not fit together.
+    Raises UserError if A, B, the prompts and the judge do not fit together.
     """
     if bool(config.reward) == (config.judgements is not None):
-        raise UserError("an evaluation has one judge: give either --reward or --judgements")
+        raise UserError("an evaluation has one judge. Give either --reward or --judgements")
     if out is not None:
         _check_free(Path(out))
     verdicts, facts = _people(config) if config.judgements is not None else _machine(config)
@@ -42,7 +42,7 @@ def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:
 
 
 def summarise(verdicts: Sequence[Verdict], config: EvaluateConfig) -> Result:
-    """Win rates over prompts: a prompt with several verdicts counts once, with their mean."""
+    """Win rates over prompts. A prompt with several verdicts counts once, with their mean."""
     lengths = [(len(v.a.text), len(v.b.text)) for v in verdicts]
 
     def rate(chosen: Sequence[bool]) -> dict[str, float] | None:
@@ -73,7 +73,7 @@ def summarise(verdicts: Sequence[Verdict], config: EvaluateConfig) -> Result:
 
 
 def describe(result: Result) -> str:
-    """The result in a few aligned lines."""
+    """The result as a few aligned lines for the terminal."""
     counts = f"{result['prompts']:,} prompts, {result['verdicts']:,} verdicts, {result['ties']:,} tied"
     labelers = f", {result['labelers']} labelers" if result.get("labelers") else ""
     judge = f"judged by {' + '.join(result['judge'])}"
@@ -118,7 +118,7 @@ def _interval(rate: dict[str, float]) -> str:
 
 
 def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
-    """Verdicts of a reward, on answers read or sampled."""
+    """Verdicts of a reward on answers from files or sampled here."""
     device = answers.device_of(config.compute.device)
     reward = open_reward(
         config.reward, compute=config.compute, device=device, trust_remote_code=config.trust_remote_code
@@ -144,14 +144,14 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
 
 
 def _people(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
-    """Verdicts that people gave."""
+    """Verdicts of people from a file of choices."""
     assert config.judgements is not None
     verdicts, others = judges.by_people(config.judgements, config.a, config.b)
     if config.prompts is not None:
         wanted = {answers.key(prompt.prompt) for prompt in formats.read(config.prompts, Prompt)}
         verdicts = [verdict for verdict in verdicts if answers.key(verdict.prompt.prompt) in wanted]
         if not verdicts:
-            raise UserError(f"{config.judgements}: no choice on a prompt of {config.prompts}; leave --prompts out")
+            raise UserError(f"{config.judgements}: no choice on a prompt of {config.prompts}. Leave --prompts out")
     kept = set(list(dict.fromkeys(answers.key(verdict.prompt.prompt) for verdict in verdicts))[: config.limit])
     verdicts = [verdict for verdict in verdicts if answers.key(verdict.prompt.prompt) in kept]
     labelers = {verdict.labeler for verdict in verdicts} - {None}
@@ -160,32 +160,32 @@ def _people(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
 
 
 def _prompts(config: EvaluateConfig, files: dict[str, list[Prompt]]) -> list[Prompt]:
-    """What to compare on: `--prompts`, else the prompts of the first side that is a file."""
+    """The prompts to compare on: `--prompts`, else those of the first side that is a file."""
     if config.prompts is not None:
         return answers.unique(formats.read(config.prompts, Prompt))
     if not files:
-        raise UserError("two models to sample: give --prompts to sample them on")
+        raise UserError("two models to sample. Give --prompts to sample them on")
     return next(iter(files.values()))
 
 
 def _answered(config: EvaluateConfig, prompts: list[Prompt], sides: dict[str, Answers]) -> list[Prompt]:
-    """The prompts that every file answers; it must answer all of them unless `common`."""
+    """The prompts that every file answers. Without `common` each must answer all of them."""
     wanted = {answers.key(prompt.prompt) for prompt in prompts}
     both = [prompt for prompt in prompts if all(answers.key(prompt.prompt) in found for found in sides.values())]
     if not both:
-        raise UserError(f"{config.a} and {config.b} have no prompt in common; check that they answer the same prompts")
+        raise UserError(f"{config.a} and {config.b} have no prompt in common. Check that they answer the same prompts")
     for ref, found in sides.items():
         missing = [prompt for prompt in prompts if answers.key(prompt.prompt) not in found]
         if missing and not config.common:
             first = answers.shown(missing[0].prompt)
             raise UserError(
-                f"{ref}: no answer to {len(missing)} of {len(prompts)} prompts, the first {first}; "
-                "compare where both have one with --set common=true"
+                f"{ref}: no answer to {len(missing)} of {len(prompts)} prompts, the first {first}. "
+                "Compare where both have one with --set common=true"
             )
         if config.prompts is None and not config.common and found.keys() - wanted:
             raise UserError(
-                f"{ref}: answers {len(found.keys() - wanted)} prompts that the other side does not; "
-                "compare where both have one with --set common=true, or name the prompts with --prompts"
+                f"{ref}: answers {len(found.keys() - wanted)} prompts that the other side does not. "
+                "Compare where both have one with --set common=true, or name the prompts with --prompts"
             )
     return both
 
@@ -202,14 +202,14 @@ def _rate(verdicts: Sequence[Verdict], config: EvaluateConfig) -> dict[str, floa
 
 
 def _check_users(config: EvaluateConfig, users: Sequence[str | None]) -> None:
-    """One user for each prompt, where the bootstrap draws users."""
+    """Raises UserError unless every prompt has a user, if the bootstrap draws users."""
     if config.cluster == "user" and None in users:
         missing = f"{list(users).count(None)} of {len(users)} prompts name no user"
-        raise UserError(f"cluster = user, but {missing}; use cluster = prompt")
+        raise UserError(f"cluster = user, but {missing}. Use cluster = prompt")
 
 
 def _by_prompt(verdicts: Sequence[Verdict], values: Sequence[float]) -> list[float]:
-    """The mean value of each prompt, in the order in which the prompts first come."""
+    """The mean value of each prompt, in the order in which the prompts first occur."""
     groups: dict[str, list[float]] = {}
     for verdict, value in zip(verdicts, values, strict=True):
         groups.setdefault(answers.key(verdict.prompt.prompt), []).append(value)
@@ -217,7 +217,7 @@ def _by_prompt(verdicts: Sequence[Verdict], values: Sequence[float]) -> list[flo
 
 
 def _sides(verdicts: Sequence[Verdict], pairs: Sequence[tuple[float, float]]) -> dict[str, float] | None:
-    """Means of A and B; None where they are not known."""
+    """Means of A and B, or None if they are unknown."""
     if not pairs:
         return None
     return {
@@ -227,7 +227,7 @@ def _sides(verdicts: Sequence[Verdict], pairs: Sequence[tuple[float, float]]) ->
 
 
 def _agreement(verdicts: Sequence[Verdict]) -> dict[str, float] | None:
-    """How often two labelers of the same two answers agree (D12); None where none shared a comparison."""
+    """How often two labelers of the same two answers agree (D12), or None if no comparison has two labelers."""
     verdicts = [verdict for verdict in verdicts if verdict.labeler is not None]
     labelers = {name: row for row, name in enumerate(dict.fromkeys(v.labeler for v in verdicts))}
     items = {item: column for column, item in enumerate(dict.fromkeys(_item(v) for v in verdicts))}
@@ -243,21 +243,21 @@ def _item(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def _check_free(out: Path) -> None:
-    """Before anything is judged: only an earlier result is replaced, and the place can be written."""
+    """Check before judging that `out` can be written and replaces only an earlier result."""
     if out.suffix != ".json":
-        raise UserError(f"{out}: the result is one JSON object; name it .json")
+        raise UserError(f"{out}: the result is one JSON object. Name it .json")
     verdicts = out.with_suffix(CHOICES)
     found = read_json(out) if out.is_file() else None
     earlier = isinstance(found, dict) and "win_rate" in found
     for path in (out, verdicts):
         if path.exists() and not earlier:
-            raise UserError(f"{path}: already exists and is no result of an evaluation; choose another --out")
+            raise UserError(f"{path}: already exists and is not the result of an evaluation. Choose another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(refused(error, out)) from None
     if not os.access(out.parent, os.W_OK):
-        raise UserError(f"{out}: {out.parent} may not be written; choose another --out")
+        raise UserError(f"{out}: {out.parent} is not writable. Choose another --out")
 
 
 def _write(out: Path, result: Result, verdicts: Sequence[Verdict], names: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Who says which of two answers is better: a reward, or people whose choices lie in a file."""
+"""Judges of two answers to one prompt: a reward, or the choices of people in a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OUTCOME = {preferred: outcome for outcome, preferred in PREFERRED.items()}
 
 @dataclass(frozen=True)
 class Verdict:
-    """One judgement of an answer of A beside one of B: 1 where A is better, 0.5 for a tie, 0 where B is."""
+    """One judgement of an answer of A against one of B: 1 if A is better, 0.5 for a tie, 0 if B is better."""
 
     prompt: Prompt
     a: Written
@@ -32,7 +32,7 @@ class Verdict:
     labeler: str | None = None
 
     def choice(self, names: tuple[str, str]) -> Choice:
-        """As a record, so that a file of verdicts is a file of choices."""
+        """The verdict as a record. A file of verdicts is a file of choices."""
         sides = []
         for written, name, side in zip((self.a, self.b), names, (0, 1), strict=True):
             extra = {"finish": written.finish, "score": None if self.scores is None else self.scores[side]}
@@ -44,9 +44,10 @@ class Verdict:
 
 
 def by_reward(reward: Reward, prompts: Sequence[Prompt], a: Answers, b: Answers) -> list[Verdict]:
-    """Every answer of A beside every answer of B to the same prompt, by score. Equal texts get equal scores.
+    """Judge every answer of A against every answer of B to the same prompt by their scores.
 
-    Answers are judged as texts: a reward model reads them through its own tokenizer.
+    Equal texts get equal scores: a reward model reads the texts through its own tokenizer. Raises UserError for a score
+    that is not finite.
     """
     places: dict[tuple[str, Written], int] = {}
     episodes: list[Episode] = []
@@ -60,7 +61,7 @@ def by_reward(reward: Reward, prompts: Sequence[Prompt], a: Answers, b: Answers)
     for episode, total in zip(episodes, totals, strict=True):
         if not math.isfinite(total):
             raise UserError(
-                f"the reward of an answer to {shown(episode.prompt)} is {total}; a judge needs finite numbers"
+                f"the reward of an answer to {shown(episode.prompt)} is {total}. A judge needs finite numbers"
             )
     verdicts = []
     for prompt in prompts:
@@ -73,9 +74,9 @@ def by_reward(reward: Reward, prompts: Sequence[Prompt], a: Answers, b: Answers)
 
 
 def by_people(path: str, a: str, b: str) -> tuple[list[Verdict], int]:
-    """The choices between A and B in a file, whichever side each stood on, and how many rows are between others.
+    """Read the choices between A and B from a file, on whichever side each was. Also returns the number of other rows.
 
-    A and B are named as the file names them: by reference or by run id. Where it names no models its sides count.
+    The file names A and B by reference or run id. If it names no models, its sides a and b are A and B.
     """
     choices = formats.read(path, Choice)
     named = {answer.model for choice in choices for answer in (choice.a, choice.b)}
@@ -83,7 +84,7 @@ def by_people(path: str, a: str, b: str) -> tuple[list[Verdict], int]:
         return [_verdict(choice, flipped=False) for choice in choices], 0
     ours, theirs = _names(a), _names(b)
     if ours & theirs:
-        raise UserError(f"{path}: A and B are both {a}; name two of the models in it: {_listed(named)}")
+        raise UserError(f"{path}: A and B are both {a}. Name two of the models in it: {_listed(named)}")
     verdicts = []
     for choice in choices:
         if choice.a.model in ours and choice.b.model in theirs:
@@ -91,7 +92,7 @@ def by_people(path: str, a: str, b: str) -> tuple[list[Verdict], int]:
         elif choice.a.model in theirs and choice.b.model in ours:
             verdicts.append(_verdict(choice, flipped=True))
     if not verdicts:
-        raise UserError(f"{path}: no choice between {a} and {b}; it compares {_listed(named)}")
+        raise UserError(f"{path}: no choice between {a} and {b}. It compares {_listed(named)}")
     return verdicts, len(choices) - len(verdicts)
 
 
@@ -104,7 +105,7 @@ def _verdict(choice: Choice, *, flipped: bool) -> Verdict:
 
 
 def _names(ref: str) -> set[str]:
-    """What a file may call a model: the reference, and the run's id."""
+    """Names of a model in a file: its reference and the id of its run."""
     return {ref, Run.open(ref).manifest.id} if manifest_path(ref).is_file() else {ref}
 
 

@@ -1,4 +1,4 @@
-"""Statistics of people's judgements, in numpy alone. Sums, counts and units: docs/conventions.md."""
+"""Statistics of judgements: pair accuracy, win rates, agreement, bootstrap intervals. Needs numpy alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Sequence[Sequence[float]]
 
 
 class Agreement(NamedTuple):
-    """Share of judgement pairs that agree, and how many pairs there were."""
+    """Share of judgement pairs that agree, and the number of pairs."""
 
     rate: float
     pairs: int
@@ -50,9 +50,14 @@ def alpha_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Krippendorff's alpha of ratings [raters, units] with a bootstrap interval over clusters of units (T2, T3).
+    """Krippendorff's alpha of ratings [raters, units], NaN = missing, with a bootstrap interval over clusters (T2, T3).
 
-    `n` is the number of units with two ratings. All NaN where alpha is undefined.
+    alpha = 1 - D_o / D_e: observed over expected disagreement. Only units with two or more ratings count: `n` is their
+    number. NaN throughout where alpha is undefined: no such unit, or one value only. Source: Krippendorff 2011.
+
+    >>> found = alpha_interval([[1, 2, 3, 3], [1, 2, 3, 4]], "nominal")
+    >>> round(found.mean, 4), found.n
+    (0.6957, 4)
     """
     ratings = np.asarray(ratings, dtype=np.float64)
     paired = (~np.isnan(ratings)).sum(axis=0) >= 2
@@ -70,9 +75,10 @@ def alpha_interval(
 
 
 def cohen_kappa(counts: ArrayLike) -> Floats:
-    """Cohen's kappa of counts [..., C, C] of what one rater (rows) and another (columns) said of the same units.
+    """Cohen's kappa of counts [..., C, C]: units that one rater put in class i (row) and another in class j (column).
 
-    NaN where both always say the same one thing.
+    (p_o - p_e) / (1 - p_e), with p_o the share of agreement and p_e the one expected by chance. NaN if both raters
+    always choose the same class. Source: Cohen 1960.
     """
     counts = np.asarray(counts, dtype=np.float64)
     n = counts.sum(axis=(-2, -1))
@@ -83,14 +89,17 @@ def cohen_kappa(counts: ArrayLike) -> Floats:
 
 
 def fleiss_terms(counts: ArrayLike) -> Floats:
-    """What Fleiss' kappa adds up over units: [N, 2 + C] of counts [N, C] of raters by class, at least two a unit."""
+    """Terms [N, 2 + C] whose sum `fleiss_kappa` takes, from counts [N, C] of raters by class, two or more a unit."""
     counts = np.asarray(counts, dtype=np.float64)
     same, pairs = agreement_terms(counts).T
     return np.column_stack([same / pairs, np.ones_like(pairs), counts])
 
 
 def fleiss_kappa(sums: ArrayLike) -> Floats:
-    """Fleiss' kappa of sums [..., 2 + C] of `fleiss_terms` over units; NaN where one class only was named."""
+    """Fleiss' kappa from sums [..., 2 + C] of `fleiss_terms` over units. NaN if all raters chose one class.
+
+    Source: Fleiss 1971.
+    """
     sums = np.asarray(sums, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = sums[..., 0] / sums[..., 1]
@@ -99,9 +108,12 @@ def fleiss_kappa(sums: ArrayLike) -> Floats:
 
 
 def agreement(choices: ArrayLike) -> Agreement:
-    """Pairwise agreement of choices [raters, comparisons] in {-1, 0, 1} (D12, T4); 0 is indifferent or not seen.
+    """Pairwise agreement of choices [raters, comparisons] in {-1, 0, 1}, where 0 is a tie or not seen (D12, T4).
 
-    Every pair of raters of a comparison counts unless either is indifferent. NaN without such a pair.
+    Every pair of raters of a comparison counts, unless either chose a tie. NaN without such a pair.
+
+    >>> agreement([[1, 1, 0], [1, -1, 1]])  # they agree on the first comparison, not on the second
+    Agreement(rate=0.5, pairs=2)
     """
     choices = np.asarray(choices)
     counts = np.stack([(choices == 1).sum(axis=0), (choices == -1).sum(axis=0)], axis=1)
@@ -110,7 +122,7 @@ def agreement(choices: ArrayLike) -> Agreement:
 
 
 def agreement_terms(counts: ArrayLike) -> Floats:
-    """Pairs of raters who said the same, and all pairs, of each unit: [N, 2] of counts [N, C] of raters by class."""
+    """Agreeing pairs of raters and all pairs, for each unit: [N, 2] from counts [N, C] of raters by class."""
     counts = np.asarray(counts, dtype=np.float64)
     n = counts.sum(axis=1)
     return np.column_stack([(counts * (counts - 1)).sum(axis=1) / 2, n * (n - 1) / 2])
@@ -124,9 +136,10 @@ def win_rate(
     draws: int = 2000,
     seed: int = 0,
 ) -> WinRate:
-    """Mean of outcomes in [0, 1] (win 1, tie 0.5, loss 0) with a percentile bootstrap interval over clusters (T3).
+    """Win rate: mean of outcomes in [0, 1] (win 1, tie 0.5, loss 0) with a bootstrap interval over clusters (T3).
 
-    `clusters` names the prompt (or user) of each outcome; without it every outcome is its own.
+    `clusters` names the prompt or user of each outcome. By default every outcome is its own cluster. Raises ValueError
+    for other values.
     """
     outcomes = np.asarray(outcomes, dtype=np.float64)
     if ((outcomes < 0) | (outcomes > 1)).any():
@@ -150,7 +163,8 @@ class Pair(NamedTuple):
 def ordered_pairs(truth: Rows) -> list[Pair]:
     """Every pair of completions of one row whose true values differ (R3).
 
-    Example: [[3, 1, 1]] gives (0, 0, 1) and (0, 0, 2). Completions 1 and 2 tie and give no pair.
+    >>> [tuple(pair) for pair in ordered_pairs([[3, 1, 1]])]  # completions 1 and 2 tie
+    [(0, 0, 1), (0, 0, 2)]
     """
     return [
         Pair(row, i, j) if values[i] > values[j] else Pair(row, j, i)
@@ -166,6 +180,9 @@ def pair_accuracy(scores: Rows, pairs: Sequence[Pair], clusters: Clusters = None
 
     The bootstrap resamples clusters: `clusters` names that of each row, for example its prompt. By default each row is
     its own cluster. Raises ValueError without a pair.
+
+    >>> pair_accuracy([[2.0, 2.0, 1.0]], ordered_pairs([[3, 1, 1]])).rate  # one pair tied, one right
+    0.75
     """
     if not pairs:
         raise ValueError("no two completions of a prompt differ in truth")
@@ -183,7 +200,8 @@ def mean_interval(
 ) -> Interval:
     """Mean of values [N] with a percentile bootstrap interval that resamples clusters with replacement (T3).
 
-    A function of the values, the clusters and the seed: the order of the observations does not matter.
+    A function of the values, the clusters and the seed. The order of the values does not matter. Raises ValueError
+    without values and for values that are not finite. Source: Efron and Tibshirani 1993, chapter 13.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not values.size:
@@ -205,9 +223,10 @@ def sums_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of sums of terms [N, F], given them as [draws, F], with a bootstrap interval over clusters (T3).
+    """A statistic of the sums of terms [N, F] with a bootstrap interval over clusters (T3).
 
-    `n` is passed on. Resamples in which the statistic is NaN are left out.
+    `statistic` maps sums [draws, F] to values [draws]. `n` is passed on. The interval leaves out resamples in which the
+    statistic is NaN.
     """
     terms = np.asarray(terms, dtype=np.float64)
     totals = terms
@@ -221,7 +240,7 @@ def sums_interval(
 
 
 def percentile_interval(resampled: Floats, confidence: float = 0.95) -> tuple[float, float]:
-    """The central `confidence` of a resampled statistic, linearly interpolated (T3); NaN is left out."""
+    """Ends of the central `confidence` of a resampled statistic, linearly interpolated, without NaN (T3)."""
     tail = (1 - confidence) / 2
     defined = resampled[~np.isnan(resampled)]
     if not defined.size:
@@ -231,18 +250,21 @@ def percentile_interval(resampled: Floats, confidence: float = 0.95) -> tuple[fl
 
 
 def reward_bias(demonstration_rewards: ArrayLike) -> float:
-    """What to add to every reward so that the demonstrations score 0 on average (R5)."""
+    """The number to add to every reward so that the demonstrations score 0 on average (R5)."""
     return -float(np.mean(np.asarray(demonstration_rewards, dtype=np.float64)))
 
 
 def _coincidences(counts: NDArray) -> Floats:
-    """Each unit's share [N, C * C] of the coincidence matrix (T2), of counts [N, C] of raters by value."""
+    """Each unit's share [N, C * C] of the coincidence matrix (T2), from counts [N, C] of raters by value.
+
+    A unit with m ratings holds n_c * (n_k - [c = k]) ordered pairs of values c and k, each weighted 1 / (m - 1).
+    """
     pairs = counts[:, :, None] * (counts[:, None, :] - np.eye(counts.shape[1]))
     return (pairs / (counts.sum(axis=1) - 1)[:, None, None]).reshape(len(counts), -1)
 
 
 def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
-    """Alpha of many coincidence matrices [draws, C, C] at once (T2), where the library takes one set of ratings."""
+    """Alpha [draws] of many coincidence matrices [draws, C, C] at once (T2)."""
     n_c = o.sum(axis=-1)
     n = n_c.sum(axis=-1)
     middle = {"ordinal": n_c.cumsum(axis=-1) - n_c / 2, "interval": values, "nominal": np.arange(values.size)}[level]
@@ -256,13 +278,13 @@ def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
 
 
 def _numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
-    """0, 1, 2, ... for the clusters, in the order in which they first occur."""
+    """Clusters as the numbers 0, 1, 2, ... in the order in which they first occur."""
     number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
     return np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=len(clusters))
 
 
 def _cluster_sums(values: Floats, clusters: Clusters) -> Floats:
-    """Sum and size of each cluster."""
+    """Sum and size [clusters, 2] of each cluster."""
     if clusters is None:
         return np.column_stack([values, np.ones(values.size)])
     if len(clusters) != values.size:
@@ -274,7 +296,7 @@ def _cluster_sums(values: Floats, clusters: Clusters) -> Floats:
 def _resampled_sums(terms: Floats, draws: int, rng: np.random.Generator) -> Floats:
     """Sums [draws, F] of resamples of the clusters' terms [N, F].
 
-    Clusters of equal terms are interchangeable, so that it is enough to draw how many of each kind there are.
+    Clusters of equal terms are interchangeable. It is enough to draw how often each kind occurs.
     """
     assert draws >= 1000, "a percentile interval needs at least 1,000 draws (T3)"
     kinds, frequency = np.unique(terms, axis=0, return_counts=True)

@@ -1,8 +1,7 @@
-"""Rewards: anything that maps (prompt, completion) texts to numbers, and weighted sums of these.
+"""Rewards: reward models and Python functions that score texts, and weighted sums of them.
 
-A spec is a reward-model run, directory or hub name, or a Python function as `module:function`, each with an optional
-weight in
-front: `0.5*runs/rm`. A function is called as f(prompts, completions) and returns one number for each.
+A spec names a reward model (run, directory or hub name) or a function (`module:function`). A weight may stand in front:
+`0.5*runs/rm`. A function is called as f(prompts, completions) and returns one number for each completion.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from heedful.data.records import PromptText
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.types import Episode
 
-MOST = 1e30  # of a reward or a weight: beyond it float32 has no squares and no sums
+MOST = 1e30  # largest reward or weight: float32 can still hold sums of them
 TextFunction = Callable[[list[PromptText], list[str]], Sequence[float]]
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
@@ -36,7 +35,7 @@ WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
 
 @dataclass(frozen=True)
 class Part:
-    """A scorer by name: score_B in float32 on the CPU. Raises NonFinite for a score that is no finite number."""
+    """A named scorer: score_B in float32 on the CPU. Raises NonFinite for a score that is not finite."""
 
     name: str
     weight: float
@@ -50,7 +49,7 @@ class Part:
 
 
 class Reward:
-    """A weighted sum of scorers. `reward(episodes)` -> (total_B, {name: unweighted score_B}) in float32 on the CPU."""
+    """A weighted sum of scorers: `reward(episodes)` is (total_B, {name: unweighted score_B}), float32 on the CPU."""
 
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
@@ -67,7 +66,7 @@ class Reward:
 
 
 class ModelScorer:
-    """A reward model as a scorer: the policy's ids where the tokenizer is the same, else the text rendered anew."""
+    """A reward model as a scorer. It reads the policy's token ids if both have the same tokenizer, else the text."""
 
     def __init__(
         self,
@@ -85,7 +84,7 @@ class ModelScorer:
         if self.same_tokens:
             prompt_ids, response_ids = episode.prompt_ids, episode.response_ids
             if episode.finished and response_ids and response_ids[-1] in self._special:
-                # whichever of its stop ids a policy chose: reward models have seen EOS there, and no other (R1)
+                # A policy may stop with any of its stop ids. Reward models were trained with EOS there (R1).
                 response_ids = [*response_ids[:-1], self.tokenizer.eos_token_id]
         else:
             prompt_ids = render.prompt_ids(self.tokenizer, episode.prompt)
@@ -93,8 +92,8 @@ class ModelScorer:
         total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
         if total > limit:
             raise UserError(
-                f"the reward model reads at most {limit} tokens, a prompt with its response has {total}; "
-                "lower generation.max_new_tokens or leave out the long prompts"
+                f"the reward model reads at most {limit} tokens, a prompt with its response has {total}. "
+                "Lower generation.max_new_tokens or leave out the long prompts"
             )
         return prompt_ids, response_ids
 
@@ -121,7 +120,7 @@ def open_reward(
 ) -> Reward:
     """Open every spec. Bodies of reward models run as `compute` says. Raises UserError with the spec and the remedy."""
     if not specs:
-        raise UserError("no reward given; name a reward-model run or a module:function")
+        raise UserError("no reward given. Name a reward-model run or a module:function")
     parts: list[Part] = []
     for spec in specs:
         weight, target = split_weight(spec)
@@ -138,28 +137,29 @@ def open_reward(
 
 
 def split_weight(spec: str) -> tuple[float, str]:
-    """'0.5*runs/rm' -> (0.5, 'runs/rm')."""
+    """Weight and target of a spec: '0.5*runs/rm' gives (0.5, 'runs/rm')."""
     found = WEIGHTED.fullmatch(spec.strip())
     if not found or Path(spec).exists():
         return 1.0, spec.strip()
     weight = float(found[1])
     if abs(weight) > MOST:
-        raise UserError(f"{spec}: a weight of {found[1]} is no finite number; give a smaller one")
+        raise UserError(f"{spec}: a weight of {found[1]} is too large. Give a smaller one")
     return weight, found[2].strip()
 
 
 def models_of(specs: Sequence[str]) -> dict[str, str]:
-    """The models among reward specs, by role, for a manifest."""
+    """The models among reward specs, by their role in a manifest."""
     targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
     return {role: target for role, target in targets.items() if not is_function(target)}
 
 
 def is_function(spec: str) -> bool:
+    """Whether a spec without weight names a function. A path that exists is a model."""
     return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()
 
 
 def open_function(spec: str) -> TextFunction:
-    """Import `module:function`; the current folder counts as a place for modules."""
+    """Import `module:function`. Modules in the current directory are found, too."""
     module_name, _, name = spec.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -167,10 +167,10 @@ def open_function(spec: str) -> TextFunction:
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
-            why = f"cannot import {module_name} ({error}); is it in this folder or installed?"
+            why = f"cannot import {module_name} ({error}). Is it in this directory or installed?"
             raise UserError(f"{spec}: {why}") from None
         except SyntaxError as error:
-            raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}; mend the module") from None
+            raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}. Fix the module") from None
     function = getattr(module, name, None)
     if not callable(function):
         raise UserError(f"{spec}: {module_name} has no function {name}")
@@ -182,7 +182,7 @@ def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episod
         with _Foreign(spec, "function"):
             found: object = function([e.prompt for e in episodes], [e.completion for e in episodes])
             if not isinstance(found, Iterable) or isinstance(found, str):
-                raise UserError(f"{spec}: returned {_named(found)}; it must return one number for each completion")
+                raise UserError(f"{spec}: returned {_named(found)}. It must return one number for each completion")
             numbers = list(found)
         if len(numbers) != len(episodes):
             raise UserError(f"{spec}: returned {len(numbers)} numbers for {len(episodes)} completions")
@@ -192,8 +192,9 @@ def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episod
 
 
 class _Foreign:
-    """Around code that is the user's: what it raises ends as a UserError that names it and its line, with the exception
-    as its cause. A function asks servers and libraries, so it may raise anything; nothing is swallowed here.
+    """A context for the user's code: any exception becomes a UserError that names the code and its line.
+
+    A reward function may call servers and libraries, so it may raise anything. The exception stays as the cause.
     """
 
     def __init__(self, spec: str, what: str) -> None:
@@ -206,11 +207,11 @@ class _Foreign:
         if not isinstance(error, Exception | SystemExit) or isinstance(error, UserError | NonFinite):
             return
         raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
-        raise UserError(f"{self.spec}: raised {raised}{_line_of(trace)}; mend the {self.what}") from error
+        raise UserError(f"{self.spec}: raised {raised}{_line_of(trace)}. Fix the {self.what}") from error
 
 
 def _line_of(trace: TracebackType | None) -> str:
-    """The last line of the user's own file on the way to an exception; "" where none of it is Python."""
+    """The last line of the user's own file before an exception, or "" if none of that is Python."""
     frames = [
         frame
         for frame in traceback.extract_tb(trace)
@@ -226,7 +227,7 @@ def _finite(number: object, spec: str) -> float:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not abs(value) <= MOST:
-        raise UserError(f"{spec}: returned {_named(number)}; a reward must be a finite number")
+        raise UserError(f"{spec}: returned {_named(number)}. A reward must be a finite number")
     return value
 
 

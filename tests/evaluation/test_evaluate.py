@@ -294,7 +294,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
 
 
 def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
-    with pytest.raises(UserError, match="two models to sample. Give --prompts"):
+    with pytest.raises(UserError, match=r"two models to sample\. Give --prompts"):
         run(EvaluateConfig(a=model, b=model, reward=[JUDGE]))
     prompts = put(tmp_path / "prompts.jsonl", [*ASKED, {"prompt": "long " * 200}])
     config = EvaluateConfig(a=model, b=model, reward=[JUDGE], prompts=prompts, generation=GENERATION)

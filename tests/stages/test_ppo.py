@@ -263,7 +263,7 @@ def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
     broken = worlds.save(tmp_path / "judge", judge)
     with pytest.raises(UserError, match=f"the score of {broken} is not finite at step 1; there is no checkpoint yet"):
         worlds.train("ppo", files, tmp_path / "run", reward=[broken], **PLAIN)
-    with pytest.raises(UserError, match="returned nan. A reward must be a finite number"):
+    with pytest.raises(UserError, match=r"returned nan\. A reward must be a finite number"):
         worlds.train("ppo", files, tmp_path / "other", reward=["stages.worlds:no_number"], **PLAIN)
 
 

@@ -72,7 +72,7 @@ def tldr(folder: Path) -> agreement.Summary:
     return found
 
 
-def rating_table(folder: Path) -> agreement.Table:
+def rating_table(folder: Path) -> agreement.AgreementTable:
     """Overall ratings of summaries, resampled by post."""
     given: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows(folder / "worker_ratings.jsonl.gz"):
@@ -84,7 +84,7 @@ def rating_table(folder: Path) -> agreement.Table:
     for column, by_worker in enumerate(shared.values()):
         for worker, value in by_worker.items():
             values[workers.index(worker), column] = value
-    return agreement.Table(tuple(workers), tuple(post for post, _ in shared), values)
+    return agreement.AgreementTable(tuple(workers), tuple(post for post, _ in shared), values)
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -74,7 +74,7 @@ def test_from_judgements_to_a_run_and_back(heedful: Heedful, team: Team, tmp_pat
         "ada", f"  {tmp_path}/ranks: 2 of 3 comparison rows", "  runs/rm",
     ]  # fmt: skip
     found = json.loads(heedful("lineage", "--labeler", "bob", "--runs", "nowhere", "--json")[1])
-    assert (found["snapshots"][0]["hers"], found["runs"]) == (1, [])
+    assert (found["snapshots"][0]["judgements"], found["runs"]) == (1, [])
 
 
 def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> N
         (["snapshot", "--records", "choice", "--out", "x", "--db", "none.db"], "no such database"),
         (["lineage"], "give a run, or --labeler and a name"),
         (["lineage", "runs/rm", "--labeler", "ada"], "give a run, or --labeler and a name"),
-        (["lineage", "--labeler", "eve"], "no labeler of this name"),
+        (["lineage", "--labeler", "eve"], "no labeler has this name"),
         (["lineage", "runs/none"], "no manifest.json there or above"),
     ],
 )

@@ -11,7 +11,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Comparison, Completions, Demonstration, Prompt, Rating
 from heedful.feedback import informative, items, work
-from heedful.feedback.judgements import Request
+from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
 
@@ -32,7 +32,7 @@ def test_the_same_texts_are_not_added_twice(store: Store) -> None:
     assert (added.items, added.known, len(added.refs)) == (2, 2, 2)
     assert add(team, "ranking", rows[:1], purpose="evaluate").items == 1
     assert add(team, "demonstration", rows).items == 1
-    assert add(team, "prompt", [Request(form="plain")] * 3).items == 3
+    assert add(team, "prompt", [PromptRequest(form="plain")] * 3).items == 3
 
 
 def test_a_comparison_and_a_choice_bring_their_known_answer(store: Store) -> None:

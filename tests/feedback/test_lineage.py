@@ -66,7 +66,7 @@ def runs(team: Team, tmp_path: Path) -> Path:
     return made
 
 
-def of_run(team: Team, path: Path | str, *folders: Path) -> lineage.Ancestry:
+def of_run(team: Team, path: Path | str, *folders: Path) -> lineage.RunLineage:
     with team.store.reading() as db:
         return lineage.of_run(db, path, folders)
 
@@ -118,7 +118,7 @@ def test_a_file_of_samples_leads_to_the_model_that_wrote_it(team: Team, runs: Pa
 def test_where_a_labelers_work_went(team: Team, runs: Path) -> None:
     with team.store.reading() as db:
         ada, bob = (lineage.of_labeler(db, name, [runs]) for name in ("ada", "bob"))
-        with pytest.raises(UserError, match="no labeler of this name"):
+        with pytest.raises(UserError, match="no labeler has this name"):
             lineage.of_labeler(db, "eve")
     assert [(Path(snapshot.path).name, count) for snapshot, count in ada.snapshots] == [("demos", 1), ("ranks", 2)]
     assert [Path(name).name for name in ada.runs] == ["ppo", "reward", "sft"]

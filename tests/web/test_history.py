@@ -6,7 +6,7 @@ import pytest
 
 from heedful.data.records import Completions, Prompt, Record
 from heedful.feedback import items, work
-from heedful.feedback.judgements import Request, Versus
+from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.schema import Kind
 from web.site import Site
 
@@ -14,7 +14,7 @@ SHOWN: dict[Kind, tuple[Record, str]] = {
     "ranking": (Completions(prompt="Why?", completions=["One.", "Two."]), "Two."),
     "choice": (Versus.model_validate({"prompt": "Why?", "a": {"text": "One."}, "b": {"text": "Two."}}), "Two."),
     "demonstration": (Prompt(prompt="Write about tea."), "Write about tea."),
-    "prompt": (Request(form="user_based", use_case="chat", about="A desk for visitors."), "A desk for visitors."),
+    "prompt": (PromptRequest(form="user_based", use_case="chat", about="A desk for visitors."), "A desk for visitors."),
 }
 
 

@@ -19,7 +19,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True)
-class Day:
+class WorkDay:
     """Standing judgements of one person on one day."""
 
     person_id: int
@@ -99,14 +99,14 @@ def standing(events: Iterable[Any]) -> dict[int, Any]:
     return found
 
 
-def days(db: Session, project_id: int, since: date | None = None) -> list[Day]:
+def days(db: Session, project_id: int, since: date | None = None) -> list[WorkDay]:
     """Work by person, day, kind and purpose, in the order of days."""
     chosen = sa.select(Tally, Person.name).join(Person, Person.id == Tally.person_id)
     chosen = chosen.where(Tally.project_id == project_id, Tally.judgements > 0)
     if since is not None:
         chosen = chosen.where(Tally.day >= since)
     return [
-        Day(row.person_id, name, row.day, row.kind, row.purpose, row.judgements, row.milliseconds / 1000)
+        WorkDay(row.person_id, name, row.day, row.kind, row.purpose, row.judgements, row.milliseconds / 1000)
         for row, name in db.execute(chosen.order_by(Tally.day, Person.name, Tally.kind, Tally.purpose))
     ]
 

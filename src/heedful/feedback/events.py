@@ -47,7 +47,7 @@ LINK = (*HASHED, "id", "when", "content", "salt", "redacted", "previous", "hash"
 
 
 @dataclass(frozen=True)
-class Told:
+class HistoryEntry:
     """One event in the history of an item, for a lead: who did what, and when."""
 
     event: Event
@@ -123,7 +123,7 @@ def verify_all(db: Session) -> dict[str, int]:
     return {project.name: verify(db, project.id) for project in projects.listing(db)}
 
 
-def of_item(db: Session, item_id: int) -> list[Told]:
+def of_item(db: Session, item_id: int) -> list[HistoryEntry]:
     """The history of an item, the oldest event first."""
     chosen = (
         sa.select(Event, Person.name, Membership.group, Assignment.id)
@@ -135,7 +135,7 @@ def of_item(db: Session, item_id: int) -> list[Told]:
         .where(Event.item_id == item_id)
         .order_by(Event.id)
     )
-    return [Told(event, name, group, stands is not None) for event, name, group, stands in db.execute(chosen)]
+    return [HistoryEntry(event, name, group, stands is not None) for event, name, group, stands in db.execute(chosen)]
 
 
 def redact(db: Session, project_id: int, event_id: int, why: str, now: datetime, *, by: int) -> None:

@@ -18,7 +18,7 @@ from heedful.data import curation, formats
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
 from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
-from heedful.feedback.judgements import Request, Versus
+from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
 
@@ -51,7 +51,7 @@ def add(
     explanations: Sequence[str | None] | None = None,
 ) -> Added:
     """Add records to the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` for choices,
-    `Request` for prompts. A `Comparison` or a `Choice` brings its known answer.
+    `PromptRequest` for prompts. A `Comparison` or a `Choice` brings its known answer.
 
     `wanted` labelers judge each item. None: one labeler, or `copies` for the share that the project doubles. `gold`:
     the known answer of each, a judgement in indices. Rankings and choices for gold, attention, screening and practice
@@ -104,7 +104,7 @@ def ask_for_prompts(
     about: str | None = None,
 ) -> Added:
     """Add `count` items that each ask for one prompt (D1)."""
-    request = Request.model_validate({"form": form, "use_case": use_case, "about": about})
+    request = PromptRequest.model_validate({"form": form, "use_case": use_case, "about": about})
     return add(db, project_id, "prompt", [request] * count, now, by=by)
 
 
@@ -281,7 +281,7 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
 
 def _texts_sha256(kind: Kind, payload: Record) -> str:
     texts = [kind, payload.row().get("prompt"), judgements.completions(payload)]
-    if isinstance(payload, Request):
+    if isinstance(payload, PromptRequest):
         texts.append(payload.row())
     return digest(texts)
 

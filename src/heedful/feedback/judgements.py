@@ -25,7 +25,7 @@ class Versus(Prompt):
     b: Answer
 
 
-class Request(Record):
+class PromptRequest(Record):
     """The payload of an item that asks for a prompt (D1)."""
 
     form: Literal["plain", "few_shot", "user_based"]
@@ -93,7 +93,7 @@ PAYLOADS: dict[Kind, type[Record]] = {
     "ranking": Completions,
     "choice": Versus,
     "demonstration": Prompt,
-    "prompt": Request,
+    "prompt": PromptRequest,
 }
 _SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
 
@@ -123,7 +123,7 @@ def check(
         if not chars[0] <= length <= chars[1]:
             raise UserError(f"completion: it has {length:,} characters. Write {chars[0]:,} to {chars[1]:,}")
     elif isinstance(judgement, PromptJudgement):
-        _check_prompt(judgement, cast(Request, payload).form)
+        _check_prompt(judgement, cast(PromptRequest, payload).form)
     return judgement
 
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from heedful.config import Config, Count, Share, UserError, build
 from heedful.feedback import informative
-from heedful.feedback.quality.alerts import Cutoffs as AlertCutoffs
-from heedful.feedback.quality.screening import Cutoffs as ScreeningCutoffs
+from heedful.feedback.quality.alerts import AlertCutoffs
+from heedful.feedback.quality.screening import ScreeningCutoffs
 from heedful.feedback.schema import KINDS, SHARED, Assignment, Instruction, Item, Kind, Phase, Project
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from heedful.feedback import derive, items, people, projects, readings
 from heedful.feedback.quality import agreement, alerts, gold
-from heedful.feedback.quality.groups import Split, opposed
+from heedful.feedback.quality.groups import OpposedPair, opposed
 from heedful.feedback.schema import WORK, Kind, Project, Purpose
 from heedful.maths.statistics import Interval
 
@@ -82,10 +82,10 @@ class Agreement:
     between: list[tuple[str, str, Interval | None]]
     overall: agreement.Summary
     weeks: list[tuple[date, agreement.Summary]]
-    pairs: list[agreement.Pair]
+    pairs: list[agreement.LabelerPair]
     labelers: dict[str, Interval | None]
-    gold: dict[str, gold.Accuracy]
-    opposed: list[Split]
+    gold: dict[str, gold.GoldAccuracy]
+    opposed: list[OpposedPair]
     alerts: list[alerts.Alert]
 
 
@@ -113,7 +113,7 @@ class Agreements:
         return kept[1]
 
 
-def compute(db: Session, project_id: int, cutoffs: alerts.Cutoffs) -> Agreement:
+def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs) -> Agreement:
     plain = readings.judgements(db, project_id, purposes=WORK)
     judged = plain + readings.judgements(db, project_id, purposes=readings.KNOWN)
     table = agreement.preference_table(plain)

@@ -8,7 +8,7 @@ import pytest
 
 from heedful.data.records import Rating
 from heedful.feedback.quality import alerts
-from heedful.feedback.quality.alerts import Alert, Cutoffs
+from heedful.feedback.quality.alerts import Alert, AlertCutoffs
 from heedful.feedback.quality.types import Judgement, Ranking, Written
 
 AB: Ranking = ((0,), (1,))
@@ -16,7 +16,7 @@ BA: Ranking = ((1,), (0,))
 TIED: Ranking = ((0, 1),)
 
 
-def found(work: list[Judgement], cutoffs: Cutoffs | None = None) -> list[tuple[str, float, float, int]]:
+def found(work: list[Judgement], cutoffs: AlertCutoffs | None = None) -> list[tuple[str, float, float, int]]:
     raised = alerts.alerts(work, cutoffs=cutoffs)
     return [(alert.kind, alert.figure, alert.cutoff, alert.n) for alert in raised]
 
@@ -29,7 +29,7 @@ def ten(*given: tuple[Ranking, tuple[int, ...] | None], **rest: object) -> list[
 def test_always_the_first_or_the_last_shown() -> None:
     first = ten(*[(AB, (0, 1))] * 3, *[(BA, (1, 0))] * 3, *[(AB, (1, 0))] * 4)
     assert found(first) == [("first_shown", 0.6, 0.6, 10)]
-    assert found(first[:9], Cutoffs(least=9)) == [("first_shown", pytest.approx(6 / 9), 0.6, 9)]
+    assert found(first[:9], AlertCutoffs(least=9)) == [("first_shown", pytest.approx(6 / 9), 0.6, 9)]
     assert found(first[:9]) == []
     last = ten(*[(BA, (0, 1))] * 6, *[(TIED, (0, 1))] * 4)
     assert found(last) == [("last_shown", 0.6, 0.6, 10)]
@@ -56,7 +56,7 @@ def test_too_fast_to_have_read() -> None:
     fast = [Judgement("x", item, AB, seconds=59.0, words=600) for item in range(8, 10)]
     assert found(slow + fast) == [("too_fast", 0.2, 0.2, 10)]
     assert found(slow + fast[:1] + [Judgement("x", 9, AB, seconds=60.0, words=600)]) == []
-    assert found(slow + fast, Cutoffs(words_per_minute=700)) == []
+    assert found(slow + fast, AlertCutoffs(words_per_minute=700)) == []
     untimed = [Judgement("x", item, AB, words=600) for item in range(10)]
     assert found(untimed) == []
     assert alerts.words_per_minute(fast[0]) == pytest.approx(610.17, abs=0.01)
@@ -87,7 +87,7 @@ def test_known_answers() -> None:
     assert alert.items == (2, 3, 4)
     missed = Judgement("x", 9, BA, gold=AB, attention=True)
     assert found([missed]) == [("attention", 1.0, 1.0, 1)]
-    assert found([missed], Cutoffs(attention_missed=2)) == []
+    assert found([missed], AlertCutoffs(attention_missed=2)) == []
 
 
 def test_copies_of_a_models_text() -> None:
@@ -98,7 +98,7 @@ def test_copies_of_a_models_text() -> None:
     assert alerts.copied("BREAD is warm!", source) == 1.0
     assert alerts.copied("", source) == 0.0
     written = [Written("x", 1, copy, ("nothing alike here at all", source)), Written("x", 2, "My own words on this.")]
-    assert alerts.alerts([], written, Cutoffs(copied=0.9)) == []
+    assert alerts.alerts([], written, AlertCutoffs(copied=0.9)) == []
     (alert,) = alerts.alerts([], written)
     assert (alert.kind, alert.figure, alert.cutoff) == ("copy", pytest.approx(8 / 9), 0.8)
     assert (alert.n, alert.items) == (12, (1,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heedful.feedback.quality import gold
-from heedful.feedback.quality.gold import Answer
+from heedful.feedback.quality.gold import GoldAnswer
 from heedful.feedback.quality.types import Judgement, Ranking
 
 KNOWN: Ranking = ((0,), (1, 2))  # 0 before 1 and 2; these two may stand as they like
@@ -23,7 +23,7 @@ KNOWN: Ranking = ((0,), (1, 2))  # 0 before 1 and 2; these two may stand as they
     ],
 )
 def test_pairs_of_the_known_answer(ranking: Ranking, right: float) -> None:
-    assert gold.answer(ranking, KNOWN) == Answer(right, 2)
+    assert gold.answer(ranking, KNOWN) == GoldAnswer(right, 2)
 
 
 def test_accuracy_by_labeler() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heedful.feedback.quality import groups
-from heedful.feedback.quality.groups import Split, Votes
+from heedful.feedback.quality.groups import OpposedPair, Votes
 from heedful.feedback.quality.types import Judgement, Ranking
 
 UP: Ranking = ((0,), (1,), (2,))
@@ -21,7 +21,7 @@ def test_opposed_pairs_by_hand() -> None:
         *votes("detailed", 2, ((0,), (1, 2))),
         Judgement("guest", 2, ((2,), (1,), (0,))),
     ]
-    assert groups.opposed(work) == [Split(1, (0, 1), Votes("brief", 2, 1, 0), Votes("detailed", 0, 2, 1))]
+    assert groups.opposed(work) == [OpposedPair(1, (0, 1), Votes("brief", 2, 1, 0), Votes("detailed", 0, 2, 1))]
     assert groups.opposed(work)[0].strength == 1
     assert groups.votes(work)[2, (1, 2)] == [Votes("brief", 1, 0, 0), Votes("detailed", 0, 0, 1)]
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from heedful.config import UserError
-from heedful.feedback.quality.screening import Cutoffs, Onboarding, screen
+from heedful.feedback.quality.screening import Onboarding, ScreeningCutoffs, screen
 from heedful.feedback.quality.types import Judgement, Ranking
 
 GOLD: Ranking = ((0,), (1,), (2,))  # three pairs
@@ -69,9 +69,9 @@ def test_what_was_not_asked_is_open() -> None:
 def test_every_cutoff_can_be_set() -> None:
     met = {"flags": 0.76, "rankings": 0.81, "demonstrations": 6.1, "topics": 3}
     for position, (name, cutoff) in enumerate(met.items()):
-        report = screen(onboarding(), Cutoffs(**{name: cutoff}))
+        report = screen(onboarding(), ScreeningCutoffs(**{name: cutoff}))
         assert [criterion.met for criterion in report.criteria] == [n != position for n in range(4)]
-    assert screen(onboarding(), Cutoffs(wanted_topics=("religion", "age"))).criteria[3].figure == 1.0
+    assert screen(onboarding(), ScreeningCutoffs(wanted_topics=("religion", "age"))).criteria[3].figure == 1.0
 
 
 def test_a_rating_off_the_scale_is_refused() -> None:

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from heedful.data.records import Completions, Prompt, Record
 from heedful.feedback import items, people, projects
-from heedful.feedback.judgements import Request, Versus
+from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
 from heedful.web.security.access import COOKIE
@@ -31,7 +31,7 @@ RECORDS: dict[str, type[Record]] = {
     "ranking": Completions,
     "demonstration": Prompt,
     "choice": Versus,
-    "prompt": Request,
+    "prompt": PromptRequest,
 }
 
 

@@ -23,7 +23,7 @@ Period = Literal["day", "week", "month"]
 
 
 @dataclass(frozen=True)
-class Table:
+class AgreementTable:
     """Values [labelers, units], NaN where a labeler did not judge a unit; `items` names the item of each unit.
 
     Units of one item are resampled together. Only items that at least two labelers judged are kept.
@@ -51,7 +51,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LabelerPair:
     """Agreement of two labelers over the items both judged."""
 
     first: str
@@ -61,22 +61,22 @@ class Pair:
     cohen: Interval | None
 
 
-def preference_table(judgements: Iterable[Judgement]) -> Table:
+def preference_table(judgements: Iterable[Judgement]) -> AgreementTable:
     """A unit for each pair of completions of an item: 1 if the first is preferred, -1 if the second, 0 for a tie."""
     return _table(judgements, Judgement.preferences, indifferent=0.0)
 
 
-def flag_table(judgements: Iterable[Judgement], flag: str) -> Table:
+def flag_table(judgements: Iterable[Judgement], flag: str) -> AgreementTable:
     """A unit for each completion: 1 if the flag (D9) was set, else 0."""
     return _table(judgements, lambda judgement: _rated(judgement, flag))
 
 
-def overall_table(judgements: Iterable[Judgement]) -> Table:
+def overall_table(judgements: Iterable[Judgement]) -> AgreementTable:
     """A unit for each completion: the overall quality 1-7."""
     return _table(judgements, lambda judgement: _rated(judgement, "overall"))
 
 
-def pairwise_rate(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def pairwise_rate(table: AgreementTable, *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Share of pairs of judgements that say the same; of preferences, pairs with a tie are left out (D12, S C.2).
 
     `n` is the number of pairs. None without one.
@@ -84,7 +84,7 @@ def pairwise_rate(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval
     return _ratio(statistics.agreement_terms(_counts(table)), table.items, draws, seed)
 
 
-def cohen_kappa(table: Table, first: str, second: str, *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def cohen_kappa(table: AgreementTable, first: str, second: str, *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Cohen's kappa of two labelers over the units that both judged. A tie is a value like any other."""
     one, other = (table.values[table.labelers.index(name)] for name in (first, second))
     both = ~np.isnan(one) & ~np.isnan(other)
@@ -101,7 +101,7 @@ def cohen_kappa(table: Table, first: str, second: str, *, draws: int = 2000, see
     return _defined(found)
 
 
-def fleiss_kappa(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def fleiss_kappa(table: AgreementTable, *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Fleiss' kappa. Units may have different numbers of judgements; those with one are left out."""
     several = (~np.isnan(table.values)).sum(axis=0) >= 2
     values = table.values[:, several]
@@ -115,14 +115,14 @@ def fleiss_kappa(table: Table, *, draws: int = 2000, seed: int = 0) -> Interval 
     return _defined(found)
 
 
-def alpha(table: Table, level: Level = "nominal", *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def alpha(table: AgreementTable, level: Level = "nominal", *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Krippendorff's alpha (T2)."""
     if not table.values.size:
         return None
     return _defined(statistics.alpha_interval(table.values, level, table.items, draws=draws, seed=seed))
 
 
-def summary(table: Table, level: Level = "nominal", *, draws: int = 1000, seed: int = 0) -> Summary:
+def summary(table: AgreementTable, level: Level = "nominal", *, draws: int = 1000, seed: int = 0) -> Summary:
     """All figures of one table."""
     return Summary(
         labelers=len(table.labelers),
@@ -133,7 +133,7 @@ def summary(table: Table, level: Level = "nominal", *, draws: int = 1000, seed: 
     )
 
 
-def by_pair(table: Table, *, least_items: int = 1, draws: int = 1000, seed: int = 0) -> list[Pair]:
+def by_pair(table: AgreementTable, *, least_items: int = 1, draws: int = 1000, seed: int = 0) -> list[LabelerPair]:
     """Each pair of labelers who share at least `least_items` items, in the order of their names."""
     judged = ~np.isnan(table.values)
     found = []
@@ -142,14 +142,14 @@ def by_pair(table: Table, *, least_items: int = 1, draws: int = 1000, seed: int 
             both, second = judged[a] & judged[b], table.labelers[b]
             items = tuple(_chosen(table.items, both))
             if len(set(items)) >= max(1, least_items):
-                two = Table((first, second), items, table.values[[a, b]][:, both], table.indifferent)
+                two = AgreementTable((first, second), items, table.values[[a, b]][:, both], table.indifferent)
                 rate = pairwise_rate(two, draws=draws, seed=seed)
                 cohen = cohen_kappa(two, first, second, draws=draws, seed=seed)
-                found.append(Pair(first, second, len(set(items)), rate, cohen))
+                found.append(LabelerPair(first, second, len(set(items)), rate, cohen))
     return found
 
 
-def by_labeler(table: Table, *, draws: int = 1000, seed: int = 0) -> dict[str, Interval | None]:
+def by_labeler(table: AgreementTable, *, draws: int = 1000, seed: int = 0) -> dict[str, Interval | None]:
     """Pairwise rate of each labeler with all others."""
     return {
         name: _rate_between(table, [index == row for index in range(len(table.labelers))], draws, seed)
@@ -194,7 +194,7 @@ def _table(
     judgements: Iterable[Judgement],
     cells: Callable[[Judgement], Mapping[Any, float]],
     indifferent: float | None = None,
-) -> Table:
+) -> AgreementTable:
     rows: dict[str, int] = {}
     items: list[Key] = []
     found: list[tuple[int, int, float]] = []
@@ -212,7 +212,7 @@ def _table(
     values = np.full((len(names), len(items)), np.nan)
     for row, column, value in found:
         values[place[row], column] = value
-    return Table(tuple(names), tuple(items), values, indifferent)
+    return AgreementTable(tuple(names), tuple(items), values, indifferent)
 
 
 def _rated(judgement: Judgement, name: str) -> dict[int, float]:
@@ -220,7 +220,7 @@ def _rated(judgement: Judgement, name: str) -> dict[int, float]:
     return {k: float(value) for k, value in given if value is not None}
 
 
-def _rate_between(table: Table, inside: Sequence[bool], draws: int, seed: int) -> Interval | None:
+def _rate_between(table: AgreementTable, inside: Sequence[bool], draws: int, seed: int) -> Interval | None:
     """Pairwise rate between the judgements of labelers inside and those of labelers outside."""
     chosen = np.asarray(inside, dtype=bool)
     ours, theirs = _counts(table, chosen), _counts(table, ~chosen)
@@ -228,7 +228,7 @@ def _rate_between(table: Table, inside: Sequence[bool], draws: int, seed: int) -
     return _ratio(terms, table.items, draws, seed)
 
 
-def _counts(table: Table, rows: NDArray[np.bool_] | None = None) -> Floats:
+def _counts(table: AgreementTable, rows: NDArray[np.bool_] | None = None) -> Floats:
     """How many labelers gave each value of each unit [units, values], without the indifferent value."""
     values = np.unique(table.values[~np.isnan(table.values)])
     said = table.values if rows is None else table.values[rows]

@@ -14,10 +14,10 @@ from heedful.feedback.quality.types import Judgement, Key, Written, latest
 
 RUN = 4
 
-Kind = Literal["first_shown", "last_shown", "all_tied", "too_fast", "straight_lining", "copy", "gold", "attention"]
+AlertKind = Literal["first_shown", "last_shown", "all_tied", "too_fast", "straight_lining", "copy", "gold", "attention"]
 
 
-class Cutoffs(Config):
+class AlertCutoffs(Config):
     """Figures at which an alert starts."""
 
     least: int = 10
@@ -47,7 +47,7 @@ class Alert:
     """`figure` passed `cutoff` over `n` judgements (of a copy: words). `items` are those to check."""
 
     labeler: str
-    kind: Kind
+    kind: AlertKind
     figure: float
     cutoff: float
     n: int
@@ -56,10 +56,10 @@ class Alert:
 
 
 def alerts(
-    judgements: Iterable[Judgement], written: Iterable[Written] = (), cutoffs: Cutoffs | None = None
+    judgements: Iterable[Judgement], written: Iterable[Written] = (), cutoffs: AlertCutoffs | None = None
 ) -> list[Alert]:
     """All alerts, by labeler and kind."""
-    cutoffs = cutoffs or Cutoffs()
+    cutoffs = cutoffs or AlertCutoffs()
     by_labeler: dict[str, list[Judgement]] = {}
     for judged in latest(judgements).values():
         for judgement in judged.values():
@@ -93,11 +93,11 @@ def copied(text: str, source: str) -> float:
     return sum(run in known for run in runs) / len(runs)
 
 
-def _patterns(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Iterator[Alert]:
+def _patterns(labeler: str, work: list[Judgement], cutoffs: AlertCutoffs) -> Iterator[Alert]:
     shown = [judgement for judgement in work if judgement.order is not None]
     timed = [judgement for judgement in work if words_per_minute(judgement) is not None]
     rated = [judgement for judgement in work if judgement.ratings is not None]
-    looks: list[tuple[Kind, str, list[Judgement], Callable[[Judgement], bool], float]] = [
+    looks: list[tuple[AlertKind, str, list[Judgement], Callable[[Judgement], bool], float]] = [
         ("first_shown", "the first answer shown is the best", shown, lambda j: _best_shown_at(j, 0),
          cutoffs.position_share),
         ("last_shown", "the last answer shown is the best", shown, lambda j: _best_shown_at(j, -1),
@@ -115,7 +115,7 @@ def _patterns(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Iterator
             yield Alert(labeler, kind, share, cutoff, len(among), text, items)
 
 
-def _known_answers(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Iterator[Alert]:
+def _known_answers(labeler: str, work: list[Judgement], cutoffs: AlertCutoffs) -> Iterator[Alert]:
     found = gold.accuracy(work).get(labeler)
     if found is None:
         return
@@ -137,7 +137,7 @@ def _known_answers(labeler: str, work: list[Judgement], cutoffs: Cutoffs) -> Ite
         yield Alert(labeler, "attention", missed, cutoff, found.attention_items, text, items)
 
 
-def _copy(demonstration: Written, cutoffs: Cutoffs) -> Iterator[Alert]:
+def _copy(demonstration: Written, cutoffs: AlertCutoffs) -> Iterator[Alert]:
     share = max((copied(demonstration.text, source) for source in demonstration.model_texts), default=0.0)
     if share >= cutoffs.copied:
         text = f"{share:.0%} of the demonstration occurs in a model's answer (cut-off {cutoffs.copied:.0%})"

@@ -10,7 +10,7 @@ from heedful.maths.statistics import Interval, sums_interval, wins
 
 
 @dataclass(frozen=True)
-class Answer:
+class GoldAnswer:
     """One gold item's answer against the known one."""
 
     right: float
@@ -20,7 +20,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class GoldAccuracy:
     """Share of right pairs over a labeler's gold items, with an interval over items. None without gold items."""
 
     labeler: str
@@ -30,24 +30,24 @@ class Accuracy:
     attention_missed: int
 
 
-def answer(ranking: Ranking, gold: Ranking) -> Answer:
+def answer(ranking: Ranking, gold: Ranking) -> GoldAnswer:
     """Compare a ranking with the known answer. Pairs that the known answer ties do not count."""
     given = preferences(ranking)
     sides = [(side, given[pair]) for pair, side in preferences(gold).items() if side]
-    return Answer(sum(wins(side * said) for side, said in sides), len(sides))
+    return GoldAnswer(sum(wins(side * said) for side, said in sides), len(sides))
 
 
-def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, Accuracy]:
+def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, GoldAccuracy]:
     """Each labeler's accuracy on gold items. Attention items count apart, and are missed if any pair is not right."""
-    gold: dict[str, list[Answer]] = {}
-    attention: dict[str, list[Answer]] = {}
+    gold: dict[str, list[GoldAnswer]] = {}
+    attention: dict[str, list[GoldAnswer]] = {}
     for judged in latest(judgements).values():
         for judgement in judged.values():
             if judgement.gold is not None:
                 kept = attention if judgement.attention else gold
                 kept.setdefault(judgement.labeler, []).append(answer(judgement.ranking, judgement.gold))
     return {
-        labeler: Accuracy(
+        labeler: GoldAccuracy(
             labeler,
             items=len(gold.get(labeler, ())),
             accuracy=_share(gold.get(labeler, []), draws, seed),
@@ -68,11 +68,11 @@ def agreement_with_gold(judgements: Iterable[Judgement], *, draws: int = 1000, s
         if judgement.gold is not None:
             given = judgement.preferences()
             sides = [side * given[pair] for pair, side in preferences(judgement.gold).items()]
-            found.append(Answer(sides.count(1), len(sides) - sides.count(0)))
+            found.append(GoldAnswer(sides.count(1), len(sides) - sides.count(0)))
     return _share(found, draws, seed)
 
 
-def _share(answers: list[Answer], draws: int, seed: int) -> Interval | None:
+def _share(answers: list[GoldAnswer], draws: int, seed: int) -> Interval | None:
     terms = [(found.right, found.pairs) for found in answers if found.pairs]
     if not terms:
         return None

@@ -30,7 +30,7 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class Split:
+class OpposedPair:
     """A pair of completions of an item on which the majorities of two groups are opposite."""
 
     item: Key
@@ -59,12 +59,12 @@ def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], 
     }
 
 
-def opposed(judgements: Iterable[Judgement], *, least: int = 1) -> list[Split]:
+def opposed(judgements: Iterable[Judgement], *, least: int = 1) -> list[OpposedPair]:
     """Pairs on which two groups, each with at least `least` judgements, are opposite. The strongest first."""
     judged = latest(judgements).values()
     shared = [by for by in judged if len({judgement.group for judgement in by.values()} - {None}) > 1]
     found = [
-        Split(item, pair, one, other)
+        OpposedPair(item, pair, one, other)
         for (item, pair), by_group in votes(judgement for by in shared for judgement in by.values()).items()
         for one, other in combinations([votes for votes in by_group if votes.total >= least], 2)
         if one.leaning * other.leaning < 0

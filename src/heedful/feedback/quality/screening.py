@@ -12,7 +12,7 @@ from heedful.feedback.quality.types import Judgement, Key
 from heedful.maths.statistics import Interval, mean_interval
 
 
-class Cutoffs(Config):
+class ScreeningCutoffs(Config):
     """The soft cut-offs of the paper."""
 
     flags: float = 0.75
@@ -59,7 +59,7 @@ class Criterion:
 
 
 @dataclass(frozen=True)
-class Report:
+class ScreeningReport:
     """`recommended`: every criterion is met. None if one was not asked and no other fails. A person decides."""
 
     labeler: str
@@ -76,9 +76,9 @@ class Report:
         return {**asdict(self), "criteria": criteria}
 
 
-def screen(answers: Onboarding, cutoffs: Cutoffs | None = None) -> Report:
+def screen(answers: Onboarding, cutoffs: ScreeningCutoffs | None = None) -> ScreeningReport:
     """The four criteria of one candidate."""
-    cutoffs = cutoffs or Cutoffs()
+    cutoffs = cutoffs or ScreeningCutoffs()
     criteria = (
         _of_mean("sensitive flags", _flags(answers), cutoffs.flags),
         _of_mean("rankings", agreement_with_gold(answers.rankings), cutoffs.rankings),
@@ -93,7 +93,7 @@ def screen(answers: Onboarding, cutoffs: Cutoffs | None = None) -> Report:
         recommended, text = None, f"{answers.labeler} was not asked for {' and '.join(missing)}"
     else:
         recommended, text = True, f"{answers.labeler} meets all four criteria"
-    return Report(answers.labeler, criteria, recommended, f"{text}. The cut-offs are soft. A person decides.")
+    return ScreeningReport(answers.labeler, criteria, recommended, f"{text}. The cut-offs are soft. A person decides.")
 
 
 def _flags(answers: Onboarding) -> Interval | None:
@@ -114,7 +114,7 @@ def _of_mean(name: str, found: Interval | None, cutoff: float) -> Criterion:
     return Criterion(name, found.mean, found, cutoff, found.mean >= cutoff)
 
 
-def _topics(answers: Onboarding, cutoffs: Cutoffs) -> Criterion:
+def _topics(answers: Onboarding, cutoffs: ScreeningCutoffs) -> Criterion:
     if answers.topics is None:
         return Criterion("topics", None, None, cutoffs.topics, None)
     wanted = {topic.casefold() for topic in cutoffs.wanted_topics}

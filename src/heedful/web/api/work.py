@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from heedful.config import UserError
 from heedful.data.records import Prompt, Record
 from heedful.feedback import people, projects, work
-from heedful.feedback.judgements import Request as PromptRequest
+from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.schema import Kind, Project, Role
 from heedful.web.security import passwords
 from heedful.web.security.access import AsLabeler, AsMember, Id, Now, SignedIn, Stored

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.data.records import Message, Prompt, PromptText, Record, as_text
 from heedful.feedback import projects, work
-from heedful.feedback.judgements import Request, completions
+from heedful.feedback.judgements import PromptRequest, completions
 from heedful.web.text import vocabulary
 
 SHORT_ANSWER = 400  # characters: where no answer is longer, three columns of them can be read
@@ -104,8 +104,8 @@ def answers_shown(past: work.Past) -> tuple[str, ...]:
 
 
 def _of_payload(payload: Record) -> dict[str, Any]:
-    assert isinstance(payload, Prompt | Request)
-    if isinstance(payload, Request):
+    assert isinstance(payload, Prompt | PromptRequest)
+    if isinstance(payload, PromptRequest):
         return {
             "prompt": payload.about or "",
             "about": [payload.use_case] if payload.use_case else [],

@@ -17,17 +17,18 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, preferences
-from heedful.learning import examples, likelihood
+from heedful.learning import examples, experience, likelihood, rollouts
+from heedful.learning.examples import Question
 from heedful.learning.passes import Passes
 from heedful.maths import best_of_n as best_of_n_maths
 from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
-from heedful.models import batches, load, render, scoring
+from heedful.models import load, render
 from heedful.report.tables import ModelResult
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import open_engine
 from heedful.rollout.room import longest_prompt
-from heedful.rollout.types import Sample
+from heedful.rollout.types import Episode
 from heedful.sandbox import fewshot, generate, labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.truth import Truth
@@ -62,9 +63,10 @@ class Examiner:
     def model(self, name: str, ref: Path, sft: Path) -> ModelResult:
         """A model without a prefix, with its KL to the SFT model and its loss on held-out base text."""
         model, tokenizer = load.load_policy(ref)
-        samples = self._sample(model, tokenizer, [render.prompt_ids(tokenizer, p.prompt) for p in self.prompts])
-        texts = [render.response_text(tokenizer, sample.response_ids) for sample in samples]
-        moved = 0.0 if ref == sft else kl(samples, load.load_policy(sft)[0], tokenizer)
+        questions = [Question(p.prompt, render.prompt_ids(tokenizer, p.prompt), p) for p in self.prompts]
+        episodes = self._sample(model, tokenizer, questions)
+        texts = [episode.completion for episode in episodes]
+        moved = 0.0 if ref == sft else kl(episodes, model, load.load_policy(sft)[0], tokenizer)
         return self._result(name, tokenizer, texts, moved, self.corpus_loss(model, tokenizer))
 
     def prompted(self, name: str, base: Path) -> ModelResult:
@@ -77,8 +79,8 @@ class Examiner:
         def answers(prefix: str, prompts: list[Prompt]) -> list[str]:
             longest = longest_prompt(load.context_length(model), self.settings.generation.max_new_tokens)
             ids = [render.prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-longest:] for p in prompts]
-            samples = self._sample(model, tokenizer, ids)
-            return [fewshot.answer_of(render.response_text(tokenizer, sample.response_ids)) for sample in samples]
+            questions = [Question(p.prompt, own, p) for p, own in zip(prompts, ids, strict=True)]
+            return [fewshot.answer_of(e.completion) for e in self._sample(model, tokenizer, questions)]
 
         def worth(prefix: str) -> float:
             texts = answers(prefix, tried)
@@ -103,11 +105,12 @@ class Examiner:
     def corpus_loss(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> float:
         """Loss in nats a token on held-out text of the world (E6)."""
         rows = examples.documents(self.files.corpus_held_out, tokenizer, load.context_length(model))
-        return likelihood.mean_loss(model, rows, Passes(tokenizer.pad_token_id, Compute().micro_tokens, ALONE))
+        return likelihood.mean_loss(model, rows, _passes(tokenizer))
 
-    def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[Sample]:
-        engine = open_engine(model, tokenizer, Compute())
-        return [only for (only,) in draw(engine, prompts, self.settings.generation, self.seed + TEST_STREAM)]
+    def _sample(self, model: Any, tokenizer: PreTrainedTokenizerBase, questions: list[Question]) -> list[Episode]:
+        engine, prompts = open_engine(model, tokenizer, Compute()), [question.prompt_ids for question in questions]
+        drawn = draw(engine, prompts, self.settings.generation, self.seed + TEST_STREAM)
+        return rollouts.episodes(tokenizer, questions, [only for (only,) in drawn])
 
     def _result(
         self, name: str, tokenizer: PreTrainedTokenizerBase, texts: list[str], kl_nats: float | None, loss: float | None
@@ -124,19 +127,16 @@ class Examiner:
         )
 
 
-@torch.no_grad()
-def kl(samples: list[Sample], reference: Any, tokenizer: PreTrainedTokenizerBase) -> float:
-    """Mean sequence KL divergence in nats of the samples' policy from the reference (P9)."""
-    total = 0.0
-    lengths = [len(s.prompt_ids) + len(s.response_ids) for s in samples]
-    for chosen in batches.micro_batches(lengths, max_tokens=16_384):
-        part = [samples[i] for i in chosen]
-        batch = batches.collate([s.prompt_ids for s in part], [s.response_ids for s in part], tokenizer.pad_token_id)
-        mask_BT = batch.response_mask_BT
-        logprobs_BT = torch.zeros(mask_BT.shape, dtype=torch.float64)
-        logprobs_BT[mask_BT] = torch.tensor([x for s in part for x in s.logprobs or []], dtype=torch.float64)
-        total += float(sequence_kl(logprobs_BT, scoring.response_logprobs(reference, batch), mask_BT).sum())
-    return total / len(samples)
+def kl(episodes: list[Episode], policy: Any, reference: Any, tokenizer: PreTrainedTokenizerBase) -> float:
+    """Mean sequence KL in nats of the policy that sampled the episodes, from a reference (P9)."""
+    passes = _passes(tokenizer)
+    logprobs_BT = experience.old_logprobs(policy, episodes, exact=True, temperature=1.0, passes=passes)
+    ref_logprobs_BT = experience.logprobs(reference, episodes, temperature=1.0, passes=passes, name="the reference")
+    return float(sequence_kl(logprobs_BT, ref_logprobs_BT, experience.response_mask(episodes)).double().mean())
+
+
+def _passes(tokenizer: PreTrainedTokenizerBase) -> Passes:
+    return Passes(tokenizer.pad_token_id, Compute().micro_tokens, ALONE)
 
 
 @dataclass(frozen=True)

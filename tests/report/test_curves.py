@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from heedful.files import rows_of
-from heedful.plots.charts import Level
 from heedful.report.curves import other_charts, over_optimisation, stage_charts
 
 
@@ -19,14 +18,13 @@ def write(path: Path, rows: list[dict[str, float]]) -> Path:
 def test_ppo_runs_share_axes_and_keep_their_colours(tmp_path: Path) -> None:
     plain = write(tmp_path / "ppo", [{"score": 1.0, "kl": 0.0}, {"score": 2.0, "kl": 4.0}])
     mixed = write(tmp_path / "ptx", [{"score": 1.0, "kl": 0.0, "ptx_loss": 0.8}, {"score": 1.5, "kl": 1.0}])
-    found = {c.title: c for c in stage_charts("ppo", {"PPO": plain, "PPO-ptx": mixed}, {"kl": [Level("limit", 10.0)]})}
+    found = {c.title: c for c in stage_charts("ppo", {"PPO": plain, "PPO-ptx": mixed})}
     assert list(found) == ["Score", "KL from the start", "Loss on mixed-in text"]
     assert [(s.name, s.x, s.y, s.colour) for s in found["Score"].series] == [
         ("PPO", [1, 2], [1.0, 2.0], 0),
         ("PPO-ptx", [1, 2], [1.0, 1.5], 1),
     ]
     assert [(s.name, s.x, s.colour) for s in found["Loss on mixed-in text"].series] == [("PPO-ptx", [1], 1)]
-    assert found["KL from the start"].levels == [("limit", 10.0)]
     price = over_optimisation({"PPO": plain, "PPO-ptx": mixed})
     assert price is not None
     assert [s.x for s in price.series] == [[0.0, 2.0], [0.0, 1.0]]  # the root of the KL

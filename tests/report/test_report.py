@@ -84,8 +84,8 @@ def full(text: str = "plain") -> Report:
         table=demo_table([sft, ppo], text),
         table_note=text,
         signs=[text],
-        groups=[Group(text, [Chart(text, text, text, lines, text)], text, [Chart(text, text, text, alone)])],
-        quality=[Estimates(text, [Estimate(text, 0.7, 0.6, 0.8, 1234, text, True)], text)],
+        groups=[Group(text, [Chart(text, text, text, lines, text)], [Chart(text, text, text, alone)])],
+        quality=[Estimates(text, [Estimate(text, 0.7, 0.6, 0.8, 1234, True)], text)],
         calibration=[Bin(0.6, Interval(0.5, 0.4, 0.6, 30)), Bin(0.8, Interval(0.7, 0.6, 0.9, 30))],
         samples=[Sample(text, [Answer(text, text, 0.25, [text]), Answer("PPO", "", 0.75)], text), Sample("q2", [])],
         score_name=text,
@@ -229,11 +229,11 @@ def test_runs_of_all_stages_make_one_report(tmp_path: Path) -> None:
 def test_only_an_earlier_page_is_replaced(tmp_path: Path) -> None:
     data = tmp_path / "precious.jsonl"
     data.write_text("{}")
-    with pytest.raises(UserError, match=r"precious\.jsonl: the report is a page; name it \.html"):
+    with pytest.raises(UserError, match=r"precious\.jsonl: the report is an HTML page. Name it \.html"):
         write_for_runs([tmp_path], data)
     other = tmp_path / "notes.html"
     other.write_text("my notes")
-    with pytest.raises(UserError, match=r"notes\.html: already exists and is no page"):
+    with pytest.raises(UserError, match=r"notes\.html: already exists and is not an HTML page"):
         write_for_runs([tmp_path], other)
     assert (data.read_text(), other.read_text()) == ("{}", "my notes")
     other.unlink()

@@ -127,7 +127,7 @@ def test_ragged_lists_and_an_unknown_baseline_are_refused() -> None:
         demo_table([SFT, ModelResult("PPO", [1.0] * 4, [1.0] * 3)], "SFT")
     with pytest.raises(UserError, match="PPO: 5 utilities for 4 prompts"):
         demo_table([SFT, ModelResult("PPO", [1.0] * 5, [1.0] * 5)], "SFT")
-    with pytest.raises(UserError, match="no model 'base' to compare with; there are SFT, PPO"):
+    with pytest.raises(UserError, match=r"no model 'base' to compare with\. Known: SFT, PPO"):
         demo_table([SFT, PPO], "base")
 
 

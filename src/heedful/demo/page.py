@@ -1,4 +1,4 @@
-"""The demo's report.html: what happened, the table, the curves, the answers side by side."""
+"""The report page of the demo: the story, the table, the curves, answers side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import data
 from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
-from heedful.maths.statistics import WinRate
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
@@ -17,18 +16,18 @@ from heedful.runs.run import Run
 from heedful.sandbox.world import PEOPLE, PLACES
 
 STORY = """\
-A base model read the web of a made-up world: {people} people, {places} places, and much small talk. Asked for \
-something, it goes on as the web would, often with another question. Labelers wrote {demonstrations:,} answers, \
-and SFT learned to answer. Labelers ranked 4 to 9 answers to each of {ranked} prompts; a reward model learned \
-what they prefer; PPO moved the model towards it under a KL leash; PPO-ptx went on reading the web meanwhile, \
-so as not to forget it.
+A base model learned the web of a made-up world: {people} people, {places} places, and much small talk. When you \
+ask it for something, it continues as the web would, often with another question. Labelers wrote \
+{demonstrations:,} answers, and SFT learned to answer from them. Labelers ranked 4 to 9 answers to each of {ranked} \
+prompts, and a reward model learned what they prefer. PPO moved the model towards higher rewards under a KL \
+penalty. PPO-ptx also kept training on the web, so that it forgets less.
 
-Training saw the labelers' noisy rankings only. Here the world's truth is the judge, on {test} prompts of \
-users that no training data comes from."""
+Training saw only the noisy rankings of the labelers. On this page the truth of the world is the judge, on {test} \
+prompts of users that no training data comes from."""
 
 
 def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
-    """Write `report.html` into the demo's folder; returns its path."""
+    """Write `report.html` into the directory of the demo and return its path."""
     results = outcome.results
     runs = {"PPO": demo.run_at("ppo"), "PPO-ptx": demo.run_at("ppo_ptx")}
     beats = outcome.wins(results[PPO], results[SFT])
@@ -48,7 +47,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
             Figure(f"{tax[0]:+.2f}", "nats: the alignment tax of PPO", f"{tax[1]:+.2f} with PPO-ptx"),
         ],
         table=table,
-        table_note="Win rate against SFT by the world's truth, ties half, 95 % interval over users; shares of answers.",
+        table_note="Win rate against SFT by the truth (ties half, 95 % interval over users). Flags in % of answers.",
         signs=_signs(demo),
         groups=[
             stage_group("ppo", runs),
@@ -82,9 +81,9 @@ def _story(demo: Demo) -> str:
 def _quality(outcome: Outcome) -> list[Estimates]:
     quality = outcome.quality
     rows = [
-        _estimate("reward model, held-out labels", quality.labels),
-        _estimate("reward model, the truth", quality.truth),
-        _estimate("longer wins", quality.longer, reference=True),
+        Estimate("reward model, held-out labels", *quality.labels),
+        Estimate("reward model, the truth", *quality.truth),
+        Estimate("longer wins", *quality.longer, reference=True),
         Estimate(
             "training labelers among themselves",
             quality.agreement,
@@ -94,15 +93,8 @@ def _quality(outcome: Outcome) -> list[Estimates]:
             reference=True,
         ),
     ]
-    return [
-        Estimates(
-            "Pairs of answers ordered alike", rows, "On held-out prompts; held-out labelers gave no training data."
-        )
-    ]
-
-
-def _estimate(name: str, rate: WinRate, *, reference: bool = False) -> Estimate:
-    return Estimate(name, rate.rate, rate.low, rate.high, rate.n, reference=reference)
+    text = "On held-out prompts. Held-out labelers gave no training data."
+    return [Estimates("Pairs of answers ordered alike", rows, text)]
 
 
 def _samples(demo: Demo, outcome: Outcome, count: int = 40) -> list[Sample]:

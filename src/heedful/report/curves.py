@@ -1,9 +1,9 @@
-"""Charts of runs: what metrics.jsonl of each stage says, several runs of a stage on the same axes."""
+"""Charts of runs from their metrics.jsonl. Several runs of a stage share the axes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,50 +16,48 @@ from heedful.plots.charts import Chart, Level, Series
 
 Rows = list[dict[str, Any]]
 
-
-CHANCE = {
-    "accuracy": Level("chance", 0.5), "valid_accuracy": Level("chance", 0.5), "pair_loss": Level("chance", math.log(2)),
-}  # fmt: skip
+CHANCE = {"accuracy": 0.5, "valid_accuracy": 0.5, "pair_loss": math.log(2)}
+"""What guessing reaches, by metric."""
 
 
-def stage_charts(
-    stage: str, runs: Mapping[str, str | Path], levels: Mapping[str, Sequence[Level]] | None = None
-) -> list[Chart]:
-    """The charts of a stage; `runs`: name to directory, coloured in this order; `levels`: lines to compare, by metric.
+def stage_charts(stage: str, runs: Mapping[str, str | Path]) -> list[Chart]:
+    """The charts of a stage. `runs` maps name to directory, in the order of their colours.
 
     A metric that no run has logged gives no chart.
     """
-    metrics = {name: rows_of(Path(path) / "metrics.jsonl") for name, path in runs.items()}
-    lines = {**{metric: (level,) for metric, level in CHANCE.items()}, **(levels or {})}
+    metrics = _metrics(runs)
     charts = []
     for spec in registry.stage(stage).charts:
         parts = [spec] if len(runs) == 1 else [_alone(spec, metric) for metric in spec.metrics]
-        charts += [chart for part in parts if (chart := _chart(part, stage, metrics, lines)) is not None]
+        charts += [chart for part in parts if (chart := _chart(part, stage, metrics)) is not None]
     return charts
 
 
 def other_charts(stage: str, runs: Mapping[str, str | Path]) -> list[Chart]:
     """One chart for each metric that `stage_charts` leaves out."""
-    metrics = {name: rows_of(Path(path) / "metrics.jsonl") for name, path in runs.items()}
+    metrics = _metrics(runs)
     known = {"step", *(metric for spec in registry.stage(stage).charts for metric in spec.metrics)}
     found = dict.fromkeys(key for rows in metrics.values() for row in rows for key in row if key not in known)
-    charts = [_chart(ChartSpec(as_words(name), stage, {name: name}), stage, metrics, {}) for name in found]
+    charts = [_chart(ChartSpec(as_words(name), stage, {name: name}), stage, metrics) for name in found]
     return [chart for chart in charts if chart is not None]
 
 
-def over_optimisation(runs: Mapping[str, str | Path], extra: Sequence[Series] = ()) -> Chart | None:
-    """Score over the root of the KL (section O): a straight climb is cheap, a bend is where the score starts to lie."""
+def over_optimisation(runs: Mapping[str, str | Path]) -> Chart | None:
+    """Score over the square root of the KL divergence (Gao et al. 2022). None if no run logs both."""
     series = []
-    for colour, (name, path) in enumerate(runs.items()):
-        rows = rows_of(Path(path) / "metrics.jsonl")
+    for colour, (name, rows) in enumerate(_metrics(runs).items()):
         both = [(row["kl"], row["score"]) for row in rows if _is_number(row.get("kl")) and _is_number(row.get("score"))]
         if both:
             kl, score = zip(*_steadied(both), strict=True)
             series.append(Series(name, [math.sqrt(max(0.0, value)) for value in kl], list(score), colour))
     if not series:
         return None
-    caption = "What each step away from SFT has bought. Best of n spends less KL for the same score."
-    return Chart("Score for its price", "reward model", "√KL from the start", [*series, *extra], caption)
+    caption = "What each step away from SFT gains. Best of n needs less KL for the same score."
+    return Chart("Score for its price", "reward model", "√KL from the start", series, caption)
+
+
+def _metrics(runs: Mapping[str, str | Path]) -> dict[str, Rows]:
+    return {name: rows_of(Path(path) / "metrics.jsonl") for name, path in runs.items()}
 
 
 def _alone(spec: ChartSpec, metric: str) -> ChartSpec:
@@ -68,9 +66,7 @@ def _alone(spec: ChartSpec, metric: str) -> ChartSpec:
     return replace(spec, title=title, metrics={metric: name})
 
 
-def _chart(
-    spec: ChartSpec, stage: str, runs: Mapping[str, Rows], levels: Mapping[str, Sequence[Level]]
-) -> Chart | None:
+def _chart(spec: ChartSpec, stage: str, runs: Mapping[str, Rows]) -> Chart | None:
     series: list[Series] = []
     for run, rows in runs.items():
         for metric, name in spec.metrics.items():
@@ -82,7 +78,7 @@ def _chart(
                 series.append(Series(name if single else run, list(x), list(y), colour))
     if not series:
         return None
-    shown = list(dict.fromkeys(level for metric in spec.metrics for level in levels.get(metric, ())))
+    shown = [Level("chance", value) for value in {CHANCE[metric] for metric in spec.metrics if metric in CHANCE}]
     return Chart(spec.title, spec.unit, registry.stage(stage).unit, series, spec.caption, shown)
 
 
@@ -91,7 +87,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _steadied(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Means of neighbours, so that a path over two noisy measures can be followed: about twenty points."""
+    """About twenty means of neighbours, since a path through two noisy measures is hard to follow."""
     size = max(1, len(points) // 20)
     parts = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(a for a, _ in part) / len(part), sum(b for _, b in part) / len(part)) for part in parts]

@@ -1,7 +1,7 @@
-"""The report: one HTML file that asks nothing of anybody, with inline style, inline SVG and no script.
+"""The report: one HTML file with inline style, inline SVG, no script and no requests.
 
-Whatever a model wrote is hostile: every string that is printed goes through `visible` and is then escaped.
-docs/report.md says what each figure means.
+Text of models is treated as hostile. `plots.svg.environment` escapes every printed string and makes its suspicious
+characters visible. docs/report.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MOST_SAMPLES = 60
 
 
 class Fact(NamedTuple):
-    """Something to know about how this came to be: seed, times, machine, versions."""
+    """A name and a value: seed, times, machine, versions."""
 
     name: str
     value: str
 
 
 class Figure(NamedTuple):
-    """A key figure at the top."""
+    """A key figure at the top of the page."""
 
     value: str
     label: str
@@ -44,20 +44,19 @@ class Figure(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A share with its interval, drawn beside others; `reference` ones are what the others are held against."""
+    """A share with its interval. A `reference` is what the others are compared with, and drawn paler."""
 
     name: str
     rate: float
     low: float
     high: float
     n: int
-    note: str = ""
     reference: bool = False
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Shares on one scale; `compare` is marked (0.5 is chance)."""
+    """Shares on one scale, with a mark at `compare` (0.5 is chance)."""
 
     title: str
     rows: list[Estimate]
@@ -77,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt and what each model made of it, side by side."""
+    """A prompt and the answers of the models, side by side."""
 
     prompt: str
     answers: list[Answer]
@@ -91,23 +90,22 @@ class Sample:
 
     @property
     def columns(self) -> int:
-        """Answers in a row where there is room: all of up to six, else two rows."""
+        """Columns of answers if there is room: one row of up to six answers, else two rows."""
         return max(1, len(self.answers) if len(self.answers) <= 6 else -(-len(self.answers) // 2))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Charts under one heading; `more` are folded away."""
+    """Charts under one heading. `more` are folded."""
 
     title: str
     charts: list[Chart]
-    text: str = ""
     more: list[Chart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run of the appendix: what its manifest says."""
+    """A run in the appendix, from its manifest."""
 
     name: str
     stage: str
@@ -117,16 +115,16 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Report:
-    """All parts but the title may be left empty and are then left out."""
+    """The content of a page. Every part except the title may be empty. The page then leaves it out."""
 
     title: str
     story: str = ""
-    """Plain text; an empty line starts a new paragraph."""
+    """Plain text. An empty line starts a new paragraph."""
     figures: list[Figure] = field(default_factory=list)
     table: Table | None = None
     table_note: str = ""
     signs: list[str] = field(default_factory=list)
-    """Failure signs and warnings met."""
+    """Failure signs and warnings."""
     groups: list[Group] = field(default_factory=list)
     quality: list[Estimates] = field(default_factory=list)
     calibration: list[Bin] = field(default_factory=list)
@@ -137,7 +135,7 @@ class Report:
 
 
 def write(out: str | Path, report: Report) -> Path:
-    """Write the page, whole or not at all; returns its path. Raises UserError where it cannot be written."""
+    """Write the page, whole or not at all, and return its path. Raises UserError if it cannot be written."""
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +146,11 @@ def write(out: str | Path, report: Report) -> Path:
 
 
 def check_replaceable(out: Path) -> None:
-    """Raises UserError unless a page may be written there: to a new place, or over an earlier page."""
+    """Raises UserError unless `out` ends in .html and is new or an earlier page."""
     if out.suffix not in (".html", ".htm"):
-        raise UserError(f"{out}: the report is a page; name it .html")
+        raise UserError(f"{out}: the report is an HTML page. Name it .html")
     if out.is_file() and not out.read_bytes()[:99].lstrip().lower().startswith(b"<!doctype html>"):
-        raise UserError(f"{out}: already exists and is no page; choose another --out")
+        raise UserError(f"{out}: already exists and is not an HTML page. Choose another --out")
 
 
 def html(report: Report) -> str:
@@ -174,11 +172,12 @@ def html(report: Report) -> str:
 
 
 def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
+    """The beginning of a long text, with the number of characters that are left out."""
     return text if len(text) <= limit else f"{text[:limit]}… [{len(text) - limit:,} characters more]"
 
 
 def scale(values: Sequence[float]) -> tuple[float, float]:
-    """A round range of shares around all values and a little more, for intervals that are drawn beside each other."""
+    """A range in steps of 0.1 that holds all shares, so that their intervals are drawn on one scale."""
     low, high = min(values), max(values)
     return max(0.0, int(low * 10 - 1e-9) / 10), min(1.0, (int(high * 10 - 1e-9) + 1) / 10)
 
@@ -192,7 +191,7 @@ def _templates() -> Environment:
 
 
 def _place(value: float, limits: tuple[float, float]) -> str:
-    """Where a share lies between limits, as a CSS percentage."""
+    """The position of a share between limits, as a CSS percentage."""
     low, high = limits
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
 
@@ -209,7 +208,7 @@ def _calibration_chart(bins: Sequence[Bin]) -> Chart:
         style="points",
         intervals=[(item.observed.low, item.observed.high) for item in bins],
     )
-    caption = "On the line the reward model is as sure as it should be; below it, too sure."
+    caption = "On the line the reward model is as sure as it should be. Below it, it is too sure."
     return Chart(
         "Calibration", "right, share of pairs", "predicted by σ(score difference)", [series], caption, diagonal=True
     )

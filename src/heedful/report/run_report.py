@@ -1,4 +1,4 @@
-"""A report from run directories alone: whatever their stages have written, side by side."""
+"""A report from run directories alone. Runs of a stage stand side by side."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SAMPLES = 24
 
 
 def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
-    """Write the report of the given runs of any stages. Raises UserError for what is not a run."""
+    """Write the report of runs of any stages. Raises UserError for a path that is not a run."""
     if not runs:
-        raise UserError("no run given; name at least one run directory")
+        raise UserError("no run given. Name at least one run directory")
     page.check_replaceable(Path(out))
     paths = named(runs)
     manifests = {name: Run.open(path).manifest for name, path in paths.items()}
@@ -41,7 +41,7 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
         story=_story(manifests),
         signs=[sign for name, manifest in manifests.items() for sign in _signs(name, manifest)],
         groups=together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),
-        quality=[part for n in by_stage.get("reward", {}) for part in reward_quality(n, manifests[n].results)],
+        quality=[part for name, manifest in manifests.items() for part in reward_quality(name, manifest.results)],
         samples=samples(paths),
         score_name="score",
         runs=[run_facts(name, paths[name], manifest) for name, manifest in manifests.items()],
@@ -50,7 +50,7 @@ def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | 
 
 
 def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
-    """All charts of a stage's runs, the lesser metrics folded away."""
+    """The charts of the runs of a stage. Metrics without a chart of the stage are folded."""
     record = registry.stage(stage)
     charts = stage_charts(stage, runs)
     score_for_kl = over_optimisation(runs) if record.score_over_kl else None
@@ -63,7 +63,7 @@ def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
 
 
 def together(groups: Sequence[Group]) -> list[Group]:
-    """The same charts with fewer headings: stages of few charts share one."""
+    """The same charts with fewer headings: neighbours with few charts share one."""
     joined: list[Group] = []
     for group in groups:
         last = joined[-1] if joined else None
@@ -75,7 +75,7 @@ def together(groups: Sequence[Group]) -> list[Group]:
 
 
 def reward_quality(name: str, results: Mapping[str, Any]) -> list[Estimates]:
-    """What a reward run's manifest says of its accuracy on held-out rankings (R6)."""
+    """The accuracy of a reward model on held-out rankings (R6), from the results of its run. Empty for other runs."""
     valid = results.get("valid")
     if not isinstance(valid, dict):
         return []
@@ -92,7 +92,7 @@ def reward_quality(name: str, results: Mapping[str, Any]) -> list[Estimates]:
 
 
 def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
-    """The latest texts of each run; answers to one prompt stand side by side."""
+    """The latest texts of each run. Answers to one prompt stand side by side."""
     answers: dict[str, list[Answer]] = {}
     for name, path in runs.items():
         rows = [row for row in rows_of(path / "samples.jsonl") if "prompt" in row and "completion" in row]
@@ -106,7 +106,7 @@ def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
 
 
 def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
-    """A manifest as facts: result figures first, then where it comes from."""
+    """A manifest as facts: first the results, then the origin of the run."""
     results = {key: value for key, value in _flat(manifest.results) if isinstance(value, int | float | str)}
     shown = {key: _result(value) for key, value in results.items()}
     facts = [Fact(as_words(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
@@ -124,7 +124,7 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
 
 
 def took(manifest: Manifest) -> str:
-    """The time worked on a run, without the pauses between its beginnings."""
+    """The time that a run worked, without the pauses between its sessions."""
     seconds = int(manifest.seconds)
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
@@ -132,7 +132,7 @@ def took(manifest: Manifest) -> str:
 
 
 def named(runs: Sequence[str | Path]) -> dict[str, Path]:
-    """Each run by the end of its path: as many parts as it takes to tell it from the others."""
+    """Each run by the end of its path, with as many parts as tell it from the others."""
     paths = list(dict.fromkeys(Path(run).resolve() for run in runs))
     names = {}
     for path in paths:
@@ -153,7 +153,7 @@ def _story(manifests: Mapping[str, Manifest]) -> str:
 
 
 def _signs(name: str, manifest: Manifest) -> list[str]:
-    """What a person should know of a run before believing its figures."""
+    """What to know about a run before you trust its figures."""
     results = manifest.results
     found = [f"{name}: {sign}" for sign in results.get("signs") or []]
     if manifest.status != "finished":

@@ -1,4 +1,4 @@
-"""From what each model did on the same prompts to the table that compares them: one row a model, one baseline."""
+"""Comparison of models on the same prompts: one row a model, against one baseline."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ Clusters = Sequence[object] | None
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What one model did: lists are aligned by prompt, and the prompts are the same for every model."""
+    """Results of one model. Lists are aligned by prompt. Every model has the same prompts."""
 
     name: str
     utilities: list[float]
-    """How good each answer is; the higher wins."""
+    """How good each answer is. The higher one wins."""
     lengths: list[float]
     """Tokens of each answer."""
     flags: dict[str, list[bool | None]] = field(default_factory=dict)
-    """By flag, for each answer; None where the question does not arise."""
+    """By flag, for each answer. None if the question does not arise."""
     kl: float | None = None
-    """Mean sequence KL to the reference in nats."""
+    """Mean sequence KL from the reference in nats."""
     corpus_loss: float | None = None
     """Nats a token on held-out base text (E6)."""
     completions: list[str] = field(default_factory=list)
     kl_bound: bool = False
-    """Whether `kl` is what it is at most (best of n, O2), and not measured."""
+    """Whether `kl` is an upper bound (best of n, O2) instead of a measurement."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the table; `wins` is None for the baseline itself."""
+    """One model of the table. `wins` is None for the baseline."""
 
     name: str
     wins: WinRate | None
@@ -77,7 +77,7 @@ class Table:
         ]
 
     def text(self, width: int = 100) -> str:
-        """For the terminal: columns that do not fit into `width` go into a second block below."""
+        """The table for a terminal. Columns that do not fit into `width` go into a block below."""
         columns = [_Column(["", "", "model"], [row.name for row in self.rows], left=True)]
         columns.append(_wins_column(self))
         for flag in self.flags:
@@ -94,10 +94,13 @@ class Table:
 
 
 def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters = None) -> Table:
-    """Compare every model with `baseline` (T3); `clusters`: the user of each prompt. UserError for ragged lists."""
+    """Compare every model with `baseline` (T3). `clusters` names the user of each prompt.
+
+    Raises UserError for an unknown baseline and for lists of different lengths.
+    """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:
-        raise UserError(f"no model {baseline!r} to compare with; there are {', '.join(by_name)}")
+        raise UserError(f"no model {baseline!r} to compare with. Known: {', '.join(by_name)}")
     _check(results)
     reference = by_name[baseline]
     rows = [
@@ -117,14 +120,14 @@ def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters
 
 
 def head_to_head(a: ModelResult, b: ModelResult, clusters: Clusters = None) -> WinRate:
-    """Share of prompts on which A's answer is better than B's, ties half."""
+    """Win rate of A over B: the share of prompts on which its answer is better, ties half."""
     _check([a, b])
     margins = np.asarray(a.utilities) - np.asarray(b.utilities)
     return win_rate(wins(margins), clusters)
 
 
 def flag_rate(result: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:
-    """Share of answers with the flag, of those where the question arises; None where it never does."""
+    """Share of answers with the flag among those where the question arises. None if it never arises."""
     values = result.flags[flag]
     asked = [index for index, value in enumerate(values) if value is not None]
     if not asked:
@@ -133,7 +136,7 @@ def flag_rate(result: ModelResult, flag: str, clusters: Clusters = None) -> Inte
 
 
 def flag_change(before: ModelResult, after: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:
-    """Change of a flag's share on the prompts where it arises for both, with the interval of the paired difference."""
+    """Change of a flag's share, on prompts where it arises for both models, with the interval of paired differences."""
     _check([before, after])
     pairs = zip(before.flags[flag], after.flags[flag], strict=True)
     both = {index: float(new) - float(old) for index, (old, new) in enumerate(pairs) if None not in (old, new)}  # type: ignore[arg-type]
@@ -156,7 +159,7 @@ def changes_text(before: ModelResult, after: ModelResult, clusters: Clusters = N
 
 
 def short_heading(name: str) -> tuple[str, str]:
-    """A flag's name as two lines, long words cut before a vowel: fails_instruction -> ("fails", "instr.")."""
+    """A flag's name as two lines. Long words end before a vowel: fails_instruction gives ("fails", "instr.")."""
     words = [word if len(word) <= 8 else word[:6].rstrip("aeiou ") + "." for word in as_words(name).split(" ", 1)]
     return ("", words[0]) if len(words) == 1 else (words[0], words[1])
 
@@ -193,7 +196,7 @@ def _wins_column(table: Table) -> _Column:
 
 
 def _blocks(columns: list[_Column], width: int) -> list[list[_Column]]:
-    """Columns shared out among blocks of at most `width`, each led by the first column."""
+    """Distribute columns over blocks of at most `width`. Each block starts with the first column."""
     name, *rest = columns
     blocks: list[list[_Column]] = [[name]]
     for column in rest:
@@ -226,4 +229,4 @@ def _check(results: Sequence[ModelResult]) -> None:
             lists["completions"] = result.completions
         for name, values in lists.items():
             if len(values) != prompts:
-                raise UserError(f"{result.name}: {len(values)} {name} for {prompts} prompts; give one for each")
+                raise UserError(f"{result.name}: {len(values)} {name} for {prompts} prompts. Give one for each")

@@ -159,6 +159,7 @@ _QUEUE = sa.and_(
     Item.kind == sa.bindparam("kind"),
     Item.open == sa.true(),
 )
+_HAD_OR_HAS = sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE | Assignment.state.in_(FINISHED))
 _FREE = sa.and_(
     Item.taken + _LEASED_TO_OTHERS.where(Assignment.item_id == Item.id).correlate(Item).scalar_subquery() < Item.wanted,
     ~sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE),
@@ -323,9 +324,9 @@ def choose(
     db: Session, member: Membership, kinds: Sequence[Kind], settings: ProjectSettings, now: datetime
 ) -> Item | None:
     """A new item for a labeler, by phase and role; now and then one with a known answer."""
+    asked = {"project": member.project_id, "person": member.person_id, "now": now}
     if member.phase != "work" and member.role in ("labeler", "held_out"):
-        purpose: Purpose = "screening" if member.phase == "screening" else "practice"
-        item = _pick_shared(db, member, kinds, purpose, now)
+        item = _pick_shared(db, asked, kinds, member.phase)
         if item is not None or member.phase == "screening":
             return item
         member.phase = "work"
@@ -333,22 +334,17 @@ def choose(
     draw = rng.random() - settings.gold_share
     known: Purpose | None = "gold" if draw < 0 else "attention" if draw < settings.attention_share else None
     if known is not None:
-        item = _pick_shared(db, member, kinds, known, now)
+        item = _pick_shared(db, asked, kinds, known)
         if item is not None:
             return item
     purposes: list[Purpose] = ["train"] if may_have(member.role, "train") else []
     if member.role == "held_out" or settings.labelers_evaluate:
         purposes.append("evaluate")
-    return _pick(db, member, kinds, purposes, rng, now)
+    return _pick(db, asked, kinds, purposes, rng)
 
 
 def _pick(
-    db: Session,
-    member: Membership,
-    kinds: Sequence[Kind],
-    purposes: Sequence[Purpose],
-    rng: random.Random,
-    now: datetime,
+    db: Session, asked: dict[str, Any], kinds: Sequence[Kind], purposes: Sequence[Purpose], rng: random.Random
 ) -> Item | None:
     """The free item of the highest priority that the labeler never had.
 
@@ -356,8 +352,7 @@ def _pick(
     Purposes of equal priority take turns at random.
     """
     for kind in kinds:
-        asked = {"project": member.project_id, "person": member.person_id, "kind": kind, "now": now}
-        found = [item for purpose in purposes if (item := _best(db, {**asked, "purpose": purpose}, rng))]
+        found = [item for purpose in purposes if (item := _best(db, {**asked, "kind": kind, "purpose": purpose}, rng))]
         if found:
             top = max(item.priority for item in found)
             return rng.choice([item for item in found if item.priority == top])
@@ -390,22 +385,15 @@ def _begun(db: Session, chosen: sa.Select[str], here: dict[str, Any]) -> str | N
         here = {**here, "after": found}
 
 
-def _pick_shared(
-    db: Session, member: Membership, kinds: Sequence[Kind], purpose: Purpose, now: datetime
-) -> Item | None:
+def _pick_shared(db: Session, asked: dict[str, Any], kinds: Sequence[Kind], purpose: Purpose) -> Item | None:
     """The next of the few items that everybody gets once.
 
     Screening and practice come in the order in which they were added, gold and attention in the random order.
     """
-    had = sa.exists().where(
-        Assignment.item_id == Item.id,
-        Assignment.person_id == member.person_id,
-        Assignment.state.in_(FINISHED) | (Assignment.expires > now),
-    )
     place = Item.id if purpose in ("screening", "practice") else Item.draw
-    chosen = sa.select(Item).where(Item.project_id == member.project_id, Item.purpose == purpose, Item.open, ~had)
+    chosen = sa.select(Item).where(_QUEUE, ~_HAD_OR_HAS).order_by(Item.priority.desc(), place, Item.id).limit(1)
     for kind in kinds:
-        item = db.scalar(chosen.where(Item.kind == kind).order_by(Item.priority.desc(), place, Item.id).limit(1))
+        item = db.scalar(chosen, {**asked, "kind": kind, "purpose": purpose})
         if item is not None:
             return item
     return None

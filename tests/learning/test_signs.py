@@ -44,6 +44,7 @@ SICK: dict[str, tuple[Rows, dict[str, Any]]] = {
     "value net fails": (rows(8, value_loss=lambda i: 9.0 if i == 7 else 0.3), {}),
     "entropy collapse": (rows(10, entropy=lambda i: 2.0 * 0.7**i, kl=lambda i: 0.01 * i), {}),
     "pretraining lost": (rows(12, ptx_loss=lambda i: 3.0 + 0.05 * i), {}),
+    "flat groups": (rows(5, flat_groups=lambda i: 0.5 if i < 1 else 0.9), {}),
     "constant scores": (rows(2, score_std=0.0), {"whiten_rewards": True}),
 }
 
@@ -92,6 +93,7 @@ def test_other_ways_to_the_same_sign(name: str, history: Rows) -> None:
         rows(10, entropy=lambda i: 2.0 * 0.7**i, kl=lambda i: 1.0 * i),  # paid for with KL
         rows(12, ptx_loss=lambda i: 3.0 - 0.05 * i),
         rows(2, score_std=0.0),  # rewards are not whitened
+        rows(9, flat_groups=lambda i: 0.9 if i % 3 else 0.5),
     ],
 )
 def test_what_only_looks_like_a_sign(history: Rows) -> None:

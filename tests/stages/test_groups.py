@@ -12,11 +12,13 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError
+from heedful.files import read_json
 from heedful.learning import steps
 from heedful.learning.experience import Experience
 from heedful.learning.networks import open_networks
@@ -137,6 +139,52 @@ def test_the_first_gradients_from_first_principles(files: Files, stage: str, los
         divisor = {None: 8, "grpo": 8 * len(d_T), "bnpo": tokens, "dr_grpo": 8 * 12}[loss_type]
         (losses_T.sum() / divisor).backward()
     same_gradients(turn.nets.policy, policy)
+
+
+@BOTH
+def test_the_seed_and_the_temperature_are_passed_on(files: Files, stage: str) -> None:
+    first = GroupTurn(stage, files).experience
+    other = GroupTurn(stage, files, seed=1).experience
+    warm = GroupTurn(stage, files, generation={"temperature": 1.5})
+    assert [e.prompt for e in first.episodes] != [e.prompt for e in other.episodes]
+    episode = warm.experience.episodes[0]
+    ids = torch.tensor([episode.prompt_ids + episode.response_ids])
+    logits_TV = tiny.policy(seed=3)(input_ids=ids).logits[0, len(episode.prompt_ids) - 1 : -1].detach() / 1.5
+    expected_T = logits_TV.log_softmax(-1)[range(len(episode.response_ids)), episode.response_ids]
+    torch.testing.assert_close(warm.experience.ref_logprobs_BT[0, : len(expected_T)], expected_T, rtol=0, atol=1e-5)
+    assert warm.gradients()["ratio"] == pytest.approx(1.0, abs=1e-4)  # the update divides by it too
+
+
+@BOTH
+@pytest.mark.parametrize(("epochs", "pretrain_data"), [(1, True), (2, False)])
+def test_every_epoch_is_another_pass(files: Files, stage: str, epochs: int, pretrain_data: bool) -> None:
+    turn = GroupTurn(stage, files, epochs=epochs, pretrain_data=files.texts if pretrain_data else None)
+    seen: list[set[str]] = []
+
+    def policy_step(learner: Any, minibatch: Any, loss: Any, *, mix: Any, **_: Any) -> None:
+        assert (mix is not None) is pretrain_data
+        seen.append({episode.completion for episode in minibatch.rows.episodes})
+
+    with patch.object(turn.module, "policy_step", policy_step):
+        turn.module.learn(turn.config, turn.nets, turn.run, turn.experience, 0)
+    assert [len(rows) for rows in seen] == [4] * 2 * epochs
+    for epoch in range(epochs):
+        assert len(seen[2 * epoch] | seen[2 * epoch + 1]) == 8
+
+
+@BOTH
+def test_the_average_and_the_ceiling(files: Files, tmp_path: Path, stage: str) -> None:
+    """`ema_decay` 0 leaves the raw weights, 0.6 their average; `kl_ceiling` stops the run and is in its results."""
+    for ema_decay in (0.0, 0.6):
+        run = worlds.train(stage, files, tmp_path / f"{ema_decay}", ema_decay=ema_decay, kl_ceiling=1e-3, **PLAIN)
+        steps_done = len(metrics(run))
+        assert steps_done < 4
+        assert read_json(run / "manifest.json")["results"]["stopped"].startswith(
+            f"stopped after iteration {steps_done}: sequence KL"
+        )
+        raw = load_file(run / "checkpoints" / f"step-{steps_done:08d}" / "policy.safetensors")
+        saved = load_file(run / "model" / "model.safetensors")
+        assert all(torch.equal(raw[name], saved[name]) for name in raw) is (ema_decay == 0.0)
 
 
 @BOTH

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 
 import tiny
 from heedful.config import Config, UserError
+from heedful.configs.grpo import GRPOConfig
+from heedful.configs.online import OnlineConfig
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
+from heedful.configs.rloo import RLOOConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
 from heedful.learning import examples, experience, likelihood, online
@@ -32,6 +35,7 @@ HERE = "stages/test_options.py::"
 SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
     f"stages/test_{name}.py::" for name in ("sft", "reward", "pretrain", "ppo", "ppo_experience", "ppo_update")
 )
+GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
     PretrainConfig: {
@@ -127,6 +131,11 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "compute": PPO + "test_micro_batches_and_recomputed_activations_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
+    RLOOConfig: {},
+    GRPOConfig: {
+        "scale_rewards": GROUPS + "test_advantages_by_hand",
+        "loss_type": GROUPS + "test_the_first_gradients_from_first_principles",
+    },
     Optimiser: {
         **dict.fromkeys(("lr", "schedule", "warmup"), "training/test_optimiser.py::test_rates"),
         **dict.fromkeys(("beta1", "beta2"), "training/test_optimiser.py::test_two_steps_by_hand"),
@@ -150,6 +159,22 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "max_rows": "learning/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",
     },
 }
+# What all three share is one code; what a stage has to pass on is tested with the stage.
+GROUP_EFFECTS = {
+    **{field: EFFECTS[PPOConfig][field] for field in OnlineConfig.model_fields},
+    "samples_per_prompt": GROUPS + "test_a_prompt_has_k_answers_side_by_side",
+    **dict.fromkeys(("kl_in", "kl_coef"), GROUPS + "test_advantages_by_hand"),
+    "seed": GROUPS + "test_the_seed_and_the_temperature_are_passed_on",
+    "generation": GROUPS + "test_the_seed_and_the_temperature_are_passed_on",
+    "clip": GROUPS + "test_a_tight_clip_cuts",
+    "missing_eos_penalty": GROUPS + "test_a_missing_eos_penalty_replaces_the_score",
+    **dict.fromkeys(("reward", "rollout_batch", "minibatch", "optimiser"), GROUPS + "test_it_learns_what_is_rewarded"),
+    "epochs": GROUPS + "test_every_epoch_is_another_pass",
+    "pretrain_data": GROUPS + "test_every_epoch_is_another_pass",
+    **dict.fromkeys(("ema_decay", "kl_ceiling"), GROUPS + "test_the_average_and_the_ceiling"),
+}
+for _cls in (RLOOConfig, GRPOConfig):
+    EFFECTS[_cls] |= GROUP_EFFECTS
 
 
 def test_every_field_has_a_test_that_names_it() -> None:

@@ -27,7 +27,17 @@ from stages import worlds
 
 # GPT-2's key biases have gradients that are 0 but for rounding, of which Adam makes full steps: the order of every sum
 # would show.
-CASES = ("pretrain-", "sft-llama", "sft-gpt2", "reward-llama", "reward-gpt2", "ppo-llama", "ppo-gpt2")
+CASES = (
+    "pretrain-",
+    "sft-llama",
+    "sft-gpt2",
+    "reward-llama",
+    "reward-gpt2",
+    "ppo-llama",
+    "ppo-gpt2",
+    "rloo-gpt2",
+    "grpo-llama",
+)
 
 
 def run_rank(rank: int, port: int, files: worlds.Files, out: Path, case: str, factor: int) -> None:

@@ -337,7 +337,13 @@ def test_kill_9_before_any_touch_of_the_disk(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [("pretrain", signal.SIGTERM), ("sft", signal.SIGINT), ("reward", signal.SIGTERM), ("ppo", signal.SIGINT)],
+    [
+        ("pretrain", signal.SIGTERM),
+        ("sft", signal.SIGINT),
+        ("reward", signal.SIGTERM),
+        ("ppo", signal.SIGINT),
+        ("grpo", signal.SIGTERM),
+    ],
 )
 def test_signals_at_random_moments(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int

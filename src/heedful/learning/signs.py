@@ -141,6 +141,13 @@ def constant_scores(history: History, setup: Setup) -> str | None:
     return None
 
 
+def flat_groups(history: History, setup: Setup) -> str | None:
+    flat = _column(history, "flat_groups", 3)
+    if len(flat) == 3 and min(flat) > 0.8:
+        return f"{flat[-1]:.0%} of the prompts have answers with one and the same reward, and teach nothing"
+    return None
+
+
 SIGNS = (
     Sign(
         "negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"
@@ -166,5 +173,6 @@ SIGNS = (
         "The reference is peaked or prompts repeat: check temperature and duplicates",
     ),
     Sign("pretraining lost", pretraining_lost, "Raise ptx_ratio or ptx_coef"),
+    Sign("flat groups", flat_groups, "Take a finer reward, harder prompts, or more samples_per_prompt"),
     Sign("constant scores", constant_scores, "Turn whiten_rewards off or enlarge rollout_batch"),
 )

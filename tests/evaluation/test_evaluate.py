@@ -148,7 +148,7 @@ def test_prompts_choose_what_to_compare_on(tmp_path: Path) -> None:
 def test_a_row_needs_an_answer(tmp_path: Path) -> None:
     path = put(tmp_path / "a.jsonl", [{"prompt": "p1"}])
     with pytest.raises(
-        UserError, match=r"a.jsonl:1: field 'completions': missing; a row needs completion or completions"
+        UserError, match=r"a.jsonl:1: field 'completions': missing. A row needs completion or completions"
     ):
         run(EvaluateConfig(a=path, b=path, reward=[JUDGE]))
 

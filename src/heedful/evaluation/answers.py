@@ -1,4 +1,4 @@
-"""Answers to compare: read from a file, or sampled from a model on the random streams that its opponent gets too."""
+"""Answers to compare: read from a file, or sampled from a model. Both models get the same random streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 class Written(NamedTuple):
-    """One answer; `finish` is "length" where it was cut off, None where that is not known."""
+    """One answer. `finish` is "length" if it was cut off, None if that is unknown."""
 
     text: str
     finish: Finish | None = None
@@ -35,7 +35,7 @@ Answers = dict[str, list[Written]]
 
 
 class Answered(Prompt):
-    """A row of either kind, demonstration or completions."""
+    """A row of a file of demonstrations or completions."""
 
     completion: str | None = None
     completions: list[str] = Field(default=[], validate_default=True)
@@ -45,7 +45,7 @@ class Answered(Prompt):
     @classmethod
     def _some(cls, completions: list[str], info: ValidationInfo) -> list[str]:
         if not completions and info.data.get("completion") is None:
-            raise ValueError("missing; a row needs completion or completions")
+            raise ValueError("missing. A row needs completion or completions")
         return completions
 
     @field_validator("finish")
@@ -56,6 +56,7 @@ class Answered(Prompt):
         return finish
 
     def written(self) -> list[Written]:
+        """The answers of the row."""
         if not self.completions:
             assert self.completion is not None
             return [Written(self.completion)]
@@ -64,7 +65,7 @@ class Answered(Prompt):
 
 
 def key(prompt: PromptText) -> str:
-    """What makes two prompts the same: their text; a chat of one user message is its text."""
+    """The key of a prompt: its text. A chat of one user message has the key of that message."""
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1 and prompt[0].role == "user":
@@ -79,7 +80,7 @@ def is_file(ref: str) -> bool:
 
 
 def unique(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first of each prompt."""
+    """The first row of each prompt."""
     first: dict[str, Prompt] = {}
     for prompt in prompts:
         first.setdefault(key(prompt.prompt), prompt)
@@ -87,7 +88,7 @@ def unique(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def read(path: str) -> tuple[list[Prompt], Answers]:
-    """The prompts of a file of completions or demonstrations, and the answers; rows of one prompt are put together."""
+    """The prompts and answers of a file of completions or demonstrations. Rows of one prompt are joined."""
     answers: Answers = {}
     rows = formats.read(path, Answered)
     for row in rows:
@@ -106,7 +107,7 @@ def sample(
     skip_long: bool = False,
     trust_remote_code: bool = False,
 ) -> Answers:
-    """One answer a prompt; row r draws from the stream (seed, 0, r), whichever the model.
+    """Sample one answer a prompt. For every model, row r draws from the stream (seed, 0, r).
 
     A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
     """
@@ -132,6 +133,7 @@ def shown(prompt: PromptText, width: int = 60) -> str:
 
 
 def device_of(name: str) -> torch.device:
+    """The device that `compute.device` names. Raises UserError for a missing GPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
+        raise UserError("device = 'cuda' but torch sees no GPU here. Use 'cpu' or 'auto'")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

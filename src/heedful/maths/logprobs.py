@@ -80,6 +80,6 @@ def _log_softmax(logits_NV: Tensor, temperature: float) -> Tensor:
 
 
 def _scaled(logits_NV: Tensor, temperature: float) -> tuple[Tensor, int, torch.dtype]:
-    """The arguments of a softmax over V in float32 at least; at temperature 1 it converts while it works."""
+    """The arguments of a softmax over V in at least float32. At temperature 1 softmax itself converts the logits."""
     dtype = torch.promote_types(logits_NV.dtype, torch.float32)
     return logits_NV if temperature == 1.0 else logits_NV.to(dtype) / temperature, -1, dtype

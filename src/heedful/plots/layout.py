@@ -50,7 +50,7 @@ class Tick(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Text at the end of a line; `colour` None for a level's."""
+    """Text at the end of a line. `colour` is None for a level."""
 
     x: float
     y: float
@@ -237,7 +237,7 @@ def _finite(series: Series) -> tuple[Floats, Floats]:
 
 
 def _smoothed(y: Floats) -> Floats:
-    """Centred moving average over about a tenth of the line; a short line stays itself."""
+    """Centred moving average over about a tenth of the line. A short line stays as it is."""
     if len(y) < 24:
         return y
     half = max(1, min(len(y) // 20, 25))
@@ -293,12 +293,12 @@ def _path(x: Floats, y: Floats, x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _end(x: float, y: float, right: float, text: str, colour: int) -> Label:
-    """In the margin beside the line's end, or above it where the line ends inside the chart."""
+    """A label in the margin next to the end of a line, or above an end inside the chart."""
     return Label(right + 4, y, text, colour) if x > right - 40 else Label(x - 2, y - 9, text, colour, "end")
 
 
 def _apart(labels: list[Label]) -> list[Label]:
-    """Move labels up and down until none covers another; the order stays."""
+    """Move labels up and down until none covers another. Their order stays."""
     order = sorted(range(len(labels)), key=lambda index: labels[index].y)
     placed = [labels[index].y for index in order]
     for index in range(1, len(placed)):

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fast": {"maths"},
     "models": {"fast", "maths", "data.records", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
-    "training": {"configs", "fast", "runs", "maths.schedules"},
+    "training": {"configs", "fast", "models.scoring", "runs", "maths.schedules"},
     "rewards": {"configs", "rollout", "models", "maths", "data"},
     "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},

@@ -44,7 +44,9 @@ class GroupTurn:
         self.nets = open_networks(self.config, ALONE)
         self.nets.reference = tiny.policy(seed=3)
         self.run = Online(
-            self.config, StageRun(stage, self.config, Path("run"), ALONE, None, self.config.checkpoint), self.nets
+            self.config,
+            StageRun(stage, self.config, Path("run"), ALONE, None, self.config.compute, self.config.checkpoint),
+            self.nets,
         )
         with patch.object(self.module, "learn", lambda *_: {}):
             self.metrics, self.experience = self.module.iteration(self.config, self.nets, self.run, 0)

@@ -9,93 +9,87 @@ import torch
 
 import tiny
 from heedful.config import UserError
-from heedful.configs.ppo import PPOConfig
-from heedful.configs.reward import RewardConfig
-from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Compute, Generation
+from heedful.fast import decoder
+from heedful.learning.examples import Example, Question, Ranked
+from heedful.learning.passes import ranking_shape, step_shape
+from heedful.learning.rollouts import sampled
 from heedful.training import memory
-from heedful.training.memory import Plan
+from heedful.training.memory import Plan, Sampled, Shape
 from heedful.training.parallel import Ranks
 
-ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
+CPU = torch.device("cpu")
+ALONE = Ranks(0, 1, CPU, torch.float32)
+STEP = Shape(tokens=4 * 128, longest=128)
 
 
-def ppo(**changes: Any) -> PPOConfig:
-    settings = {"policy": "-", "reward": ["-"], "prompts": "-", "rollout_batch": 8, "minibatch": 4}
-    return PPOConfig(**(settings | {"generation": Generation(max_new_tokens=16)} | changes))
+def planned(*models: torch.nn.Module, shape: Shape = STEP, ranks: Ranks = ALONE, **compute: Any) -> Plan:
+    return memory.plan(models, shape, Compute(**compute), ranks)
 
 
 def test_weights_optimiser_and_gradients_are_counted() -> None:
     policy, value = tiny.policy(), tiny.reward()
     count = sum(p.numel() for model in (policy, value) for p in model.parameters())
-    planned = memory.plan([policy, value], ppo(), ALONE)
-    assert (planned.weights, planned.optimiser, planned.gradients) == (4 * count, 8 * count, 4 * count)
-    # of several passes, or with the pretraining gradient, there is a sum in float64 as well
-    cut = ppo(compute=Compute(micro_tokens=64))
-    assert memory.plan([policy, value], cut, ALONE).gradients == 12 * count
-    assert memory.plan([policy, value], ppo(pretrain_data="-"), ALONE).gradients == 12 * count
-    # ranks add theirs up in one piece, beside what they have: in float64, in bfloat16's case in float32
+    found = planned(policy, value)
+    assert (found.weights, found.optimiser, found.gradients) == (4 * count, 8 * count, 4 * count)
+    # of several passes, or of two losses, there is a sum in float64 as well
+    assert planned(policy, value, micro_tokens=4 * 128).gradients == 4 * count
+    assert planned(policy, value, micro_tokens=4 * 128 - 1).gradients == 12 * count
+    assert planned(policy, value, shape=Shape(4 * 128, 128, losses=2)).gradients == 12 * count
+    # ranks add theirs up in one piece, next to what they have: in float64, from bfloat16 in float32
     for dtype, bytes_each in ((torch.float32, 20), (torch.bfloat16, 8)):
-        two = Ranks(0, 2, torch.device("cpu"), dtype)
-        assert memory.plan([policy, value], ppo(), two).gradients == bytes_each * count
+        assert planned(policy, value, ranks=Ranks(0, 2, CPU, dtype)).gradients == bytes_each * count
     policy.requires_grad_(False)
-    left = sum(p.numel() for p in value.parameters())
-    assert memory.plan([policy, value], ppo(), ALONE).optimiser == 8 * left
+    assert planned(policy, value).optimiser == 8 * sum(p.numel() for p in value.parameters())
 
 
-def test_rankings_are_of_several_answers() -> None:
-    """8 prompts x 9 answers x 128 tokens are more than one pass of 9,000."""
-    model = tiny.reward()
-    count = sum(p.numel() for p in model.parameters())
-    rows = RewardConfig(model="-", data="-", batch=8, compute=Compute(micro_tokens=9_000))
-    assert memory.plan([model], rows, ALONE).gradients == 12 * count
-    fewer = RewardConfig(model="-", data="-", batch=7, compute=Compute(micro_tokens=9_000))
-    assert memory.plan([model], fewer, ALONE).gradients == 4 * count
+def test_the_shape_of_a_step_follows_from_its_rows() -> None:
+    """Five rows of at most 4 + 3 tokens; two rankings of at most 3 answers with 2 + 5 tokens."""
+    rows = [Example([1] * 4, [1] * 3), Example([1] * 2, [1])]
+    assert step_shape(rows, 5, losses=2) == Shape(tokens=35, longest=7, losses=2)
+    one = Ranked([1] * 2, [[1] * 5, [1]], [0, 1], [5, 1], None)  # type: ignore[arg-type]
+    other = Ranked([1], [[1]] * 3, [0, 1, 2], [1] * 3, None)  # type: ignore[arg-type]
+    assert ranking_shape([one, other], 2) == Shape(tokens=2 * 3 * 7, longest=7)
 
 
-def test_what_others_hold_at_most_is_known_here() -> None:
-    from heedful.fast import decoder, rows
-    from heedful.models import scoring
-
-    assert (memory.SEEN, memory.LOGITS) == (rows.MOST, scoring.MAX_LOGITS)
-    assert memory.COPIED == decoder.COPIED_BYTES
+def test_no_more_rows_are_sampled_than_fit_in_flight() -> None:
+    asked = [Question("", [1] * 10, None), Question("", [1] * 4, None)]  # type: ignore[arg-type]
+    settings = Generation(max_new_tokens=16, max_rows=8)
+    assert sampled(asked, settings, 3) == Sampled(rows=3, columns=26)
+    assert sampled(asked, settings, 9) == Sampled(rows=8, columns=26)
 
 
 def test_the_cache_is_that_of_the_rows_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 layers, 2 heads of keys and of values, 8 wide, float32; 8 rows of 10 + 16 columns."""
-    model = tiny.policy()
-    monkeypatch.setattr(memory, "COPIED", 0)
-    assert memory.plan([model], ppo(max_prompt_tokens=10), ALONE).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26
-    fewer = ppo(max_prompt_tokens=10, generation=Generation(max_new_tokens=16, max_rows=3))
-    assert memory.plan([model], fewer, ALONE).cache == 2 * 2 * 2 * 8 * 4 * 3 * 26
-    assert memory.plan([model], SFTConfig(model="-", data="-"), ALONE).cache == 0  # it does not sample
+    """2 layers, 2 heads of keys and of values, 8 wide, float32; 8 rows of 26 columns."""
+    monkeypatch.setattr(decoder, "COPIED_BYTES", 0)
+    shape = Shape(4 * 128, 128, sampled=Sampled(8, 26))
+    assert planned(tiny.policy(), shape=shape).cache == 2 * 2 * 2 * 8 * 4 * 8 * 26
+    assert planned(tiny.policy()).cache == 0  # it does not sample
 
 
 @pytest.mark.parametrize(("dtype", "copies"), [(torch.float32, 4), (torch.bfloat16, 2 + 2)])
-def test_rollouts_copy_the_weights_to_lay_them_out_and_in_bfloat16_once_more(dtype: torch.dtype, copies: int) -> None:
+def test_rollouts_copy_the_weights_to_reorder_them_and_in_bfloat16_once_more(dtype: torch.dtype, copies: int) -> None:
     model = tiny.policy()
     count = sum(p.numel() for p in model.parameters())
-    planned = memory.plan([model], ppo(max_prompt_tokens=10), Ranks(0, 1, torch.device("cpu"), dtype))
-    assert planned.cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + copies * count
+    shape = Shape(4 * 128, 128, sampled=Sampled(8, 26))
+    found = planned(model, shape=shape, ranks=Ranks(0, 1, CPU, dtype))
+    assert found.cache == 2 * 2 * 2 * 8 * 4 * 8 * 26 + copies * count
 
 
 def test_activations_fall_with_the_pass_and_with_checkpointing() -> None:
     model = tiny.policy()
-
-    def activations(**changes: Any) -> int:
-        return memory.plan([model], ppo(compute=Compute(**changes)), ALONE).activations
-
-    assert activations(micro_tokens=100) == activations(micro_tokens=200) / 2
-    assert activations(micro_tokens=10**6) == activations(micro_tokens=4 * 128)  # a minibatch of whole contexts
-    assert activations(activation_checkpointing=True) < activations()
+    activations = {tokens: planned(model, micro_tokens=tokens).activations for tokens in (100, 200, 512, 10**6)}
+    assert activations[100] == activations[200] / 2
+    assert activations[10**6] == activations[512]  # no pass has more than the step
+    assert planned(model, activation_checkpointing=True).activations < planned(model).activations
 
 
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
         ({"optimiser": 900}, "too large for this machine"),
-        ({"activations": 900}, "lower compute.micro_tokens"),
-        ({"cache": 900}, "lower generation.max_rows"),
+        ({"activations": 900}, "Lower compute.micro_tokens"),
+        ({"cache": 900}, "Lower generation.max_rows"),
     ],
 )
 def test_more_than_there_is_is_refused_with_what_to_change(changes: dict[str, int], remedy: str) -> None:
@@ -130,6 +124,6 @@ def test_the_estimate_covers_what_a_pass_keeps(
         loss = scoring.response_logprobs(model, batch).sum()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     real = sum(size for place, size in kept.items() if place not in weights)
-    planned = memory.plan([model], ppo(minibatch=8, rollout_batch=8, compute=Compute(micro_tokens=8 * length)), world)
+    found = planned(model, shape=Shape(8 * length, length), ranks=world)
     loss.backward()
-    assert real <= planned.activations <= 2.5 * real
+    assert real <= found.activations <= 2.5 * real

@@ -35,7 +35,7 @@ def opened(out: Path, *, resume: bool = False, every: int = 2, keep: int = 2) ->
 def loop(s: StageRun, model: nn.Linear, total: int, losses: list[float], stop_at: int = -1) -> list[int]:
     """A loop that adds 1 to the weight at each step."""
     taken = []
-    for step in s.steps(s.restore({"model": model}), total):
+    for step in s.steps(s.restore({"model": model}, None), total):
         taken.append(step)
         if step == stop_at:
             raise NonFinite("gradient of weight")
@@ -128,7 +128,7 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
         return signals
 
     with opened(tmp_path / "run") as s:
-        s.restore({})
+        s.restore({}, None)
         steps = s.steps(0, 9)
         next(steps)
         s.checkpoint(0, {})
@@ -145,7 +145,7 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:
     def draw(seed: int, step: int, rank: int) -> float:
         world = Ranks(rank, 2, CPU, torch.float32)
-        StageRun("sft", Some(seed=seed), Path(), world, None, Checkpointing()).seed(step)
+        StageRun("sft", Some(seed=seed), Path(), world, None, Compute(), Checkpointing()).seed(step)
         return torch.rand(()).item()
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
@@ -156,7 +156,15 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Ranks, "sum", lambda world, tensor: tensor)
     monkeypatch.setattr(Ranks, "wait", lambda world: None)
     monkeypatch.setattr(Ranks, "broadcast", lambda world, value: value)
-    s = StageRun("sft", Some(), tmp_path, Ranks(1, 2, CPU, torch.float32), None, Checkpointing(every=1))
+    s = StageRun(
+        "sft",
+        Some(),
+        tmp_path,
+        Ranks(1, 2, CPU, torch.float32),
+        None,
+        compute=Compute(),
+        checkpointing=Checkpointing(every=1),
+    )
     model = make(0.0)
     assert loop(s, model, 3, [1.0, 1.0, 1.0]) == [0, 1, 2]
     s.sample(0, [{"prompt": "p"}])

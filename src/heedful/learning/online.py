@@ -10,16 +10,17 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
 from heedful.data import formats
-from heedful.learning import examples, experience, likelihood, steps
+from heedful.learning import examples, experience, likelihood, rollouts, steps
 from heedful.learning.examples import Example, Limits
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
-from heedful.learning.passes import Passes
+from heedful.learning.passes import Passes, step_shape
 from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load
 from heedful.rewards.functions import models_of
+from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
 
 
@@ -89,7 +90,7 @@ class Online:
         s, config = self.s, self.config
         if s.run is not None:
             s.run.set_status("running", **self.facts)
-        first = s.restore(self.nets.parts)
+        first = s.restore(self.nets.parts, self._shape())
         self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
         self.stopped = s.facts.get("stopped")
         self._watch = Watch(self.setup, s.history)
@@ -107,6 +108,15 @@ class Online:
             e, size=config.minibatch, epochs=config.epochs, seed=config.seed, step=step, model=self.nets.policy,
             passes=self.passes,
         )  # fmt: skip
+
+    def _shape(self) -> Shape:
+        config, mix = self.config, self.mix
+        sampled = rollouts.sampled(self.questions, config.generation, config.rollout_batch)
+        longest, tokens = sampled.columns, config.minibatch * sampled.columns
+        if mix is None:
+            return Shape(tokens, longest, sampled=sampled)
+        texts = step_shape(mix.texts, mix.rows)
+        return Shape(max(tokens, texts.tokens), max(longest, texts.longest), losses=2, sampled=sampled)
 
     def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
         """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""

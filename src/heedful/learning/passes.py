@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from heedful.config import NonFinite
+from heedful.learning.examples import Ranked
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
+from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks
 
 
@@ -64,3 +66,16 @@ class Passes:
 def total_lengths(rows: Sequence[Row]) -> list[int]:
     """Tokens of prompt and response together."""
     return [len(row.prompt_ids) + len(row.response_ids) for row in rows]
+
+
+def step_shape(rows: Sequence[Row], batch: int, **more: Any) -> Shape:
+    """The shape of a step of `batch` rows. `more`: its other fields."""
+    longest = max(total_lengths(rows))
+    return Shape(tokens=batch * longest, longest=longest, **more)
+
+
+def ranking_shape(rankings: Sequence[Ranked], batch: int) -> Shape:
+    """The shape of a step of `batch` rankings, each with all its responses."""
+    answers = max(len(row.responses) for row in rankings)
+    longest = max(len(row.prompt_ids) + len(response) for row in rankings for response in row.responses)
+    return Shape(tokens=batch * answers * longest, longest=longest)

@@ -12,6 +12,7 @@ from heedful.learning.examples import Question
 from heedful.models import render
 from heedful.rollout.draw import draw
 from heedful.rollout.types import Engine, Episode, Sample
+from heedful.training.memory import Sampled
 from heedful.training.parallel import Ranks
 
 
@@ -31,6 +32,12 @@ def generate(
         return [only for (only,) in drawn]
 
     return [sample for part in ranks.each(parts, sampled) for sample in part]
+
+
+def sampled(questions: list[Question], settings: Generation, rows: int) -> Sampled:
+    """What sampling `rows` answers to some of these questions takes, for the memory plan."""
+    longest = max(len(question.prompt_ids) for question in questions)
+    return Sampled(min(settings.max_rows, rows), longest + settings.max_new_tokens)
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:

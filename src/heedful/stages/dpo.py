@@ -20,6 +20,7 @@ from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
+from heedful.learning.passes import ranking_shape
 from heedful.maths.losses import SumCount, dpo_loss
 from heedful.models import batches, load, scoring
 from heedful.training import optimiser as optim
@@ -67,7 +68,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
-    for step in s.steps(s.restore(parts), total):
+    for step in s.steps(s.restore(parts, ranking_shape(rankings, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = gradients(config, model, chosen, pad_id, s.ranks)

@@ -24,6 +24,7 @@ from heedful.learning.passes import Passes
 from heedful.models import load
 from heedful.training import optimiser as optim
 from heedful.training import order
+from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
 
@@ -72,7 +73,8 @@ def _loop(
     total = batches.steps(config.tokens or 20 * model.num_parameters())
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
-    for step in s.steps(s.restore(parts), total):
+    shape = Shape(tokens=batch_tokens, longest=max(len(row) for row in rows))
+    for step in s.steps(s.restore(parts, shape), total):
         model.train()
         loss = _gradients(model, [rows[i] for i in batches(step)], passes)
         lr = optim.learning_rate(settings, step, total)

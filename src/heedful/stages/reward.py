@@ -18,6 +18,7 @@ from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.learning import examples, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
+from heedful.learning.passes import ranking_shape
 from heedful.maths.losses import ranking_loss
 from heedful.models import batches, heads, load, scoring
 from heedful.training import optimiser as optim
@@ -56,7 +57,7 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
-    for step in s.steps(s.restore(parts), total):
+    for step in s.steps(s.restore(parts, ranking_shape(training, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = _gradients(config, model, chosen, tokenizer.pad_token_id, s.ranks)

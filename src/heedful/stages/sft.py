@@ -13,12 +13,13 @@ from heedful.configs.sft import SFTConfig
 from heedful.data import formats
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
-from heedful.learning.passes import Passes
+from heedful.learning.passes import Passes, step_shape
 from heedful.models import load
 from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order
+from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
@@ -64,7 +65,7 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
     per_epoch = order.steps_per_epoch(len(training), config.batch)
     total = config.epochs * per_epoch
     every = max(1, total // config.evaluations) if config.evaluations else per_epoch
-    for step in s.steps(s.restore(parts), total):
+    for step in s.steps(s.restore(parts, _shape(config, training, texts, selector)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
         metrics = _gradients(config, model, chosen, _mixed_in(config, texts, step), passes)
@@ -89,6 +90,12 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
         "valid_examples": len(validation),
     }
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+
+
+def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Shape:
+    rows = max(config.batch, len(_mixed_in(config, texts, 0)))
+    sampled = selector.sampled if selector is not None else None
+    return step_shape([*training, *texts], rows, losses=2 if texts else 1, sampled=sampled)
 
 
 def _gradients(
@@ -159,6 +166,7 @@ class _Selector:
             trust_remote_code=config.trust_remote_code,
         )  # fmt: skip
         self.config, self.tokenizer = config, tokenizer
+        self.sampled = rollouts.sampled(self.questions, config.generation, len(self.questions))
 
     def mean_reward(self, model: Any, s: StageRun, step: int) -> float:
         engine = open_engine(model, self.tokenizer, self.config.compute)

@@ -3,7 +3,7 @@
 The loop itself stays in the stage:
 
     with open_stage("sft", config, out, models=..., data=..., resume=resume, ...) as s:
-        for step in s.steps(s.restore(parts), total):
+        for step in s.steps(s.restore(parts, shape), total):
             ...
             s.log(step, metrics, show=("loss",))
             s.checkpoint(step, parts)
@@ -32,6 +32,7 @@ from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import RunWriter, metrics, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
+from heedful.training.memory import Shape
 from heedful.training.metrics import Reporter
 from heedful.training.parallel import Ranks, join_ranks
 
@@ -40,10 +41,11 @@ class StageRun:
     """One stage run on this rank. `run` is None on all ranks but the main one."""
 
     def __init__(
-        self, stage: str, config: Config, out: Path, ranks: Ranks, run: RunWriter | None, checkpointing: Checkpointing
-    ) -> None:
+        self, stage: str, config: Config, out: Path, ranks: Ranks, run: RunWriter | None, compute: Compute,
+        checkpointing: Checkpointing,
+    ) -> None:  # fmt: skip
         self.stage, self.config, self.out, self.ranks, self.run = stage, config, out, ranks, run
-        self.checkpointing = checkpointing
+        self.compute, self.checkpointing = compute, checkpointing
         # in messages: tells runs/ppo_ptx from runs/ppo
         self.name = out.name if out.name.startswith(stage) else stage
         self.best: dict[str, float] | None = None
@@ -62,21 +64,13 @@ class StageRun:
         """True where `--resume` met a run that is already complete."""
         return self.ranks.broadcast(self.run.finished if self.run is not None else False)
 
-    def restore(self, parts: Mapping[str, Part]) -> int:
-        """Fill `parts` from the newest checkpoint, if any; returns the step to go on with.
+    def restore(self, parts: Mapping[str, Part], shape: Shape | None) -> int:
+        """Fill `parts` from the newest checkpoint, if any. Returns the step to go on with.
 
-        Says what memory the run will need, and raises UserError where there is less.
+        `shape` is that of a step, if the parts are transformers models. Raises UserError if memory does not suffice.
         """
-        models = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
-        paths = {name: forward.path(model) for name, model in models.items()}
-        for name, path in paths.items():
-            if path.fast and not path.packed:
-                self.say(f"{self.name}: {name} computes {path}")
-        if self.run is not None:
-            self.run.set_status("running", forward={name: str(path) for name, path in paths.items()})
-        planned = memory.plan(list(models.values()), self.config, self.ranks)
-        self.say(f"{self.name}: {planned}")
-        planned.check(str(self.out))
+        if shape is not None:
+            self._say_how({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, shape)
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
@@ -87,6 +81,18 @@ class StageRun:
             self.run.forget_after(self._step - 1)
         self.history = self.ranks.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
+
+    def _say_how(self, models: Mapping[str, nn.Module], shape: Shape) -> None:
+        """Say and record how the models compute, and what memory that takes."""
+        paths = {name: forward.path(model) for name, model in models.items()}
+        for name, path in paths.items():
+            if path.fast and not path.packed:
+                self.say(f"{self.name}: {name} computes {path}")
+        if self.run is not None:
+            self.run.set_status("running", forward={name: str(path) for name, path in paths.items()})
+        planned = memory.plan(list(models.values()), shape, self.compute, self.ranks)
+        self.say(f"{self.name}: {planned}")
+        planned.check(str(self.out))
 
     def steps(self, first: int, total: int) -> Iterator[int]:
         """Steps `first` to `total` - 1, with progress. Each is reproducible by itself, because it sets torch's seed."""
@@ -220,7 +226,7 @@ def open_stage(
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
             run = RunWriter.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
         ranks.wait()
-        current = StageRun(stage, config, Path(out), ranks, run, checkpointing)
+        current = StageRun(stage, config, Path(out), ranks, run, compute, checkpointing)
         with recording_end(run), current.watching():
             yield current
 

@@ -42,7 +42,7 @@ from heedful.data.records import Completions
 from heedful.feedback import events, items, people, projects
 from heedful.feedback.schema import Assignment, Event, Item, Project
 from heedful.feedback.store import Store
-from heedful.web.new_project import found
+from heedful.web.new_project import create_project
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME, K, START_SECONDS = "load", 4, 120
@@ -58,7 +58,7 @@ def fill(store: Store, labelers: int, tasks: int) -> list[str]:
         for number in range(tasks)
     ]
     with store.writing() as db:
-        project = found(db, NAME, "Load", now, by=None)
+        project = create_project(db, NAME, "Load", now, by=None)
         consent = projects.instruction(db, project.id, "consent")
         assert consent is not None
         tokens = []

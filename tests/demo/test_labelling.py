@@ -46,9 +46,16 @@ def newcomer(store: Store) -> TestClient:
 
 
 def join(client: TestClient, line: str, name: str) -> httpx.Response:
-    address = re.search(r"http\S+", line)
+    """Accepts the invitation that a line of `welcome` names, and opens the page that follows."""
+    address = re.search(r"http\S+/join/(\S+)", line)
     assert address is not None
-    return client.post(address[0], data={"name": name, "password": "three quiet words"})
+    sent = client.post("/api/join", json={"token": address[1], "name": name, "password": "three quiet words"})
+    return client.get(sent.json()["page"]) if sent.is_success else sent
+
+
+def agree(client: TestClient) -> httpx.Response:
+    assert client.post("/api/projects/demo/consent", json={"version": 1}).status_code == 204
+    return client.get("/work/demo")
 
 
 def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) -> None:
@@ -66,11 +73,13 @@ def test_the_only_lead_gets_a_link_to_a_new_password(store: Store) -> None:
     _, told = welcome(store, HOST, None, NOW, "ada")
     address = told.split()[-1]
     client = newcomer(store)
-    assert client.post(address, data={"password": "four other quiet words"}).url.path == "/login"
-    assert client.post(address, data={"password": "five more quiet words"}).status_code == 404
+    body = {"token": address.rpartition("/")[2], "password": "four other quiet words"}
+    assert client.post("/api/password", json=body).status_code == 204
+    assert client.post("/api/password", json=body).status_code == 404
     assert before.get("/projects").url.path == "/login"
     given = {"name": "ada", "password": "four other quiet words"}
-    assert client.post("/login", data=given).url.path == "/projects"
+    assert client.post("/api/login", json=given).status_code == 204
+    assert client.get("/").url.path == "/projects"
 
 
 def test_a_new_password_is_for_somebody_who_is_there(store: Store) -> None:
@@ -87,7 +96,7 @@ def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: St
     client = newcomer(store)
     asked = join(client, rank, "bea")
     assert asked.url.path == "/work/demo/consent"
-    page = client.post("/work/demo/consent", data={"version": "1"})
+    page = agree(client)
     assert page.url.path == "/work/demo/ranking"
     assert page.text.count('class="answer') >= 4
     assert len(welcome(store, HOST, tmp_path, NOW)) == 3  # the project is made once
@@ -105,7 +114,7 @@ def test_a_finished_demo_gives_the_answers_of_its_model(store: Store, tmp_path: 
     assert told.endswith(f"with answers of the SFT model in {tmp_path}/demo.")
     client = newcomer(other)
     join(client, rank, "bea")
-    page = client.post("/work/demo/consent", data={"version": "1"}).text
+    page = agree(client).text
     assert all(answer in page for answer in ("Who paints?", "mia.", "tom.", "ben.", "ann."))
     other.close()
 

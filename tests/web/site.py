@@ -16,7 +16,7 @@ from heedful.feedback import items, people, projects
 from heedful.feedback.schema import Role
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
-from heedful.web.new_project import found
+from heedful.web.new_project import create_project
 from heedful.web.security.access import COOKIE
 from heedful.web.settings import WebSettings
 
@@ -40,10 +40,10 @@ class Site:
         with self.store.writing() as db:
             for name in (*MEMBERS, "outsider", "admin"):
                 self.ids[name] = people.add_person(db, name, None, START, admin=name == "admin").id
-            tea = found(
+            tea = create_project(
                 db, "tea", "Tea talk", START, by=self.ids["lead"], settings={"double_share": 0, "gold_share": 0}
             )
-            other = found(db, "other", "Other", START, by=self.ids["outsider"])
+            other = create_project(db, "other", "Other", START, by=self.ids["outsider"])
             self.project_id = tea.id
             for role in MEMBERS[1:]:
                 people.join(db, tea.id, self.ids[role], role, START, group="brief" if role == "labeler" else None)

@@ -34,5 +34,5 @@ def test_a_skip_is_shown_and_can_be_taken_back(site: Site, kind: Kind) -> None:
     assert "You skipped it" in page.text
     assert text in page.text
     assert f'data-take-back="{event}"' in page.text
-    back = labeler.post("/work/tea/undo", json={"event": event}, headers={"Accept": "application/json"})
+    back = labeler.post("/api/projects/tea/undo", json={"event": event})
     assert (back.status_code, back.json()["lease"]) == (200, task.lease)

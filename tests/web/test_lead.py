@@ -1,8 +1,9 @@
-"""What leads do on their pages, through forms."""
+"""What leads do through the API, and what their pages show of it."""
 
 from __future__ import annotations
 
-import re
+from httpx import Response
+from starlette.testclient import TestClient
 
 from heedful.data import curation, formats
 from heedful.feedback import items, people, projects
@@ -11,61 +12,83 @@ from web.site import Site, jsonl, rank
 QUIET = "three quiet words"
 
 
-def link_on(page: str) -> str:
-    found = re.search(r'link-once">http://testserver(\S+?)<', page)
-    assert found is not None
-    return found[1]
+TEA = "/api/projects/tea"
+
+
+def password_link(lead: TestClient, person: int, project: str = "tea") -> str:
+    """The token of a new link."""
+    link: str = lead.post(f"/api/projects/{project}/people/{person}/password-link").json()["link"]
+    return link.removeprefix("http://testserver/password/")
+
+
+def choose(client: TestClient, token: str, password: str) -> int:
+    return client.post("/api/password", json={"token": token, "password": password}).status_code
+
+
+def sign_in(client: TestClient, name: str, password: str) -> Response:
+    return client.post("/api/login", json={"name": name, "password": password})
 
 
 def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
     person = site.ids["labeler"]
     before = site.browser("labeler")
-    page = site.browser("lead").post(f"/lead/tea/people/{person}/password")
-    there, anybody = link_on(page.text), site.browser()
-    assert "For the account" in anybody.get(there).text
-    assert anybody.post(there, data={"password": "short"}).status_code == 400
-    assert anybody.post(there, data={"password": QUIET}).headers["location"] == "/login"
-    assert anybody.post(there, data={"password": "another long one"}).status_code == 404
+    token, anybody = password_link(site.browser("lead"), person), site.browser()
+    assert "For the account" in anybody.get(f"/password/{token}").text
+    assert choose(anybody, token, "short") == 400
+    assert choose(anybody, token, QUIET) == 204
+    assert choose(anybody, token, "another long one") == 404
     assert before.get("/work/tea").headers["location"].startswith("/login")
-    assert anybody.post("/login", data={"name": "labeler", "password": QUIET}).status_code == 303
+    assert sign_in(anybody, "labeler", QUIET).status_code == 204
+    assert anybody.get("/work/tea").headers["location"] == "/work/tea/demonstration"
 
 
 def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     lead = site.browser("lead")
-    link = link_on(lead.post("/lead/tea/people/invite", data={"role": "labeler"}).text)
-    answer = lead.post(link)
+    token = lead.post(f"{TEA}/invitations", json={"role": "labeler"}).json()["token"]
+    answer = lead.post("/api/join", json={"token": token})
     assert (answer.status_code, "this link would make you labeler. The link stays valid" in answer.text) == (400, True)
     assert lead.get("/lead/tea/people").status_code == 200
-    assert site.browser("outsider").post(link).headers["location"] == "/work/tea"
+    joined = site.browser("outsider").post("/api/join", json={"token": token}).json()
+    assert joined == {"token": None, "project": "tea", "role": "labeler", "page": "/work/tea"}
 
 
 def test_a_new_password_ends_tokens_for_scripts_too(site: Site) -> None:
     """Who had the account could else go on with a token she made meanwhile."""
     person = site.ids["labeler"]
     token, others = site.script("labeler"), site.script("lead")
-    link = link_on(site.browser("lead").post(f"/lead/tea/people/{person}/password").text)
+    link = password_link(site.browser("lead"), person)
     assert token.get("/api/me").status_code == 200
-    site.browser().post(link, data={"password": QUIET})
+    choose(site.browser(), link, QUIET)
     assert (token.get("/api/me").status_code, others.get("/api/me").status_code) == (401, 200)
     token, browser = site.script("labeler"), site.browser("labeler")
-    page = browser.post("/account/password", data={"old": QUIET, "password": "four more quiet words"})
-    assert "Your tokens for scripts have ended, too" in page.text
-    assert "/revoke" not in page.text
+    assert browser.post("/api/me/password", json={"old": "wrong", "password": QUIET}).status_code == 400
+    changed = browser.post("/api/me/password", json={"old": QUIET, "password": "four more quiet words"})
+    assert changed.status_code == 204
     assert token.get("/api/me").status_code == 401
-    assert browser.get("/account").status_code == 200
-    page = browser.post("/account/password", data={"old": "four more quiet words", "password": QUIET})
-    assert "tokens for scripts have ended" not in page.text
+    page = browser.get("/account")  # still signed in
+    assert (page.status_code, "Revoke</button>" in page.text) == (200, False)
+
+
+def test_tokens_are_created_and_revoked(site: Site) -> None:
+    browser = site.browser("labeler")
+    made = browser.post("/api/me/tokens", json={"name": "laptop"}).json()
+    script = TestClient(site.app, headers={"Authorization": f"Bearer {made['token']}"})
+    assert script.get("/api/me").json()["name"] == "labeler"
+    assert [(one["id"], one["name"]) for one in browser.get("/api/me/tokens").json()] == [(made["id"], "laptop")]
+    assert "laptop" in browser.get("/account").text
+    assert browser.delete(f"/api/me/tokens/{made['id']}").status_code == 204
+    assert script.get("/api/me").status_code == 401
 
 
 def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site) -> None:
     person = site.ids["labeler"]
     lead = site.browser("lead")
-    old, other = (link_on(lead.post(f"/lead/tea/people/{person}/password").text) for _ in range(2))
-    site.browser().post(other, data={"password": QUIET})
-    assert site.browser().get(old).status_code == 404
-    late = link_on(lead.post(f"/lead/tea/people/{person}/password").text)
+    old, other = (password_link(lead, person) for _ in range(2))
+    assert choose(site.browser(), other, QUIET) == 204
+    assert site.browser().get(f"/password/{old}").status_code == 404
+    late = password_link(lead, person)
     site.wait(hours=25)
-    assert site.browser().get(late).status_code == 404
+    assert site.browser().get(f"/password/{late}").status_code == 404
 
 
 def test_a_daily_goal_stands_beside_what_was_done(site: Site) -> None:
@@ -73,10 +96,7 @@ def test_a_daily_goal_stands_beside_what_was_done(site: Site) -> None:
     site.add_rankings(3)
     lead, labeler = site.browser("lead"), site.browser("labeler")
     assert "data-today>0 today<" in labeler.get("/work/tea/history").text
-    form = lead.get("/lead/tea/settings").text
-    sent = dict(re.findall(r'name="([\w.]+)" type="number"[^>]* value="([^"]+)"', form)) | {"daily_goal": "40"}
-    chosen = {"title": "Tea", "kinds": ["ranking"], "policy": "random", "first_phase": "work", "show_progress": "1"}
-    assert lead.post("/lead/tea/settings", data=sent | chosen).status_code == 303
+    assert lead.patch(TEA, json={"settings": {"daily_goal": "40"}}).status_code == 200  # as a form sends it
     rank(site.script("labeler"))
     assert "data-today>1 of 40 today<" in labeler.get("/work/tea/history").text
     assert "<dd>1 of 40</dd>" in labeler.get("/work/tea/progress").text
@@ -87,10 +107,8 @@ def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> N
         people.join(db, site.project_id, site.ids["admin"], "reader", site.now)
         people.join(db, site.project_id, site.ids["outsider"], "labeler", site.now)
     for name in ("admin", "outsider"):
-        answer = site.browser("lead").post(f"/lead/tea/people/{site.ids[name]}/password")
-        assert answer.status_code == 400
-        assert "link-once" not in answer.text
-    assert site.browser("admin").post(f"/lead/tea/people/{site.ids['outsider']}/password").status_code == 200
+        assert site.browser("lead").post(f"{TEA}/people/{site.ids[name]}/password-link").status_code == 400
+    assert site.browser("admin").post(f"{TEA}/people/{site.ids['outsider']}/password-link").status_code == 201
 
 
 def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> None:
@@ -103,12 +121,12 @@ def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> N
         assert elsewhere is not None
         people.join(db, elsewhere.id, person, "labeler", site.now)
         people.change_member(db, site.project_id, person, site.now, by=None, left=True)
-    page = other.post(f"/lead/other/people/{person}/delete", data={"name": "labeler"})
-    assert (page.status_code, "in projects you do not lead" in page.text) == (400, True)
-    assert "link-once" not in other.post(f"/lead/other/people/{person}/password").text
+    there, name = f"/api/projects/other/people/{person}", {"name": "labeler"}
+    answer = other.request("DELETE", there, json=name)
+    assert (answer.status_code, "in projects you do not lead" in answer.text) == (400, True)
+    assert other.post(f"{there}/password-link").status_code == 400
     assert site.script("lead").get("/api/projects/tea/agreement").json()["judgements"] == 1
-    page = site.browser("admin").post(f"/lead/other/people/{person}/delete", data={"name": "labeler"})
-    assert page.status_code == 200
+    assert site.browser("admin").request("DELETE", there, json=name).status_code == 200
     figures = site.script("lead").get("/api/projects/tea/agreement").json()
     assert figures["judgements"] == 0  # the log of each project has it, and so its figures are new
     assert site.script("lead").get("/api/projects/tea/audit").json()[0]["action"] == "delete"
@@ -117,14 +135,15 @@ def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> N
 def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Why is the sky blue?"}, {"prompt": "Write to anna@example.org.", "user": "u"}])
-    page = lead.post("/lead/tea/import", data={"do": "preview"}, files={"file": ("march.jsonl", rows)}).text
+    files = {"file": ("march.jsonl", rows)}
+    page = lead.post(f"{TEA}/items/preview", files=files, headers={"Accept": "text/html"}).text
     assert "Curation would keep 1 of 2" in page
     assert "email in 1" in page
-    token = re.search(r'name="token" value="(\S+?)"', page)
-    assert token is not None
-    assert "No item is like that" in lead.get("/lead/tea/items").text  # nothing yet
-    form = {"do": "import", "token": token[1], "kind": "prompts", "curate": "1", "source": "march"}
-    assert "1 item in the queue" in lead.post("/lead/tea/import", data=form).text
+    report = lead.post(f"{TEA}/items/preview", content=rows).json()
+    assert (report["given"], report["kept"], report["personal_data"]) == (2, 1, {"email": 1})
+    assert "No items match" in lead.get("/lead/tea/items").text  # nothing yet
+    added = lead.post(f"{TEA}/items?curate=true&source=march", files=files).json()
+    assert (added["items"], added["known"]) == (1, 0)
     assert "sky blue" in lead.get("/lead/tea/items").text
     assert "anna" not in lead.get("/lead/tea/items").text
 
@@ -144,50 +163,83 @@ def test_nobody_waits_while_a_file_is_read_and_curated(site: Site, monkeypatch) 
     monkeypatch.setattr(formats, "read", watched(formats.read))
     monkeypatch.setattr(curation, "curate", watched(curation.curate))
     prompts = jsonl([{"prompt": "Why is the sky blue?"}])
-    form = {"do": "import", "kind": "prompts", "curate": "1"}
-    assert lead.post("/lead/tea/import", data=form, files={"file": ("a.jsonl", prompts)}).status_code == 200
-    assert script.post("/api/projects/tea/items?curate=true&purpose=evaluate", content=prompts).status_code == 200
+    assert lead.post(f"{TEA}/items?curate=true", files={"file": ("a.jsonl", prompts)}).status_code == 200
+    assert script.post(f"{TEA}/items?curate=true&purpose=evaluate", content=prompts).status_code == 200
     scored = jsonl([{"prompt": "Question 0?", "completions": ["Answer 0.0", "Answer 0.1"], "scores": [0.5, 1.0]}])
-    assert lead.post("/lead/tea/scores/import", files={"file": ("rm.jsonl", scored)}).status_code == 303
+    assert lead.post(f"{TEA}/scores", files={"file": ("rm.jsonl", scored)}).json() == {"items": 1}
     assert script.post("/api/projects/tea/scores?name=rm", content=scored).json() == {"items": 1}
     assert waiting == [False] * 6
 
 
 def test_what_is_no_number_in_a_form_is_told(site: Site) -> None:
+    """Forms send numbers as texts."""
     site.add_rankings(1)
     rank(site.script("labeler"))
     lead = site.browser("lead")
-    form = {"name": "march", "records": "comparison"}
-    for given in ("abc", "nan", "inf", "²"):
-        page = lead.post("/lead/tea/snapshots", data=form | {"least_agreement": given})
-        assert (page.status_code, "least agreement: give a number" in page.text) == (400, True)
-    assert lead.post("/lead/tea/snapshots", data=form | {"least_agreement": "101"}).status_code == 400
-    assert lead.post("/lead/tea/snapshots", data=form | {"least_agreement": "60"}).status_code == 303
-    numbers = re.findall(r'name="([\w.]+)" type="number"[^>]* value="([^"]+)"', lead.get("/lead/tea/settings").text)
-    page = lead.post("/lead/tea/settings", data=dict(numbers) | {"copies": "nan"})
-    assert (page.status_code, "copies: give a number" in page.text) == (400, True)
+    for given in ("abc", "nan", "inf", "²", "1.01"):
+        filters = {"records": "comparison", "least_agreement": given}
+        answer = lead.post(f"{TEA}/snapshots", json={"name": "march", "filters": filters})
+        assert (answer.status_code, "least_agreement" in answer.json()["error"]) == (422, True)
+    filters = {"records": "comparison", "least_agreement": "0.6", "since": "2026-01-31"}
+    answer = lead.post(f"{TEA}/snapshots", json={"name": "march", "filters": filters})
+    assert (answer.status_code, answer.json()["filters"]["since"]) == (201, "2026-01-31T00:00:00Z")
+    answer = lead.patch(TEA, json={"title": "Other", "settings": {"copies": "nan"}})
+    assert (answer.status_code, "copies" in answer.json()["error"]) == (400, True)
+    assert lead.get(TEA).json()["title"] == "Tea talk"  # all or nothing
     rows = {"file": ("a.jsonl", jsonl([{"prompt": "Why?"}]))}
-    for wanted, status in (("²", 400), ("two", 400), ("0", 400), (" 2 ", 200), ("", 200)):
-        page = lead.post("/lead/tea/import", data={"do": "preview", "wanted": wanted}, files=rows)
-        assert page.status_code == status, wanted
+    for wanted, status in (("²", 422), ("two", 422), ("0", 422), ("2", 200)):
+        assert lead.post(f"{TEA}/items/preview?wanted={wanted}", files=rows).status_code == status, wanted
+
+
+def test_a_known_answer_is_written_as_people_write_it(site: Site) -> None:
+    (ref,) = site.add_rankings(1)
+    lead = site.browser("lead")
+    for answer in ("2 > one", "a > b", "2 >", "{}"):
+        sent = lead.post(f"{TEA}/items/{ref}/gold", json={"answer": answer})
+        assert (sent.status_code, "write it as 2 > 1 = 3" in sent.json()["error"]) == (422, True)
+    made = lead.post(f"{TEA}/items/{ref}/gold", json={"answer": "2 > 1 = 3"}).json()
+    assert lead.get(f"{TEA}/items/{made['ref']}").json()["gold"]["ranking"] == [[1], [0, 2]]
+
+
+def test_the_log_says_what_was_changed(site: Site) -> None:
+    lead = site.browser("lead")
+    lead.patch(TEA, json={"title": "Tea", "archived": True, "settings": {"copies": 3}})
+    lead.patch(TEA, json={"title": "Tea", "archived": True, "settings": {"copies": 3}})  # changes nothing
+    lead.post(f"{TEA}/instructions/guide", json={"text": "New.\r\n"})
+    lead.post(f"{TEA}/instructions/guide", json={"text": "New."})
+    told = [(one["action"], one["detail"]) for one in lead.get(f"{TEA}/audit").json()[:4]]
+    assert told == [("instructions", {}), ("title", {"title": "Tea"}), ("settings", {"copies": 3}), ("archive", {})]
 
 
 def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Good."}, {"prompt": 7}])
-    page = lead.post("/lead/tea/import", data={"do": "preview"}, files={"file": ("march.jsonl", rows)})
-    assert page.status_code == 400
-    assert "march.jsonl:2: field" in page.text
-    assert "No item is like that" in lead.get("/lead/tea/items").text
+    for address in ("items/preview", "items"):
+        answer = lead.post(f"{TEA}/{address}", files={"file": ("march.jsonl", rows)})
+        assert (answer.status_code, "march.jsonl:2: field" in answer.json()["error"]) == (400, True)
+    assert "No items match" in lead.get("/lead/tea/items").text
+    assert list((site.folder / ".uploads").iterdir()) == []
+
+
+def test_two_files_of_answers_become_choices(site: Site) -> None:
+    files = {
+        name: (f"{name}.jsonl", jsonl([{"prompt": "Why?", "completions": [f"{name} says so."], "models": [name]}]))
+        for name in ("file", "baseline")
+    }
+    assert site.browser("lead").post(f"{TEA}/items?purpose=evaluate", files=files).json()["items"] == 1
+    (item,) = site.script("lead").get(f"{TEA}/items").json()
+    assert (item["kind"], item["payload"]["a"]["text"], item["payload"]["b"]["text"]) == (
+        "choice", "file says so.", "baseline says so.",
+    )  # fmt: skip
 
 
 def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
     long = jsonl([{"prompt": "x" * 500_001}])
-    page = site.browser("lead").post("/lead/tea/import", data={"do": "preview"}, files={"file": ("a.jsonl", long)})
+    page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})
     assert (page.status_code, "at most 500,000" in page.text) == (400, True)
     site.app.user_middleware[0].kwargs["upload_mb"] = 0.001
     site.app.middleware_stack = None
-    page = site.browser("lead").post("/lead/tea/import", data={"do": "preview"}, files={"file": ("a.jsonl", long)})
+    page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})
     assert page.status_code == 413
 
 
@@ -213,7 +265,7 @@ def test_sampling_explains_itself_without_torch(site: Site, monkeypatch) -> None
     page = site.browser("lead").get("/lead/tea/sampling").text
     assert "this server is installed without torch" in page
     assert "disabled>Start sampling" in page
-    answer = site.browser("lead").post("/lead/tea/sampling", data={"model": "runs/sft"})
+    answer = site.browser("lead").post(f"{TEA}/sampling", json={"model": "runs/sft"})
     assert (answer.status_code, "without torch" in answer.text) == (400, True)
 
 
@@ -221,19 +273,21 @@ def test_deleting_a_person_asks_for_the_name_and_names_the_snapshots(site: Site)
     site.add_rankings(1)
     rank(site.script("labeler"))
     lead, person = site.browser("lead"), site.ids["labeler"]
-    assert lead.post("/lead/tea/snapshots", data={"name": "march", "records": "comparison"}).status_code == 303
-    assert "Nothing was deleted" in lead.post(f"/lead/tea/people/{person}/delete", data={"name": "Labeler"}).text
-    page = lead.post(f"/lead/tea/people/{person}/delete", data={"name": "labeler"}).text
-    assert "snapshots/tea/march" in page
-    assert site.browser().post("/login", data={"name": "labeler", "password": QUIET}).status_code == 401
+    march = {"name": "march", "filters": {"records": "comparison"}}
+    assert lead.post(f"{TEA}/snapshots", json=march).status_code == 201
+    for name in ({}, {"name": ""}, {"name": "Labeler"}):
+        assert lead.request("DELETE", f"{TEA}/people/{person}", json=name).status_code in (400, 422)
+    found = lead.request("DELETE", f"{TEA}/people/{person}", json={"name": "labeler"}).json()
+    assert [path.endswith("snapshots/tea/march") for path in found["snapshots"]] == [True]
+    assert sign_in(site.browser(), "labeler", QUIET).status_code == 401
     assert "delete" in lead.get("/lead/tea/log").text
 
 
 def test_wrong_passwords_have_to_wait(site: Site) -> None:
     anybody = site.browser()
-    codes = [anybody.post("/login", data={"name": "lead", "password": f"wrong {i}"}).status_code for i in range(10)]
+    codes = [sign_in(anybody, "lead", f"wrong {i}").status_code for i in range(10)]
     assert codes == [401] * 8 + [429] * 2
-    assert int(anybody.post("/login", data={"name": "lead", "password": "wrong"}).headers["retry-after"]) >= 1
+    assert int(sign_in(anybody, "lead", "wrong").headers["retry-after"]) >= 1
 
 
 def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
@@ -242,7 +296,7 @@ def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
         rank(site.script(name))
     reader = site.browser("reader")
     assert "2 comparisons of answers" in reader.get("/lead/tea/quality").text
-    site.browser("lead").post(f"/lead/tea/people/{site.ids['labeler']}/delete", data={"name": "labeler"})
+    site.browser("lead").request("DELETE", f"{TEA}/people/{site.ids['labeler']}", json={"name": "labeler"})
     page = reader.get("/lead/tea/quality").text
     assert "1 comparison of answers" in page
     assert ">labeler<" not in page
@@ -253,12 +307,12 @@ def test_a_snapshot_says_how_many_judgements_are_held_back(site: Site) -> None:
     for _ in range(2):
         rank(site.script("labeler"))
     lead = site.browser("lead")
-    form = {"records": "comparison"}
-    lead.post("/lead/tea/snapshots", data=form | {"name": "march"})
+    filters = {"records": "comparison"}
+    lead.post(f"{TEA}/snapshots", json={"name": "march", "filters": filters})
     assert "held back" not in lead.get("/lead/tea/snapshots").text
     with site.store.writing() as db:
         items.hold(db, site.project_id, ref, "withdrawn", site.now, by=None)
-    lead.post("/lead/tea/snapshots", data=form | {"name": "april"})
+    lead.post(f"{TEA}/snapshots", json={"name": "april", "filters": filters})
     assert lead.get("/lead/tea/snapshots").text.count("1 held back") == 1
 
 
@@ -266,13 +320,14 @@ def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:
     (ref,) = site.add_rankings(1)
     rank(site.script("labeler"))
     lead = site.browser("lead")
-    sent = lead.post(f"/lead/tea/items/{ref}", data={"do": "redact", "why": "names a person"})
-    page = lead.get(sent.headers["location"])
+    assert lead.post(f"{TEA}/items/{ref}/redact", json={"why": ""}).status_code == 422
+    assert lead.post(f"{TEA}/items/{ref}/redact", json={"why": "names a person"}).status_code == 204
+    page = lead.get(f"/lead/tea/items/{ref}")
     assert page.status_code == 200
-    assert "The texts were taken out" in page.text
+    assert "The texts were deleted" in page.text
     assert "judged it" in page.text
     assert "Answer 0.2" not in page.text
-    assert "Take all texts out" not in page.text
+    assert "Delete all texts" not in page.text
 
 
 def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) -> None:

@@ -21,7 +21,7 @@ from heedful.feedback.store import Store
 from heedful.sandbox import mistakes, prompts
 from heedful.sandbox.world import make_world
 from heedful.web.app import create_app
-from heedful.web.new_project import found
+from heedful.web.new_project import create_project
 from heedful.web.serve import serve
 from heedful.web.settings import WebSettings
 
@@ -93,7 +93,7 @@ def fill(db: Session, now: datetime, folder: Path, seed: int = 1) -> tuple[Proje
     The answers are those that a finished `make demo` sampled in `folder/demo`. Without one the world makes up good and
     bad answers.
     """
-    project = found(db, NAME, TITLE, now, by=None, settings=SETTINGS)
+    project = create_project(db, NAME, TITLE, now, by=None, settings=SETTINGS)
     rows, source, told = sampled(folder), "SFT model of the demo", f"answers of the SFT model in {folder / 'demo'}"
     if not rows:
         rows, source = made_up(RANKINGS, seed), "made up"

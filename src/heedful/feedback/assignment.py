@@ -16,19 +16,27 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import sqlalchemy as sa
+from pydantic import ConfigDict, Field, computed_field
+from pydantic.dataclasses import dataclass as record
 from sqlalchemy.orm import Load, Session, undefer
 
 from heedful.config import UserError
-from heedful.data.records import Record
+from heedful.data.records import Prompt, PromptText, Record
 from heedful.feedback import judgements, people, projects
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import Assignment, Item, Kind, Membership, Project, Purpose, State, may_have
 
 REMEMBERED = 20  # the latest leases of a labeler among which a draft is looked for
 FINISHED: tuple[State, ...] = ("done", "skipped")
+
+T = TypeVar("T")
+Hidden = Annotated[T, Field(exclude=True)]
+"""A field for pages that the API leaves out."""
+SHOWN = ConfigDict(use_attribute_docstrings=True)
+"""Of the records that the API returns: it shows the docstrings of their fields."""
 
 Why = Literal["paused", "consent", "archived", "no_role", "screened", "in_other_hands", "empty"]
 """Why a labeler gets no task.
@@ -51,7 +59,7 @@ class Refused(UserError):
         self.code = code
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class Task:
     """An item as its labeler sees it. Nothing here tells a gold item from another, or who wrote a completion."""
 
@@ -60,11 +68,11 @@ class Task:
     kind: Kind
     ref: str
     """The item's name in addresses."""
-    payload: Record
-    """The item's record (`judgements.PAYLOADS`). Pages show `completions`: those of the payload are not shuffled."""
+    payload: Hidden[Record]
+    """The item's record (`judgements.PAYLOADS`). Its completions are not shuffled."""
     completions: tuple[str, ...]
     """In the order to be shown; of a choice the two answers; empty for demonstrations and prompts."""
-    order: tuple[int, ...]
+    order: Hidden[tuple[int, ...]]
     """Place -> index in the payload."""
     draft: Any
     """What `save_draft` got last; None: nothing yet."""
@@ -76,8 +84,28 @@ class Task:
     corrects: int | None
     """The undone event that the answer will replace; `draft` is then what was submitted."""
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def prompt(self) -> PromptText | None:
+        """None where the labeler writes the prompt."""
+        return self.payload.prompt if isinstance(self.payload, Prompt) else None
 
-@dataclass(frozen=True)
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def request(self) -> dict[str, str | None] | None:
+        """Of an item that asks for a prompt: form, use_case, about."""
+        if not isinstance(self.payload, judgements.PromptRequest):
+            return None
+        return {"form": self.payload.form, "use_case": self.payload.use_case, "about": self.payload.about}
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def constraint(self) -> str | None:
+        """What the prompt asks for beyond its task, in words."""
+        return judgements.constraint(self.payload)
+
+
+@record(frozen=True, config=SHOWN)
 class Nothing:
     """No task, the reason, and when there may be one (the end of another labeler's lease)."""
 

@@ -105,6 +105,12 @@ def completions(payload: Record) -> list[str]:
     return payload.completions if isinstance(payload, Completions) else []
 
 
+def constraint(payload: Record) -> str | None:
+    """What a prompt asks for beyond its task, in words, where the imported file says so."""
+    found = (payload.model_extra or {}).get("constraint")
+    return found if isinstance(found, str) and found.strip() else None
+
+
 def check(
     kind: Kind, answer: Any, payload: Record, *, rate_first: bool = False, chars: tuple[int, int] = (1, 1_000_000)
 ) -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import Field
@@ -14,7 +14,7 @@ from heedful.config import Config, Count, Share, UserError, build
 from heedful.feedback import informative
 from heedful.feedback.quality.alerts import AlertCutoffs
 from heedful.feedback.quality.screening import ScreeningCutoffs
-from heedful.feedback.schema import KINDS, SHARED, Assignment, Instruction, Item, Kind, Phase, Project
+from heedful.feedback.schema import KINDS, SHARED, Assignment, Instruction, InstructionKind, Item, Kind, Phase, Project
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -150,7 +150,7 @@ def archive(db: Session, project_id: int, now: datetime | None) -> None:
 
 
 def write_instruction(
-    db: Session, project_id: int, kind: Literal["guide", "consent"], text: str, now: datetime, *, by: int | None
+    db: Session, project_id: int, kind: InstructionKind, text: str, now: datetime, *, by: int | None
 ) -> Instruction:
     """Add a version. An unchanged text adds none."""
     lock(db, project_id)
@@ -164,9 +164,7 @@ def write_instruction(
     return new
 
 
-def instruction(
-    db: Session, project_id: int, kind: Literal["guide", "consent"], version: int | None = None
-) -> Instruction | None:
+def instruction(db: Session, project_id: int, kind: InstructionKind, version: int | None = None) -> Instruction | None:
     """One version, the current by default."""
     chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
     if version is not None:
@@ -174,12 +172,12 @@ def instruction(
     return db.scalar(chosen.order_by(Instruction.version.desc()).limit(1))
 
 
-def version(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> int | None:
+def version(db: Session, project_id: int, kind: InstructionKind) -> int | None:
     """Number of the current version, or None."""
     return db.scalar(_VERSION, {"project": project_id, "kind": kind})
 
 
-def instructions(db: Session, project_id: int, kind: Literal["guide", "consent"]) -> list[Instruction]:
+def instructions(db: Session, project_id: int, kind: InstructionKind) -> list[Instruction]:
     """All versions, the newest first."""
     chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
     return list(db.scalars(chosen.order_by(Instruction.version.desc())))

@@ -18,6 +18,7 @@ Role = Literal["lead", "labeler", "held_out", "reader"]
 Phase = Literal["screening", "practice", "work"]
 Kind = Literal["demonstration", "ranking", "choice", "prompt"]
 Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice"]
+InstructionKind = Literal["guide", "consent"]
 EventKind = Literal["judgement", "skip", "undo", "personal"]
 State = Literal["leased", "done", "skipped"]
 """What became of an item with a labeler.

@@ -10,17 +10,17 @@ in case the item comes back. Every function that writes locks the project, so th
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic.dataclasses import dataclass as record
 from sqlalchemy.orm import Session, undefer
 
 from heedful.config import UserError
 from heedful.data.records import Record
 from heedful.feedback import assignment, derive, events, judgements, people, projects
-from heedful.feedback.assignment import Lease, Nothing, Refused, Task, Why
+from heedful.feedback.assignment import SHOWN, Hidden, Lease, Nothing, Refused, Task, Why
 from heedful.feedback.columns import printable
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
@@ -51,7 +51,7 @@ BARRED: dict[Why, str] = {
 }
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class Feedback:
     """What a gold, attention or practice item answers back, in the labeler's places."""
 
@@ -64,7 +64,7 @@ class Feedback:
     """The item only asks whether somebody is reading. It answers back if the answer was wrong."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class Done:
     """An acknowledged submission."""
 
@@ -75,7 +75,7 @@ class Done:
     feedback: Feedback | None
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class Past:
     """One entry of a labeler's own history."""
 
@@ -86,14 +86,14 @@ class Past:
     ref: str
     stands: bool
     """It counts: it was not undone, corrected or redacted."""
-    payload: Record | None
+    payload: Hidden[Record | None]
     answer: dict[str, Any] | None
     """In places; None if it was redacted."""
-    order: tuple[int, ...]
+    order: Hidden[tuple[int, ...]]
     seconds: float | None
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class OwnProgress:
     """`today` starts at midnight UTC."""
 

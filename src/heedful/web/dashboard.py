@@ -1,4 +1,4 @@
-"""What a lead learns from people's work: progress, agreement, alerts. Computed once for each state of the events."""
+"""Progress, agreement and alerts of a project, for its leads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from fastapi import Request
 from sqlalchemy.orm import Session
 
 from heedful.feedback import derive, items, people, projects, readings
 from heedful.feedback.quality import agreement, alerts, gold
 from heedful.feedback.quality.groups import OpposedPair, opposed
 from heedful.feedback.schema import WORK, Kind, Project, Purpose
+from heedful.feedback.store import Store
 from heedful.maths.statistics import Interval
 
 DRAWS = 1000  # of a bootstrap: as few as a percentile interval may have (T3)
@@ -90,8 +92,10 @@ class Agreement:
 
 
 class Agreements:
-    """Keeps each project's last result, which holds as long as its newest event, its cut-offs and its log do: taking
-    texts or a person out adds no event, and is logged.
+    """A cache of each project's last result.
+
+    A result is valid until the project has a new event, other cut-offs or a new log entry. Redactions and deletions add
+    no event, but a log entry.
     """
 
     def __init__(self) -> None:
@@ -111,6 +115,13 @@ class Agreements:
                 while len(self._kept) > KEPT:
                     del self._kept[next(iter(self._kept))]
         return kept[1]
+
+
+def agreement_of(request: Request, store: Store, project_id: int) -> Agreement:
+    """The agreement of a project, from the server's cache where nothing has changed."""
+    agreements: Agreements = request.app.state.agreements
+    with store.reading() as db:
+        return agreements.of(db, project_id)
 
 
 def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs) -> Agreement:

@@ -1,4 +1,4 @@
-"""A new project with the texts it begins with; for the pages, the JSON API and the demo alike."""
+"""A new project with its default guide and consent text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from heedful.feedback.schema import Project
 from heedful.web.text import defaults
 
 
-def found(
+def create_project(
     db: Session, name: str, title: str | None, now: datetime, *, by: int | None, settings: dict[str, Any] | None = None
 ) -> Project:
-    """A project with guide and consent; who founds it leads it. UserError where the name is taken or does not fit."""
+    """Creates a project with guide and consent text. `by` becomes its lead. UserError for a bad or taken name."""
     project = projects.create(db, name, now, title=title, settings=settings)
     projects.write_instruction(db, project.id, "guide", defaults.GUIDE, now, by=by)
     projects.write_instruction(db, project.id, "consent", defaults.CONSENT, now, by=by)

@@ -17,10 +17,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.orm import Session
+
 from heedful.config import UserError
 from heedful.configs import registry
 from heedful.data import formats
-from heedful.data.records import Prompt
+from heedful.data.records import Prompt, as_text
+from heedful.feedback import items
 from heedful.files import read_json, write_json
 from heedful.runs.manifest import Manifest
 from heedful.runs.run import Run
@@ -61,6 +64,23 @@ def models(folder: Path) -> list[str]:
             if run is not None and run.finished and registry.stage(run.manifest.stage).writes_text:
                 found.append((path.stat().st_mtime, path.parent.relative_to(folder).as_posix()))
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def prompts(db: Session, project_id: int, count: int) -> list[Prompt]:
+    """The project's different prompts that training may see, the newest first."""
+    found: dict[str, Prompt] = {}
+    before = None
+    while len(found) < count:
+        listed = items.listing(db, project_id, purpose="train", before=before, limit=500)
+        if not listed:
+            break
+        for item in listed:
+            if item.payload.get("prompt") is not None and item.redacted is None and item.held is None:
+                fields = {key: item.payload[key] for key in Prompt.model_fields if key in item.payload}
+                prompt = Prompt.model_validate(fields)
+                found.setdefault(as_text(prompt.prompt), prompt)
+        before = listed[-1].id
+    return list(found.values())[:count]
 
 
 class Sampler:

@@ -14,7 +14,7 @@ from heedful.data.records import Completions, Prompt
 from heedful.feedback import items, people, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Role
-from heedful.web.new_project import found
+from heedful.web.new_project import create_project
 from heedful.web.security.access import COOKIE
 from web.browser import samples
 from web.browser.place import Server
@@ -59,7 +59,7 @@ def populate(server: Server) -> str:
     with server.store.writing() as db:
         lead = people.add_person(db, "Ada", None, start, admin=True)
         settings = {"double_share": 0.9, "copies": 4, "gold_share": 0.15, "attention_share": 0.0}
-        project = found(db, NAME, TITLE, start, by=lead.id, settings=settings).id
+        project = create_project(db, NAME, TITLE, start, by=lead.id, settings=settings).id
         ids = {name: people.add_person(db, name, None, start).id for name, _, _ in PEOPLE}
         for name, role, group in PEOPLE:
             people.join(db, project, ids[name], role, start, group=group)
@@ -148,7 +148,7 @@ def at(path: str, *opened: str) -> Callable[[Page, str], None]:
 def _person(page: Page, address: str) -> None:
     at("/people")(page, address)
     follow(page.get_by_role("link", name="hasty").first)
-    page.locator("summary:has-text('Leave the project')").click()
+    page.locator("summary:has-text('Remove from the project')").click()
 
 
 def _item(page: Page, address: str) -> None:
@@ -163,7 +163,8 @@ def _hostile_item(page: Page, address: str) -> None:
 
 def _invited(page: Page, address: str) -> None:
     at("/people")(page, address)
-    follow(page.get_by_role("button", name="Make a link"))
+    page.get_by_role("button", name="Create invitation").click()
+    page.locator(".link-once").wait_for()
 
 
 def _preview(page: Page, address: str) -> None:
@@ -171,7 +172,7 @@ def _preview(page: Page, address: str) -> None:
     rows = "".join(f'{{"prompt": "{question(i)}", "user": "u{i % 3}"}}\n' for i in range(12))
     rows += '{"prompt": "Write to anna@example.org that the kettle sings.", "user": "u9"}\n'
     page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
-    follow(page.get_by_role("button", name="Look at it first"))
+    page.get_by_role("button", name="Preview").click()
     page.get_by_role("heading", name="The first rows").wait_for()
 
 
@@ -179,7 +180,7 @@ def _refused(page: Page, address: str) -> None:
     at("/import")(page, address)
     file = {"name": "march.jsonl", "mimeType": "text/plain", "buffer": b'{"promt": "A typing error"}\n'}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type]
-    follow(page.get_by_role("button", name="Look at it first"))
+    page.get_by_role("button", name="Preview").click()
     page.locator("[role=alert]").wait_for()
 
 

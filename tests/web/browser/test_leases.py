@@ -53,7 +53,7 @@ def test_a_lease_that_somebody_else_took(place: Place) -> None:
     page.keyboard.type("Too late.")
     taken_by_another(place, 500)
     place.press("Control+Enter")
-    expect(page.locator("h1")).to_have_text("All demonstrations are in other hands")
+    expect(page.locator("h1")).to_have_text("Others are working on the remaining demonstrations")
     expect(page.locator("[data-line]")).to_contain_text("somebody else has it now")  # and it stays
     assert place.judgements() == []
 

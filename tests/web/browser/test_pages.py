@@ -75,7 +75,7 @@ def test_pages_answer_quickly(place: Place) -> None:
     cookies = {cookie["name"]: cookie["value"] for cookie in place.page.context.cookies()}
     slow = {}
     with httpx.Client(cookies=cookies, base_url=place.address) as client:
-        for path in ("/ranking", "/next/ranking", "/demonstration", "/history", "/progress", "/guide", "/topics"):
+        for path in ("/ranking", "/demonstration", "/history", "/progress", "/guide", "/topics"):
             times = []
             for _ in range(7):
                 start = time.perf_counter()

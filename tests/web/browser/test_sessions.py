@@ -216,8 +216,10 @@ def test_an_item_that_was_just_submitted_does_not_come_again(place: Place) -> No
     page = place.open("ranking")
     page.wait_for_load_state("networkidle")
     first = page.locator("[data-lease]").get_attribute("data-lease")
-    stale = page.request.get(f"{place.address}/next/ranking", headers={"Accept": "application/json"})
-    assert stale.json()["lease"] == first
+    address = f"{place.server.address}/api/projects/{place.name}/next?kind=ranking"
+    headers = {"Accept": "text/html", "Origin": place.server.address}
+    stale = page.request.post(address, headers=headers)
+    assert f'data-lease="{first}"' in stale.text()
 
     def late(route: Route) -> None:
         while not place.judgements():
@@ -225,7 +227,7 @@ def test_an_item_that_was_just_submitted_does_not_come_again(place: Place) -> No
         time.sleep(0.3)  # the browser has heard of it
         route.fulfill(response=stale)
 
-    page.route("**/next/ranking*", late, times=1)
+    page.route("**/next?*", late, times=1)
     place.press("a", "b", "Control+Enter")
     expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
     place.wait_for_judgements(1)
@@ -243,7 +245,7 @@ def test_a_lost_answer_is_sent_again_and_taken_once(place: Place) -> None:
     keys: list[str | None] = []
 
     def lose(route: Route) -> None:
-        keys.append(route.request.headers.get("idempotency-key"))
+        keys.append(route.request.post_data_json["idempotency_key"])
         route.fetch()
         if len(keys) == 1:
             route.abort()
@@ -331,7 +333,7 @@ def test_consent_comes_first(place: Place) -> None:
 
 @pytest.mark.parametrize(("why", "title"), [
     ("empty", "No more rankings for now"), ("paused", "Your account is paused"), ("archived", "This project is closed"),
-    ("in_other_hands", "All rankings are in other hands"), ("screened", "Your answers are with the lead"),
+    ("in_other_hands", "Others are working on the remaining rankings"), ("screened", "Your answers are with the lead"),
 ])  # fmt: skip
 def test_there_is_a_page_for_no_work(place: Place, context: BrowserContext, why: str, title: str) -> None:
     from heedful.feedback import projects
@@ -379,7 +381,7 @@ def test_what_is_missing_and_what_comes_next_is_announced(place: Place, kind: st
         new MutationObserver(() => window.spoken.push(said.textContent)).observe(said, { childList: true });
     }""")
     place.press("Control+Enter")  # a region that is read out when it changes
-    page.wait_for_function("window.spoken.at(-1)?.startsWith('To submit, ')")
+    page.wait_for_function("() => window.spoken.at(-1)?.startsWith('To submit, ')")
     if kind == "demonstration":
         page.keyboard.type("Gladly.")
     place.press(*{"ranking": "ab", "choice": "a", "demonstration": ""}[kind], "Control+Enter")

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a route, and how pages and the JSON API say it."""
+"""Error responses: JSON for the API, a page for everything else."""
 
 from __future__ import annotations
 
@@ -18,36 +18,31 @@ from heedful.web.security.guard import TooLarge
 
 WORDS = {
     400: "That did not work",
-    401: "Please sign in",
-    403: "Not for this account",
-    404: "Nothing is here",
-    405: "Not like this",
-    409: "Somebody was faster",
+    401: "Sign in first",
+    403: "Not allowed for this account",
+    404: "Page not found",
+    405: "Method not allowed",
+    409: "Somebody else was faster",
     413: "Too large",
-    422: "Something is missing",
-    429: "Too many tries",
+    422: "Invalid request",
+    429: "Too many attempts",
 }
 REFUSALS = {
     "unknown": 404, "lost": 409, "done": 409, "nothing_to_undo": 409, "paused": 403, "archived": 403, "no_role": 403,
 }  # fmt: skip
-"""Codes of `feedback.work.Refused` that are no fault in what was sent."""
+"""Status of the codes of `feedback.work.Refused`; every other code is 400."""
 MEANINGS = {
-    403: "Your role in this project does not include this page. Its lead can change that.",
-    404: "The address is wrong, or what was here is gone, or it belongs to a project that you are not in.",
-    405: "This address is asked for in another way.",
+    403: "Your role in this project does not include this. A lead can change your role.",
+    404: "The address is wrong, or the page is gone, or it belongs to a project that you are not in.",
+    405: "This address does not accept this method.",
 }
-
-
-def wants_json(request: Request) -> bool:
-    """Programs of the API, and the scripts of our own pages."""
-    return is_api_path(request.url.path) or request.headers.get("accept") == "application/json"
 
 
 def answer(
     request: Request, status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None
 ) -> Response:
-    """An error as the asker understands it: JSON (`code` for programs) or a page."""
-    if wants_json(request):
+    """An error as JSON (`code` for programs) or as a page."""
+    if is_api_path(request.url.path):
         return JSONResponse({"error": message, **({"code": code} if code else {})}, status, headers=headers)
     response = render.page(request, "error.html", status, title=WORDS.get(status, "An error"), message=message)
     response.headers.update(headers or {})
@@ -59,7 +54,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NotSignedIn)
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
-        if wants_json(request):
+        if is_api_path(request.url.path):
             return answer(request, 401, "no valid token or session", {"WWW-Authenticate": "Bearer"})
         there = f"?next={quote(request.url.path)}" if request.method == "GET" and request.url.path != "/" else ""
         return RedirectResponse(f"/login{there}", 303)
@@ -92,7 +87,7 @@ def _standard(status: int) -> str:
 
 
 def _first(problems: list[dict[str, Any]]) -> str:
-    """The first problem of a request as one line; what was sent is not repeated."""
+    """The first problem of a request as one line, without the value that was sent."""
     problem = problems[0]
     where = ".".join(str(part) for part in problem["loc"] if part not in ("body", "query", "path"))
     return f"{where or 'the request'}: {str(problem['msg']).removeprefix('Value error, ')}"

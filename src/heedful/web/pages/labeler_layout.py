@@ -1,4 +1,4 @@
-"""What stands around every page of a labeler."""
+"""The layout of every labeler's page."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ def here(member: Member) -> str:
     return f"/work/{member.project}"
 
 
-def around(db: Session, member: Member, now: Now, at: str) -> dict[str, Any]:
-    """What every labeler's page shows beside its content."""
+def layout(db: Session, member: Member, now: Now, at: str) -> dict[str, Any]:
+    """The context of every labeler's page."""
     settings = projects.settings(db, member.project_id)
     return VOCABULARY | {
         "here": here(member),
+        "api": f"/api/projects/{member.project}",
         "member": member,
         "at": at,
         "settings": settings,
         "work_kinds": [(kind, vocabulary.KINDS[kind]) for kind in vocabulary.KINDS if kind in settings.kinds],
-        "today": today(db, member, settings, now),
+        "today": _today(db, member, settings, now),
         "spent": spent,
     }
 
 
-def today(db: Session, member: Member, settings: projects.ProjectSettings, now: Now) -> str:
+def _today(db: Session, member: Member, settings: projects.ProjectSettings, now: Now) -> str:
     if not settings.show_progress:
         return ""
     done = work.progress(db, member.project_id, member.person.id, now, days=1).today

@@ -1,4 +1,4 @@
-"""What the pages of work show of a task: words for the template, nothing that tells who wrote an answer."""
+"""Tasks as the labelers' templates show them. Nothing here tells who wrote an answer."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 from heedful.data.records import Message, Prompt, PromptText, Record, as_text
 from heedful.feedback import projects, work
-from heedful.feedback.judgements import PromptRequest, completions
+from heedful.feedback.judgements import PromptRequest, completions, constraint
 from heedful.web.text import vocabulary
 
-SHORT_ANSWER = 400  # characters: where no answer is longer, three columns of them can be read
+SHORT_ANSWER = 400  # characters: up to here, three columns of answers can be read
 BEGINNING = 160  # characters of a prompt in a list
 SOURCES = {"api": "API", "few_shot": "few-shot", "user_based": "user-based"}
 
 
 @dataclass(frozen=True)
 class View:
-    """A task, or one that was done, as the templates of `labeler/` show it."""
+    """A task, open or done, as the templates of `labeler/` show it."""
 
     kind: str
     lease: str
     here: str
-    """The address of the project's work."""
+    """The address of the labelers' pages of the project."""
     prompt: PromptText
     about: list[str]
     constraint: str | None
@@ -31,11 +31,13 @@ class View:
     draft: Any
     drafted: int
     """When the draft was saved, in milliseconds of the server's clock; 0: never."""
+    lasts: float
+    """Seconds until the lease ends."""
     seconds: float
     """Spent on the judgement that this one will replace."""
-    training: bool
+    practice: bool
     again: bool
-    """Taken back, to be submitted anew."""
+    """The labeler took it back and submits it again."""
     rate_first: bool
     markdown: bool
     length_hint: str | None
@@ -47,7 +49,7 @@ class View:
         return max(map(len, self.answers), default=0) <= SHORT_ANSWER
 
     def whole(self, part: str | int) -> str | None:
-        """Where the whole of a text is to be had that is too long for a page."""
+        """The address of a whole text that is too long for a page."""
         return f"{self.here}/text/{self.lease}/{part}" if self.lease else None
 
 
@@ -55,7 +57,8 @@ def milliseconds(time: datetime | None) -> int:
     return round(time.timestamp() * 1000) if time else 0
 
 
-def view(task: work.Task, here: str, settings: projects.ProjectSettings, seconds: float = 0) -> View:
+def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: float, seconds: float = 0) -> View:
+    """The view of a task. `lasts`: seconds until its lease ends."""
     least, most = settings.demonstration_chars
     hint = f"at least {least:,} characters" if least > 1 else None
     if most < type(settings)().demonstration_chars[1]:
@@ -67,8 +70,9 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, seconds
         answers=task.completions,
         draft=task.draft,
         drafted=milliseconds(task.drafted),
+        lasts=lasts,
         seconds=seconds,
-        training=task.practice,
+        practice=task.practice,
         again=task.corrects is not None,
         rate_first=settings.rate_first,
         markdown=settings.markdown,
@@ -78,7 +82,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, seconds
 
 
 def past_view(past: work.Past, here: str) -> View:
-    """What was shown when a judgement was made."""
+    """The view of a past task, as it was when the judgement was made."""
     assert past.payload is not None
     return View(
         kind=past.kind,
@@ -87,8 +91,9 @@ def past_view(past: work.Past, here: str) -> View:
         answers=answers_shown(past),
         draft=past.answer,
         drafted=0,
+        lasts=0,
         seconds=0,
-        training=False,
+        practice=False,
         again=False,
         rate_first=False,
         markdown=False,
@@ -109,7 +114,7 @@ def _of_payload(payload: Record) -> dict[str, Any]:
         return {
             "prompt": payload.about or "",
             "about": [payload.use_case] if payload.use_case else [],
-            "constraint": _constraint(payload),
+            "constraint": constraint(payload),
             "form": payload.form,
             "use_case": payload.use_case,
         }
@@ -118,21 +123,15 @@ def _of_payload(payload: Record) -> dict[str, Any]:
     return {
         "prompt": payload.prompt,
         "about": [word for word in words if word],
-        "constraint": _constraint(payload),
+        "constraint": constraint(payload),
         "form": "",
         "use_case": use_case,
     }
 
 
-def _constraint(payload: Record) -> str | None:
-    """A constraint in words, where the file of prompts names one."""
-    found = (payload.model_extra or {}).get("constraint")
-    return found if isinstance(found, str) and found.strip() else None
-
-
 @dataclass(frozen=True)
 class Empty:
-    """No task: why, and when there may be one."""
+    """The page of a labeler who gets no task."""
 
     why: str
     title: str
@@ -153,7 +152,7 @@ class Entry:
     beginning: str
     """Of the prompt."""
     said: str
-    """What she judged, in words."""
+    """The judgement in words."""
     seconds: float | None
     may_undo: bool
 
@@ -167,7 +166,7 @@ def entry(past: work.Past) -> Entry:
 
 
 def _text(prompt: str | list[Any]) -> str:
-    """Of a prompt as a record or as it stands in a judgement."""
+    """The text of a prompt, from a record or from a judgement."""
     return prompt if isinstance(prompt, str) else as_text([Message.model_validate(turn) for turn in prompt])
 
 
@@ -177,7 +176,7 @@ def _said(past: work.Past) -> str:
         return f"Skipped: {dict(vocabulary.SKIP_REASONS).get(reason, reason)}"
     answer = past.answer
     if answer is None:
-        return "taken out by the lead"
+        return "deleted by the lead"
     if past.kind == "ranking":
         tiers = " > ".join(
             " = ".join(vocabulary.LETTERS[place] for place in sorted(tier)) for tier in answer["ranking"]
@@ -193,19 +192,19 @@ EMPTY = {
     "empty": Empty(
         "empty",
         "No more {kind} for now",
-        ("You have done every item that is there for you. More come when the lead of the project adds some.",),
+        ("You have done every item that is there for you. The lead of the project can add more.",),
     ),
     "in_other_hands": Empty(
         "in_other_hands",
-        "All {kind} are in other hands",
-        ("Somebody else is busy with what is left. What is not finished comes back to the queue.",),
+        "Others are working on the remaining {kind}",
+        ("Other labelers hold the items that are left. Items that they do not finish come back to the queue.",),
     ),
     "paused": Empty(
         "paused",
         "Your account is paused",
         (
-            "The lead of this project has paused it. What you submitted is safe, and your drafts are kept.",
-            "If you do not know why, ask her.",
+            "A lead of this project has paused it. Your submissions are safe, and your drafts are kept.",
+            "If you do not know why, ask them.",
         ),
         again=False,
         undo=False,
@@ -213,22 +212,22 @@ EMPTY = {
     "archived": Empty(
         "archived",
         "This project is closed",
-        ("It gives out no more work. Your history stays readable. Thank you for what you did.",),
+        ("It gives out no more work. You can still read your history. Thank you for your work.",),
         again=False,
         undo=False,
     ),
     "no_role": Empty(
         "no_role",
         "No such work for your account",
-        ("Your role in this project does not include {kind}. Its lead can change that.",),
+        ("Your role in this project does not include {kind}. A lead can change your role.",),
         again=False,
     ),
     "screened": Empty(
         "screened",
         "Your answers are with the lead",
-        ("You have done every item of the screening. The work begins when she has read your answers.",),
+        ("You have done every item of the screening. The work begins when the lead has read your answers.",),
     ),
-    "consent": Empty("consent", "First, please agree", ("The terms have changed. Read them, then go on.",)),
+    "consent": Empty("consent", "Please agree first", ("The terms have changed. Read them, then continue.",)),
 }
 
 
@@ -236,5 +235,5 @@ def empty(nothing: work.Nothing, kind: str) -> Empty:
     found = EMPTY[nothing.why]
     lines = [line.format(kind=vocabulary.KINDS[kind].lower()) for line in found.lines]
     if nothing.retry is not None:
-        lines.append(f"Something may come free at {nothing.retry:%H:%M} UTC.")
+        lines.append(f"An item may become free at {nothing.retry:%H:%M} UTC.")
     return replace(found, title=found.title.format(kind=vocabulary.KINDS[kind].lower()), lines=tuple(lines))

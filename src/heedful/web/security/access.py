@@ -1,9 +1,10 @@
-"""What routes ask for: the store, the time, who is there and what she may do here.
+"""Dependencies of routes: the store, the time, who is signed in and what they may do.
 
     def page(member: AsLead, store: Stored, now: Now) -> HTMLResponse: ...
 
-Handlers are plain functions (FastAPI runs them in its thread pool) and open their own transaction,
-`with store.writing() as db:`, so that what they answer is already durable. What never waits is `async`: no thread.
+Handlers are plain functions, which FastAPI runs in its thread pool. They open their own transaction,
+`with store.writing() as db:`, so that whatever they return is already on the disk. Dependencies that never wait are
+`async`: they need no thread.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from pydantic import Field
+from sqlalchemy.orm import Session
 
-from heedful.feedback import people, projects
-from heedful.feedback.schema import Phase, Role, TokenKind
+from heedful.feedback import items, people, projects
+from heedful.feedback.schema import Item, Phase, Role, TokenKind
 from heedful.feedback.store import Store
 from heedful.web.settings import WebSettings
 
@@ -25,7 +27,7 @@ COOKIE = "heedful_session"
 
 
 class NotSignedIn(Exception):
-    """Pages lead to the sign-in page and back; the API answers 401."""
+    """Pages redirect to the sign-in page and back. The API responds with 401."""
 
 
 def is_api_path(path: str) -> bool:
@@ -34,7 +36,7 @@ def is_api_path(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Person:
-    """Who is signed in; `admin`: founds projects, and leads all of them."""
+    """Who is signed in. An administrator creates projects, and leads all of them."""
 
     id: int
     name: str
@@ -72,14 +74,14 @@ async def get_now(request: Request) -> datetime:
 
 
 Id = Annotated[int, Field(ge=0, le=2**63 - 1)]
-"""A number in an address: beyond it a database has none to compare with."""
+"""A number in an address. The database holds no larger one."""
 Stored = Annotated[Store, Depends(get_store)]
 Settings = Annotated[WebSettings, Depends(get_settings)]
 Now = Annotated[datetime, Depends(get_now)]
 
 
 class _Roles:
-    """Lets those with one of the roles pass; who is not in the project learns nothing of it (404)."""
+    """Admits members with one of the roles. People outside the project get 404, as if it did not exist."""
 
     def __init__(self, *roles: Role, joined: bool = False) -> None:
         self.roles, self.joined = roles, joined
@@ -107,12 +109,22 @@ class _Roles:
         return member
 
 
+def bearer(request: Request) -> str | None:
+    """The token that the request shows as `Authorization: Bearer TOKEN`."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
+
+
+def _wants_html(request: Request) -> bool:
+    return request.headers.get("accept", "").startswith("text/html")
+
+
 def _secret(request: Request) -> tuple[str, TokenKind] | None:
-    """A bearer token where one is shown, else the session's cookie; never the other where one is wrong."""
-    header, cookie = request.headers.get("authorization"), request.cookies.get(COOKIE)
-    if header is not None:
-        scheme, _, secret = header.partition(" ")
-        return (secret.strip(), "api") if scheme.lower() == "bearer" and is_api_path(request.url.path) else None
+    """A bearer token if one is shown, else the session's cookie. A wrong token never falls back to the cookie."""
+    if "authorization" in request.headers:
+        token = bearer(request)
+        return (token, "api") if token and is_api_path(request.url.path) else None
+    cookie = request.cookies.get(COOKIE)
     return (cookie, "session") if cookie else None
 
 
@@ -143,5 +155,20 @@ AsAdmin = Annotated[Person, Depends(administrator)]
 AsLead = Annotated[Member, Depends(_Roles("lead"))]
 AsReader = Annotated[Member, Depends(_Roles("lead", "reader"))]
 AsLabeler = Annotated[Member, Depends(_Roles("labeler", "held_out", "lead", joined=True))]
-"""Who works on items; a lead may, where she is a member."""
+"""Members who work on items. Leads may, where they are members."""
 AsMember = Annotated[Member, Depends(_Roles("lead", "labeler", "held_out", "reader"))]
+WantsHtml = Annotated[bool, Depends(_wants_html)]
+"""Whether a page's script asks for the part of the page that follows."""
+
+
+def home_of(role: str, project: str) -> str:
+    """The first page of a member."""
+    return f"/lead/{project}" if role in ("lead", "reader") else f"/work/{project}"
+
+
+def item_of(db: Session, member: Member, ref: str) -> Item:
+    """An item of the member's project; 404 for any other."""
+    found = items.by_ref(db, member.project_id, ref)
+    if found is None:
+        raise HTTPException(404)
+    return found

@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 MOST_NESTED = 20  # levels: a list in a list takes two
 MOST_LINES = 4_000
 MOST_BRACKETS = 3_000  # square and angle brackets
-MOST_MARKS = 12_000  # asterisks, underscores, backticks
+MOST_MARKS = 6_000  # asterisks, underscores, backticks
 MOST_QUOTES = 10  # quotations in each other
 MOST_SEARCHED = 400_000  # characters that the parser reads to find the ends of open brackets
 MOST_COLUMNS = 30

@@ -1,11 +1,11 @@
 // Drafts: at once in this browser, and a moment later on the server.
 
 const PAUSE = 700; // ms without a change before the server is told
-const GONE = new Set(["lost", "done", "unknown"]); // what the server says of an item that is hers no more
+const GONE = new Set(["lost", "done", "unknown"]); // codes of the server for an item that this labeler no longer has
 
 export class Drafts {
-  constructor(url, { saved, gone }) {
-    this.url = url;
+  constructor(api, { saved, gone }) {
+    this.api = api;
     this.saved = saved;
     this.gone = gone;
   }
@@ -57,13 +57,14 @@ export class Drafts {
     if (!waiting) return;
     this.waiting = null;
     try {
-      const response = await fetch(`${this.url}/draft`, {
-        method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: JSON.stringify(waiting), keepalive: leaving,
+      const { lease, draft } = waiting;
+      const response = await fetch(`${this.api}/tasks/${lease}/draft`, {
+        method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ draft }), keepalive: leaving,
       });
       const body = await response.json().catch(() => ({}));
       if (GONE.has(body.code)) return this.gone(waiting.lease, body.error);
       this.saved(response.ok ? "server" : "here");
-      if (response.ok && waiting.lease === this.lease) this.heard(body.drafted);
+      if (response.ok && waiting.lease === this.lease) this.heard(Date.parse(body.drafted));
     } catch {
       this.saved("offline");
     }

@@ -13,7 +13,7 @@ const FORMS = { ranking: Ranking, choice: Choice, demonstration: Writing, prompt
 
 const stage = document.getElementById("stage");
 const line = document.querySelector("[data-line]");
-const { work, kind } = stage.dataset;
+const { work, api, kind } = stage.dataset;
 const person = document.body.dataset.person;
 
 let item = null; // the item on the page: {element, lease, form}
@@ -55,7 +55,7 @@ function saved(state) {
 
 // ---- items
 
-const drafts = new Drafts(work, { saved, gone });
+const drafts = new Drafts(api, { saved, gone });
 const outbox = new Outbox(person, {
   state(name, count) {
     const words = STATES[name];
@@ -63,27 +63,31 @@ const outbox = new Outbox(person, {
     if (words || stuck) tell(words ? words(count) : "", { link, stay: true });
     stuck = Boolean(words);
   },
-  answered(body, entry) {
-    if (!entry.url.endsWith("/personal")) drafts.forget(entry.body.lease);
-    const today = document.querySelector("[data-today]");
-    if (today && body.today) today.textContent = body.today;
-    if (body.answered) answer(body.answered);
+  answered(html, entry) {
+    if (!entry.url.endsWith("/personal-data")) drafts.forget(entry.lease);
+    if (entry.url.endsWith("/submit")) acknowledged(fragment(html));
   },
-  refused(body, entry) {
-    tell(`The last item was not taken: ${body.error ?? "the server did not say why"}.`, { stay: true });
+  async refused({ error, code }, entry) {
+    tell(`The last item was not accepted: ${error ?? "the server gave no reason"}.`, { stay: true });
     stuck = true;
-    if (body.again) mount(body.again, entry.body.draft);
+    if (code !== "invalid") return;
+    const { element } = await fetchTask(`tasks/${entry.lease}`).catch(() => ({}));
+    if (element) mount(element, entry.draft);
   },
 });
 
-function mount(html, draft) {
+/** HTML from our own server, where every text is escaped, as elements. */
+function fragment(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content;
+}
+
+/** Shows a task (by default the one on the page), filled with a draft. */
+function mount(shown, draft) {
   for (const off of unbind) off();
   unbind = [];
-  if (typeof html === "string") {
-    const template = document.createElement("template");
-    template.innerHTML = html; // from our own server, where every text is escaped
-    stage.replaceChildren(template.content);
-  }
+  if (shown) stage.replaceChildren(shown);
   const element = stage.firstElementChild;
   const before = element.outerHTML;
   const Form = FORMS[element.dataset.kind];
@@ -107,14 +111,19 @@ function mount(html, draft) {
 
 const draftOf = () => ({ ...item.form.draft(), seconds: clock.seconds, ...(item.personal && { personal: true }) });
 
-async function fetchItem(address, options) {
-  const response = await fetch(address, { headers: { Accept: "application/json" }, ...options });
-  const found = await response.json();
-  if (!response.ok) throw Object.assign(new Error(found.error), { code: found.code });
-  return found;
+/** A task from the API: its element, its lease (none where there is no task), and until when it is this labeler's. */
+async function fetchTask(address, body) {
+  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const response = await fetch(`${api}/${address}`, { headers: { Accept: "text/html", "Content-Type": "application/json" }, ...options });
+  if (!response.ok) {
+    const { error, code } = await response.json();
+    throw Object.assign(new Error(error), { code: code ?? response.status });
+  }
+  const element = fragment(await response.text()).firstElementChild;
+  return { element, lease: element.dataset.lease, until: Date.now() + 1000 * Number(element.dataset.lasts) };
 }
 
-/** The item on the page is hers no more: she need not go on with it. */
+/** The labeler no longer has the item on the page: show the next one. */
 function gone(lease, why) {
   if (item?.lease !== lease || sent.has(lease)) return;
   for (const id of ["skip", "personal", "compare"]) dialog(id).close();
@@ -126,10 +135,10 @@ function gone(lease, why) {
 /** Asks for an item besides those that are on the page or on their way to the server; `settled`: none is on its way. */
 const another = async (settled = false) => {
   const besides = item?.lease ?? "";
-  const found = await fetchItem(`${work}/next/${kind}${besides && `?besides=${besides}`}`);
+  const found = await fetchTask(`next?kind=${kind}${besides && `&besides=${besides}`}`, {});
   // the server may have answered this before it had the last submission, and that one may be acknowledged by now
-  const again = found.lease && (found.lease === besides || (!settled && sent.has(found.lease)) || outbox.entries.some((entry) => entry.body.lease === found.lease));
-  return again ? null : { ...found, until: Date.now() + 1000 * found.lasts };
+  const again = found.lease && (found.lease === besides || (!settled && sent.has(found.lease)) || outbox.entries.some((entry) => entry.lease === found.lease));
+  return again ? null : found;
 };
 
 function prefetch() {
@@ -151,7 +160,7 @@ async function next() {
     setTimeout(next, 3000);
     return;
   }
-  mount(found.html);
+  mount(found.element);
   if (starved && !outbox.pending) { // only then: why an answer was refused stays to be read
     tell("");
     stuck = false;
@@ -167,7 +176,7 @@ function send(action, body) {
   drafts.keep(lease, draft);
   clearTimeout(drafts.timer);
   drafts.waiting = null;
-  const key = outbox.add(`${work}/${action}`, { lease, seconds: draft.seconds, draft, ...body });
+  const key = outbox.add(`${api}/tasks/${lease}/${action}`, body, { lease, draft });
   last = { key, html, draft };
 }
 
@@ -175,7 +184,7 @@ function submit() {
   if (!item || sent.has(item.lease) || anyOpen()) return;
   const missing = item.form.missing();
   if (missing) return urge();
-  send("submit", { judgement: item.form.judgement() });
+  send("submit", { answer: item.form.judgement(), seconds: clock.seconds });
   next();
 }
 
@@ -192,17 +201,18 @@ function urge() {
 
 async function undo() {
   if (last && outbox.takeBack(last.key)) {
-    mount(last.html, last.draft);
+    mount(fragment(last.html).firstElementChild, last.draft);
     last = null;
     return tell("");
   }
   if (outbox.pending) return tell("Your last answer is just being sent; press u again in a moment.");
   try {
-    const found = await fetchItem(`${work}/undo`, { method: "POST", headers: { Accept: "application/json", "Content-Type": "application/json" }, body: "{}" });
+    const { element } = await fetchTask("undo", {});
     last = null;
-    if (found.kind !== kind) return location.assign(`${work}/${found.kind}`);
-    mount(found.html);
-    document.querySelector("[data-today]").textContent = found.today;
+    if (element.dataset.kind !== kind) return location.assign(`${work}/${element.dataset.kind}`);
+    const { doneToday: today } = element.dataset;
+    mount(element);
+    document.querySelector("[data-today]").textContent = today;
     tell("Taken back. Change it and submit it again.");
     prefetch();
   } catch (error) {
@@ -213,10 +223,11 @@ async function undo() {
 
 // ---- what the server says after a practice or a gold item
 
-function answer(html) {
-  const template = document.createElement("template");
-  template.innerHTML = html;
-  dialog("answered").querySelector("[data-answered]").replaceChildren(template.content);
+function acknowledged(done) {
+  document.querySelector(".bar [data-today]").textContent = done.querySelector("[data-today]").textContent;
+  const answer = done.querySelector(".answered");
+  if (!answer) return;
+  dialog("answered").querySelector("[data-answered]").replaceChildren(answer);
   if (!anyOpen()) dialog("answered").showModal();
   dialog("answered").scrollTop = 0;
 }
@@ -235,7 +246,7 @@ dialog("skip").addEventListener("submit", (event) => {
     return;
   }
   dialog("skip").close(); // before the next item, which takes the focus
-  send("skip", { reason: elements.reason.value, note: elements.note.value });
+  send("skip", { reason: elements.reason.value, note: elements.note.value.trim() || null });
   event.target.reset();
   next();
 });
@@ -260,18 +271,18 @@ function showPersonal() {
 function mark(marked, note) {
   item.personal = marked;
   showPersonal();
-  outbox.add(`${work}/personal`, { lease: item.lease, marked, note });
+  outbox.add(`${api}/tasks/${item.lease}/personal-data`, { marked, note }, { lease: item.lease }, false);
   drafts.keep(item.lease, draftOf());
 }
 
 dialog("personal").addEventListener("submit", (event) => {
-  mark(true, event.target.elements.note.value);
+  mark(true, event.target.elements.note.value.trim() || null);
   event.target.reset();
 });
 
 // ---- buttons and keys of every item
 
-const DO = { submit, undo, skip: () => ask("skip"), personal: () => (item?.personal ? mark(false, "") : ask("personal")), again: () => location.reload() };
+const DO = { submit, undo, skip: () => ask("skip"), personal: () => (item?.personal ? mark(false, null) : ask("personal")), again: () => location.reload() };
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-do]");
@@ -297,6 +308,6 @@ addEventListener("pagehide", () => {
 
 drafts.tidy();
 mount();
-if (item && outbox.entries.some((entry) => entry.body.lease === item.lease)) next(); // submitted before, not yet sent
+if (item && outbox.entries.some((entry) => entry.lease === item.lease)) next(); // submitted before, not yet sent
 else if (item) prefetch();
 outbox.flush();

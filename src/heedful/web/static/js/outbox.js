@@ -3,12 +3,25 @@
 
 const WAITS = [1000, 2000, 4000, 8000, 15000, 30000];
 
+/** An entry that an older version of this page left, as the API takes it. */
+function today(entry) {
+  const old = /^\/work\/([^/]+)\/(submit|skip|personal)$/.exec(entry.url);
+  if (!old) return entry;
+  const { lease, draft, judgement, ...body } = entry.body;
+  const action = old[2] === "personal" ? "personal-data" : old[2];
+  if (judgement) body.answer = judgement;
+  if (action !== "submit") delete body.seconds;
+  if (action !== "personal-data") body.idempotency_key = entry.key;
+  return { ...entry, url: `/api/projects/${old[1]}/tasks/${lease}/${action}`, body, lease, draft };
+}
+
 export class Outbox {
   constructor(person, { answered, refused, state }) {
     this.name = `heedful:outbox:${person}`;
     this.on = { answered, refused, state };
     this.tries = 0;
     this.sending = null;
+    this.entries = this.entries.map(today);
     addEventListener("online", () => this.flush());
     document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") this.flush(); });
   }
@@ -19,11 +32,12 @@ export class Outbox {
 
   get pending() { return this.entries.length; }
 
-  add(url, body) {
-    const entry = { url, body, key: crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
-    this.entries = [...this.entries, entry];
+  /** `keyed`: the body gets the key. `kept` (lease, draft) stays in this browser, with the entry. */
+  add(url, body, kept, keyed = true) {
+    const key = crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
+    this.entries = [...this.entries, { url, body: keyed ? { ...body, idempotency_key: key } : body, key, ...kept }];
     this.flush();
-    return entry.key;
+    return key;
   }
 
   /** Takes the last entry back, unless it may have been sent. */
@@ -60,11 +74,9 @@ export class Outbox {
     let response, body;
     try {
       response = await fetch(entry.url, {
-        method: "POST",
-        headers: { Accept: "application/json", "Content-Type": "application/json", "Idempotency-Key": entry.key },
-        body: JSON.stringify(entry.body),
+        method: "POST", headers: { Accept: "text/html", "Content-Type": "application/json" }, body: JSON.stringify(entry.body),
       });
-      body = await response.json().catch(() => ({}));
+      body = response.ok ? await response.text() : await response.json().catch(() => ({}));
     } catch {
       return this.#later("offline");
     }

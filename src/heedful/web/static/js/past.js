@@ -7,9 +7,9 @@ const button = document.querySelector("[data-take-back]");
 async function takeBack() {
   const refused = document.querySelector("[data-refused]");
   try {
-    const response = await fetch(`${button.dataset.work}/undo`, {
+    const response = await fetch(`${button.dataset.api}/undo`, {
       method: "POST",
-      headers: { Accept: "application/json", "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ event: Number(button.dataset.takeBack) }),
     });
     const found = await response.json();

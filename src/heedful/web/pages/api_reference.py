@@ -1,5 +1,6 @@
-"""The JSON API, described: OpenAPI for programs, and a page of our own for people, since the usual ones load scripts
-from elsewhere.
+"""The description of the API: OpenAPI for programs, and a page for people.
+
+The page is our own, since the usual ones load scripts from other servers.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from heedful.web.security.access import Anyone
 
 router = APIRouter(prefix="/api", include_in_schema=False)
 DESCRIPTION = (
-    "Everything that people do in the browser, for scripts. Send a token (from your account's page, or from an"
-    ' invitation) as `Authorization: Bearer TOKEN`. Errors are `{"error": words}`, some with a `code`; times are ISO'
+    "Scripts can do everything that people do in the browser. Send a token (from your account's page, or from an"
+    ' invitation) as `Authorization: Bearer TOKEN`. Errors are `{"error": words}`, some with a `code`. Times are ISO'
     " 8601 in UTC."
 )
-TITLES = {"work": "Working on items", "lead": "Leading a project"}
+TITLES = {"account": "Accounts", "work": "Work on items", "lead": "Leading a project"}
 
 
 @dataclass(frozen=True)

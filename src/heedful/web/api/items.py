@@ -1,0 +1,181 @@
+"""The API of items: import, queue, history, known answers, redaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from io import BytesIO
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
+
+from heedful.config import UserError
+from heedful.data.curation import CurationReport
+from heedful.feedback import events, items
+from heedful.feedback.schema import Item, Kind, Purpose
+from heedful.web import imports
+from heedful.web.api import records
+from heedful.web.imports import ImportOptions, Received
+from heedful.web.pages import fragments
+from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored, WantsHtml, item_of
+
+router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
+ROWS: dict[str, Any] = {"type": "string"}
+FILES: dict[str, Any] = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}, "baseline": {"type": "string", "format": "binary"}},
+}
+BODY = {
+    "requestBody": {
+        "content": {"application/x-ndjson": {"schema": ROWS}, "multipart/form-data": {"schema": FILES}},
+        "required": True,
+    }
+}
+
+
+async def received(
+    request: Request,
+    file: Annotated[str, Query(max_length=200, description="Its name: the ending tells the format.")] = "rows.jsonl",
+) -> AsyncIterator[list[Received]]:
+    """The body as one file; or the parts `file` and `baseline` of a form."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        yield [Received(file, BytesIO(await request.body()))]
+        return
+    async with request.form() as form:
+        parts = [form.get(name) for name in ("file", "baseline")]
+        files = [Received(one.filename, one.file) for one in parts if isinstance(one, UploadFile) and one.filename]
+        if not files:
+            raise UserError("Choose a file first.")
+        yield files
+
+
+Files = Annotated[list[Received], Depends(received)]
+Options = Annotated[ImportOptions, Query()]
+RowKind = Annotated[str | None, Query(description="Of the rows, where the first does not tell.")]
+
+
+@router.post("/items", openapi_extra=BODY)
+def import_items(
+    member: AsLead, store: Stored, settings: Settings, now: Now, files: Files, options: Options, kind: RowKind = None
+) -> items.Added:
+    """Import a .jsonl, .jsonl.gz or .parquet file. Two files of answers become head-to-head items."""
+    found = imports.read(settings.uploads, files, settings.text_chars, kind)
+    return imports.add_rows(store, member.project_id, member.person.id, found.kind, found.rows, options, now)
+
+
+@router.post("/items/preview", openapi_extra=BODY, response_model=CurationReport)
+def preview(
+    member: AsLead, settings: Settings, files: Files, options: Options, html: WantsHtml, kind: RowKind = None
+) -> CurationReport | Response:
+    """What curation would leave out of a file, and why. Nothing is stored."""
+    found = imports.read(settings.uploads, files, settings.text_chars, kind)
+    kept, report = imports.curated(found.rows, options)
+    return fragments.import_preview(found, kept, report, options) if html else report
+
+
+@router.post("/prompt-requests")
+def ask_for_prompts(member: AsLead, store: Stored, now: Now, body: records.PromptRequests) -> items.Added:
+    """Add items that each ask a labeler for one prompt (D1)."""
+    given = {"use_case": body.use_case, "about": body.about}
+    with store.writing() as db:
+        return items.ask_for_prompts(db, member.project_id, body.form, body.count, now, by=member.person.id, **given)
+
+
+@router.post("/scores", openapi_extra=BODY)
+def import_scores(
+    member: AsLead,
+    store: Stored,
+    settings: Settings,
+    files: Files,
+    name: Annotated[str, Query(max_length=100, description="Of the reward model. Empty: the file's.")] = "",
+) -> records.Scored:
+    """Import a file of `heedful score`. Returns how many items it scored."""
+    with imports.on_disk(settings.uploads, files[0]) as path:
+        scored = items.read_scores(path)
+    with store.writing() as db:
+        given = name or files[0].name.partition(".")[0]
+        return records.Scored(items=items.import_scores(db, member.project_id, scored, given))
+
+
+@router.get("/items")
+def list_items(
+    member: AsReader,
+    store: Stored,
+    kind: Kind | None = None,
+    purpose: Purpose | None = None,
+    open: bool | None = None,
+    held: bool | None = None,
+    before: Annotated[str | None, Query(description="The ref of an item, for the next page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[records.Item]:
+    """The items that pass the filters, newest first."""
+    with store.reading() as db:
+        last = item_of(db, member, before).id if before else None
+        listed = items.listing(
+            db, member.project_id, kind=kind, purpose=purpose, open=open, held=held, before=last, limit=limit
+        )
+        return [records.Item.model_validate(item) for item in listed]
+
+
+@router.get("/items/{ref}")
+def item(member: AsReader, store: Stored, ref: str) -> records.ItemHistory:
+    """An item and its history."""
+    with store.reading() as db:
+        return _history(db, item_of(db, member, ref))
+
+
+@router.patch("/items/{ref}")
+def change_item(member: AsLead, store: Stored, now: Now, ref: str, body: records.ItemChange) -> records.ItemHistory:
+    """Change the priority or the number of labelers; hold the item back or release it."""
+    with store.writing() as db:
+        item_of(db, member, ref)
+        if body.priority is not None:
+            items.prioritise(db, member.project_id, [ref], body.priority)
+        if body.wanted is not None:
+            items.want(db, member.project_id, [ref], body.wanted)
+        if body.held is not None:
+            items.hold(db, member.project_id, ref, body.held or None, now, by=member.person.id)
+        db.flush()
+        db.expire_all()
+        return _history(db, item_of(db, member, ref))
+
+
+@router.post("/items/{ref}/gold", status_code=201)
+def make_gold(member: AsLead, store: Stored, now: Now, ref: str, body: records.Gold) -> records.Item:
+    """Copy an item, with a known answer, for every labeler to judge once. Returns the copy."""
+    with store.writing() as db:
+        item_of(db, member, ref)
+        answer, by = body.answer, member.person.id
+        made = items.set_gold(db, member.project_id, ref, body.purpose, answer, body.explanation, now, by=by)
+        return records.Item.model_validate(item_of(db, member, made))
+
+
+@router.post("/items/{ref}/redact", status_code=204)
+def redact_item(member: AsLead, store: Stored, now: Now, ref: str, body: records.Why) -> None:
+    """Delete the texts of an item and of all its judgements. Events and hashes stay."""
+    with store.writing() as db:
+        item_of(db, member, ref)
+        items.redact(db, member.project_id, ref, body.why, now, by=member.person.id)
+
+
+@router.post("/events/{event}/redact", status_code=204)
+def redact_event(member: AsLead, store: Stored, now: Now, event: Id, body: records.Why) -> None:
+    """Delete the content of one judgement. The event and its hash stay."""
+    with store.writing() as db:
+        events.redact(db, member.project_id, event, body.why, now, by=member.person.id)
+
+
+def _history(db: Session, item: Item) -> records.ItemHistory:
+    told = [
+        records.Event(
+            event=one.event.id,
+            labeler=one.labeler,
+            group=one.group,
+            stands=one.stands,
+            **{name: getattr(one.event, name) for name in records.Event.model_fields if hasattr(one.event, name)},
+        )
+        for one in events.of_item(db, item.id)
+    ]
+    shown = records.Item.model_validate(item)
+    return records.ItemHistory(item=shown, gold=item.gold, scores=item.scores, events=told)

@@ -1,0 +1,418 @@
+"""What the API takes and returns. Records about a labeler's work are in `feedback.work`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from heedful.feedback import snapshots, work
+from heedful.feedback.schema import Kind, Phase, Purpose, Role
+from heedful.web.security.access import Id
+
+Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]
+Note = Annotated[str | None, Field(max_length=10_000)]
+
+
+class Body(BaseModel):
+    """Base of what is sent: a field that does not exist is an error."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Out(BaseModel):
+    """Base of what is returned."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+
+
+# Accounts
+
+
+class Login(Body):
+    name: str = Field(max_length=2000)
+    password: str = Field(max_length=2000)
+
+
+class Joining(Body):
+    token: str | None = Field(None, max_length=200)
+    """Of the invitation. A script sends it as its bearer token instead."""
+    name: str | None = Field(None, max_length=100)
+    """Of the new account. A member who is signed in needs none."""
+    password: str | None = Field(None, max_length=200)
+
+
+class Joined(Out):
+    token: str | None
+    """Of the new account, for a script. It is shown once."""
+    project: str | None
+    role: Role
+    page: str
+    """Where the work begins in a browser."""
+
+
+class NewPassword(Body):
+    token: str = Field(max_length=200)
+    """Of the link."""
+    password: str = Field(max_length=2000)
+
+
+class PasswordChange(Body):
+    old: str = Field(max_length=2000)
+    password: str = Field(max_length=2000)
+
+
+class Membership(Out):
+    project: str
+    title: str
+    role: Role
+    paused: bool
+
+
+class Me(Out):
+    name: str
+    admin: bool
+    projects: list[Membership]
+
+
+class TokenName(Body):
+    name: str = Field("token", max_length=100)
+
+
+class NewToken(Out):
+    id: int
+    token: str
+    """Shown once."""
+
+
+class MarkdownText(Body):
+    text: str = Field(max_length=200_000)
+
+
+class MarkdownHtml(Out):
+    html: str
+
+
+# Work
+
+
+class Next(Out):
+    """A task, or why there is none, and when there may be one."""
+
+    task: work.Task | None
+    why: work.Why | None = None
+    retry: datetime | None = None
+
+
+class Draft(Body):
+    draft: Any
+
+    @field_validator("draft")
+    @classmethod
+    def _text(cls, draft: Any) -> Any:
+        """Half a character, which JSON can spell, could not be sent back."""
+        try:
+            json.dumps(draft, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("holds half of a surrogate pair") from None
+        return draft
+
+
+class Drafted(Out):
+    drafted: datetime
+    expires: datetime
+
+
+class Submission(Body):
+    """Answers speak of places: 0 is the answer shown first."""
+
+    answer: dict[str, Any]
+    """See the table of answers in docs/api.md. Each kind of task takes a `note`."""
+    idempotency_key: Key
+    seconds: float | None = Field(None, ge=0, le=86400)
+    """Time spent on the task."""
+
+
+class Skip(Body):
+    reason: str = Field(min_length=1, max_length=100)
+    note: Note = None
+    idempotency_key: Key
+
+
+class Skipped(Out):
+    event: int
+
+
+class PersonalData(Body):
+    marked: bool = True
+    note: Note = None
+
+
+class Undo(Body):
+    event: Id | None = None
+    """None: the last one."""
+
+
+class Consent(Body):
+    version: int
+
+
+class Topics(Body):
+    topics: list[Annotated[str, Field(max_length=200)]] = Field(max_length=200)
+
+
+class Instruction(Out):
+    version: int
+    text: str
+    when: datetime
+
+
+# Projects
+
+
+class Project(Out):
+    name: str
+    title: str
+    archived: bool
+    settings: dict[str, Any]
+
+
+class NewProject(Body):
+    name: str
+    title: str | None = Field(None, max_length=200)
+    settings: dict[str, Any] = {}
+
+
+class ProjectChange(Body):
+    title: str | None = Field(None, min_length=1, max_length=200)
+    archived: bool | None = None
+    settings: dict[str, Any] | None = None
+    """The given settings change, the others stay."""
+
+
+class InstructionText(Body):
+    text: str = Field(min_length=1, max_length=200_000)
+
+    @field_validator("text")
+    @classmethod
+    def _lines(cls, text: str) -> str:
+        text = text.replace("\r\n", "\n").strip()
+        if not text:
+            raise ValueError("is empty")
+        return text + "\n"
+
+
+class AuditEntry(Out):
+    id: int
+    when: datetime
+    who: str | None
+    action: str
+    target: str
+    detail: dict[str, Any]
+
+
+# Items
+
+
+class Item(Out):
+    ref: str
+    kind: Kind
+    purpose: Purpose
+    source: str | None
+    priority: int
+    wanted: int | None
+    taken: int
+    open: bool
+    held: str | None
+    created: datetime
+    payload: dict[str, Any]
+
+
+class Event(Out):
+    event: int
+    kind: str
+    labeler: str
+    group: str | None
+    when: datetime
+    seconds: float | None
+    instructions: int | None
+    order: list[int] | None
+    refers_to: int | None
+    stands: bool
+    content: dict[str, Any] | None
+    """In the item's indices; null where it was redacted."""
+    hash: str
+
+
+class ItemHistory(Out):
+    item: Item
+    gold: dict[str, Any] | None
+    scores: dict[str, list[float]] | None
+    events: list[Event]
+
+
+class ItemChange(Body):
+    priority: int | None = Field(None, ge=-1000, le=1000)
+    wanted: int | None = Field(None, ge=1, le=100)
+    held: str | None = Field(None, max_length=200)
+    """Why the item is held back. An empty text releases it."""
+
+
+def _known_answer(answer: Any) -> Any:
+    """A ranking as people write it, `2 > 1 = 3` with the best first; a choice: `a`, `b` or `tie`."""
+    if not isinstance(answer, str):
+        return answer
+    text = answer.strip()
+    if text in ("a", "b", "tie"):
+        return {"preferred": text}
+    try:
+        return {"ranking": [[int(one) - 1 for one in tier.split("=")] for tier in text.split(">")]}
+    except ValueError:
+        raise ValueError("write it as 2 > 1 = 3: numbers of the answers, the best first") from None
+
+
+class Gold(Body):
+    purpose: Purpose = "gold"
+    answer: Annotated[dict[str, Any], BeforeValidator(_known_answer)]
+    """A judgement in the item's indices; or a text, `2 > 1 = 3` (numbers from 1, best first), `a`, `b` or `tie`."""
+    explanation: str | None = Field(None, max_length=20_000)
+
+
+class Why(Body):
+    why: str = Field(min_length=1, max_length=200)
+
+
+class PromptRequests(Body):
+    form: Literal["plain", "few_shot", "user_based"] = "plain"
+    count: int = Field(ge=1, le=10_000)
+    use_case: str | None = Field(None, max_length=200)
+    about: str | None = Field(None, max_length=2000)
+
+
+class Scored(Out):
+    items: int
+
+
+# People
+
+
+class Person(Out):
+    id: int
+    name: str
+    role: Role
+    group: str | None
+    phase: Phase
+    joined: datetime
+    paused: datetime | None
+    left: datetime | None
+
+
+class PersonChange(Body):
+    role: Role | None = None
+    group: str | None = Field(None, max_length=100)
+    """An empty text takes the group away."""
+    phase: Phase | None = None
+    paused: bool | None = None
+    why: str | None = Field(None, max_length=1000)
+    """Of the pause; the labeler sees it."""
+    left: bool | None = None
+
+
+class Deletion(Body):
+    name: str = Field(max_length=100)
+    """The name of the account, to confirm: nothing brings the texts back."""
+
+
+class Deleted(Out):
+    snapshots: list[str]
+    """Folders of frozen snapshots that still hold the person's work."""
+
+
+class NewInvitation(Body):
+    role: Role = "labeler"
+    group: str | None = Field(None, max_length=100)
+    phase: Phase | None = None
+    note: str | None = Field(None, max_length=200)
+    hours: float = Field(168, gt=0, le=24 * 90)
+
+
+class Invitation(Out):
+    id: int
+    link: str
+    """For a person's browser. It works once."""
+    token: str
+    """For POST /api/join."""
+
+
+class Link(Out):
+    link: str
+    """For a person's browser. It works once, for a day."""
+
+
+class Screening(Out):
+    """The criteria of screening (D7) for one candidate. A lead decides."""
+
+    labeler: str
+    criteria: list[dict[str, Any]]
+    recommended: bool | None
+    text: str
+
+
+class Unrated(Out):
+    """A demonstration of a candidate in screening. Nothing says whose it is."""
+
+    event: int
+    prompt: str
+    completion: str
+
+
+class Rating(Body):
+    rating: Annotated[int, Field(ge=1, le=7)]
+
+
+# Snapshots and sampling
+
+
+class Snapshot(Out):
+    id: int
+    path: str
+    records: str
+    rows: int
+    sha256: str
+    filters: dict[str, Any]
+    created: datetime
+
+
+class NewSnapshot(Body):
+    name: str
+    filters: snapshots.Filters
+
+
+class SamplingJob(Out):
+    number: int
+    model: str
+    k: int
+    prompts: int
+    started: datetime
+    state: Literal["running", "done", "failed"]
+    said: str
+    """The last line of its log."""
+
+
+class Sampling(Out):
+    missing: str | None
+    """Why this server cannot sample."""
+    models: list[str]
+    jobs: list[SamplingJob]
+
+
+class NewSampling(Body):
+    model: str
+    """One of `models`."""
+    k: int = Field(4, ge=2, le=9)
+    count: int = Field(100, ge=1, le=20_000)
+    """The newest prompts of the project."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    max_new_tokens: int = Field(128, ge=1, le=8192)

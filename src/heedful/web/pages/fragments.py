@@ -1,0 +1,78 @@
+"""Parts of pages that the API returns to scripts: a task, the acknowledgement of a submission, an import's preview."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
+
+from heedful.data.curation import CurationReport
+from heedful.data.records import Prompt, as_text
+from heedful.feedback import work
+from heedful.feedback.schema import Kind
+from heedful.web.imports import ImportOptions, Rows
+from heedful.web.pages import task_view
+from heedful.web.pages.labeler_layout import here, layout
+from heedful.web.pages.render import environment
+from heedful.web.security.access import Member, Now
+from heedful.web.text import sanitise
+
+FIRST_ROWS = 8  # of a preview
+
+
+def task(
+    db: Session, member: Member, now: Now, found: work.Task | work.Nothing, kind: Kind | None = None
+) -> HTMLResponse:
+    """A task, or why there is none."""
+    context = task_context(db, member, now, found, kind)
+    return _rendered(context["fragment"], context)
+
+
+def task_context(
+    db: Session, member: Member, now: Now, found: work.Task | work.Nothing, kind: Kind | None = None
+) -> dict[str, Any]:
+    """The context of `labeler/task.html`; `fragment` is the template of the task in it."""
+    if isinstance(found, work.Task):
+        shown = layout(db, member, now, found.kind)
+        lasts = (found.expires - now).total_seconds()
+        task = task_view.view(found, shown["here"], shown["settings"], lasts, _spent_before(db, member, found))
+        return shown | {"task": task, "fragment": f"labeler/{found.kind}.html"}
+    shown = layout(db, member, now, kind or "")
+    empty = task_view.empty(found, kind or shown["settings"].kinds[0])
+    return shown | {"empty": empty, "fragment": "labeler/empty.html"}
+
+
+def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse:
+    """How much was done today, and what a practice or gold item answers back."""
+    shown = layout(db, member, now, "") | {"feedback": done.feedback}
+    if done.feedback is not None:
+        past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
+        shown["task"] = task_view.past_view(past, here(member))
+    return _rendered("labeler/done.html", shown)
+
+
+def import_preview(found: Rows, kept: Sequence[Prompt], report: CurationReport, options: ImportOptions) -> HTMLResponse:
+    """What a file holds and what curation does to it."""
+    rows = [_row(row) for row in (kept if options.curate else found.rows)[:FIRST_ROWS]]
+    context = {"found": found, "kept": len(kept), "report": report, "options": options, "rows": rows}
+    return _rendered("lead/import_preview.html", context)
+
+
+def _row(row: Prompt) -> dict[str, Any]:
+    texts = list(getattr(row, "completions", [])) or [getattr(row, "completion", "")]
+    shown = sanitise.as_html(as_text(row.prompt)[:1000])
+    return {"prompt": shown, "split": row.split, "answers": sum(map(bool, texts))}
+
+
+def _spent_before(db: Session, member: Member, task: work.Task) -> float:
+    """Seconds of the judgement that was taken back: the new one begins there."""
+    if task.corrects is None:
+        return 0
+    (past,) = work.history(db, member.project_id, member.person.id, before=task.corrects + 1, limit=1)
+    return past.seconds or 0
+
+
+def _rendered(template: str, context: dict[str, Any]) -> HTMLResponse:
+    return HTMLResponse(environment.get_template(template).render(**context))

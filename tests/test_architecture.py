@@ -21,6 +21,7 @@ PACKAGE = ROOT / "src" / "heedful"
 MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "configs": set(),
+    "options": set(),
     "files": set(),
     "maths": set(),
     "runs": {"data.formats"},
@@ -46,7 +47,7 @@ PROGRESS = "training.metrics"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "config", "configs", "files", "runs", "data", "feedback", "web", "plots", "report", "sandbox",
+    "cli", "config", "configs", "options", "files", "runs", "data", "feedback", "web", "plots", "report", "sandbox",
     "maths.statistics",
 )  # fmt: skip
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import io
 import json
 import os
 import re
 import resource
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+import click
 import pytest
-from pydantic import BaseModel
 
-from heedful import cli, terminal
+from heedful import cli, options, terminal
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
@@ -96,8 +97,11 @@ def refused(done: Done, pattern: str) -> None:
         (("--config", "nowhere.toml"), r"^nowhere\.toml: no such config file"),
         (("--config", "bad.toml"), r"^bad\.toml: not valid TOML"),
         (("--config", "unknown.toml"), r"^unknown\.toml: unknown key 'stpes'"),
-        (("--fast",), r"^No such option: --fast.*; see heedful dpo --help$"),
-        (("--seed", "many"), r"'--seed'.* integer.*; see heedful dpo --help$"),
+        (("--fast",), r"^No such option '--fast'.*; see heedful dpo --help$"),
+        (("--epohcs", "2"), r"^No such option '--epohcs'. Did you mean '--epochs'.*; see heedful dpo --help$"),
+        (("--seed", "many"), r"^the options: 'seed': .* integer.*, not 'many'$"),
+        (("--optimiser.schedule", "steep"), r"^the options: 'optimiser\.schedule': .*'cosine'.*, not 'steep'$"),
+        (("--eval-data", "none", "--epochs", "none"), r"^the options: 'epochs': .*integer"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -401,7 +405,9 @@ def test_data_goes_in_and_out(files: Files, heedful: Run, tmp_path: Path) -> Non
     assert json.loads(heedful("import", aside, "--out", tmp_path / "m.jsonl", "--json").out)["results"] == {
         "kind": "demonstrations", "rows": 1,
     }  # fmt: skip
-    refused(heedful("import", pairs, "--out", tmp_path / "y.jsonl", "--as", "pears"), "no such kind; known are texts, ")
+    refused(
+        heedful("import", pairs, "--out", tmp_path / "y.jsonl", "--as", "pears"), "no such kind. Choose from texts, "
+    )
     refused(heedful("export", files.prompts, "--out", tmp_path / "y.jsonl"), "no public form for a prompt row")
 
 
@@ -488,91 +494,107 @@ def test_rates_are_shown_with_their_interval() -> None:
 # --- help and documentation ------------------------------------------------------------------------------------
 
 
-def commands() -> dict[str, Any]:
-    import typer
+def options_of(name: str) -> list[click.Option]:
+    context = cli.app.make_context("heedful", [name], resilient_parsing=True)
+    command = cli.app.commands[name]
+    return [one for one in command.get_params(context) if isinstance(one, click.Option)]
 
-    return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 
-
-def test_help_is_one_line_an_option(heedful: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_help_names_every_command_and_every_option_with_a_meaning(
+    heedful: Run, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     overview = heedful().out
-    lacking = []
-    for name, command in commands().items():
-        (summary,) = [line for line in overview.splitlines() if line.startswith(f"│ {name} ")]
-        assert (command.help or "").strip() in summary
-        done = heedful(name, "--help")
-        assert done.code == 0
-        rows = [line for line in done.out.splitlines() if line.startswith("│")]
-        lacking += [(name, row) for row in rows if not re.match(r"│ (\* )? *(-\w|--|[A-Z.]+ )", row)]
-    assert lacking == []
+    for name in cli.app.commands:
+        assert re.search(rf"^  {name} +\w", overview, re.MULTILINE)
+        shown = heedful(name, "--help").out
+        assert max(map(len, shown.splitlines())) <= width
+        for option in options_of(name):
+            assert option.help, (name, option.name)
+            assert f"{option.opts[-1].removeprefix('--')}" in shown, (name, option.name)
+        assert "docs/" not in shown
     assert heedful("--version").out.startswith("heedful 0.")
 
 
-STAGES = {
-    "pretrain": "configs.pretrain:PretrainConfig",
-    "sft": "configs.sft:SFTConfig",
-    "reward": "configs.reward:RewardConfig",
-    "ppo": "configs.ppo:PPOConfig",
-    "dpo": "configs.dpo:DPOConfig",
-    "sample": "configs.sample:SampleConfig",
-    "score": "configs.score:ScoreConfig",
-    "best-of-n": "configs.best_of_n:BestOfNConfig",
-    "chat": "configs.chat:ChatConfig",
-    "evaluate": "configs.evaluate:EvaluateConfig",
-    "curate": "data.curation:CurationConfig",
-}
-SECTIONS = {
-    "optimiser": "configs.shared:Optimiser",
-    "generation": "configs.shared:Generation",
-    "compute": "configs.shared:Compute",
-    "checkpoint": "configs.shared:Checkpointing",
-}
+@pytest.mark.parametrize("name", [name for name, one in cli.app.commands.items() if one.config])  # type: ignore[attr-defined]
+def test_every_setting_is_an_option_that_does_what_set_does(
+    name: str, heedful: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each field once as `--a.b VALUE` and once as `--set a.b=VALUE`: the configs are equal, and not the default."""
+    command = cli.app.commands[name]
+    cls = command.config  # type: ignore[attr-defined]
+    seen: list[Any] = []
+    monkeypatch.setattr(command, "callback", lambda **given: seen.append(given["settings"]))
+    needed = [part for one in command.params if one.required for part in (one.opts[0], "x")]
+    required = {one.path: f"{one.option}=x" for one in options.settings(cls) if one.required}
+    if name == "snapshot":
+        required["records"] = "--records=choice"
+    fields = set()
+    for setting in options.settings(cls):
+        fields.add(setting.path.partition(".")[0])
+        given = [text for path, text in required.items() if path != setting.path]
+        value = another(setting)
+        direct = [f"{setting.option}={value}"]
+        if setting.kind is bool:
+            direct = [setting.option.replace("--", "--no-" if value == "false" else "--", 1)]
+        sets = f"{setting.path}.{value}" if get_origin(setting.kind) is dict else f"{setting.path}={value}"
+        if get_origin(setting.kind) in (list, tuple):
+            sets = f'{setting.path}=["{value}"]'
+        first, second = len(seen), len(seen) + 1
+        assert heedful(name, *needed, *given, *direct) == (0, "", "")
+        assert heedful(name, *needed, *given, "--set", sets) == (0, "", "")
+        assert seen[first] == seen[second], setting.path
+        assert heedful(name, *needed, *required.values()).code == 0
+        assert seen[-1] != seen[first], setting.path
+    assert fields == set(cls.model_fields)
 
 
-def config_class(place: str) -> type[BaseModel]:
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(f"heedful.{module}"), name)  # type: ignore[no-any-return]
+def another(setting: options.Setting) -> str:
+    """A value other than the default and that of the required options above."""
+    kind = setting.kind
+    if get_origin(kind) in (list, tuple):
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Literal:
+        default = setting.default[0] if isinstance(setting.default, tuple) else setting.default
+        return next(str(one) for one in get_args(kind) if one not in (default, "choice"))
+    if get_origin(kind) is dict:
+        return "train=1.0" if setting.path == "fractions" else "brief=0.5"
+    if kind is bool:
+        return "false" if setting.default else "true"
+    if kind is datetime:
+        return "2026-01-31T12:00:00"
+    if kind is float:
+        return "0.25"
+    return {"vocab_size": "300", "personal_data_splits": "valid"}.get(setting.path, "7" if kind is int else "other")
 
 
-def settings(cls: type[BaseModel]) -> dict[str, str]:
-    """Every setting of a config with its default as docs/commands.md shows it; of a section only what it changes."""
-    found = {}
-    for name, field in cls.model_fields.items():
-        value = field.default
-        if isinstance(value, BaseModel):
-            usual = {key: inner.default for key, inner in type(value).model_fields.items()}
-            found |= {f"{name}.{key}": json.dumps(own) for key, own in value if own != usual[key]}
-        else:
-            found[name] = "required" if field.is_required() else "–" if value is None else json.dumps(value)
-    return found
+def test_repeated_switched_off_and_absent_values(heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(cli.app.commands["ppo"], "callback", lambda settings, **_: seen.append(settings))
+    (tmp_path / "c.toml").write_text("kl_target = 6.0\nskip_long = true\nvalue = 'a'\nseed = 3\n")
+    given = ["--policy", "7", "--reward", "runs/a", "--reward", "0.5*runs/b", "--prompts", "none", "--out", "x"]
+    done = heedful("ppo", *given, "--config", tmp_path / "c.toml", "--kl-target", "none", "--no-skip-long")
+    assert done.code == 0
+    (config,) = seen
+    assert (config.policy, config.reward, config.prompts) == ("7", ["runs/a", "0.5*runs/b"], "none")
+    assert (config.kl_target, config.skip_long, config.value, config.seed) == (None, False, "a", 3)
 
 
-@pytest.mark.parametrize(("heading", "place"), [*STAGES.items(), *SECTIONS.items()])
-def test_every_setting_is_documented_with_its_default(heading: str, place: str) -> None:
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    section = text.split(f"\n### {heading}\n")[1].split("\n#")[0]
-    rows = re.findall(r"^\| `([\w.]+)` \| `?(.+?)`? \| .* \|$", section, flags=re.MULTILINE)
-    assert dict(rows) == settings(config_class(place)), "docs/commands.md and the code differ"
-
-
-def test_every_command_is_documented() -> None:
-    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    assert [name for name in commands() if f"\nheedful {name} " not in text] == []
-
-
-def test_the_options_of_a_stage_are_its_inputs() -> None:
-    """All that name a model, a reward or a file, and nothing that is no setting."""
-    places = {"model", "policy", "value", "reward", "select_with", "a", "b", "prompts", "judgements", "demonstrations"}
-    for name, place in STAGES.items():
-        options = {parameter.name for parameter in commands()[name].params}
-        inputs = {key for key in config_class(place).model_fields if key in places or key.endswith("data")}
-        assert inputs <= options, name
-        shared = {"help", "out", "config", "sets", "resume", "overwrite", "as_json"}
-        assert name == "curate" or options - shared <= config_class(place).model_fields.keys(), name
+def test_the_page_of_commands_is_made_from_the_help() -> None:
+    made = runpy.run_path(str(ROOT / "scripts" / "commands.py"))["page"]()
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "run `python scripts/commands.py`"
 
 
 def test_lines_are_read_where_there_is_no_line_editor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "readline", None)  # as on Windows
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
     assert list(terminal.typed()) == ["one", "two"]
+
+
+def test_the_help_loads_nothing_heavy() -> None:
+    script = "import sys; from heedful import cli\ntry: cli.main(['--help'])\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    loaded = set(done.stdout.splitlines()[-1].split())
+    heavy = {"numpy", "rich", "sqlalchemy", "fastapi", "alembic", "jinja2", "heedful.stages", "heedful.feedback"}
+    assert loaded & (heavy | terminal.TRAINING_HALF) == set()

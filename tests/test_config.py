@@ -132,7 +132,7 @@ def test_a_wrong_value_names_file_key_and_value(tmp_path: Path) -> None:
     assert str(error.value) == f"{path}: 'optimiser.rate': input should be greater than 0, not -1"
     with pytest.raises(UserError) as error:
         config.load(Stage, path, ["steps=many"])
-    assert str(error.value).startswith(f"{path} with --set: 'steps': ")
+    assert str(error.value).startswith("the options: 'steps': ")
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:

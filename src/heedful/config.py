@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -28,6 +28,8 @@ class Config(BaseModel):
     """Base of all configs: immutable, and a key that does not exist is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    panels: ClassVar[dict[str, str]] = {}
+    """Headings of the help: the first field under each heading, and the heading."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,9 +54,13 @@ def load(cls: type[C], path: str | Path | None = None, overrides: list[str] | No
     values.update({key: value for key, value in inputs.items() if value is not None})
     for override in overrides or []:
         _assign(cls, values, override)
-    if path is None:
-        return build(cls, values, source="the options")
-    return build(cls, values, source=f"{path} with --set" if overrides else str(path))
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        given = {*inputs, *(override.partition("=")[0].strip() for override in overrides or [])}
+        source = "the options" if path is None or key in given else str(path)
+        raise UserError(f"{source}: {explain(error, cls)}") from None
 
 
 def build(cls: type[C], values: dict[str, Any], source: str) -> C:
@@ -99,18 +105,18 @@ def _fields_at(cls: type[BaseModel], location: Sequence[int | str]) -> dict[str,
     """The fields of the section at `location`; empty where there is no such section."""
     for part in location:
         field = cls.model_fields.get(str(part))
-        sections = [kind for kind in _kinds(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        sections = [kind for kind in kinds_of(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not sections:
             return {}
         cls = sections[0]
     return cls.model_fields
 
 
-def _kinds(field: FieldInfo | None) -> list[Any]:
-    """What a field may hold, None aside."""
+def kinds_of(field: FieldInfo | None) -> list[Any]:
+    """The types a field may hold, without `None` and without annotations."""
     annotation = field.annotation if field is not None else None
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [kind for kind in kinds if kind is not NoneType]
+    return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds if kind is not NoneType]
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -135,8 +141,12 @@ def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None
         if not isinstance(inner, dict):
             raise UserError(f"--set {override}: '{section}' is not a section")
         values[section] = values = dict(inner)
-    kinds = _kinds(_fields_at(cls, sections).get(last))
-    values[last] = _literal(text.strip(), is_text=bool(kinds) and set(kinds) <= {str, Path})
+    field, text = _fields_at(cls, sections).get(last), text.strip()
+    kinds = kinds_of(field)
+    if text.lower() == "none" and field is not None and NoneType in get_args(field.annotation):
+        values[last] = None
+    else:
+        values[last] = _literal(text, is_text=bool(kinds) and set(kinds) <= {str, Path})
 
 
 def _literal(text: str, is_text: bool) -> Any:

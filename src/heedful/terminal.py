@@ -13,29 +13,31 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-import typer
+import click
 
-from heedful.config import Config, NonFinite, UserError, load, refused
+from heedful.config import Config, NonFinite, UserError, refused
+from heedful.configs.stage import Command
 from heedful.runs.manifest import Manifest, manifest_path
 from heedful.training.launcher import place
 
 TRAINING_HALF = {"psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
-USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
-def run(app: typer.Typer, arguments: list[str]) -> int:
-    """Run one command; returns its exit code."""
+def run(app: click.Command, arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
     _calm()
-    output = sys.stdout
     try:
-        code = app(arguments or ["--help"], prog_name="heedful", standalone_mode=False)
+        with app.make_context("heedful", arguments or ["--help"]) as context:
+            app.invoke(context)
         sys.stdout.flush()
-    except USAGE_ERROR as error:
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "heedful"
         return _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
     except UserError as error:
@@ -51,15 +53,11 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
     except OSError as error:
         _drop(sys.stdout)
         return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return 130
-    except SystemExit:
-        if sys.stdout is output:
-            raise
-        return 128 + 13  # typer met a reader that is gone: it silences the stream and leaves
     finally:
         _drop(sys.stderr)
-    return int(code or 0)
+    return 0
 
 
 def _database_errors() -> tuple[type[Exception], ...]:
@@ -96,14 +94,11 @@ def _calm() -> None:
         warnings.simplefilter("ignore")
 
 
-def make(kind: type[Config], function: str, options: dict[str, Any]) -> None:
-    """Build the config, import `function` (module:name) and run it, show the results."""
-    out, as_json = options.pop("out"), options.pop("as_json")
-    how = {name: options.pop(name) for name in ("resume", "overwrite") if name in options}
-    module, _, name = function.partition(":")
+def make(command: Command, settings: Config, out: Path, as_json: bool, **how: bool) -> None:
+    """Run the function of a command and show its results."""
+    module, _, name = command.function.partition(":")
     with guard(out):
-        run: Callable[..., Path] = getattr(import_module(module), name)
-        path = run(settings(kind, options), out, **how)
+        path: Path = getattr(import_module(module), name)(settings, out, **how)
     if _is_main():
         _show_made(path, as_json)
 
@@ -120,7 +115,7 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
         yield
     except Interrupted as error:
         say(interrupted or str(error))
-        raise typer.Exit(128 + error.signal_number) from None
+        raise click.exceptions.Exit(128 + error.signal_number) from None
     except SafetensorError as error:
         raise UserError(f"{out}: {str(error).splitlines()[0]}; mend that, then go on with --resume") from None
     except torch.OutOfMemoryError:
@@ -128,17 +123,6 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(out)
         raise
-
-
-def settings(kind: type[Config], options: dict[str, Any]) -> Any:
-    """The config from `--config`, `--set` and the options, of which all others are fields of the config."""
-    config, sets = options.pop("config"), options.pop("sets")
-    inputs = {name: value for name, value in options.items() if value not in (None, [])}
-    assigned = {override.partition("=")[0].strip() for override in sets or []}
-    for name, field in kind.model_fields.items():
-        if field.is_required() and config is None and name not in inputs and name not in assigned:
-            raise UserError(f"--{name.replace('_', '-')} is missing; see --help")
-    return load(kind, config, sets, **inputs)
 
 
 def _show_made(path: Path, as_json: bool) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from heedful.config import Config, Seed
-from heedful.configs.shared import Compute, Generation
+from heedful.configs.shared import INPUT, Compute, Generation, ModelRef
 
 
 class ChatConfig(Config):
-    model: str
+    panels = {"model": INPUT, "history": "Settings"}
+
+    model: ModelRef
+    """Model to chat with."""
     history: bool | None = None
-    """Whether the model sees the earlier turns; None = only if its tokenizer has a chat template."""
+    """Show the earlier turns to the model. none = only if its tokenizer has a chat template."""
     seed: Seed = 0
+    """Random seed."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=512)
     compute: Compute = Compute()

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from heedful.config import Config, Seed
-from heedful.configs.shared import Compute, Generation
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RewardRef
 
 
 class EvaluateConfig(Config):
-    a: str
-    """A model (run, directory or hub name), sampled here, or a file of answers; for `judgements` a name there."""
-    b: str
-    reward: list[str] = []
-    """The judge: reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
-    judgements: str | None = None
+    panels = {"a": INPUT, "common": "Settings"}
+
+    a: Annotated[str, "A"]
+    """Model to sample from, or file of answers. With `judgements`: a name in that file."""
+    b: Annotated[str, "B"]
+    """The other side of the comparison, of the same forms."""
+    reward: list[RewardRef] = []
+    """The judge: reward model, or Python function as module:function, with an optional weight. Several add up."""
+    judgements: FilePath | None = None
     """The judge: a file of people's choices."""
-    prompts: str | None = None
-    """What to compare on; may be left out where the answers or choices come from a file."""
+    prompts: FilePath | None = None
+    """Prompts to compare on. Not needed if a file of answers or choices has them."""
     common: bool = False
-    """Leave out the prompts that one side has no answer to, instead of stopping."""
+    """Leave out prompts that one side has not answered, instead of stopping with an error."""
     limit: int | None = Field(default=None, ge=1)
-    """Only the first so many prompts."""
+    """Use only the first prompts, this many."""
     cluster: Literal["prompt", "user"] = "prompt"
-    """What the bootstrap draws (T3): users where prompts of one user resemble each other."""
+    """Unit of the bootstrap (T3). Take users if the prompts of one user resemble each other."""
     similar_length: float = Field(default=0.1, ge=0)
-    """Two answers are of similar length where the longer is longer by at most this share of the shorter."""
+    """Two answers are of similar length if the longer one exceeds the shorter one by at most this share."""
     seed: Seed = 0
+    """Random seed."""
     skip_long: bool = False
-    """Leave out prompts too long for a model, instead of stopping."""
+    """Leave out prompts that are too long, instead of stopping with an error."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()

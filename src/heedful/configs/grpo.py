@@ -11,6 +11,8 @@ from heedful.configs.stage import GROUPS, SAMPLED, Stage
 
 
 class GRPOConfig(GroupConfig):
+    panels = {"scale_rewards": "Advantages and clipping"}
+
     kl_in: Literal["reward", "loss"] = "loss"
     """Where the KL penalty acts: on the score of an answer before the comparison, or on each token in the loss (k3)."""
     kl_coef: float = Field(default=0.04, ge=0)
@@ -25,7 +27,7 @@ class GRPOConfig(GroupConfig):
 
 COMMAND = Stage(
     name="grpo",
-    help="GRPO: PPO's loss with advantages relative to the other answers to a prompt.",
+    help="Train a policy with GRPO: PPO's loss, each answer compared with the others to its prompt.",
     config=GRPOConfig,
     function="heedful.stages.grpo:train",
     place=60,

@@ -7,19 +7,24 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.config import Config, Count, Seed
-from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
+from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, Generation, ModelRef, Optimiser, RewardRef
 
 
 class OnlineConfig(Config):
-    policy: str
+    panels = {
+        "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "clip": "Advantages and clipping",
+        "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
+    }  # fmt: skip
+
+    policy: ModelRef
     """Start of the policy. A frozen copy is the reference (P16)."""
-    reward: list[str]
+    reward: list[RewardRef]
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
-    prompts: str
+    prompts: FilePath
     """Prompts to answer."""
-    pretrain_data: str | None = None
-    """Texts for the pretraining gradient (PPO-ptx, P21). Without them there is no such gradient."""
-    tax_data: str | None = None
+    pretrain_data: FilePath | None = None
+    """Texts for the pretraining gradient (PPO-ptx, P21). Without them there is none."""
+    tax_data: FilePath | None = None
     """Held-out texts. Their loss is logged at every checkpoint: the alignment tax (E6)."""
     seed: Seed = 0
     """Random seed."""
@@ -72,6 +77,8 @@ class OnlineConfig(Config):
 
 class GroupConfig(OnlineConfig):
     """Settings of algorithms that compare the answers to one prompt with each other."""
+
+    panels = {"samples_per_prompt": "Iterations", "kl_in": "KL penalty"}
 
     samples_per_prompt: int = Field(default=8, ge=2)
     """Answers to each prompt (K). `rollout_batch` counts answers, so it is a multiple of this."""

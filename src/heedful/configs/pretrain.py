@@ -5,25 +5,29 @@ from __future__ import annotations
 from pydantic import Field
 
 from heedful.config import Config, Seed
-from heedful.configs.shared import Checkpointing, Compute, Optimiser
+from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, Optimiser
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class PretrainConfig(Config):
-    data: str
-    """Texts, one a row."""
-    valid_data: str | None = None
-    """Held-out texts; else every hundredth row of `data` is held out."""
+    panels = {"data": INPUT, "seed": "Settings"}
+
+    data: FilePath
+    """Texts to learn from."""
+    valid_data: FilePath | None = None
+    """Held-out texts. Without it every hundredth row of `data` is held out."""
     seed: Seed = 0
+    """Random seed."""
     depth: int = Field(default=6, ge=1, le=128)
-    """The dial: layers; the width is 32 a layer (at least 64), a head is 32 wide."""
+    """Number of layers, which sets the size: the width is 32 for each layer (at least 64), a head is 32 wide."""
     vocab_size: int = Field(default=4096, ge=260, le=2**20)
+    """Number of tokens of the new tokenizer."""
     context: int = Field(default=512, ge=2)
-    """The longest input of the finished model; longer texts are cut into pieces."""
+    """Longest input of the model in tokens. Longer texts are cut into pieces."""
     tokens: int = Field(default=0, ge=0)
-    """Tokens of text to train on, padding not counted; 0 = 20 for each parameter."""
+    """Tokens of text to train on, without padding. 0 = 20 for each parameter. A short file is read repeatedly."""
     batch_tokens: int = Field(default=0, ge=0)
-    """Tokens a step at most, padding included: documents of like length share a step; 0 = 8 times context."""
+    """Most tokens in a step, with padding. 0 = 8 times `context`. Documents of similar length share a step."""
     optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
     compute: Compute = Compute()
@@ -36,9 +40,12 @@ class PretrainConfig(Config):
 
 COMMAND = Stage(
     name="pretrain",
-    help="A base model from scratch, with its own tokenizer.",
+    help="Train a base model from scratch, with its own tokenizer.",
     config=PretrainConfig,
     function="heedful.stages.pretrain:train",
+    details="With optimiser.lr = 0 the peak learning rate is 3e-3 at width 128, and falls with the square root of "
+    "the width.\n\nWith the defaults a run takes hours on a CPU: 20 tokens for each of 3.4 million "
+    "parameters. Lower `depth` and `tokens` for a shorter one.",
     place=10,
     heading="Pretraining",
     charts=(ChartSpec("Pretraining loss", "nats a token", LOSSES),),

@@ -29,7 +29,9 @@ def stages() -> dict[str, Stage]:
 def stage(name: str) -> Stage:
     """The record of a stage. A run of an unknown algorithm gets a record without charts."""
     heading = name.replace("_", " ").capitalize()
-    unknown = Stage(name, "", Config, "", place=LAST, heading=heading, charts=(), writes_text=False)
+    unknown = Stage(
+        name=name, help="", config=Config, function="", place=LAST, heading=heading, charts=(), writes_text=False
+    )
     return stages().get(name, unknown)
 
 

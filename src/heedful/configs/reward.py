@@ -7,38 +7,45 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heedful.config import Config, Count, Seed, Share
-from heedful.configs.shared import Checkpointing, Compute, Optimiser
+from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, ModelRef, Optimiser
 from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class RewardConfig(Config):
-    model: str
-    """Where the body comes from: an SFT run (the paper's later choice), any causal LM, or a reward model to go on
-    with.
-    """
-    data: str
-    """Rankings."""
-    eval_data: str | None = None
-    """Held-out rankings; else rows with split "valid", else `valid_fraction` of the prompts."""
+    panels = {"model": INPUT, "groups": "Settings"}
+
+    model: ModelRef
+    """Start of the body: an SFT run (the paper's later choice), another causal LM, or a reward model to continue."""
+    data: FilePath
+    """Comparisons: rankings of K answers."""
+    eval_data: FilePath | None = None
+    """Held-out comparisons. Without it: rows with split "valid", else `valid_fraction` of the prompts."""
     valid_fraction: Share = 0.05
-    demonstrations: str | None = None
-    """Demonstrations that shall score 0 on average (R5)."""
+    """Share of the prompts to hold out."""
+    demonstrations: FilePath | None = None
+    """Demonstrations. Their mean reward becomes 0 (R5)."""
     groups: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
-    """Groups of labelers to learn from, each with the weight of its rankings; the others, and weight 0, are left out.
-    Empty = everybody alike.
+    """Weight of the rankings of each group of labelers. Groups without a weight, or with 0, are not trained on.
+    Without this setting all groups have weight 1.
     """
     seed: Seed = 0
+    """Random seed."""
     epochs: Count = 1
+    """Passes over the data."""
     batch: Count = 64
-    """Prompts a step, each with all its pairs."""
+    """Prompts in a step, each with all its pairs."""
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"
-    """What a prompt's pair losses are divided by when ties leave fewer pairs (R3)."""
+    """Divisor of a prompt's pair losses: all K(K-1)/2 pairs, or only those that are not tied (R3)."""
     evaluations: Count = 1
-    """How often to measure held-out accuracy over the run; the last weights are kept, as in the paper."""
+    """Number of validations in the run. The last weights are kept, as in the paper."""
     max_prompt_tokens: Count = 1024
+    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     max_response_tokens: Count = 1024
+    """Most tokens of a response. A longer one is cut, and then has no end of text."""
     skip_long: bool = False
+    """Leave out prompts that are too long, instead of stopping with an error."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6)
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
@@ -46,9 +53,12 @@ class RewardConfig(Config):
 
 COMMAND = Stage(
     name="reward",
-    help="A reward model from rankings.",
+    help="Train a reward model on rankings.",
     config=RewardConfig,
     function="heedful.stages.reward:train",
+    details="Results: `rankings` and `pairs` in training; `all_tied`, rankings without a pair; `other_groups`, "
+    "rankings of groups without a weight; `bias`, which gives the demonstrations a mean reward of 0; "
+    "`valid`, the accuracy on held-out pairs.",
     place=30,
     heading="Reward model training",
     charts=(ChartSpec("Ranking loss", "nats a pair", {"pair_loss": "training"}), ACCURACY),

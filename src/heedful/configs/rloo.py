@@ -15,7 +15,7 @@ class RLOOConfig(GroupConfig):
 
 COMMAND = Stage(
     name="rloo",
-    help="RLOO: reinforcement learning with the other answers to a prompt as the baseline.",
+    help="Train a policy with RLOO: the other answers to a prompt are the baseline.",
     config=RLOOConfig,
     function="heedful.stages.rloo:train",
     place=50,

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
-from heedful.configs.shared import Compute, Generation
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef
 from heedful.configs.stage import Command
 
 
 class SampleConfig(Config):
-    model: str
-    prompts: str
+    panels = {"model": INPUT, "k": "Settings"}
+
+    model: ModelRef
+    """Model to sample from."""
+    prompts: FilePath
+    """Prompts to answer."""
     k: Count = 1
-    """Completions a prompt. Fewer are the first of more."""
+    """Completions for each prompt."""
     seed: Seed = 0
+    """Random seed."""
     chunk: Count = 256
-    """Prompts sampled together and saved at once."""
+    """Prompts that are sampled and saved together."""
     skip_long: bool = False
-    """Leave out prompts that fill the context instead of stopping."""
+    """Leave out prompts that are too long, instead of stopping with an error."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
 
 
 COMMAND = Command(
     name="sample",
-    help="K completions for each prompt.",
+    help="Sample K completions for each prompt.",
     config=SampleConfig,
     function="heedful.inference.sample:run",
+    details="Rows have the order of the prompts. They hold `completions`, `models`, `finish`, `token_ids` and "
+    "every field of the prompt's row. A completion depends on the seed, its row and its number alone: -k "
+    "2 gives the first two of -k 4.",
 )

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from heedful.config import Config, Count
-from heedful.configs.shared import Compute
+from heedful.configs.shared import INPUT, Compute, FilePath, RewardRef
 from heedful.configs.stage import Command
 
 
 class ScoreConfig(Config):
-    reward: list[str]
-    """Reward-model runs or module:function, each with an optional weight in front (0.5*runs/rm)."""
-    data: str
+    panels = {"reward": INPUT, "chunk": "Settings"}
+
+    reward: list[RewardRef]
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
+    data: FilePath
     """Completions, comparisons or demonstrations."""
     chunk: Count = 256
-    """Rows scored together and saved at once."""
+    """Rows that are scored and saved together."""
     trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
     compute: Compute = Compute()
 
 
 COMMAND = Command(
     name="score",
-    help="Rewards of the answers in a file.",
+    help="Score the answers in a file with a reward.",
     config=ScoreConfig,
     function="heedful.inference.score:run",
+    details="Rows keep their fields and get `scores`, a number for each answer. With several rewards "
+    "`score_parts` holds the numbers of each. A reward model with the policy's tokenizer scores the "
+    "sampled ids. Another one reads the text.",
 )

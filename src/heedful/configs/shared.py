@@ -2,67 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from heedful.config import Config, Count
 
+INPUT = "Input"  # heading of models and files in the help
+FilePath = Annotated[str, "FILE"]
+ModelRef = Annotated[str, "MODEL"]
+RewardRef = Annotated[str, "REWARD"]
+
 
 class Compute(Config):
-    """Where and how a stage computes."""
+    """Where and how a command computes."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device. auto = the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; weights and optimiser stay float32."""
+    """Precision of the forward and backward passes. Weights and optimiser stay in float32."""
     micro_tokens: Count = 16_384
-    """Tokens in one forward pass, and padding where the model sees any. Changes memory and speed, never the result, but
-    for what dropout draws.
+    """Most tokens in one forward pass, with padding if the model needs it. This changes memory and speed. It changes
+    results only through dropout.
     """
     activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more computing, the same results."""
     fast: bool = True
-    """Use the fast path where the model allows it. false: the model's own forward, slower and easy to step through."""
+    """Use the fast path if the model allows it. Off: the model's own padded forward, slow and easy to step through."""
 
 
 class Optimiser(Config):
-    """Adam as the paper ran it (S1, R4, P19): beta = (0.9, 0.95); epsilon, decay and clipping are silent there."""
+    """Adam as in the paper (S1, R4, P19): beta = (0.9, 0.95). The paper gives no epsilon, decay or clipping."""
 
     lr: float = Field(ge=0)
+    """Peak learning rate."""
     schedule: Literal["cosine", "constant", "linear"] = "cosine"
+    """Learning-rate schedule: cosine falls to a tenth, linear falls to 0."""
     warmup: int = Field(default=0, ge=0)
-    """Steps (iterations in PPO) until the peak, in a straight line: from 0, in PPO and before a constant rate from a
-    tenth of it.
-    """
+    """Steps (iterations in PPO) of linear warm-up. It starts from 0, in PPO or before a constant rate from a tenth."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of Adam's first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
+    """Decay of Adam's second moment."""
     eps: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay of matrices."""
     clip_norm: float = Field(default=0.0, ge=0)
-    """Largest gradient norm; 0 turns clipping off."""
+    """Largest gradient norm. 0 = no clipping."""
 
 
 class Checkpointing(Config):
     """When to save and how much to keep."""
 
     every: int = Field(default=0, ge=0)
-    """Steps (iterations in PPO) between checkpoints; 0 = twenty over the run."""
+    """Steps (iterations in PPO) between checkpoints. 0 = twenty checkpoints in the run."""
     keep: Count = 2
-    """How many of the latest stay; the best stays as well."""
+    """Number of latest checkpoints to keep. The best one is kept too."""
 
     def interval(self, total: int) -> int:
         return self.every or max(1, total // 20)
 
 
 class Generation(Config):
-    """How to sample. Temperature 0 is greedy."""
+    """How to sample."""
 
     max_new_tokens: int = Field(default=128, ge=1)
+    """Most tokens of an answer. The prompt must leave room for them in the context."""
     temperature: float = Field(default=1.0, ge=0.0)
+    """Sampling temperature. 0 = always the most probable token."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Sample from the most probable tokens with this total probability. 1 = off. PPO needs 1 (P3)."""
     top_k: int = Field(default=0, ge=0)
-    """0 = off. PPO refuses top_k and top_p (P3)."""
+    """Sample from this many most probable tokens. 0 = off. PPO needs 0 (P3)."""
     max_rows: int = Field(default=256, ge=1)
-    """Rows in flight at a time. Changes memory and speed, not the samples."""
+    """Answers sampled at the same time. This changes memory and speed, not the samples."""
 
     @property
     def truncated(self) -> bool:

@@ -22,7 +22,7 @@ class ChartSpec:
     caption: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """A command whose options are the fields of its config."""
 
@@ -32,9 +32,11 @@ class Command:
     config: type[Config]
     function: str
     """`module:function`, called with the config and the output path. It is imported when the command runs."""
+    details: str = ""
+    """What the help says below: what the command writes, and what one must know to use it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage(Command):
     """A training algorithm. Its function writes a run directory."""
 

@@ -40,10 +40,15 @@ class CurationConfig(Config):
     """Settings of curation. The paper does not state the prefix length (in characters) and the fractions of users."""
 
     prefix_length: int = Field(100, ge=1)
+    """Two prompts are repeats if they share this many first characters."""
     prompts_per_user: int = Field(200, ge=1)
+    """Most prompts of one user."""
     fractions: dict[str, float] = {"train": 0.8, "valid": 0.1, "test": 0.1}
+    """Share of the users in each split."""
     personal_data_splits: list[str] = ["train"]
+    """Splits from which prompts with personal data are removed."""
     seed: int = 0
+    """Random seed."""
 
     @field_validator("fractions")
     @classmethod

@@ -35,24 +35,28 @@ KIND: dict[Records, Kind] = {
 
 
 class Filters(Config):
-    """Which judgements a snapshot holds. Empty: all."""
+    """Which judgements a snapshot holds. An empty list means all."""
 
     records: Records
-    """Demonstrations, comparisons (rankings), choices, or prompts that labelers wrote."""
+    """What the judgements are. `comparison` means rankings, `prompt` means prompts written by labelers."""
     since: datetime | None = None
+    """Only judgements from this time on. A time without a zone is UTC."""
     until: datetime | None = None
-    """Only judgements before this time; UTC without a zone."""
+    """Only judgements before this time."""
     labelers: tuple[str, ...] = ()
+    """Only the work of these labelers."""
     groups: tuple[str, ...] = ()
+    """Only the work of these groups of labelers."""
     roles: tuple[Role, ...] = ("labeler", "lead")
-    """Only work of these roles. Freeze held-out labelers' work apart, as an evaluation file."""
+    """Only the work of these roles. The work of held-out labelers (held_out) makes an evaluation file."""
     sources: tuple[str, ...] = ()
+    """Only items from these sources."""
     purposes: tuple[Purpose, ...] = ("train",)
-    """Only items of these purposes. Gold, attention, screening and practice items are left out unless named."""
+    """Only items for these purposes."""
     least_agreement: Share | None = None
-    """Of items with several judgements, only those with at least this pairwise agreement (D12)."""
+    """Of items with several judgements, only those with at least this pairwise agreement, 0 to 1 (D12)."""
     least_judgements: Count = 1
-    """Only items that at least so many labelers judged."""
+    """Only items with at least this many judgements."""
 
     @field_validator("since", "until")
     @classmethod

@@ -37,6 +37,8 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        if not 0 <= port < 2**16:  # create_server would leave its socket open
+            raise OverflowError("port must be 0-65535.")
         return socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error

@@ -11,8 +11,8 @@ from heedful.rollout.types import Stream
 def uniforms(stream: Stream | tuple[int, int, int], n: int) -> NDArray[np.float64]:
     """The first `n` draws of a stream, float64 in [0, 1).
 
-    Philox with the seed as key and (iteration, row) as the upper half of the counter: streams never overlap, and a
-    longer read begins with the shorter one.
+    Philox with the seed as key and (iteration, row) as the upper half of the counter. Streams never overlap, and a
+    longer read starts with the shorter one.
     """
     seed, iteration, row = stream
     philox = np.random.Philox(key=[seed % 2**64, 0], counter=[0, 0, row, iteration])

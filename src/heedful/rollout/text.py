@@ -15,9 +15,9 @@ _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 class TextStream:
     """Turns token ids into text as soon as it is certain. The pieces add up to the text of all ids.
 
-    A character whose bytes are not complete yet is held back, and special tokens are skipped. Some vocabularies have
-    byte tokens (`<0xE2>`) and read a run of them as one: then the run is held back to its end. A tokenizer without the
-    fast backend holds everything back.
+    A character is held back until its last byte is there, and special tokens are skipped. Some vocabularies have byte
+    tokens (`<0xE2>`) and decode a run of them as one, so a run is held back to its end. A tokenizer without the fast
+    backend holds everything back to the end.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -30,7 +30,7 @@ class TextStream:
         self._written = 0
 
     def push(self, token: int) -> str:
-        """What the next token makes certain; may be empty."""
+        """The text that the next token makes certain, often empty."""
         self._ids.append(token)
         if self._backend is None or token in self._special:
             return ""
@@ -43,5 +43,5 @@ class TextStream:
         return piece
 
     def end(self) -> str:
-        """What was held back."""
+        """The text that was held back."""
         return render.response_text(self.tokenizer, self._ids)[self._written :]

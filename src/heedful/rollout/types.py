@@ -1,4 +1,4 @@
-"""What crosses the border of an engine: prompts and settings in, samples out. No torch here."""
+"""What goes into an engine and comes out: streams, samples, tokens, and the protocol itself. No torch here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Finish = Literal["stop", "length"]
 
 
 class Stream(NamedTuple):
-    """The name of one random stream: equal streams give equal draws, whatever else is sampled beside them."""
+    """The name of one random stream. Equal streams give equal draws, whatever else is sampled."""
 
     seed: int
     iteration: int
@@ -24,8 +24,8 @@ class Stream(NamedTuple):
 class Sample:
     """A response. `finish` is "stop" if a stop id was sampled (kept as the last token), else "length".
 
-    `logprobs`: of each response token, in nats, under logits / temperature (temperature 0: under the plain logits);
-    top-k and top-p do not enter. `versions`: (version of the weights, first token that they gave), in order.
+    `logprobs`: of each response token, in nats, under logits / temperature (temperature 0: under the plain logits).
+    Top-k and top-p do not change them. `versions`: (version of the weights, first token that they gave), in order.
     """
 
     prompt_ids: list[int]

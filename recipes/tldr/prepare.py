@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="The model whose tokenizer cuts the rows.")
     parser.add_argument("--prompt-tokens", type=int, default=160)
     parser.add_argument("--posts", type=int, help="Use only the first POSTS posts of each side.")
-    parser.add_argument("--passages", type=int, help="only the first so many of the books' passages")
+    parser.add_argument("--passages", type=int, help="Use only the first PASSAGES passages of the books.")
     given = parser.parse_args()
     if given.what == "texts":
         texts(given.data, given.out, given.posts, given.passages)

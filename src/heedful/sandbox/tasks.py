@@ -1,4 +1,4 @@
-"""All templates, and the parts of a prompt: what stands around the task, the task, its slots, its constraint."""
+"""All templates, and the parts of a prompt: the sentences around the task, the task, its slots, its constraint."""
 
 from __future__ import annotations
 

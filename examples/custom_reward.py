@@ -1,0 +1,20 @@
+"""A reward of your own: a function of the texts. Every command that takes --reward takes it, alone or in a sum.
+
+    cd examples
+    heedful score --data answers.jsonl --reward custom_reward:one_sentence --out scored.jsonl
+    heedful ppo --policy runs/sft --reward runs/reward --reward "0.5*custom_reward:one_sentence" \
+        --prompts prompts.jsonl --out runs/ppo
+
+The function gets a batch of prompts and completions, and returns one finite number for each completion.
+"""
+
+from __future__ import annotations
+
+import re
+
+Prompt = str | list[dict[str, str]]  # a text, or the messages of a chat
+
+
+def one_sentence(prompts: list[Prompt], completions: list[str]) -> list[float]:
+    """1 for an answer of exactly one sentence. Each sentence more or less costs a half."""
+    return [1.0 - 0.5 * abs(1 - len(re.findall(r"[.!?](?:\s|$)", completion))) for completion in completions]

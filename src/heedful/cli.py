@@ -240,6 +240,30 @@ def _lineage(run: Path | None, labeler: str | None, db: str, runs: tuple[Path, .
 
 
 @_command(
+    "agreement", DATA, _argument("source", "FILE", "Comparisons or choices."),
+    _option("--group", metavar="NAME", help="Use the judgements of this group of labelers only."),
+    _option("--out", type=Path, metavar="FILE", panel=RUN, help="Also write one row for each item: its judgements "
+            "combined into one."), OVERWRITE, AS_JSON,
+)  # fmt: skip
+def _agreement(source: Path, group: str | None, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Measure how far labelers agree, and combine their judgements.
+
+    Rows with the same prompt and answers are one item. Labelers who agree with others more often count for more.
+    """
+    from heedful.data import formats, kinds
+    from heedful.feedback.quality import combine
+
+    if (kind := kinds.kind_of(source)) not in ("comparisons", "choices"):
+        raise UserError(f"{source}: contains {kind}. Give a file of comparisons or choices")
+    rows: Any = [row for row in formats.read(source, _record_type(kind)) if group in (None, row.group)]
+    figures = combine.figures(rows)
+    if out is not None:
+        terminal.check_free(out, overwrite)
+        formats.write(out, combine.combined(rows))
+    terminal.show(str(source), figures, as_json)
+
+
+@_command(
     "label", PEOPLE, DB,
     _option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on."),
     _option("--port", type=int, default=8000, metavar="N", help="Port; 0 takes a free one."),
@@ -267,11 +291,11 @@ def _label(
 
 @_command("backup", PEOPLE, _argument("out", "FILE", "New file."), DB)
 def _backup(out: Path, db: str) -> None:
-    """Copy the labelling database into one file while people work."""
+    """Verify the labelling database and copy it into one file, while people work."""
     from heedful.feedback import backup
     from heedful.feedback.store import Store
 
-    terminal.show(str(out), {"events": backup.backup(Store.open(db, create=False), out)}, False)
+    terminal.show(str(out), {"verified_events": backup.backup(Store.open(db, create=False), out)}, False)
 
 
 @_command("restore", PEOPLE, _argument("source", "FILE", "File of a backup."), DB)
@@ -283,6 +307,30 @@ def _restore(source: Path, db: str) -> None:
     from heedful.feedback import backup
 
     terminal.show(db, {"events": backup.restore(source, db)}, False)
+
+
+@_command(
+    "verify", PEOPLE, DB,
+    _option("--rebuild", is_flag=True, help="Also compute again what follows from the events, such as the queue."),
+    AS_JSON,
+)  # fmt: skip
+def _verify(db: str, rebuild: bool, as_json: bool) -> None:
+    """Check that nobody changed or removed a judgement in the labelling database.
+
+    Each event has a hash that covers the event before it. The first one that does not fit ends the command with exit
+    code 2.
+    """
+    from heedful.feedback import derive, events, projects
+    from heedful.feedback.store import Store
+
+    store = Store.open(db, create=False)
+    with store.reading() as session:
+        results: dict[str, Any] = {"verified_events": events.verify_all(session)}
+    if rebuild:
+        with store.writing() as session:
+            wrong = {project.name: derive.rebuild(session, project.id) for project in projects.listing(session)}
+        results["corrected_items"] = wrong
+    terminal.show(db, results, as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

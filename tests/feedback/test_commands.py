@@ -143,3 +143,48 @@ def test_a_database_that_cannot_be_used_is_one_line_and_a_wrong_statement_is_our
     refuse(IntegrityError, "FOREIGN KEY constraint failed")
     with pytest.raises(IntegrityError):
         heedful("snapshot", "--records", "comparison", "--out", "ranks")
+
+
+def test_verify_names_the_first_event_that_was_changed(heedful: Heedful, team: Team) -> None:
+    code, out, _ = heedful("verify", "--json")
+    assert (code, json.loads(out)["results"]) == (0, {"verified_events": {"tea": 3}})
+    with contextlib.closing(sqlite3.connect("heedful.db")) as db, db:
+        db.execute("update event set seconds = 7 where id = 2")
+        db.execute("update event set seconds = 7 where id = 3")
+    told = "project tea, event 2: does not fit its hash. It was changed, or an event before it is missing\n"
+    assert heedful("verify") == (2, "", told)
+    code, _, error = heedful("backup", "b.db")
+    assert (code, "event 2: does not fit its hash" in error, Path("b.db").exists()) == (2, True, False)
+
+
+def test_verify_can_rebuild_the_caches(heedful: Heedful, team: Team) -> None:
+    with contextlib.closing(sqlite3.connect("heedful.db")) as db, db:
+        db.execute("update item set taken = 5 where id = 1")
+    code, out, _ = heedful("verify", "--rebuild")
+    assert (code, out.splitlines()) == (0, ["heedful.db", "  verified events, tea 3", "  corrected items, tea 1"])
+    assert "corrected items, tea 0" in heedful("verify", "--rebuild")[1]
+    assert heedful("backup", "b.db")[:2] == (0, "b.db\n  verified events 3\n")
+
+
+def test_agreement_of_a_file_and_its_judgements_combined(heedful: Heedful, tmp_path: Path) -> None:
+    sides = {"ann": ([0], [1]), "bob": ([0], [1]), "cyd": ([1], [0])}
+    rows = [
+        Comparison(prompt="P", completions=["x", "y"], ranking=list(tiers), labeler=name, group=name[0])
+        for name, tiers in sides.items()
+    ]
+    formats.write("ranks.jsonl", rows)
+    code, out, _ = heedful("agreement", "ranks.jsonl", "--out", "one.jsonl", "--json")
+    found = json.loads(out)["results"]
+    assert (code, found["judgements"], found["same_preference"]["n"]) == (0, 3, 3)
+    assert found["same_preference"]["rate"] == pytest.approx(1 / 3)
+    (one,) = formats.read("one.jsonl", Comparison)
+    assert (one.ranking, one.labeler, one.row()["judgements"]) == ([[0], [1]], None, 3)
+    assert heedful("agreement", "ranks.jsonl", "--group", "c", "--out", "c.jsonl")[0] == 0
+    assert formats.read("c.jsonl", Comparison)[0].ranking == [[1], [0]]
+    for arguments, words in (
+        (["ranks.jsonl", "--group", "d"], "no row with a labeler"),
+        (["ranks.jsonl", "--out", "one.jsonl"], "one.jsonl: already exists"),
+        (["one.jsonl"], "no row with a labeler"),
+    ):
+        code, _, error = heedful("agreement", *arguments)
+        assert (code, words in error) == (2, True), error

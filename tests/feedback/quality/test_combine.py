@@ -95,5 +95,5 @@ def test_figures() -> None:
     assert found["alpha_of_flags"]["violent"]["mean"] == found["alpha_of_overall_quality"]["mean"] == 1.0
     assert found["pairs_on_which_groups_oppose"] == 3
     assert found["reliability"]["cyd"] == 1.0
-    with pytest.raises(UserError, match="no row names its labeler"):
+    with pytest.raises(UserError, match="no row with a labeler"):
         combine.figures([ranked(None, "P", [0], [1], [2])])

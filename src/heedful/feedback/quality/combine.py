@@ -26,7 +26,7 @@ def figures(records: Sequence[Comparison | Choice]) -> dict[str, Any]:
     """Agreement on preferences, on the overall rating and on each flag; reliability of each labeler. JSON-able."""
     work = from_records(records)
     if not work:
-        raise UserError("no row names its labeler. Agreement is between labelers")
+        raise UserError("no row with a labeler. Check the file, and the name of the group")
     preferences = agreement.summary(agreement.preference_table(work))
     flagged = {name: agreement.alpha(agreement.flag_table(work, name)) for name in FLAGS}
     return {

@@ -1,8 +1,8 @@
-"""New completions from a run: `heedful sample` as a subprocess, whose files lie in the project folder.
+"""New completions from a run: `heedful sample` as a subprocess, with its files in the project folder.
 
     FOLDER/samples/PROJECT/NUMBER/   prompts.jsonl, completions.jsonl, job.json, log.txt
 
-The server itself has no torch; where it is not installed, `missing()` says so.
+The server itself does not import torch. `missing()` says if torch is not installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Job:
 
 
 def missing() -> str | None:
-    """Why nothing can be sampled here, and the remedy."""
+    """Why this server cannot sample, and what to do; None if it can."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     if not absent:
         return None
@@ -84,7 +84,7 @@ def prompts(db: Session, project_id: int, count: int) -> list[Prompt]:
 
 
 class Sampler:
-    """Starts jobs, one at a time, and knows what became of them also after the server was started anew."""
+    """Starts jobs, one at a time. It finds the jobs of earlier servers in the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -94,16 +94,16 @@ class Sampler:
     def start(
         self, project: str, model: str, prompts: Sequence[Prompt], k: int, seed: int, max_new_tokens: int, now: datetime
     ) -> Job:
-        """Begin; UserError where it cannot, or where a job is running."""
+        """Starts a job. UserError if this server cannot sample, or if a job is running."""
         if (why := missing()) is not None:
             raise UserError(why)
         if model not in models(self.folder):
-            raise UserError(f"{model}: not a finished run in this server's folder; choose one of the list")
+            raise UserError(f"{model}: not a finished run in this server's folder; choose one from the list")
         if not prompts:
-            raise UserError("there are no prompts to sample for; import some, or give a file")
+            raise UserError("the project has no prompts; import some first")
         with self._lock:
             if any(process.poll() is None for process in self._running.values()):
-                raise UserError("a model is sampling already; wait until it is done")
+                raise UserError("another job is running; wait until it is done")
             home = self.folder / "samples" / project
             number = max((int(path.name) for path in home.glob("[0-9]*")), default=0) + 1
             place = home / str(number)
@@ -122,7 +122,7 @@ class Sampler:
         return self._job(place)
 
     def jobs(self, project: str) -> list[Job]:
-        """The newest first."""
+        """The jobs of a project, newest first."""
         home = self.folder / "samples" / project
         places = sorted(home.glob("[0-9]*"), key=lambda place: -int(place.name))
         return [self._job(place) for place in places if (place / "job.json").exists()]
@@ -130,7 +130,7 @@ class Sampler:
     def job(self, project: str, number: int) -> Job:
         place = self.folder / "samples" / project / str(number)
         if not (place / "job.json").exists():
-            raise UserError(f"sampling {number}: there is none of this number")
+            raise UserError(f"sampling {number}: does not exist")
         return self._job(place)
 
     def _job(self, place: Path) -> Job:

@@ -1,4 +1,4 @@
-"""Pictures of every page of labelers and leads, to be looked at: light and dark, 1280, 820 and 360 pixels wide.
+"""Pictures of every page of labelers and leads, to be looked at: light and dark, 1280, 820 and 390 pixels wide.
 
 PYTHONPATH=src:tests .venv/bin/python -m web.browser.shots FOLDER [PAGE ...]
 """
@@ -24,7 +24,7 @@ def main(folder: Path, names: list[str]) -> None:
         session = led.populate(server)
         for name in names or (*PAGES, *led.LEAD_PAGES):
             page = shown(server, browser, session, name)
-            for width in (1280, 820, 360):
+            for width in (1280, 820, 390):
                 page.set_viewport_size({"width": width, "height": 800 if width == 1280 else 1100})
                 wide = page.evaluate("document.documentElement.scrollWidth")
                 if wide > width:
@@ -33,7 +33,7 @@ def main(folder: Path, names: list[str]) -> None:
                     page.emulate_media(color_scheme=scheme)
                     page.evaluate("scrollTo(0, 0)")
                     page.screenshot(
-                        path=folder / f"{name}-{width}-{scheme}.png", full_page=name in led.LEAD_PAGES or width == 360
+                        path=folder / f"{name}-{width}-{scheme}.png", full_page=name in led.LEAD_PAGES or width == 390
                     )
             page.context.close()
         browser.close()

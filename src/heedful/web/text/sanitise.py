@@ -1,8 +1,8 @@
-"""Other people's and models' words on a page: text only, whatever they hold.
+"""Texts of models and users as HTML: escaped, and without hidden effects.
 
-Everything is escaped; what could hide or disturb (controls, overrides of direction, characters of no width, lone
-surrogates) stands as a small sign with its name, so that it is seen and has no effect. Line breaks are kept, code
-between fences is set as code, and every paragraph takes its own direction (CSS `unicode-bidi: plaintext`).
+Suspicious characters (controls, overrides of direction, characters without width, lone surrogates) become small signs
+with their names. Line breaks stay. Fenced code is set as code. Every paragraph takes its own direction (CSS
+`unicode-bidi: plaintext`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def as_html(text: str) -> Markup:
     signs = _Signs()
     parts, end = [], 0
     for start, after in _blocks(text):
-        # The line breaks around a block are kept for copying and comparing, but not shown beside its margins.
+        # The line breaks around a block are kept for copying and comparing, but not shown next to its margins.
         parts.append(signs.mark(text[end:start].removesuffix("\n")))
         parts.append(_break(start > end))
         parts.append(Markup('<span class="code">') + signs.mark(text[start:after]) + Markup("</span>"))
@@ -54,10 +54,10 @@ def plain(text: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Where code between fences begins and ends; what is never closed is no code.
+    """Where fenced code begins and ends. A fence that is never closed opens no code.
 
-    In one pass over the lines: a pattern would look for the end of every open fence anew, and a text of nothing but
-    fences would hold the server up.
+    This is one pass over the lines. A regular expression would search for the end of every open fence again, and a text
+    full of fences would block the server.
     """
     opened, inside, place = None, 0, 0
     for line in text.split("\n"):

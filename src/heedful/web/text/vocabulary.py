@@ -14,9 +14,9 @@ class Flag:
     field: str
     key: str
     words: str
-    """As a labeler reads it beside the box."""
+    """The label of its box."""
     short: str
-    """As it stands below an answer."""
+    """Its name below an answer."""
 
 
 CONSTRAINT = Flag("satisfies_constraint", "c", "Constraint in the prompt", "constraint")

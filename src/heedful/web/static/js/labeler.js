@@ -28,8 +28,8 @@ const clock = new Clock();
 // ---- words at the top
 
 const STATES = {
-  offline: (count) => `No connection. ${kept(count)} on this device and will be sent once it is back; go on working.`,
-  busy: (count) => `The server is busy. ${kept(count)} on this device and will be sent again in a moment.`,
+  offline: (count) => `No connection. ${kept(count)} on this device. heedful sends it when the connection is back. You can continue.`,
+  busy: (count) => `The server is busy. ${kept(count)} on this device. heedful sends it again in a moment.`,
   "signed-out": (count) => `You are signed out. ${kept(count)} on this device.`,
 };
 const kept = (count) => (count === 1 ? "Your last answer is kept" : `${count} answers are kept`);
@@ -154,7 +154,7 @@ async function next() {
     try { found = await another(true); } catch { found = null; }
   }
   if (!found) {
-    tell("No connection: the next item comes once it is back. What you submitted is kept on this device.", { stay: true });
+    tell("No connection. The next item appears when it is back. Your submissions are kept on this device.", { stay: true });
     stuck = starved = true;
     ahead = null;
     setTimeout(next, 3000);
@@ -205,7 +205,7 @@ async function undo() {
     last = null;
     return tell("");
   }
-  if (outbox.pending) return tell("Your last answer is just being sent; press u again in a moment.");
+  if (outbox.pending) return tell("Your last answer is being sent. Press u again in a moment.");
   try {
     const { element } = await fetchTask("undo", {});
     last = null;
@@ -217,7 +217,7 @@ async function undo() {
     prefetch();
   } catch (error) {
     if (error.code) return tell(`Not undone: ${error.message}.`);
-    tell("Undo needs the connection; try again in a moment.");
+    tell("Undo needs a connection. Try again in a moment.");
   }
 }
 
@@ -242,7 +242,7 @@ dialog("skip").addEventListener("submit", (event) => {
   const { elements } = event.target;
   if (!elements.reason.value) {
     event.preventDefault();
-    event.target.querySelector(".missing").textContent = "First a reason: a key from 1 to 6.";
+    event.target.querySelector(".missing").textContent = "Choose a reason first, with a key from 1 to 6.";
     return;
   }
   dialog("skip").close(); // before the next item, which takes the focus

@@ -16,11 +16,11 @@ async function takeBack() {
     if (response.ok) location.assign(`${button.dataset.work}/${found.kind}`);
     else refused.textContent = found.error;
   } catch {
-    refused.textContent = "No connection; try again in a moment.";
+    refused.textContent = "No connection. Try again in a moment.";
   }
 }
 
 if (button) {
   button.addEventListener("click", takeBack);
-  bind("This judgement", [{ keys: ["u"], what: "take it back and do it anew", run: takeBack }]);
+  bind("This judgement", [{ keys: ["u"], what: "take it back and submit it again", run: takeBack }]);
 }

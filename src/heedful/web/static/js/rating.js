@@ -65,7 +65,7 @@ export class Rating {
     this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : "1 very poor … 7 excellent";
     const last = this.place === this.answers.length - 1;
     const rest = this.open.filter((place) => place !== this.place);
-    this.form.querySelector("[data-next-words]").textContent = rest.length === 0 && last ? "Rank them all" : last ? "The one left out" : "Next answer";
+    this.form.querySelector("[data-next-words]").textContent = rest.length === 0 && last ? "Rank them all" : last ? "Unrated answer" : "Next answer";
     this.form.querySelector(".missing").textContent = "";
     this.answers.forEach((answer, place) => {
       answer.classList.toggle("focus", place === this.place);
@@ -87,7 +87,7 @@ export class Rating {
     return [`${rating.overall} of 7`, ...flags].join(" · ");
   }
 
-  ask() { this.form.querySelector(".missing").textContent = "First its overall quality: a key from 1 to 7."; }
+  ask() { this.form.querySelector(".missing").textContent = "Rate the overall quality first, with a key from 1 to 7."; }
 
   /** For the judgement: what was not ticked is false, and a constraint that is not there is left out. */
   judged() {

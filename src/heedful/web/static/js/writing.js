@@ -60,8 +60,8 @@ export class Writing {
     if (!this.pairs) return "";
     const whole = this.shots.filter((shot) => shot.query.trim() && shot.response.trim()).length;
     if (whole < 2) return "To submit, fill in two examples or more.";
-    if (whole < this.shots.length) return "An example is not complete: fill it in or remove it.";
-    return this.form.elements.last_query.value.trim() ? "" : "To submit, write the query that is to be answered.";
+    if (whole < this.shots.length) return "An example is incomplete. Fill it in or remove it.";
+    return this.form.elements.last_query.value.trim() ? "" : "To submit, write the query to answer.";
   }
 
   #addPair(pair = {}) {
@@ -74,7 +74,7 @@ export class Writing {
   #show() {
     const length = countWords(this.main.value);
     this.form.querySelector("[data-length]").textContent = `${length} ${length === 1 ? "word" : "words"}`;
-    this.form.querySelector("[data-pasted]").textContent = this.pasted ? `${this.pasted.toLocaleString("en")} characters were pasted: noted with the answer` : "";
+    this.form.querySelector("[data-pasted]").textContent = this.pasted ? `${this.pasted.toLocaleString("en")} characters were pasted. This is noted with the answer.` : "";
     this.form.querySelector("[data-missing]").textContent = this.missing();
     this.form.querySelector('[data-do="submit"]').setAttribute("aria-disabled", String(Boolean(this.missing())));
     this.pairs?.querySelectorAll(".pair").forEach((pair, place) => {

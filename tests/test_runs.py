@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from heedful.config import Config, UserError
 from heedful.files import read_json, rows_of
-from heedful.runs.manifest import VERSIONED, model_path, parent
-from heedful.runs.run import RunWriter, metrics
+from heedful.runs.manifest import VERSIONED, Manifest, model_path, parent
+from heedful.runs.run import Run, RunWriter, metrics
 
 
 class Some(Config):
@@ -210,3 +210,37 @@ def test_seconds_are_those_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_json(tmp_path / "run" / "manifest.json")["seconds"] == 60.0 + 10.5
     start(tmp_path / "run", resume=True).close()
     assert (tmp_path / "run" / "manifest.json").read_text() == before
+
+
+def test_a_run_is_read_in_any_state(tmp_path: Path) -> None:
+    run = start(tmp_path / "run")
+    run.log(0, {"loss": 1.0})
+    run.sample(0, [{"completion": "yes"}])
+    run.set_status("interrupted", value_from="a reward model")
+    run.close()
+    read = Run.open(tmp_path / "run")
+    assert (read.manifest.status, read.manifest.config["seed"], read.finished) == ("interrupted", 3, False)
+    assert read.metrics() == [{"step": 0, "loss": 1.0}]
+    assert read.samples() == [{"step": 0, "completion": "yes"}]
+    start(tmp_path / "run", resume=True).set_status("finished", results={"loss": 1.0})
+    assert not Run.open(tmp_path / "run").finished  # without a model
+    (tmp_path / "run" / "model").mkdir()
+    assert Run.open(tmp_path / "run").finished
+    with pytest.raises(UserError, match=r"not a run directory \(no manifest\.json\)"):
+        Run.open(tmp_path)
+
+
+def test_a_manifest_keeps_what_it_does_not_know(tmp_path: Path) -> None:
+    """Its file is written again with the same content, and with no more than was known."""
+    start(tmp_path / "run").close()
+    file = tmp_path / "run" / "manifest.json"
+    written = read_json(file) | {"colour": {"of": None}, "seed": None}
+    file.write_text(json.dumps(written))
+    manifest = Manifest.read(file)
+    manifest.write(tmp_path / "again.json")
+    assert read_json(tmp_path / "again.json") == written
+    assert not {"reason", "results", "sha256"} & written.keys()
+    manifest.record("failed", reason="x is not finite")
+    manifest.record("running")
+    manifest.write(tmp_path / "again.json")
+    assert "reason" not in read_json(tmp_path / "again.json")

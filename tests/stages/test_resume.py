@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", full)
-        with pytest.raises(UserError, match=r"No space left on device.*go on with --resume"):
+        with pytest.raises(UserError, match=r"No space left on device.*continue with --resume"):
             train("pretrain", files, tmp_path / "run")
     train("pretrain", files, tmp_path / "run", resume=True)
     assert_same(tmp_path / "run", whole("pretrain"))

@@ -92,7 +92,7 @@ def test_a_weight_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(OSError, match=r"checkpoints/\.step-00000001\..*tmp"):
         checkpoint.save(tmp_path / "checkpoints", 1, {"model": nn.Linear(1, 1)}, {})
-    with pytest.raises(UserError, match=r"cannot be written .*the checkpoint before it is kept"):
+    with pytest.raises(UserError, match=r"cannot be written .*The checkpoint before it is kept"):
         checkpoint._write({"weight": torch.zeros(1)}, tmp_path / "nowhere" / "model.safetensors")
 
 

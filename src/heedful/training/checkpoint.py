@@ -1,8 +1,7 @@
-"""Checkpoints that survive `kill -9`: written beside their place and renamed, the last n and the best kept.
+"""Checkpoints that survive `kill -9`. The latest few and the best are kept.
 
-A stage is a function of its config, inputs, seed and step; nothing else needs saving but weights, optimisers and a few
-numbers. Tensors are
-safetensors, numbers are JSON: no pickle.
+A step of a stage is a function of config, inputs, seed and step number. So a checkpoint holds weights, optimisers and a
+few numbers, and no random state. Tensors are safetensors and numbers are JSON. There is no pickle.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Part = nn.Module | torch.optim.Optimizer | Average
 
 
 def check_finite(parts: Mapping[str, Part]) -> None:
-    """Raises NonFinite with the name of the first weight that is none."""
+    """Raise NonFinite with the name of the first weight that is a NaN or an infinity."""
     for part_name, part in parts.items():
         for name, weight in part.named_parameters() if isinstance(part, nn.Module) else ():
             if not torch.isfinite(weight).all():
@@ -51,7 +50,7 @@ def latest(directory: Path) -> Path | None:
 
 
 def load(path: Path, parts: Mapping[str, Part]) -> dict[str, Any]:
-    """Fill `parts` in place; returns the facts saved with them (`step` among them)."""
+    """Fill `parts` in place. Returns the facts that were saved with them, `step` among them."""
     for name, part in parts.items():
         _fill(part, _read(path / f"{name}.safetensors"))
     facts: dict[str, Any] = read_json(path / "state.json")
@@ -63,7 +62,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{path}: cannot be read ({error}); remove {path.parent} to go on from the checkpoint before"
+            f"{path}: cannot be read ({error}). Remove {path.parent} to continue from the checkpoint before it"
         ) from None
     return tensors
 
@@ -80,7 +79,7 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
     try:
         save_file(tensors, str(file))
     except SafetensorError as error:
-        raise UserError(f"{file}: cannot be written ({error}); the checkpoint before it is kept") from None
+        raise UserError(f"{file}: cannot be written ({error}). The checkpoint before it is kept") from None
 
 
 def _tensors(part: Part) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Means taken once: metrics travel as (sum, count) and are divided after all micro-batches and ranks."""
+"""Metrics as (sum, count), divided once after all micro-batches and ranks, and the display of progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pair = tuple[Tensor | float, Tensor | float]
 
 
 class Means:
-    """Collects (sum, count) pairs by name; `reduce` gives the means over everything collected, on every rank."""
+    """Collects (sum, count) pairs by name. `reduce` gives the means over all of them, the same on every rank."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -35,7 +35,7 @@ class Means:
         self._largest[name] = torch.maximum(self._largest[name], value) if name in self._largest else value
 
     def reduce(self, ranks: Ranks) -> dict[str, float]:
-        """A metric that some rank has not seen counts as (0, 0) there; one with no count at all is left out."""
+        """The means. A metric that a rank has not seen counts as (0, 0) there. One without any count is left out."""
         parts = ranks.gather((self._sums, self._largest))
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         means: dict[str, float] = {}
@@ -49,8 +49,9 @@ class Means:
 
 
 class Reporter:
-    """Progress for people, on standard error: a bar on a terminal, a plain line every few seconds in a pipe and where
-    several processes share the terminal. A reader that is gone is no reason to stop working.
+    """Progress on standard error: a bar on a terminal, else a plain line every `every` seconds.
+
+    Processes that share a terminal print lines. If the reader of a pipe is gone, the work goes on.
     """
 
     def __init__(self, name: str, total: int, *, visible: bool = True, every: float = 10.0) -> None:

@@ -13,7 +13,7 @@ from heedful.maths import schedules
 
 
 def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
-    """Torch's Adam (decoupled decay where there is any, on matrices only) over the trainable parameters."""
+    """Torch's Adam over the trainable parameters. Weight decay is decoupled and acts on matrices only."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -29,7 +29,7 @@ def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
 
 
 def learning_rate(settings: Optimiser, step: int, total: int, first: float = 0.0) -> float:
-    """Rate at 0-based `step` of `total`; `first`: where warm-up begins, as a share of the peak."""
+    """Learning rate at 0-based `step` of `total`. `first` is where warm-up begins, as a share of the peak."""
     if settings.schedule == "cosine":
         return schedules.cosine(step, total, settings.lr, warmup=settings.warmup, first=first)
     if settings.schedule == "linear":
@@ -38,7 +38,7 @@ def learning_rate(settings: Optimiser, step: int, total: int, first: float = 0.0
 
 
 def step(model: nn.Module, optimiser: torch.optim.Optimizer, settings: Optimiser, lr: float, name: str = "") -> float:
-    """One update with the gradients in place; clears them; returns their norm.
+    """Update the weights with their gradients, and clear these. Returns the norm of the gradients.
 
     Raises NonFinite before any weight has changed.
     """

@@ -1,4 +1,4 @@
-"""Which rows a step sees: a function of seed and step alone, so that a resumed run goes on where it was."""
+"""Which rows a step sees. It depends on seed and step alone, so that a resumed run continues where it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ POOL = 512  # rows that are sorted by length together
 
 
 def endless(seed: int, step: int, batch: int, rows: int, stream: int = 0) -> list[int]:
-    """Rows of 0-based `step` when epochs follow each other without a seam; every epoch is its own permutation.
+    """Rows of 0-based `step` if a batch may span two epochs. Every epoch is a permutation of its own.
 
     `stream` separates the orders of several data sets under one seed.
     """
@@ -23,7 +23,7 @@ def endless(seed: int, step: int, batch: int, rows: int, stream: int = 0) -> lis
 
 
 def epochs(seed: int, step: int, batch: int, rows: int, stream: int = 0) -> list[int]:
-    """Rows of 0-based `step` when every epoch ends with a shorter batch (`steps_per_epoch` steps each)."""
+    """Rows of 0-based `step` if every epoch ends with a shorter batch (`steps_per_epoch` steps each)."""
     epoch, position = divmod(step, steps_per_epoch(rows, batch))
     order = _permutation(seed, stream, epoch, rows)
     return [int(row) for row in order[position * batch : (position + 1) * batch]]
@@ -34,7 +34,7 @@ def steps_per_epoch(rows: int, batch: int) -> int:
 
 
 class ByLength:
-    """Batches of rows of like length, at most `tokens` with padding; every epoch has an order of its own.
+    """Batches of rows of similar length, with at most `tokens` tokens. Every epoch has an order of its own.
 
     A row longer than `tokens` is a batch of its own.
     """
@@ -66,7 +66,7 @@ class ByLength:
             self._grow()
 
     def _grow(self) -> None:
-        """One epoch more: pools of a permutation, each sorted and cut, then all batches shuffled."""
+        """Add an epoch: cut a permutation into pools, sort and cut each into batches, then shuffle all batches."""
         order = _permutation(self._seed, 0, self._epoch, len(self._lengths))
         batches: list[list[int]] = []
         for start in range(0, len(order), POOL):

@@ -1,10 +1,11 @@
-"""One process or several under torchrun: the same numbers either way.
+"""One process, or several under torchrun: the same numbers either way.
 
-Every rank sees the whole global batch, computes its share of the micro-batches with losses divided by the *global*
-count, and the gradients are summed. Gradients computed in float32 are summed in float64: neither the cut into
-micro-batches, which is fine enough for every rank to have a part, nor the order of that sum nor who computed a part
-shows in the weights; in bfloat16 and with dropout they do. (In float32 they would, too: Adam turns a gradient that is 0
-but for rounding, such as that of a bias of attention keys, into steps of the full learning rate.)
+Every rank sees the whole global batch and computes its share of the micro-batches. Losses are divided by the *global*
+count, and the gradients of all ranks are summed.
+
+Gradients computed in float32 are summed in float64. The weights then do not depend on the cut into micro-batches, on
+the order of the sum, or on the rank that computed a part. In bfloat16, and with dropout, they do. A float32 sum would not
+do: Adam turns a gradient that is 0 but for rounding, as that of the bias of attention keys, into full steps.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its ranks."""
+    """The place of this process among all ranks, and where it computes."""
 
     rank: int
     size: int
@@ -48,7 +49,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This rank's part of work that all ranks know."""
+        """This rank's part of work that all ranks know: every n-th item."""
         return list(items[self.rank :: self.size])
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Ranks:
         loss.backward()
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Put the sums over micro-batches and ranks into `.grad`; what no loss has touched gets zeros."""
+        """Put the sums over micro-batches and ranks into `.grad`. Parameters that no loss has touched get zeros."""
         trained = [p for p in model.parameters() if p.requires_grad]
         dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
         if self.size == 1 and not any(TOTAL in p.__dict__ or p.grad is None for p in trained):
@@ -90,19 +91,20 @@ class Ranks:
             _give(parameter, part)
 
     def _taken(self, parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
-        """The gradient so far, which the parameter then has no more."""
+        """Take the gradient so far away from the parameter."""
         total = _sum(parameter) if self.dtype == torch.float32 else parameter.grad
         parameter.__dict__.pop(TOTAL, None)
         parameter.grad = None
         return torch.zeros_like(parameter, dtype=dtype) if total is None else total
 
     def each(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
-        """work(item) of every item, shared among the ranks; all of it on every rank."""
+        """work(item) of every item. The ranks share the work, and every rank gets all results."""
         return self.spread(items, lambda mine: [work(item) for item in mine])
 
     def spread(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
-        """The same for work on this rank's whole share, one result an item. What one rank raises as UserError or
-        NonFinite all ranks raise.
+        """The same for `work` on a rank's whole share, with one result per item.
+
+        If one rank raises UserError or NonFinite, all ranks raise it.
         """
         if self.size == 1:
             return work(list(items))
@@ -119,14 +121,14 @@ class Ranks:
         return [parts[i % self.size][0][i // self.size] for i in range(len(items))]
 
     def gather(self, mine: Item) -> list[Item]:
-        """What every rank has, in their order, on every rank."""
+        """The values of all ranks in their order, on every rank."""
         parts: list[Any] = [mine] * self.size
         if self.size > 1:
             dist.all_gather_object(parts, mine)
         return parts
 
     def broadcast(self, value: Item) -> Item:
-        """The main rank's value on every rank."""
+        """The value of the main rank, on every rank."""
         if self.size == 1:
             return value
         box = [value]
@@ -144,7 +146,7 @@ class Ranks:
 
 
 def _sum(parameter: nn.Parameter) -> Tensor | None:
-    """Gradients so far in float64: those of earlier micro-batches and the last."""
+    """The gradient so far in float64: the sum of earlier micro-batches plus that of the last one."""
     total: Tensor | None = parameter.__dict__.get(TOTAL)
     if parameter.grad is None:
         return total
@@ -182,12 +184,12 @@ def join_ranks(compute: Compute) -> Iterator[Ranks]:
     """
     rank, size, local = place()
     if compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device = 'cuda' but torch sees no GPU here; use 'cpu' or 'auto'")
+        raise UserError("compute.device = 'cuda' but torch sees no GPU here. Use 'cpu' or 'auto'")
     cuda = compute.device != "cpu" and torch.cuda.is_available()
     if cuda and local >= torch.cuda.device_count():
         raise UserError(
-            f"process {local + 1} of this machine has no GPU of its own, torch sees {torch.cuda.device_count()}: "
-            "start as many processes as there are GPUs, or set compute.device = 'cpu'"
+            f"process {local + 1} of this machine has no GPU of its own, since torch sees {torch.cuda.device_count()}. "
+            "Start as many processes as there are GPUs, or set compute.device = 'cpu'"
         )
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:

@@ -1,4 +1,4 @@
-"""What every training stage needs around its loop: ranks, run directory, resume, interruption, the end.
+"""What surrounds the loop of every training stage: ranks, run directory, resume, interruption, the end.
 
 The loop itself stays in the stage:
 
@@ -38,7 +38,7 @@ from heedful.training.parallel import Ranks, join_ranks
 
 
 class StageRun:
-    """One stage run on this rank. `run` is None on all ranks but the main one."""
+    """One run of a stage, on this rank. `run` is None on all ranks but the main one."""
 
     def __init__(
         self, stage: str, config: Config, out: Path, ranks: Ranks, run: RunWriter | None, compute: Compute,
@@ -51,7 +51,7 @@ class StageRun:
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
-        """Logged metrics of every step so far, those before a resume included; the same on every rank."""
+        """Logged metrics of every step so far, also of those before a resume. The same on every rank."""
         self._signal = 0
         self._step = 0
         self._total = 0
@@ -61,7 +61,7 @@ class StageRun:
 
     @property
     def finished(self) -> bool:
-        """True where `--resume` met a run that is already complete."""
+        """True if `--resume` met a run that is complete already."""
         return self.ranks.broadcast(self.run.finished if self.run is not None else False)
 
     def restore(self, parts: Mapping[str, Part], shape: Shape | None) -> int:
@@ -110,37 +110,39 @@ class StageRun:
         torch.manual_seed((getattr(self.config, "seed", 0) * 1_000_003 + step) * 1_009 + self.ranks.rank)
 
     def log(self, step: int, metrics: dict[str, float], show: tuple[str, ...] = ()) -> None:
+        """Append metrics to metrics.jsonl. Those in `show` appear next to the progress."""
         self._shown.update({key: metrics[key] for key in show if key in metrics})
         self.history.append({key: short(value) for key, value in metrics.items()})  # what a resumed run reads back
         if self.run is not None:
             self.run.log(step, metrics)
 
     def sample(self, step: int, rows: list[dict[str, Any]]) -> None:
-        """Texts to read, into samples.jsonl."""
+        """Append texts to samples.jsonl."""
         if self.run is not None:
             self.run.sample(step, rows)
 
     def due(self, step: int) -> bool:
-        """Whether 0-based `step` ends with a checkpoint."""
+        """Whether a checkpoint is due after 0-based `step`."""
         return (step + 1) % self.checkpointing.interval(self._total) == 0 or step + 1 == self._total
 
     def say(self, message: str) -> None:
+        """Show a message on standard error, once for all ranks."""
         if self._reporter is not None:
             self._reporter.say(message)
         elif self.ranks.main:
             Reporter(self.name, 0).say(message)
 
     def improved(self, step: int, value: float) -> bool:
-        """Remember the lowest `value`; `step` counts finished steps."""
+        """Whether `value` is the lowest so far, which is then remembered. `step` counts finished steps."""
         if self.best is None or value < self.best["value"]:
             self.best = {"step": step, "value": value}
             return True
         return False
 
     def checkpoint(self, step: int, parts: Mapping[str, Part], *, always: bool = False, **facts: Any) -> None:
-        """After 0-based `step`: save if it is due; if a signal came, save and stop the run.
+        """Save after 0-based `step` if a checkpoint is due. If a signal came, save and raise Interrupted.
 
-        Raises NonFinite for a weight that an update has broken, before anything is saved.
+        Raises NonFinite before anything is saved, if an update has broken a weight. `facts` come back at a resume.
         """
         stopping = self._asked_to_stop()
         if always or stopping or self.due(step):
@@ -160,12 +162,12 @@ class StageRun:
             )
 
     def load_best(self, parts: Mapping[str, Part]) -> None:
-        """Put the best checkpoint's weights into `parts`."""
+        """Load the weights of the best checkpoint into `parts`."""
         assert self.best is not None
         checkpoint.load(self.out / "checkpoints" / f"step-{int(self.best['step']):08d}", parts)
 
     def finish(self, write_model: Callable[[Path], None], results: dict[str, Any]) -> None:
-        """`write_model(directory)` fills a temporary directory that becomes model/; then the run is finished."""
+        """Finish the run. `write_model(directory)` fills a temporary directory, which then becomes model/."""
         if self.run is not None:
             with files.replacing(self.out / "model") as temporary:
                 write_model(temporary)
@@ -193,7 +195,7 @@ class StageRun:
                 self._reporter.close()
 
     def _asked_to_stop(self) -> int:
-        """The signal that any rank has got, the same number on all; 0 = none."""
+        """The number of a signal that any rank has got, the same on all ranks. 0: none."""
         signals = torch.zeros(self.ranks.size, dtype=torch.long, device=self.ranks.device)
         signals[self.ranks.rank] = self._signal
         return int(self.ranks.sum(signals).max())
@@ -201,7 +203,7 @@ class StageRun:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        self.say(f"{self.name}: stopping after this step (again to stop at once)")
+        self.say(f"{self.name}: stopping after this step (send it again to stop at once)")
 
 
 @contextlib.contextmanager
@@ -238,6 +240,4 @@ def _readable_errors(out: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
-        raise UserError(
-            f"{out}: {error.strerror or error}{where}. Correct that, then go on with --resume from the last checkpoint"
-        ) from None
+        raise UserError(f"{out}: {error.strerror or error}{where}. Correct that, then continue with --resume") from None

@@ -462,7 +462,7 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in places.items():
         monkeypatch.setenv(name, value)
     with (
-        pytest.raises(UserError, match=r"process 2 .* has no GPU of its own, torch sees 1"),
+        pytest.raises(UserError, match=r"process 2 .* has no GPU of its own, since torch sees 1"),
         parallel.join_ranks(Compute()),
     ):
         pass

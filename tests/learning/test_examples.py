@@ -117,7 +117,7 @@ def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
     letters = Tokenizer(models.BPE(vocab={"<eos>": 0, "<pad>": 1, "a": 2}, merges=[]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<eos>", pad_token="<pad>")
     data = worlds.write(tmp_path / "t.jsonl", [{"text": "xyz"}])
-    with pytest.raises(UserError, match=r"t\.jsonl: no text has two tokens or more; give more text"):
+    with pytest.raises(UserError, match=r"t\.jsonl: no text has two tokens or more. Give more text"):
         examples.documents(data, tokenizer, 16)
 
 
@@ -130,9 +130,9 @@ def test_what_is_held_out() -> None:
     named = [Prompt(prompt=f"{split}", split=split) for split in splits]
     said: list[str] = []
     assert examples.divided(named, 0.0, 0, said.append) == ([0, 2], [1])  # rows for tests are in neither
-    assert said == ["1 of 4 rows have split test, or valid beside other held-out data; left out"]
+    assert said == ["1 of 4 rows have split test, or valid with other held-out data. They are left out"]
     assert examples.divided(named, 0.5, 0, said.append, elsewhere=True) == ([0, 2], [])
-    assert said[1] == "2 of 4 rows have split test, or valid beside other held-out data; left out"
+    assert said[1] == "2 of 4 rows have split test, or valid with other held-out data. They are left out"
     drawn = [Prompt(prompt=f"prompt {i}", split="test" if i % 2 else "train") for i in range(100)]
     assert sorted([i for part in examples.divided(drawn, 0.2, 0, said.append) for i in part]) == list(range(0, 100, 2))
     assert examples.divided([named[3]], 0.2, 0, said.append) == ([], [])

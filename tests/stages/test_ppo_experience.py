@@ -125,7 +125,7 @@ def test_a_value_net_given_by_name(files: Files, tmp_path: Path) -> None:
         first = AutoModelForSequenceClassification.from_pretrained(value).eval()(torch.tensor([episode.prompt_ids]))
     assert turn.experience.values_BT[0, 0].item() == pytest.approx(first.logits.item() + 0.5, abs=1e-5)
     stranger = worlds.save(tmp_path / "stranger", tiny.reward(), tiny.tokenizer(vocab=280))
-    with pytest.raises(UserError, match="reads the policy's tokens, and its tokenizer is another one"):
+    with pytest.raises(UserError, match="reads the policy's tokens, but its tokenizer is another one"):
         Turn(worlds.config("ppo", files, value=stranger))
 
 

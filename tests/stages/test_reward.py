@@ -157,7 +157,7 @@ def test_all_tied_rankings_are_counted_skipped_and_reported(
     data = worlds.write(tmp_path / "data.jsonl", [*tied, *worlds.rankings(12)])
     with_tied = worlds.train("reward", files, tmp_path / "with", data=data, valid_fraction=0.3)
     assert results(with_tied)["all_tied"] == 3
-    assert "3 of 15 rankings are all tied and teach nothing; left out" in capsys.readouterr().err
+    assert "3 of 15 rankings are all tied and teach nothing. They are left out" in capsys.readouterr().err
     without = worlds.write(tmp_path / "without.jsonl", worlds.rankings(12))
     other = worlds.train("reward", files, tmp_path / "other", data=without, valid_fraction=0.3)
     assert worlds.hashes(with_tied) == worlds.hashes(other)
@@ -169,7 +169,7 @@ def test_all_tied_rankings_are_counted_skipped_and_reported(
     with pytest.raises(UserError, match=r"only\.jsonl: no ranked pair left to validate on"):
         worlds.train("reward", files, tmp_path / "none", eval_data=only)
     one = worlds.write(tmp_path / "one.jsonl", [*tied, *worlds.rankings(1)])
-    with pytest.raises(UserError, match=r"one\.jsonl: no ranked pair left to validate on; give --eval-data"):
+    with pytest.raises(UserError, match=r"one\.jsonl: no ranked pair left to validate on. Give --eval-data"):
         worlds.train("reward", files, tmp_path / "none", data=one)
     with pytest.raises(UserError, match=r"no ranked pair left to train on"):
         worlds.train("reward", files, tmp_path / "none", valid_fraction=1.0)

@@ -1,4 +1,4 @@
-"""Records of files -> token ids for the stages, with the limits of the model checked in one place."""
+"""Turn the records of files into token ids for the stages, within the limits of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = TypeVar("P", bound=Prompt)
 
 @dataclass(frozen=True)
 class Limits:
-    """What fits: `context` positions in all, prompts of at most `prompt` tokens, responses of at most `response`."""
+    """Most tokens: `context` of prompt and response together, `prompt` of a prompt, `response` of a response."""
 
     context: int
     prompt: int
@@ -30,13 +30,13 @@ class Limits:
     skip_long: bool = False
 
     def leaving_room(self, new: int) -> Limits:
-        """For prompts that are to be answered with up to `new` tokens."""
+        """Limits for prompts that leave room for `new` tokens of an answer."""
         return dataclasses.replace(self, prompt=min(self.prompt, longest_prompt(self.context, new)), response=new)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and one response as token ids; a response cut off by length has no EOS."""
+    """One prompt and one response as token ids. A response that was cut off by length has no EOS."""
 
     prompt_ids: list[int]
     response_ids: list[int]
@@ -79,13 +79,13 @@ def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> 
 def demonstrations(
     path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits
 ) -> list[tuple[Demonstration, Example]]:
-    """Demonstrations of a file; a response over the limit is cut and then has no EOS."""
+    """Demonstrations of a file. A response over the limit is cut, and then has no EOS."""
     kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
     return [(record, Example(ids, response(tokenizer, ids, record.completion, limits))) for record, ids in kept]
 
 
 def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
-    """Rankings of a file, the all-tied ones included."""
+    """Rankings of a file, including those in which all completions are tied."""
     ranked = []
     for record, ids in _with_ids(path, formats.read(path, Comparison), tokenizer, limits):
         responses = [completion_ids(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
@@ -95,7 +95,7 @@ def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> l
 
 
 class Divided(Protocol):
-    """What a stage that learns from rankings says about its data."""
+    """Settings of a stage that learns from rankings."""
 
     @property
     def data(self) -> str: ...
@@ -110,12 +110,15 @@ class Divided(Protocol):
 def divided_rankings(
     config: Divided, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
 ) -> tuple[list[Ranked], list[Ranked], int]:
-    """Training and validation rankings with a pair each, and how many of `data` were all tied, which is reported."""
+    """(training rankings, validation rankings, number of all-tied rankings in `data`).
+
+    All-tied rankings have no pair to learn from. They are reported with `say` and left out.
+    """
     rows = rankings(config.data, tokenizer, limits)
     untied = [row for row in rows if row.untied]
     tied = len(rows) - len(untied)
     if tied:
-        say(f"{tied} of {len(rows)} rankings are all tied and teach nothing; left out")
+        say(f"{tied} of {len(rows)} rankings are all tied and teach nothing. They are left out")
     if not untied:
         raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
     records, elsewhere = [row.record for row in untied], config.eval_data is not None
@@ -125,8 +128,8 @@ def divided_rankings(
         validation = [row for row in rankings(config.eval_data, tokenizer, limits) if row.untied]
     if not training or not validation:
         raise UserError(
-            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on; "
-            "give --eval-data, more rows or another valid_fraction"
+            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on. "
+            "Give --eval-data, more rows or another valid_fraction"
         )
     return training, validation, tied
 
@@ -134,7 +137,7 @@ def divided_rankings(
 def completion_ids(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], record: Completions, k: int, limits: Limits
 ) -> list[int]:
-    """Ids of completion `k`: the sampled ones where they are known and are this tokenizer's, else its text rendered."""
+    """Ids of completion `k`: the sampled ids if they are this tokenizer's, else the ids of its text."""
     text = record.completions[k]
     finish = None if record.finish is None else record.finish[k]
     if record.token_ids is not None and _are_of(tokenizer, record.token_ids[k], text, finish):
@@ -162,15 +165,18 @@ def response(
 
 
 def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
-    """Texts of a file, EOS at the end of each, longer ones in pieces; raises UserError where nothing can be learned."""
+    """Texts of a file with EOS at the end, in pieces of at most `context` tokens.
+
+    Raises UserError if no text has two tokens.
+    """
     rows = document_rows(tokenizer, [record.text for record in formats.read(path, Text)], context)
     if not rows:
-        raise UserError(f"{path}: no text has two tokens or more; give more text")
+        raise UserError(f"{path}: no text has two tokens or more. Give more text")
     return rows
 
 
 def document_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> list[Example]:
-    """Pieces of at most `context` tokens; the first token of each is the prompt of the rest."""
+    """Pieces of at most `context` tokens. The first token of each is the prompt of the rest."""
     ids = [render.text_ids(tokenizer, text) for text in texts]
     pieces = [row[start : start + context] for row in ids for start in range(0, len(row), context)]
     return [Example(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
@@ -179,11 +185,12 @@ def document_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], cont
 def divided(
     records: Sequence[Prompt], fraction: float, seed: int, say: Callable[[str], None], *, elsewhere: bool = False
 ) -> tuple[list[int], list[int]]:
-    """Rows to train on and rows for validation: by `split` where a file has rows with split "valid", else `fraction`
-    of the prompts for validation, none where they are `elsewhere`. Rows with split "test" are in neither.
+    """(indices to train on, indices for validation).
 
-    Chosen by the prompt's text, so that a prompt never stands on both sides; at least one row is held out if there are
-    two.
+    Rows with split "valid" are for validation. Without such rows it is a `fraction` of the prompts. `elsewhere`: the
+    validation data is in another file, so none is taken here. Rows with split "test" are in neither part.
+    The text of a prompt decides, so that a prompt is never in both parts. Of two prompts or more, at least one is held
+    out.
     """
     marked = {i: record.split for i, record in enumerate(records) if record.split in ("valid", "test")}
     free = [i for i in range(len(records)) if i not in marked]
@@ -195,7 +202,7 @@ def divided(
         free = [i for i in free if draws[i] > limit]
     left_out = len(records) - len(free) - len(validation)
     if left_out:
-        say(f"{left_out} of {len(records)} rows have split test, or valid beside other held-out data; left out")
+        say(f"{left_out} of {len(records)} rows have split test, or valid with other held-out data. They are left out")
     return free, validation
 
 

@@ -89,7 +89,7 @@ def values(value: Any, episodes: list[Episode], *, passes: Passes) -> Tensor:
 
 @dataclass(frozen=True)
 class Experience:
-    """B episodes. Tensors are on the CPU; a *_BT value at t belongs to response token t, padding is 0."""
+    """B episodes. Tensors are on the CPU. A *_BT value at t belongs to response token t, and padding is 0."""
 
     episodes: list[Episode]
     scores: Scores

@@ -18,7 +18,7 @@ from heedful.training.metrics import Means
 
 
 def losses(model: Any, rows: list[Example], passes: Passes) -> Iterator[tuple[Tensor, Tensor]]:
-    """(sum, count) over response tokens, in nats, of each of this rank's passes; every row stands alone."""
+    """(sum, count) over response tokens, in nats, of each of this rank's passes. Every row is read alone."""
     for chosen in passes.ranks.share(passes.cut(model, rows)):
         batch = passes.batch([rows[i] for i in chosen])
         with passes.ranks.autocast():

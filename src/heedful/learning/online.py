@@ -42,19 +42,19 @@ def open_online(
 def _check(stage: str, config: OnlineConfig) -> None:
     if config.generation.top_p < 1 or config.generation.top_k > 0 or config.generation.temperature <= 0:
         raise UserError(
-            f"{stage.upper()} samples from the policy itself: generation needs top_p = 1, top_k = 0 and a temperature "
-            "above 0, else the KL to the reference is wrong"
+            f"{stage.upper()} samples from the policy itself. Set generation.top_p = 1, top_k = 0 and a temperature "
+            "above 0, or the KL to the reference is wrong"
         )
     if config.kl_target is not None and config.kl_coef == 0:
-        raise UserError("kl_target multiplies kl_coef, and 0 stays 0: give a kl_coef above 0 to begin with")
+        raise UserError("kl_target multiplies kl_coef, and 0 stays 0. Start with a kl_coef above 0")
     if config.rollout_batch % config.minibatch:
         raise UserError(
-            f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}; change one"
+            f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}. Change one"
         )
     if isinstance(config, GroupConfig) and config.rollout_batch % config.samples_per_prompt:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of samples_per_prompt "
-            f"{config.samples_per_prompt}; change one"
+            f"{config.samples_per_prompt}. Change one"
         )
 
 
@@ -70,7 +70,7 @@ class Online:
     def __init__(
         self, config: OnlineConfig, s: StageRun, nets: Networks, *, setup: Setup | None = None, **facts: Any
     ) -> None:
-        """`setup`: what the failure signs know; `facts` go into the manifest and the results."""
+        """`setup`: what the failure signs know of the run. `facts` go into the manifest and the results."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
         self.setup = setup or Setup(low_precision=config.compute.dtype != "float32")
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
@@ -143,7 +143,7 @@ class Online:
 
 
 def texts_of(path: str | None, nets: Networks, longest: int) -> list[Example]:
-    """Texts of a file in pieces of at most `longest` tokens and the context; none without a file."""
+    """Texts of a file in pieces of at most `longest` tokens and the context. No file has no texts."""
     if path is None:
         return []
     return examples.documents(path, nets.tokenizer, min(longest, load.context_length(nets.policy)))

@@ -1,4 +1,4 @@
-"""Questions in, episodes out, shared among the ranks."""
+"""Sample answers to questions. The ranks share the work."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from heedful.training.parallel import Ranks
 def generate(
     engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, ranks: Ranks
 ) -> list[Sample]:
-    """One sample a question, the same on every rank: row r draws from the stream (seed, iteration, r), whoever
-    computes it.
+    """One sample for each question, the same on every rank: row r draws from the stream (seed, iteration, r).
 
-    A rank takes whole parts of `settings.max_rows` questions: beside other rows a row's logits would round differently.
+    A rank takes whole parts of `settings.max_rows` questions. In another batch the logits of a row would round
+    differently.
     """
     starts = range(0, len(questions), settings.max_rows)
     parts = [range(len(questions))[start : start + settings.max_rows] for start in starts]
@@ -41,7 +41,7 @@ def sampled(questions: list[Question], settings: Generation, rows: int) -> Sampl
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:
-    """Samples with their texts, as reward functions want them."""
+    """Samples with their texts, as reward functions take them."""
     return [
         Episode(
             question.prompt,

@@ -153,15 +153,19 @@ SIGNS = (
         "negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"
     ),
     Sign("KL at the start", kl_at_start, "Policy and reference differ: check dropout, dtype, padding, adapter merging"),
-    Sign("numerics drift", numerics_drift, "Use compute.dtype float32 or one engine for both; the ratio starts off 1"),
+    Sign(
+        "numerics drift",
+        numerics_drift,
+        "Use compute.dtype float32, or one engine for both. The ratio starts off 1",
+    ),
     Sign("ratio runs away", ratio_runs_away, "Lower optimiser.lr or epochs"),
-    Sign("nothing moves", nothing_moves, "Raise optimiser.lr; look at the advantages and the mask"),
+    Sign("nothing moves", nothing_moves, "Raise optimiser.lr. Check the advantages and the mask"),
     Sign(
         "over-optimisation",
         over_optimisation,
         "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model",
     ),
-    Sign("no end", no_end, "Set missing_eos_penalty; check that the reward model saw truncated texts without EOS"),
+    Sign("no end", no_end, "Set missing_eos_penalty. Check that the reward model saw truncated texts without EOS"),
     Sign(
         "value net fails",
         value_fails,
@@ -170,7 +174,7 @@ SIGNS = (
     Sign(
         "entropy collapse",
         entropy_collapse,
-        "The reference is peaked or prompts repeat: check temperature and duplicates",
+        "The reference is peaked, or prompts repeat: check temperature and duplicates",
     ),
     Sign("pretraining lost", pretraining_lost, "Raise ptx_ratio or ptx_coef"),
     Sign("flat groups", flat_groups, "Take a finer reward, harder prompts, or more samples_per_prompt"),

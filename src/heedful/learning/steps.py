@@ -52,7 +52,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Minibatch:
-    """Some episodes, and this rank's passes over them: laid out once for all models."""
+    """Some episodes, and this rank's forward passes over them: laid out once for all models."""
 
     number: int
     """Of all minibatches of the run."""
@@ -176,7 +176,7 @@ def pretraining_gradients(policy: Any, mix: PretrainingMix, number: int, *, pass
 
 
 def update_metrics(means: Means, ranks: Ranks) -> dict[str, float]:
-    """Metrics over all minibatches; of the value net's moments only the explained variance, where returns vary."""
+    """Metrics over all minibatches. The value net's moments become the explained variance, if the returns vary."""
     metrics = means.reduce(ranks)
     moments = {
         key: metrics.pop(f"value/{key}", 0.0) for key in ("error", "error_squared", "returns", "returns_squared")

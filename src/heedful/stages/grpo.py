@@ -25,7 +25,7 @@ from heedful.training.metrics import Means
 
 
 def train(config: GRPOConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Train the policy towards the reward with a KL penalty; return the run directory.
+    """Train the policy towards the reward with a KL penalty, and return the run directory.
 
     `out`/model is the averaged policy.
     """
@@ -41,7 +41,7 @@ def train(config: GRPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 
 def iteration(config: GRPOConfig, nets: Networks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
-    """One turn: sample K answers to each prompt, compare each with their mean, then update."""
+    """One iteration: sample K answers to each prompt, compare each with their mean, then update."""
     K = config.samples_per_prompt
     passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
     prompts = order.endless(config.seed, step, config.rollout_batch // K, len(run.questions))
@@ -67,7 +67,7 @@ def iteration(config: GRPOConfig, nets: Networks, run: Online, step: int) -> tup
 
 
 def learn(config: GRPOConfig, nets: Networks, run: Online, experience: Experience, step: int) -> dict[str, float]:
-    """`epochs` passes over shuffled minibatches; return metrics over all of them."""
+    """`epochs` passes over shuffled minibatches. Return metrics over all of them."""
     means, lr = Means(), nets.learner.rate(step, config.iterations)
     in_loss = run.kl_coef if config.kl_in == "loss" else 0.0
     longest = config.generation.max_new_tokens

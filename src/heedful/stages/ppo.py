@@ -50,7 +50,7 @@ class Networks(networks.Networks):
 
 
 def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Train the policy towards the reward with a KL penalty; return the run directory.
+    """Train the policy towards the reward with a KL penalty, and return the run directory.
 
     `out`/model is the averaged policy.
     """
@@ -67,7 +67,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 
 def iteration(config: PPOConfig, nets: Networks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
-    """One turn (P22): sample, score, shape, estimate advantages; then a policy and a value step for every minibatch."""
+    """One iteration (P22): sample, score, shape rewards, estimate advantages, then update on every minibatch."""
     passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
     asked = [run.questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(run.questions))]
     samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, passes.ranks)  # P3
@@ -102,7 +102,7 @@ def advantages(
 
 
 def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience, step: int) -> dict[str, float]:
-    """`epochs` passes over shuffled minibatches; return metrics over all of them."""
+    """`epochs` passes over shuffled minibatches. Return metrics over all of them."""
     means = Means()
     lr, value_lr = (learner.rate(step, config.iterations) for learner in (nets.learner, nets.critic))
 
@@ -138,7 +138,7 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
     if config.value is not None:
         value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code)
         if not render.same_tokens(its_tokenizer, tokenizer):
-            raise UserError(f"{config.value}: a value net reads the policy's tokens, and its tokenizer is another one")
+            raise UserError(f"{config.value}: a value net reads the policy's tokens, but its tokenizer is another one")
         return value, f"{config.value} (given)"
     for part in reward.parts:
         if isinstance(part.score, ModelScorer) and part.score.same_tokens:

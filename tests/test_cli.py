@@ -171,7 +171,7 @@ def test_a_full_disk_is_named_and_what_was_done_is_kept(files: Files, heedful: R
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert done.code == 2
-    assert re.search(r"c\.jsonl: File too large; ", done.err.splitlines()[-1])
+    assert re.search(r"c\.jsonl: File too large. ", done.err.splitlines()[-1])
     assert not out.exists()
     assert heedful(*given, out, "--resume").code == 0
     assert out.read_bytes() == whole
@@ -180,9 +180,9 @@ def test_a_full_disk_is_named_and_what_was_done_is_kept(files: Files, heedful: R
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "No space left on device; free some space, then try again, or go on with --resume"),
-        (errno.EACCES, "Permission denied; choose a place you may use, or change who may"),
-        (errno.EROFS, "Read-only file system; choose a place you may use, or change who may"),
+        (errno.ENOSPC, "No space left on device. Free some space, then try again or go on with --resume"),
+        (errno.EACCES, "Permission denied. Choose another path, or change the permissions"),
+        (errno.EROFS, "Read-only file system. Choose another path, or change the permissions"),
     ],
 )
 def test_what_the_system_refuses_names_file_and_remedy(
@@ -201,9 +201,9 @@ def test_what_the_system_refuses_names_file_and_remedy(
 @pytest.mark.parametrize(
     ("out", "pattern"),
     [
-        ("folder.jsonl", r"^folder\.jsonl: Is a directory; a folder stands where a file is needed; choose another"),
-        ("file/x.jsonl", r"^file/x\.jsonl: File exists; a file stands where a folder is needed; choose another path$"),
-        ("closed/x.jsonl", r"^closed/x\.jsonl: Permission denied; choose a place you may use, or change who may$"),
+        ("folder.jsonl", r"^folder\.jsonl: Is a directory. Choose another path: a folder is where a file is needed"),
+        ("file/x.jsonl", r"^file/x\.jsonl: File exists. Choose another path: a file is where a folder is needed$"),
+        ("closed/x.jsonl", r"^closed/x\.jsonl: Permission denied. Choose another path, or change the permissions$"),
     ],
 )
 def test_where_rows_cannot_be_written_the_remedy_is_named(
@@ -229,7 +229,7 @@ def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> Non
     command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment())
-    refused(Done(done.returncode, "", done.stderr), "^standard output: No space left on device; free some space")
+    refused(Done(done.returncode, "", done.stderr), "^standard output: No space left on device. Free some space")
 
 
 def test_a_reader_that_leaves_is_no_error(files: Files, tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.Monke
     done = heedful("chat", "--model", files.policy, *SHORT)
     assert done.code == 0
     assert done.out.endswith("\n")
-    assert done.err == "[cut off at 6 tokens; more with --set generation.max_new_tokens=12]\n"
+    assert done.err == "[cut off at 6 tokens; more with --generation.max-new-tokens 12]\n"
 
 
 def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run) -> None:

@@ -1,6 +1,6 @@
-"""Configuration: frozen, unknown keys are errors, TOML in, `--set section.key=value` on top.
+"""The base of all configs, how they are read from TOML and from options, and the errors that a user sees.
 
-The config class of each command is in `configs`. This module holds what all configs share.
+The config class of each command is in `configs`.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pydantic.fields import FieldInfo
 
 
 class UserError(ValueError):
-    """Something a user can cause and mend: one line naming what, where, and the remedy. The CLI exits with 2."""
+    """An error that the user can fix. Its message is one line: what, where, remedy. The command exits with code 2."""
 
 
 class NonFinite(ArithmeticError):
-    """A NaN or an infinity where numbers should be; the message names what holds it."""
+    """A NaN or an infinity. The message names the tensor."""
 
 
 class Config(BaseModel):
-    """Base of all configs: immutable, and a key that does not exist is an error."""
+    """Base of all configs. It is immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
     panels: ClassVar[dict[str, str]] = {}
-    """Headings of the help: the first field under each heading, and the heading."""
+    """Headings in the help: the first field under a heading, and the heading."""
 
     @model_validator(mode="before")
     @classmethod
     def _over_defaults(cls, values: Any) -> Any:
-        """A section given in part changes that part of the default it has here."""
+        """Merge a section that is given in part into its default."""
         return _merged(cls.model_fields, values) if isinstance(values, dict) else values
 
 
@@ -46,9 +46,9 @@ C = TypeVar("C", bound=Config)
 
 
 def load(cls: type[C], path: str | Path | None = None, overrides: list[str] | None = None, **inputs: Any) -> C:
-    """Resolve a config: defaults, then the TOML file, then `inputs` that are not None, then `a.b=c` overrides.
+    """Build a config from its defaults, then the TOML file, then `inputs` that are not None, then `a.b=c` overrides.
 
-    Raises UserError naming the file and the key for anything that does not fit.
+    Raises UserError with the source and the key of the first problem.
     """
     values: dict[str, Any] = _read_toml(Path(path)) if path is not None else {}
     values.update({key: value for key, value in inputs.items() if value is not None})
@@ -64,7 +64,7 @@ def load(cls: type[C], path: str | Path | None = None, overrides: list[str] | No
 
 
 def build(cls: type[C], values: dict[str, Any], source: str) -> C:
-    """Validate `values`, turning pydantic's report into one line."""
+    """Validate `values`. Raises UserError with the first problem in one line."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -131,7 +131,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None:
-    """Set `a.b=c` in `values`, copying the sections on the way: they may be the caller's."""
+    """Set `a.b=c` in `values`. The sections on the way are copied, since the caller may own them."""
     key, _, text = override.partition("=")
     *sections, last = parts = [part.strip() for part in key.split(".")]
     if "=" not in override or not all(parts):
@@ -150,7 +150,7 @@ def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None
 
 
 def _literal(text: str, is_text: bool) -> Any:
-    """A TOML value where it reads as one, else the bare string; of a field for text only a quoted string is read."""
+    """Parse `text` as a TOML value, else keep it as a string. For a text field, parse only a quoted string."""
     try:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -159,22 +159,22 @@ def _literal(text: str, is_text: bool) -> Any:
     return text if document or (is_text and not isinstance(value, str)) else value
 
 
-_FULL = "free some space, then try again, or go on with --resume"
-_CLOSED = "choose a place you may use, or change who may"
-_FILE_FOR_FOLDER = "a file stands where a folder is needed; choose another path"
+_FULL = "Free some space, then try again or go on with --resume"
+_CLOSED = "Choose another path, or change the permissions"
+_FILE_FOR_FOLDER = "Choose another path: a file is where a folder is needed"
 REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "the limit on file sizes (ulimit -f) is in the way",
-    errno.ENOENT: "check the path",
+    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
+    errno.ENOENT: "Check the path",
     errno.ENOTDIR: _FILE_FOR_FOLDER,
     errno.EEXIST: _FILE_FOR_FOLDER,
-    errno.EISDIR: "a folder stands where a file is needed; choose another path",
+    errno.EISDIR: "Choose another path: a folder is where a file is needed",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
 }
 
 
 def refused(error: OSError, path: str | Path) -> str:
-    """What the operating system has against a path, and the remedy."""
+    """One line about an error of the operating system at a path, with the remedy."""
     remedy = REMEDIES.get(error.errno or 0)
-    return f"{path}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")
+    return f"{path}: {error.strerror or error}" + (f". {remedy}" if remedy else "")

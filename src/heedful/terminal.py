@@ -1,6 +1,6 @@
-"""What the commands share: settings from options, results on standard output, the rest in one line on standard error.
+"""What all commands share: results on standard output, errors and remarks in one line on standard error.
 
-Exit codes: 0; 2 for what a user can mend; 128 + n after signal n.
+Exit codes: 0 for success, 2 for an error that the user can fix, 128 + n after signal n.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from heedful.config import Config, NonFinite, UserError, refused
-from heedful.configs.stage import Command
+from heedful.configs.stage import CommandRecord
 from heedful.runs.manifest import Manifest, manifest_path
 from heedful.training.launcher import place
 
-TRAINING_HALF = {"psutil", "pyarrow", "safetensors", "tokenizers", "torch", "transformers"}
+TRAINING_HALF = {"psutil", "pyarrow", "rich", "safetensors", "tokenizers", "torch", "transformers"}
 
 
 def run(app: click.Command, arguments: list[str]) -> int:
@@ -43,7 +42,7 @@ def run(app: click.Command, arguments: list[str]) -> int:
     except UserError as error:
         return _fail(str(error))
     except NonFinite as error:
-        return _fail(f"{error} is not finite: the model is broken; take an earlier one, or train at a lower rate")
+        return _fail(f"{error} is not finite, the model is broken. Use an earlier one, or a lower learning rate")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise
@@ -61,23 +60,23 @@ def run(app: click.Command, arguments: list[str]) -> int:
 
 
 def _database_errors() -> tuple[type[Exception], ...]:
-    """What SQLAlchemy raises of a database itself, where a command has loaded it."""
+    """SQLAlchemy's errors about a database. Empty if the command has not imported SQLAlchemy."""
     loaded = sys.modules.get("sqlalchemy.exc")
     return (loaded.DatabaseError,) if loaded else ()
 
 
 def _of_database(error: Any) -> str:
-    """A damaged database or one out of reach, in a line; any other fault is one of our statements, and ours."""
+    """One line about a database that is damaged or cannot be reached. Any other error is a bug: raise it again."""
     reason = " ".join(str(error.orig).split())
     if type(error).__name__ == "DatabaseError":
-        return f"the labelling database is damaged ({reason}); restore a backup into a new --db"
+        return f"the labelling database is damaged ({reason}). Restore a backup into a new --db"
     if type(error).__name__ == "OperationalError":
-        return f"the labelling database cannot be used ({reason}); see that it can be reached and written"
+        return f"the labelling database cannot be used ({reason}). Check that you can reach and write it"
     raise error
 
 
 def _calm() -> None:
-    """The terminal is ours: no advice, progress bars or telemetry of the libraries."""
+    """Silence the advice, progress bars, warnings and telemetry of libraries. Replace closed standard streams."""
     for name in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -85,7 +84,7 @@ def _calm() -> None:
     for name in ("torch", "transformers", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by who called us
+        if getattr(sys, name) is None:  # the caller closed it
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  for as long as the process lives
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -94,18 +93,17 @@ def _calm() -> None:
         warnings.simplefilter("ignore")
 
 
-def make(command: Command, settings: Config, out: Path, as_json: bool, **how: bool) -> None:
-    """Run the function of a command and show its results."""
-    module, _, name = command.function.partition(":")
+def make(command: CommandRecord, settings: Config, out: Path, as_json: bool, **how: bool) -> None:
+    """Run a command and show its results."""
     with guard(out):
-        path: Path = getattr(import_module(module), name)(settings, out, **how)
+        path = command.run(settings, out, **how)
     if _is_main():
         _show_made(path, as_json)
 
 
 @contextlib.contextmanager
 def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
-    """What may happen in the training half, as one line; `interrupted` stands in for what the stage says then."""
+    """Turn errors of torch and safetensors into one line. `interrupted` replaces what the stage says then."""
     import torch
     from safetensors import SafetensorError
 
@@ -117,9 +115,9 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
         say(interrupted or str(error))
         raise click.exceptions.Exit(128 + error.signal_number) from None
     except SafetensorError as error:
-        raise UserError(f"{out}: {str(error).splitlines()[0]}; mend that, then go on with --resume") from None
+        raise UserError(f"{out}: {str(error).splitlines()[0]}; fix that, then go on with --resume") from None
     except torch.OutOfMemoryError:
-        raise UserError(f"{out}: the GPU's memory is full; try a smaller --set compute.micro_tokens=") from None
+        raise UserError(f"{out}: the GPU's memory is full. Try a smaller --compute.micro-tokens") from None
     except OSError as error:
         error.filename = error.filename or str(out)
         raise
@@ -135,7 +133,7 @@ def _show_made(path: Path, as_json: bool) -> None:
 
 
 def show(title: str, results: dict[str, Any], as_json: bool) -> None:
-    """Results as one JSON object, or a line each under their title."""
+    """Print results as one JSON object, or as lines under a title."""
     if as_json:
         print(json.dumps({"path": title, "results": results}, ensure_ascii=False))
     else:
@@ -143,7 +141,7 @@ def show(title: str, results: dict[str, Any], as_json: bool) -> None:
 
 
 def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
-    """`name value` for every number; a rate with its interval on one line."""
+    """Yield a line `name value` for each result. A rate and its interval share a line."""
     for key, value in results.items():
         name = f"{before}{key}".replace("_", " ")
         if isinstance(value, dict) and {"rate", "low", "high", "n"} <= value.keys():
@@ -157,7 +155,7 @@ def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
 
 
 def typed() -> Iterator[str]:
-    """Lines as a person types them, until Ctrl-D."""
+    """Yield the lines that a person types, until Ctrl-D."""
     with contextlib.suppress(ImportError):  # Windows has none, and edits lines without it
         import readline  # noqa: F401  gives `input` a line editor and a history
 
@@ -177,7 +175,7 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """What a stream does not take must not fail once more, in the interpreter's words, when the process ends."""
+    """Flush a stream. If nobody reads it, redirect it, so that the interpreter does not fail at exit."""
     try:
         stream.flush()
     except OSError:
@@ -190,7 +188,7 @@ def _fail(message: str) -> int:
 
 
 def say(message: str) -> None:
-    """One line on standard error, of the main rank only; nobody may be there to read it."""
+    """Print one line on standard error, from the main rank only. A closed stream is no error."""
     if _is_main():
         with contextlib.suppress(OSError):
             print(" ".join(message.split()), file=sys.stderr)
@@ -199,5 +197,5 @@ def say(message: str) -> None:
 def _is_main() -> bool:
     try:
         return place()[0] == 0
-    except UserError:  # an environment that makes no sense must not silence what is said of it
+    except UserError:  # an invalid environment must not silence the error about it
         return True

@@ -78,7 +78,7 @@ def test_other_directories_and_files_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"/file/s: .*; a file stands where a folder is needed; choose another path$"):
+    with pytest.raises(UserError, match=r"/file/s: .*\. Choose another path: a file is where a folder is needed$"):
         freeze(RANKED, tmp_path / "file" / "s")
 
 

@@ -341,7 +341,7 @@ def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/out\.json: .*; a file stands where a folder is needed"):
+    with pytest.raises(UserError, match=r"file/out\.json: .*: a file is where a folder is needed"):
         run(EvaluateConfig(a="nowhere", b="nowhere", reward=[JUDGE]), tmp_path / "file" / "out.json")
 
 

@@ -199,8 +199,8 @@ def test_of_a_damaged_database_no_backup_is_made(tmp_path: Path, sqlite_template
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("file/b.db", "/file: File exists; a file stands where a folder is needed; choose another path$"),
-        ("closed/b.db", r"/closed/b\.db: Permission denied; choose a place you may use, or change who may$"),
+        ("file/b.db", "/file: File exists. Choose another path: a file is where a folder is needed$"),
+        ("closed/b.db", r"/closed/b\.db: Permission denied. Choose another path, or change the permissions$"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told(
@@ -250,7 +250,7 @@ def test_a_failed_backup_leaves_nothing(team: Team, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(UserError, match=r"/b\.db: No space left on device; free some space"):
+    with pytest.raises(UserError, match=r"/b\.db: No space left on device. Free some space"):
         backup.backup(team.store, tmp_path / "b.db")
     assert not list(tmp_path.glob("*b.db*"))
     with team.store.reading() as db:

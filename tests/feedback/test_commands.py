@@ -121,7 +121,7 @@ def test_a_damaged_database_is_one_line(heedful: Heedful, team: Team, tmp_path: 
     code, out, err = heedful("snapshot", "--records", "comparison", "--out", "ranks")
     (line,) = err.splitlines()
     assert (code, out) == (2, "")
-    assert re.match(r"the labelling database is damaged \(.*malformed.*\); restore a backup into a new --db$", line)
+    assert re.match(r"the labelling database is damaged \(.*malformed.*\)\. Restore a backup into a new --db$", line)
     assert not (tmp_path / "ranks").exists()
 
 
@@ -138,7 +138,7 @@ def test_a_database_that_cannot_be_used_is_one_line_and_a_wrong_statement_is_our
     code, _, err = heedful("snapshot", "--records", "comparison", "--out", "ranks")
     assert code == 2
     assert err == (
-        "the labelling database cannot be used (database or disk is full); see that it can be reached and written\n"
+        "the labelling database cannot be used (database or disk is full). Check that you can reach and write it\n"
     )
     refuse(IntegrityError, "FOREIGN KEY constraint failed")
     with pytest.raises(IntegrityError):

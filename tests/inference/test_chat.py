@@ -125,7 +125,7 @@ def test_the_end_of_the_context_is_said(plain: str) -> None:
 def test_an_answer_cut_by_the_limit_says_how_to_get_more(plain: str) -> None:
     terminal = Terminal(plain, "generation.max_new_tokens=3")
     terminal.say("Say red")
-    assert terminal.remarks == ["cut off at 3 tokens; more with --set generation.max_new_tokens=6"]
+    assert terminal.remarks == ["cut off at 3 tokens; more with --generation.max-new-tokens 6"]
 
 
 def test_the_terminal_is_not_commanded(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:

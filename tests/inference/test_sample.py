@@ -121,7 +121,7 @@ def test_other_endings_hold_the_same_rows(files: Files, tmp_path: Path, whole: b
 
 def test_a_long_prompt_is_an_error_or_left_out(files: Files, tmp_path: Path) -> None:
     prompts = worlds.write(tmp_path / "p.jsonl", [{"prompt": "Say one"}, {"prompt": "house " * 200}])
-    with pytest.raises(UserError, match=r"prompt 2 has \d+ tokens, the most here is 122.*skip_long=true"):
+    with pytest.raises(UserError, match=r"prompt 2 has \d+ tokens, the most here is 122.*--skip-long"):
         sample.run(config(files, prompts=prompts), tmp_path / "c.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
     kept = rows(sample.run(config(files, prompts=prompts, skip_long=True), tmp_path / "c.jsonl"))

@@ -154,8 +154,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(files: Files, tmp_path: 
 def test_two_ranks_do_what_one_does(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"data": files.rankings, "valid_fraction": 0.2, "epochs": 2, "batch": 6, "optimiser": {"lr": 1e-3}}
     small |= {"compute": {"micro_tokens": 128}, "checkpoint": {"every": 2}}
-    monkeypatch.setitem(worlds._SMALL, "dpo", lambda files: (DPOConfig, dict(small)))
-    monkeypatch.setitem(worlds.TRAIN, "dpo", dpo.train)
+    monkeypatch.setitem(worlds._SMALL, "dpo", lambda files: dict(small))
     one = worlds.parallel_case("dpo-gpt2", files, tmp_path / "one")
     assert worlds.disagreements(one, two_ranks(files, tmp_path / "two", "dpo-gpt2")) == []
 

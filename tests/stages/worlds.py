@@ -14,18 +14,11 @@ from safetensors.torch import load_file
 
 import tiny
 from heedful.config import build
-from heedful.configs.grpo import GRPOConfig
-from heedful.configs.ppo import PPOConfig
-from heedful.configs.pretrain import PretrainConfig
-from heedful.configs.reward import RewardConfig
-from heedful.configs.rloo import RLOOConfig
-from heedful.configs.sft import SFTConfig
+from heedful.configs import registry
 from heedful.models import load
 from heedful.runs.run import metrics
-from heedful.stages import grpo, ppo, pretrain, reward, rloo, sft
 
 WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()
-STAGES = ("pretrain", "sft", "reward", "ppo", "rloo", "grpo")
 ONLINE = ("ppo", "rloo", "grpo")
 
 
@@ -99,40 +92,33 @@ def save(path: Path, model: Any, tokenizer: Any = None) -> str:
 
 def config(stage: str, files: Files, **changes: Any) -> Any:
     """A small config of a stage; sections in `changes` are merged into its own."""
-    cls, values = _SMALL[stage](files)
+    values = _SMALL[stage](files)
     for key, value in changes.items():
         values[key] = values[key] | value if isinstance(value, dict) and key in values else value
-    return build(cls, values, "the test")
+    return build(registry.stages()[stage].config, values, "the test")
 
 
-_SMALL: dict[str, Callable[[Files], tuple[Any, dict[str, Any]]]] = {
-    "pretrain": lambda files: (
-        PretrainConfig,
-        {
-            "data": files.texts, "depth": 1, "vocab_size": 300, "context": 16, "tokens": 6 * 64, "batch_tokens": 64,
-            "optimiser": {"lr": 1e-3, "warmup": 1}, "checkpoint": {"every": 2},
-        },
-    ),
-    "sft": lambda files: (
-        SFTConfig,
-        {
-            "model": files.policy, "data": files.demos, "pretrain_data": files.texts,
-            "epochs": 2, "batch": 8, "dropout": 0.0,
-            "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
-        },
-    ),
-    "reward": lambda files: (
-        RewardConfig,
-        {
-            "model": files.policy, "data": files.rankings, "demonstrations": files.demos,
-            "valid_fraction": 0.2, "epochs": 2, "batch": 6,
-            "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
-        },
-    ),
-    "ppo": lambda files: (PPOConfig, _online(files) | {"value_optimiser": {"lr": 1e-3, "schedule": "constant"}}),
-    "rloo": lambda files: (RLOOConfig, _online(files) | {"samples_per_prompt": 2}),
-    "grpo": lambda files: (GRPOConfig, _online(files) | {"samples_per_prompt": 4}),
+_SMALL: dict[str, Callable[[Files], dict[str, Any]]] = {
+    "pretrain": lambda files: {
+        "data": files.texts, "depth": 1, "vocab_size": 300, "context": 16, "tokens": 6 * 64, "batch_tokens": 64,
+        "optimiser": {"lr": 1e-3, "warmup": 1}, "checkpoint": {"every": 2},
+    },
+    "sft": lambda files: {
+        "model": files.policy, "data": files.demos, "pretrain_data": files.texts,
+        "epochs": 2, "batch": 8, "dropout": 0.0,
+        "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
+    },
+    "reward": lambda files: {
+        "model": files.policy, "data": files.rankings, "demonstrations": files.demos,
+        "valid_fraction": 0.2, "epochs": 2, "batch": 6,
+        "optimiser": {"lr": 1e-3}, "checkpoint": {"every": 2},
+    },
+    "ppo": lambda files: _online(files) | {"value_optimiser": {"lr": 1e-3, "schedule": "constant"}},
+    "rloo": lambda files: _online(files) | {"samples_per_prompt": 2},
+    "grpo": lambda files: _online(files) | {"samples_per_prompt": 4},
 }  # fmt: skip
+
+STAGES = tuple(_SMALL)
 
 
 def _online(files: Files) -> dict[str, Any]:
@@ -145,19 +131,9 @@ def _online(files: Files) -> dict[str, Any]:
     }  # fmt: skip
 
 
-TRAIN: dict[str, Callable[..., Path]] = {
-    "pretrain": pretrain.train,
-    "sft": sft.train,
-    "reward": reward.train,
-    "ppo": ppo.train,
-    "rloo": rloo.train,
-    "grpo": grpo.train,
-}
-
-
 def train(stage: str, files: Files, out: str | Path, *, resume: bool = False, **changes: Any) -> Path:
     """Run a stage on its small config."""
-    return TRAIN[stage](config(stage, files, **changes), out, resume=resume)
+    return registry.stages()[stage].run(config(stage, files, **changes), out, resume=resume)
 
 
 def count_e(prompts: list[Any], completions: list[str]) -> list[float]:

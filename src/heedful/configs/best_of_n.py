@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
 from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, RewardRef
-from heedful.configs.stage import Command
+from heedful.configs.stage import CommandRecord
 
 
 class BestOfNConfig(Config):
@@ -30,7 +30,7 @@ class BestOfNConfig(Config):
     compute: Compute = Compute()
 
 
-COMMAND = Command(
+COMMAND = CommandRecord(
     name="best-of-n",
     help="Sample n answers to each prompt and keep the one with the best reward.",
     config=BestOfNConfig,

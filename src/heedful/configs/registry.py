@@ -1,4 +1,4 @@
-"""All commands that are configs. A module in this package with a `COMMAND` is all that registers one."""
+"""All commands that have a config. A module of this package registers one with its `COMMAND`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pkgutil import iter_modules
 
 from heedful import configs
 from heedful.config import Config
-from heedful.configs.stage import Command, Stage
+from heedful.configs.stage import CommandRecord, Stage
 
 LAST = 10_000
 
 
 @cache
-def commands() -> dict[str, Command]:
+def commands() -> dict[str, CommandRecord]:
     """Every command by its name: the stages first, in the order of their `place`."""
     modules = [import_module(f"{configs.__name__}.{found.name}") for found in iter_modules(configs.__path__)]
-    found: list[Command] = [module.COMMAND for module in modules if hasattr(module, "COMMAND")]
+    found: list[CommandRecord] = [module.COMMAND for module in modules if hasattr(module, "COMMAND")]
     return {one.name: one for one in sorted(found, key=lambda one: (_place(one), one.name))}
 
 
@@ -35,5 +35,5 @@ def stage(name: str) -> Stage:
     return stages().get(name, unknown)
 
 
-def _place(command: Command) -> int:
+def _place(command: CommandRecord) -> int:
     return command.place if isinstance(command, Stage) else LAST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
 from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef
-from heedful.configs.stage import Command
+from heedful.configs.stage import CommandRecord
 
 
 class SampleConfig(Config):
@@ -28,7 +28,7 @@ class SampleConfig(Config):
     compute: Compute = Compute()
 
 
-COMMAND = Command(
+COMMAND = CommandRecord(
     name="sample",
     help="Sample K completions for each prompt.",
     config=SampleConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heedful.config import Config, Count
 from heedful.configs.shared import INPUT, Compute, FilePath, RewardRef
-from heedful.configs.stage import Command
+from heedful.configs.stage import CommandRecord
 
 
 class ScoreConfig(Config):
@@ -21,7 +21,7 @@ class ScoreConfig(Config):
     compute: Compute = Compute()
 
 
-COMMAND = Command(
+COMMAND = CommandRecord(
     name="score",
     help="Score the answers in a file with a reward.",
     config=ScoreConfig,

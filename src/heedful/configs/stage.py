@@ -1,11 +1,13 @@
-"""Records of the commands that are configs: what the command line, the report and the app need to know of each.
+"""Records of the commands that have a config. The command line, the report and the app read them.
 
-The record of a command is in the module of its config. `registry` finds them all.
+The record of a command is in the module of its config, and `registry` finds it there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Literal
 
 from heedful.config import Config
@@ -23,7 +25,7 @@ class ChartSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class CommandRecord:
     """A command whose options are the fields of its config."""
 
     name: str
@@ -31,13 +33,19 @@ class Command:
     """One line."""
     config: type[Config]
     function: str
-    """`module:function`, called with the config and the output path. It is imported when the command runs."""
+    """`module:function`, imported when the command runs."""
     details: str = ""
     """What the help says below: what the command writes, and what one must know to use it."""
 
+    def run(self, config: Config, out: str | Path, **how: bool) -> Path:
+        """Import the function and call it."""
+        module, _, name = self.function.partition(":")
+        path: Path = getattr(import_module(module), name)(config, out, **how)
+        return path
+
 
 @dataclass(frozen=True, kw_only=True)
-class Stage(Command):
+class Stage(CommandRecord):
     """A training algorithm. Its function writes a run directory."""
 
     place: int

@@ -180,12 +180,12 @@ def _answered(config: EvaluateConfig, prompts: list[Prompt], sides: dict[str, An
             first = answers.shown(missing[0].prompt)
             raise UserError(
                 f"{ref}: no answer to {len(missing)} of {len(prompts)} prompts, the first {first}. "
-                "Compare where both have one with --set common=true"
+                "Compare where both have one with --common"
             )
         if config.prompts is None and not config.common and found.keys() - wanted:
             raise UserError(
                 f"{ref}: answers {len(found.keys() - wanted)} prompts that the other side does not. "
-                "Compare where both have one with --set common=true, or name the prompts with --prompts"
+                "Compare where both have one with --common, or name the prompts with --prompts"
             )
     return both
 

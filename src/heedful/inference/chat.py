@@ -67,7 +67,7 @@ class Chat:
             return None
         if left < wanted:
             return f"{self._full(len(prompt_ids) + left)}, the answer is cut off"
-        return f"cut off at {left} tokens; more with --set generation.max_new_tokens={2 * left}"
+        return f"cut off at {left} tokens; more with --generation.max-new-tokens {2 * left}"
 
     def _full(self, used: int) -> str:
         remedy = f"; {RESET} starts over" if self.messages else "; ask something shorter"

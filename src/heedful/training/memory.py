@@ -72,7 +72,7 @@ class Plan:
         if fixed > self.available:
             remedy = "This model is too large for this machine. Take a smaller one, or more memory"
         elif self.activations >= self.cache:
-            remedy = "Lower compute.micro_tokens, or --set compute.activation_checkpointing=true"
+            remedy = "Lower compute.micro_tokens, or use --compute.activation-checkpointing"
         else:
             remedy = "Lower generation.max_rows or generation.max_new_tokens"
         raise UserError(

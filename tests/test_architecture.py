@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
     "inference": {"configs", "fast", "learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
-    "plots": {"data.text"},
+    "plots": {"data.text", "maths.statistics"},
     "evaluation": {"configs", "rewards", "rollout", "models", "maths", "data", "runs"},
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
     "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},

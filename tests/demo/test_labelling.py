@@ -169,7 +169,7 @@ def test_a_mistake_is_a_line_and_makes_no_database(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(labelling, "serve", lambda *_, ready, **__: ready(8000))
+    monkeypatch.setattr(labelling, "serve", lambda app, *_, **__: app(8000))
     assert terminal.run(app, ["label", "--db", "typo.db", *options]) == 2
     captured = capsys.readouterr()
     assert words in captured.err
@@ -181,7 +181,7 @@ def test_links_are_made_of_the_address_that_people_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(labelling, "serve", lambda *_, ready, **__: ready(8123))
+    monkeypatch.setattr(labelling, "serve", lambda app, *_, **__: app(8123))
     assert terminal.run(app, ["label", "--url", "https://label.example.org/"]) == 0
     assert "https://label.example.org/join/" in capsys.readouterr().out
     assert terminal.run(app, ["label"]) == 0

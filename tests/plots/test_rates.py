@@ -7,7 +7,8 @@ from datetime import date
 
 import pytest
 
-from heedful.plots.charts import Level, Rate, daily, rates
+from heedful.maths.statistics import Interval
+from heedful.plots.charts import Level, daily, rates
 from heedful.plots.layout import Drawing, draw
 from heedful.plots.svg import svg
 
@@ -36,7 +37,7 @@ def test_bars_are_as_high_as_their_counts() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.05, 0.5, 0.95, 1.0])
 def test_every_rate_has_a_place_on_its_axis(value: float) -> None:
-    drawing = drawn("Agreement", [Rate("ada", value, value, value, 3), Rate("bob", value, value, value, 3)])
+    drawing = drawn("Agreement", [("ada", Interval(value, value, value, 3)), ("bob", Interval(value, value, value, 3))])
     heights = [tick.at for tick in drawing.y_ticks]
     assert heights == sorted(heights, reverse=True)  # upwards on the page
     assert drawing.y_ticks[-1].label == "100"
@@ -45,7 +46,7 @@ def test_every_rate_has_a_place_on_its_axis(value: float) -> None:
 
 
 def test_only_what_follows_one_another_is_joined() -> None:
-    values = [Rate("2 Mar", 0.7, 0.6, 0.8, 9), Rate("9 Mar", 0.8, 0.7, 0.9, 9)]
+    values = [("2 Mar", Interval(0.7, 0.6, 0.8, 9)), ("9 Mar", Interval(0.8, 0.7, 0.9, 9))]
     drawing = drawn("By week", values, joined=True)
     assert drawing.lines[0].raw == "M" + "L".join(f"{one.x:.1f},{one.y:.1f}" for one in drawing.whiskers)
     assert drawing.whiskers[1].y < drawing.whiskers[0].y
@@ -54,17 +55,17 @@ def test_only_what_follows_one_another_is_joined() -> None:
 
 def test_long_names_do_not_touch_and_stay_inside() -> None:
     """A name of 16 letters is about 99 pixels wide, and the axis 314: the last one ends at its place."""
-    people = [Rate(f"a labeler called {i}", 0.7, 0.6, 0.8, 9) for i in range(7)]
+    people = [(f"a labeler called {i}", Interval(0.7, 0.6, 0.8, 9)) for i in range(7)]
     ticks = drawn("Agreement", people).x_ticks
     assert [tick.anchor for tick in ticks] == ["middle", "end"]
     assert ticks[0].span[1] < ticks[1].span[0] < ticks[1].span[1] < 360
-    few = [Rate(f"p{i}", 0.7, 0.6, 0.8, 9) for i in range(7)]
+    few = [(f"p{i}", Interval(0.7, 0.6, 0.8, 9)) for i in range(7)]
     assert [tick.label for tick in drawn("Agreement", few).x_ticks] == [f"p{i}" for i in range(7)]
 
 
 def test_the_picture_says_everything_in_words_and_escapes_names() -> None:
     hostile = "</title><script>\u202e"
-    shown = svg(rates("Agreement", [Rate(hostile, 0.7, 0.6, 0.8, 9)], Level("all: 71%", 0.71)))
+    shown = svg(rates("Agreement", [(hostile, Interval(0.7, 0.6, 0.8, 9))], Level("all: 71%", 0.71)))
     assert "<script" not in shown
     assert "\u202e" not in shown
     assert "[U+202E]" in shown

@@ -26,6 +26,7 @@ from heedful.data.records import Record
 __all__ = ["data_file", "fingerprint", "read", "rejected_path", "sha256", "to_public", "write"]
 
 MANIFEST, SNAPSHOT_ROWS = "manifest.json", "records.jsonl"
+ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 REJECTED = {"line", "reason", "row"}  # the fields of a rejected row
 R = TypeVar("R", bound=Record)
 Row = dict[str, Any]

@@ -47,17 +47,16 @@ def run(
         raise UserError(f"--url {address}: not a web address. Start it with http:// or https://")
     checked = build(WebSettings, settings, source="the options")
 
-    def ready(port: int) -> None:
+    def app(port: int) -> FastAPI:
         store = Store.open(db, create=new_password is None)  # not before the port is ours
         shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
         web = checked.model_copy(update={"base_url": (address or f"http://{shown}:{port}").rstrip("/")})
-        server.append(create_app(store, web))
         folder = settings["folder"] if demo else None
         for line in welcome(store, web.base_url, folder, datetime.now(UTC), new_password):
             say(line)
+        return create_app(store, web)
 
-    server: list[FastAPI] = []
-    serve(lambda: server[0], host, port, proxies=proxies, ready=ready)
+    serve(app, host, port, proxies=proxies)
 
 
 def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_password: str | None = None) -> list[str]:

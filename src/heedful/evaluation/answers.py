@@ -20,7 +20,6 @@ from heedful.rollout.engine import open_engine
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 Finish = Literal["stop", "length"]
-FILES = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 class Written(NamedTuple):
@@ -76,7 +75,7 @@ def key(prompt: PromptText) -> str:
 def is_file(ref: str) -> bool:
     """Whether `ref` names a file of answers (or a snapshot of one) rather than a model."""
     path = Path(ref)
-    return path.is_file() or ref.endswith(FILES) or (path / formats.SNAPSHOT_ROWS).is_file()
+    return path.is_file() or ref.endswith(formats.ENDINGS) or (path / formats.SNAPSHOT_ROWS).is_file()
 
 
 def unique(prompts: Sequence[Prompt]) -> list[Prompt]:

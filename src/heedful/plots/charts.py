@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, NamedTuple
 
+from heedful.maths.statistics import Interval
+
 Style = Literal["line", "points", "joined", "bars"]
 
 
@@ -54,38 +56,31 @@ class Chart:
     """The chart in words, for screen readers. By default the first and last value of each series."""
 
 
-class Rate(NamedTuple):
-    """A share between 0 and 1 with its interval, from n observations."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    n: int
-
-
 def daily(title: str, days: Sequence[tuple[date, int]], unit: str) -> Chart | None:
     """A bar for each day. Include days without work. Returns None if every count is 0."""
     if not any(count for _, count in days):
         return None
-    words = [f"{_day(day)}: {count} {unit}" for day, count in days]
+    words = [f"{day_and_month(day)}: {count} {unit}" for day, count in days]
     total, best = sum(count for _, count in days), max(days, key=lambda day: day[1])
-    summary = f"{total} {unit} in {len(days)} days, the most on {_day(best[0])}: {best[1]}."
+    summary = f"{total} {unit} in {len(days)} days, the most on {day_and_month(best[0])}: {best[1]}."
     counts = Series(unit, list(range(len(days))), [count for _, count in days], style="bars", titles=words)
-    return Chart(title, "", "", [counts], names=[_day(day) for day, _ in days], summary=summary)
+    return Chart(title, "", "", [counts], names=[day_and_month(day) for day, _ in days], summary=summary)
 
 
-def rates(title: str, values: Sequence[Rate], level: Level | None = None, *, joined: bool = False) -> Chart | None:
+def rates(
+    title: str, named: Sequence[tuple[str, Interval]], level: Level | None = None, *, joined: bool = False
+) -> Chart | None:
     """Shares in percent with their intervals, in the given order. `joined`: they follow one another, as weeks do."""
-    if not values:
+    if not named:
         return None
+    values = [rate for _, rate in named]
     lowest = min([rate.low for rate in values] + ([level.y] if level else []))
     bottom = min(90.0, max(0.0, 10.0 * math.floor(lowest * 10)))  # an axis needs some length even if all rates are 1
-    words = [f"{rate.name}: {rate.value:.0%} ({rate.low:.0%} to {rate.high:.0%}, n = {rate.n:,})" for rate in values]
+    words = [f"{name}: {rate.mean:.0%} ({rate.low:.0%} to {rate.high:.0%}, n = {rate.n:,})" for name, rate in named]
     shares = Series(
         title,
         list(range(len(values))),
-        [100 * rate.value for rate in values],
+        [100 * rate.mean for rate in values],
         style="joined" if joined else "points",
         intervals=[(100 * rate.low, 100 * rate.high) for rate in values],
         titles=words,
@@ -93,9 +88,10 @@ def rates(title: str, values: Sequence[Rate], level: Level | None = None, *, joi
     return Chart(
         title, "%", "", [shares],
         levels=[Level(level.name, 100 * level.y)] if level else [],
-        names=[rate.name for rate in values], y_range=(bottom, 100.0), summary="; ".join(words),
+        names=[name for name, _ in named], y_range=(bottom, 100.0), summary="; ".join(words),
     )  # fmt: skip
 
 
-def _day(day: date) -> str:
+def day_and_month(day: date) -> str:
+    """A date as "3 May"."""
     return f"{day.day} {day:%b}"

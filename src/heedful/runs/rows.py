@@ -19,7 +19,6 @@ from heedful.runs.manifest import Manifest, manifest_path
 from heedful.runs.resumable import Resumable
 
 Row = dict[str, Any]
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 
 
 class RowsWriter(Resumable):
@@ -36,8 +35,8 @@ class RowsWriter(Resumable):
     @classmethod
     def start(cls, out: Path, wanted: Manifest, *, resume: bool, overwrite: bool) -> RowsWriter:
         """Claim `out`, or raise UserError with the remedy. An earlier file stays until the new one is finished."""
-        if not out.name.endswith(ENDINGS):
-            raise UserError(f"{out}: cannot write this kind of file. Name it {', '.join(ENDINGS)}")
+        if not out.name.endswith(formats.ENDINGS):
+            raise UserError(f"{out}: cannot write this kind of file. Name it {', '.join(formats.ENDINGS)}")
         if out.is_dir():
             raise UserError(f"{out}: is a folder. Choose another --out")
         if resume and overwrite:

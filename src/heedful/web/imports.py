@@ -26,7 +26,6 @@ from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Kind, Purpose
 from heedful.feedback.store import Store
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 IMPORTED: dict[str, tuple[type[Prompt], Kind]] = {
     "prompts": (Prompt, "demonstration"),
     "completions": (Completions, "ranking"),
@@ -78,11 +77,11 @@ class Rows:
 
 @contextmanager
 def on_disk(folder: Path, file: Received) -> Iterator[Path]:
-    """Keeps a file in a folder of its own while it is read. UserError for an ending that is not in ENDINGS."""
+    """Keeps a file in a folder of its own while it is read. UserError for an ending not in `formats.ENDINGS`."""
     name = _name(file)
-    ending = next((ending for ending in reversed(ENDINGS) if name.endswith(ending)), None)
+    ending = next((ending for ending in reversed(formats.ENDINGS) if name.endswith(ending)), None)
     if ending is None:
-        raise UserError(f"{name}: cannot read this kind of file; give {', '.join(ENDINGS)}")
+        raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.ENDINGS)}")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / f"rows{ending}"

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from pydantic.dataclasses import dataclass as record
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
@@ -24,6 +24,7 @@ from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.feedback import items
+from heedful.feedback.assignment import SHOWN, Hidden
 from heedful.files import read_json, write_json
 from heedful.runs.manifest import Manifest
 from heedful.runs.run import Run
@@ -31,8 +32,10 @@ from heedful.runs.run import Run
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors")
 
 
-@dataclass(frozen=True)
+@record(frozen=True, config=SHOWN)
 class Job:
+    """One job of sampling."""
+
     number: int
     model: str
     k: int
@@ -41,7 +44,7 @@ class Job:
     state: Literal["running", "done", "failed"]
     said: str
     """The last line of its log."""
-    completions: Path
+    completions: Hidden[Path]
 
 
 def missing() -> str | None:

@@ -11,17 +11,14 @@ from fastapi import FastAPI
 from heedful.config import UserError
 
 
-def serve(
-    app: Callable[[], FastAPI], host: str, port: int, *, proxies: str | None, ready: Callable[[int], None]
-) -> None:
-    """Serve until a signal comes. `ready(port)` is called when the port is taken, then `app()`. Port 0: any free one.
+def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str | None) -> None:
+    """Serve until a signal comes. `app(port)` is called when the port is taken. Port 0: any free one.
 
     `proxies`: addresses whose X-Forwarded-For and -Proto are believed, as uvicorn writes them; None believes nobody.
     """
     listening = _listen(host, port)
-    ready(listening.getsockname()[1])
     config = uvicorn.Config(
-        app(),
+        app(listening.getsockname()[1]),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from heedful.feedback import snapshots, work
 from heedful.feedback.schema import Kind, Phase, Purpose, Role
+from heedful.web.sampling import Job
 from heedful.web.security.access import Id
 
 Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]
@@ -390,22 +391,11 @@ class NewSnapshot(Body):
     filters: snapshots.Filters
 
 
-class SamplingJob(Out):
-    number: int
-    model: str
-    k: int
-    prompts: int
-    started: datetime
-    state: Literal["running", "done", "failed"]
-    said: str
-    """The last line of its log."""
-
-
 class Sampling(Out):
     missing: str | None
     """Why this server cannot sample."""
     models: list[str]
-    jobs: list[SamplingJob]
+    jobs: list[Job]
 
 
 class NewSampling(Body):

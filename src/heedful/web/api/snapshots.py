@@ -70,14 +70,14 @@ def snapshot_file(
 def sampling_state(request: Request, member: AsReader, settings: Settings) -> records.Sampling:
     """Finished runs that can write, and the jobs of this project, newest first."""
     sampler: sampling.Sampler = request.app.state.sampler
-    jobs = [records.SamplingJob.model_validate(job) for job in sampler.jobs(member.project)]
-    return records.Sampling(missing=sampling.missing(), models=sampling.models(settings.folder), jobs=jobs)
+    models, jobs = sampling.models(settings.folder), sampler.jobs(member.project)
+    return records.Sampling(missing=sampling.missing(), models=models, jobs=jobs)
 
 
 @router.post("/sampling", status_code=201)
 def start_sampling(
     request: Request, member: AsLead, store: Stored, now: Now, body: records.NewSampling
-) -> records.SamplingJob:
+) -> sampling.Job:
     """Start `heedful sample` on the newest prompts of the project."""
     sampler: sampling.Sampler = request.app.state.sampler
     with store.reading() as db:
@@ -88,7 +88,7 @@ def start_sampling(
     with store.writing() as db:
         detail = {"model": body.model, "prompts": len(asked), "k": job.k}
         people.audit(db, member.person.id, "sample", f"sampling {job.number}", detail, member.project_id, now=now)
-    return records.SamplingJob.model_validate(job)
+    return job
 
 
 @router.post("/sampling/{number}/queue", status_code=201)

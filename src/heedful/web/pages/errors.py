@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -71,19 +72,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         told = error.detail if error.detail != WORDS.get(error.status_code) else ""
-        standard = _standard(error.status_code)
+        standard = HTTPStatus(error.status_code).phrase
         message = MEANINGS.get(error.status_code, standard) if told in ("", standard) else told
         return answer(request, error.status_code, message, dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         return answer(request, 422, _first(list(error.errors())))
-
-
-def _standard(status: int) -> str:
-    from http import HTTPStatus
-
-    return HTTPStatus(status).phrase
 
 
 def _first(problems: list[dict[str, Any]]) -> str:

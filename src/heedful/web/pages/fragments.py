@@ -41,7 +41,7 @@ def task_context(
         return shown | {"task": task, "fragment": f"labeler/{found.kind}.html"}
     shown = layout(db, member, now, kind or "")
     empty = task_view.empty(found, kind or shown["settings"].kinds[0])
-    return shown | {"empty": empty, "fragment": "labeler/empty.html"}
+    return shown | {"empty": empty, "why": found.why, "fragment": "labeler/empty.html"}
 
 
 def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse:

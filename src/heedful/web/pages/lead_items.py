@@ -25,7 +25,7 @@ EXCERPT = 220  # characters
 @router.get("/import")
 def import_page(request: Request, member: AsLead, settings: Settings) -> Response:
     """The form for a file."""
-    return lead_page(request, member, "import", "/items", settings=settings, options=ImportOptions())
+    return lead_page(request, "import", settings=settings, options=ImportOptions())
 
 
 @router.get("/items")
@@ -56,9 +56,7 @@ def listing(
         rows = [(item, _excerpt(item)) for item in found[:PAGE]]
     return lead_page(
         request,
-        member,
         "items",
-        "/items",
         rows=rows,
         kind=kind,
         purpose=purpose,
@@ -80,9 +78,7 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
         judged = readings.judgements(db, member.project_id, purposes=PURPOSES, item_id=found.id)
         return lead_page(
             request,
-            member,
             "item",
-            "/items",
             item=found,
             prompt=payload.prompt if isinstance(payload, Prompt) else "",
             asks=payload if isinstance(payload, PromptRequest) else None,

@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from heedful.web.pages.labeler_layout import spent
 from heedful.web.pages.render import page
 from heedful.web.security.access import Member
 
@@ -24,15 +23,17 @@ NAVIGATION = (
 )
 
 
-def lead_page(request: Request, member: Member, template: str, active: str, **context: Any) -> HTMLResponse:
-    """A page under `/lead/PROJECT`. `active`: its place in the navigation."""
+def lead_page(request: Request, template: str, **context: Any) -> HTMLResponse:
+    """A page under `/lead/PROJECT`, for the member whom the route admitted."""
+    member: Member = request.state.member
+    here = f"/lead/{member.project}"
+    section = "/items" if template == "import" else request.url.path.removeprefix(here)
     shared: dict[str, Any] = {
         "member": member,
         "leads": member.role == "lead",
-        "here": f"/lead/{member.project}",
+        "here": here,
         "api": f"/api/projects/{member.project}",
         "navigation": NAVIGATION,
-        "active": active,
-        "spent": spent,
+        "active": next(place for place, _ in reversed(NAVIGATION) if section.startswith(place)),
     }
     return page(request, f"lead/{template}.html", **shared, **context)

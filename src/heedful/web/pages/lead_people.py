@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from heedful.feedback import people, projects, readings, work
 from heedful.feedback.quality import screening
-from heedful.plots.charts import Level, Rate, daily, rates
+from heedful.plots.charts import Level, daily, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
 from heedful.web.pages.lead_layout import lead_page
@@ -26,9 +26,7 @@ def overview(request: Request, member: AsReader, store: Stored, now: Now) -> Res
         invited = len(people.members(db, member.project_id)) > 1
     return lead_page(
         request,
-        member,
         "overview",
-        "",
         progress=progress,
         agreement=agreement,
         daily=svg(daily("Judgements a day", progress.daily, "judgements")),
@@ -46,18 +44,12 @@ def people_page(request: Request, member: AsReader, store: Stored, now: Now) -> 
         progress = dashboard.progress(db, member.project_id, now)
         invitations = people.invitations(db, member.project_id)
     waiting = [one for one in invitations if one.used is None and one.revoked is None and one.expires > now]
-    labelers = [
-        Rate(name, rate.mean, rate.low, rate.high, rate.n)
-        for name, rate in agreement.labelers.items()
-        if rate is not None and rate.n >= LEAST_RATED
-    ]
+    labelers = [(name, rate) for name, rate in agreement.labelers.items() if rate and rate.n >= LEAST_RATED]
     typical = agreement.all.rate
     level = Level(f"all: {typical.mean:.0%}", typical.mean) if typical else None
     return lead_page(
         request,
-        member,
         "people",
-        "/people",
         members=members,
         progress=progress,
         agreement=agreement,
@@ -84,9 +76,7 @@ def person_page(request: Request, member: AsReader, store: Stored, now: Now, per
             unrated = readings.unrated(db, member.project_id, member.person.id)
         return lead_page(
             request,
-            member,
             "person",
-            "/people",
             one=membership,
             person=person,
             own=work.progress(db, member.project_id, person_id, now, days=28),

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction, InstructionKind
-from heedful.plots.charts import Rate, rates
+from heedful.plots.charts import day_and_month, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard, sampling
 from heedful.web.pages.lead_layout import lead_page
@@ -29,17 +29,11 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
     with store.reading() as db:
         settings = projects.settings(db, member.project_id)
         ids = {person.name: person.id for _, person in people.members(db, member.project_id)}
-    weeks = [
-        Rate(f"{week.day} {week:%b}", one.rate.mean, one.rate.low, one.rate.high, one.rate.n)
-        for week, one in found.weeks
-        if one.rate
-    ]
-    labelers = [Rate(name, rate.mean, rate.low, rate.high, rate.n) for name, rate in found.labelers.items() if rate]
+    weeks = [(day_and_month(week), one.rate) for week, one in found.weeks if one.rate]
+    labelers = [(name, rate) for name, rate in found.labelers.items() if rate]
     return lead_page(
         request,
-        member,
         "quality",
-        "/quality",
         found=found,
         ids=ids,
         over_time=svg(rates("Same preference, by week", weeks, joined=True)),
@@ -57,9 +51,7 @@ def snapshot_list(request: Request, member: AsReader, store: Stored, settings: S
         groups = sorted({one.group for one, _ in people.members(db, member.project_id) if one.group})
     return lead_page(
         request,
-        member,
         "snapshots",
-        "/snapshots",
         frozen=frozen,
         groups=groups,
         kinds=get_args(snapshots.Records),
@@ -77,9 +69,7 @@ def sampling_page(request: Request, member: AsReader, store: Stored, settings: S
         known = len(sampling.prompts(db, member.project_id, MOST_SAMPLED))
     return lead_page(
         request,
-        member,
         "sampling",
-        "/sampling",
         missing=sampling.missing(),
         models=sampling.models(settings.folder),
         folder=settings.folder.resolve(),
@@ -101,9 +91,7 @@ def instructions(
         raise HTTPException(404)
     return lead_page(
         request,
-        member,
         "instructions",
-        "/instructions",
         kind=kind,
         versions=versions,
         shown=shown,
@@ -118,7 +106,7 @@ def settings_page(request: Request, member: AsLead, store: Stored) -> Response:
     """The settings of the project."""
     with store.reading() as db:
         settings = projects.settings(db, member.project_id)
-    return lead_page(request, member, "settings", "/settings", settings=settings, kinds=KINDS, phases=PHASES)
+    return lead_page(request, "settings", settings=settings, kinds=KINDS, phases=PHASES)
 
 
 @router.get("/log")
@@ -128,7 +116,7 @@ def log(request: Request, member: AsReader, store: Stored, before: Id | None = N
         entries = people.audit_log(db, member.project_id, before=before, limit=LOG_PAGE + 1)
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}
     older = entries[LOG_PAGE - 1][0].id if len(entries) > LOG_PAGE else None
-    return lead_page(request, member, "log", "/log", entries=entries[:LOG_PAGE], names=names, older=older)
+    return lead_page(request, "log", entries=entries[:LOG_PAGE], names=names, older=older)
 
 
 def _difference(versions: list[Instruction], shown: Instruction) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from heedful.plots.svg import STYLE
-from heedful.web.text import markdown, sanitise
+from heedful.web.text import markdown, sanitise, vocabulary
 
 HERE = Path(__file__).resolve().parent.parent
 STATIC = HERE / "static"
@@ -76,7 +76,15 @@ def day(when: datetime, rest: str = "%B %Y") -> str:
     return f"{when.day} {when.strftime(rest)}"
 
 
-environment.globals["static"] = static
+def spent(seconds: float) -> str:
+    """A time in words."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+environment.globals |= {"static": static, "spent": spent, "vocabulary": vocabulary, "most_shown": sanitise.MOST_SHOWN}
 environment.filters["day"] = day
 environment.filters["sanitise"] = sanitise.as_html
 environment.filters["markdown"] = markdown.as_html

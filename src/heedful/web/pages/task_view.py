@@ -29,20 +29,20 @@ class View:
     constraint: str | None
     answers: tuple[str, ...]
     draft: Any
-    drafted: int
-    """When the draft was saved, in milliseconds of the server's clock; 0: never."""
-    lasts: float
-    """Seconds until the lease ends."""
-    seconds: float
-    """Spent on the judgement that this one will replace."""
-    practice: bool
-    again: bool
-    """The labeler took it back and submits it again."""
-    rate_first: bool
-    markdown: bool
-    length_hint: str | None
     form: str
     use_case: str | None
+    drafted: int = 0
+    """When the draft was saved, in milliseconds of the server's clock; 0: never."""
+    lasts: float = 0
+    """Seconds until the lease ends."""
+    seconds: float = 0
+    """Spent on the judgement that this one will replace."""
+    practice: bool = False
+    again: bool = False
+    """The labeler took it back and submits it again."""
+    rate_first: bool = False
+    markdown: bool = False
+    length_hint: str | None = None
 
     @property
     def short(self) -> bool:
@@ -84,28 +84,9 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
 def past_view(past: work.Past, here: str) -> View:
     """The view of a past task, as it was when the judgement was made."""
     assert past.payload is not None
-    return View(
-        kind=past.kind,
-        lease="",
-        here=here,
-        answers=answers_shown(past),
-        draft=past.answer,
-        drafted=0,
-        lasts=0,
-        seconds=0,
-        practice=False,
-        again=False,
-        rate_first=False,
-        markdown=False,
-        length_hint=None,
-        **_of_payload(past.payload),
-    )
-
-
-def answers_shown(past: work.Past) -> tuple[str, ...]:
-    """The answers of a past item, in the order in which they were shown."""
-    texts = completions(past.payload) if past.payload is not None else []
-    return tuple(texts[index] for index in past.order)
+    texts = completions(past.payload)
+    shown = tuple(texts[index] for index in past.order)
+    return View(kind=past.kind, lease="", here=here, answers=shown, draft=past.answer, **_of_payload(past.payload))
 
 
 def _of_payload(payload: Record) -> dict[str, Any]:
@@ -133,7 +114,6 @@ def _of_payload(payload: Record) -> dict[str, Any]:
 class Empty:
     """The page of a labeler who gets no task."""
 
-    why: str
     title: str
     lines: tuple[str, ...]
     again: bool = True
@@ -190,17 +170,14 @@ def _said(past: work.Past) -> str:
 
 EMPTY = {
     "empty": Empty(
-        "empty",
         "No more {kind} for now",
         ("You have done every item that is there for you. The lead of the project can add more.",),
     ),
     "in_other_hands": Empty(
-        "in_other_hands",
         "Others are working on the remaining {kind}",
         ("Other labelers hold the items that are left. Items that they do not finish come back to the queue.",),
     ),
     "paused": Empty(
-        "paused",
         "Your account is paused",
         (
             "A lead of this project has paused it. Your submissions are safe, and your drafts are kept.",
@@ -210,24 +187,21 @@ EMPTY = {
         undo=False,
     ),
     "archived": Empty(
-        "archived",
         "This project is closed",
         ("It gives out no more work. You can still read your history. Thank you for your work.",),
         again=False,
         undo=False,
     ),
     "no_role": Empty(
-        "no_role",
         "No such work for your account",
         ("Your role in this project does not include {kind}. A lead can change your role.",),
         again=False,
     ),
     "screened": Empty(
-        "screened",
         "Your answers are with the lead",
         ("You have done every item of the screening. The work begins when the lead has read your answers.",),
     ),
-    "consent": Empty("consent", "Please agree first", ("The terms have changed. Read them, then continue.",)),
+    "consent": Empty("Please agree first", ("The terms have changed. Read them, then continue.",)),
 }
 
 

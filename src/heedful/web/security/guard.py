@@ -94,9 +94,6 @@ def is_same_origin(headers: Headers) -> bool:
 class TooLarge(Exception):
     """More came than the header promised, or than is allowed."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(_too_large(limit))
-
 
 def _limited(receive: Receive, limit: int) -> Receive:
     """Counts what comes in pieces, where no length was named."""
@@ -107,7 +104,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         got += len(message.get("body", b""))
         if got > limit:
-            raise TooLarge(limit)
+            raise TooLarge(_too_large(limit))
         return message
 
     return receiving

@@ -83,6 +83,17 @@ def test_gradients_of_two_ranks_are_added(monkeypatch: pytest.MonkeyPatch) -> No
     assert model["used"].weight.grad.tolist() == [[11.0, 11.0]]  # nothing is left of the step before
 
 
+def test_gradients_are_summed_in_float64_on_a_cpu_in_float32_only() -> None:
+    """2^24 + 1 is no float32: the ones are lost where the sum is in float32."""
+    cases = {(CPU, torch.float32): 2.0, (CPU, torch.bfloat16): 0.0, (torch.device("cuda"), torch.float32): 0.0}
+    for (device, dtype), expected in cases.items():
+        model, alone = nn.Linear(1, 1, bias=False), Ranks(0, 1, device, dtype)
+        for factor in (2.0**24, 1.0, 1.0, -(2.0**24)):
+            alone.backward(model.weight.sum() * factor, model)
+        alone.sum_gradients(model)
+        assert model.weight.grad.item() == expected
+
+
 def test_a_rank_without_work_says_so_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(parallel.dist, "all_reduce", lambda flat: flat)
     parallel._say_idle.cache_clear()

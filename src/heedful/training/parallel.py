@@ -3,7 +3,7 @@
 Every rank sees the whole global batch and computes its share of the micro-batches. Losses are divided by the *global*
 count, and the gradients of all ranks are summed.
 
-Gradients computed in float32 are summed in float64. The weights then do not depend on the cut into micro-batches, on
+On a CPU, gradients computed in float32 are summed in float64. The weights then do not depend on the cut into micro-batches, on
 the order of the sum, or on the rank that computed a part. In bfloat16, and with dropout, they do.
 A float32 sum is not enough: Adam turns a gradient that is 0 but for rounding, as that of the bias of attention keys,
 into full steps.
@@ -49,6 +49,11 @@ class Ranks:
     def main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def sums_exactly(self) -> bool:
+        """Whether gradients are added up in float64: on a CPU in float32. On a GPU the copies would cost too much."""
+        return self.dtype == torch.float32 and self.device.type == "cpu"
+
     def share(self, items: Sequence[Item]) -> list[Item]:
         """This rank's part of work that all ranks know: every n-th item."""
         return list(items[self.rank :: self.size])
@@ -60,11 +65,11 @@ class Ranks:
         return tensor
 
     def backward(self, loss: Tensor, model: nn.Module) -> None:
-        """Add the gradients of one micro-batch to those of `model`, in float64 where they are computed in float32.
+        """Add the gradients of one micro-batch to those of `model`, in float64 if this rank `sums_exactly`.
 
         What is there before is moved to float64 first: a single micro-batch needs no sum and gets none.
         """
-        if self.dtype == torch.float32:
+        if self.sums_exactly:
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     setattr(parameter, TOTAL, _sum(parameter))
@@ -74,7 +79,7 @@ class Ranks:
     def sum_gradients(self, model: nn.Module) -> None:
         """Put the sums over micro-batches and ranks into `.grad`. Parameters that no loss has touched get zeros."""
         trained = [p for p in model.parameters() if p.requires_grad]
-        dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
+        dtype = torch.float64 if self.sums_exactly else torch.float32
         if self.size == 1 and not any(TOTAL in p.__dict__ or p.grad is None for p in trained):
             return  # one micro-batch in all
         if all(TOTAL not in p.__dict__ and p.grad is None for p in trained):
@@ -93,7 +98,7 @@ class Ranks:
 
     def _taken(self, parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
         """Take the gradient so far away from the parameter."""
-        total = _sum(parameter) if self.dtype == torch.float32 else parameter.grad
+        total = _sum(parameter) if self.sums_exactly else parameter.grad
         parameter.__dict__.pop(TOTAL, None)
         parameter.grad = None
         return torch.zeros_like(parameter, dtype=dtype) if total is None else total

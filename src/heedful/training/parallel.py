@@ -3,10 +3,10 @@
 Every rank sees the whole global batch and computes its share of the micro-batches. Losses are divided by the *global*
 count, and the gradients of all ranks are summed.
 
-On a CPU, gradients computed in float32 are summed in float64. The weights then do not depend on the cut into micro-batches, on
-the order of the sum, or on the rank that computed a part. In bfloat16, and with dropout, they do.
+On a CPU, gradients computed in float32 are summed in float64. The weights then do not depend on the cut into
+micro-batches, on the order of the sum, or on the rank that computed a part. In bfloat16, and with dropout, they do.
 A float32 sum is not enough: Adam turns a gradient that is 0 but for rounding, as that of the bias of attention keys,
-into full steps.
+into steps of the full learning rate.
 """
 
 from __future__ import annotations

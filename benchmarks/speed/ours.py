@@ -16,6 +16,7 @@ from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Compute, Generation, Optimiser
 from heedful.learning.examples import Example, Question, Ranked
+from heedful.learning.passes import Passes
 from heedful.models import batches, load, scoring
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Sample, Stream
@@ -81,8 +82,10 @@ def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
     rows = [Example(ids[:1], ids[1:]) for ids in work.documents(name)]
 
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
+
     def once() -> dict[str, Any]:
-        metrics = sft._gradients(config, model, rows, [], tokenizer.pad_token_id, ranks)
+        metrics = sft._gradients(config, model, rows, [], passes)
         optim.step(model, adam, config.optimiser, 1e-6)
         return {"loss": metrics["loss"], "tokens": sum(len(row.response_ids) for row in rows)}
 
@@ -98,8 +101,10 @@ def reward_step(name: str, place: Path, k: int, ranks: Ranks) -> Work:
         for prompt, completions in work.rankings(name, k)
     ]
 
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
+
     def once() -> dict[str, Any]:
-        metrics = reward._gradients(config, model, rows, tokenizer.pad_token_id, ranks)
+        metrics = reward._gradients(config, model, rows, passes)
         optim.step(model, adam, config.optimiser, 1e-6)
         return {"loss": metrics["loss"], "pairs": len(work.pairs(name, k))}
 

@@ -72,22 +72,26 @@ class Setting:
             yield f"{self.path}={given}"
 
 
-def settings(config: type[Config], section: str = "", values: Config | None = None) -> Iterator[Setting]:
-    """Every setting of a config in the order of the class; `values` holds the defaults of a section."""
+def settings(config: type[Config], section: str = "", values: Config | None = None) -> list[Setting]:
+    """Every setting of a config, panel by panel, sections last. `values`: the defaults of a section."""
     meanings = docstrings(config)
     panels = {name: panel for base in reversed(config.__mro__) for name, panel in getattr(base, "panels", {}).items()}
     panel = section.replace("_", " ").capitalize() or "Settings"
+    own: dict[str, list[Setting]] = {}
+    of_sections: list[Setting] = []
     for name, field in config.model_fields.items():
         default = getattr(values, name) if values is not None else field.default
         if isinstance(default, Config):
-            yield from settings(type(default), name, default)
+            of_sections += settings(type(default), name, default)
             continue
         panel = panels.get(name, panel)
         kind = kinds_of(field)[0]
         metavar = next(_metavars([*field.metadata, field.annotation]), None) or _metavar(kind)
         path = f"{section}.{name}" if section else name
         required = values is None and field.is_required()
-        yield Setting(path, panel, meanings.get(name, ""), kind, metavar, None if required else default, required)
+        default = None if required else default
+        own.setdefault(panel, []).append(Setting(path, panel, meanings.get(name, ""), kind, metavar, default, required))
+    return [setting for group in own.values() for setting in group] + of_sections
 
 
 def docstrings(config: type[Config]) -> dict[str, str]:

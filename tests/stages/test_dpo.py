@@ -17,6 +17,7 @@ from heedful.configs.shared import Compute
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
+from heedful.learning.passes import Passes
 from heedful.models import scoring
 from heedful.runs.resumable import Interrupted
 from heedful.runs.run import metrics
@@ -27,7 +28,7 @@ from stages.test_parallel import two_ranks
 from stages.worlds import Files
 
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
-PAD = 1
+PASSES = Passes(1, Compute().micro_tokens, ALONE)
 
 
 def config(files: Files, *sets: str, **changes: Any) -> DPOConfig:
@@ -73,8 +74,8 @@ def margins(policy: Any, reference: Any, rows: list[Ranked]) -> list[float]:
 )
 def test_the_loss_of_a_step_is_the_mean_over_all_pairs(files: Files, sets: list[str], loss: Any) -> None:
     policy, reference, rows = tiny.policy(seed=3), tiny.policy(seed=4), rankings(files, 5)
-    judged = dpo.with_reference(reference, rows, PAD, Compute(), ALONE)
-    reported = dpo.gradients(config(files, *sets), policy, judged, PAD, ALONE)
+    judged = dpo.with_reference(reference, rows, PASSES)
+    reported = dpo.gradients(config(files, *sets), policy, judged, PASSES)
     by_hand = margins(policy, reference, rows)
     assert len(by_hand) > len(rows)
     assert reported["loss"] == pytest.approx(sum(map(loss, by_hand)) / len(by_hand), rel=1e-5)
@@ -83,12 +84,12 @@ def test_the_loss_of_a_step_is_the_mean_over_all_pairs(files: Files, sets: list[
 
 def test_the_gradient_is_that_of_the_mean_however_the_batch_is_cut(files: Files) -> None:
     rows = rankings(files, 6)
-    judged = dpo.with_reference(tiny.policy(seed=4), rows, PAD, Compute(), ALONE)
+    judged = dpo.with_reference(tiny.policy(seed=4), rows, PASSES)
     found = []
     for micro_tokens in (16_384, 1):
         policy = tiny.policy(seed=3)
         settings = config(files, f"compute.micro_tokens={micro_tokens}")
-        loss = dpo.gradients(settings, policy, judged, PAD, ALONE)["loss"]
+        loss = dpo.gradients(settings, policy, judged, PASSES)["loss"]
         found.append((loss, [p.grad.clone() for p in policy.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for whole, cut in zip(found[0][1], found[1][1], strict=True):
@@ -106,8 +107,8 @@ def test_a_completion_goes_through_the_model_once(files: Files, monkeypatch: pyt
         return forward(model, batch)
 
     monkeypatch.setattr(dpo.scoring, "response_logprobs", counting)
-    judged = dpo.with_reference(tiny.policy(), [row], PAD, Compute(), ALONE)
-    dpo.gradients(config(files), tiny.policy(), judged, PAD, ALONE)
+    judged = dpo.with_reference(tiny.policy(), [row], PASSES)
+    dpo.gradients(config(files), tiny.policy(), judged, PASSES)
     assert seen == [len(row.responses), len(row.responses)]
 
 

@@ -45,7 +45,7 @@ class GroupTurn:
         self.nets.reference = tiny.policy(seed=3)
         self.run = Online(
             self.config,
-            StageRun(stage, self.config, Path("run"), ALONE, None, self.config.compute, self.config.checkpoint),
+            StageRun(stage, self.config, Path("run"), ALONE, None),
             self.nets,
         )
         with patch.object(self.module, "learn", lambda *_: {}):

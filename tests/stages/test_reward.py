@@ -13,13 +13,14 @@ from transformers import AutoModelForSequenceClassification
 
 import tiny
 from heedful.config import UserError
-from heedful.configs.shared import Compute
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
-from heedful.models import heads, load
+from heedful.learning.passes import Passes
+from heedful.models import batches, heads, load
 from heedful.runs.run import metrics
 from heedful.stages import reward
+from heedful.training.parallel import Ranks
 from stages import plain, worlds
 from stages.worlds import Files
 
@@ -223,18 +224,17 @@ def test_micro_batches_and_recomputed_activations_change_nothing(
 
 
 def test_a_prompt_is_never_cut_between_its_completions() -> None:
-    assert reward._whole_prompts([5, 5, 5, 30, 1], 10) == [[0, 1], [2], [3], [4]]
-    assert reward._whole_prompts([5, 5, 5, 30, 1], 1000) == [[0, 1, 2, 3, 4]]
-    assert reward._whole_prompts([5, 5, 5, 5], 1000, ranks=2) == [[0, 1], [2, 3]]  # a part for each
+    assert batches.in_order([5, 5, 5, 30, 1], 10) == [[0, 1], [2], [3], [4]]
+    assert batches.in_order([5, 5, 5, 30, 1], 1000) == [[0, 1, 2, 3, 4]]
+    assert batches.in_order([5, 5, 5, 5], 1000, ranks=2) == [[0, 1], [2, 3]]  # a part for each
 
 
 def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
     model, tokenizer = load.load_reward(files.judge)
     rows = rows_of(files.rankings)
-    world = reward.Ranks(0, 1, torch.device("cpu"), torch.float32)
+    world = Ranks(0, 1, torch.device("cpu"), torch.float32)
     for micro_tokens in (1, 100, 10_000):
-        compute = Compute(micro_tokens=micro_tokens)
-        scored = reward.score_rankings(model, rows, tokenizer.pad_token_id, compute, world)
+        scored = reward.score_rankings(model, rows, Passes(tokenizer.pad_token_id, micro_tokens, world))
         assert [len(scores) for scores in scored] == [len(row.ranks) for row in rows]
         with torch.no_grad():
             for row, scores in list(zip(rows, scored, strict=True))[::5]:

@@ -30,9 +30,7 @@ class Turn:
     def __init__(self, config: PPOConfig, world: Ranks = ALONE) -> None:
         self.config = config
         self.nets = ppo._networks(config, world)
-        self.run = Online(
-            config, StageRun("ppo", config, Path("run"), world, None, config.compute, config.checkpoint), self.nets
-        )
+        self.run = Online(config, StageRun("ppo", config, Path("run"), world, None), self.nets)
         self.passes = self.run.passes
         with patch.object(ppo, "learn", lambda *_: {}):
             _, self.experience = ppo.iteration(config, self.nets, self.run, 0)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heedful.config import Config, NonFinite, UserError
-from heedful.configs.shared import Checkpointing, Compute
+from heedful.config import NonFinite, UserError
+from heedful.configs.shared import Checkpointing, StageConfig
 from heedful.files import read_json
 from heedful.runs.resumable import Interrupted
 from heedful.training import stage_run as module
@@ -21,15 +21,13 @@ from heedful.training.stage_run import StageRun
 CPU = torch.device("cpu")
 
 
-class Some(Config):
+class Some(StageConfig):
     seed: int = 0
 
 
 def opened(out: Path, *, resume: bool = False, every: int = 2, keep: int = 2) -> Any:
-    checkpointing = Checkpointing(every=every, keep=keep)
-    return module.open_stage(
-        "sft", Some(), out, models={}, data={}, compute=Compute(), checkpointing=checkpointing, resume=resume
-    )
+    config = Some(checkpoint=Checkpointing(every=every, keep=keep))
+    return module.open_stage("sft", config, out, models={}, files={}, resume=resume)
 
 
 def loop(s: StageRun, model: nn.Linear, total: int, losses: list[float], stop_at: int = -1) -> list[int]:
@@ -145,7 +143,7 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:
     def draw(seed: int, step: int, rank: int) -> float:
         world = Ranks(rank, 2, CPU, torch.float32)
-        StageRun("sft", Some(seed=seed), Path(), world, None, Compute(), Checkpointing()).seed(step)
+        StageRun("sft", Some(seed=seed), Path(), world, None).seed(step)
         return torch.rand(()).item()
 
     assert draw(1, 2, 0) == draw(1, 2, 0)
@@ -156,15 +154,8 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Ranks, "sum", lambda world, tensor: tensor)
     monkeypatch.setattr(Ranks, "wait", lambda world: None)
     monkeypatch.setattr(Ranks, "broadcast", lambda world, value: value)
-    s = StageRun(
-        "sft",
-        Some(),
-        tmp_path,
-        Ranks(1, 2, CPU, torch.float32),
-        None,
-        compute=Compute(),
-        checkpointing=Checkpointing(every=1),
-    )
+    config = Some(checkpoint=Checkpointing(every=1))
+    s = StageRun("sft", config, tmp_path, Ranks(1, 2, CPU, torch.float32), None)
     model = make(0.0)
     assert loop(s, model, 3, [1.0, 1.0, 1.0]) == [0, 1, 2]
     s.sample(0, [{"prompt": "p"}])

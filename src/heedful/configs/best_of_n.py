@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from heedful.config import Config, Count, Seed
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, RewardRef
+from heedful.config import Count
+from heedful.configs.sample import AnswersConfig
+from heedful.configs.shared import INPUT, RewardRef
 from heedful.configs.stage import CommandRecord
 
 
-class BestOfNConfig(Config):
-    panels = {"model": INPUT, "n": "Settings"}
+class BestOfNConfig(AnswersConfig):
+    panels = {"reward": INPUT, "n": "Settings"}
 
-    model: ModelRef
-    """Model to sample from."""
     reward: list[RewardRef]
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
-    prompts: FilePath
-    """Prompts to answer."""
     n: Count = 16
     """Answers to choose from: those of `heedful sample` with k = n and the same seed."""
-    seed: Seed = 0
-    """Random seed."""
     chunk: Count = 64
     """Prompts that are sampled and saved together."""
-    skip_long: bool = False
-    """Leave out prompts that are too long, instead of stopping with an error."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model."""
-    generation: Generation = Generation(max_new_tokens=256)
-    compute: Compute = Compute()
 
 
 COMMAND = CommandRecord(

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Config, Count, Seed
-from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, Generation, ModelRef, Optimiser, RewardRef
+from heedful.config import Count, Seed
+from heedful.configs.shared import INPUT, FilePath, Generation, ModelRef, Optimiser, RewardRef, StageConfig
 
 
-class OnlineConfig(Config):
+class OnlineConfig(StageConfig):
     panels = {
         "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "clip": "Advantages and clipping",
         "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
@@ -66,8 +66,6 @@ class OnlineConfig(Config):
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
     generation: Generation = Generation(max_new_tokens=1024)
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
 
     @property
     def iterations(self) -> int:

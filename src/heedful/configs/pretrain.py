@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Config, Seed
-from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, Optimiser
+from heedful.config import Seed
+from heedful.configs.shared import INPUT, FilePath, Optimiser, StageConfig
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
-class PretrainConfig(Config):
+class PretrainConfig(StageConfig):
     panels = {"data": INPUT, "seed": "Settings"}
 
     data: FilePath
@@ -30,8 +30,6 @@ class PretrainConfig(Config):
     """Most tokens in a step, with padding. 0 = 8 times `context`. Documents of similar length share a step."""
     optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
 
     @property
     def width(self) -> int:

@@ -1,4 +1,4 @@
-"""Settings of `heedful sample`."""
+"""Settings of `heedful sample`, and those that it shares with `heedful best-of-n`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRe
 from heedful.configs.stage import CommandRecord
 
 
-class SampleConfig(Config):
-    panels = {"model": INPUT, "k": "Settings"}
+class AnswersConfig(Config):
+    """Settings of commands that answer the prompts of a file."""
+
+    panels = {"model": INPUT, "seed": "Settings"}
 
     model: ModelRef
     """Model to sample from."""
     prompts: FilePath
     """Prompts to answer."""
-    k: Count = 1
-    """Completions for each prompt."""
     seed: Seed = 0
     """Random seed."""
     chunk: Count = 256
@@ -26,6 +26,11 @@ class SampleConfig(Config):
     """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
+
+
+class SampleConfig(AnswersConfig):
+    k: Count = 1
+    """Completions for each prompt."""
 
 
 COMMAND = CommandRecord(

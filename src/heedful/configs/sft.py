@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Config, Count, Seed, Share
-from heedful.configs.shared import INPUT, Checkpointing, Compute, FilePath, Generation, ModelRef, Optimiser, RewardRef
+from heedful.config import Count, Share
+from heedful.configs.offline import OfflineConfig
+from heedful.configs.shared import INPUT, FilePath, Generation, ModelRef, Optimiser, RewardRef
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
-class SFTConfig(Config):
-    panels = {"model": INPUT, "seed": "Settings"}
+class SFTConfig(OfflineConfig):
+    panels = {"valid_data": INPUT, "select_samples": "Settings"}
 
     model: ModelRef
     """Model to fine-tune."""
@@ -30,28 +31,14 @@ class SFTConfig(Config):
     """Prompts to sample for `select_with`."""
     select_samples: Count = 256
     """Number of these prompts."""
-    seed: Seed = 0
-    """Random seed."""
     epochs: Count = 16
     """Passes over the data."""
-    batch: Count = 32
-    """Demonstrations in a step."""
     evaluations: int = Field(default=0, ge=0)
     """Number of validations in the run. 0 = once an epoch."""
     dropout: float | None = None
     """Residual dropout. none = the paper's 0.2 if the architecture has dropout, else 0."""
-    max_prompt_tokens: Count = 1024
-    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
-    max_response_tokens: Count = 1024
-    """Most tokens of a response. A longer one is cut, and then has no end of text."""
-    skip_long: bool = False
-    """Leave out prompts that are too long, instead of stopping with an error."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9.65e-6)
     generation: Generation = Generation(max_new_tokens=256)
-    compute: Compute = Compute()
-    checkpoint: Checkpointing = Checkpointing()
 
 
 COMMAND = Stage(

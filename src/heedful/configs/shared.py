@@ -64,6 +64,13 @@ class Checkpointing(Config):
         return self.every or max(1, total // 20)
 
 
+class StageConfig(Config):
+    """Settings of every training stage."""
+
+    compute: Compute = Compute()
+    checkpoint: Checkpointing = Checkpointing()
+
+
 class Generation(Config):
     """How to sample."""
 

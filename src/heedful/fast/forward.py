@@ -8,6 +8,8 @@ padded and everything is transformers' own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +74,17 @@ def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Ten
     return states_ND if back_M is None or wanted_M is None else states_ND.index_select(0, wanted_M[back_M])
 
 
+@contextmanager
+def eval_mode(model: Any) -> Iterator[None]:
+    """Inside, the model is in eval mode. Afterwards it is in the mode that it had."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def _restore(model: Any) -> None:
     """What `_try` has put into a model is taken out."""
     for handle in model.__dict__.pop("_heedful_hooks", ()):
@@ -90,10 +103,8 @@ def _try(model: Any) -> Path:
     if why:
         return Path(False, why=why)
     rows, ids_BS = _trial_rows(model)
-    training = model.training
-    model.eval()
     try:
-        with torch.autocast(model.device.type, enabled=False):
+        with eval_mode(model), torch.autocast(model.device.type, enabled=False):
             expected_BSD = body(input_ids=ids_BS, use_cache=False).last_hidden_state.float()
             _install(model)
             layout = pack(ids_BS, [len(row) for row in rows], [12, 12, 1], [0, 0, 2])
@@ -103,8 +114,6 @@ def _try(model: Any) -> Path:
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         said = " ".join(str(error).split())[:120]
         return Path(False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}")
-    finally:
-        model.train(training)
     apart = max(
         float((whole_ND[layout.place_BS[b, : len(row)]] - expected_BSD[b, : len(row)]).abs().max())
         for b, row in enumerate(rows)

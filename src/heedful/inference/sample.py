@@ -8,8 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.configs.best_of_n import BestOfNConfig
-from heedful.configs.sample import SampleConfig
+from heedful.configs.sample import AnswersConfig, SampleConfig
 from heedful.data.records import Completions
 from heedful.inference.job import Job, open_job
 from heedful.learning import examples
@@ -50,14 +49,14 @@ def _sample(config: SampleConfig, job: Job) -> None:
     job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
-def fitting(config: SampleConfig | BestOfNConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
+def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
     """The prompts of a file, all with room for an answer."""
     limits = Limits(engine.context, engine.context, 0, config.skip_long)
     return examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
 
 
 def answers(
-    config: SampleConfig | BestOfNConfig, engine: Engine, asked: Sequence[Question], first: int, k: int, ranks: Ranks
+    config: AnswersConfig, engine: Engine, asked: Sequence[Question], first: int, k: int, ranks: Ranks
 ) -> list[list[Sample]]:
     """k samples of each question, the same on every rank. `first` is the row of the first question."""
 

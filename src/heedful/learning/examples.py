@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
+from heedful.configs.offline import RankingConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Text
 from heedful.models import render
@@ -66,6 +67,11 @@ class Ranked:
     record: Comparison
 
     @property
+    def examples(self) -> list[Example]:
+        """The prompt with each of its responses."""
+        return [Example(self.prompt_ids, response) for response in self.responses]
+
+    @property
     def untied(self) -> bool:
         return len(set(self.ranks)) > 1
 
@@ -94,21 +100,8 @@ def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> l
     return ranked
 
 
-class Divided(Protocol):
-    """Settings of a stage that learns from rankings."""
-
-    @property
-    def data(self) -> str: ...
-    @property
-    def eval_data(self) -> str | None: ...
-    @property
-    def valid_fraction(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-
-
 def divided_rankings(
-    config: Divided, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+    config: RankingConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
 ) -> tuple[list[Ranked], list[Ranked], int]:
     """(training rankings, validation rankings, number of all-tied rankings in `data`).
 

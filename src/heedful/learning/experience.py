@@ -58,10 +58,8 @@ def score(reward: Reward, episodes: list[Episode], *, missing_eos_penalty: float
     return Scores(raw_B, total_B, {part.name: table[:, i + 1] for i, part in enumerate(reward.parts)})
 
 
-def logprobs(
-    model: Any, episodes: list[Episode], *, temperature: float, passes: Passes, name: str = "the policy"
-) -> Tensor:
-    """logprobs_BT of the response tokens at the sampling temperature (P4)."""
+def logprobs(model: Any, episodes: list[Episode], *, temperature: float, passes: Passes, name: str) -> Tensor:
+    """logprobs_BT of the response tokens at the sampling temperature (P4). `name`: the model, for messages."""
 
     def compute(model: Any, batch: Batch) -> Tensor:
         return scoring.response_logprobs(model, batch, temperature)
@@ -75,7 +73,7 @@ def old_logprobs(policy: Any, episodes: list[Episode], *, exact: bool, temperatu
     The sampler's own log-probs are kept if they are `exact`. Otherwise the training forward computes them (P5).
     """
     if not exact or any(e.logprobs is None for e in episodes):
-        return logprobs(policy, episodes, temperature=temperature, passes=passes)
+        return logprobs(policy, episodes, temperature=temperature, passes=passes, name="the policy")
     mask_BT = response_mask(episodes)
     logprobs_BT = torch.zeros(mask_BT.shape)
     logprobs_BT[mask_BT] = torch.tensor([x for e in episodes for x in e.logprobs or []])
@@ -132,11 +130,6 @@ def describe(e: Experience, *, kl_coef: float) -> dict[str, float]:
     if len(e.scores.parts) > 1:
         metrics |= {f"score/{name}": float(scores_B.mean()) for name, scores_B in e.scores.parts.items()}
     return metrics
-
-
-def flat_groups(rewards_GK: Tensor) -> float:
-    """Share of the prompts whose K answers have equal rewards: their advantages are 0."""
-    return float((rewards_GK.amax(1) == rewards_GK.amin(1)).float().mean())
 
 
 def readable(experience: Experience, count: int) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
-from heedful.data import formats
 from heedful.learning import examples, experience, likelihood, rollouts, steps
 from heedful.learning.examples import Example, Limits
 from heedful.learning.experience import Experience
@@ -31,11 +30,8 @@ def open_online(
     """Check the settings and open the run. `models`: references by role, beyond the policy and the rewards."""
     _check(stage, config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
-    with open_stage(
-        stage, config, out, models={"policy": config.policy, **(models or {}), **models_of(config.reward)},
-        data={role: formats.fingerprint(path) for role, path in files.items() if path},
-        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
-    ) as s:  # fmt: skip
+    models = {"policy": config.policy, **(models or {}), **models_of(config.reward)}
+    with open_stage(stage, config, out, models=models, files=files, resume=resume) as s:
         yield s
 
 

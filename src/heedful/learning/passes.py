@@ -77,5 +77,4 @@ def step_shape(rows: Sequence[Row], batch: int, **more: Any) -> Shape:
 def ranking_shape(rankings: Sequence[Ranked], batch: int) -> Shape:
     """The shape of a step of `batch` rankings, each with all its responses."""
     answers = max(len(row.responses) for row in rankings)
-    longest = max(len(row.prompt_ids) + len(response) for row in rankings for response in row.responses)
-    return Shape(tokens=batch * answers * longest, longest=longest)
+    return step_shape([example for row in rankings for example in row.examples], batch * answers)

@@ -17,13 +17,29 @@ class Setup:
     whiten_rewards: bool = False
 
 
+Seen = Callable[[History, Setup], str | None]
+
+
 @dataclass(frozen=True)
 class Sign:
     """`seen(history, setup)` returns the telling figure, or None."""
 
     name: str
-    seen: Callable[[History, Setup], str | None]
+    seen: Seen
     remedy: str
+
+
+SIGNS: list[Sign] = []
+
+
+def sign(name: str, remedy: str) -> Callable[[Seen], Seen]:
+    """Register the function below as the `seen` of a sign."""
+
+    def register(seen: Seen) -> Seen:
+        SIGNS.append(Sign(name, seen, remedy))
+        return seen
+
+    return register
 
 
 @dataclass
@@ -59,6 +75,7 @@ def _column(history: History, key: str, last: int | None = None) -> list[float]:
     return values[-last:] if last else values
 
 
+@sign("negative KL", "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions")
 def negative_kl(history: History, setup: Setup) -> str | None:
     kl = _column(history, "kl", 3)
     if kl[-1] < -1 or (len(kl) == 3 and max(kl) < -0.05):
@@ -66,17 +83,20 @@ def negative_kl(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("KL at the start", "Policy and reference differ: check dropout, dtype, padding, adapter merging")
 def kl_at_start(history: History, setup: Setup) -> str | None:
     if len(history) == 1 and abs(history[0]["kl"]) > 1e-3:
         return f"sequence KL {history[0]['kl']:.4f} before the first update"
     return None
 
 
+@sign("numerics drift", "Use compute.dtype float32, or one engine for both. The ratio starts off 1")
 def numerics_drift(history: History, setup: Setup) -> str | None:
     gap, limit = history[-1].get("logprob_gap", 0.0), 0.2 if setup.low_precision else 1e-3
     return f"log-probs of rollout and training differ by up to {gap:.2g}" if gap > limit else None
 
 
+@sign("ratio runs away", "Lower optimiser.lr or epochs")
 def ratio_runs_away(history: History, setup: Setup) -> str | None:
     row = history[-1]
     if abs(row["ratio"] - 1) > 0.2 or row["ratio_max"] > 100 or row["clipfrac"] > 0.5:
@@ -84,6 +104,7 @@ def ratio_runs_away(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("nothing moves", "Raise optimiser.lr. Check the advantages and the mask")
 def nothing_moves(history: History, setup: Setup) -> str | None:
     rows = history[-5:]
     if len(rows) == 5 and all(row["clipfrac"] == 0 and row["approx_kl"] < 1e-10 for row in rows):
@@ -91,19 +112,20 @@ def nothing_moves(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("over-optimisation", "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model")
 def over_optimisation(history: History, setup: Setup) -> str | None:
     kl, score = _column(history, "kl"), _column(history, "score")
     if len(kl) < 12 or kl[-1] < 10:
         return None
     third = len(kl) // 3
     early, middle, late = (statistics.fmean(kl[i * third : (i + 1) * third]) for i in range(3))
-    if late - middle > 1.2 * (middle - early) > 0 and statistics.fmean(score[-third:]) > statistics.fmean(
-        score[:third]
-    ):
+    climbs = statistics.fmean(score[-third:]) > statistics.fmean(score[:third])
+    if climbs and late - middle > 1.2 * (middle - early) > 0:
         return f"KL {kl[-1]:.1f} nats and growing faster than in a straight line while the score climbs"
     return None
 
 
+@sign("no end", "Set missing_eos_penalty. Check that the reward model saw truncated texts without EOS")
 def no_end(history: History, setup: Setup) -> str | None:
     finished = _column(history, "finished")
     recent = statistics.fmean(finished[-3:])
@@ -112,6 +134,7 @@ def no_end(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("value net fails", "Start it from the reward model, lower value_optimiser.lr, look for score outliers")
 def value_fails(history: History, setup: Setup) -> str | None:
     losses, explained = _column(history, "value_loss"), _column(history, "explained_variance", 5)
     if len(losses) > 5 and losses[-1] > 10 * statistics.median(losses[:-1]):
@@ -121,6 +144,7 @@ def value_fails(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("entropy collapse", "The reference is peaked, or prompts repeat: check temperature and duplicates")
 def entropy_collapse(history: History, setup: Setup) -> str | None:
     entropy = _column(history, "entropy")
     if entropy[-1] < 0.2 * entropy[0] and history[-1]["kl"] < 1:
@@ -128,6 +152,7 @@ def entropy_collapse(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("pretraining lost", "Raise ptx_ratio or ptx_coef")
 def pretraining_lost(history: History, setup: Setup) -> str | None:
     loss = _column(history, "ptx_loss")
     if len(loss) >= 10 and statistics.fmean(loss[-5:]) > statistics.fmean(loss[:3]) + 0.1:
@@ -135,48 +160,16 @@ def pretraining_lost(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("constant scores", "Turn whiten_rewards off or enlarge rollout_batch")
 def constant_scores(history: History, setup: Setup) -> str | None:
     if setup.whiten_rewards and history[-1]["score_std"] < 1e-4:
         return f"scores vary by {history[-1]['score_std']:.1g} and rewards are whitened"
     return None
 
 
+@sign("flat groups", "Take a finer reward, harder prompts, or more samples_per_prompt")
 def flat_groups(history: History, setup: Setup) -> str | None:
     flat = _column(history, "flat_groups", 3)
     if len(flat) == 3 and min(flat) > 0.8:
         return f"{flat[-1]:.0%} of the prompts have answers with one and the same reward, and teach nothing"
     return None
-
-
-SIGNS = (
-    Sign(
-        "negative KL", negative_kl, "Sampling and scoring disagree: check temperature, top-k/top-p, dropout, positions"
-    ),
-    Sign("KL at the start", kl_at_start, "Policy and reference differ: check dropout, dtype, padding, adapter merging"),
-    Sign(
-        "numerics drift",
-        numerics_drift,
-        "Use compute.dtype float32, or one engine for both. The ratio starts off 1",
-    ),
-    Sign("ratio runs away", ratio_runs_away, "Lower optimiser.lr or epochs"),
-    Sign("nothing moves", nothing_moves, "Raise optimiser.lr. Check the advantages and the mask"),
-    Sign(
-        "over-optimisation",
-        over_optimisation,
-        "Raise kl_coef, set kl_ceiling, stop earlier, or train a better reward model",
-    ),
-    Sign("no end", no_end, "Set missing_eos_penalty. Check that the reward model saw truncated texts without EOS"),
-    Sign(
-        "value net fails",
-        value_fails,
-        "Start it from the reward model, lower value_optimiser.lr, look for score outliers",
-    ),
-    Sign(
-        "entropy collapse",
-        entropy_collapse,
-        "The reference is peaked, or prompts repeat: check temperature and duplicates",
-    ),
-    Sign("pretraining lost", pretraining_lost, "Raise ptx_ratio or ptx_coef"),
-    Sign("flat groups", flat_groups, "Take a finer reward, harder prompts, or more samples_per_prompt"),
-    Sign("constant scores", constant_scores, "Turn whiten_rewards off or enlarge rollout_batch"),
-)

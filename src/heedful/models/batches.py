@@ -102,6 +102,23 @@ def left_pad(
     return ids_BP.flip(1), length_mask(lengths_B, ids_BP.shape[1]).flip(1)
 
 
+def in_order(lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[list[int]]:
+    """Neighbouring rows as parts of at most `max_tokens`, as indices. There is a part for each rank if there are rows.
+
+    A row longer than that is a part of its own.
+    """
+    most = min(max_tokens, -(-sum(lengths) // ranks))
+    parts: list[list[int]] = []
+    room = 0
+    for index, length in enumerate(lengths):
+        if not parts or length > room:
+            parts.append([])
+            room = most
+        parts[-1].append(index)
+        room -= length
+    return parts
+
+
 def micro_batches(
     lengths: Sequence[int], max_rows: int | None = None, max_tokens: int | None = None
 ) -> list[list[int]]:

@@ -19,7 +19,7 @@ from heedful.fast import forward
 from heedful.fast.cross_entropy import cross_entropy
 from heedful.fast.linear import is_plain
 from heedful.maths import logprobs as maths
-from heedful.models.batches import Batch, micro_batches
+from heedful.models.batches import Batch, in_order, micro_batches
 from heedful.models.heads import reward_bias
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
@@ -64,16 +64,7 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
     """
     if not forward.path(model).packed:
         return micro_batches(lengths, max_tokens=max_tokens)
-    most = min(max_tokens, -(-sum(lengths) // ranks))
-    parts: list[list[int]] = []
-    filled = most
-    for index, length in enumerate(lengths):
-        if filled + length > most:
-            parts.append([])
-            filled = 0
-        parts[-1].append(index)
-        filled += length
-    return parts
+    return in_order(lengths, max_tokens, ranks)
 
 
 def _before_head(model: Any, batch: Batch) -> tuple[Tensor, Any]:
@@ -117,13 +108,9 @@ def _try_head(model: Any) -> bool:
     if head is None or model.base_model is model:
         return False
     ids_BS = (torch.arange(1, 9, device=model.device) % _width(model))[None]
-    training = model.training
-    model.eval()
-    try:
+    with forward.eval_mode(model):
         expected_BSV = model(input_ids=ids_BS, use_cache=False).logits.float()
         actual_BSV = head(hidden_states(model, ids_BS)).float()
-    finally:
-        model.train(training)
     return actual_BSV.shape == expected_BSV.shape and torch.allclose(actual_BSV, expected_BSV, rtol=1e-4, atol=1e-4)
 
 

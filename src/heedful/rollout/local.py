@@ -6,7 +6,6 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.shared import Generation
+from heedful.fast.forward import eval_mode
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.rollout.decoder import Decoder, fastest, open_decoder
@@ -59,7 +59,7 @@ class LocalEngine:
         order = sorted(range(len(asked)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
         index_of = {rows.add(*asked[i]): i for i in order}
         samples: dict[int, Sample] = {}
-        with _eval_mode(self.model):
+        with eval_mode(self.model):
             while rows.busy:
                 samples |= {index_of[token.row]: token.sample for token in rows.step() if token.sample is not None}
         return [samples[i] for i in range(len(asked))]
@@ -147,7 +147,7 @@ class Rows:
 
     def step(self) -> list[Token]:
         """One token for every row in flight, after waiting rows have joined."""
-        with _eval_mode(self.engine.model):
+        with eval_mode(self.engine.model):
             decoder = self._open()
             # 1) Drop the rows that are done or cancelled.
             gone_N = np.array([row.finish is not None or row.cancelled for row in self._flying], dtype=bool)
@@ -205,15 +205,3 @@ class Rows:
                 self._rows.pop(row.number, None)
             found.append(Token(row.number, token, logprob, whole))
         return found
-
-
-@contextmanager
-def _eval_mode(model: Any) -> Iterator[None]:
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()

@@ -16,17 +16,14 @@ from torch import Tensor
 
 from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
-from heedful.configs.shared import Compute
-from heedful.data import formats
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
-from heedful.learning.passes import ranking_shape
+from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import SumCount, dpo_loss
 from heedful.models import batches, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 
@@ -45,11 +42,7 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     if config.kind == "ipo" and config.label_smoothing:
         raise UserError("label_smoothing belongs to dpo; set it to 0 for kind = 'ipo'")
     files = {"data": config.data, "eval_data": config.eval_data}
-    with open_stage(
-        "dpo", config, out, models={"model": config.model},
-        data={role: formats.fingerprint(path) for role, path in files.items() if path},
-        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
-    ) as s:  # fmt: skip
+    with open_stage("dpo", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         if not s.finished:
             _loop(config, s)
     return Path(out)
@@ -60,10 +53,10 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     compute = config.compute
     load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
-    pad_id = tokenizer.pad_token_id
+    passes = Passes(tokenizer.pad_token_id, compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
-    training = with_reference(model, rankings, pad_id, config.compute, s.ranks)
-    validation = with_reference(model, held_out, pad_id, config.compute, s.ranks)
+    training = with_reference(model, rankings, passes)
+    validation = with_reference(model, held_out, passes)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -71,61 +64,62 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     for step in s.steps(s.restore(parts, ranking_shape(rankings, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = gradients(config, model, chosen, pad_id, s.ranks)
+        metrics = gradients(config, model, chosen, passes)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         if (step + 1) % every == 0 or step + 1 == total:
-            metrics |= validate(config, model, validation, pad_id, s.ranks)
+            metrics |= validate(config, model, validation, passes)
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_loss", "valid_accuracy"))
         s.checkpoint(step, parts)
     counts = {"rankings": len(training), "all_tied": tied, "pairs": sum(len(row.pairs) for row in training)}
-    results = {**counts, "steps": total, **validate(config, model, validation, pad_id, s.ranks)}
+    results = {**counts, "steps": total, **validate(config, model, validation, passes)}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks) -> dict[str, float]:
+def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
     """Backward pass over this rank's micro-batches; gradients are those of the mean over all pairs of the batch."""
     count = sum(len(row.pairs) for row in rows)
     means = Means()
-    for total, pairs, metrics in _losses(config, model, rows, pad_id, ranks):
-        ranks.backward(total / count, model)
+    for total, pairs, metrics in _losses(config, model, rows, passes):
+        passes.ranks.backward(total / count, model)
         means.add({"loss": (total, pairs), **metrics})
-    ranks.sum_gradients(model)
-    return means.reduce(ranks)
+    passes.ranks.sum_gradients(model)
+    return means.reduce(passes.ranks)
 
 
 @torch.no_grad()
-def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks) -> dict[str, float]:
+def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
     """Mean loss and accuracy over held-out pairs."""
     model.eval()
     means = Means()
-    for total, pairs, metrics in _losses(config, model, rows, pad_id, ranks):
+    for total, pairs, metrics in _losses(config, model, rows, passes):
         means.add({"valid_loss": (total, pairs), "valid_accuracy": metrics["accuracy"]})
-    return means.reduce(ranks)
+    return means.reduce(passes.ranks)
 
 
 @torch.no_grad()
-def with_reference(model: Any, rows: Sequence[Ranked], pad_id: int, compute: Compute, ranks: Ranks) -> list[Judged]:
+def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[Judged]:
     """The rankings with `model`'s log-probs as the reference's."""
     model.eval()
 
     def logprobs(chosen: list[int]) -> list[tuple[int, Tensor]]:
-        with ranks.autocast():
-            own = _logprobs(model, [rows[i] for i in chosen], pad_id, ranks)
+        with passes.ranks.autocast():
+            own = _logprobs(model, [rows[i] for i in chosen], passes)
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
-    reference = dict(pair for part in ranks.each(_micro_batches(rows, compute, ranks), logprobs) for pair in part)
+    reference = dict(pair for part in passes.ranks.each(_micro_batches(rows, passes), logprobs) for pair in part)
     return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
 
 
 def _losses(
-    config: DPOConfig, model: Any, rows: Sequence[Judged], pad_id: int, ranks: Ranks
+    config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
     """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
-    for chosen in ranks.share(_micro_batches([row.ranked for row in rows], config.compute, ranks)):
+    ranks = passes.ranks
+    for chosen in ranks.share(_micro_batches([row.ranked for row in rows], passes)):
         micro = [rows[i] for i in chosen]
         with ranks.autocast():
-            policy = _logprobs(model, [row.ranked for row in micro], pad_id, ranks)
+            policy = _logprobs(model, [row.ranked for row in micro], passes)
         reference = [row.reference_K.to(ranks.device) for row in micro]
         yield dpo_loss(
             *_of_pairs(policy, micro), *_of_pairs(reference, micro), config.beta, config.label_smoothing, config.kind
@@ -141,16 +135,14 @@ def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[Judged]) -> tuple[Tenso
     return winners, losers
 
 
-def _logprobs(model: Any, rows: Sequence[Ranked], pad_id: int, ranks: Ranks) -> list[Tensor]:
+def _logprobs(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[Tensor]:
     """Summed response log-probs [K] of every ranking: each completion goes through the model once."""
-    batch = batches.collate(
-        [row.prompt_ids for row in rows for _ in row.responses], [ids for row in rows for ids in row.responses], pad_id
-    )
-    logprobs_BT = scoring.response_logprobs(model, batch.to(ranks.device))
+    batch = passes.batch([example for row in rows for example in row.examples])
+    logprobs_BT = scoring.response_logprobs(model, batch)
     return list(logprobs_BT.sum(1).split([len(row.responses) for row in rows]))
 
 
-def _micro_batches(rows: Sequence[Ranked], compute: Compute, ranks: Ranks) -> list[list[int]]:
-    """Whole rankings, at most `compute.micro_tokens` padded tokens where that is possible, and some for each rank."""
-    widths = [len(row.responses) * (len(row.prompt_ids) + max(map(len, row.responses))) for row in rows]
-    return batches.micro_batches(widths, max_tokens=min(compute.micro_tokens, -(-sum(widths) // ranks.size)))
+def _micro_batches(rows: Sequence[Ranked], passes: Passes) -> list[list[int]]:
+    """Whole rankings, at most `passes.micro_tokens` padded tokens where that is possible, and some for each rank."""
+    widths = [len(row.responses) * max(map(len, row.examples)) for row in rows]
+    return batches.micro_batches(widths, max_tokens=min(passes.micro_tokens, -(-sum(widths) // passes.ranks.size)))

@@ -11,16 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from heedful.configs.grpo import GRPOConfig
-from heedful.learning import rollouts
-from heedful.learning.experience import Experience, describe, flat_groups, logprobs, old_logprobs, response_mask, score
+from heedful.learning.experience import Experience
+from heedful.learning.groups import compare
 from heedful.learning.networks import Networks, open_networks
 from heedful.learning.online import Online, open_online
 from heedful.learning.steps import policy_step, update_metrics
 from heedful.maths.advantages import group_relative
-from heedful.maths.kl import k1
 from heedful.maths.losses import grpo_count, grpo_loss
-from heedful.maths.masks import keep
-from heedful.training import order
 from heedful.training.metrics import Means
 
 
@@ -42,28 +39,10 @@ def train(config: GRPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def iteration(config: GRPOConfig, nets: Networks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
     """One iteration: sample K answers to each prompt, compare each with their mean, then update."""
-    K = config.samples_per_prompt
-    passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
-    prompts = order.endless(config.seed, step, config.rollout_batch // K, len(run.questions))
-    asked = [run.questions[i] for i in prompts for _ in range(K)]
-    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, passes.ranks)
-    episodes = rollouts.episodes(nets.tokenizer, asked, samples)
-    mask_BT = response_mask(episodes)
-
-    scores = score(nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes)
-    logprobs_BT = old_logprobs(nets.policy, episodes, exact=nets.engine.exact, temperature=temperature, passes=passes)
-    ref_logprobs_BT = logprobs(nets.reference, episodes, temperature=temperature, passes=passes)
-
-    kl_BT = k1(logprobs_BT, ref_logprobs_BT)
-    rewards_B = scores.total_B - kl_coef * kl_BT.sum(1) if config.kl_in == "reward" else scores.total_B
-    rewards_GK = rewards_B.view(-1, K)
-    advantages_B = group_relative(rewards_GK, scale=config.scale_rewards).flatten()
-    advantages_BT = keep(advantages_B[:, None], mask_BT)
-    experience = Experience(episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT)
-
-    metrics = describe(experience, kl_coef=kl_coef) | {"flat_groups": flat_groups(rewards_GK)}
-    metrics |= learn(config, nets, run, experience, step)
-    return metrics, experience
+    metrics, experience = compare(
+        config, nets, run, step, lambda rewards_GK: group_relative(rewards_GK, scale=config.scale_rewards)
+    )
+    return metrics | learn(config, nets, run, experience, step), experience
 
 
 def learn(config: GRPOConfig, nets: Networks, run: Online, experience: Experience, step: int) -> dict[str, float]:

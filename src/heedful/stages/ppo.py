@@ -76,7 +76,9 @@ def iteration(config: PPOConfig, nets: Networks, run: Online, step: int) -> tupl
 
     scores = score(nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes)  # P7
     logprobs_BT = old_logprobs(nets.policy, episodes, exact=nets.engine.exact, temperature=temperature, passes=passes)
-    ref_logprobs_BT = logprobs(nets.reference, episodes, temperature=temperature, passes=passes)  # P4, P5
+    ref_logprobs_BT = logprobs(
+        nets.reference, episodes, temperature=temperature, passes=passes, name="the reference"
+    )  # P4, P5
     values_BT = values(nets.value, episodes, passes=passes)  # P16
 
     rewards_BT, kl_BT = shaped_rewards(scores.total_B, logprobs_BT, ref_logprobs_BT, mask_BT, kl_coef)  # P8

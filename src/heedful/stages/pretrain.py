@@ -33,19 +33,8 @@ EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
-    data = {"data": formats.fingerprint(config.data)}
-    if config.valid_data:
-        data["valid_data"] = formats.fingerprint(config.valid_data)
-    with open_stage(
-        "pretrain",
-        config,
-        out,
-        models={},
-        data=data,
-        compute=config.compute,
-        checkpointing=config.checkpoint,
-        resume=resume,
-    ) as s:
+    files = {"data": config.data, "valid_data": config.valid_data}
+    with open_stage("pretrain", config, out, models={}, files=files, resume=resume) as s:
         if s.finished:
             return Path(out)
         train_texts, valid_texts = _texts(config)

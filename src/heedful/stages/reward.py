@@ -14,28 +14,21 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
-from heedful.configs.shared import Compute
-from heedful.data import formats
 from heedful.learning import examples, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
-from heedful.learning.passes import ranking_shape
+from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
 from heedful.models import batches, heads, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
-from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 
 def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a reward model on rankings; returns the run directory."""
     files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
-    with open_stage(
-        "reward", config, out, models={"model": config.model},
-        data={role: formats.fingerprint(path) for role, path in files.items() if path},
-        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
-    ) as s:  # fmt: skip
+    with open_stage("reward", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         if not s.finished:
             _loop(config, s)
     return Path(out)
@@ -53,6 +46,7 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     )
     training = _of_groups(config, there)
     zero = _zero_rows(config, tokenizer, limits)
+    passes = Passes(tokenizer.pad_token_id, compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -60,35 +54,37 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     for step in s.steps(s.restore(parts, ranking_shape(training, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = _gradients(config, model, chosen, tokenizer.pad_token_id, s.ranks)
+        metrics = _gradients(config, model, chosen, passes)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         if (step + 1) % every == 0 or step + 1 == total:
-            scored = score_rankings(model, validation, tokenizer.pad_token_id, config.compute, s.ranks)
-            metrics["valid_accuracy"] = reward_quality.accuracy(validation, scored).rate
+            scores = score_rankings(model, validation, passes)
+            metrics["valid_accuracy"] = reward_quality.accuracy(validation, scores).rate
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_accuracy"))
         s.checkpoint(step, parts)
-    quality = _quality(config, model, validation, tokenizer, s)
-    bias = _normalise(config, model, zero, tokenizer.pad_token_id, s.ranks)
+    quality = reward_quality.measure(validation, score_rankings(model, validation, passes))
+    for warning in reward_quality.warnings(quality):
+        s.say(f"reward: warning: {warning}")
+    if zero:  # demonstrations score 0 on average (R5)
+        heads.set_reward_bias(model, heads.reward_bias(model) - mean_score(model, zero, passes))
     counts = {
         "rankings": len(training),
         "all_tied": tied,
         "other_groups": len(there) - len(training),
         "pairs": sum(len(row.record.pairs()) for row in training),
     }
-    results = {**counts, "steps": total, "bias": bias, "valid": quality}
+    results = {**counts, "steps": total, "bias": heads.reward_bias(model), "valid": quality}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], pad_id: int, ranks: Ranks) -> dict[str, float]:
+def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], passes: Passes) -> dict[str, float]:
     """Backward pass over this rank's micro-batches: whole prompts, one forward for each completion (R2)."""
-    means = Means()
-    widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
+    means, ranks = Means(), passes.ranks
     whole = sum(_weight(config, row) for row in rows)
-    for chosen in ranks.share(_whole_prompts(widths, config.compute.micro_tokens, ranks.size)):
+    for chosen in ranks.share(_whole_prompts(rows, passes)):
         micro = [rows[i] for i in chosen]
         with ranks.autocast():
-            rewards_BK, ranks_BK, mask_BK = _forward(config.compute, model, micro, pad_id, ranks)
+            rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes)
         weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
         total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B)
         ranks.backward(total / whole, model)
@@ -101,72 +97,54 @@ def _weight(config: RewardConfig, row: Ranked) -> float:
     return config.groups.get(row.record.group or "", 0.0) if config.groups else 1.0
 
 
-def _whole_prompts(widths: list[int], most: int, ranks: int = 1) -> list[list[int]]:
-    """Cut the batch between prompts so that a part has at most `most` tokens, or is one prompt, and each rank has one
-    where there are as many prompts.
-    """
-    most = min(most, -(-sum(widths) // ranks))
-    parts: list[list[int]] = []
-    room = 0
-    for index, width in enumerate(widths):
-        if not parts or width > room:
-            parts.append([])
-            room = most
-        parts[-1].append(index)
-        room -= width
-    return parts
+def _whole_prompts(rows: list[Ranked], passes: Passes) -> list[list[int]]:
+    """The rankings cut between prompts, with a part for each rank where there are as many prompts."""
+    return batches.in_order([sum(map(len, row.examples)) for row in rows], passes.micro_tokens, passes.ranks.size)
 
 
-def _forward(
-    compute: Compute, model: Any, rows: list[Ranked], pad_id: int, ranks: Ranks
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(model: Any, rows: list[Ranked], passes: Passes) -> tuple[Tensor, Tensor, Tensor]:
     """Rewards, ranks and mask as B x K: every completion goes through the model once."""
-    flat = [(b, k, row.prompt_ids, response) for b, row in enumerate(rows) for k, response in enumerate(row.responses)]
-    K = max(len(row.responses) for row in rows)
+    device, K = passes.ranks.device, max(len(row.responses) for row in rows)
+    flat = [(b * K + k, example) for b, row in enumerate(rows) for k, example in enumerate(row.examples)]
     places, scores = [], []
-    for chosen in scoring.passes(model, [len(p) + len(r) for *_, p, r in flat], compute.micro_tokens):
-        batch = batches.collate([flat[i][2] for i in chosen], [flat[i][3] for i in chosen], pad_id).to(ranks.device)
-        scores.append(scoring.rewards(model, batch).float())
-        places += [flat[i][0] * K + flat[i][1] for i in chosen]
-    place_N = torch.tensor(places, device=ranks.device)
-    rewards_BK = (
-        torch.zeros(len(rows) * K, device=ranks.device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
-    )
+    for chosen in scoring.passes(model, [len(example) for _, example in flat], passes.micro_tokens):
+        scores.append(scoring.rewards(model, passes.batch([flat[i][1] for i in chosen])).float())
+        places += [flat[i][0] for i in chosen]
+    place_N = torch.tensor(places, device=device)
+    rewards_BK = torch.zeros(len(rows) * K, device=device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
     ranks_BK = torch.zeros(len(rows), K, dtype=torch.long)
     mask_BK = torch.zeros(len(rows), K, dtype=torch.bool)
     for b, row in enumerate(rows):
         ranks_BK[b, : len(row.ranks)] = torch.tensor(row.ranks)
         mask_BK[b, : len(row.ranks)] = True
-    return rewards_BK, ranks_BK.to(ranks.device), mask_BK.to(ranks.device)
+    return rewards_BK, ranks_BK.to(device), mask_BK.to(device)
 
 
 @torch.no_grad()
-def score_rankings(model: Any, rows: list[Ranked], pad_id: int, compute: Compute, ranks: Ranks) -> list[list[float]]:
+def score_rankings(model: Any, rows: list[Ranked], passes: Passes) -> list[list[float]]:
     """Scores of every completion of every ranking, the same list on every rank."""
     model.eval()
-    widths = [sum(len(row.prompt_ids) + len(response) for response in row.responses) for row in rows]
 
     def scored(chosen: list[int]) -> list[list[float]]:
         micro = [rows[i] for i in chosen]
-        with ranks.autocast():
-            rewards_BK, _, _ = _forward(compute, model, micro, pad_id, ranks)
+        with passes.ranks.autocast():
+            rewards_BK, _, _ = _forward(model, micro, passes)
         return [scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)]
 
-    parts = ranks.each(_whole_prompts(widths, compute.micro_tokens, ranks.size), scored)
+    parts = passes.ranks.each(_whole_prompts(rows, passes), scored)
     return [scores for part in parts for scores in part]
 
 
 @torch.no_grad()
-def mean_score(model: Any, rows: list[Example], pad_id: int, compute: Compute, ranks: Ranks) -> float:
+def mean_score(model: Any, rows: list[Example], passes: Passes) -> float:
     """Mean score over (prompt, response) rows."""
     model.eval()
     means = Means()
-    for chosen in ranks.share(scoring.passes(model, [len(row) for row in rows], compute.micro_tokens, ranks.size)):
-        batch = batches.collate([rows[i].prompt_ids for i in chosen], [rows[i].response_ids for i in chosen], pad_id)
-        with ranks.autocast():
-            scores_B = scoring.rewards(model, batch.to(ranks.device))
+    for chosen in passes.ranks.share(passes.cut(model, rows)):
+        with passes.ranks.autocast():
+            scores_B = scoring.rewards(model, passes.batch([rows[i] for i in chosen]))
         means.add({"score": (scores_B.double().sum(), len(chosen))})
-    return means.reduce(ranks)["score"]
+    return means.reduce(passes.ranks)["score"]
 
 
 def _zero_rows(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Example]:
@@ -174,13 +152,6 @@ def _zero_rows(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits:
     if config.demonstrations is None:
         return []
     return [example for _, example in examples.demonstrations(config.demonstrations, tokenizer, limits)]
-
-
-def _normalise(config: RewardConfig, model: Any, zero: list[Example], pad_id: int, ranks: Ranks) -> float:
-    """Shift the bias so that demonstrations score 0 on average (R5); without any it stays what it was."""
-    if zero:
-        heads.set_reward_bias(model, heads.reward_bias(model) - mean_score(model, zero, pad_id, config.compute, ranks))
-    return heads.reward_bias(model)
 
 
 def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:
@@ -194,13 +165,3 @@ def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:
     if not weighing:
         raise UserError(f"{config.data}: every group has weight 0; give one of them more: {found}")
     return weighing
-
-
-def _quality(
-    config: RewardConfig, model: Any, validation: list[Ranked], tokenizer: PreTrainedTokenizerBase, s: StageRun
-) -> dict[str, Any]:
-    scored = score_rankings(model, validation, tokenizer.pad_token_id, config.compute, s.ranks)
-    quality = reward_quality.measure(validation, scored)
-    for warning in reward_quality.warnings(quality):
-        s.say(f"reward: warning: {warning}")
-    return quality

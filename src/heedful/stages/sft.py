@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.sft import SFTConfig
-from heedful.data import formats
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
@@ -40,11 +39,8 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
         "prompts": config.prompts,
     }
     judge = [config.select_with] if config.select_with is not None else []
-    with open_stage(
-        "sft", config, out, models={"model": config.model, **models_of(judge)},
-        data={role: formats.fingerprint(path) for role, path in files.items() if path},
-        compute=config.compute, checkpointing=config.checkpoint, resume=resume,
-    ) as s:  # fmt: skip
+    models = {"model": config.model, **models_of(judge)}
+    with open_stage("sft", config, out, models=models, files=files, resume=resume) as s:
         if not s.finished:
             _loop(config, s)
     return Path(out)

@@ -2,7 +2,7 @@
 
 The loop itself stays in the stage:
 
-    with open_stage("sft", config, out, models=..., data=..., resume=resume, ...) as s:
+    with open_stage("sft", config, out, models=..., files=..., resume=resume) as s:
         for step in s.steps(s.restore(parts, shape), total):
             ...
             s.log(step, metrics, show=("loss",))
@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from heedful import files
-from heedful.config import Config, NonFinite, UserError
-from heedful.configs.shared import Checkpointing, Compute
+from heedful.config import NonFinite, UserError
+from heedful.configs.shared import StageConfig
+from heedful.data import formats
 from heedful.fast import forward
 from heedful.runs.manifest import parent
 from heedful.runs.resumable import Interrupted, recording_end
@@ -40,12 +41,8 @@ from heedful.training.parallel import Ranks, join_ranks
 class StageRun:
     """One run of a stage, on this rank. `run` is None on all ranks but the main one."""
 
-    def __init__(
-        self, stage: str, config: Config, out: Path, ranks: Ranks, run: RunWriter | None, compute: Compute,
-        checkpointing: Checkpointing,
-    ) -> None:  # fmt: skip
+    def __init__(self, stage: str, config: StageConfig, out: Path, ranks: Ranks, run: RunWriter | None) -> None:
         self.stage, self.config, self.out, self.ranks, self.run = stage, config, out, ranks, run
-        self.compute, self.checkpointing = compute, checkpointing
         # in messages: tells runs/ppo_ptx from runs/ppo
         self.name = out.name if out.name.startswith(stage) else stage
         self.best: dict[str, float] | None = None
@@ -90,7 +87,7 @@ class StageRun:
                 self.say(f"{self.name}: {name} computes {path}")
         if self.run is not None:
             self.run.set_status("running", forward={name: str(path) for name, path in paths.items()})
-        planned = memory.plan(list(models.values()), shape, self.compute, self.ranks)
+        planned = memory.plan(list(models.values()), shape, self.config.compute, self.ranks)
         self.say(f"{self.name}: {planned}")
         planned.check(str(self.out))
 
@@ -123,7 +120,7 @@ class StageRun:
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is due after 0-based `step`."""
-        return (step + 1) % self.checkpointing.interval(self._total) == 0 or step + 1 == self._total
+        return (step + 1) % self.config.checkpoint.interval(self._total) == 0 or step + 1 == self._total
 
     def say(self, message: str) -> None:
         """Show a message on standard error, once for all ranks."""
@@ -150,7 +147,7 @@ class StageRun:
             if self.run is not None:
                 directory = self.out / "checkpoints"
                 checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})
-                checkpoint.prune(directory, self.checkpointing.keep, int(self.best["step"]) if self.best else None)
+                checkpoint.prune(directory, self.config.checkpoint.keep, int(self.best["step"]) if self.best else None)
                 self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
             self.ranks.wait()
@@ -209,26 +206,25 @@ class StageRun:
 @contextlib.contextmanager
 def open_stage(
     stage: str,
-    config: Config,
+    config: StageConfig,
     out: str | Path,
     *,
     models: Mapping[str, str | None],
-    data: Mapping[str, Any],
-    compute: Compute,
-    checkpointing: Checkpointing,
-    resume: bool = False,
+    files: Mapping[str, str | None],
+    resume: bool,
 ) -> Iterator[StageRun]:
     """Open the run on the main rank, watch for SIGINT and SIGTERM, and say in one line what went wrong.
 
-    `models`: references by role (None is left out). `data`: fingerprints by role.
+    `models` and `files`: references and paths by role. None is left out.
     """
-    with join_ranks(compute) as ranks, _readable_errors(out):
+    data = {role: formats.fingerprint(path) for role, path in files.items() if path}
+    with join_ranks(config.compute) as ranks, _readable_errors(out):
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
-            run = RunWriter.start(out, stage, config, parents=parents, data=dict(data), resume=resume)
+            run = RunWriter.start(out, stage, config, parents=parents, data=data, resume=resume)
         ranks.wait()
-        current = StageRun(stage, config, Path(out), ranks, run, compute, checkpointing)
+        current = StageRun(stage, config, Path(out), ranks, run)
         with recording_end(run), current.watching():
             yield current
 

@@ -1,0 +1,45 @@
+"""Settings that SFT, the reward model and DPO share: they learn from a file of examples."""
+
+from __future__ import annotations
+
+from heedful.config import Count, Seed, Share
+from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageConfig
+
+
+class OfflineConfig(StageConfig):
+    panels = {"model": INPUT, "seed": "Settings"}
+
+    model: ModelRef
+    """Model to start from."""
+    data: FilePath
+    """Examples to learn from."""
+    valid_fraction: Share = 0.05
+    """Share of the prompts to hold out."""
+    seed: Seed = 0
+    """Random seed."""
+    epochs: Count = 1
+    """Passes over the data."""
+    batch: Count = 32
+    """Prompts in a step, each with all its answers."""
+    max_prompt_tokens: Count = 1024
+    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
+    max_response_tokens: Count = 1024
+    """Most tokens of a response. A longer one is cut, and then has no end of text."""
+    skip_long: bool = False
+    """Leave out prompts that are too long, instead of stopping with an error."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
+    optimiser: Optimiser = Optimiser(lr=9e-6)
+
+
+class RankingConfig(OfflineConfig):
+    """Settings of stages that learn from rankings."""
+
+    panels = {"eval_data": INPUT, "evaluations": "Settings"}
+
+    data: FilePath
+    """Comparisons: rankings of K answers."""
+    eval_data: FilePath | None = None
+    """Held-out comparisons. Without it: rows with split "valid", else `valid_fraction` of the prompts."""
+    evaluations: Count = 1
+    """Number of validations in the run. The last weights are kept."""

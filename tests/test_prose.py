@@ -62,7 +62,6 @@ def test_the_counter_by_hand() -> None:
     assert figures("word " * 30 + ".").long == 0
 
 
-@pytest.mark.xfail(reason="pages are being rewritten")
 def test_documentation_reads_plainly() -> None:
     found = total()
     assert found.semicolons / found.words * 1000 <= SEMICOLONS

@@ -22,7 +22,7 @@ RANKED = [
 def test_a_snapshot_is_read_in_place_of_a_file(tmp_path: Path) -> None:
     frozen = freeze(RANKED, tmp_path / "s", {"group": ["training", "held-out"]})
     assert formats.read(tmp_path / "s", Comparison) == RANKED
-    assert frozen.read(Comparison) == RANKED
+    assert formats.read(frozen.path, Comparison) == RANKED
     digest = formats.sha256(tmp_path / "s" / "records.jsonl")
     assert formats.fingerprint(tmp_path / "s") == {"path": str(tmp_path / "s"), "sha256": digest, "rows": 2}
 

@@ -168,8 +168,3 @@ def test_an_item_becomes_a_gold_one(store: Store) -> None:
     assert team.item(copy).explanation == "Because."
     assert team.task("lead").ref == copy
     assert isinstance(team.next("lead"), work.Task)
-
-
-def test_curation_can_be_looked_at_first() -> None:
-    kept, report = items.preview([Prompt(prompt="Say it.", user="u"), Prompt(prompt="say  it.", user="v")])
-    assert (len(kept), report.given) == (1, 2)

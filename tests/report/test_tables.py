@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -107,19 +106,20 @@ def test_a_bound_is_no_measured_kl() -> None:
     best = replace(BEST, kl=1.8351, kl_bound=True)
     table = demo_table([SFT, best], "SFT")
     assert table.text().splitlines()[-1].split()[-2] == "≤1.84"
-    assert [row["kl_bound"] for row in table.data()] == [False, True]
     assert "≤ 1.84" in html(Report("t", table=table))
     assert "≤" not in html(Report("t", table=demo_table([SFT], "SFT")))
 
 
-def test_rows_as_json() -> None:
-    rows = demo_table([SFT, PPO, BEST], "SFT").data()
-    json.dumps(rows, allow_nan=False)
-    assert rows[0]["wins"] is None
-    assert rows[1]["wins"]["rate"] == 0.625
-    assert rows[1]["flags"]["hallucination"]["n"] == 2
-    assert rows[2]["flags"] == {"hallucination": None}
-    assert rows[2]["utility"] == pytest.approx(0.6)
+def test_rows() -> None:
+    baseline, ppo, best = demo_table([SFT, PPO, BEST], "SFT").rows
+    assert baseline.wins is None
+    assert ppo.wins is not None
+    assert ppo.wins.rate == 0.625
+    share = ppo.flags["hallucination"]
+    assert share is not None
+    assert share.n == 2
+    assert best.flags == {"hallucination": None}
+    assert best.length == 12
 
 
 def test_ragged_lists_and_an_unknown_baseline_are_refused() -> None:

@@ -15,22 +15,8 @@ from typing import Any, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from heedful.config import Config, UserError
-from heedful.data.personal_data import Finding, personal_data, redact
+from heedful.data.personal_data import personal_data
 from heedful.data.records import Completions, Demonstration, Prompt, as_text
-
-__all__ = [
-    "CurationConfig",
-    "CurationReport",
-    "Finding",
-    "Step",
-    "cap_per_user",
-    "curate",
-    "deduplicate",
-    "filter_personal_data",
-    "personal_data",
-    "redact",
-    "split_by_user",
-]
 
 P = TypeVar("P", bound=Prompt)
 log = logging.getLogger(__name__)

@@ -189,17 +189,13 @@ def rows(path: Path) -> Iterator[tuple[int, Row | _Bad]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    with _told(path), _open(path) as file:
+    with _told(path), gzip.open(path) if path.name.endswith(".gz") else open(path, "rb") as file:
         for line, raw in enumerate(file, 1):
             if line == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows editors
             raw = raw.rstrip(b"\r\n")
             if raw.strip():
                 yield line, raw
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
 def _json_object(raw: bytes) -> Row | _Bad:
@@ -225,14 +221,11 @@ def _json_object(raw: bytes) -> Row | _Bad:
     if isinstance(row, list):
         return _Bad(raw, _ARRAY)
     if isinstance(row, dict) and row.keys() == REJECTED:
-        inner = row["row"]
-        return inner if isinstance(inner, dict) else _json_object(_as_written(inner).encode("utf-8"))
+        inner = row["row"]  # a row that was not a JSON object is stored as text
+        if not isinstance(inner, dict):
+            return _json_object((inner if isinstance(inner, str) else json.dumps(inner)).encode("utf-8"))
+        return inner
     return row if isinstance(row, dict) else _Bad(raw, 'not a JSON object. Write rows like {"prompt": "..."}')
-
-
-def _as_written(inner: Any) -> str:
-    """A rejected row as a line of JSON. Rows that were not JSON objects are stored as text."""
-    return inner if isinstance(inner, str) else json.dumps(inner)
 
 
 _ARRAY = "a JSON array. Write one object a line instead (jq -c '.[]' FILE.json > FILE.jsonl)."

@@ -6,7 +6,7 @@ every field with an example.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -37,9 +37,6 @@ class Record(BaseModel):
     def row(self) -> dict[str, Any]:
         """The record as one JSON object, as a file has it."""
         return self.model_dump()
-
-
-V = TypeVar("V")
 
 
 class Text(Record):
@@ -135,10 +132,13 @@ class Completions(Prompt):
             raise ValueError("is empty. Give at least one completion or leave the row out.")
         return completions
 
-    @field_validator("models", "finish", "token_ids", "scores")
+    @field_validator("models", "finish", "token_ids", "scores", "ratings", check_fields=False)
     @classmethod
     def _aligned(cls, values: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
-        return _check_length(values, info)
+        K = len(info.data.get("completions", []))
+        if values is not None and K and len(values) != K:
+            raise ValueError(f"has {len(values)} entries for {K} completions. Give one for each completion.")
+        return values
 
 
 class Rating(Record):
@@ -203,11 +203,6 @@ class Comparison(Completions):
             )
         return order
 
-    @field_validator("ratings")
-    @classmethod
-    def _one_each(cls, ratings: list[Rating] | None, info: ValidationInfo) -> list[Rating] | None:
-        return _check_length(ratings, info)
-
     def ranks(self) -> list[int]:
         """The tier of each completion. 0 is the best, and equal numbers are ties."""
         tier_of = {index: tier for tier, indices in enumerate(self.ranking) for index in indices}
@@ -240,13 +235,6 @@ class Choice(Prompt):
     preferred: Literal["a", "b", "tie"]
     labeler: Name | None = None
     group: Name | None = None
-
-
-def _check_length(values: list[V] | None, info: ValidationInfo) -> list[V] | None:
-    K = len(info.data.get("completions", []))
-    if values is not None and K and len(values) != K:
-        raise ValueError(f"has {len(values)} entries for {K} completions. Give one for each completion.")
-    return values
 
 
 def as_text(prompt: PromptText) -> str:

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from heedful import files
 from heedful.config import UserError, refused
 from heedful.data import formats
 from heedful.data.records import Record
-
-R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -30,10 +28,6 @@ class Snapshot:
     rows: int
     sha256: str
     filters: dict[str, Any]
-
-    def read(self, record_type: type[R]) -> list[R]:
-        """The records. Raises UserError if a row is of another type, or if the file has changed."""
-        return formats.read(self.path, record_type)
 
 
 def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, Any] | None = None) -> Snapshot:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError, build
 from heedful.data import formats
-from heedful.data.records import Completions, Prompt
+from heedful.data.records import Completions
 from heedful.feedback import items, people, projects
 from heedful.feedback.schema import Project
 from heedful.feedback.store import Store
@@ -110,7 +110,7 @@ def sampled(folder: Path) -> list[Completions]:
         return []
     found = sorted((folder / "demo" / "world").glob("ranked_prompts_[4-9]_sampled.jsonl"))
     rows = [row for path in found for row in formats.read(path, Completions)]
-    return [Completions.model_validate(_plain(row)) for row in rows]
+    return [row.model_copy(update={"token_ids": None, "scores": None}) for row in rows]
 
 
 def made_up(count: int, seed: int = 1) -> list[Completions]:
@@ -121,7 +121,3 @@ def made_up(count: int, seed: int = 1) -> list[Completions]:
         answers = mistakes.mixture(world, prompt.prompt, 4 + number % 3, rng)
         rows.append(Completions.model_validate({**prompt.row(), "completions": answers}))
     return rows
-
-
-def _plain(row: Prompt) -> dict[str, object]:
-    return {key: value for key, value in row.row().items() if key not in ("token_ids", "scores")}

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from heedful.config import UserError, build
@@ -42,7 +43,7 @@ def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path 
     world = train(demo)
     if lesson:
         fool(demo, world)
-    outcome = examine(demo, world, lesson=lesson)
+    outcome = demo.step("evaluation", lambda: examine(demo, world, lesson=lesson))
     show(demo, outcome)
     return outcome
 
@@ -135,18 +136,15 @@ def fool(demo: Demo, world: World) -> None:
 
 def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
     """Judge every model on the test prompts by the truth, and the reward model on held-out rankings."""
-    return demo.step("evaluation", lambda: _examine(demo, world, lesson))
-
-
-def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
+    ask = Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
     runs = {BASE: "base", SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
     calls: list[Callable[[], ModelResult | None]] = [partial(_answer_often, demo, half) for half in data.HALVES]
-    calls += [partial(_prompted, demo)]  # longest first
-    calls += [partial(_of_run, demo, name, run) for name, run in runs.items()]
+    calls += [partial(ask.prompted, PROMPTED, demo.run_at("base"))]  # longest first
+    calls += [partial(ask.model, name, demo.run_at(run), demo.run_at("sft")) for name, run in runs.items()]
     found = {result.name: result for result in side_by_side(calls) if result is not None}
     scored = demo.files.valid_rankings_scored
     _score(demo.files.valid_rankings, scored, demo.ref("reward"))
-    ask, people = _examiner(demo), data.people(world, demo.files, sampled(demo, "ranked_prompts"))
+    people = data.people(world, demo.files, sampled(demo, "ranked_prompts"))
     answered = [getattr(demo.files, f"{half}_scored") for half in data.HALVES]
     best_of = {
         n: replace(ask.best_of(f"best of {n}", answered, demo.run_at("sft"), n), corpus_loss=found[SFT].corpus_loss)
@@ -161,18 +159,6 @@ def _examine(demo: Demo, world: World, lesson: bool) -> Outcome:
         best_of,
         ask.demonstrations_utility(),
     )
-
-
-def _examiner(demo: Demo) -> Examiner:
-    return Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
-
-
-def _prompted(demo: Demo) -> ModelResult:
-    return _examiner(demo).prompted(PROMPTED, demo.run_at("base"))
-
-
-def _of_run(demo: Demo, name: str, run_name: str) -> ModelResult:
-    return _examiner(demo).model(name, demo.run_at(run_name), demo.run_at("sft"))
 
 
 def _answer_often(demo: Demo, half: str) -> None:
@@ -215,7 +201,7 @@ def summary(outcome: Outcome) -> str:
         ("reward model agrees with the truth", _described(q.truth)),
         ("longer wins", _described(q.longer)),
         ("alignment tax of PPO, PPO-ptx", f"{tax[1] - tax[0]:+.3f}, {tax[2] - tax[0]:+.3f} nats a token"),
-        ("mean utility: demonstrations, SFT", f"{outcome.demonstrations_utility:.3f}, {_mean(r[SFT].utilities):.3f}"),
+        ("mean utility: demonstrations, SFT", f"{outcome.demonstrations_utility:.3f}, {fmean(r[SFT].utilities):.3f}"),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
@@ -223,7 +209,3 @@ def summary(outcome: Outcome) -> str:
 
 def _described(rate: WinRate) -> str:
     return f"{rate.rate:.1%} ({rate.low:.1%} to {rate.high:.1%})"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -18,12 +18,12 @@ from heedful.sandbox.world import PEOPLE, PLACES
 STORY = """\
 A base model learned the web of a made-up world: {people} people, {places} places, and much small talk. When you \
 ask it for something, it continues as the web would, often with another question. Labelers wrote \
-{demonstrations:,} answers, and SFT learned to answer from them. Labelers ranked 4 to 9 answers to each of {ranked} \
-prompts, and a reward model learned what they prefer. PPO moved the model towards higher rewards under a KL \
-penalty. PPO-ptx also kept training on the web, so that it forgets less.
+{sizes.demonstrations:,} answers, and SFT learned to answer from them. Labelers ranked 4 to 9 answers to each of \
+{sizes.ranked_prompts:,} prompts, and a reward model learned what they prefer. PPO moved the model towards higher \
+rewards under a KL penalty. PPO-ptx also kept training on the web, so that it forgets less.
 
-Training saw only the noisy rankings of the labelers. On this page the truth of the world is the judge, on {test} \
-prompts of users that no training data comes from."""
+Training saw only the noisy rankings of the labelers. On this page the truth of the world is the judge, on \
+{sizes.test_prompts:,} prompts of users that no training data comes from."""
 
 
 def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
@@ -35,7 +35,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     tax = [round(losses[name] - losses[SFT], 2) + 0.0 for name in (PPO, PTX)]  # + 0.0: no minus before a zero
     content = Report(
         "heedful: the loop in a small world",
-        story=_story(demo),
+        story=STORY.format(people=PEOPLE, places=PLACES, sizes=demo.sizes),
         figures=[
             Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", f"{beats.low:.0%} to {beats.high:.0%}"),
             Figure(
@@ -65,17 +65,6 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         facts=_facts(demo, matmul),
     )
     return report.write(demo.out / "report.html", content)
-
-
-def _story(demo: Demo) -> str:
-    sizes = demo.sizes
-    return STORY.format(
-        people=PEOPLE,
-        places=PLACES,
-        demonstrations=sizes.demonstrations,
-        ranked=f"{sizes.ranked_prompts:,}",
-        test=f"{sizes.test_prompts:,}",
-    )
 
 
 def _quality(outcome: Outcome) -> list[Estimates]:

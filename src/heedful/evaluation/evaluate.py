@@ -91,7 +91,8 @@ def describe(result: Result) -> str:
         if rate is None:
             lines.append(f"{label:<{width}}  {'–':>5}")
         else:
-            lines.append(f"{label:<{width}}  {_percent(rate['rate']):>5} %  {_interval(rate):<13}  n {int(rate['n'])}")
+            interval = f"{_percent(rate['low'])} to {_percent(rate['high'])}"
+            lines.append(f"{label:<{width}}  {_percent(rate['rate']):>5} %  {interval:<13}  n {int(rate['n'])}")
     score, chars = result["mean_score"], result["mean_length"]
     lines.append("")
     if score is not None:
@@ -111,10 +112,6 @@ def describe(result: Result) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _interval(rate: dict[str, float]) -> str:
-    return f"{_percent(rate['low'])} to {_percent(rate['high'])}"
 
 
 def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
 from heedful.config import UserError
-from heedful.data import curation, formats
+from heedful.data import formats
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
 from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
@@ -106,13 +106,6 @@ def ask_for_prompts(
     """Add `count` items that each ask for one prompt (D1)."""
     request = PromptRequest.model_validate({"form": form, "use_case": use_case, "about": about})
     return add(db, project_id, "prompt", [request] * count, now, by=by)
-
-
-def preview(
-    prompts: Sequence[Prompt], config: curation.CurationConfig | None = None
-) -> tuple[list[Prompt], curation.CurationReport]:
-    """The prompts that curation would keep, and its report about the rest."""
-    return curation.curate(prompts, config)
 
 
 def read_scores(path: str | Path) -> list[Completions]:

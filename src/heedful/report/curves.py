@@ -11,10 +11,8 @@ from typing import Any
 from heedful.configs import registry
 from heedful.configs.stage import ChartSpec
 from heedful.data.text import as_words
-from heedful.files import rows_of
 from heedful.plots.charts import Chart, Level, Series
-
-Rows = list[dict[str, Any]]
+from heedful.runs.run import Rows, metrics
 
 CHANCE = {"accuracy": 0.5, "valid_accuracy": 0.5, "pair_loss": math.log(2)}
 """What guessing reaches, by metric."""
@@ -25,27 +23,28 @@ def stage_charts(stage: str, runs: Mapping[str, str | Path]) -> list[Chart]:
 
     A metric that no run has logged gives no chart.
     """
-    metrics = _metrics(runs)
+    logged = {name: metrics(path) for name, path in runs.items()}
     charts = []
     for spec in registry.stage(stage).charts:
         parts = [spec] if len(runs) == 1 else [_alone(spec, metric) for metric in spec.metrics]
-        charts += [chart for part in parts if (chart := _chart(part, stage, metrics)) is not None]
+        charts += [chart for part in parts if (chart := _chart(part, stage, logged)) is not None]
     return charts
 
 
 def other_charts(stage: str, runs: Mapping[str, str | Path]) -> list[Chart]:
     """One chart for each metric that `stage_charts` leaves out."""
-    metrics = _metrics(runs)
+    logged = {name: metrics(path) for name, path in runs.items()}
     known = {"step", *(metric for spec in registry.stage(stage).charts for metric in spec.metrics)}
-    found = dict.fromkeys(key for rows in metrics.values() for row in rows for key in row if key not in known)
-    charts = [_chart(ChartSpec(as_words(name), stage, {name: name}), stage, metrics) for name in found]
+    found = dict.fromkeys(key for rows in logged.values() for row in rows for key in row if key not in known)
+    charts = [_chart(ChartSpec(as_words(name), stage, {name: name}), stage, logged) for name in found]
     return [chart for chart in charts if chart is not None]
 
 
 def over_optimisation(runs: Mapping[str, str | Path]) -> Chart | None:
     """Score over the square root of the KL divergence (Gao et al. 2022). None if no run logs both."""
     series = []
-    for colour, (name, rows) in enumerate(_metrics(runs).items()):
+    for colour, (name, path) in enumerate(runs.items()):
+        rows = metrics(path)
         both = [(row["kl"], row["score"]) for row in rows if _is_number(row.get("kl")) and _is_number(row.get("score"))]
         if both:
             kl, score = zip(*_steadied(both), strict=True)
@@ -54,10 +53,6 @@ def over_optimisation(runs: Mapping[str, str | Path]) -> Chart | None:
         return None
     caption = "What each step away from SFT gains. Best of n needs less KL for the same score."
     return Chart("Score for its price", "reward model", "√KL from the start", series, caption)
-
-
-def _metrics(runs: Mapping[str, str | Path]) -> dict[str, Rows]:
-    return {name: rows_of(Path(path) / "metrics.jsonl") for name, path in runs.items()}
 
 
 def _alone(spec: ChartSpec, metric: str) -> ChartSpec:

@@ -158,17 +158,9 @@ def html(report: Report) -> str:
     samples = report.samples[:MOST_SAMPLES]
     use_cases = list(dict.fromkeys(sample.use_case for sample in samples if sample.use_case))
     calibrated = svg(_calibration_chart(report.calibration)) if report.calibration else ""
-    return (
-        _templates()
-        .get_template("report.html")
-        .render(
-            report=report,
-            samples=samples,
-            use_cases=use_cases,
-            calibrated=calibrated,
-            paragraphs=_paragraphs(report.story),
-        )
-    )
+    context = {"samples": samples, "use_cases": use_cases, "calibrated": calibrated}
+    paragraphs = [part.strip() for part in re.split(r"\n\s*\n", report.story) if part.strip()]
+    return _templates().get_template("report.html").render(report=report, paragraphs=paragraphs, **context)
 
 
 def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
@@ -194,10 +186,6 @@ def _place(value: float, limits: tuple[float, float]) -> str:
     """The position of a share between limits, as a CSS percentage."""
     low, high = limits
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
-
-
-def _paragraphs(story: str) -> list[str]:
-    return [part.strip() for part in re.split(r"\n\s*\n", story) if part.strip()]
 
 
 def _calibration_chart(bins: Sequence[Bin]) -> Chart:

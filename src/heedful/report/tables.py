@@ -10,9 +10,7 @@ import numpy as np
 
 from heedful.config import UserError
 from heedful.data.text import as_words
-from heedful.maths.statistics import Interval, WinRate, mean_interval, win_rate, wins
-
-Clusters = Sequence[object] | None
+from heedful.maths.statistics import Clusters, Interval, WinRate, mean_interval, win_rate, wins
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,14 @@ class ModelResult:
 class Row:
     """One model of the table. `wins` is None for the baseline."""
 
-    name: str
+    model: ModelResult
     wins: WinRate | None
-    utility: float
     flags: dict[str, Interval | None]
-    length: float
-    kl: float | None
-    corpus_loss: float | None
-    kl_bound: bool = False
+
+    @property
+    def length(self) -> float:
+        """Mean tokens of an answer."""
+        return float(np.mean(self.model.lengths))
 
 
 @dataclass(frozen=True)
@@ -60,35 +58,18 @@ class Table:
     def flags(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in row.flags))
 
-    def data(self) -> list[dict[str, Any]]:
-        """The rows as JSON."""
-        return [
-            {
-                "model": row.name,
-                "wins": row.wins._asdict() if row.wins else None,
-                "utility": row.utility,
-                "flags": {name: share._asdict() if share else None for name, share in row.flags.items()},
-                "length": row.length,
-                "kl": row.kl,
-                "kl_bound": row.kl_bound,
-                "corpus_loss": row.corpus_loss,
-            }
-            for row in self.rows
-        ]
-
     def text(self, width: int = 100) -> str:
         """The table for a terminal. Columns that do not fit into `width` go into a block below."""
-        columns = [_Column(["", "", "model"], [row.name for row in self.rows], left=True)]
+        columns = [_Column(["", "", "model"], [row.model.name for row in self.rows], left=True)]
         columns.append(_wins_column(self))
         for flag in self.flags:
             shares = [row.flags.get(flag) for row in self.rows]
             cells = ["–" if share is None else f"{100 * share.mean:.1f}" for share in shares]
             columns.append(_Column(["", *short_heading(flag)], cells, unit="%"))
         columns.append(_Column(["", "", "length"], [f"{row.length:.1f}" for row in self.rows], unit="tokens"))
-        columns.append(
-            _Column(["", "", "KL"], [f"{'≤' * row.kl_bound}{_number(row.kl, 2)}" for row in self.rows], unit="nats")
-        )
-        losses = [_number(row.corpus_loss, 3) for row in self.rows]
+        moved = [f"{'≤' * row.model.kl_bound}{_number(row.model.kl, 2)}" for row in self.rows]
+        columns.append(_Column(["", "", "KL"], moved, unit="nats"))
+        losses = [_number(row.model.corpus_loss, 3) for row in self.rows]
         columns.append(_Column(["", "corpus", "loss"], losses, unit="nats"))
         return "\n\n".join("\n".join(_lines(block)) for block in _blocks(columns, width))
 
@@ -105,14 +86,9 @@ def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters
     reference = by_name[baseline]
     rows = [
         Row(
-            result.name,
+            result,
             None if result is reference else head_to_head(result, reference, clusters),
-            float(np.mean(result.utilities)),
             {name: flag_rate(result, name, clusters) for name in result.flags},
-            float(np.mean(result.lengths)),
-            result.kl,
-            result.corpus_loss,
-            result.kl_bound,
         )
         for result in results
     ]

@@ -145,8 +145,7 @@ def parent(ref: str | Path) -> Source:
         digest = hashlib.sha256()
         for file in weights:
             with file.open("rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
+                hashlib.file_digest(stream, lambda: digest)  # goes on where the file before ended
         described["weights_sha256"] = digest.hexdigest()
     return described
 

@@ -45,17 +45,9 @@ class Run:
         """Whether all is done and the model is there. One that was deleted is made again by --resume."""
         return self.manifest.status == "finished" and (self.path / "model").is_dir()
 
-    def metrics(self) -> Rows:
-        """One row per step."""
-        return metrics(self.path)
-
-    def samples(self) -> Rows:
-        """Texts that were sampled during training."""
-        return files.rows_of(self.path / SAMPLES)
-
 
 def metrics(path: str | Path) -> Rows:
-    """All rows of a run's metrics.jsonl."""
+    """All rows of a run's metrics.jsonl, one a step."""
     return files.rows_of(Path(path) / METRICS)
 
 

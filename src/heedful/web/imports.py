@@ -16,7 +16,7 @@ from typing import IO
 from pydantic import Field
 
 from heedful.config import Config, UserError
-from heedful.data import formats
+from heedful.data import curation, formats
 from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.kinds import kind_of
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
@@ -123,7 +123,7 @@ def curated(rows: Sequence[Prompt], options: ImportOptions) -> tuple[list[Prompt
         personal_data_splits=EVERY_SPLIT,
         seed=options.seed,
     )
-    return items.preview(rows, config)
+    return curation.curate(rows, config)
 
 
 def add_rows(

@@ -106,10 +106,6 @@ _FULL_NAME = rf"({_WORD}(?: (?:[A-ZÀ-Þ]\.|de|da|del|di|la|van|von|der|den|bin|
 _NAME = re.compile(rf"\b(?i:my (?:full |real |legal |whole )?name(?: is|['’]s|:)|i(?: am|['’]m) called) {_FULL_NAME}")
 
 
-def _whole(pattern: re.Pattern[str]) -> Callable[[str], Iterator[Span]]:
-    return lambda text: (match.span() for match in pattern.finditer(text))
-
-
 def _before(text: str, match: re.Match[str], characters: int) -> str:
     return text[max(0, match.start() - characters) : match.start()]
 
@@ -170,7 +166,7 @@ def _street_addresses(text: str) -> Iterator[Span]:
 
 
 _FINDERS: dict[str, Callable[[str], Iterator[Span]]] = {
-    "email": _whole(_EMAIL),
+    "email": lambda text: (match.span() for match in _EMAIL.finditer(text)),
     "social_security_number": _social_security_numbers,
     "phone": _phones,
     "card": _cards,

@@ -165,17 +165,13 @@ def reward_quality(world: World, truth: Truth, people: list[Labeler], scored: st
     prompts = list(range(len(rows))) * len(panel)
     lengths = [[float(len(text)) for text in rows[i].completions] for i in prompts]
     pairs = ordered_pairs(preferred)
+    by_labeler = _ranked(world, rows, labelers.good_ones(people))
+    ranked_alike = [[one.ranking for one in same] for same in zip(*by_labeler, strict=True)]
     return RewardQuality(
         pair_accuracy(scores * len(panel), pairs, prompts), pair_accuracy(scores, ordered_pairs(utilities)),
-        pair_accuracy(lengths, pairs, prompts), *_agreement(world, labelers.good_ones(people), rows),
+        pair_accuracy(lengths, pairs, prompts), *labelers.agreement(ranked_alike),
         calibration(scores * len(panel), preferred, prompts),
     )  # fmt: skip
-
-
-def _agreement(world: World, good: list[Labeler], rows: list[Comparison]) -> tuple[float, int]:
-    """Every good labeler ranks the same completions. Returns the share of equal judgements, and their number."""
-    ranked = _ranked(world, rows, good)
-    return labelers.agreement([[by[i].ranking for by in ranked] for i in range(len(rows))])
 
 
 def _ranked(world: World, rows: list[Comparison], panel: list[Labeler]) -> list[list[Comparison]]:

@@ -69,18 +69,12 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
 
 def _quality(outcome: Outcome) -> list[Estimates]:
     quality = outcome.quality
+    agreed = quality.agreement  # without an interval
     rows = [
         Estimate("reward model, held-out labels", *quality.labels),
         Estimate("reward model, the truth", *quality.truth),
         Estimate("longer wins", *quality.longer, reference=True),
-        Estimate(
-            "training labelers among themselves",
-            quality.agreement,
-            quality.agreement,
-            quality.agreement,
-            quality.agreement_pairs,
-            reference=True,
-        ),
+        Estimate("training labelers among themselves", agreed, agreed, agreed, quality.agreement_pairs, reference=True),
     ]
     text = "On held-out prompts. Held-out labelers gave no training data."
     return [Estimates("Pairs of answers ordered alike", rows, text)]
@@ -109,11 +103,9 @@ def _answer(name: str, outcome: Outcome, index: int) -> Answer:
 
 
 def _signs(demo: Demo) -> list[str]:
-    found = []
-    for name in ("ppo", "ppo_ptx", "ppo_fooled"):
-        if demo.run_at(name).exists():
-            found += [f"{name}: {sign}" for sign in Run.open(demo.run_at(name)).manifest.results.get("signs", [])]
-    return found
+    runs = {name: demo.run_at(name) for name in ("ppo", "ppo_ptx", "ppo_fooled")}
+    results = {name: Run.open(path).manifest.results for name, path in runs.items() if path.exists()}
+    return [f"{name}: {sign}" for name, found in results.items() for sign in found.get("signs", [])]
 
 
 def _facts(demo: Demo, matmul: float) -> list[Fact]:

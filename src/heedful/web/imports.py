@@ -117,13 +117,8 @@ def read(folder: Path, files: Sequence[Received], text_chars: int, kind: str | N
 
 def curated(rows: Sequence[Prompt], options: ImportOptions) -> tuple[list[Prompt], CurationReport]:
     """The rows that curation keeps, and why it leaves out the others. People read every split, so all are searched."""
-    config = CurationConfig(
-        prefix_length=options.prefix_length,
-        prompts_per_user=options.prompts_per_user,
-        personal_data_splits=EVERY_SPLIT,
-        seed=options.seed,
-    )
-    return curation.curate(rows, config)
+    given = options.model_dump(include={"prefix_length", "prompts_per_user", "seed"})
+    return curation.curate(rows, CurationConfig(personal_data_splits=EVERY_SPLIT, **given))
 
 
 def add_rows(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback import people
-from heedful.feedback.schema import Project, Token
+from heedful.feedback.schema import Project
 from heedful.web.api import records
 from heedful.web.security import passwords
 from heedful.web.security.access import COOKIE, Id, Now, Settings, SignedIn, Stored, bearer, home_of
@@ -143,7 +143,7 @@ def change_password(
 def tokens(person: SignedIn, store: Stored) -> list[dict[str, Any]]:
     """Your tokens for scripts: id, name, created."""
     with store.reading() as db:
-        return [_token(one) for one in people.tokens(db, person.id)]
+        return [{"id": one.id, "name": one.name, "created": one.created} for one in people.tokens(db, person.id)]
 
 
 @router.post("/me/tokens", status_code=201)
@@ -165,10 +165,6 @@ def revoke_token(store: Stored, now: Now, person: SignedIn, token_id: Id) -> Non
 def preview(person: SignedIn, body: records.MarkdownText) -> records.MarkdownHtml:
     """Markdown as HTML, as pages show it: no raw HTML, no images, links to http, https and mailto only."""
     return records.MarkdownHtml(html=markdown.as_html(body.text))
-
-
-def _token(token: Token) -> dict[str, Any]:
-    return {"id": token.id, "name": token.name, "created": token.created}
 
 
 def _check_wait(tries: passwords.Tries, keys: tuple[str, ...]) -> None:

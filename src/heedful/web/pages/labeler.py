@@ -16,7 +16,7 @@ from heedful.maths.statistics import Interval
 from heedful.plots.charts import daily
 from heedful.plots.svg import svg
 from heedful.web.pages import fragments, task_view
-from heedful.web.pages.labeler_layout import here, layout, must_agree
+from heedful.web.pages.labeler_layout import here, layout
 from heedful.web.pages.render import page
 from heedful.web.security.access import AsLabeler, Id, Member, Now, Stored
 from heedful.web.text import sanitise, vocabulary
@@ -31,7 +31,7 @@ AGREEMENT_OVER = timedelta(days=30)
 def start(store: Stored, member: AsLabeler, now: Now) -> Response:
     """Redirects to a kind of work that has a task."""
     with store.writing() as db:
-        if must_agree(db, member):
+        if not people.has_consented(db, member.project_id, member.person.id):
             return RedirectResponse(f"{here(member)}/consent", 303)
         found = work.next_task(db, member.project_id, member.person.id, now)
         kinds = projects.settings(db, member.project_id).kinds
@@ -132,7 +132,7 @@ def task(request: Request, store: Stored, member: AsLabeler, now: Now, kind: str
         raise HTTPException(404)
     chosen = cast("Kind", kind)
     with store.writing() as db:
-        if must_agree(db, member):
+        if not people.has_consented(db, member.project_id, member.person.id):
             return RedirectResponse(f"{here(member)}/consent", 303)
         found = work.next_task(db, member.project_id, member.person.id, now, kind=chosen)
         shown = fragments.task_context(db, member, now, found, chosen)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from heedful.feedback import people, projects, work
+from heedful.feedback import projects, work
 from heedful.web.security.access import Member, Now
 from heedful.web.text import vocabulary
 
@@ -34,7 +34,3 @@ def _today(db: Session, member: Member, settings: projects.ProjectSettings, now:
         return ""
     done = work.progress(db, member.project_id, member.person.id, now, days=1).today
     return f"{done} of {settings.daily_goal} today" if settings.daily_goal else f"{done} today"
-
-
-def must_agree(db: Session, member: Member) -> bool:
-    return not people.has_consented(db, member.project_id, member.person.id)

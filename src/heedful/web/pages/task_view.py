@@ -53,10 +53,6 @@ class View:
         return f"{self.here}/text/{self.lease}/{part}" if self.lease else None
 
 
-def milliseconds(time: datetime | None) -> int:
-    return round(time.timestamp() * 1000) if time else 0
-
-
 def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: float, seconds: float = 0) -> View:
     """The view of a task. `lasts`: seconds until its lease ends."""
     least, most = settings.demonstration_chars
@@ -69,7 +65,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
         here=here,
         answers=task.completions,
         draft=task.draft,
-        drafted=milliseconds(task.drafted),
+        drafted=round(task.drafted.timestamp() * 1000) if task.drafted else 0,
         lasts=lasts,
         seconds=seconds,
         practice=task.practice,

@@ -34,7 +34,7 @@ class Queue:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the project stands; `daily` goes back without gaps."""
+    """Progress of the project. `daily` has an entry for every day."""
 
     judgements: int
     today: int
@@ -76,7 +76,7 @@ def progress(db: Session, project_id: int, now: datetime, *, days: int = 28) -> 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of preferences, unless it says otherwise; see `quality.agreement`."""
+    """Of preferences, unless a field says otherwise. See `quality.agreement`."""
 
     judgements: int
     all: agreement.Summary

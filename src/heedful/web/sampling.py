@@ -48,7 +48,7 @@ class Job:
 
 
 def missing() -> str | None:
-    """Why this server cannot sample, and what to do; None if it can."""
+    """Why this server cannot sample, and what to do. None if it can."""
     absent = [name for name in NEEDED if find_spec(name) is None]
     if not absent:
         return None
@@ -59,7 +59,7 @@ def missing() -> str | None:
 
 
 def models(folder: Path) -> list[str]:
-    """Finished runs of the project folder that can write, as paths below it; the newest first."""
+    """Finished runs of the project folder that can write, as paths below it, newest first."""
     found = []
     for pattern in ("*/manifest.json", "*/*/manifest.json"):
         for path in folder.glob(pattern):

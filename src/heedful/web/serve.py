@@ -14,7 +14,7 @@ from heedful.config import UserError
 def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str | None) -> None:
     """Serve until a signal comes. `app(port)` is called when the port is taken. Port 0: any free one.
 
-    `proxies`: addresses whose X-Forwarded-For and -Proto are believed, as uvicorn writes them; None believes nobody.
+    `proxies`: addresses whose X-Forwarded-For and -Proto are trusted, in uvicorn's notation. None trusts no proxy.
     """
     listening = _listen(host, port)
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What a server may be told; everything about a project is in the database."""
+"""Settings of a server. Everything about a project is in the database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WebSettings(Config):
     """The project folder: runs to sample from, snapshots, backups."""
     session_days: Count = 14
     body_mb: float = Field(2.0, gt=0)
-    """The most of a request, in megabytes; imports aside."""
+    """Largest request in megabytes, except imports."""
     upload_mb: float = Field(64.0, gt=0)
     """The most of an import, in megabytes."""
     text_chars: Count = 500_000

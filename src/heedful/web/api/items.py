@@ -38,7 +38,7 @@ async def received(
     request: Request,
     file: Annotated[str, Query(max_length=200, description="Its name: the ending tells the format.")] = "rows.jsonl",
 ) -> AsyncIterator[list[Received]]:
-    """The body as one file; or the parts `file` and `baseline` of a form."""
+    """The body as one file, or the parts `file` and `baseline` of a form."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         yield [Received(file, BytesIO(await request.body()))]
         return
@@ -127,7 +127,7 @@ def item(member: AsReader, store: Stored, ref: str) -> records.ItemHistory:
 
 @router.patch("/items/{ref}")
 def change_item(member: AsLead, store: Stored, now: Now, ref: str, body: records.ItemChange) -> records.ItemHistory:
-    """Change the priority or the number of labelers; hold the item back or release it."""
+    """Change the priority or the number of labelers, hold the item back or release it."""
     with store.writing() as db:
         item_of(db, member, ref)
         if body.priority is not None:

@@ -26,7 +26,7 @@ def list_people(member: AsReader, store: Stored) -> list[records.Person]:
 
 @router.patch("/people/{person_id}")
 def change_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: records.PersonChange) -> records.Person:
-    """Change role, group or phase; pause or resume; remove from the project or take back."""
+    """Change role, group or phase, pause or resume, remove from the project or take back."""
     with store.writing() as db:
         by = member.person.id
         people.change_member(db, member.project_id, person_id, now, by=by, **body.model_dump(exclude_none=True))
@@ -103,7 +103,7 @@ def invite(
 
 @router.delete("/invitations/{invitation_id}", status_code=204)
 def revoke_invitation(member: AsLead, store: Stored, now: Now, invitation_id: Id) -> None:
-    """Withdraw an invitation that nobody has used."""
+    """Withdraw an unused invitation."""
     with store.writing() as db:
         people.revoke_invitation(db, member.project_id, invitation_id, now, by=member.person.id)
 

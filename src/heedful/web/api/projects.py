@@ -42,7 +42,7 @@ def project(member: AsMember, store: Stored) -> records.Project:
 
 @router.patch("/{project}")
 def change(member: AsLead, store: Stored, now: Now, body: records.ProjectChange) -> records.Project:
-    """Change title or settings; archive a project or open it again. All of it, or nothing."""
+    """Change title or settings, archive a project or reopen it. All of it, or nothing."""
     with store.writing() as db:
         found, by = db.get_one(Project, member.project_id), member.person.id
         done: list[tuple[str, dict[str, Any]]] = []
@@ -73,7 +73,7 @@ def project_progress(member: AsReader, store: Stored, now: Now) -> dict[str, Any
 
 @router.get("/{project}/agreement")
 def agreement(request: Request, member: AsReader, store: Stored) -> dict[str, Any]:
-    """Pairwise rate (D12), Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals; alerts, opposed groups."""
+    """Pairwise rate (D12), Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals, alerts and opposed groups."""
     named: dict[str, Any] = _with_names(asdict(agreement_of(request, store, member.project_id)))
     return named
 

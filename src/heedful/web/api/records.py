@@ -41,7 +41,7 @@ class Joining(Body):
     token: str | None = Field(None, max_length=200)
     """Of the invitation. A script sends it as its bearer token instead."""
     name: str | None = Field(None, max_length=100)
-    """Of the new account. A member who is signed in needs none."""
+    """Of the new account. A signed-in member needs none."""
     password: str | None = Field(None, max_length=200)
 
 
@@ -243,7 +243,7 @@ class Event(Out):
     refers_to: int | None
     stands: bool
     content: dict[str, Any] | None
-    """In the item's indices; null where it was redacted."""
+    """In the item's indices. null if it was redacted."""
     hash: str
 
 
@@ -262,7 +262,7 @@ class ItemChange(Body):
 
 
 def _known_answer(answer: Any) -> Any:
-    """A ranking as people write it, `2 > 1 = 3` with the best first; a choice: `a`, `b` or `tie`."""
+    """A ranking as people write it, `2 > 1 = 3` with the best first. A choice: `a`, `b` or `tie`."""
     if not isinstance(answer, str):
         return answer
     text = answer.strip()
@@ -277,7 +277,7 @@ def _known_answer(answer: Any) -> Any:
 class Gold(Body):
     purpose: Purpose = "gold"
     answer: Annotated[dict[str, Any], BeforeValidator(_known_answer)]
-    """A judgement in the item's indices; or a text, `2 > 1 = 3` (numbers from 1, best first), `a`, `b` or `tie`."""
+    """A judgement in the item's indices, or a text, `2 > 1 = 3` (numbers from 1, best first), `a`, `b` or `tie`."""
     explanation: str | None = Field(None, max_length=20_000)
 
 
@@ -317,7 +317,7 @@ class PersonChange(Body):
     phase: Phase | None = None
     paused: bool | None = None
     why: str | None = Field(None, max_length=1000)
-    """Of the pause; the labeler sees it."""
+    """Of the pause. The labeler sees it."""
     left: bool | None = None
 
 

@@ -33,7 +33,7 @@ environment = Environment(
 
 
 def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page from `templates/`; every template sees `request` and `me` (the signed-in Person, or None)."""
+    """A page from `templates/`. Every template sees `request` and `me` (the signed-in Person, or None)."""
     me = getattr(request.state, "person", None)
     return HTMLResponse(environment.get_template(template).render(request=request, me=me, **context), status)
 
@@ -62,7 +62,7 @@ def static(name: str) -> str:
 
 
 def serve_static(digest: str, name: str) -> Response:
-    """GET /static/{digest}/{name}; an old digest gets the file as it is now, uncached."""
+    """GET /static/{digest}/{name}. An old digest gets the present file, uncached."""
     content = _files().get(name)
     if content is None:
         raise HTTPException(404)

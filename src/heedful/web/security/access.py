@@ -1,4 +1,4 @@
-"""Dependencies of routes: the store, the time, who is signed in and what they may do.
+"""Dependencies of routes: the store, the time, the signed-in person and their role.
 
     def page(member: AsLead, store: Stored, now: Now) -> HTMLResponse: ...
 
@@ -36,7 +36,7 @@ def is_api_path(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Person:
-    """Who is signed in. An administrator creates projects, and leads all of them."""
+    """The signed-in person. An administrator creates projects, and leads all of them."""
 
     id: int
     name: str
@@ -68,7 +68,7 @@ async def get_settings(request: Request) -> WebSettings:
 
 
 async def get_now(request: Request) -> datetime:
-    """The time, aware and in UTC; tests set `app.state.clock`."""
+    """The time in UTC, with its zone. Tests set `app.state.clock`."""
     clock: Callable[[], datetime] | None = getattr(request.app.state, "clock", None)
     return clock() if clock else datetime.now(UTC)
 
@@ -167,7 +167,7 @@ def home_of(role: str, project: str) -> str:
 
 
 def item_of(db: Session, member: Member, ref: str) -> Item:
-    """An item of the member's project; 404 for any other."""
+    """An item of the member's project. 404 for any other."""
     found = items.by_ref(db, member.project_id, ref)
     if found is None:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""What stands before every route: the size of a request, where a write comes from, headers that keep browsers strict.
+"""ASGI middleware: request size limit, same-origin check for writes, security headers.
 
 Pure ASGI, so that a request costs microseconds. A write needs no token in its form: browsers say where it comes from
 (Sec-Fetch-Site, Origin), and what does not say so is no browser and has no cookie to abuse.

@@ -21,7 +21,7 @@ _nobody: str | None = None
 
 
 def hash_password(password: str) -> str:
-    """What is stored of a password; UserError where it is too short or too long."""
+    """Hash a password for the database. Raises UserError if it is too short or too long."""
     if not SHORTEST <= len(password) <= LONGEST:
         raise UserError(f"password: it has {len(password)} characters; choose one of {SHORTEST} to {LONGEST}")
     with _at_once:
@@ -29,7 +29,7 @@ def hash_password(password: str) -> str:
 
 
 def is_right(stored: str | None, password: str) -> bool:
-    """Whether the password is that of the hash; None, for a name that nobody has, takes as long and is never right."""
+    """Whether a password matches a hash. None (an unknown name) takes as long and never matches."""
     global _nobody
     with _at_once:
         if _nobody is None:
@@ -42,7 +42,7 @@ def is_right(stored: str | None, password: str) -> bool:
 
 @dataclass
 class Tries:
-    """Wrong passwords in a row by name and by address; from `allowed` on every further one doubles the wait.
+    """Wrong passwords in a row by name and by address; after `allowed` of them, each one doubles the wait.
 
     After LONGEST_WAIT without one they are forgotten: an address, which a whole office may share, is never seen to be
     right, and would else add up everybody's slips for as long as the server runs.
@@ -61,7 +61,7 @@ class Tries:
         with self._lock:
             for key in keys:
                 count = self._counted(key, now)[0]
-                self._wrong.pop(key, None)  # the newest stands last
+                self._wrong.pop(key, None)  # the newest is last
                 self._wrong[key] = (count + 1, now)
             while len(self._wrong) > REMEMBERED:
                 del self._wrong[next(iter(self._wrong))]

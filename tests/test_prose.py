@@ -69,7 +69,6 @@ def test_documentation_reads_plainly() -> None:
     assert found.long / found.sentences * 100 <= LONG
 
 
-@pytest.mark.xfail(reason="pages are being rewritten", strict=False)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_page_is_far_off(page: Path) -> None:
     found = figures(page.read_text("utf-8"))

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sandbox": {"data"},
     "feedback": {"data", "maths.statistics", "runs"},
     "fast": {"maths"},
-    "models": {"fast", "maths", "data.records", "runs"},
+    "models": {"configs", "fast", "maths", "data.records", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
     "training": {"configs", "fast", "models.scoring", "runs", "maths.schedules", "data.formats"},
     "rewards": {"configs", "rollout", "models", "maths", "data"},

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tiny
+from heedful.configs.shared import Compute
 from heedful.fast import attention, forward, linear, rows, trim
 from heedful.models import batches, load, scoring
 
@@ -231,7 +232,7 @@ def test_activations_are_recomputed_where_that_is_asked_for() -> None:
     for recomputed in (False, True):
         model = tiny.policy().train()
         if recomputed:
-            load.place(model, "cpu", recompute=True)
+            load.place(model, "cpu", Compute(activation_checkpointing=True), trained=True)
         sizes: list[int] = []
 
         def note(x: Tensor, sizes: list[int] = sizes) -> Tensor:

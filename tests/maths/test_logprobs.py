@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heedful.maths import logprobs
-from heedful.maths.losses import language_loss
+from heedful.maths.masks import keep
 from maths import golden
 
 
@@ -15,6 +15,11 @@ def response_part(logits_BSV, input_ids_BS, prompt_length):
     B, S, V = logits_BSV.shape
     index_BT = logprobs.predecessors(torch.full((B,), prompt_length), S - prompt_length)
     return logits_BSV.gather(1, index_BT[..., None].expand(-1, -1, V)), input_ids_BS[:, prompt_length:]
+
+
+def nll(logprobs_BT, mask_BT):
+    """Cross-entropy in nats over real tokens, as (sum, count)."""
+    return -keep(logprobs_BT, mask_BT).sum(), mask_BT.sum()
 
 
 @golden.DTYPES
@@ -37,7 +42,7 @@ def test_golden_sequence_sum(case, dtype):
         {
             "sum_logprobs": torch.where(mask_BT, logprobs_BT, 0.0).sum(-1),
             "n_tokens": mask_BT.sum(-1),
-            "mean_nll": golden.mean(language_loss(logprobs_BT, mask_BT)),
+            "mean_nll": golden.mean(nll(logprobs_BT, mask_BT)),
         },
         dtype,
     )
@@ -48,7 +53,7 @@ def test_golden_sequence_sum(case, dtype):
 def test_golden_ptx_gradient(case, dtype):
     logits_NV, tokens_N, ppo_grad_NV = case.tensors(dtype, "logits", "next_tokens", "ppo_grad_wrt_logits")
     logits_NV.requires_grad_()
-    total, count = language_loss(logprobs.token_logprobs(logits_NV, tokens_N), torch.ones_like(tokens_N).bool())
+    total, count = nll(logprobs.token_logprobs(logits_NV, tokens_N), torch.ones_like(tokens_N).bool())
     (case.inputs["ptx_coef"] * total / count).backward()
     scaled_NV = logits_NV.grad.clone()
     logits_NV.grad.add_(ppo_grad_NV)
@@ -101,7 +106,7 @@ def test_garbage_logits_at_padding_leak_nowhere(garbage):
     mask_BT = torch.tensor([[True, True, False], [True, False, False]])
     logits_BTV[~mask_BT] = garbage
     logits_BTV.requires_grad_()
-    total, _ = language_loss(logprobs.token_logprobs(logits_BTV, torch.zeros(2, 3).long()), mask_BT)
+    total, _ = nll(logprobs.token_logprobs(logits_BTV, torch.zeros(2, 3).long()), mask_BT)
     total.backward()
     assert total.isfinite()
     assert logits_BTV.grad[mask_BT].abs().min() > 0

@@ -69,16 +69,15 @@ def update(batch, advantages_BT, returns_BT):
     logprobs_BT = token_logprobs(logits_BTV, batch["tokens"], 0.7)
     *policy, metrics = losses.policy_loss(logprobs_BT, batch["old_logprobs"], advantages_BT, mask_BT, 0.2)
     *value, value_metrics = losses.value_loss(values_BT, batch["old_values"], returns_BT, mask_BT, 0.2)
-    language = losses.language_loss(logprobs_BT, mask_BT)
     three = logprobs_BT, batch["old_logprobs"], batch["ref_logprobs"]
     *rloo, rloo_metrics = losses.rloo_loss(*three, advantages_BT[:, 0], mask_BT, 0.2, 0.1)
     grpo = {
         kind: losses.grpo_loss(*three, advantages_BT, mask_BT, 0.2, 0.1, kind, 9)[:2]
         for kind in ("grpo", "bnpo", "dr_grpo")
     }
-    (policy[0] + value[0] + 27.8 * language[0] + rloo[0] + 3 * sum(pair[0] for pair in grpo.values())).backward()
+    (policy[0] + value[0] + rloo[0] + 3 * sum(pair[0] for pair in grpo.values())).backward()
     ratio_max = metrics.pop("ratio_max")
-    pairs = {"policy": policy, "value": value, "language": language, "rloo": rloo, **grpo, **metrics}
+    pairs = {"policy": policy, "value": value, "rloo": rloo, **grpo, **metrics}
     pairs |= {f"rloo/{name}": pair for name, pair in rloo_metrics.items() if name != "ratio_max"}
     pairs |= {f"value/{name}": pair for name, pair in value_metrics.items()}
     return pairs, ratio_max, {"logits": logits_BTV.grad, "values": values_BT.grad}

@@ -90,10 +90,10 @@ def test_samples_of_one_prompt_are_not_independent():
     assert together.high - together.rate == pytest.approx(1.96 * 0.05, rel=0.1)
 
 
-def test_confidence_draws_and_seed_have_their_effect():
+def test_draws_and_seed_have_their_effect():
     values = np.random.default_rng(0).normal(size=200)
-    narrow, wide = statistics.mean_interval(values, confidence=0.5), statistics.mean_interval(values, confidence=0.99)
-    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+    narrow, wide = statistics.percentile_interval(values, 0.5), statistics.percentile_interval(values, 0.99)
+    assert wide[0] < narrow[0] < values.mean() < narrow[1] < wide[1]
     assert statistics.mean_interval(values, seed=1) == statistics.mean_interval(values, seed=1)
     assert statistics.mean_interval(values, seed=1) != statistics.mean_interval(values, seed=2)
     assert statistics.mean_interval(values, draws=1000) != statistics.mean_interval(values, draws=4000)

@@ -212,12 +212,12 @@ def test_when_checkpoints_are_made(files: Files, tmp_path: Path, monkeypatch: py
 
 def test_texts_are_mixed_in_where_they_are_given(files: Files) -> None:
     tokenizer = tiny.tokenizer()
-    assert sft._pretrain_rows(worlds.config("sft", files, pretrain_data=None), tokenizer, 128) == []
     config = worlds.config("sft", files, batch=32)
-    rows = sft._pretrain_rows(config, tokenizer, 20)
+    rows = examples.documents(config.pretrain_data, tokenizer, 20)
     assert max(map(len, rows)) == 20
     assert len(sft._mixed_in(config, rows, 0)) == 4  # 32 and 4: a tenth or so
     assert sft._mixed_in(config, rows, 0) != sft._mixed_in(config, rows, 1)
+    assert sft._mixed_in(config, [], 0) == []
 
 
 @pytest.mark.slow
@@ -493,15 +493,21 @@ def test_compute_says_how_forwards_run(
 ) -> None:
     """`fast` reaches every model of a stage, `activation_checkpointing` every one that is trained."""
     placed, place = [], load.place
-    monkeypatch.setattr(load, "place", lambda model, device, **how: placed.append(how) or place(model, device, **how))
+
+    def note(model: Any, device: Any, compute: Compute, **how: bool) -> Any:
+        placed.append((compute, how.get("trained", False)))
+        return place(model, device, compute, **how)
+
+    monkeypatch.setattr(load, "place", note)
     monkeypatch.setattr(checkpoint, "latest", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         worlds.train(stage, files, tmp_path / "run", compute={"activation_checkpointing": value, "fast": value})
-    assert {how["fast"] for how in placed} == {value}
-    recomputed = [how.get("recompute", False) for how in placed]
-    assert sum(recomputed) == (2 if stage == "ppo" else 1) * value
+    assert {(compute.fast, compute.activation_checkpointing) for compute, _ in placed} == {(value, value)}
+    assert sum(trained for _, trained in placed) == (2 if stage == "ppo" else 1)
 
 
-def test_recomputation_is_switched_on() -> None:
-    model = load.place(tiny.policy(), "cpu", recompute=True)
-    assert any(vars(module).get("gradient_checkpointing") for module in model.modules())
+@pytest.mark.parametrize(("asked", "trained"), [(True, True), (True, False), (False, True)])
+def test_recomputation_is_switched_on_for_models_in_training(asked: bool, trained: bool) -> None:
+    model = load.place(tiny.policy(), "cpu", Compute(activation_checkpointing=asked), trained=trained)
+    found = any(vars(module).get("gradient_checkpointing") for module in model.modules())
+    assert found == (asked and trained)

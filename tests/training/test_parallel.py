@@ -60,7 +60,7 @@ def test_alone_there_is_nothing_to_wait_for() -> None:
     (alone,) = ranks(1)
     assert alone.main
     assert alone.broadcast("x") == "x"
-    assert alone.sum(torch.ones(2)).tolist() == [1.0, 1.0]
+    assert alone.gather(15) == [15]
     alone.wait()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Checkpointing, StageConfig
@@ -120,17 +120,12 @@ def test_what_nobody_foresaw_is_in_the_manifest(tmp_path: Path) -> None:
 
 def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank 0 hears from rank 1, and both leave with the number that rank 1 got."""
-
-    def both(world: Ranks, signals: Tensor) -> Tensor:
-        signals[1] = 15
-        return signals
-
     with opened(tmp_path / "run") as s:
         s.restore({}, None)
         steps = s.steps(0, 9)
         next(steps)
         s.checkpoint(0, {})
-        monkeypatch.setattr(Ranks, "sum", both)
+        monkeypatch.setattr(Ranks, "gather", lambda world, mine: [mine, 15])
         s.ranks = Ranks(0, 2, CPU, torch.float32)
         monkeypatch.setattr(Ranks, "wait", lambda world: None)
         with pytest.raises(Interrupted, match="interrupted at step 1 of 9") as stopped:
@@ -151,7 +146,7 @@ def test_random_numbers_follow_from_seed_step_and_rank() -> None:
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ranks, "sum", lambda world, tensor: tensor)
+    monkeypatch.setattr(Ranks, "gather", lambda world, mine: [mine])
     monkeypatch.setattr(Ranks, "wait", lambda world: None)
     monkeypatch.setattr(Ranks, "broadcast", lambda world, value: value)
     config = Some(checkpoint=Checkpointing(every=1))

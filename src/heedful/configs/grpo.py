@@ -33,6 +33,5 @@ COMMAND = Stage(
     place=60,
     heading="GRPO",
     charts=(*SAMPLED, GROUPS),
-    unit="iteration",
-    score_over_kl=True,
+    online=True,
 )

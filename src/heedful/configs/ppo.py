@@ -45,6 +45,5 @@ COMMAND = Stage(
             "1: it foresees the return of every answer; 0: it knows only their mean.",
         ),
     ),
-    unit="iteration",
-    score_over_kl=True,
+    online=True,
 )  # fmt: skip

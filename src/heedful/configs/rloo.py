@@ -21,6 +21,5 @@ COMMAND = Stage(
     place=50,
     heading="RLOO",
     charts=(*SAMPLED, GROUPS),
-    unit="iteration",
-    score_over_kl=True,
+    online=True,
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
 
 from heedful.config import Config
 
@@ -55,10 +54,8 @@ class Stage(CommandRecord):
     charts: tuple[ChartSpec, ...]
     writes_text: bool = True
     """Whether the trained model writes text, so that one can sample from it."""
-    unit: Literal["step", "iteration"] = "step"
-    """What `step` counts in metrics.jsonl."""
-    score_over_kl: bool = False
-    """Whether its metrics hold `score` and `kl`, which the report draws against each other."""
+    online: bool = False
+    """Whether it learns from its own samples. `step` then counts iterations, and the metrics hold `score` and `kl`."""
 
 
 LOSSES = {"loss": "training", "valid_loss": "held out", "pretrain_loss": "texts mixed in"}

@@ -14,9 +14,9 @@ from heedful.config import UserError
 from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, as_text
-from heedful.models import load, render
+from heedful.models import render
 from heedful.rollout.draw import draw
-from heedful.rollout.engine import open_engine
+from heedful.rollout.engine import load_engine
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 Finish = Literal["stop", "length"]
@@ -110,14 +110,10 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
     """
-    dtype = getattr(torch, compute.dtype)
-    model, tokenizer = load.load_policy(ref, dtype=dtype, trust_remote_code=trust_remote_code)
-    load.place(model, device, fast=compute.fast)
-    context = load.context_length(model)
-    longest = longest_prompt(context, settings.max_new_tokens)
+    engine, tokenizer = load_engine(ref, compute, device, trust_remote_code=trust_remote_code)
+    longest = longest_prompt(engine.context, settings.max_new_tokens)
     ids = [render.prompt_ids(tokenizer, prompt.prompt) for prompt in prompts]
-    kept = keep_fitting(ids, longest, context=context, skip_long=skip_long, where=ref)
-    engine = open_engine(model, tokenizer, compute)
+    kept = keep_fitting(ids, longest, context=engine.context, skip_long=skip_long, where=ref)
     drawn = draw(engine, [ids[row] for row in kept], settings, seed, rows=kept)
     return {
         key(prompts[row].prompt): [Written(render.response_text(tokenizer, found.response_ids), found.finish)]

@@ -179,11 +179,9 @@ def by_blocks(
     outs = []
     for block in layout.blocks:
         own = slice(block.first, block.first + len(block.slots))
-        if block.seen is None:
-            q, k, v = (block.pad(x[own]).transpose(1, 2) for x in (q_NHE, k_NHE, v_NHE))
-        else:
-            q = block.pad(q_NHE[own]).transpose(1, 2)
-            k, v = (block.see(x).transpose(1, 2) for x in (k_NHE, v_NHE))
+        q = block.pad(q_NHE[own]).transpose(1, 2)
+        seen = (block.pad(x[own]) if block.seen is None else block.see(x) for x in (k_NHE, v_NHE))
+        k, v = (x.transpose(1, 2) for x in seen)
         causal = block.seen is None and (window is None or q.shape[2] <= window)
         bias = None if causal and softcap is None else block.bias_GTC(window)[:, None].to(q.dtype)
         out = _by_products(q, k, v, bias, scale, softcap) if softcap is not None and bias is not None else None

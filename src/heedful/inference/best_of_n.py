@@ -11,9 +11,8 @@ from heedful.inference import sample
 from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
 from heedful.maths import best_of_n
-from heedful.models import load
 from heedful.rewards.functions import models_of, open_reward
-from heedful.rollout.engine import open_engine
+from heedful.rollout.engine import load_engine
 from heedful.runs.rows import Row
 
 
@@ -33,14 +32,15 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 
 def _choose(config: BestOfNConfig, job: Job) -> None:
     ranks, n = job.ranks, config.n
-    model, tokenizer = load.load_policy(config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code)
-    engine = open_engine(load.place(model, ranks.device, fast=config.compute.fast), tokenizer, config.compute)
+    engine, tokenizer = load_engine(
+        config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code
+    )
     questions = sample.fitting(config, engine, tokenizer)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
-    job.note({"model": model, **reward.models})
+    job.note({"model": engine.model, **reward.models})
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]

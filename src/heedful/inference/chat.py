@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from heedful.configs.chat import ChatConfig
 from heedful.data.records import Message, PromptText
-from heedful.models import load, render
-from heedful.rollout.engine import open_engine
+from heedful.models import render
+from heedful.rollout.engine import load_engine
 from heedful.rollout.room import tokens_left
 from heedful.rollout.text import TextStream
 from heedful.rollout.types import Sample, Stream
@@ -23,11 +23,9 @@ class Chat:
 
     def __init__(self, config: ChatConfig) -> None:
         with join_ranks(config.compute) as ranks:
-            model, self.tokenizer = load.load_policy(
-                config.model, dtype=ranks.dtype, trust_remote_code=config.trust_remote_code
+            self.engine, self.tokenizer = load_engine(
+                config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code
             )
-            load.place(model, ranks.device, fast=config.compute.fast)
-            self.engine = open_engine(model, self.tokenizer, config.compute)
         self.config = config
         self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
         self.messages: list[Message] = []

@@ -13,9 +13,9 @@ from heedful.data.records import Completions
 from heedful.inference.job import Job, open_job
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Question
-from heedful.models import load, render
+from heedful.models import render
 from heedful.rollout.draw import draw
-from heedful.rollout.engine import open_engine
+from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Engine, Sample
 from heedful.runs.rows import Row
 from heedful.training.parallel import Ranks
@@ -33,9 +33,10 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
 
 
 def _sample(config: SampleConfig, job: Job) -> None:
-    model, tokenizer = load.load_policy(config.model, dtype=job.ranks.dtype, trust_remote_code=config.trust_remote_code)
-    engine = open_engine(load.place(model, job.ranks.device, fast=config.compute.fast), tokenizer, config.compute)
-    job.note({"model": model})
+    engine, tokenizer = load_engine(
+        config.model, config.compute, job.ranks.device, trust_remote_code=config.trust_remote_code
+    )
+    job.note({"model": engine.model})
     questions = fitting(config, engine, tokenizer)
 
     def work(rows: range) -> list[Row]:

@@ -26,9 +26,14 @@ def losses(model: Any, rows: list[Example], passes: Passes) -> Iterator[tuple[Te
         yield total, batch.response_mask_BT.sum()
 
 
-def targets(rows: list[Example]) -> int:
-    """Number of tokens that the loss counts."""
-    return sum(len(row.response_ids) for row in rows)
+def add_gradients(
+    model: Any, rows: list[Example], passes: Passes, means: Means, name: str, *, weight: float = 1.0
+) -> None:
+    """Add `weight` x the gradient of the mean loss over the response tokens of all ranks. `name`: of the loss."""
+    count = sum(len(row.response_ids) for row in rows)
+    for total, real in losses(model, rows, passes):
+        passes.ranks.backward(weight * total / count, model)
+        means.add({name: (total, real)})
 
 
 @torch.no_grad()

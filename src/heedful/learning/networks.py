@@ -48,12 +48,12 @@ def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     """Load the policy and the reward, copy the reference and the average."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
     compute = config.compute
-    reference = load.place(copy.deepcopy(policy).requires_grad_(False), ranks.device, fast=compute.fast)
+    reference = load.place(copy.deepcopy(policy).requires_grad_(False), ranks.device, compute)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
-    load.place(policy, ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+    load.place(policy, ranks.device, compute, trained=True)
     learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
-    engine = open_engine(policy, tokenizer, config.compute)
+    engine = open_engine(policy, tokenizer, compute)
     return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))

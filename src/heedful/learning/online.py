@@ -19,6 +19,7 @@ from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load
 from heedful.rewards.functions import models_of
+from heedful.training import order
 from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
 
@@ -64,11 +65,11 @@ class Online:
     """
 
     def __init__(
-        self, config: OnlineConfig, s: StageRun, nets: Networks, *, setup: Setup | None = None, **facts: Any
+        self, config: OnlineConfig, s: StageRun, nets: Networks, *, whiten_rewards: bool = False, **facts: Any
     ) -> None:
-        """`setup`: what the failure signs know of the run. `facts` go into the manifest and the results."""
+        """`facts` go into the manifest and the results. The signs need to know `whiten_rewards`."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
-        self.setup = setup or Setup(low_precision=config.compute.dtype != "float32")
+        self.setup = Setup(config.compute.dtype != "float32", whiten_rewards)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
         limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
         self.questions = examples.questions(
@@ -98,12 +99,15 @@ class Online:
                 return
 
     def minibatches(self, e: Experience, step: int) -> Iterator[Minibatch]:
-        """The minibatches of one iteration's update."""
-        config = self.config
-        return steps.minibatches(
-            e, size=config.minibatch, epochs=config.epochs, seed=config.seed, step=step, model=self.nets.policy,
-            passes=self.passes,
-        )  # fmt: skip
+        """The minibatches of one iteration's update: `epochs` passes over the episodes, shuffled."""
+        config, B = self.config, len(e.episodes)
+        updates = config.epochs * (B // config.minibatch)
+        for update in range(updates):
+            number = step * updates + update
+            chosen = order.epochs(config.seed, number, config.minibatch, B, stream=1)
+            yield steps.minibatch(
+                e, chosen, number=number, first=update == 0, model=self.nets.policy, passes=self.passes
+            )
 
     def _shape(self) -> Shape:
         config, mix = self.config, self.mix
@@ -140,9 +144,7 @@ class Online:
 
 def texts_of(path: str | None, nets: Networks, longest: int) -> list[Example]:
     """Texts of a file in pieces of at most `longest` tokens and the context. No file has no texts."""
-    if path is None:
-        return []
-    return examples.documents(path, nets.tokenizer, min(longest, load.context_length(nets.policy)))
+    return examples.documents(path, nets.tokenizer, min(longest, load.context_length(nets.policy))) if path else []
 
 
 def next_kl_coef(config: OnlineConfig, kl_coef: float, kl: float, done: int) -> tuple[float, str | None]:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from heedful.config import NonFinite
-from heedful.learning.examples import Ranked
+from heedful.learning.examples import Example, Ranked
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
+from heedful.rollout.types import Episode
 from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks
 
-
-class Row(Protocol):
-    """One prompt and one response as token ids."""
-
-    @property
-    def prompt_ids(self) -> list[int]: ...
-    @property
-    def response_ids(self) -> list[int]: ...
+Row = Example | Episode  # a prompt and a response as token ids
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The steps know no algorithm: a policy step takes the loss as a function of the n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,17 +64,6 @@ class Minibatch:
     @property
     def tokens(self) -> int:
         return int(self.rows.mask_BT.sum())
-
-
-def minibatches(
-    experience: Experience, *, size: int, epochs: int, seed: int, step: int, model: Any, passes: Passes
-) -> Iterator[Minibatch]:
-    """`epochs` passes over the episodes, shuffled and cut into minibatches of `size`."""
-    B = len(experience.episodes)
-    for update in range(epochs * (B // size)):
-        number = step * epochs * (B // size) + update
-        chosen = order.epochs(seed, number, size, B, stream=1)
-        yield minibatch(experience, chosen, number=number, first=update == 0, model=model, passes=passes)
 
 
 def minibatch(
@@ -169,10 +158,7 @@ def value_gradients(value: Any, minibatch: Minibatch, *, clip: float, passes: Pa
 def pretraining_gradients(policy: Any, mix: PretrainingMix, number: int, *, passes: Passes, means: Means) -> None:
     """Add `mix.coef` x the gradient of the mean loss on texts to the policy's, in the same buffer (P21)."""
     chosen = [mix.texts[i] for i in order.endless(mix.seed, number, mix.rows, len(mix.texts), stream=2)]
-    count = likelihood.targets(chosen)
-    for total, real in likelihood.losses(policy, chosen, passes):
-        passes.ranks.backward(mix.coef * total / count, policy)
-        means.add({"ptx_loss": (total, real)})
+    likelihood.add_gradients(policy, chosen, passes, means, "ptx_loss", weight=mix.coef)
 
 
 def update_metrics(means: Means, ranks: Ranks) -> dict[str, float]:

@@ -170,11 +170,6 @@ def explained_variance(means: Mapping[str, float]) -> float:
     return 1.0 - unexplained / variance if variance > 0 else float("nan")
 
 
-def language_loss(logprobs_BT: Tensor, mask_BT: Tensor) -> SumCount:
-    """Cross-entropy in nats over real tokens, as (sum, count): SFT (S1), pretraining, PPO-ptx (P21)."""
-    return -keep(logprobs_BT, mask_BT).sum(), mask_BT.sum()
-
-
 def ranking_loss(
     rewards_BK: Tensor,
     ranks_BK: Tensor,
@@ -207,12 +202,7 @@ def ranking_loss(
 
     # 2) Divide each prompt's sum by its number of pairs.
     valid_B, K_B = pairs_BKK.sum((-2, -1)), mask_BK.sum(-1)
-    if normaliser == "k_choose_2":
-        divisor_B = K_B * (K_B - 1) // 2
-    elif normaliser == "valid_pairs":
-        divisor_B = valid_B
-    else:
-        raise ValueError(f"unknown normaliser {normaliser!r}: k_choose_2 or valid_pairs")
+    divisor_B = K_B * (K_B - 1) // 2 if normaliser == "k_choose_2" else valid_B
     losses_of_prompts_B = losses_B / divisor_B.clamp(min=1)
 
     prompts_B, pairs = K_B > 0, valid_B.sum()
@@ -246,12 +236,9 @@ def dpo_loss(
     margin_B = reward_w_B - reward_l_B
     if kind == "dpo":
         losses_B = -(1 - label_smoothing) * logsigmoid(margin_B) - label_smoothing * logsigmoid(-margin_B)
-    elif kind == "ipo":
-        if label_smoothing:
-            raise ValueError("label smoothing belongs to dpo: set it to 0 for ipo")
-        losses_B = (margin_B / beta - 1 / (2 * beta)).square()
     else:
-        raise ValueError(f"unknown kind {kind!r}: dpo or ipo")
+        assert not label_smoothing, "label smoothing belongs to dpo"
+        losses_B = (margin_B / beta - 1 / (2 * beta)).square()
 
     count = torch.tensor(margin_B.numel(), device=margin_B.device)
     metrics = {

@@ -46,7 +46,6 @@ def alpha_interval(
     level: Level,
     clusters: Clusters = None,
     *,
-    confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -70,7 +69,7 @@ def alpha_interval(
     return sums_interval(
         lambda sums: _alpha_of_coincidences(sums.reshape(-1, values.size, values.size), values, level),
         _coincidences(np.stack([(shared == value).sum(axis=0) for value in values], axis=1)),
-        clusters, n=n, confidence=confidence, draws=draws, seed=seed,
+        clusters, n=n, draws=draws, seed=seed,
     )  # fmt: skip
 
 
@@ -132,7 +131,6 @@ def win_rate(
     outcomes: ArrayLike,
     clusters: Clusters = None,
     *,
-    confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
 ) -> WinRate:
@@ -144,7 +142,7 @@ def win_rate(
     outcomes = np.asarray(outcomes, dtype=np.float64)
     if ((outcomes < 0) | (outcomes > 1)).any():
         raise ValueError("outcomes are 1 for a win, 0.5 for a tie, 0 for a loss")
-    return WinRate(*mean_interval(outcomes, clusters, confidence=confidence, draws=draws, seed=seed))
+    return WinRate(*mean_interval(outcomes, clusters, draws=draws, seed=seed))
 
 
 def wins(margins: Any) -> Any:
@@ -194,7 +192,6 @@ def mean_interval(
     values: ArrayLike,
     clusters: Clusters = None,
     *,
-    confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -208,9 +205,11 @@ def mean_interval(
         raise ValueError("an interval needs at least one value")
     if not np.isfinite(values).all():
         raise ValueError("an interval needs finite values")
-    sums = _resampled_sums(_cluster_sums(values, clusters), draws, np.random.default_rng(seed))
-    low, high = percentile_interval(sums[:, 0] / sums[:, 1], confidence)
-    return Interval(float(values.mean()), low, high, values.size)
+    if clusters is not None and len(clusters) != values.size:
+        raise ValueError(f"{values.size} values but {len(clusters)} clusters")
+    terms = np.column_stack([values, np.ones(values.size)])
+    found = sums_interval(lambda sums: sums[:, 0] / sums[:, 1], terms, clusters, n=values.size, draws=draws, seed=seed)
+    return found._replace(mean=float(values.mean()))
 
 
 def sums_interval(
@@ -219,7 +218,6 @@ def sums_interval(
     clusters: Clusters = None,
     *,
     n: int,
-    confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
@@ -235,7 +233,7 @@ def sums_interval(
         totals = np.zeros((index.max() + 1, terms.shape[1]))
         np.add.at(totals, index, terms)
     found = statistic(_resampled_sums(totals, draws, np.random.default_rng(seed)))
-    low, high = percentile_interval(found, confidence)
+    low, high = percentile_interval(found)
     return Interval(float(statistic(totals.sum(axis=0, keepdims=True))[0]), low, high, n)
 
 
@@ -281,16 +279,6 @@ def _numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
     """Clusters as the numbers 0, 1, 2, ... in the order in which they first occur."""
     number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
     return np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=len(clusters))
-
-
-def _cluster_sums(values: Floats, clusters: Clusters) -> Floats:
-    """Sum and size [clusters, 2] of each cluster."""
-    if clusters is None:
-        return np.column_stack([values, np.ones(values.size)])
-    if len(clusters) != values.size:
-        raise ValueError(f"{values.size} values but {len(clusters)} clusters")
-    index = _numbered(clusters)
-    return np.column_stack([np.bincount(index, weights=values), np.bincount(index)]).astype(np.float64)
 
 
 def _resampled_sums(terms: Floats, draws: int, rng: np.random.Generator) -> Floats:

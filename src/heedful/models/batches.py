@@ -70,19 +70,14 @@ class Batch:
         return Batch(ids_BS, lengths_B, prompts_B, self.firsts)
 
 
-def collate(
-    prompt_ids: Sequence[Sequence[int]],
-    response_ids: Sequence[Sequence[int]],
-    pad_id: int,
-    device: torch.device | str = "cpu",
-) -> Batch:
+def collate(prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
     """One row per (prompt, response). Prompts are not empty; a response may be."""
     assert all(prompt_ids), "a prompt needs at least one token"
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
     ids_BS, lengths_B = right_pad(rows, pad_id)
     seen: dict[tuple[int, ...], int] = {}
     firsts = tuple(seen.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompt_ids))
-    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts).to(device)
+    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts)
 
 
 def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -119,10 +114,8 @@ def in_order(lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[li
     return parts
 
 
-def micro_batches(
-    lengths: Sequence[int], max_rows: int | None = None, max_tokens: int | None = None
-) -> list[list[int]]:
-    """Parts of at most `max_rows` rows and `max_tokens` padded tokens, as lists of indices, longest rows first.
+def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Parts of at most `max_tokens` padded tokens, as lists of indices, longest rows first.
 
     Rows of like length share a part, so that little is padding: a part with ENOUGH tokens takes no row that would be
     padded by more than a quarter. A row longer than `max_tokens` is a part of its own.
@@ -130,10 +123,9 @@ def micro_batches(
     parts: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         part = parts[-1] if parts else []
-        too_many = max_rows is not None and len(part) >= max_rows
-        too_wide = bool(part) and max_tokens is not None and (len(part) + 1) * lengths[part[0]] > max_tokens
+        too_wide = bool(part) and (len(part) + 1) * lengths[part[0]] > max_tokens
         uneven = bool(part) and len(part) * lengths[part[0]] >= ENOUGH and 1.25 * lengths[index] < lengths[part[0]]
-        if not part or too_many or too_wide or uneven:
+        if not part or too_wide or uneven:
             parts.append([index])
         else:
             part.append(index)

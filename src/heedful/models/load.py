@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from heedful import files
 from heedful.config import UserError
+from heedful.configs.shared import Compute
 from heedful.fast import forward
 from heedful.models import render
 from heedful.models.heads import BIAS, reward_bias, set_reward_bias
@@ -74,7 +75,7 @@ def load_reward(
 
 def reward_from_policy(policy: Any, *, seed: int) -> Any:
     """A reward model: a copy of the policy's body with a new head, normal with std 1/sqrt(D + 1), and bias 0 (R1)."""
-    model = _with_scalar_head(policy)
+    model = value_from_policy(policy)
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(weight.shape, generator=generator, dtype=torch.float32) / (weight.shape[1] + 1) ** 0.5
@@ -104,11 +105,6 @@ def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
     return value
 
 
-def value_from_policy(policy: Any) -> Any:
-    """A value net for rewards that are not models: a copy of the policy's body with a head of zeros."""
-    return _with_scalar_head(policy)
-
-
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
     """Write safetensors, config and tokenizer as one directory, whole or not at all. Replaces an older one."""
     path = Path(path)
@@ -121,14 +117,14 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> No
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
 
 
-def place(model: Any, device: torch.device | str, *, fast: bool = True, recompute: bool = False) -> Any:
+def place(model: Any, device: torch.device | str, compute: Compute, *, trained: bool = False) -> Any:
     """Move a model to a device and choose how its forward runs there. Returns the model.
 
-    `fast`: use the fast path if the model fits it. `recompute`: recompute activations in the backward pass.
+    `trained`: there will be backward passes, for which `compute` may ask to recompute activations.
     """
     model.to(device)
-    forward.choose(model, fast)
-    if recompute:
+    forward.choose(model, compute.fast)
+    if trained and compute.activation_checkpointing:
         # the name that this version of transformers has for it
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable()
@@ -266,8 +262,11 @@ def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     return f"{ref}: no such directory, and the hub does not give it ({_brief(error)})"
 
 
-def _with_scalar_head(policy: Any) -> Any:
-    """A sequence classifier with one label: a copy of the policy's body, and a head of zeros."""
+def value_from_policy(policy: Any) -> Any:
+    """A sequence classifier with one label: a copy of the policy's body, and a head of zeros.
+
+    It is the value net for rewards that are not models.
+    """
     config = copy.deepcopy(policy.config)
     config.num_labels = 1
     setattr(config, BIAS, 0.0)

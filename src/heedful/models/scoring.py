@@ -38,9 +38,9 @@ def response_loss(model: Any, batch: Batch) -> Tensor:
     """Sum of -log-prob over response tokens (S1), in nats. The fast path does not keep logits for the gradient."""
     mask_BT = batch.response_mask_BT
     states_ND, head = _before_head(model, batch)
-    if torch.is_grad_enabled() and is_plain(head):
-        return cross_entropy(states_ND, head.weight, head.bias, batch.response_tokens_BT[mask_BT])
     tokens_N = batch.response_tokens_BT[mask_BT]
+    if torch.is_grad_enabled() and is_plain(head):
+        return cross_entropy(states_ND, head.weight, head.bias, tokens_N)
     return -_through_head(states_ND, tokens_N, head, _width(model), 1.0).sum()
 
 
@@ -75,7 +75,7 @@ def _before_head(model: Any, batch: Batch) -> tuple[Tensor, Any]:
     """
     chosen = forward.path(model)
     if chosen.fast and head_is_exact(model):
-        return _states(model, batch, batch.predecessors_BT, batch.response_mask_BT), _head(model)
+        return _states(model, batch, batch.predecessors_BT, batch.response_mask_BT), model.get_output_embeddings()
     logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
     return _gather(logits_BSV, batch.predecessors_BT, batch.response_mask_BT), nn.Identity()
 
@@ -104,7 +104,7 @@ def head_is_exact(model: Any) -> bool:
 
 @torch.no_grad()
 def _try_head(model: Any) -> bool:
-    head = _head(model)
+    head = model.get_output_embeddings()
     if head is None or model.base_model is model:
         return False
     ids_BS = (torch.arange(1, 9, device=model.device) % _width(model))[None]
@@ -112,10 +112,6 @@ def _try_head(model: Any) -> bool:
         expected_BSV = model(input_ids=ids_BS, use_cache=False).logits.float()
         actual_BSV = head(hidden_states(model, ids_BS)).float()
     return actual_BSV.shape == expected_BSV.shape and torch.allclose(actual_BSV, expected_BSV, rtol=1e-4, atol=1e-4)
-
-
-def _head(model: Any) -> Any:
-    return model.get_output_embeddings()
 
 
 def _width(model: Any) -> int:

@@ -74,7 +74,8 @@ def _chart(spec: ChartSpec, stage: str, runs: Mapping[str, Rows]) -> Chart | Non
     if not series:
         return None
     shown = [Level("chance", value) for value in {CHANCE[metric] for metric in spec.metrics if metric in CHANCE}]
-    return Chart(spec.title, spec.unit, registry.stage(stage).unit, series, spec.caption, shown)
+    unit = "iteration" if registry.stage(stage).online else "step"
+    return Chart(spec.title, spec.unit, unit, series, spec.caption, shown)
 
 
 def _is_number(value: Any) -> bool:

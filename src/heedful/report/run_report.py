@@ -53,7 +53,7 @@ def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
     """The charts of the runs of a stage. Metrics without a chart of the stage are folded."""
     record = registry.stage(stage)
     charts = stage_charts(stage, runs)
-    score_for_kl = over_optimisation(runs) if record.score_over_kl else None
+    score_for_kl = over_optimisation(runs) if record.online else None
     if score_for_kl is not None:
         charts.append(score_for_kl)
     others = other_charts(stage, runs)[:MOST_MORE]

@@ -128,7 +128,7 @@ def open_reward(
             scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
         else:
             model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
-            load.place(model, device, fast=compute.fast)
+            load.place(model, device, compute)
             dtype = getattr(torch, compute.dtype)
             scorer = ModelScorer(model, tokenizer, policy_tokenizer, compute.micro_tokens, dtype)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.shared import Compute
+from heedful.models import load
 from heedful.rollout.local import LocalEngine
 
 
@@ -17,3 +18,12 @@ def open_engine(model: Any, tokenizer: PreTrainedTokenizerBase, compute: Compute
     `compute.fast`: whether the fast decoder may stand in for the model's own forward.
     """
     return LocalEngine(model, tokenizer, getattr(torch, compute.dtype), compute.fast)
+
+
+def load_engine(
+    ref: str, compute: Compute, device: torch.device, *, trust_remote_code: bool
+) -> tuple[LocalEngine, PreTrainedTokenizerBase]:
+    """(engine, tokenizer) of a causal LM that only samples: a run, a directory or a hub name."""
+    dtype = getattr(torch, compute.dtype)
+    model, tokenizer = load.load_policy(ref, dtype=dtype, trust_remote_code=trust_remote_code)
+    return open_engine(load.place(model, device, compute), tokenizer, compute), tokenizer

@@ -50,10 +50,9 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    compute = config.compute
-    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+    load.place(model, s.ranks.device, config.compute, trained=True)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
-    passes = Passes(tokenizer.pad_token_id, compute.micro_tokens, s.ranks)
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
     training = with_reference(model, rankings, passes)
     validation = with_reference(model, held_out, passes)

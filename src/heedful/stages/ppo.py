@@ -18,7 +18,6 @@ from heedful.learning import networks, rollouts
 from heedful.learning.experience import Experience, describe, logprobs, old_logprobs, response_mask, score, values
 from heedful.learning.networks import open_networks
 from heedful.learning.online import Online, open_online
-from heedful.learning.signs import Setup
 from heedful.learning.steps import Learner, policy_step, update_metrics, value_step
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
@@ -57,8 +56,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     with open_online("ppo", config, out, resume=resume, models={"value": config.value}) as s:
         if not s.finished:
             nets = _networks(config, s.ranks)
-            setup = Setup(low_precision=config.compute.dtype != "float32", whiten_rewards=config.whiten_rewards)
-            run = Online(config, s, nets, setup=setup, value_from=nets.value_from)
+            run = Online(config, s, nets, whiten_rewards=config.whiten_rewards, value_from=nets.value_from)
             for step in run.steps():
                 metrics, experience = iteration(config, nets, run, step)
                 run.log(step, metrics, experience)
@@ -125,8 +123,7 @@ def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     """The policy's side and the value net."""
     nets = open_networks(config, ranks)
     value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward)
-    compute = config.compute
-    load.place(value, ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+    load.place(value, ranks.device, config.compute, trained=True)
     critic = Learner("value", value, optim.adam(value, config.value_optimiser), config.value_optimiser)
     return Networks(**vars(nets), critic=critic, value_from=value_from)
 

@@ -43,8 +43,7 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
             examples.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
         model = new_model(config, tokenizer)
-        compute = config.compute
-        load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+        load.place(model, s.ranks.device, config.compute, trained=True)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
 
@@ -85,11 +84,8 @@ def _loop(
 
 def _gradients(model: LlamaForCausalLM, rows: list[Example], passes: Passes) -> float:
     """Backward pass over this rank's passes; gradients are those of the mean over the global batch."""
-    count = likelihood.targets(rows)
     means = Means()
-    for total, real in likelihood.losses(model, rows, passes):
-        passes.ranks.backward(total / count, model)
-        means.add({"loss": (total, real)})
+    likelihood.add_gradients(model, rows, passes, means, "loss")
     passes.ranks.sum_gradients(model)
     return means.reduce(passes.ranks)["loss"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
@@ -38,15 +37,15 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     model, tokenizer = load.load_reward_start(
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
-    compute = config.compute
-    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+    load.place(model, s.ranks.device, config.compute, trained=True)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     there, validation, tied = examples.divided_rankings(
         config, tokenizer, limits, lambda line: s.say(f"reward: {line}")
     )
     training = _of_groups(config, there)
-    zero = _zero_rows(config, tokenizer, limits)
-    passes = Passes(tokenizer.pad_token_id, compute.micro_tokens, s.ranks)
+    # read before the first step, so that a bad file stops the run at once
+    shown = examples.demonstrations(config.demonstrations, tokenizer, limits) if config.demonstrations else []
+    passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
@@ -65,8 +64,9 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     quality = reward_quality.measure(validation, score_rankings(model, validation, passes))
     for warning in reward_quality.warnings(quality):
         s.say(f"reward: warning: {warning}")
-    if zero:  # demonstrations score 0 on average (R5)
-        heads.set_reward_bias(model, heads.reward_bias(model) - mean_score(model, zero, passes))
+    if shown:  # demonstrations score 0 on average (R5)
+        score = mean_score(model, [example for _, example in shown], passes)
+        heads.set_reward_bias(model, heads.reward_bias(model) - score)
     counts = {
         "rankings": len(training),
         "all_tied": tied,
@@ -145,13 +145,6 @@ def mean_score(model: Any, rows: list[Example], passes: Passes) -> float:
             scores_B = scoring.rewards(model, passes.batch([rows[i] for i in chosen]))
         means.add({"score": (scores_B.double().sum(), len(chosen))})
     return means.reduce(passes.ranks)["score"]
-
-
-def _zero_rows(config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Example]:
-    """What shall score 0; read before the first step, so that nothing is trained in vain."""
-    if config.demonstrations is None:
-        return []
-    return [example for _, example in examples.demonstrations(config.demonstrations, tokenizer, limits)]
 
 
 def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:

@@ -48,12 +48,11 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    compute = config.compute
-    load.place(model, s.ranks.device, fast=compute.fast, recompute=compute.activation_checkpointing)
+    load.place(model, s.ranks.device, config.compute, trained=True)
     _set_dropout(model, config, s)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
-    texts = _pretrain_rows(config, tokenizer, limits.context)
+    texts = examples.documents(config.pretrain_data, tokenizer, limits.context) if config.pretrain_data else []
     selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
@@ -102,11 +101,8 @@ def _gradients(
     """
     weight = config.pretrain_fraction if texts else 0.0
     means = Means()
-    for rows, share, name in ((examples, 1 - weight, "loss"), (texts, weight, "pretrain_loss")):
-        count = likelihood.targets(rows)
-        for total, real in likelihood.losses(model, rows, passes):
-            passes.ranks.backward(share * total / count, model)
-            means.add({name: (total, real)})
+    likelihood.add_gradients(model, examples, passes, means, "loss", weight=1 - weight)
+    likelihood.add_gradients(model, texts, passes, means, "pretrain_loss", weight=weight)
     passes.ranks.sum_gradients(model)
     return means.reduce(passes.ranks)
 
@@ -126,12 +122,6 @@ def _split(
             f"give {'more of them' if elsewhere else '--valid-data'}"
         )
     return training, validation
-
-
-def _pretrain_rows(config: SFTConfig, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
-    if config.pretrain_data is None:
-        return []
-    return examples.documents(config.pretrain_data, tokenizer, context)
 
 
 def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Example]:

@@ -58,12 +58,6 @@ class Ranks:
         """This rank's part of work that all ranks know: every n-th item."""
         return list(items[self.rank :: self.size])
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over ranks, in place."""
-        if self.size > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
     def backward(self, loss: Tensor, model: nn.Module) -> None:
         """Add the gradients of one micro-batch to those of `model`, in float64 if this rank `sums_exactly`.
 
@@ -134,12 +128,8 @@ class Ranks:
         return parts
 
     def broadcast(self, value: Item) -> Item:
-        """The value of the main rank, on every rank."""
-        if self.size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        """The main rank's value on every rank."""
+        return self.gather(value)[0]
 
     def wait(self) -> None:
         if self.size > 1:

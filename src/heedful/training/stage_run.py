@@ -193,9 +193,7 @@ class StageRun:
 
     def _asked_to_stop(self) -> int:
         """The number of a signal that any rank has got, the same on all ranks. 0: none."""
-        signals = torch.zeros(self.ranks.size, dtype=torch.long, device=self.ranks.device)
-        signals[self.ranks.rank] = self._signal
-        return int(self.ranks.sum(signals).max())
+        return max(self.ranks.gather(self._signal))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signal = number

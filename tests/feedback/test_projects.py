@@ -80,7 +80,7 @@ def test_texts_have_versions_and_an_unchanged_one_makes_none(store: Store) -> No
             projects.write_instruction(db, team.project, "guide", text, START, by=team.ids["ada"])
         texts = [(each.version, each.text) for each in projects.instructions(db, team.project, "guide")]
         assert texts == [(2, "Two. \0"), (1, "One.")]
-        first = projects.instruction(db, team.project, "guide", 1)
-        assert first is not None
-        assert first.text == "One."
+        current = projects.instruction(db, team.project, "guide")
+        assert current is not None
+        assert current.text == "Two. \0"
         assert projects.instruction(db, team.project, "consent") is None

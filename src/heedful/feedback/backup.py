@@ -38,10 +38,10 @@ def backup(store: Store, path: str | Path) -> int:
             if (fault := _fault(scratch)) is not None:
                 raise UserError(f"{named}: damaged ({fault}). No backup was made of it. Restore an earlier one")
         else:
-            with _opened(scratch) as target, store.engine.connect() as source, target.writing() as db:
+            with closing(Store.open(scratch)) as target, store.engine.connect() as source, target.writing() as db:
                 source.execute(sa.text("set transaction isolation level repeatable read read only"))
                 _copy_tables(source, db.connection())
-        with _opened(scratch) as copy, copy.reading() as db:
+        with closing(Store.open(scratch)) as copy, copy.reading() as db:
             try:
                 return sum(events.verify_all(db).values())
             except UserError as error:
@@ -64,7 +64,7 @@ def restore(path: str | Path, where: str | Path) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         _copied(path, Path(folder) / "copy.db") as old,
-        _opened(where) as new,
+        closing(Store.open(where)) as new,
         old.reading() as source,
         new.writing() as target,
     ):
@@ -119,10 +119,8 @@ def _copied(path: Path, copy: Path) -> Iterator[Store]:
         store = Store.open(copy, create=False)
     except UserError as error:
         raise UserError(str(error).replace(str(copy), str(path))) from None
-    try:
+    with closing(store):
         yield store
-    finally:
-        store.close()
 
 
 def _fetch(path: Path, copy: Path) -> None:
@@ -152,16 +150,6 @@ def _fault(path: Path) -> str | None:
     except sqlite3.DatabaseError as error:
         found = str(error)
     return None if found == "ok" else " ".join(found.split())
-
-
-@contextmanager
-def _opened(where: str | Path) -> Iterator[Store]:
-    """Open a store and close it at the end."""
-    store = Store.open(where)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _events(connection: sa.Connection) -> int:

@@ -197,11 +197,7 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))
     member_of = sa.update(Membership).where(Membership.person_id == person_id)
     db.execute(member_of.values(group=None, topics=None, paused_why=None, left=sa.func.coalesce(Membership.left, now)))
-    db.execute(
-        sa.update(Person)
-        .where(Person.id == person_id)
-        .values(name=f"deleted-{person_id}", password_hash=None, admin=False, deleted=now)
-    )
+    person.name, person.password_hash, person.admin, person.deleted = f"deleted-{person_id}", None, False, now
     people.audit(db, by, "delete person", f"person {person_id}", {"snapshots": paths}, now=now)
     return paths
 

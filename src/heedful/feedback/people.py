@@ -24,7 +24,6 @@ from heedful.feedback.schema import (
     Assignment,
     Audit,
     Consent,
-    Instruction,
     Invitation,
     Item,
     Membership,
@@ -358,26 +357,10 @@ def consent(db: Session, project_id: int, person_id: int, version: int, now: dat
         db.add(Consent(project_id=project_id, person_id=person_id, version=version, when=now))
 
 
-_CONSENTED = (
-    sa.select(Instruction.version, Consent.version.label("agreed"))
-    .outerjoin(
-        Consent,
-        sa.and_(
-            Consent.project_id == Instruction.project_id,
-            Consent.person_id == sa.bindparam("person"),
-            Consent.version == Instruction.version,
-        ),
-    )
-    .where(Instruction.project_id == sa.bindparam("project"), Instruction.kind == "consent")
-    .order_by(Instruction.version.desc())
-    .limit(1)
-)
-
-
 def has_consented(db: Session, project_id: int, person_id: int) -> bool:
     """Whether a person agreed to the current text. True if the project has none."""
-    found = db.execute(_CONSENTED, {"project": project_id, "person": person_id}).first()
-    return found is None or found.agreed is not None
+    version = projects.version(db, project_id, "consent")
+    return version is None or db.get(Consent, (project_id, person_id, version)) is not None
 
 
 def consents(db: Session, project_id: int, person_id: int) -> list[Consent]:

@@ -164,12 +164,9 @@ def write_instruction(
     return new
 
 
-def instruction(db: Session, project_id: int, kind: InstructionKind, version: int | None = None) -> Instruction | None:
-    """One version, the current by default."""
-    chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
-    if version is not None:
-        chosen = chosen.where(Instruction.version == version)
-    return db.scalar(chosen.order_by(Instruction.version.desc()).limit(1))
+def instruction(db: Session, project_id: int, kind: InstructionKind) -> Instruction | None:
+    """The current version, or None."""
+    return db.scalar(_versions(project_id, kind).limit(1))
 
 
 def version(db: Session, project_id: int, kind: InstructionKind) -> int | None:
@@ -179,5 +176,9 @@ def version(db: Session, project_id: int, kind: InstructionKind) -> int | None:
 
 def instructions(db: Session, project_id: int, kind: InstructionKind) -> list[Instruction]:
     """All versions, the newest first."""
+    return list(db.scalars(_versions(project_id, kind)))
+
+
+def _versions(project_id: int, kind: InstructionKind) -> sa.Select[Instruction]:
     chosen = sa.select(Instruction).where(Instruction.project_id == project_id, Instruction.kind == kind)
-    return list(db.scalars(chosen.order_by(Instruction.version.desc())))
+    return chosen.order_by(Instruction.version.desc())

@@ -64,13 +64,7 @@ def written(
         chosen = chosen.where(Event.person_id == person_id)
     rows = list(_rows(db, chosen))
     answers = _answers(db, project_id, {row.prompt_sha256 for row in rows})
-    return [
-        Written(
-            row.labeler, row.ref, row.content["completion"], tuple(answers[row.prompt_sha256]), row.group,
-            row.seconds, row.when,
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [Written(row.labeler, row.ref, row.content["completion"], tuple(answers[row.prompt_sha256])) for row in rows]
 
 
 def onboarding(db: Session, project_id: int, person_id: int) -> Onboarding:

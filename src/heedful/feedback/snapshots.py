@@ -124,7 +124,7 @@ def listing(db: Session, project_id: int) -> list[FrozenSnapshot]:
 
 
 def agreement(rankings: Iterable[Ranking]) -> float | None:
-    """Share of pairs that two labelers order the same way, of pairs that neither ties (S C.2)."""
+    """Share of pairs that two labelers order the same way, of pairs that neither ties (S C.2). None without one."""
     same = total = 0
     for one, other in combinations([preferences(ranking) for ranking in rankings], 2):
         sides = [side * other[pair] for pair, side in one.items() if side and other[pair]]
@@ -164,12 +164,8 @@ def _fitting_items(rows: list[Any], filters: Filters) -> set[int]:
     fitting = {item for item, judged in by_item.items() if len(judged) >= filters.least_judgements}
     if filters.least_agreement is None or filters.records not in ("comparison", "choice"):
         return fitting
-    found = {
-        item: agreement(readings.ranking(row.kind, row.content) for row in by_item[item])
-        for item in fitting
-        if len(by_item[item]) > 1
-    }
-    return {item for item in fitting if (share := found.get(item)) is None or share >= filters.least_agreement}
+    shares = {item: agreement(readings.ranking(row.kind, row.content) for row in by_item[item]) for item in fitting}
+    return {item for item, share in shares.items() if share is None or share >= filters.least_agreement}
 
 
 def _redacted(db: Session, events: list[int]) -> bool:

@@ -37,19 +37,26 @@ def dawid_skene(votes: Sequence[Vote], *, smoothing: float = 0.0, iterations: in
 
     `smoothing` is a count added to each cell of each labeler's errors; 0 is maximum likelihood.
     """
-    found = _Votes.of(votes)
-    posterior = found.shares()
+    if not votes:
+        raise UserError("no votes to aggregate")
+    (labelers, labeler), (units, unit), (classes, said) = (_numbered(part) for part in zip(*votes, strict=True))
+    # 1) Start from each unit's share of votes for each class.
+    posterior = np.zeros((len(units), len(classes)))
+    np.add.at(posterior, (unit, said), 1.0)
+    posterior /= posterior.sum(axis=1, keepdims=True)
     for _ in range(iterations):
+        # 2) Prior and errors that fit these classes best.
         prior = np.maximum(posterior.mean(axis=0), FLOOR)
-        errors = np.full((len(found.labelers), len(found.classes), len(found.classes)), smoothing + FLOOR)
-        np.add.at(errors.transpose(0, 2, 1), (found.labeler, found.said), posterior[found.unit])
+        errors = np.full((len(labelers), len(classes), len(classes)), smoothing + FLOOR)
+        np.add.at(errors.transpose(0, 2, 1), (labeler, said), posterior[unit])
         errors /= errors.sum(axis=2, keepdims=True)
-        scores = np.tile(np.log(prior), (len(found.units), 1))
-        np.add.at(scores, found.unit, np.log(errors[found.labeler, :, found.said]))
+        # 3) Classes that fit this prior and these errors.
+        scores = np.tile(np.log(prior), (len(units), 1))
+        np.add.at(scores, unit, np.log(errors[labeler, :, said]))
         before, posterior = posterior, _softmax(scores)
         if np.abs(posterior - before).max() < 1e-6:
             break
-    return DawidSkene(found.units, found.labelers, found.classes, posterior, errors, prior)
+    return DawidSkene(units, labelers, classes, posterior, errors, prior)
 
 
 def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], float]:
@@ -70,32 +77,8 @@ def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], fl
     return dict(zip(found.units, holds.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class _Votes:
-    """Votes as numbers: the labeler, the unit and the class said of each."""
-
-    labelers: tuple[str, ...]
-    units: tuple[Any, ...]
-    classes: tuple[Any, ...]
-    labeler: NDArray[np.int64]
-    unit: NDArray[np.int64]
-    said: NDArray[np.int64]
-
-    @staticmethod
-    def of(votes: Sequence[Vote]) -> _Votes:
-        if not votes:
-            raise UserError("no votes to aggregate")
-        names, numbers = zip(*(_numbered(part) for part in zip(*votes, strict=True)), strict=True)
-        return _Votes(*names, *numbers)
-
-    def shares(self) -> Floats:
-        """Share of each unit's votes for each class."""
-        counts = np.zeros((len(self.units), len(self.classes)))
-        np.add.at(counts, (self.unit, self.said), 1.0)
-        return counts / counts.sum(axis=1, keepdims=True)
-
-
 def _numbered(values: Sequence[Any]) -> tuple[tuple[Any, ...], NDArray[np.int64]]:
+    """Distinct values in the order of their first occurrence, and the number of each value among them."""
     number = {value: index for index, value in enumerate(dict.fromkeys(values))}
     return tuple(number), np.fromiter((number[value] for value in values), dtype=np.int64, count=len(values))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,22 +40,21 @@ def answer(ranking: Ranking, gold: Ranking) -> GoldAnswer:
 
 def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, GoldAccuracy]:
     """Each labeler's accuracy on gold items. Attention items count apart, and are missed if any pair is not right."""
-    gold: dict[str, list[GoldAnswer]] = {}
-    attention: dict[str, list[GoldAnswer]] = {}
+    answers: dict[str, tuple[list[GoldAnswer], list[GoldAnswer]]] = defaultdict(lambda: ([], []))
     for judged in latest(judgements).values():
-        for judgement in judged.values():
+        for labeler, judgement in judged.items():
             if judgement.gold is not None:
-                kept = attention if judgement.attention else gold
-                kept.setdefault(judgement.labeler, []).append(answer(judgement.ranking, judgement.gold))
+                gold, attention = answers[labeler]
+                (attention if judgement.attention else gold).append(answer(judgement.ranking, judgement.gold))
     return {
         labeler: GoldAccuracy(
             labeler,
-            items=len(gold.get(labeler, ())),
-            accuracy=_share(gold.get(labeler, []), draws, seed),
-            attention_items=len(attention.get(labeler, ())),
-            attention_missed=sum(found.right < found.pairs for found in attention.get(labeler, ())),
+            items=len(gold),
+            accuracy=_share(gold, draws, seed),
+            attention_items=len(attention),
+            attention_missed=sum(found.right < found.pairs for found in attention),
         )
-        for labeler in sorted(gold.keys() | attention.keys())
+        for labeler, (gold, attention) in sorted(answers.items())
     }
 
 

@@ -60,9 +60,6 @@ class Written:
     item: Key
     text: str
     model_texts: tuple[str, ...] = ()
-    group: str | None = None
-    seconds: float | None = None
-    when: datetime | None = None
 
 
 def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:

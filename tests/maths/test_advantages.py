@@ -133,31 +133,3 @@ def test_whiten_of_one_value_or_of_none_is_zero(unbiased):
     x_BT = torch.tensor([[5.0, 6.0]])
     assert whiten(x_BT, torch.tensor([[True, False]]), unbiased=unbiased).tolist() == [[0.0, 0.0]]
     assert whiten(x_BT, torch.tensor([[False, False]]), unbiased=unbiased).tolist() == [[0.0, 0.0]]
-
-
-@pytest.mark.parametrize("unbiased", [False, True])
-@pytest.mark.parametrize("shift_mean", [False, True])
-def test_whitening_over_ranks_is_whitening_of_all(shift_mean, unbiased):
-    """Two ranks of unequal size, played by two threads that meet in `all_reduce`."""
-    from concurrent.futures import ThreadPoolExecutor
-    from threading import Barrier
-
-    generator = torch.Generator().manual_seed(0)
-    x_BT = 3 + 2 * torch.randn(5, 4, generator=generator, dtype=torch.float64)
-    mask_BT = masks.length_mask(torch.tensor([4, 1, 3, 2, 4]), 4)
-    options = {"shift_mean": shift_mean, "unbiased": unbiased}
-    barrier, inbox = Barrier(2, timeout=20), [None, None]
-
-    def on_rank(rank, rows):
-        def all_reduce(tensor):
-            inbox[rank] = tensor
-            barrier.wait()
-            total = inbox[0] + inbox[1]
-            barrier.wait()
-            return total
-
-        return whiten(x_BT[rows], mask_BT[rows], all_reduce=all_reduce, **options)
-
-    with ThreadPoolExecutor(2) as pool:
-        parts = list(pool.map(on_rank, (0, 1), (slice(0, 2), slice(2, 5))))
-    torch.testing.assert_close(torch.cat(parts), whiten(x_BT, mask_BT, **options))

@@ -20,8 +20,7 @@ from heedful.evaluation.quality import Bin, calibration, preferences
 from heedful.learning import examples, experience, likelihood, rollouts
 from heedful.learning.examples import Question
 from heedful.learning.passes import Passes
-from heedful.maths import best_of_n as best_of_n_maths
-from heedful.maths.kl import sequence_kl
+from heedful.maths.kl import best_of_n_kl, sequence_kl
 from heedful.maths.statistics import WinRate, ordered_pairs, pair_accuracy
 from heedful.models import load, render
 from heedful.report.tables import ModelResult
@@ -94,7 +93,7 @@ class Examiner:
         rows = [row for path in scored for row in formats.read(path, Completions)]
         scores = [row.scores[:n] for row in rows if row.scores]
         texts = [row.completions[own.index(max(own))] for row, own in zip(rows, scores, strict=True)]
-        found = self._result(name, load.load_policy(sft)[1], texts, best_of_n_maths.kl(n), None)
+        found = self._result(name, load.load_policy(sft)[1], texts, best_of_n_kl(n), None)
         return replace(found, kl_bound=True)
 
     def demonstrations_utility(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Ten
     back_M = None
     if wanted_M is not None:
         wanted_M, back_M = wanted_M.unique(return_inverse=True)
-        layout = layout.wanting(wanted_M)
+        layout = replace(layout, wanted_M=wanted_M)
     with attention.packed():
         out = model.base_model(
             input_ids=layout.ids_N[None], position_ids=layout.positions_N[None], use_cache=False, layout=layout

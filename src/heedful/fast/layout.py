@@ -13,7 +13,7 @@ prompt it continues. Letters: docs/conventions.md. G rows of a group, T own toke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -57,10 +57,6 @@ class Layout:
     groups: list[list[Row]]
     spare: int
     wanted_M: Tensor | None = None
-
-    def wanting(self, wanted_M: Tensor) -> Layout:
-        """The same layout for a pass whose result is read at these tokens only."""
-        return replace(self, wanted_M=wanted_M)
 
     @cached_property
     def rows(self) -> list[Row]:

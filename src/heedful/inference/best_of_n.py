@@ -10,7 +10,7 @@ from heedful.configs.best_of_n import BestOfNConfig
 from heedful.inference import sample
 from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
-from heedful.maths import best_of_n
+from heedful.maths.kl import best_of_n_kl
 from heedful.rewards.functions import models_of, open_reward
 from heedful.rollout.engine import load_engine
 from heedful.runs.rows import Row
@@ -63,5 +63,5 @@ def _summary(rows: list[Row], n: int) -> dict[str, Any]:
     return {
         "score": fmean(row["scores"][0] for row in rows),
         "mean_score": fmean(score for row in rows for score in row["all_scores"]),
-        "kl_bound": best_of_n.kl(n),
+        "kl_bound": best_of_n_kl(n),
     }

@@ -64,10 +64,6 @@ class Job:
         if self.file is not None:
             self.file.manifest.forward |= {name: str(forward.path(model)) for name, model in models.items()}
 
-    def say(self, message: str) -> None:
-        """Show a message on standard error, once."""
-        Reporter(self.stage, 0, visible=self.ranks.main).say(message)
-
 
 @contextlib.contextmanager
 def open_job(

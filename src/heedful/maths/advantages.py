@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -65,29 +63,21 @@ def group_relative(rewards_GK: Tensor, *, scale: bool = True, eps: float = 1e-4)
 
 
 @torch.no_grad()
-def whiten(
-    x_BT: Tensor,
-    mask_BT: Tensor,
-    *,
-    shift_mean: bool = True,
-    unbiased: bool = False,
-    all_reduce: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
+def whiten(x_BT: Tensor, mask_BT: Tensor, *, shift_mean: bool = True, unbiased: bool = False) -> Tensor:
     """Whiten x over its real positions: (x - mean) / sqrt(var + 1e-8), with 0 at padding (P13).
 
     `shift_mean=False` adds the mean back, for rewards (P11). `unbiased` divides the variance by n - 1 instead of n.
-    `all_reduce` returns the sum of a tensor over ranks, so that mean and variance are those of the whole batch.
+    Every rank holds the whole batch, so mean and variance are global.
 
     >>> x_BT = torch.tensor([[1.0, 3.0, 99.0]])
     >>> whiten(x_BT, x_BT < 9).tolist()
     [[-1.0, 1.0, 0.0]]
     """
-    reduce = all_reduce or (lambda tensor: tensor)
     x_BT = keep(x_BT, mask_BT)
-    total, count = reduce(torch.stack([x_BT.sum(), mask_BT.sum().to(x_BT.dtype)]))
-    mean = total / count.clamp(min=1)
+    count = mask_BT.sum().to(x_BT.dtype)
+    mean = x_BT.sum() / count.clamp(min=1)
     centred_BT = keep(x_BT - mean, mask_BT)
     divisor = count - 1 if unbiased else count
-    variance = reduce(centred_BT.square().sum()) / divisor.clamp(min=1)
+    variance = centred_BT.square().sum() / divisor.clamp(min=1)
     whitened_BT = centred_BT * torch.rsqrt(variance + 1e-8)
     return whitened_BT if shift_mean else keep(whitened_BT + mean, mask_BT)

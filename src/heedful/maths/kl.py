@@ -1,9 +1,11 @@
-"""KL divergence: estimators, rewards with a KL penalty, the KL coefficient. Letters and masks: docs/conventions.md.
+"""KL divergence: estimators, rewards with a KL penalty, the KL coefficient, best of n. Conventions: docs/conventions.md.
 
 The estimators k1, k2 and k3 are those of Schulman 2020, "Approximating KL divergence".
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -72,3 +74,14 @@ def adapt_kl_coef(kl_coef: float, kl: float, target: float, horizon: float, epis
     """
     error = min(max(kl / target - 1.0, -0.2), 0.2)
     return kl_coef * (1.0 + error * episodes / horizon)
+
+
+def best_of_n_kl(n: int) -> float:
+    """KL divergence in nats between the best of n samples and the policy: ln n - (n - 1) / n (O2).
+
+    Exact if scores never tie, else an upper bound. Source: Stiennon et al. 2020, footnote 15.
+
+    >>> best_of_n_kl(1), round(best_of_n_kl(4), 3)
+    (0.0, 0.636)
+    """
+    return math.log(n) - (n - 1) / n

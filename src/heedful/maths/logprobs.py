@@ -51,7 +51,7 @@ class _TokenLogprobs(torch.autograd.Function):
         dtype = torch.promote_types(logits_NV.dtype, torch.float32)
         logprobs_N = torch.empty(tokens_N.shape, dtype=dtype, device=logits_NV.device)
         for chunk in _chunks(logits_NV):
-            logprobs_NV = _log_softmax(logits_NV[chunk], temperature)
+            logprobs_NV = torch.log_softmax(*_scaled(logits_NV[chunk], temperature))
             logprobs_N[chunk] = logprobs_NV.gather(-1, tokens_N[chunk, None]).squeeze(-1)
         return logprobs_N
 
@@ -73,10 +73,6 @@ def _chunks(rows_NV: Tensor) -> list[slice]:
     n, width = rows_NV.shape
     size = max(1, _CHUNK_ELEMENTS.get(rows_NV.device.type, 1 << 24) // width)
     return [slice(start, start + size) for start in range(0, max(n, 1), size)]
-
-
-def _log_softmax(logits_NV: Tensor, temperature: float) -> Tensor:
-    return torch.log_softmax(*_scaled(logits_NV, temperature))
 
 
 def _scaled(logits_NV: Tensor, temperature: float) -> tuple[Tensor, int, torch.dtype]:

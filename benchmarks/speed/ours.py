@@ -133,15 +133,15 @@ def open_row(row: str, name: str, place: Path) -> Work:
         return rollout(name, place, work.EPISODES, [work.NEW] * work.EPISODES, dtype)
     if row.startswith("rollout_mixed"):
         return rollout(name, place, 256, work.lengths(256, 128), dtype)
-    with join_ranks(Compute()) as ranks:
-        ranks = Ranks(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
-        if row.startswith("ppo"):
-            return ppo_iteration(name, place, 4 if row.startswith("ppo_4") else 1, dtype, ranks)
-        if row.startswith("growth"):
-            return ppo_iteration(name, place, 1, dtype, ranks, int(row.split("_")[1]), 25)
-        if row.startswith("sft"):
-            return sft_step(name, place, dtype, ranks)
-        return reward_step(name, place, 9 if "9" in row else 2, ranks)
+    ranks = join_ranks(Compute())
+    ranks = Ranks(ranks.rank, ranks.size, ranks.device, getattr(torch, dtype))
+    if row.startswith("ppo"):
+        return ppo_iteration(name, place, 4 if row.startswith("ppo_4") else 1, dtype, ranks)
+    if row.startswith("growth"):
+        return ppo_iteration(name, place, 1, dtype, ranks, int(row.split("_")[1]), 25)
+    if row.startswith("sft"):
+        return sft_step(name, place, dtype, ranks)
+    return reward_step(name, place, 9 if "9" in row else 2, ranks)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -18,8 +18,7 @@ from heedful.models import render
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import load_engine
 from heedful.rollout.room import keep_fitting, longest_prompt
-
-Finish = Literal["stop", "length"]
+from heedful.rollout.types import Finish
 
 
 class Written(NamedTuple):

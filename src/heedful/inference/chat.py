@@ -22,17 +22,14 @@ class Chat:
     """The turns so far, and the model that answers the next."""
 
     def __init__(self, config: ChatConfig) -> None:
-        with join_ranks(config.compute) as ranks:
-            self.engine, self.tokenizer = load_engine(
-                config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code
-            )
+        device = join_ranks(config.compute).device
+        self.engine, self.tokenizer = load_engine(
+            config.model, config.compute, device, trust_remote_code=config.trust_remote_code
+        )
         self.config = config
         self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
         self.messages: list[Message] = []
         self.turn = 0
-
-    def reset(self) -> None:
-        self.messages = []
 
     def answer(self, line: str, write: Callable[[str], None]) -> str | None:
         """Write the answer to one line piece by piece. Returns a remark if the answer did not end by itself.
@@ -79,7 +76,7 @@ def converse(chat: Chat, lines: Iterable[str], write: Callable[[str], None], rem
         if said == QUIT:
             return
         if said == RESET:
-            chat.reset()
+            chat.messages = []
             remark("started over")
         elif said:
             try:

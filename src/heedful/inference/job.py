@@ -78,19 +78,19 @@ def open_job(
     overwrite: bool = False,
 ) -> Iterator[Job]:
     """Claim `out` for rows made from these models and data files, by role. Raises UserError if it is taken."""
-    with join_ranks(compute) as ranks:
-        file = None
-        if ranks.main:
-            parents = {role: parent(ref) for role, ref in models.items()}
-            hashes = {role: formats.fingerprint(path) for role, path in data.items()}
-            wanted = Manifest.begin(stage, config, parents, hashes)
-            file = RowsWriter.start(Path(out), wanted, resume=resume, overwrite=overwrite)
-        with recording_end(file):
-            job = Job(stage, ranks, file)
-            try:
-                yield job
-            except KeyboardInterrupt:
-                if job.done == 0:
-                    raise
-                progress = f"interrupted after {job.done} of {job.total} rows"
-                raise Interrupted(f"{out}: {progress}. Continue with --resume", signal.SIGINT) from None
+    ranks = join_ranks(compute)
+    file = None
+    if ranks.main:
+        parents = {role: parent(ref) for role, ref in models.items()}
+        hashes = {role: formats.fingerprint(path) for role, path in data.items()}
+        wanted = Manifest.begin(stage, config, parents, hashes)
+        file = RowsWriter.start(Path(out), wanted, resume=resume, overwrite=overwrite)
+    with recording_end(file):
+        job = Job(stage, ranks, file)
+        try:
+            yield job
+        except KeyboardInterrupt:
+            if job.done == 0:
+                raise
+            progress = f"interrupted after {job.done} of {job.total} rows"
+            raise Interrupted(f"{out}: {progress}. Continue with --resume", signal.SIGINT) from None

@@ -1,4 +1,4 @@
-"""KL divergence: estimators, rewards with a KL penalty, the KL coefficient, best of n. Conventions: docs/conventions.md.
+"""KL divergence: estimators, rewards with a KL penalty, the KL coefficient, best of n. Letters: docs/conventions.md.
 
 The estimators k1, k2 and k3 are those of Schulman 2020, "Approximating KL divergence".
 """

@@ -17,6 +17,7 @@ from heedful.learning import examples, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
+from heedful.maths.masks import length_mask
 from heedful.models import batches, heads, load, scoring
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -112,12 +113,8 @@ def _forward(model: Any, rows: list[Ranked], passes: Passes) -> tuple[Tensor, Te
         places += [flat[i][0] for i in chosen]
     place_N = torch.tensor(places, device=device)
     rewards_BK = torch.zeros(len(rows) * K, device=device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
-    ranks_BK = torch.zeros(len(rows), K, dtype=torch.long)
-    mask_BK = torch.zeros(len(rows), K, dtype=torch.bool)
-    for b, row in enumerate(rows):
-        ranks_BK[b, : len(row.ranks)] = torch.tensor(row.ranks)
-        mask_BK[b, : len(row.ranks)] = True
-    return rewards_BK, ranks_BK.to(device), mask_BK.to(device)
+    ranks_BK, lengths_B = batches.right_pad([row.ranks for row in rows], 0, device)
+    return rewards_BK, ranks_BK, length_mask(lengths_B, K)
 
 
 @torch.no_grad()

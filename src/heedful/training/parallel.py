@@ -17,7 +17,7 @@ import ctypes
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -171,8 +171,7 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-@contextlib.contextmanager
-def join_ranks(compute: Compute) -> Iterator[Ranks]:
+def join_ranks(compute: Compute) -> Ranks:
     """Join the process group that torchrun announces, or be alone.
 
     The group is left when the process ends: a second group that meets at the same place could find the addresses of
@@ -194,4 +193,4 @@ def join_ranks(compute: Compute) -> Iterator[Ranks]:
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo")
         atexit.register(dist.destroy_process_group)
-    yield Ranks(rank, size, device, getattr(torch, compute.dtype))
+    return Ranks(rank, size, device, getattr(torch, compute.dtype))

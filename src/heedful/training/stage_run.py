@@ -216,7 +216,8 @@ def open_stage(
     `models` and `files`: references and paths by role. None is left out.
     """
     data = {role: formats.fingerprint(path) for role, path in files.items() if path}
-    with join_ranks(config.compute) as ranks, _readable_errors(out):
+    ranks = join_ranks(config.compute)
+    with _readable_errors(out):
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}

@@ -24,6 +24,10 @@ from heedful.feedback.schema import PURPOSES, SHARED, Assignment, Event, Item, K
 
 MOST_COMPLETIONS = 9  # K of D10
 BATCH = 500
+OF_JUDGEMENTS = {"ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred", "scores"}
+"""Fields of a record that an item keeps apart from its payload, or not at all."""
+OF_COMPLETIONS = {"completions", "completion", "models", "finish", "token_ids"}
+"""Fields that a demonstration's payload does not have."""
 
 
 @dataclass(frozen=True)
@@ -242,13 +246,9 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
     elif isinstance(record, Choice) and gold is None:
         gold = {"preferred": record.preferred}
     wanted_type = judgements.PAYLOADS[kind]
-    given = record.row()
-    scores = given.pop("scores", None)
-    for field in ("ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred"):
-        given.pop(field, None)
-    if kind == "demonstration":
-        for field in ("completions", "completion", "models", "finish", "token_ids"):
-            given.pop(field, None)
+    scores = record.row().get("scores")
+    dropped = OF_JUDGEMENTS | (OF_COMPLETIONS if kind == "demonstration" else set())
+    given = {key: value for key, value in record.row().items() if key not in dropped}
     missing = [name for name, field in wanted_type.model_fields.items() if field.is_required() and name not in given]
     if missing:
         raise UserError(f"{where}: has no {' or '.join(missing)}, which a {kind} needs. Choose another kind of work")

@@ -48,11 +48,17 @@ class Base(DeclarativeBase):
     """All tables."""
 
 
-class Person(Base):
+class Numbered(Base):
+    """A table whose rows have numbers. The database assigns them."""
+
+    __abstract__ = True
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+
+
+class Person(Numbered):
     """An account. The row of a deleted person stays, without name and password."""
 
     __tablename__ = "person"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     password_hash: Mapped[str | None] = mapped_column(Text)
     admin: Mapped[bool] = mapped_column(Boolean, default=False)  # may create projects
@@ -60,11 +66,10 @@ class Person(Base):
     deleted: Mapped[datetime | None] = mapped_column(Time)
 
 
-class Project(Base):
+class Project(Numbered):
     """A project. `settings` is a `projects.ProjectSettings`, and `head` the hash of the newest event."""
 
     __tablename__ = "project"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(60), unique=True)  # in addresses
     title: Mapped[str] = mapped_column(String(200))
     settings: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -100,11 +105,10 @@ class Consent(Base):
     when: Mapped[datetime] = mapped_column("at", Time)
 
 
-class Invitation(Base):
+class Invitation(Numbered):
     """A single-use link, stored as the hash of its token."""
 
     __tablename__ = "invitation"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)  # None: for an admin account
     role: Mapped[Role] = mapped_column(String(20))
     group: Mapped[str | None] = mapped_column("group_name", String(100))
@@ -122,11 +126,10 @@ class Invitation(Base):
 TokenKind = Literal["session", "api", "password"]
 
 
-class Token(Base):
+class Token(Numbered):
     """A secret of a person, stored as its hash: a session, a named API token, or a link to set a new password."""
 
     __tablename__ = "token"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
     kind: Mapped[TokenKind] = mapped_column(String(10))
     name: Mapped[str | None] = mapped_column(String(100))
@@ -135,11 +138,10 @@ class Token(Base):
     expires: Mapped[datetime | None] = mapped_column(Time)
 
 
-class Audit(Base):
+class Audit(Numbered):
     """An entry of the audit log: who did what to accounts, settings or data."""
 
     __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     when: Mapped[datetime] = mapped_column("at", Time)
     person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"), index=True)
     project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)
@@ -148,11 +150,10 @@ class Audit(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(Json)
 
 
-class Instruction(Base):
+class Instruction(Numbered):
     """A version of a project's guide or consent text. Rows are only added."""
 
     __tablename__ = "instruction"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     kind: Mapped[Literal["guide", "consent"]] = mapped_column(String(10))
     version: Mapped[int] = mapped_column(Integer)
@@ -162,7 +163,7 @@ class Instruction(Base):
     __table_args__ = (UniqueConstraint("project_id", "kind", "version"),)
 
 
-class Item(Base):
+class Item(Numbered):
     """An item of work. `payload` is a record. Only redaction ever changes it.
 
     `wanted` labelers judge it (None: everybody once, see SHARED), and `taken` have. `had_by` names those and the ones
@@ -170,7 +171,6 @@ class Item(Base):
     """
 
     __tablename__ = "item"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     ref: Mapped[str] = mapped_column(String(24), unique=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     kind: Mapped[Kind] = mapped_column(String(20))
@@ -213,14 +213,13 @@ Index(
 )
 
 
-class Assignment(Base):
+class Assignment(Numbered):
     """An item and a labeler who got it, once for each pair: first a lease, later what came of it (`State`).
 
     `order[place]` is the index of the completion shown at that place. `event_id` is the judgement or skip that counts.
     """
 
     __tablename__ = "assignment"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     token: Mapped[str] = mapped_column(String(40), unique=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
@@ -247,14 +246,13 @@ Index(
 )  # fmt: skip
 
 
-class Event(Base):
+class Event(Numbered):
     """An action of a labeler, in the project's hash chain (`events.py`). Never edited.
 
     Only redaction removes `content` and `salt`. The hashes stay and still fit.
     """
 
     __tablename__ = "event"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     kind: Mapped[EventKind] = mapped_column(String(10))
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
@@ -303,11 +301,10 @@ class Tally(Base):
     milliseconds: Mapped[int] = mapped_column(Id)
 
 
-class FrozenSnapshot(Base):
+class FrozenSnapshot(Numbered):
     """A snapshot written from this database. Runs record `sha256`, the hash of its rows."""
 
     __tablename__ = "snapshot"
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
     path: Mapped[str] = mapped_column(Text)
     records: Mapped[str] = mapped_column(String(20))

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful.config import UserError
+from heedful.config import NonFinite, UserError
 from heedful.files import read_json
 from heedful.learning import steps
 from heedful.learning.experience import Experience
@@ -208,6 +208,14 @@ def test_a_missing_eos_penalty_replaces_the_score(files: Files, stage: str) -> N
     assert torch.equal(plain.scores.total_B, plain.scores.raw_B)
     expected_B = torch.where(unfinished, -9.0, plain.scores.raw_B)
     assert torch.equal(penalised.scores.total_B, expected_B)
+
+
+@BOTH
+def test_a_broken_reference_is_named(files: Files, stage: str) -> None:
+    turn = GroupTurn(stage, files)
+    next(turn.nets.reference.parameters()).data.fill_(float("nan"))
+    with pytest.raises(NonFinite, match="the log-probability under the reference"):
+        turn.module.iteration(turn.config, turn.nets, turn.run, 0)
 
 
 @BOTH

@@ -221,7 +221,12 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], Non
 
 
 @pytest.mark.parametrize(
-    ("network", "named"), [("policy", "a logit of the sampled policy"), ("value", "the value net's output")]
+    ("network", "named"),
+    [
+        ("policy", "a logit of the sampled policy"),
+        ("value", "the value net's output"),
+        ("reference", "the log-probability under the reference"),
+    ],
 )
 def test_a_nan_in_the_weights_stops_cleanly_and_keeps_the_last_good_checkpoint(
     files: Files, tmp_path: Path, poison: Callable[[str, int], None], network: str, named: str

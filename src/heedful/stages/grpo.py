@@ -1,6 +1,7 @@
 """GRPO: PPO's clipped loss with advantages relative to a group of answers (docs/maths.md).
 
-`iteration` is the algorithm. `learn` is its update. All tokens of an answer share one advantage, without a value net.
+`learning.groups.compare` samples and compares answers, and `learn` is the update.
+All tokens of an answer share one advantage, without a value net.
 """
 
 from __future__ import annotations

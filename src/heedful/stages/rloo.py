@@ -1,6 +1,7 @@
 """RLOO: REINFORCE with a leave-one-out baseline (docs/maths.md).
 
-`iteration` is the algorithm. `learn` is its update. A whole answer is one action, so there is no value net.
+`learning.groups.compare` samples and compares answers, and `learn` is the update.
+A whole answer is one action, so there is no value net.
 """
 
 from __future__ import annotations

@@ -162,6 +162,10 @@ def test_a_run_in_which_nothing_was_done_can_be_thrown_away(tmp_path: Path) -> N
     assert fresh.discard_if_empty()
     assert not (tmp_path / "fresh").exists()
     fresh.close()
+    beside = start(tmp_path / "beside")
+    (tmp_path / "beside" / "notes.txt").write_text("mine")
+    assert beside.discard_if_empty()
+    assert [path.name for path in (tmp_path / "beside").iterdir()] == ["notes.txt"]  # whoever put it there keeps it
     started = start(tmp_path / "started")
     started.log(0, {"loss": 1.0})
     assert not started.discard_if_empty()
@@ -220,8 +224,8 @@ def test_a_run_is_read_in_any_state(tmp_path: Path) -> None:
     run.close()
     read = Run.open(tmp_path / "run")
     assert (read.manifest.status, read.manifest.config["seed"], read.finished) == ("interrupted", 3, False)
-    assert read.metrics() == [{"step": 0, "loss": 1.0}]
-    assert read.samples() == [{"step": 0, "completion": "yes"}]
+    assert metrics(tmp_path / "run") == [{"step": 0, "loss": 1.0}]
+    assert rows_of(tmp_path / "run" / "samples.jsonl") == [{"step": 0, "completion": "yes"}]
     start(tmp_path / "run", resume=True).set_status("finished", results={"loss": 1.0})
     assert not Run.open(tmp_path / "run").finished  # without a model
     (tmp_path / "run" / "model").mkdir()

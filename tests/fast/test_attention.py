@@ -123,6 +123,18 @@ def test_capped_scores(window: int | None) -> None:
     assert not torch.allclose(found[0][0], attend(q * 9, k, v, at, SCALE, window), atol=0.1)  # the cap is felt
 
 
+def test_padding_far_behind_the_end_of_a_row_makes_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a window, a padding query would see nothing at all. Its softmax must not reach the gradients."""
+    monkeypatch.setitem(layout.STRETCH, "cpu", 4.0)
+    at = batches.collate([[2], [3]], [[4] * 39, [5] * 12], PAD).layout
+    assert len(at.groups) == 1
+    q, k, v = qkv(at)
+    out = attend(q, k, v, at, SCALE, 4, 5.0)
+    out.sum().backward()
+    assert all(torch.isfinite(x).all() for x in (out, q.grad, k.grad, v.grad))
+    torch.testing.assert_close(out, expected(q, k, v, at, 4, 5.0), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("piece", [2, 128])
 @pytest.mark.parametrize("window", [None, 3])
 def test_row_by_row_answers_for_the_tokens_that_are_wanted(

@@ -253,3 +253,17 @@ def test_attention_dropout_is_refused_and_not_left_out() -> None:
     model.model.layers[0].self_attn.attention_dropout = 0.1
     with pytest.raises(attention.Unsupported, match="dropout"):
         scoring.response_logprobs(model, BATCH)
+
+
+def test_a_value_net_from_a_placed_policy_is_packed_and_can_be_taken_back() -> None:
+    """The copied body brings the policy's hooks and attention along. They must not count twice."""
+    policy = tiny.policy("llama")
+    assert forward.choose(policy).packed
+    value = load.value_from_policy(policy)
+    assert forward.choose(value).packed
+    packed = scoring.values(value, BATCH)
+    forward.choose(value, False)
+    assert not value.base_model.config._attn_implementation.startswith(attention.PREFIX)
+    assert not any(hook in trim.HOOKS for m in value.modules() for hook in m._forward_pre_hooks.values())
+    close(packed, scoring.values(value, BATCH))
+    scoring.response_logprobs(policy, BATCH)

@@ -48,7 +48,7 @@ def test_a_block_by_hand() -> None:
     assert block.source.tolist() == [0, 1, 2, 0]
     assert block.slots.tolist() == [0, 1, 2]
     assert block.seen.tolist() == [0, 1, 2, 3, 0, 1, 4, 2]
-    assert block.positions_GT.tolist() == [[2, 3], [2, 3]]
+    assert block.positions_GT.tolist() == [[2, 3], [2, 2]]  # at padding, that of the last token
     assert block.positions_GC[:, :3].tolist() == [[0, 1, 2], [0, 1, 2]]
     seen = block.bias_GTC(None) == 0
     assert seen.tolist() == [[[True, True, True, False], [True] * 4], [[True, True, True, False]] * 2]

@@ -82,7 +82,18 @@ def test_what_is_not_finite_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "y", [[0.0, 0.0], [5.0], [-3.0, -3.0], [1e-9, 2e-9], [1e12, 2e12], [1.0, 1 + 1e-15], [7.0, 7 - 1e-10]]
+    "y",
+    [
+        [0.0, 0.0],
+        [5.0],
+        [-3.0, -3.0],
+        [1e-9, 2e-9],
+        [1e12, 2e12],
+        [1.0, 1 + 1e-15],
+        [7.0, 7 - 1e-10],
+        [0.0, 1e-12],
+        [1e-15, 3e-15],
+    ],
 )
 def test_flat_tiny_and_huge_lines_have_an_axis(y: list[float]) -> None:
     drawing = draw(chart(Series("a", list(range(len(y))), y)))

@@ -19,7 +19,7 @@ from heedful.configs.shared import Compute, Generation
 from heedful.fast import cache
 from heedful.fast import decoder as fast_decoder
 from heedful.fast.decoder import FastDecoder
-from heedful.models import batches, scoring
+from heedful.models import batches, load, scoring
 from heedful.rollout import decoder, local
 from heedful.rollout.engine import open_engine
 from heedful.rollout.local import LocalEngine
@@ -454,6 +454,17 @@ def test_the_fast_decoder_and_the_models_own_forward_agree(family: str) -> None:
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
     assert decoder.fastest(model, fast=False) is decoder.CachedDecoder
     assert decoder.fastest(model) is FastDecoder
+
+
+def test_weights_that_are_too_large_to_copy_are_read_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model whose last layer has the hooks of packed rows, and has just computed some tokens only."""
+    model, settings = load.place(tiny.policy(), "cpu", Compute()), Generation(max_new_tokens=8)
+    expected = engine(model).generate(PROMPTS, STREAMS, settings)
+    monkeypatch.setattr(fast_decoder, "COPIED_BYTES", 0)
+    other = load.place(tiny.policy(), "cpu", Compute())
+    scoring.response_logprobs(other, batches.collate(PROMPTS, PROMPTS, 1))
+    assert decoder.fastest(other) is FastDecoder
+    same(engine(other).generate(PROMPTS, STREAMS, settings), expected)
 
 
 def test_a_hook_or_an_adapter_is_not_gone_around() -> None:

@@ -295,6 +295,7 @@ def test_weights_that_the_last_step_broke_are_not_kept(files: Files, tmp_path: P
     [
         ({"generation": {"top_p": 0.9}}, "PPO samples from the policy itself"),
         ({"kl_target": 1.0, "kl_coef": 0.0}, "kl_target multiplies kl_coef, and 0 stays 0"),
+        ({"kl_ceiling": 1.0, "at_ceiling": "raise", "kl_coef": 0.0}, "at_ceiling = raise multiplies kl_coef"),
         ({"generation": {"top_k": 5}}, "PPO samples from the policy itself"),
         ({"generation": {"temperature": 0.0}}, "PPO samples from the policy itself"),
         ({"minibatch": 3}, "rollout_batch 8 is not a multiple of minibatch 3"),

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from heedful.web.pages import entry
 from heedful.web.security.guard import Guard, TooLarge, is_same_origin
 
 
@@ -89,3 +90,18 @@ def test_a_foreign_write_does_not_arrive_and_a_foreign_read_does() -> None:
     there = client()
     assert there.post("/", headers={"Origin": OTHER}).status_code == 403
     assert there.get("/", headers={"Origin": OTHER}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "followed"),
+    [
+        ("/work/tea?a=b", "/work/tea?a=b"),
+        ("//evil.example", "/"),
+        ("https://evil.example", "/"),
+        ("/\\evil.example", "/"),
+        ("/{x}/evil.example", "/"),  # a script fills braces, and nothing would be left of these
+        ("/a\nb", "/"),
+    ],
+)
+def test_the_sign_in_page_leads_nobody_to_another_site(address: str, followed: str) -> None:
+    assert entry._local(address) == followed

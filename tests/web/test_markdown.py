@@ -104,5 +104,10 @@ def seconds(text: str) -> float:
     return time.thread_time() - start
 
 
+def test_a_lone_carriage_return_ends_a_line() -> None:
+    assert as_html("- a\r- b") == as_html("- a\n- b")
+    assert "<li>" not in as_html("- a\r" * 12_000)  # too many lines for the parser
+
+
 def test_a_costly_text_is_shown_as_paragraphs() -> None:
     assert as_html("[" * 4000 + "\n\n<b>") == "<p>" + "[" * 4000 + "</p>\n<p>&lt;b&gt;</p>"

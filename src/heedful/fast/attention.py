@@ -59,6 +59,11 @@ def install(before: str) -> str:
     return name
 
 
+def before(name: str | None) -> str | None:
+    """The implementation that a model with this one had before `install`."""
+    return None if name is None else name.removeprefix(PREFIX)
+
+
 @contextlib.contextmanager
 def packed() -> Iterator[None]:
     """Inside, models build no attention mask: the layout takes its place."""
@@ -135,8 +140,11 @@ def attend(
 
 
 def uses_varlen(q_NHE: Tensor, softcap: float | None) -> bool:
-    """torch's kernel is for half precision on CUDA, and cannot cap scores."""
-    return q_NHE.is_cuda and softcap is None and q_NHE.element_size() == 2 and varlen() is not None
+    """torch's kernel is for half precision and common head widths, on GPUs from Ampere on. It cannot cap scores."""
+    if not q_NHE.is_cuda or softcap is not None or q_NHE.element_size() != 2 or varlen() is None:
+        return False
+    width, generation = q_NHE.shape[2], torch.cuda.get_device_capability(q_NHE.device)
+    return width % 8 == 0 and width <= 256 and generation >= (8, 0)
 
 
 @cache

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heedful.fast.cache import Part, Prefill, RowCache, prefills
-from heedful.fast.linear import Fixed, is_plain
+from heedful.fast.linear import Fixed, is_plain, linear
 from heedful.fast.trim import HOOKS
 
 PREFILL_TOKENS = 8_192
@@ -245,7 +245,8 @@ class _Joined:
 
     def __call__(self, x_ND: Tensor) -> Tensor:
         if self.whole is None:
-            return torch.cat([module(x_ND) for module in self.modules], dim=-1)
+            # not through the modules: the hooks of the last layer belong to packed rows
+            return torch.cat([linear(x_ND, module.weight, module.bias) for module in self.modules], dim=-1)
         return self.whole(x_ND)
 
 

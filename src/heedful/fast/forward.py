@@ -87,11 +87,9 @@ def eval_mode(model: Any) -> Iterator[None]:
 
 def _restore(model: Any) -> None:
     """What `_try` has put into a model is taken out."""
-    for handle in model.__dict__.pop("_heedful_hooks", ()):
-        handle.remove()
-    before = model.__dict__.pop("_heedful_attention", None)
-    if before is not None:
-        model.base_model.config._attn_implementation = before
+    config = model.base_model.config
+    trim.remove(model.base_model)
+    config._attn_implementation = attention.before(config._attn_implementation)
     linear.take_out(model)
 
 
@@ -137,9 +135,8 @@ def _unfit(model: Any) -> str:
 def _install(model: Any) -> None:
     body = model.base_model
     before = body.config._attn_implementation
-    model.__dict__["_heedful_attention"] = before
     body.config._attn_implementation = attention.install(before)
-    model.__dict__["_heedful_hooks"] = trim.install(body)
+    trim.install(body)
     linear.put_in(model)
 
 

@@ -203,6 +203,8 @@ def _block(rows: list[Row], device: torch.device) -> Block:
     real_GT = tokens_GT < stops_G1
     own_GT = torch.where(real_GT, tokens_GT - first, 0)
     positions_GT = before_G1 + torch.arange(tokens_GT.shape[1])
+    # a query at padding sees what the row's last token sees: one that sees nothing would make NaN of its softmax
+    positions_GT = torch.minimum(positions_GT, before_G1 + stops_G1 - starts_G1 - 1)
     never = torch.iinfo(torch.long).max // 2  # a position that no query reaches
     keys_GC = torch.where(real_GT, positions_GT, never)
     seen = None

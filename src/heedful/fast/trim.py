@@ -21,15 +21,15 @@ def wanted_of(module: nn.Module) -> Tensor | None:
     return found
 
 
-def install(body: nn.Module) -> list[Any]:
-    """Hook the parts of the last layer. Returns the handles that take the hooks out again, [] if there is no layer."""
+def install(body: nn.Module) -> None:
+    """Hook the parts of the last layer, if there is one."""
     layers = getattr(body, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers):
-        return []
-    handles = [layers[-1].register_forward_pre_hook(_note, with_kwargs=True)]
+        return
+    layers[-1].register_forward_pre_hook(_note, with_kwargs=True)
     for part in _parts(layers[-1]):
-        handles += [part.register_forward_pre_hook(_select), part.register_forward_hook(_put_back)]
-    return handles
+        part.register_forward_pre_hook(_select)
+        part.register_forward_hook(_put_back)
 
 
 def _parts(layer: nn.Module) -> list[nn.Module]:
@@ -64,3 +64,13 @@ def _put_back(module: nn.Module, args: Any, out_1MY: Tensor) -> Tensor | None:
 
 HOOKS = (_note, _select, _put_back)
 """Hooks that change nothing of what a part computes at the wanted tokens."""
+
+
+def remove(body: nn.Module) -> None:
+    """Take our hooks out, also those that a copy of a body has brought along."""
+    for module in body.modules():
+        module.__dict__.pop(WANTED, None)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook in HOOKS]:
+                del hooks[key]
+                module._forward_pre_hooks_with_kwargs.pop(key, None)

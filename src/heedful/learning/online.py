@@ -44,6 +44,8 @@ def _check(stage: str, config: OnlineConfig) -> None:
         )
     if config.kl_target is not None and config.kl_coef == 0:
         raise UserError("kl_target multiplies kl_coef, and 0 stays 0. Start with a kl_coef above 0")
+    if config.kl_ceiling is not None and config.at_ceiling == "raise" and config.kl_coef == 0:
+        raise UserError("at_ceiling = raise multiplies kl_coef, and 0 stays 0. Start with a kl_coef above 0")
     if config.rollout_batch % config.minibatch:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}. Change one"

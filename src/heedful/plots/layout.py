@@ -110,10 +110,11 @@ class Drawing:
 
 
 def draw(chart: Chart) -> Drawing | None:
-    """Lay a chart out. Returns None if it has no finite point."""
+    """Lay a chart out. Returns None if it has no finite point, or a range that no float holds."""
     curves = [_Curve(series, *_finite(series)) for series in chart.series]
     curves = [curve for curve in curves if len(curve.x)]
-    if not curves:
+    extremes = [extreme for curve in curves for extreme in (curve.y.min(), curve.y.max())]
+    if not curves or not math.isfinite(float(max(extremes)) - float(min(extremes))):
         return None
     levels = [level for level in chart.levels if math.isfinite(level.y)]
     names = [curve.end_label(alone=len(curves) == 1) for curve in curves]
@@ -197,12 +198,12 @@ class _Axis(NamedTuple):
         step = min((power * factor for factor in factors), key=lambda size: abs(math.log(size / rough)))
         step = max(1.0, step) if whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        values = [round(index * step, 10) for index in range(first, last + 1)]
+        values = [round(index * step, 2 - math.floor(math.log10(step))) for index in range(first, last + 1)]
         labels = [number(value) for value in values]
         rounded = any("k" not in label and float(label) != value for label, value in zip(labels, values, strict=True))
         if rounded or len(set(labels)) < len(labels):  # A narrow range far from 0 needs as many digits as the step.
-            digits = next(d for d in range(12) if math.isclose(step * 10**d, round(step * 10**d), rel_tol=1e-9))
-            labels = [f"{value:,.{digits}f}" for value in values]
+            digits = next((d for d in range(7) if math.isclose(step * 10**d, round(step * 10**d), rel_tol=1e-9)), None)
+            labels = [f"{value:.3g}" if digits is None else f"{value:,.{digits}f}" for value in values]
         return [Tick(self(value), label) for value, label in zip(values, labels, strict=True)]
 
 

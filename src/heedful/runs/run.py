@@ -102,11 +102,11 @@ class RunWriter(Resumable):
         return (self.path / METRICS).exists() or any((self.path / "checkpoints").glob("*"))
 
     def _delete(self) -> None:
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry != self._lock_file:
-                entry.unlink()
+        files.remove_temporary(self.path)
+        for name in (METRICS, SAMPLES, "config.json", NAME):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("checkpoints", "model"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def _is_ours(entry: Path) -> bool:

@@ -41,6 +41,9 @@ def delete_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: 
         person = db.get(Person, person_id)
         if person is None or person.deleted is not None:
             raise HTTPException(404)
+        projects = {one.project_id for one in people.memberships(db, person_id, past=True)}
+        if not member.person.admin and member.project_id not in projects:
+            raise HTTPException(404)
         _check_leads(db, member, person)
         if body.name.strip() != person.name:
             raise UserError(f"Nothing was deleted. Type the name {person.name} to confirm.")

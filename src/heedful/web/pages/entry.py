@@ -90,5 +90,5 @@ def _used(request: Request) -> Response:
 
 def _local(address: str) -> str:
     """The address if it is one of this server, else `/`: the sign-in page leads nobody to another site."""
-    safe = address.startswith("/") and not address.startswith(("//", "/\\")) and "\\" not in address
+    safe = address.startswith("/") and not address.startswith("//") and not set(address) & set("\\{}")
     return address if safe and address.isprintable() else "/"

@@ -77,7 +77,7 @@ _WITH_TABLES, _WITHOUT_TABLES = _parser(tables=True), _parser(tables=False)
 
 def as_html(text: str) -> Markup:
     """Returns the text as HTML for an element of class `prose`."""
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _is_costly(text):
         return _paragraphs(text)
     large = text.count("|") > MOST_CELLS or max(line.count("|") for line in text.split("\n")) > MOST_COLUMNS

@@ -10,7 +10,7 @@
 
 const SAID = "heedful:said";
 
-const fill = (text, answer) => text.replace(/\{(\w+)\}/g, (_, name) => answer?.[name] ?? "");
+const fill = (text, answer) => answer && typeof answer === "object" ? text.replace(/\{(\w+)\}/g, (_, name) => answer[name] ?? "") : text;
 
 const parts = (text, by) => text.split(by).map((part) => part.trim()).filter(Boolean);
 

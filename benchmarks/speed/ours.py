@@ -16,6 +16,7 @@ from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Compute, Generation, Optimiser
 from heedful.learning.examples import Example, Question, Ranked
+from heedful.learning.online import Online
 from heedful.learning.passes import Passes
 from heedful.models import batches, load, scoring
 from heedful.rollout.local import LocalEngine
@@ -65,11 +66,14 @@ def ppo_iteration(
     nets = ppo._networks(config, ranks)
     table = [length] * count if length else work.lengths(count, work.NEW)
     nets.engine = Forced(nets.policy, nets.tokenizer, table, ranks.dtype)
-    questions = [Question("", ids, None) for ids in work.prompts(name, count)]  # type: ignore[arg-type]
+    run: Any = object.__new__(Online)  # what an iteration reads of it, without a run directory
+    run.config, run.nets, run.mix, run.kl_coef = config, nets, None, config.kl_coef
+    run.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
+    run.questions = [Question("", ids, None) for ids in work.prompts(name, count)]  # type: ignore[arg-type]
     turn = iter(range(1_000_000))
 
     def once() -> dict[str, Any]:
-        _, experience = ppo.iteration(config, nets, questions, [], next(turn), config.kl_coef, ranks)
+        _, experience = ppo.iteration(config, nets, run, next(turn))
         responses = sum(len(e.response_ids) for e in experience.episodes)
         return {"tokens": responses, "prompt_tokens": sum(len(e.prompt_ids) for e in experience.episodes)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,8 +228,19 @@ def test_the_kernel_of_torch_is_taken_by_what_it_accepts(monkeypatch: pytest.Mon
     assert attention.varlen.__wrapped__() is None
 
 
-def test_the_kernel_is_for_half_precision_on_a_gpu() -> None:
-    q = torch.zeros(1, 1, 8)
-    assert not attention.uses_varlen(q, None)  # a CPU
-    meta = torch.zeros(1, 1, 8, dtype=torch.bfloat16, device="meta")
-    assert not attention.uses_varlen(meta, None)
+@pytest.mark.parametrize(
+    ("size", "width", "generation", "softcap", "taken"),
+    [
+        (2, 64, (8, 0), None, True), (2, 256, (9, 0), None, True), (4, 64, (9, 0), None, False),
+        (2, 20, (9, 0), None, False), (2, 512, (9, 0), None, False), (2, 64, (7, 5), None, False),
+        (2, 64, (9, 0), 30.0, False),
+    ],
+)  # fmt: skip
+def test_the_kernel_is_for_half_precision_common_widths_and_recent_gpus(
+    size: int, width: int, generation: Any, softcap: float | None, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: generation)
+    monkeypatch.setattr(attention, "varlen", lambda: kernel)
+    on_gpu: Any = SimpleNamespace(is_cuda=True, element_size=lambda: size, shape=(5, 2, width), device="cuda")
+    assert attention.uses_varlen(on_gpu, softcap) is taken
+    assert not attention.uses_varlen(torch.zeros(5, 2, width, dtype=torch.bfloat16), softcap)  # a CPU

@@ -125,6 +125,8 @@ def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> N
     answer = other.request("DELETE", there, json=name)
     assert (answer.status_code, "in projects you do not lead" in answer.text) == (400, True)
     assert other.post(f"{there}/password-link").status_code == 400
+    stranger = other.request("DELETE", f"/api/projects/other/people/{site.ids['lead']}", json=name)
+    assert (stranger.status_code, "lead" in stranger.text) == (404, False)  # no names of other projects' people
     assert site.script("lead").get("/api/projects/tea/agreement").json()["judgements"] == 1
     assert site.browser("admin").request("DELETE", there, json=name).status_code == 200
     figures = site.script("lead").get("/api/projects/tea/agreement").json()

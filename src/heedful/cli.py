@@ -132,6 +132,20 @@ def _report(runs: tuple[Path, ...], out: Path) -> None:
 
 
 @_command(
+    "runs", USE, _argument("paths", "[PATH...]", "Runs, or folders that hold some. runs/ without any.", nargs=-1),
+    AS_JSON,
+)  # fmt: skip
+def _runs(paths: tuple[Path, ...], as_json: bool) -> None:
+    """List runs, or compare several: the settings and inputs that differ, and the last metrics.
+
+    A folder gives a list of the runs in it. Two or more runs are compared.
+    """
+    from heedful.report import run_list
+
+    print(run_list.describe(list(paths) or [Path("runs")], as_json=as_json))
+
+
+@_command(
     "curate", DATA, _option("--prompts", required=True, metavar="FILE", help="Prompts to curate.", panel=INPUT),
     OUT_ROWS, OVERWRITE, AS_JSON, config="heedful.data.curation:CurationConfig",
 )  # fmt: skip

@@ -31,6 +31,7 @@ COMMAND = Stage(
     details="Every pair of a ranking counts, except ties. Each completion goes through the model once.",
     place=70,
     heading="DPO",
+    headline=("valid_accuracy",),
     charts=(
         ChartSpec("DPO loss", "nats a pair", {"loss": "training", "valid_loss": "held out"}),
         ACCURACY,

@@ -32,6 +32,7 @@ COMMAND = Stage(
     function="heedful.stages.grpo:train",
     place=60,
     heading="GRPO",
+    headline=("score", "kl"),
     charts=(*SAMPLED, GROUPS),
     online=True,
 )

@@ -37,6 +37,7 @@ COMMAND = Stage(
     "multiple of `minibatch`. The run watches for signs of failure and names each sign with a remedy.",
     place=40,
     heading="PPO",
+    headline=("score", "kl"),
     charts=(
         *SAMPLED,
         ChartSpec("Loss on mixed-in text", "nats a token", {"ptx_loss": "loss"}, "The pretraining text of PPO-ptx."),

@@ -46,5 +46,6 @@ COMMAND = Stage(
     "parameters. Lower `depth` and `tokens` for a shorter one.",
     place=10,
     heading="Pretraining",
+    headline=("valid_loss",),
     charts=(ChartSpec("Pretraining loss", "nats a token", LOSSES),),
 )

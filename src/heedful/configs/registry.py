@@ -30,8 +30,9 @@ def stage(name: str) -> Stage:
     """The record of a stage. A run of an unknown algorithm gets a record without charts."""
     heading = name.replace("_", " ").capitalize()
     unknown = Stage(
-        name=name, help="", config=Config, function="", place=LAST, heading=heading, charts=(), writes_text=False
-    )
+        name=name, help="", config=Config, function="", place=LAST, heading=heading, charts=(), headline=(),
+        writes_text=False,
+    )  # fmt: skip
     return stages().get(name, unknown)
 
 

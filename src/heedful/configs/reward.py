@@ -38,6 +38,7 @@ COMMAND = Stage(
     "`valid`, the accuracy on held-out pairs.",
     place=30,
     heading="Reward model training",
+    headline=("valid_accuracy",),
     charts=(ChartSpec("Ranking loss", "nats a pair", {"pair_loss": "training"}), ACCURACY),
     writes_text=False,
 )

@@ -20,6 +20,7 @@ COMMAND = Stage(
     function="heedful.stages.rloo:train",
     place=50,
     heading="RLOO",
+    headline=("score", "kl"),
     charts=(*SAMPLED, GROUPS),
     online=True,
 )

@@ -50,6 +50,7 @@ COMMAND = Stage(
     "whose samples have the highest reward.",
     place=20,
     heading="Supervised fine-tuning",
+    headline=("valid_loss",),
     charts=(
         ChartSpec("SFT loss", "nats a token", LOSSES),
         ChartSpec("Reward of samples", "score", {"valid_reward": "held out"}),

@@ -52,6 +52,8 @@ class Stage(CommandRecord):
     heading: str
     """Heading in reports."""
     charts: tuple[ChartSpec, ...]
+    headline: tuple[str, ...]
+    """The metrics that `heedful runs` shows for a run."""
     writes_text: bool = True
     """Whether the trained model writes text, so that one can sample from it."""
     online: bool = False

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 from heedful.config import UserError
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
-from heedful.runs.manifest import NAME, Manifest, Source, manifest_path
+from heedful.runs.listing import Artifact, found_under, read_artifact
+from heedful.runs.manifest import NAME, Source, manifest_path
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,6 @@ class LabelerLineage:
             yield "  in no snapshot"
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A run, or a file of rows, and its manifest."""
-
-    path: Path
-    manifest: Manifest
-
-
 def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> RunLineage:
     """The lineage of a run, of its checkpoint or model, or of a file of rows with a manifest next to it.
 
@@ -160,12 +153,6 @@ def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> La
     snapshots = tuple((snapshot, number) for snapshot, number in db.execute(counted))
     hashes = {snapshot.sha256 for snapshot, _ in snapshots}
     return LabelerLineage(person.name, snapshots, tuple(_holding(found_under(folders), hashes)))
-
-
-def found_under(folders: Sequence[str | Path]) -> list[Artifact]:
-    """Every run and every file of rows with a manifest, in the order of their paths."""
-    paths = {path for folder in folders for path in Path(folder).rglob(f"*{NAME}")}
-    return [artifact for path in sorted(paths) if (artifact := _read(path)) is not None]
 
 
 def _holding(artifacts: list[Artifact], hashes: set[str]) -> Iterator[str]:
@@ -223,7 +210,7 @@ def _unseen(artifact: Artifact, through: tuple[str, ...], seen: set[Any]) -> lis
 def _parent(parent: Source, child: Path, known: dict[str, Artifact]) -> Artifact | None:
     """The run at the place that the manifest names, if it still has that id. Else the known run of that id."""
     for place in (Path(parent.get("ref", "")), child.parent / Path(parent.get("ref", "")).name):
-        artifact = _read(place / NAME)
+        artifact = read_artifact(place / NAME)
         if artifact is not None and artifact.manifest.id == parent.get("run"):
             return artifact
     return known.get(parent.get("run", ""))
@@ -231,20 +218,12 @@ def _parent(parent: Source, child: Path, known: dict[str, Artifact]) -> Artifact
 
 def _of_file(file: Path) -> Artifact | None:
     """A file of samples or scores has its manifest next to it."""
-    return _read(manifest_path(file)) if file.name else None
+    return read_artifact(manifest_path(file)) if file.name else None
 
 
 def _artifact(path: Path) -> Artifact:
     for place in (path, *path.resolve().parents):
-        found = _of_file(place) or _read(place / NAME)
+        found = _of_file(place) or read_artifact(place / NAME)
         if found is not None:
             return found
     raise UserError(f"{path}: no {NAME} there or above. Give a run, a checkpoint of one, or a file that it made")
-
-
-def _read(path: Path) -> Artifact | None:
-    """A manifest of ours, or None for any other file."""
-    manifest = Manifest.read_or_none(path)
-    if manifest is None:
-        return None
-    return Artifact(path.parent if path.name == NAME else path.with_name(path.name.removesuffix(f".{NAME}")), manifest)

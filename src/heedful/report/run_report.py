@@ -16,7 +16,8 @@ from heedful.plots.layout import number
 from heedful.report import page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Group, Report, RunFacts, Sample
-from heedful.runs.manifest import Manifest, Source
+from heedful.runs.listing import duration, flat, named, origin
+from heedful.runs.manifest import Manifest
 from heedful.runs.run import Run
 
 MOST_MORE = 30
@@ -107,40 +108,20 @@ def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
 
 def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
     """A manifest as facts: first the results, then the origin of the run."""
-    results = {key: value for key, value in _flat(manifest.results) if isinstance(value, int | float | str)}
+    results = {key: value for key, value in flat(manifest.results).items() if isinstance(value, int | float | str)}
     shown = {key: _result(value) for key, value in results.items()}
     facts = [Fact(as_words(key), value) for key, value in shown.items() if not key.startswith("valid.by_")]
     versions = ", ".join(f"{key} {value}" for key, value in manifest.versions.items() if value)
     about = {
-        "status": manifest.status, "seed": manifest.seed, "took": took(manifest),
+        "status": manifest.status, "seed": manifest.seed, "took": duration(manifest.seconds),
         "started": manifest.created, "run": manifest.id, "directory": path,
         "code": manifest.revision, "versions": versions,
     }  # fmt: skip
     facts += [Fact(key, str(value)) for key, value in about.items() if value not in (None, "")]
     for sources in (manifest.parents, manifest.data):
-        facts += [Fact(role, _origin(source)) for role, source in sources.items()]
-    config = [Fact(key, str(value)) for key, value in _flat(manifest.config) if value is not None]
+        facts += [Fact(role, origin(source)) for role, source in sources.items()]
+    config = [Fact(key, str(value)) for key, value in flat(manifest.config).items() if value is not None]
     return RunFacts(name, manifest.stage, facts, config)
-
-
-def took(manifest: Manifest) -> str:
-    """The time that a run worked, without the pauses between its sessions."""
-    seconds = int(manifest.seconds)
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s" if seconds >= 60 else f"{seconds} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-
-
-def named(runs: Sequence[str | Path]) -> dict[str, Path]:
-    """Each run by the end of its path, with as many parts as tell it from the others."""
-    paths = list(dict.fromkeys(Path(run).resolve() for run in runs))
-    names = {}
-    for path in paths:
-        parts = 1
-        while sum(path.parts[-parts:] == other.parts[-parts:] for other in paths) > 1:
-            parts += 1
-        names["/".join(path.parts[-parts:])] = path
-    return names
 
 
 def _story(manifests: Mapping[str, Manifest]) -> str:
@@ -148,7 +129,7 @@ def _story(manifests: Mapping[str, Manifest]) -> str:
     for name, manifest in manifests.items():
         parents = [source.get("ref") for source in manifest.parents.values()]
         origin = f" from {', '.join(str(parent) for parent in dict.fromkeys(parents))}" if parents else ""
-        told.append(f"{name} ({as_words(manifest.stage)}{origin}, {manifest.status}, {took(manifest)})")
+        told.append(f"{name} ({as_words(manifest.stage)}{origin}, {manifest.status}, {duration(manifest.seconds)})")
     return "; ".join(told) + "."
 
 
@@ -175,22 +156,10 @@ def _estimate(name: str, rate: Any, *, reference: bool = False) -> Estimate | No
     return Estimate(name, rate["rate"], rate["low"], rate["high"], int(rate["n"]), reference=reference)
 
 
-def _origin(entry: Source) -> str:
-    digest = entry.get("sha256") or entry.get("weights_sha256")
-    return f"{entry.get('path') or entry.get('ref')}" + (f" (sha256 {digest[:12]}…)" if digest else "")
-
-
 def _result(value: float | str) -> str:
     if isinstance(value, bool | str):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else number(value)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return found
 
 
 def _prompt_text(prompt: Any) -> str:

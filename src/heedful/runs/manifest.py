@@ -110,7 +110,7 @@ class Manifest(BaseModel):
             return f"another config ('{key}' was {old!r}, now {new!r})"
         for kind, before, now in (("data", self.data, wanted.data), ("parents", self.parents, wanted.parents)):
             for role, source in before.items():
-                if _content(source) != _content(now.get(role, {})):
+                if content(source) != content(now.get(role, {})):
                     return f"other {kind} ('{role}' has changed since)"
         return None
 
@@ -160,7 +160,7 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
     return [] if old == new else [(prefix, old, new)]
 
 
-def _content(source: Source) -> Any:
+def content(source: Source) -> Any:
     """The part of an entry that names content, not the place where it is."""
     return source.get("sha256") or source.get("weights_sha256") or source.get("ref")
 

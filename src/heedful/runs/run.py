@@ -21,7 +21,7 @@ from heedful.config import Config, UserError
 from heedful.runs.manifest import NAME, Manifest, Source
 from heedful.runs.resumable import Resumable
 
-METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+METRICS, SAMPLES, LOCK = "metrics.jsonl", "samples.jsonl", ".lock"
 Rows = list[dict[str, Any]]
 
 
@@ -64,7 +64,7 @@ class RunWriter(Resumable):
         Raises UserError if the place is taken, holds other work, or is being written.
         """
         path = Path(out)
-        run = cls(path, path / NAME, path / ".lock")
+        run = cls(path, path / NAME, path / LOCK)
         found = Manifest.read(path / NAME) if (path / NAME).exists() else None
         if found is None and path.exists() and not (path.is_dir() and all(_is_ours(entry) for entry in path.iterdir())):
             raise UserError(f"{path}: already exists and is not a run. Choose another --out")
@@ -111,7 +111,7 @@ class RunWriter(Resumable):
 
 def _is_ours(entry: Path) -> bool:
     """Whether a run that was killed before its manifest was written may have left this behind."""
-    return entry.name == ".lock" or (entry.name.startswith(f".{NAME}.") and entry.name.endswith(".tmp"))
+    return entry.name == LOCK or (entry.name.startswith(f".{NAME}.") and entry.name.endswith(".tmp"))
 
 
 def _step_of(line: str) -> float:

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "fast": {"maths"},
     "models": {"configs", "fast", "maths", "data.records", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
-    "training": {"configs", "fast", "models.scoring", "runs", "maths.schedules", "data.formats"},
+    "training": {"configs", "fast", "models.ids", "models.scoring", "runs", "maths.schedules", "data.formats"},
     "rewards": {"configs", "rollout", "models", "maths", "data"},
     "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},

@@ -101,74 +101,6 @@ def test_a_template_that_refuses_a_chat_is_one_line() -> None:
         render.prompt_ids(tokenizer, CHAT)
 
 
-def pad_of(tokenizer: Any, *, rows: int | None = None, generation: Any = None, tmp: Any = None) -> str:
-    """The pad token after `ensure_pad`, with the promises every pad keeps."""
-    size = len(tokenizer)
-    config = tiny.config("llama", vocab=rows or size, pad_token_id=None)
-    more = [] if generation is None else [generation]
-    pad = render.ensure_pad(tokenizer, config, *more)
-    assert pad == config.pad_token_id == tokenizer.pad_token_id
-    assert pad not in render.stop_ids(tokenizer, config, *more)
-    assert pad != tokenizer.bos_token_id
-    assert pad < config.vocab_size
-    assert len(tokenizer) <= config.vocab_size
-    assert pad not in render.encode(tokenizer, f"ÿ þ À any text {tokenizer.pad_token} \u2603 é 中")
-    return str(tokenizer.pad_token)
-
-
-def test_the_tokenizers_own_pad_stays() -> None:
-    assert pad_of(tiny.tokenizer()) == tiny.PAD
-
-
-@pytest.mark.parametrize("own", [None, tiny.EOS])
-@pytest.mark.parametrize(
-    ("extra", "expected"),
-    [
-        (("<|reserved_special_token_0|>", "<|finetune_right_pad_id|>"), "<|finetune_right_pad_id|>"),
-        (("<|fim_pad|>",), "<|fim_pad|>"),
-        (("<|tool|>", "<|reserved_special_token_0|>"), "<|reserved_special_token_0|>"),
-        (("[unused3]",), "[unused3]"),
-    ],
-)
-def test_a_spare_special_token_becomes_the_pad(own: str | None, extra: tuple[str, ...], expected: str) -> None:
-    assert pad_of(tiny.tokenizer(pad=own, extra=extra)) == expected
-
-
-def test_an_embedding_row_beyond_the_vocabulary_becomes_the_pad() -> None:
-    tokenizer = tiny.tokenizer(pad=None, extra=("<|tool|>",))
-    size = len(tokenizer)
-    assert pad_of(tokenizer, rows=size + 3) == "<|pad|>"
-    assert tokenizer.pad_token_id == size
-
-
-def test_an_unknown_token_that_text_never_needs_becomes_the_pad() -> None:
-    assert pad_of(tiny.tokenizer(pad=None, unk=tiny.UNK)) == tiny.UNK
-
-
-def test_the_token_of_an_impossible_byte_is_the_last_resort() -> None:
-    tokenizer = tiny.tokenizer(pad=tiny.EOS)
-    assert pad_of(tokenizer) == "ÿ"
-    assert render.response_text(tokenizer, render.response_ids(tokenizer, "L'Haÿ", finished=True)) == "L'Haÿ"
-
-
-def test_without_a_free_token_there_is_an_error() -> None:
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({tiny.EOS: 0, "cat": 1}, unk_token=tiny.EOS))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=tiny.EOS, unk_token=tiny.EOS)
-    with pytest.raises(UserError, match="no token is free"):
-        render.ensure_pad(tokenizer, tiny.config("llama", vocab=2, pad_token_id=None))
-
-
-def test_a_pad_that_ends_responses_is_replaced() -> None:
-    from transformers import GenerationConfig
-
-    tokenizer = tiny.tokenizer(template=True, extra=("<|reserved_0|>",))
-    generation = GenerationConfig(eos_token_id=[0, tokenizer.pad_token_id])
-    assert pad_of(tokenizer, generation=generation) == "<|reserved_0|>"
-
-
 def test_stop_ids_are_the_special_ones_that_the_model_names() -> None:
     from transformers import GenerationConfig
 
@@ -191,3 +123,12 @@ def test_same_tokens() -> None:
     assert not render.same_tokens(PLAIN, tiny.tokenizer(vocab=300))
     assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(adds_bos=True, template=True))
     assert not render.same_tokens(tiny.tokenizer(adds_bos=True), tiny.tokenizer(extra=(tiny.BOS,)))
+
+
+def test_a_reader_may_have_further_special_tokens() -> None:
+    more = tiny.tokenizer()
+    more.add_special_tokens({"extra_special_tokens": ["<|extra|>"]})
+    assert render.same_tokens(more, PLAIN)
+    assert not render.same_tokens(PLAIN, more)
+    more.add_tokens(["miller"])  # a word: texts have other ids
+    assert not render.same_tokens(more, PLAIN)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import tiny
 from heedful.models import load, render, scoring
 from heedful.models.batches import collate
-from heedful.runs.run import metrics
+from heedful.runs.run import Run, metrics
 from stages import worlds
 
 ONE_STEP = {"epochs": 1, "batch": 64, "compute": {"micro_tokens": 1024}}
@@ -85,6 +85,9 @@ def test_chat_models_answer_in_their_template(files: worlds.Files, tmp_path: Pat
         "ppo", files, tmp_path / "ppo", policy=str(sft), reward=[str(judge)], prompts=data, episodes=4, rollout_batch=4
     )
     saved = AutoTokenizer.from_pretrained(ppo / "model")
-    assert saved.pad_token_id != saved.eos_token_id
+    assert (saved.get_vocab(), saved.pad_token) == (tokenizer.get_vocab(), tiny.EOS)  # as it came in
+    manifest = Run.open(ppo).manifest  # the model has one row more than the tokenizer
+    beyond = f"{tiny.VOCAB - 1} of {tiny.VOCAB} rows are tokens. The others are never sampled"
+    assert (manifest.ids, manifest.decoder) == ({"policy": beyond}, {"policy": "cached"})
     assert render.prompt_ids(saved, "Say 1")[0] == saved.convert_tokens_to_ids("<|im_start|>")
     same_score_without_heedful(judge)

@@ -40,7 +40,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
-    job.note({"model": engine.model, **reward.models})
+    job.note({"model": engine.model, **reward.models}, engine)
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]

@@ -13,6 +13,8 @@ from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
 from heedful.fast import forward
+from heedful.models import ids
+from heedful.rollout.types import Engine
 from heedful.runs.manifest import Manifest, parent
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
@@ -59,10 +61,13 @@ class Job:
             self.file.finish(summarise)
         self.ranks.wait()
 
-    def note(self, models: Mapping[str, Any]) -> None:
-        """Record how the forward of each model runs, for the manifest."""
+    def note(self, models: Mapping[str, Any], engine: Engine | None = None) -> None:
+        """Record for the manifest how the forward of each model runs, and what `engine` samples with."""
         if self.file is not None:
-            self.file.manifest.forward |= {name: str(forward.path(model)) for name, model in models.items()}
+            manifest = self.file.manifest
+            manifest.forward |= {name: str(forward.path(model)) for name, model in models.items()}
+            manifest.ids |= ids.described(models)
+            manifest.decoder |= {"model": engine.decoder} if engine is not None else {}
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def _sample(config: SampleConfig, job: Job) -> None:
     engine, tokenizer = load_engine(
         config.model, config.compute, job.ranks.device, trust_remote_code=config.trust_remote_code
     )
-    job.note({"model": engine.model})
+    job.note({"model": engine.model}, engine)
     questions = fitting(config, engine, tokenizer)
 
     def work(rows: range) -> list[Row]:

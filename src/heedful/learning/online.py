@@ -87,8 +87,7 @@ class Online:
     def steps(self) -> Iterator[int]:
         """The iterations that are still to do, until one of them stops the run."""
         s, config = self.s, self.config
-        if s.run is not None:
-            s.run.set_status("running", **self.facts)
+        s.note(decoder={"policy": self.nets.engine.decoder}, **self.facts)
         first = s.restore(self.nets.parts, self._shape())
         self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
         self.stopped = s.facts.get("stopped")

@@ -22,9 +22,12 @@ Row = Example | Episode  # a prompt and a response as token ids
 
 @dataclass(frozen=True)
 class Passes:
-    """How forward passes are made: padded with `pad_id`, at most `micro_tokens` tokens each, shared by `ranks`."""
+    """How forward passes are made: at most `micro_tokens` tokens each, shared by `ranks`.
 
-    pad_id: int
+    `pad_id`: what a row is padded with (None: any id, as no result depends on it).
+    """
+
+    pad_id: int | None
     micro_tokens: int
     ranks: Ranks
 

@@ -70,11 +70,11 @@ class Batch:
         return Batch(ids_BS, lengths_B, prompts_B, self.firsts)
 
 
-def collate(prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
-    """One row per (prompt, response). Prompts are not empty; a response may be."""
+def collate(prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int | None) -> Batch:
+    """One row per (prompt, response). Prompts are not empty; a response may be. `pad_id`: None takes any id."""
     assert all(prompt_ids), "a prompt needs at least one token"
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-    ids_BS, lengths_B = right_pad(rows, pad_id)
+    ids_BS, lengths_B = right_pad(rows, pad_id or 0)
     seen: dict[tuple[int, ...], int] = {}
     firsts = tuple(seen.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompt_ids))
     return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts)

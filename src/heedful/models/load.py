@@ -1,8 +1,7 @@
 """Load and save Hugging Face causal LMs, and make reward models and value nets from them.
 
-Every model is returned in eval mode, with every dropout at 0 (P17) and a pad id that differs from its EOS. Reward and
-value models are plain `AutoModelForSequenceClassification` with one label. heedful adds `config.heedful_reward_bias` to
-their score (R5, P16).
+Every model is returned in eval mode, with every dropout at 0 (P17). Reward and value models are plain
+`AutoModelForSequenceClassification` with one label. heedful adds `config.heedful_reward_bias` to their score (R5, P16).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from heedful import files
 from heedful.config import UserError
 from heedful.configs.shared import Compute
 from heedful.fast import forward
-from heedful.models import render
+from heedful.models import vocabulary
 from heedful.models.heads import BIAS, reward_bias, set_reward_bias
 from heedful.runs.manifest import model_path
 
@@ -88,9 +87,12 @@ def load_reward_start(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model, tokenizer) to train as a reward model: a reward model, or a causal LM with a new head."""
     if _is_reward(ref):
-        return load_reward(ref, trust_remote_code=trust_remote_code)
-    policy, tokenizer = load_policy(ref, trust_remote_code=trust_remote_code)
-    return reward_from_policy(policy, seed=seed), tokenizer
+        model, tokenizer = load_reward(ref, trust_remote_code=trust_remote_code)
+    else:
+        policy, tokenizer = load_policy(ref, trust_remote_code=trust_remote_code)
+        model = reward_from_policy(policy, seed=seed)
+    vocabulary.ensure_pad(model, tokenizer)
+    return model, tokenizer
 
 
 def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
@@ -208,20 +210,8 @@ def _load(
         raise UserError(
             f"{ref}: the weights lack {lacking[0]}{more} in the shape of config.json. Save the model again."
         )
-    fit(model, tokenizer, ref)
+    vocabulary.fit(model, tokenizer, ref)
     return set_dropout(model, 0.0).eval(), tokenizer
-
-
-def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Check that a tokenizer fits a model, and set a pad id in tokenizer and configs."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest >= rows:
-        raise UserError(
-            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}. Use its own tokenizer."
-        )
-    generation = getattr(model, "generation_config", None)
-    render.ensure_pad(tokenizer, model.config, *([generation] if generation is not None else []))
 
 
 def _is_reward(ref: str | Path) -> bool:

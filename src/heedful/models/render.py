@@ -12,7 +12,6 @@ The rules are the same in training, sampling and chat:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.data.records import Message, PromptText
 
-_PAD_NAME = re.compile(r"(^|[\W_])pad(ding)?([\W_]|$)", re.IGNORECASE)
-_SPARE_NAME = re.compile(r"reserved|unused|extra_id|placeholder|dummy", re.IGNORECASE)
-# How byte-level vocabularies write the byte 0xFF. No UTF-8 text contains it, so its token is free.
-_IMPOSSIBLE_BYTE = "ÿ"
-_RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
+RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[int]:
@@ -62,12 +57,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
 
 
 def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
-    """Whether two tokenizers give the same ids for the same text, so that their models can share ids."""
+    """Whether both give the same ids for the same text, so that a model with `a` reads the ids of one with `b`.
+
+    `a` may have further special tokens, such as the pad of a reward model.
+    """
     if a is b:
         return True
-    if a.get_vocab() != b.get_vocab() or a.chat_template != b.chat_template or a.eos_token_id != b.eos_token_id:
+    own, others = a.get_vocab(), b.get_vocab()
+    if not own.items() >= others.items():
         return False
-    probe = "Hello, world!\n\n  A tab:\t numbers 12345, " + _RARE_TEXT
+    more = {own[token] for token in own.keys() - others.keys()}
+    if not more <= special_ids(a) or a.chat_template != b.chat_template or a.eos_token_id != b.eos_token_id:
+        return False
+    probe = "Hello, world!\n\n  A tab:\t numbers 12345, " + RARE_TEXT
     return encode(a, probe) == encode(b, probe) and _bos(a) == _bos(b)
 
 
@@ -89,25 +91,6 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
         named = named if isinstance(named, list | tuple) else [named]
         ids.update(int(token) for token in named if token in special and special[token].special)
     return sorted(ids)
-
-
-def ensure_pad(tokenizer: PreTrainedTokenizerBase, config: Any, *more_configs: Any) -> int:
-    """Set a pad id that is neither EOS nor BOS in the tokenizer and the configs. Resizes nothing.
-
-    The first of these that exists: the tokenizer's own pad, a special token named like a pad, a reserved one, an
-    embedding row beyond the vocabulary, an unknown-token that text never needs, the token of a byte that text cannot
-    contain.
-    Raises UserError if none of them exists.
-    """
-    taken = {*stop_ids(tokenizer, config, *more_configs), tokenizer.bos_token_id}
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in taken:
-        tokenizer.add_special_tokens({"pad_token": _free_token(tokenizer, config, taken)})
-    pad_id = tokenizer.pad_token_id
-    assert isinstance(pad_id, int)
-    assert pad_id not in taken
-    for one in (config, config.get_text_config(), *more_configs):
-        one.pad_token_id = pad_id
-    return pad_id
 
 
 def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
@@ -144,26 +127,3 @@ def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     if not isinstance(tokenizer.eos_token_id, int):
         raise UserError(f"{_name(tokenizer)} has no end-of-text token. Set its eos_token.")
     return tokenizer.eos_token_id
-
-
-def _free_token(tokenizer: PreTrainedTokenizerBase, config: Any, taken: set[int | None]) -> str:
-    """A token for padding that no text needs, as `ensure_pad` says."""
-    special = {id_: token.content for id_, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special}
-    unknown = tokenizer.unk_token_id
-    spare = {id_: name for id_, name in special.items() if id_ not in taken and id_ != unknown}
-    for pattern in (_PAD_NAME, _SPARE_NAME):
-        for name in spare.values():
-            if pattern.search(name):
-                return name
-    vocabulary = tokenizer.get_vocab()
-    beyond = max(vocabulary.values()) + 1
-    if beyond < config.get_text_config().vocab_size and len(tokenizer) == beyond and "<|pad|>" not in vocabulary:
-        return "<|pad|>"  # an unknown name gets the next id, whose embedding row exists
-    if unknown is not None and unknown not in taken and unknown not in encode(tokenizer, _RARE_TEXT):
-        return str(tokenizer.unk_token)
-    if set("ĀÿðÃ") <= set(vocabulary) and vocabulary[_IMPOSSIBLE_BYTE] not in taken:
-        return _IMPOSSIBLE_BYTE
-    raise UserError(
-        f"{_name(tokenizer)}: pad and end-of-text must differ, and no token is free for the pad. "
-        "Add a pad token to the tokenizer and resize the model's embeddings."
-    )

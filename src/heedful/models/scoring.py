@@ -17,10 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from heedful.config import UserError
 from heedful.fast import forward
 from heedful.fast.cross_entropy import cross_entropy
-from heedful.fast.linear import is_plain
+from heedful.fast.linear import is_plain, linear
 from heedful.maths import logprobs as maths
 from heedful.models.batches import Batch, in_order, micro_batches
 from heedful.models.heads import reward_bias
+from heedful.models.ids import ids_of
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -31,7 +32,7 @@ def response_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> Ten
     mask_BT = batch.response_mask_BT
     states_ND, head = _before_head(model, batch)
     tokens_N = batch.response_tokens_BT[mask_BT]
-    return _scatter(_through_head(states_ND, tokens_N, head, _width(model), temperature), mask_BT)
+    return _scatter(_through_head(model, states_ND, tokens_N, head, temperature), mask_BT)
 
 
 def response_loss(model: Any, batch: Batch) -> Tensor:
@@ -39,9 +40,9 @@ def response_loss(model: Any, batch: Batch) -> Tensor:
     mask_BT = batch.response_mask_BT
     states_ND, head = _before_head(model, batch)
     tokens_N = batch.response_tokens_BT[mask_BT]
-    if torch.is_grad_enabled() and is_plain(head):
-        return cross_entropy(states_ND, head.weight, head.bias, tokens_N)
-    return -_through_head(states_ND, tokens_N, head, _width(model), 1.0).sum()
+    if torch.is_grad_enabled() and is_plain(head) and not ids_of(model).holes:
+        return cross_entropy(states_ND, *_rows_of_tokens(model, head), tokens_N)
+    return -_through_head(model, states_ND, tokens_N, head, 1.0).sum()
 
 
 def rewards(model: Any, batch: Batch) -> Tensor:
@@ -68,7 +69,7 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
 
 
 def _before_head(model: Any, batch: Batch) -> tuple[Tensor, Any]:
-    """(states_ND that predict the response tokens, the module that turns them into logits_NV).
+    """(states_ND that predict the response tokens, the module that turns them into logits_NV of all rows).
 
     Where the head alone does not give the model's logits, or the fast path is off, the states are the logits of the
     model's own forward and the module changes nothing.
@@ -118,13 +119,24 @@ def _width(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _through_head(states_ND: Tensor, tokens_N: Tensor, head: Any, width: int, temperature: float) -> Tensor:
+def _rows_of_tokens(model: Any, head: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a plain head, without the rows after the last token."""
+    end, bias = ids_of(model).end, head.bias
+    if end >= len(head.weight):
+        return head.weight, bias
+    return head.weight[:end], None if bias is None else bias[:end]
+
+
+def _through_head(model: Any, states_ND: Tensor, tokens_N: Tensor, head: Any, temperature: float) -> Tensor:
     """logprobs_N, computed in parts of at most MAX_LOGITS logits."""
+    ids = ids_of(model)
+    cut = _rows_of_tokens(model, head) if is_plain(head) and ids.end < ids.rows else None
 
     def part(some_ND: Tensor, some_N: Tensor) -> Tensor:
-        return maths.token_logprobs(head(some_ND), some_N, temperature)
+        logits_NV = head(some_ND) if cut is None else linear(some_ND, *cut)
+        return maths.token_logprobs(ids.logits(logits_NV), some_N, temperature)
 
-    rows = max(1, MAX_LOGITS // width)
+    rows = max(1, MAX_LOGITS // ids.rows)
     if len(tokens_N) <= rows:
         return part(states_ND, tokens_N)
     pieces = zip(states_ND.split(rows), tokens_N.split(rows), strict=True)

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.shared import Generation
 from heedful.fast.forward import eval_mode
+from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.rollout.decoder import Decoder, fastest, open_decoder
@@ -38,8 +39,13 @@ class LocalEngine:
     ) -> None:
         self.model, self.dtype, self.fast = model, dtype, fast
         self.version = 0
-        self.context = context_length(model)
+        self.context, self.ids = context_length(model), ids_of(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
+
+    @property
+    def decoder(self) -> str:
+        """Which decoder this model samples with: "fast", "cached" or "plain"."""
+        return fastest(self.model, self.fast).__name__.removesuffix("Decoder").lower()
 
     @property
     def exact(self) -> bool:
@@ -189,6 +195,7 @@ class Rows:
     def _sample(self, logits_NV: torch.Tensor) -> list[Token]:
         rows = self._flying
         draws_N = torch.tensor([row.draws[len(row.response_ids)] for row in rows], device=logits_NV.device)
+        logits_NV = self.engine.ids.logits(logits_NV)
         self._tokens, logprobs_N = sample(logits_NV, draws_N, [row.settings for row in rows])
         tokens = self._tokens.cpu().numpy()
         stopped_N = (tokens[:, None] == self.engine.stops).any(1).tolist()

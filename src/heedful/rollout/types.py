@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from heedful.configs.shared import Generation
 from heedful.data.records import PromptText
+
+if TYPE_CHECKING:  # the app reads this module without torch
+    from heedful.models.ids import Ids
 
 Finish = Literal["stop", "length"]
 
@@ -68,6 +71,16 @@ class Engine(Protocol):
     @property
     def exact(self) -> bool:
         """Whether log-probs of samples may serve as those of the training forward (P5)."""
+        ...
+
+    @property
+    def decoder(self) -> str:
+        """What the engine samples with, for the manifest."""
+        ...
+
+    @property
+    def ids(self) -> Ids:
+        """The ids that it may sample: the tokenizer's, as in the log-probabilities of the same model."""
         ...
 
     def generate(

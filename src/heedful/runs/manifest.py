@@ -22,6 +22,7 @@ from heedful.files import read_json, write_json
 
 NAME = "manifest.json"
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
+_ABSENT = ("updated", "forward", "ids", "decoder", "results", "sha256", "reason")  # not written while empty
 Status = Literal["running", "finished", "interrupted", "failed"]
 Source = dict[str, Any]
 
@@ -52,6 +53,12 @@ class Manifest(BaseModel):
     """Time worked, without pauses."""
     forward: dict[str, str] = {}
     """How each model's forward ran, by role: "packed rows", or "padded rows (why)"."""
+    ids: dict[str, str] = {}
+    """Models with more rows than tokens, by role: how many rows are tokens. The others are never sampled and get no
+    probability.
+    """
+    decoder: dict[str, str] = {}
+    """What each model sampled with, by role: "fast", "cached" (its own forward with a key-value cache) or "plain"."""
     results: dict[str, Any] = {}
     sha256: str | None = None
     """Of a finished file of rows."""
@@ -94,7 +101,7 @@ class Manifest(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        absent = {name for name in ("updated", "forward", "results", "sha256", "reason") if not getattr(self, name)}
+        absent = {name for name in _ABSENT if not getattr(self, name)}
         write_json(path, {name: value for name, value in self if name not in absent})
 
     def record(self, status: Status, **facts: Any) -> None:

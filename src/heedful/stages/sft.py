@@ -54,6 +54,8 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = examples.documents(config.pretrain_data, tokenizer, limits.context) if config.pretrain_data else []
     selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
+    if selector is not None:
+        s.note(decoder={"model": open_engine(model, tokenizer, config.compute).decoder})
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}

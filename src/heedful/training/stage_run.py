@@ -28,6 +28,7 @@ from heedful.config import NonFinite, UserError
 from heedful.configs.shared import StageConfig
 from heedful.data import formats
 from heedful.fast import forward
+from heedful.models import ids
 from heedful.runs.manifest import parent
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import RunWriter, metrics, short
@@ -85,8 +86,7 @@ class StageRun:
         for name, path in paths.items():
             if path.fast and not path.packed:
                 self.say(f"{self.name}: {name} computes {path}")
-        if self.run is not None:
-            self.run.set_status("running", forward={name: str(path) for name, path in paths.items()})
+        self.note(forward={name: str(path) for name, path in paths.items()}, ids=ids.described(models))
         planned = memory.plan(list(models.values()), shape, self.config.compute, self.ranks)
         self.say(f"{self.name}: {planned}")
         planned.check(str(self.out))
@@ -112,6 +112,11 @@ class StageRun:
         self.history.append({key: short(value) for key, value in metrics.items()})  # what a resumed run reads back
         if self.run is not None:
             self.run.log(step, metrics)
+
+    def note(self, **facts: Any) -> None:
+        """Record facts in the manifest."""
+        if self.run is not None:
+            self.run.set_status("running", **facts)
 
     def sample(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Append texts to samples.jsonl."""

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "maths": set(),
     "runs": {"data.formats"},
+    "endpoints": {"configs", "data", "runs"},
     "data": set(),
     "sandbox": {"data"},
     "feedback": {"data", "maths.statistics", "runs"},
@@ -35,20 +36,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rewards": {"configs", "rollout", "models", "maths", "data"},
     "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
-    "inference": {"configs", "fast", "learning", "rewards", "rollout", "training", "models", "maths", "data", "runs"},
+    "inference": {
+        "configs",
+        "endpoints",
+        "fast",
+        "learning",
+        "rewards",
+        "rollout",
+        "training",
+        "models",
+        "maths",
+        "data",
+        "runs",
+    },
     "plots": {"data.text", "maths.statistics"},
-    "evaluation": {"configs", "rewards", "rollout", "models", "maths", "data", "runs"},
+    "evaluation": {"configs", "endpoints", "rewards", "rollout", "models", "maths", "data", "runs"},
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
-    "web": {"configs", "data", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
+    "web": {"configs", "data", "endpoints", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
 }
 IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
-PROGRESS = "training.metrics"  # the one door for progress, on standard error
+PROGRESS = "runs.progress"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "config", "configs", "options", "files", "runs", "data", "feedback", "web", "plots", "report", "sandbox",
-    "maths.statistics",
+    "cli", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "web", "plots",
+    "report", "sandbox", "maths.statistics",
 )  # fmt: skip
 
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}  # not on Windows

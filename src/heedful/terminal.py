@@ -47,7 +47,7 @@ def run(app: click.Command, arguments: list[str]) -> int:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise
         return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
-    except _database_errors() as error:
+    except _errors_of("sqlalchemy.exc", "DatabaseError") as error:
         return _fail(_of_database(error))
     except OSError as error:
         _drop(sys.stdout)
@@ -59,10 +59,10 @@ def run(app: click.Command, arguments: list[str]) -> int:
     return 0
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    """SQLAlchemy's errors about a database. Empty if the command has not imported SQLAlchemy."""
-    loaded = sys.modules.get("sqlalchemy.exc")
-    return (loaded.DatabaseError,) if loaded else ()
+def _errors_of(module: str, name: str) -> tuple[type[Exception], ...]:
+    """An error of a library. Empty if the command has not imported it."""
+    loaded = sys.modules.get(module)
+    return (getattr(loaded, name),) if loaded else ()
 
 
 def _of_database(error: Any) -> str:
@@ -105,9 +105,6 @@ def make(command: CommandRecord, settings: Config, out: Path, as_json: bool, **h
 @contextlib.contextmanager
 def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
     """Turn errors of torch and safetensors into one line. `interrupted` replaces what the stage says then."""
-    import torch
-    from safetensors import SafetensorError
-
     from heedful.runs.resumable import Interrupted
 
     try:
@@ -115,9 +112,9 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
     except Interrupted as error:
         say(interrupted or str(error))
         raise click.exceptions.Exit(128 + error.signal_number) from None
-    except SafetensorError as error:
+    except _errors_of("safetensors", "SafetensorError") as error:
         raise UserError(f"{out}: {str(error).splitlines()[0]}; fix that, then go on with --resume") from None
-    except torch.OutOfMemoryError:
+    except _errors_of("torch", "OutOfMemoryError"):
         raise UserError(f"{out}: the GPU's memory is full. Try a smaller --compute.micro-tokens") from None
     except OSError as error:
         error.filename = error.filename or str(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heedful.config import Config, Count, Seed
+from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef
 from heedful.configs.stage import CommandRecord
 
@@ -31,14 +32,16 @@ class AnswersConfig(Config):
 class SampleConfig(AnswersConfig):
     k: Count = 1
     """Completions for each prompt."""
+    endpoint: EndpointConfig = EndpointConfig()
 
 
 COMMAND = CommandRecord(
     name="sample",
     help="Sample K completions for each prompt.",
     config=SampleConfig,
-    function="heedful.inference.sample:run",
+    function="heedful.inference.sampling:run",
     details="Rows have the order of the prompts. They hold `completions`, `models`, `finish`, `token_ids` and "
     "every field of the prompt's row. A completion depends on the seed, its row and its number alone: -k "
-    "2 gives the first two of -k 4.",
+    "2 gives the first two of -k 4. `--model https://HOST/v1#MODEL` asks an OpenAI-compatible endpoint, with the "
+    "key in HEEDFUL_API_KEY. A text prompt is then one message of the user, and rows hold no `token_ids`.",
 )

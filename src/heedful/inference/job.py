@@ -16,9 +16,9 @@ from heedful.fast import forward
 from heedful.models import ids
 from heedful.rollout.types import Engine
 from heedful.runs.manifest import Manifest, parent
+from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
-from heedful.training.metrics import Reporter
 from heedful.training.parallel import Ranks, join_ranks
 
 

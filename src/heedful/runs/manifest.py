@@ -130,6 +130,10 @@ def manifest_path(made: str | Path) -> Path:
 
 def model_path(ref: str | Path) -> str:
     """The model that a reference names: RUN/model for a run, else the local directory or hub name itself."""
+    if "://" in str(ref):
+        raise UserError(
+            f"{ref}: a model behind an address. This command needs a model's files: a run, folder or hub name"
+        )
     path = Path(ref)
     if (path / NAME).exists():
         if not (path / "model").is_dir():

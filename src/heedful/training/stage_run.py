@@ -30,12 +30,12 @@ from heedful.data import formats
 from heedful.fast import forward
 from heedful.models import ids
 from heedful.runs.manifest import parent
+from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import RunWriter, metrics, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
 from heedful.training.memory import Shape
-from heedful.training.metrics import Reporter
 from heedful.training.parallel import Ranks, join_ranks
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from heedful import config
-from heedful.config import Config, UserError
+from heedful.config import Config, UserError, install
 
 
 class Optimiser(Config):
@@ -216,3 +217,29 @@ def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
 def test_settings_are_finite(value: str) -> None:
     with pytest.raises(UserError, match=r"optimiser\.rate.*finite number"):
         config.load(Stage, None, ["model=m", f"optimiser.rate={value}"])
+
+
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        (None, "pip install 'heedful[train]'"),
+        (
+            {"url": "file:///home/ada/my%20code", "dir_info": {"editable": True}},
+            "pip install -e '/home/ada/my code[train]'",
+        ),
+        ({"url": "file:///tmp/heedful.whl", "archive_info": {}}, "pip install '/tmp/heedful.whl[train]'"),
+        (
+            {"url": "https://example.org/h.git", "vcs_info": {"vcs": "git", "commit_id": "0"}},
+            "pip install 'heedful[train] @ git+https://example.org/h.git'",
+        ),
+    ],
+)
+def test_the_remedy_for_a_missing_extra_fits_the_installation(
+    source: dict[str, Any] | None, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        def read_text(self, name: str) -> str | None:
+            return None if source is None else json.dumps(source)
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Found())
+    assert install("train") == command

@@ -5,12 +5,17 @@ The config class of each command is in `configs`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import importlib.metadata
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -178,3 +183,17 @@ def refused(error: OSError, path: str | Path) -> str:
     """One line about an error of the operating system at a path, with the remedy."""
     remedy = REMEDIES.get(error.errno or 0)
     return f"{path}: {error.strerror or error}" + (f". {remedy}" if remedy else "")
+
+
+def install(extra: str) -> str:
+    """The command that adds an extra to this installation, which came from an index, a folder or a repository."""
+    source: dict[str, Any] = {}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        source = json.loads(importlib.metadata.distribution("heedful").read_text("direct_url.json") or "{}")
+    url, wanted = source.get("url", ""), f"heedful[{extra}]"
+    if "vcs_info" in source:
+        return f"pip install '{wanted} @ {source['vcs_info']['vcs']}+{url}'"
+    if not url.startswith("file:"):
+        return f"pip install '{wanted}'"
+    switch = "-e " if source.get("dir_info", {}).get("editable") else ""
+    return f"pip install {switch}'{url2pathname(urlsplit(url).path)}[{extra}]'"

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import click
 
-from heedful.config import Config, NonFinite, UserError, refused
+from heedful.config import Config, NonFinite, UserError, install, refused
 from heedful.configs.stage import CommandRecord
 from heedful.runs.manifest import Manifest, manifest_path
 from heedful.training.launcher import place
@@ -46,7 +46,7 @@ def run(app: click.Command, arguments: list[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_HALF:
             raise
-        return _fail(f"this needs {error.name}: pip install 'heedful[train]'")
+        return _fail(f"this needs {error.name}: {install('train')}")
     except _errors_of("sqlalchemy.exc", "DatabaseError") as error:
         return _fail(_of_database(error))
     except OSError as error:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from heedful.config import UserError
+from heedful.config import UserError, install
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Record, Text
 
@@ -179,7 +179,7 @@ def test_parquet_without_pyarrow_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         return real_import(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    assert "pip install 'heedful[train]'" in told(tmp_path / "a.parquet")
+    assert install("train") in told(tmp_path / "a.parquet")
 
 
 def test_parquet_from_elsewhere_gives_rows_that_json_can_hold(tmp_path: Path) -> None:

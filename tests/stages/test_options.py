@@ -19,7 +19,7 @@ from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.rloo import RLOOConfig
 from heedful.configs.sft import SFTConfig
-from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
+from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser, StageConfig
 from heedful.learning import examples, experience, likelihood, online
 from heedful.learning.passes import Passes
 from heedful.models import load, scoring
@@ -159,6 +159,9 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "max_rows": "learning/test_rollouts.py::test_row_r_gets_stream_r_in_the_order_of_the_questions",
     },
 }
+for _cls in EFFECTS:
+    if issubclass(_cls, StageConfig):
+        EFFECTS[_cls]["trackers"] = "training/test_trackers.py::test_a_stage_sends_its_metrics_to_its_trackers"
 # What all three share is one code; what a stage has to pass on is tested with the stage.
 GROUP_EFFECTS = {
     **{field: EFFECTS[PPOConfig][field] for field in OnlineConfig.model_fields},

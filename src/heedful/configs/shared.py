@@ -67,6 +67,8 @@ class Checkpointing(Config):
 class StageConfig(Config):
     """Settings of every training stage."""
 
+    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
+    """Where to send metrics besides metrics.jsonl. TensorBoard writes into the run's folder."""
     compute: Compute = Compute()
     checkpoint: Checkpointing = Checkpointing()
 

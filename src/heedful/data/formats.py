@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 from pydantic import ValidationError
 
 from heedful import files
-from heedful.config import UserError, explain, refused
+from heedful.config import UserError, explain, install, refused
 from heedful.data.public_shapes import to_native, to_public
 from heedful.data.records import Record
 
@@ -298,7 +298,7 @@ def _pyarrow_parquet(path: Path) -> Any:
     try:
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f"{path}: Parquet needs pyarrow. Run pip install 'heedful[train]', or use .jsonl.") from None
+        raise UserError(f"{path}: Parquet needs pyarrow. Run {install('train')}, or use .jsonl.") from None
     return parquet
 
 

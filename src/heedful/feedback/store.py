@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
-from heedful.config import UserError
+from heedful.config import UserError, install
 from heedful.feedback import migrate
 
 BUSY_SECONDS = 30
@@ -105,7 +105,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         if url.get_backend_name() != "sqlite":
             return sa.create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True)
     except (ModuleNotFoundError, NoSuchModuleError):
-        raise UserError("PostgreSQL needs psycopg: pip install 'heedful[postgres]'") from None
+        raise UserError(f"PostgreSQL needs psycopg: {install('postgres')}") from None
     engine = sa.create_engine(
         url,
         poolclass=sa.QueuePool,

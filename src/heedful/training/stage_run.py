@@ -37,6 +37,7 @@ from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
 from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks, join_ranks
+from heedful.training.trackers import Trackers
 
 
 class StageRun:
@@ -56,6 +57,7 @@ class StageRun:
         self._reporter: Reporter | None = None
         self._shown: dict[str, float] = {}
         self._saved = 0
+        self._trackers = Trackers(self.say)
 
     @property
     def finished(self) -> bool:
@@ -77,6 +79,7 @@ class StageRun:
         self._saved = self._step
         if self.run is not None:
             self.run.forget_after(self._step - 1)
+            self._trackers.start(self.config.trackers, self.out, self.run.manifest, self._step)
         self.history = self.ranks.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
 
@@ -112,6 +115,7 @@ class StageRun:
         self.history.append({key: short(value) for key, value in metrics.items()})  # what a resumed run reads back
         if self.run is not None:
             self.run.log(step, metrics)
+            self._trackers.log(step, metrics)
 
     def note(self, **facts: Any) -> None:
         """Record facts in the manifest."""
@@ -193,6 +197,7 @@ class StageRun:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._trackers.close()
             if self._reporter is not None:
                 self._reporter.close()
 

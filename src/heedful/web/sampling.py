@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass as record
 from sqlalchemy.orm import Session
 
-from heedful.config import UserError
+from heedful.config import UserError, install
 from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
@@ -54,7 +54,7 @@ def missing() -> str | None:
         return None
     return (
         f"Sampling runs a model, and this server is installed without {absent[0]}. Either install the training half"
-        " here (pip install 'heedful[train]'), or run heedful sample on a machine that has it and import its file."
+        f" here ({install('train')}), or run heedful sample on a machine that has it and import its file."
     )
 
 

@@ -117,11 +117,16 @@ class Trackers:
 
     @contextlib.contextmanager
     def _watched(self, name: str) -> Iterator[None]:
-        """Keep what a tracker prints off standard output, and leave it out if it raises, whatever that is."""
+        """Keep what a tracker prints off standard output, and leave it out if it fails."""
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 yield
-        except Exception as error:
+        except (OSError, RuntimeError, ValueError, *_errors_of_wandb()) as error:
             self._open.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             self._say(f"trackers: {name} failed ({reason}). The run goes on without it")
+
+
+def _errors_of_wandb() -> tuple[type[Exception], ...]:
+    loaded = sys.modules.get("wandb.errors")
+    return (loaded.Error,) if loaded else ()

@@ -121,12 +121,13 @@ class Trackers:
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 yield
-        except (OSError, RuntimeError, ValueError, *_errors_of_wandb()) as error:
+        except _failures() as error:
             self._open.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             self._say(f"trackers: {name} failed ({reason}). The run goes on without it")
 
 
-def _errors_of_wandb() -> tuple[type[Exception], ...]:
-    loaded = sys.modules.get("wandb.errors")
-    return (loaded.Error,) if loaded else ()
+def _failures() -> tuple[type[Exception], ...]:
+    """What a tracker may raise: no network, no account, a full disk."""
+    wandb = sys.modules.get("wandb.errors")
+    return (OSError, RuntimeError, ValueError, *((wandb.Error,) if wandb else ()))

@@ -19,8 +19,8 @@ $(READY): requirements.lock pyproject.toml scripts/setup
 setup: $(READY)  ## create .venv from requirements.lock (the other targets do it themselves)
 	@:
 
-demo: $(READY)  ## the whole loop in the sandbox, minutes on two cores; report in demo/
-	@$(BIN)/heedful demo --out demo
+demo: $(READY)  ## the whole loop in the sandbox, report in demo/; make demo QUICK=1 takes two minutes
+	@$(BIN)/heedful demo $(if $(QUICK),--quick --out demo-quick,--out demo)
 
 recipes: $(READY)  ## both recipes on real data: make recipes DATA=/folder/of/the/public/data
 	@recipes/tldr/run && recipes/convarg/run

@@ -12,14 +12,12 @@ import argparse
 import json
 import math
 import statistics
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from heedful.demo import data, loop
-from heedful.demo.loop import SETTINGS
-from heedful.demo.measure import Examiner
+from heedful.demo.measure import CLOSED, Examiner
 from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo, Outcome
 from heedful.files import write_json
 from heedful.report.tables import flag_change, flag_rate, head_to_head
@@ -62,14 +60,22 @@ CLAIMS = (
         "inappropriate, less base's", lambda f: f["inappropriate_ppo"] - f["inappropriate_base"], _below_0, "below 0"
     ),
     Claim("hallucinated, less base's", lambda f: f["hallucination_ppo"] - f["hallucination_base"], _below_0, "below 0"),
-    Claim("minutes", lambda f: f["minutes"], lambda x: x <= 8, "at most 8"),
+    Claim("SFT fails", lambda f: f["fails_instruction_sft"], lambda x: x <= 0.35, "at most 35 %"),
+    Claim("PPO fails", lambda f: f["fails_instruction_ppo"], lambda x: x <= 0.20, "at most 20 %"),
+    Claim(
+        "closed hallucinations, PPO-ptx less prompted base, high end",
+        lambda f: f["closed_ptx_less_prompted_high"],
+        _below_0,
+        "below 0",
+    ),
+    Claim("minutes", lambda f: f["minutes"], lambda x: x <= 5, "at most 5"),
 )
 
 
-def figures(out: Path, seed: int, controlled: bool) -> Figures:
+def figures(out: Path, seed: int, controlled: bool, **how: Any) -> Figures:
     """Run the demo of one seed and, if it is `controlled`, its control; all figures by name."""
-    outcome = loop.run(out, seed=seed)
-    demo = Demo(out, seed, tomllib.loads(SETTINGS.read_text(encoding="utf-8")))
+    outcome = loop.run(out, seed=seed, **how)
+    demo = loop.opened(out, seed, **how)
     minutes = sum(demo.seconds.values()) / 60
     r, users = outcome.results, outcome.users
     best_of_4 = outcome.wins(r[PPO], outcome.best_of[4])
@@ -89,10 +95,11 @@ def figures(out: Path, seed: int, controlled: bool) -> Figures:
         "ptx_tax": float(r[PTX].corpus_loss or 0) - float(r[SFT].corpus_loss or 0),
         "minutes": minutes,
     }
-    for flag in ("inappropriate", "hallucination"):
-        for name in (BASE, SFT, PPO, PTX):
+    for flag in ("fails_instruction", "inappropriate", "hallucination", CLOSED):
+        for name in (BASE, PROMPTED, SFT, PPO, PTX):
             rate = flag_rate(r[name], flag, users)
-            found[f"{flag}_{name.lower().replace('-', '_')}"] = rate.mean if rate is not None else 0.0
+            found[f"{flag}_{name.lower().replace('-', '_').replace(' ', '_')}"] = rate.mean if rate is not None else 0.0
+    for flag in ("inappropriate", "hallucination", CLOSED):
         change = flag_change(r[SFT], r[PPO], flag, users)
         if change is not None:
             found |= {
@@ -100,6 +107,9 @@ def figures(out: Path, seed: int, controlled: bool) -> Figures:
                 f"{flag}_change_low": change.low,
                 f"{flag}_change_high": change.high,
             }
+    invented = flag_change(r[PROMPTED], r[PTX], CLOSED, users)
+    if invented is not None:
+        found |= {"closed_ptx_less_prompted": invented.mean, "closed_ptx_less_prompted_high": invented.high}
     return found | (control(demo, outcome) if controlled else {})
 
 
@@ -134,11 +144,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/claims"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--control", type=int, nargs="*", help="seeds to run the control on; default all")
+    parser.add_argument("--from-scratch", action="store_true", help="pretrain in each world")
+    parser.add_argument("--base", type=Path, help="another base model")
     options = parser.parse_args()
+    how = {"from_scratch": options.from_scratch, **({"base_model": options.base} if options.base else {})}
     by_seed: dict[int, Figures] = {}
     controls = options.seeds if options.control is None else options.control
     for seed in options.seeds:
-        by_seed[seed] = figures(options.out / f"seed-{seed}", seed, seed in controls)
+        by_seed[seed] = figures(options.out / f"seed-{seed}", seed, seed in controls, **how)
         write_json(options.out / "claims.json", by_seed)
         print(json.dumps(by_seed[seed], indent=1))
     print(f"\n{table(by_seed)}")

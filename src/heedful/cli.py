@@ -68,14 +68,36 @@ def app() -> None:
     "demo", TRAIN,
     _option("--out", type=Path, default=Path("demo"), metavar="DIR", help="Folder for all results."),
     _option("--seed", type=int, default=1, metavar="N", help="Random seed."),
+    _option("--quick", is_flag=True, help="Take two minutes, with fewer prompts and steps."),
     _option("--lesson", is_flag=True, help="Also train PPO with a reward model that it can fool."),
+    _option("--from-scratch", is_flag=True, help="Pretrain a base model in the world of the demo, for three minutes."),
+    _option("--base", "base_model", type=Path, metavar="DIR", help="Start from a base model that --make-base made."),
+    _option("--make-base", is_flag=True, help="Only pretrain a base model for demos, half an hour with each call."),
 )  # fmt: skip
-def _demo(out: Path, seed: int, lesson: bool) -> None:
-    """Run the whole loop in a simulated world. It takes minutes on a CPU."""
-    from heedful.demo import loop
+def _demo(
+    out: Path, seed: int, quick: bool, lesson: bool, from_scratch: bool, base_model: Path | None, make_base: bool
+) -> None:
+    """Run the whole loop in a simulated world. It takes minutes on a CPU.
 
-    with terminal.guard(out, interrupted=f"{out}: interrupted. Run the same command again to continue"):
-        loop.run(out, seed=seed, lesson=lesson)
+    The demo starts from the base model in the package, which has never seen the world of the demo.
+    """
+    from heedful.demo import base, loop
+
+    if from_scratch and base_model is not None:
+        raise UserError("--from-scratch and --base exclude each other. Leave one out")
+    again = "Run the same command again to continue"
+    if make_base:
+        if quick or lesson or from_scratch or base_model is not None:
+            raise UserError("--make-base runs no demo. Leave --quick, --lesson, --from-scratch and --base out")
+        with terminal.guard(out, interrupted=f"{out}: this part is done, or was interrupted. {again}"):
+            made = base.make(out, seed=seed)
+        terminal.say(f"{made}: finished. Start a demo from it with --base {made}")
+        return
+    from_scratch = from_scratch or not (base_model or base.SHIPPED).exists()
+    with terminal.guard(out, interrupted=f"{out}: interrupted. {again}"):
+        loop.run(
+            out, seed=seed, lesson=lesson, from_scratch=from_scratch, quick=quick, base_model=base_model or base.SHIPPED
+        )
 
 
 for _record in registry.commands().values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tomllib
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from heedful.demo import data, loop
-from heedful.demo.loop import SETTINGS
-from heedful.demo.records import Demo
 
 SMALL = {
     "sizes": {
@@ -30,34 +28,14 @@ SMALL = {
 }  # fmt: skip
 
 
-def small_settings(folder: Path) -> Path:
-    settings = tomllib.loads(SETTINGS.read_text(encoding="utf-8"))
-    for section, changes in SMALL.items():
-        settings[section] |= changes
-    path = folder / "settings.toml"
-    path.write_text(
-        "\n".join(f"[{name}]\n" + "\n".join(_lines(values)) for name, values in settings.items()), encoding="utf-8"
-    )
-    return path
-
-
-def _lines(values: dict) -> list[str]:
-    def written(value: object) -> str:
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{key} = {written(inner)}" for key, inner in value.items()) + "}"
-        return json.dumps(value)
-
-    return [f"{key} = {written(value)}" for key, value in values.items()]
-
-
 @pytest.mark.slow
 def test_from_an_empty_folder_to_table_and_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     torch.set_num_threads(2)  # PPO, samples and measurements run in processes of their own
     request.addfinalizer(partial(torch.set_num_threads, 1))
-    settings = small_settings(tmp_path)
-    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, settings=settings)
+    settings = {"from_scratch": True, "changes": SMALL}
+    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, **settings)
     printed = capsys.readouterr().out
     for name in ("base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled", "best of 5"):
         assert name in outcome.results
@@ -67,11 +45,14 @@ def test_from_an_empty_folder_to_table_and_report(
     assert "PPO-ptx" in page
     assert "<svg" in page
     assert "://" not in page.replace("http://www.w3.org", "")  # nothing to fetch
-    demo = Demo(tmp_path / "demo", 3, tomllib.loads(settings.read_text(encoding="utf-8")))
-    assert demo.seconds.keys() >= {"pretrain", "SFT", "reward model", "PPO, PPO-ptx", "evaluation"}
+    headings = re.findall(r"^\[(\d+)/10\] (.+), (?:about|less than)", printed, re.MULTILINE)
+    assert [int(number) for number, _ in headings] == list(range(1, 11))
+    assert (tmp_path / "demo" / "report.html").as_uri() in printed
+    demo = loop.opened(tmp_path / "demo", 3, **settings)
+    assert demo.seconds.keys() == {name for _, name in headings}
 
     before = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("model/*.safetensors")}
-    again = loop.run(tmp_path / "demo", seed=3, settings=settings)
+    again = loop.run(tmp_path / "demo", seed=3, **settings)
     assert {path: path.read_bytes() for path in before} == before
     assert again.results["PPO"].completions == outcome.results["PPO"].completions
 
@@ -79,7 +60,7 @@ def test_from_an_empty_folder_to_table_and_report(
 def test_no_prompt_serves_two_purposes_and_no_user_is_in_two_splits(tmp_path: Path) -> None:
     sizes = data.Sizes(**SMALL["sizes"])
     files = data.Files(tmp_path / "world")
-    data.make(5, files, sizes)
+    data.make(5, files, sizes, None)
     purposes = (
         "sft_prompts",
         "ranked_prompts",

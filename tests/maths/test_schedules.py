@@ -70,3 +70,12 @@ def test_linear_is_a_line_and_cosine_is_not():
 
 def test_warmup_of_no_iterations_is_constant():
     assert schedules.warmup_constant(0, 3.0, warmup=0) == 3.0
+
+
+def test_stable_is_constant_and_falls_to_zero_in_the_last_quarter():
+    rates = [schedules.stable(step, 16, 2.0, warmup=2) for step in range(17)]
+    assert rates[:3] == [0.0, 1.0, 2.0]
+    assert set(rates[2:13]) == {2.0}
+    assert rates[13:] == [1.5, 1.0, 0.5, 0.0]
+    assert schedules.stable(6, 160, 2.0, warmup=2) == rates[6]  # a longer run begins alike
+    assert schedules.stable(1, 16, 2.0, warmup=2, first=0.1) == pytest.approx(1.1)

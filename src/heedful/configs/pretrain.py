@@ -20,6 +20,8 @@ class PretrainConfig(StageConfig):
     """Random seed."""
     depth: int = Field(default=6, ge=1, le=128)
     """Number of layers, which sets the size: the width is 32 for each layer (at least 64), a head is 32 wide."""
+    width: int = Field(default=0, ge=0, multiple_of=32)
+    """Numbers in a hidden state. 0 = as the depth says."""
     vocab_size: int = Field(default=4096, ge=260, le=2**20)
     """Number of tokens of the new tokenizer."""
     context: int = Field(default=512, ge=2)
@@ -32,8 +34,9 @@ class PretrainConfig(StageConfig):
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""
 
     @property
-    def width(self) -> int:
-        return max(64, 32 * self.depth)
+    def hidden(self) -> int:
+        """The width of the model."""
+        return self.width or max(64, 32 * self.depth)
 
 
 COMMAND = Stage(

@@ -11,6 +11,7 @@ from heedful.config import Config
 from heedful.data import formats
 from heedful.data.curation import CurationConfig, curate
 from heedful.data.records import Comparison, Completions, Prompt
+from heedful.demo import base
 from heedful.files import read_json, write_json
 from heedful.sandbox import generate, labelers
 from heedful.sandbox.labelers import Labeler
@@ -48,12 +49,19 @@ class Files:
         return str(self.folder / f"{name}.jsonl")
 
 
-def make(seed: int, files: Files, sizes: Sizes) -> World:
-    """Write corpus, raw prompts, prompts by purpose and demonstrations, unless an earlier run has written them."""
+def make(seed: int, files: Files, sizes: Sizes, base_model: Path | None) -> World:
+    """Write corpus, raw prompts, prompts by purpose and demonstrations, unless an earlier run has written them.
+
+    The corpus is what the base model has learned from: the web of this world, or the webs that the base model in the
+    package has read. Held-out text is always of this world.
+    """
     done = files.folder / "curation.json"
     if done.exists():
         return make_world(seed)
-    world = generate.write_world(files.folder, seed, sizes.documents, sizes.raw_prompts, sizes.held_out_documents)
+    own = 0 if base_model is not None else sizes.documents
+    world = generate.write_world(files.folder, seed, own, sizes.raw_prompts, sizes.held_out_documents)
+    if base_model is not None:
+        formats.write(files.corpus, base.texts(base_model, sizes.documents))
     raw = formats.read(files.prompts, Prompt)
     curated, report = curate(raw, CurationConfig(fractions={"train": 0.62, "valid": 0.12, "test": 0.26}, seed=seed))
     _write_by_purpose(curated, files, sizes, Random(f"purposes {seed}"))

@@ -6,7 +6,9 @@ every step resumes.
 
 from __future__ import annotations
 
-import tomllib
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,10 +23,14 @@ from heedful.configs.reward import RewardConfig
 from heedful.configs.sample import SampleConfig
 from heedful.configs.score import ScoreConfig
 from heedful.configs.sft import SFTConfig
-from heedful.demo import data, measure, page
+from heedful.demo import base, data, measure, page
+from heedful.demo.base import FIRST_WORLD, SHIPPED
+from heedful.demo.clock import said
 from heedful.demo.measure import Examiner
 from heedful.demo.parallel import get_ready, side_by_side
 from heedful.demo.records import BASE, HACKED, PPO, PROMPTED, PTX, SFT, Demo, Outcome
+from heedful.demo.settings import Settings, read
+from heedful.files import read_json, write_json
 from heedful.inference import sample, score
 from heedful.maths.statistics import WinRate
 from heedful.report.tables import ModelResult, changes_text, demo_table
@@ -32,37 +38,70 @@ from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import World
 from heedful.stages import ppo, pretrain, reward, sft
 
-SETTINGS = Path(__file__).with_name("settings.toml")
+SEEDS = FIRST_WORLD  # from this one on, the worlds are those that the base model in the package has read
+KEPT = "demo.json"
 
 
-def run(out: str | Path, *, seed: int = 1, lesson: bool = False, settings: Path = SETTINGS) -> Outcome:
-    """Run or resume the demo under `out`. Prints the table and writes `out`/report.html."""
-    _check(Path(out), seed)
-    demo = Demo(Path(out), seed, tomllib.loads(settings.read_text(encoding="utf-8")))
+def run(
+    out: str | Path,
+    *,
+    seed: int = 1,
+    lesson: bool = False,
+    from_scratch: bool = False,
+    quick: bool = False,
+    base_model: Path = SHIPPED,
+    changes: Settings | None = None,
+) -> Outcome:
+    """Run or resume the demo under `out`. Prints the table and writes `out`/report.html.
+
+    It starts from `base_model`, or pretrains its own (`from_scratch`). `changes` are settings by section.
+    """
+    demo = opened(Path(out), seed, from_scratch=from_scratch, quick=quick, base_model=base_model, changes=changes)
     get_ready()
+    rate = measure.matmul_rate()
+    demo.clock.start(rate)
+    if lesson:
+        for name, seconds in demo.settings["lesson_seconds"].items():
+            demo.clock.add(name, seconds)
+    print(f"The whole loop in world {seed}: {said(demo.clock.left())} on this machine.", flush=True)
     world = train(demo)
     if lesson:
         fool(demo, world)
-    outcome = demo.step("evaluation", lambda: examine(demo, world, lesson=lesson))
-    show(demo, outcome)
+    outcome = demo.step("evaluation and report", lambda: examine(demo, world, lesson=lesson))
+    show(demo, outcome, rate)
     return outcome
 
 
-def _check(out: Path, seed: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise UserError(f"--seed {seed}: out of range. Take one from 0 to {2**31 - 1}.")
+def opened(
+    out: Path,
+    seed: int,
+    *,
+    from_scratch: bool = False,
+    quick: bool = False,
+    base_model: Path = SHIPPED,
+    changes: Settings | None = None,
+) -> Demo:
+    """The demo under `out`, new or from an earlier call. Raises UserError for one that began in another way."""
+    if not 0 <= seed < SEEDS:
+        raise UserError(f"--seed {seed}: out of range. Take one from 0 to {SEEDS - 1}.")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "world").is_dir())):
         raise UserError(f"{out}: exists and does not hold a demo. Choose another --out.")
+    start = "scratch" if from_scratch else base.record(base_model)["weights_sha256"]
+    asked = {"seed": seed, "base": start, "quick": quick}
+    kept = out / "world" / KEPT
+    if kept.parent.is_dir() and not (kept.exists() and read_json(kept) == asked):
+        raise UserError(f"{out}: holds a demo with another seed, base model or length. Choose another --out.")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, asked)
+    settings = read(from_scratch=from_scratch, quick=quick, changes=changes)
+    return Demo(out, seed, settings, None if from_scratch else base_model)
 
 
 def train(demo: Demo) -> World:
     """World, base, SFT, rankings, reward model, PPO, PPO-ptx, in the order of section 3 of the paper."""
     files = demo.files
-    world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes))
-    demo.step("pretrain", lambda: pretrain.train(
-        demo.config(PretrainConfig, "pretrain", data=files.corpus, valid_data=files.corpus_held_out),
-        demo.run_at("base"), resume=True,
-    ))  # fmt: skip
+    world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes, demo.base))
+    demo.step("base model", lambda: start_from_base(demo))
     demo.step("SFT", lambda: sft.train(
         demo.config(
             SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations,
@@ -70,12 +109,23 @@ def train(demo: Demo) -> World:
         ),
         demo.run_at("sft"), resume=True,
     ))  # fmt: skip
-    demo.step("samples to rank", lambda: sample_to_rank(demo))
+    demo.step("answers to rank", lambda: sample_to_rank(demo))
     demo.step("rankings", lambda: rank(demo, world))
     demo.step("reward model", lambda: train_reward(demo, "reward", files.rankings))
     policies = [partial(train_policy, demo, name, "reward") for name in ("ppo", "ppo_ptx")]
     demo.step("PPO, PPO-ptx", lambda: side_by_side(policies))
     return world
+
+
+def start_from_base(demo: Demo) -> None:
+    """Copy the base model that the demo starts from, or pretrain one on the web of its world."""
+    if demo.base is not None:
+        base.unpack(demo.base, demo.run_at("base"))
+        return
+    config = demo.config(
+        PretrainConfig, "pretrain", data=demo.files.corpus, valid_data=demo.files.corpus_held_out,
+    )  # fmt: skip
+    pretrain.train(config, demo.run_at("base"), resume=True)
 
 
 def sample_to_rank(demo: Demo) -> None:
@@ -175,16 +225,30 @@ def _score(data: str, out: str, reward_model: str) -> None:
     score.run(build(ScoreConfig, {"reward": [reward_model], "data": data}, "score"), out, resume=True)
 
 
-def show(demo: Demo, outcome: Outcome) -> None:
+def show(demo: Demo, outcome: Outcome, rate: float) -> None:
     """Print the table and the summary, and write the report."""
     table = demo_table(list(outcome.results.values()), SFT, outcome.users)
-    rate = measure.matmul_rate()
     print(f"\n{table.text()}\n\n{summary(outcome)}\n")
     print(changes_text(outcome.results[SFT], outcome.results[PPO], outcome.users))
     total = sum(demo.seconds.values())
     print(f"\n{total / 60:.1f} minutes in all. This machine multiplies matrices at {rate:.0f} GFLOP/s (float32).")
     report = page.write(demo, outcome, table, rate)
-    print(f"Report: {report}\nTalk to the model: heedful chat --model {demo.ref('ppo_ptx')}")
+    print(f"\nReport: {report.resolve().as_uri()}\nTalk to the model: {command()} chat --model {demo.ref('ppo_ptx')}")
+
+
+def command() -> str:
+    """How to call heedful again in this shell, also when its environment is not active."""
+    called = Path(sys.argv[0])
+    if called.stem != "heedful" or not called.exists():
+        return f"{shlex.quote(_near(Path(sys.executable)))} -m heedful"
+    found = shutil.which("heedful")
+    return "heedful" if found and Path(found).samefile(called) else shlex.quote(_near(called))
+
+
+def _near(path: Path) -> str:
+    """The path as seen from here, if that is shorter."""
+    inside = path.absolute().is_relative_to(Path.cwd())
+    return str(path.absolute().relative_to(Path.cwd()) if inside else path.absolute())
 
 
 def summary(outcome: Outcome) -> str:

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import Config
 from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
-from heedful.data.records import Comparison, Completions, Demonstration, Prompt
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt, as_text
 from heedful.demo.data import Files
 from heedful.evaluation.quality import Bin, calibration, preferences
 from heedful.learning import examples, experience, likelihood, rollouts
@@ -28,13 +28,14 @@ from heedful.rollout.draw import draw
 from heedful.rollout.engine import open_engine
 from heedful.rollout.room import longest_prompt
 from heedful.rollout.types import Episode
-from heedful.sandbox import fewshot, generate, labelers
+from heedful.sandbox import fewshot, generate, labelers, tasks
 from heedful.sandbox.labelers import Labeler
-from heedful.sandbox.truth import Truth
+from heedful.sandbox.truth import Truth, Verdict
 from heedful.sandbox.world import World
 from heedful.training.parallel import Ranks
 
 FLAGS = ("fails_instruction", "satisfies_constraint", "hallucination", "inappropriate")
+CLOSED = "closed_hallucination"  # hallucination on closed-domain prompts alone, as in section 4.1 of the paper
 TEST_STREAM = 1_000_003  # offset that no seed of training reaches
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 
@@ -119,11 +120,16 @@ class Examiner:
             name,
             [verdict.utility for verdict in verdicts],
             [float(len(render.encode(tokenizer, text))) for text in texts],
-            {flag: [verdict.flags[flag] for verdict in verdicts] for flag in FLAGS},
+            {**{flag: [verdict.flags[flag] for verdict in verdicts] for flag in FLAGS}, CLOSED: self._closed(verdicts)},
             kl_nats,
             loss,
             texts,
         )
+
+    def _closed(self, verdicts: list[Verdict]) -> list[bool | None]:
+        """Whether each answer hallucinates, None for prompts outside the closed domain."""
+        closed = [tasks.parse(self.seed, as_text(p.prompt)).template.closed for p in self.prompts]
+        return [v.flags["hallucination"] if one else None for v, one in zip(verdicts, closed, strict=True)]
 
 
 def kl(episodes: list[Episode], policy: Any, reference: Any, tokenizer: PreTrainedTokenizerBase) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
-from heedful.demo import data
+from heedful.demo import base, data
 from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
@@ -15,8 +15,13 @@ from heedful.report.tables import Table
 from heedful.runs.run import Run
 from heedful.sandbox.world import PEOPLE, PLACES
 
+BASES = {
+    True: "A base model learned the webs of {read:,} made-up worlds, but not of this one with its {people} people.",
+    False: "A base model learned the web of a made-up world: {people} people, {places} places, and much small talk.",
+}
+"""By whether the demo starts from the base model of the package."""
 STORY = """\
-A base model learned the web of a made-up world: {people} people, {places} places, and much small talk. When you \
+{base} When you \
 ask it for something, it continues as the web would, often with another question. Labelers wrote \
 {sizes.demonstrations:,} answers, and SFT learned to answer from them. Labelers ranked 4 to 9 answers to each of \
 {sizes.ranked_prompts:,} prompts, and a reward model learned what they prefer. PPO moved the model towards higher \
@@ -35,7 +40,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     tax = [round(losses[name] - losses[SFT], 2) + 0.0 for name in (PPO, PTX)]  # + 0.0: no minus before a zero
     content = Report(
         "heedful: the loop in a small world",
-        story=STORY.format(people=PEOPLE, places=PLACES, sizes=demo.sizes),
+        story=_story(demo),
         figures=[
             Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", f"{beats.low:.0%} to {beats.high:.0%}"),
             Figure(
@@ -55,7 +60,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
                 [
                     stage_group("reward", {"reward model": demo.run_at("reward")}),
                     stage_group("sft", {"SFT": demo.run_at("sft")}),
-                    stage_group("pretrain", {"base": demo.run_at("base")}),
+                    *([stage_group("pretrain", {"base": demo.run_at("base")})] if demo.base is None else []),
                 ]
             ),
         ],
@@ -65,6 +70,12 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         facts=_facts(demo, matmul),
     )
     return report.write(demo.out / "report.html", content)
+
+
+def _story(demo: Demo) -> str:
+    first, last = base.record(demo.base)["worlds"] if demo.base is not None else (0, 0)
+    told = BASES[demo.base is not None].format(read=last - first + 1, people=PEOPLE, places=PLACES)
+    return STORY.format(base=told, sizes=demo.sizes)
 
 
 def _quality(outcome: Outcome) -> list[Estimates]:
@@ -108,11 +119,23 @@ def _signs(demo: Demo) -> list[str]:
     return [f"{name}: {sign}" for name, found in results.items() for sign in found.get("signs", [])]
 
 
+def _base_facts(demo: Demo) -> list[Fact]:
+    if demo.base is None:
+        return [Fact("base model", "pretrained here")]
+    kept = base.record(demo.base)
+    results = kept["results"]
+    told = (
+        f"{results['parameters']:,} parameters, {results['tokens']:,} tokens, {kept['minutes']:.0f} minutes of training"
+    )
+    return [Fact("base model", told), Fact("base model, SHA-256", kept["weights_sha256"])]
+
+
 def _facts(demo: Demo, matmul: float) -> list[Fact]:
     versions = Run.open(demo.run_at("ppo")).manifest.versions
     curated = data.curation(demo.files)
     return [
         Fact("seed", str(demo.seed)),
+        *_base_facts(demo),
         Fact("time", f"{sum(demo.seconds.values()) / 60:.1f} minutes"),
         *(Fact(f"  {name}", f"{seconds:.0f} s") for name, seconds in demo.seconds.items()),
         Fact("matrix product", f"{matmul:.0f} GFLOP/s, float32"),

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heedful.config import Config, build
+from heedful.demo.base import SHIPPED
+from heedful.demo.clock import Clock
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, RewardQuality
+from heedful.demo.settings import Settings
 from heedful.files import read_json, write_json
 from heedful.maths.statistics import WinRate
 from heedful.report.tables import ModelResult, head_to_head
@@ -22,11 +25,15 @@ BASE, PROMPTED, SFT, PPO, PTX, HACKED = "base", "prompted base", "SFT", "PPO", "
 
 @dataclass
 class Demo:
-    """One run of the demo: its folder, seed and settings, and the seconds of each step."""
+    """One run of the demo: its folder, seed and settings, and the seconds of each step.
+
+    `base`: the folder of the base model it starts from, None if it pretrains its own.
+    """
 
     out: Path
     seed: int
-    settings: dict[str, Any]
+    settings: Settings
+    base: Path | None = SHIPPED
     files: Files = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -39,6 +46,7 @@ class Demo:
         self.timings = self.out / "timings.json"
         if self.timings.exists():
             self.seconds = read_json(self.timings)
+        self.clock = Clock(self.settings["seconds"], self.seconds)
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -51,10 +59,11 @@ class Demo:
 
     def step(self, name: str, work: Callable[[], T]) -> T:
         """Do one step and store its seconds. A step that was finished before keeps its time."""
-        print(f"\n== {name}", flush=True)
+        print(f"\n{self.clock.heading(name)}", flush=True)
         start = time.perf_counter()
         result = work()
         taken = time.perf_counter() - start
+        self.clock.done(name, taken)
         if name not in self.seconds or taken > self.seconds[name]:
             self.seconds[name] = round(taken, 2)
             write_json(self.timings, self.seconds)

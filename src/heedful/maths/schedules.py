@@ -30,6 +30,17 @@ def linear(step: int, total: int, peak: float, floor: float = 0.0, warmup: int =
     return peak * (1 - (1 - floor) * progress)
 
 
+def stable(step: int, total: int, peak: float, decay: float = 0.25, warmup: int = 0, first: float = 0.0) -> float:
+    """Warmup-stable-decay schedule (MiniCPM, arXiv 2404.06395): `peak` up to the last share `decay`, then down to 0.
+
+    Warmup and decay are straight lines. The warmup starts from first * peak at step 0.
+    """
+    start = total - round(decay * total)
+    if step <= start:
+        return linear(step, total, peak, floor=1.0, warmup=warmup, first=first)
+    return peak * max(total - step, 0) / (total - start)
+
+
 def warmup_constant(iteration: int, peak: float, warmup: int = 10) -> float:
     """Constant schedule with warmup: a straight line from a tenth of `peak` at iteration 0, then `peak` (P20)."""
     return peak * (0.1 + 0.9 * min(iteration / warmup, 1.0)) if warmup else peak

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
 from heedful.data import formats
-from heedful.data.records import Comparison, Completions, Demonstration, Prompt
+from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Text
 from heedful.sandbox import corpus, labelers, prompts
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World, make_world
@@ -22,6 +22,12 @@ def write_world(folder: str | Path, seed: int, documents: int, prompt_count: int
         formats.write(folder / "corpus_held_out.jsonl", texts[documents:])
     formats.write(folder / "prompts.jsonl", list(prompts.prompts(world, prompt_count)))
     return world
+
+
+def webs(first: int, worlds: int, documents: int) -> Iterator[Text]:
+    """The webs of worlds `first`, `first` + 1, ...: `documents` documents of each, world by world."""
+    for seed in range(first, first + worlds):
+        yield from corpus.documents(make_world(seed), documents)
 
 
 def demonstrations(

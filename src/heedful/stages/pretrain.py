@@ -54,7 +54,7 @@ def _loop(
 ) -> None:  # fmt: skip
     settings = config.optimiser
     if settings.lr == 0:
-        settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.width)})
+        settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.hidden)})
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     batch_tokens = config.batch_tokens or 8 * config.context
     batches = order.ByLength(config.seed, [len(row) for row in rows], batch_tokens)
@@ -92,7 +92,7 @@ def _gradients(model: LlamaForCausalLM, rows: list[Example], passes: Passes) -> 
 
 def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
     """A Llama-shaped model with random weights that follow from the seed."""
-    width = config.width
+    width = config.hidden
     torch.manual_seed(config.seed)
     model = LlamaForCausalLM(
         LlamaConfig(

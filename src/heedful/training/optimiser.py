@@ -34,6 +34,8 @@ def learning_rate(settings: Optimiser, step: int, total: int, first: float = 0.0
         return schedules.cosine(step, total, settings.lr, warmup=settings.warmup, first=first)
     if settings.schedule == "linear":
         return schedules.linear(step, total, settings.lr, warmup=settings.warmup, first=first)
+    if settings.schedule == "stable":
+        return schedules.stable(step, total, settings.lr, warmup=settings.warmup, first=first)
     return schedules.warmup_constant(step, settings.lr, settings.warmup)
 
 

@@ -1,0 +1,139 @@
+"""The base model of the demo: made in parts from many worlds, and packaged with a record that tells how."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Text
+from heedful.demo import base, loop
+from heedful.models import load
+from heedful.runs.resumable import Interrupted
+from heedful.runs.run import Run
+from heedful.sandbox import corpus
+from heedful.sandbox.world import make_world
+
+TINY = """
+[webs]
+worlds = 6
+documents = 4
+held_out_worlds = 2
+
+[pretrain]
+depth = 1
+width = 64
+vocab_size = 300
+context = 64
+batch_tokens = 256
+tokens = 5120
+optimiser = { lr = 2e-3, schedule = "stable", warmup = 2 }
+checkpoint = { every = 2, keep = 1 }
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "base.toml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base.make(tmp_path_factory.mktemp("whole"), seed=3, settings=settings)
+
+
+def test_parts_end_with_the_same_weights_as_one_call(
+    settings: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Impatient(threading.Timer):
+        """Fires when the run has made a step, whatever time it was given."""
+
+        def run(self) -> None:
+            asked.append(self.interval)
+            before = steps()
+            while not self.finished.is_set() and steps() == before:
+                time.sleep(0.001)
+            if not self.finished.is_set():
+                self.function(*self.args)
+
+    def steps() -> int:
+        file = tmp_path / "run" / "metrics.jsonl"
+        return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+
+    monkeypatch.setattr(base.threading, "Timer", Impatient)
+    for _ in range(60):
+        try:
+            parted = base.make(tmp_path, seed=3, settings=settings)
+            break
+        except Interrupted:
+            continue
+    assert len(asked) >= 2
+    assert set(asked) == {1800.0}
+    ours, theirs = (load_file(path / "model.safetensors") for path in (parted, made))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_record_says_how_it_was_made(made: Path) -> None:
+    kept = base.record(made)
+    weights = made / "model.safetensors"
+    assert kept["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert kept["seed"] == 3
+    assert kept["worlds"] == [2**31, 2**31 + 5]
+    assert kept["data"]["data"]["rows"] == 24
+    assert kept["settings"]["tokens"] == 5120
+    assert kept["results"]["valid_loss"] == Run.open(made.parent / "run").manifest.results["valid_loss"]
+
+
+def test_it_reads_the_webs_of_worlds_that_no_demo_has(made: Path) -> None:
+    texts = [row.text for row in formats.read(str(made.parent / "webs.jsonl"), Text)]
+    assert texts[4:8] == [text.text for text in corpus.documents(make_world(2**31 + 1), 4)]
+    held_out = [row.text for row in formats.read(str(made.parent / "webs_held_out.jsonl"), Text)]
+    assert held_out[:4] == [text.text for text in corpus.documents(make_world(2**31 + 6), 4)]
+    assert [row.text for row in base.texts(made, 5)] == texts[:5]
+    with pytest.raises(UserError, match="out of range"):
+        loop.opened(made.parent / "demo", 2**31)
+
+
+def test_weights_are_bfloat16_in_the_package_and_float32_in_a_demo(made: Path, tmp_path: Path) -> None:
+    packed = load_file(made / "model.safetensors")
+    assert {tensor.dtype for tensor in packed.values()} == {torch.bfloat16}
+    base.unpack(made, tmp_path / "base")
+    model, tokenizer = load.load_policy(tmp_path / "base")
+    opened = load_file(tmp_path / "base" / "model.safetensors")
+    assert {tensor.dtype for tensor in opened.values()} == {torch.float32}
+    assert all(torch.equal(opened[name], packed[name].float()) for name in packed)
+    assert tokenizer("Hello.").input_ids == load.load_policy(made)[1]("Hello.").input_ids
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_weights_that_are_too_large_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(base, "LARGEST", 1000)
+    webs = base.Webs(worlds=6, documents=4, held_out_worlds=2)
+    with pytest.raises(UserError, match=r"at most 1,000"):
+        base.package(made.parent / "run", tmp_path / "base", webs)
+
+
+def test_a_folder_keeps_its_seed_base_and_length(made: Path, tmp_path: Path) -> None:
+    loop.opened(tmp_path / "demo", 4, base_model=made)
+    assert loop.opened(tmp_path / "demo", 4, base_model=made).seed == 4
+    assert (
+        json.loads((tmp_path / "demo" / "world" / "demo.json").read_text())["base"]
+        == base.record(made)["weights_sha256"]
+    )
+    for other in ({"quick": True}, {"from_scratch": True}):
+        with pytest.raises(UserError, match="another seed, base model or length"):
+            loop.opened(tmp_path / "demo", 4, base_model=made, **other)
+    with pytest.raises(UserError, match="another seed"):
+        loop.opened(tmp_path / "demo", 5, base_model=made)

@@ -95,10 +95,63 @@ def test_rows_survive_odd_ends_of_lines_and_a_line_cut_short(tmp_path: Path) -> 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     for name in (".x.json.12.tmp", "kept.json"):
         (tmp_path / name).touch()
-    for name in (".model.12.tmp", ".model.12.old"):
-        fill(tmp_path / name, "left")
+    for name in (".model.12.tmp", ".model.12.old", "model"):
+        fill(tmp_path / name, name)
     files.remove_temporary(tmp_path)
-    assert os.listdir(tmp_path) == ["kept.json"]
+    assert sorted(os.listdir(tmp_path)) == ["kept.json", "model"]
+    assert (tmp_path / "model" / "weights").read_text() == "model"
+
+
+KILLED_BETWEEN_TWO_RENAMES = """
+import os, signal, sys
+from pathlib import Path
+from heedful import files
+calls, replace = [], os.replace
+def replace_once(source, target):
+    calls.append(target)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = replace_once
+with files.replacing(Path(sys.argv[1])) as temporary:
+    temporary.mkdir()
+    (temporary / "weights").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("then", ["tidied", "written"])
+def test_a_directory_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path, then: str) -> None:
+    model = tmp_path / "model"
+    fill(model, "old")
+    subprocess.run([sys.executable, "-c", KILLED_BETWEEN_TWO_RENAMES, str(model)], check=False)
+    assert not model.exists()
+    if then == "tidied":
+        files.remove_temporary(tmp_path)
+    else:
+        with pytest.raises(KeyError), files.replacing(model):
+            raise KeyError
+        files.remove_temporary(tmp_path)
+    assert (model / "weights").read_text() == "old"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_what_is_synced_reaches_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    replace, fsync = os.replace, os.fsync
+
+    def synced(descriptor: int) -> None:
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        events.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.os, "replace", renamed)
+    with files.replacing(tmp_path / "model", sync=True) as temporary:
+        fill(temporary, "new")
+    assert events == ["weights", temporary.name, "rename", tmp_path.name]
 
 
 KILLED = """

@@ -14,12 +14,24 @@ import torch
 from safetensors.torch import save_file
 
 from heedful.config import Config, UserError
-from heedful.files import read_json, rows_of
+from heedful.files import Lock, read_json, rows_of
+from heedful.runs import resumable
 from heedful.runs.manifest import VERSIONED, Manifest, model_path, parent
 from heedful.runs.run import Run, RunWriter, metrics
 
 
+class Machine(Config):
+    may_change = ("threads",)
+    threads: int = 1
+
+
 class Some(Config):
+    may_change, may_grow = ("note",), ("epochs",)
+    note: str = ""
+    epochs: int = 2
+    machine: Machine = Machine()
+    model: str = "m"
+    reward: list[str] = []
     data: str = "d.jsonl"
     seed: int = 3
     optimiser: dict[str, float] = {"lr": 0.1}
@@ -119,7 +131,97 @@ def test_resume_is_for_the_same_work(tmp_path: Path, config: Config | None, chan
     with pytest.raises(UserError) as refused:
         start(tmp_path / "run", config, resume=True, **changes)
     assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
     start(tmp_path / "run", resume=True, parents={"model": {"ref": "moved", "weights_sha256": "a"}}).close()
+
+
+def test_what_changes_no_result_may_change(tmp_path: Path) -> None:
+    """The manifest says from which step, config.json holds the new values, and all that is refused is named."""
+    place, judge = tmp_path / "run", {"reward.0": {"ref": "a/rm", "weights_sha256": "r"}}
+    moved = {"reward.0": {"ref": "b/rm", "weights_sha256": "r"}}
+    start(place, Some(reward=["0.5*a/rm"]), parents=judge).close()
+    changed = Some(note="other", machine=Machine(threads=4), reward=["0.5*b/rm"], epochs=5)
+    run = start(place, changed, resume=True, parents=moved)
+    assert Run.open(place).manifest.config["note"] == ""  # not before the step is known
+    told = run.go_on(7)
+    run.close()
+    expected = {
+        "note": ["", "other"], "epochs": [2, 5], "machine.threads": [1, 4], "reward": [["0.5*a/rm"], ["0.5*b/rm"]],
+    }  # fmt: skip
+    manifest = read_json(place / "manifest.json")
+    assert [(entry["step"], entry["changed"]) for entry in manifest["resumed"]] == [(7, expected)]
+    assert manifest["config"] == read_json(place / "config.json") == json.loads(changed.model_dump_json())
+    assert manifest["parents"] == moved
+    assert told is not None
+    assert "goes on from 7" in told
+    assert "epochs 2 is now 5" in told
+    again = start(place, changed, resume=True, parents=moved)
+    assert again.go_on(8) is None
+    assert len(again.manifest.resumed) == 1
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (Some(epochs=1), "'epochs' was 2, now 1"),
+        (Some(reward=["0.4*a/rm"]), "'reward' was ['0.5*a/rm'], now ['0.4*a/rm']"),
+        (Some(note="x", seed=4, data="e"), "'data' was 'd.jsonl', now 'e', 'seed' was 3, now 4"),
+        (Some(seed=4), "These settings may change: machine.threads, note, a larger epochs. Undo that change"),
+    ],
+)
+def test_what_changes_results_is_refused_and_explained(tmp_path: Path, config: Config, told: str) -> None:
+    judge = {"reward.0": {"ref": "a/rm", "weights_sha256": "r"}}
+    start(tmp_path / "run", Some(reward=["0.5*a/rm"]), parents=judge).close()
+    if not config.reward:  # type: ignore[attr-defined]
+        config = config.model_copy(update={"reward": ["0.5*a/rm"]})
+    with pytest.raises(UserError) as refused:
+        start(tmp_path / "run", config, resume=True, parents=judge)
+    assert told in str(refused.value)
+
+
+def test_another_tokenizer_with_the_same_weights_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        save_file({"w": torch.ones(2)}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "tokenizer.json").write_text("{}")
+    start(tmp_path / "run", parents={"model": parent(tmp_path / "a")}).close()
+    start(tmp_path / "run", resume=True, parents={"model": parent(tmp_path / "b")}).close()
+    (tmp_path / "b" / "tokenizer.json").write_text('{"another": 1}')
+    with pytest.raises(UserError, match=r"other parents \('model' has changed since\)"):
+        start(tmp_path / "run", resume=True, parents={"model": parent(tmp_path / "b")})
+
+
+def test_a_setting_that_is_new_since_has_its_default(tmp_path: Path) -> None:
+    start(tmp_path / "run").close()
+    manifest = read_json(tmp_path / "run" / "manifest.json")
+    del manifest["config"]["note"], manifest["config"]["seed"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    start(tmp_path / "run", resume=True).close()
+    with pytest.raises(UserError, match="'seed' was 3, now 4"):
+        start(tmp_path / "run", Some(seed=4), resume=True)
+
+
+def test_the_manifest_counts_that_is_there_when_the_lock_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may finish the run after this one has looked at it."""
+    place = tmp_path / "run"
+    start(place).close()
+
+    class Late(Lock):
+        def __init__(self, path: Path, busy: str) -> None:
+            manifest = read_json(place / "manifest.json") | {"status": "finished", "results": {"loss": 1.0}}
+            (place / "manifest.json").write_text(json.dumps(manifest))
+            (place / "model").mkdir()
+            super().__init__(path, busy)
+
+    monkeypatch.setattr(resumable, "Lock", Late)
+    run = start(place, resume=True)
+    assert run.finished
+    run.close()
+    assert read_json(place / "manifest.json")["status"] == "finished"
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -35,12 +35,25 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
     panels: ClassVar[dict[str, str]] = {}
     """Headings in the help: the first field under a heading, and the heading."""
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Settings that change no result beyond rounding. Work that is resumed takes their new values."""
+    may_grow: ClassVar[tuple[str, ...]] = ()
+    """Settings that make a run longer. A run that is resumed takes a larger value and recomputes its schedules."""
 
     @model_validator(mode="before")
     @classmethod
     def _over_defaults(cls, values: Any) -> Any:
         """Merge a section that is given in part into its default."""
         return _merged(cls.model_fields, values) if isinstance(values, dict) else values
+
+
+def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[str]:
+    """The keys of `config` and its sections that a resumed run may change, or let grow."""
+    keys = {key for base in type(config).__mro__ for key in vars(base).get(kind, ())}
+    for name, section in config:
+        if isinstance(section, Config):
+            keys |= {f"{name}.{key}" for key in resumable(section, kind)}
+    return keys
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -1,7 +1,8 @@
 """Files that are written whole or not at all, locks, and JSON Lines.
 
 A writer works on a temporary path next to the target and renames it at the end. A process that is killed leaves the old
-content in place, and at worst a hidden `.NAME.PID.tmp` or `.NAME.PID.old` next to it.
+content in place, and at worst a hidden `.NAME.PID.tmp` next to it. If that was between two renames, the old directory
+is in `.NAME.PID.old`, and the next writer puts it back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import IO, Any
 
 from heedful.config import UserError
 
-TEMPORARY = (".*.tmp", ".*.old")  # patterns of what a killed process leaves behind
+TEMPORARY = ".*.tmp"  # what a killed process leaves behind
+ASIDE = re.compile(r"\.(.+)\.\d+\.old")  # a directory that makes room for the new one
 
 
 @contextlib.contextmanager
@@ -34,17 +37,33 @@ def scratch(path: Path) -> Iterator[Path]:
 def replacing(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yield a temporary path. The file or directory that the caller makes there takes the place of `path`.
 
-    After an error `path` is as before. `sync` flushes a file to the disk before the rename.
+    After an error `path` is as before. `sync` flushes the file, or all files of the directory, to the disk before the
+    rename, and the rename after it.
     """
+    if not path.exists():
+        _put_back(path.parent, path.name)
     with scratch(path) as temporary:
         yield temporary
         if sync:
-            with temporary.open("r+b") as stream:
-                os.fsync(stream.fileno())
+            for each in (*temporary.rglob("*"), temporary):
+                flush(each)
         if path.is_dir() and temporary.is_dir():  # a file never takes the place of a directory: os.replace refuses
             _replace_directory(temporary, path)
         else:
             os.replace(temporary, path)
+        if sync:
+            flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or the list of names in a directory, to the disk. Windows cannot flush a directory."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _replace_directory(source: Path, target: Path) -> None:
@@ -57,7 +76,20 @@ def _replace_directory(source: Path, target: Path) -> None:
     except OSError:
         os.replace(aside, target)
         raise
-    _remove(aside)
+    os.replace(aside, source)  # no longer what must be put back, also if it is removed in part
+    _remove(source)
+
+
+def _put_back(directory: Path, only: str | None = None) -> None:
+    """Rename directories that a killed writer moved aside back to their names, unless the new one is there."""
+    for aside in sorted(directory.glob(".*.old")):
+        name = ASIDE.fullmatch(aside.name)
+        if name is None or only not in (None, name[1]):
+            continue
+        if (directory / name[1]).exists():
+            _remove(aside)
+        else:
+            os.replace(aside, directory / name[1])
 
 
 def _remove(path: Path) -> None:
@@ -68,10 +100,10 @@ def _remove(path: Path) -> None:
 
 
 def remove_temporary(directory: Path) -> None:
-    """Delete what a killed writer has left in `directory`."""
-    for pattern in TEMPORARY:
-        for path in directory.glob(pattern):
-            _remove(path)
+    """Delete what a killed writer has left in `directory`, and put back what it had moved aside."""
+    _put_back(directory)
+    for path in directory.glob(TEMPORARY):
+        _remove(path)
 
 
 @contextlib.contextmanager
@@ -96,7 +128,7 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file. Raises UserError if the file is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}). Restore a copy of it, or start over in another place") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
-from heedful.config import UserError
+from heedful.config import UserError, resumable
 from heedful.files import read_json
 from heedful.runs.manifest import model_path
 from heedful.runs.resumable import Interrupted
@@ -171,6 +173,79 @@ def test_resume_with_another_config_is_refused(
     with pytest.raises(UserError, match=message) as refused:
         train(stage, files, whole("pretrain"), resume=True, **changes)
     assert "\n" not in str(refused.value)
+
+
+HARMLESS = {
+    "compute": {"micro_tokens": 48, "activation_checkpointing": True, "fast": False, "device": "cpu"},
+    "checkpoint": {"keep": 5, "every": 3},
+}
+LONGER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "pretrain": ({"tokens": 3 * 64}, {"tokens": 6 * 64}),
+    "sft": ({"epochs": 1}, {"epochs": 2}),
+    "reward": ({"epochs": 1}, {"epochs": 2}),
+    **dict.fromkeys(worlds.ONLINE, ({"episodes": 16}, {"episodes": 32})),
+}
+
+
+def test_only_these_settings_may_change(files: worlds.Files) -> None:
+    everywhere = {
+        "trackers", "checkpoint.every", "checkpoint.keep", "compute.device", "compute.micro_tokens",
+        "compute.activation_checkpointing", "compute.fast",
+    }  # fmt: skip
+    for stage in worlds.STAGES:
+        more = {"trust_remote_code"} if stage != "pretrain" else set()
+        more |= {"generation.max_rows"} if stage in (*worlds.ONLINE, "sft") else set()
+        config = worlds.config(stage, files)
+        assert resumable(config, "may_change") == everywhere | more
+        assert resumable(config, "may_grow") == set(LONGER[stage][0])
+
+
+@pytest.mark.parametrize("stage", worlds.STAGES)
+def test_what_changes_no_result_may_change(files: worlds.Files, tmp_path: Path, stage: str) -> None:
+    changes: dict[str, Any] = {"ema_decay": 0.5} if stage in worlds.ONLINE else {}
+    worlds.train(stage, files, tmp_path / "whole", **changes)
+    with pytest.raises(Crash), at_step(2, crash):
+        worlds.train(stage, files, tmp_path / "run", **changes)
+    if stage != "pretrain":  # the same weights in another place
+        changes["policy" if stage in worlds.ONLINE else "model"] = str(tmp_path / "copy")
+        shutil.copytree(files.policy, tmp_path / "copy")
+    worlds.train(stage, files, tmp_path / "run", resume=True, **changes, **HARMLESS)
+    a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "run"))
+    assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-5
+    manifest = read_json(tmp_path / "run" / "manifest.json")
+    (entry,) = manifest["resumed"]
+    assert entry["step"] == 2
+    assert entry["changed"]["compute.micro_tokens"] == [16384, 48]
+    assert manifest["config"]["checkpoint"] == {"every": 3, "keep": 5}
+
+
+@pytest.mark.parametrize(
+    ("stage", "finished"), [*((stage, True) for stage in worlds.STAGES), ("sft", False), ("ppo", False)]
+)
+def test_a_run_may_get_longer(files: worlds.Files, tmp_path: Path, stage: str, finished: bool) -> None:
+    """At a constant rate it ends with the bytes of a run that had this length from the start."""
+    short, long = LONGER[stage]
+    constant = {"optimiser": {"schedule": "constant", "warmup": 0}}
+    worlds.train(stage, files, tmp_path / "long", **long, **constant)
+    with contextlib.nullcontext() if finished else at_step(1, crash), contextlib.suppress(Crash):
+        worlds.train(stage, files, tmp_path / "run", **short, **constant)
+    ended = len(metrics(tmp_path / "run"))
+    worlds.train(stage, files, tmp_path / "run", resume=True, **long, **constant)
+    assert len(metrics(tmp_path / "run")) == len(metrics(tmp_path / "long")) > ended
+    assert worlds.hashes(tmp_path / "run") == worlds.hashes(tmp_path / "long")
+    assert read_json(tmp_path / "run" / "manifest.json")["status"] == "finished"
+    with pytest.raises(UserError, match=r"now \d+\)\. .*may change: .*, a larger (epochs|episodes|tokens)"):
+        worlds.train(stage, files, tmp_path / "run", resume=True, **short, **constant)
+
+
+def test_the_schedule_of_a_longer_run_is_that_of_its_new_length(files: worlds.Files, tmp_path: Path) -> None:
+    for name, epochs in (("short", 1), ("long", 2)):
+        worlds.train("sft", files, tmp_path / name, epochs=epochs)
+    worlds.train("sft", files, tmp_path / "short", resume=True, epochs=2)
+    rates, whole = ([row["lr"] for row in metrics(tmp_path / name)] for name in ("short", "long"))
+    half = len(rates) // 2
+    assert rates[1] < whole[1]  # the first epoch had fallen to a tenth by its end
+    assert rates[half:] == whole[half:]
 
 
 def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files, tmp_path: Path) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import tiny
 from heedful.config import UserError
 from heedful.configs.shared import Checkpointing, Optimiser
 from heedful.training import checkpoint, optimiser
+from heedful.training.checkpoint import Part
 from heedful.training.optimiser import Average
 
 SETTINGS = Optimiser(lr=1e-2, weight_decay=0.1)
@@ -86,6 +92,96 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     checkpoint.load(tmp_path / "step-00000001", {"model": other})
     assert other.lm_head.weight is other.transformer.wte.weight
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
+
+
+def trained() -> dict[str, Part]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+    adam = optimiser.adam(model, SETTINGS)
+    model(torch.ones(2, 4)).square().sum().backward()
+    optimiser.step(model, adam, SETTINGS, 1e-2)
+    return {"model": model, "optimiser": adam}
+
+
+def resaved(file: str, change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
+    def damage(step: Path) -> None:
+        tensors = load_file(step / file)
+        change(tensors)
+        save_file(tensors, step / file)
+
+    return damage
+
+
+def state(content: str) -> Callable[[Path], Any]:
+    return lambda step: (step / "state.json").write_text(content)
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing tensor": (resaved("model.safetensors", lambda t: t.pop("0.bias")), "0.bias is missing"),
+    "unknown tensor": (resaved("model.safetensors", lambda t: t.update(x=torch.ones(1))), "x is unknown"),
+    "other shape": (
+        resaved("model.safetensors", lambda t: t.update({"0.bias": torch.ones(4)})),
+        r"0.bias has shape \[4\] instead of \[3\]",
+    ),
+    "missing moment": (resaved("optimiser.safetensors", lambda t: t.pop("1.exp_avg")), "1.exp_avg is missing"),
+    "other moment": (
+        resaved("optimiser.safetensors", lambda t: t.update({"0.exp_avg_sq": torch.ones(2)})), "0.exp_avg_sq has shape"
+    ),
+    "no moments": (resaved("optimiser.safetensors", dict.clear), "0.step is missing"),
+    "missing file": (lambda step: (step / "model.safetensors").unlink(), "cannot be read"),
+    "cut file": (lambda step: (step / "model.safetensors").write_bytes(b"abc"), "cannot be read"),
+    "state cut": (state('{"step'), "damaged"),
+    "state list": (state("[]"), "state.json: damaged"),
+    "no state": (lambda step: (step / "state.json").unlink(), "No such file"),
+    "step -5": (state('{"step": -5}'), "-5"),
+    "step text": (state('{"step": "3"}'), "'3'"),
+    "step true": (state('{"step": true}'), "True"),
+    "other step": (state('{"step": 4}'), "its step is 4"),
+    "best list": (state('{"step": 3, "best": []}'), "best"),
+    "best without value": (state('{"step": 3, "best": {"step": 2}}'), "best.value"),
+    "coefficient": (state('{"step": 3, "kl_coef": "high"}'), "kl_coef"),
+    "coefficient none": (state('{"step": 3, "kl_coef": null}'), "kl_coef"),
+    "coefficient nan": (state('{"step": 3, "kl_coef": NaN}'), "kl_coef"),
+    "stopped": (state('{"step": 3, "stopped": 1}'), "stopped"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, kind: str) -> None:
+    """With its sums, and as an earlier version left it, without."""
+    step = checkpoint.save(tmp_path, 3, trained(), {})
+    damage, told = DAMAGE[kind]
+    damage(step)
+    with pytest.raises(UserError, match=r"damaged \("):
+        checkpoint.load(step, trained())
+    (step / checkpoint.SUMS).unlink()
+    with pytest.raises(UserError, match=told) as refused:
+        checkpoint.load(step, trained())
+    assert "\n" not in str(refused.value)
+
+
+def test_one_flipped_bit_is_refused_before_a_weight_changes(tmp_path: Path) -> None:
+    parts = trained()
+    step = checkpoint.save(tmp_path, 3, parts, {"best": None})
+    draw = random.Random(0)
+    before = [weight.clone() for weight in parts["model"].parameters()]
+    for file in sorted(step.iterdir()):
+        content = file.read_bytes()
+        for _ in range(8):
+            place, bit = draw.randrange(len(content)), draw.randrange(8)
+            file.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+            with pytest.raises(UserError, match=r"step-00000003.*damaged .*Delete .*step-00000003 to continue"):
+                checkpoint.load(step, parts)
+        file.write_bytes(content)
+    assert all(torch.equal(a, b) for a, b in zip(before, parts["model"].parameters(), strict=True))
+    assert checkpoint.load(step, parts) == {"step": 3, "best": None}
+    subprocess.run(["sha256sum", "--check", "--quiet", checkpoint.SUMS], cwd=step, check=True)
+
+
+def test_only_names_of_checkpoints_count(tmp_path: Path) -> None:
+    for name in ("step-abc", "step-00000004.old", "step-5"):
+        (tmp_path / name).mkdir()
+    assert checkpoint.latest(tmp_path) is None
 
 
 def test_a_weight_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

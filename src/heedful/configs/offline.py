@@ -8,6 +8,8 @@ from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageCo
 
 class OfflineConfig(StageConfig):
     panels = {"model": INPUT, "seed": "Settings"}
+    may_change = ("trust_remote_code",)
+    may_grow = ("epochs",)
 
     model: ModelRef
     """Model to start from."""

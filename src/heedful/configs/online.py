@@ -15,6 +15,8 @@ class OnlineConfig(StageConfig):
         "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "clip": "Advantages and clipping",
         "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
     }  # fmt: skip
+    may_change = ("trust_remote_code",)
+    may_grow = ("episodes",)
 
     policy: ModelRef
     """Start of the policy. A frozen copy is the reference (P16)."""

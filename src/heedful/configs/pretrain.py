@@ -11,6 +11,7 @@ from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 class PretrainConfig(StageConfig):
     panels = {"data": INPUT, "seed": "Settings"}
+    may_grow = ("tokens",)
 
     data: FilePath
     """Texts to learn from."""

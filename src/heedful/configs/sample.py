@@ -12,6 +12,7 @@ class AnswersConfig(Config):
     """Settings of commands that answer the prompts of a file."""
 
     panels = {"model": INPUT, "seed": "Settings"}
+    may_change = ("chunk", "trust_remote_code")
 
     model: ModelRef
     """Model to sample from."""

@@ -9,6 +9,7 @@ from heedful.configs.stage import CommandRecord
 
 class ScoreConfig(Config):
     panels = {"reward": INPUT, "chunk": "Settings"}
+    may_change = ("chunk", "trust_remote_code")
 
     reward: list[RewardRef]
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""

@@ -17,6 +17,8 @@ RewardRef = Annotated[str, "REWARD"]
 class Compute(Config):
     """Where and how a command computes."""
 
+    may_change = ("device", "micro_tokens", "activation_checkpointing", "fast")
+
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device. auto = the GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -57,6 +59,8 @@ class Optimiser(Config):
 class Checkpointing(Config):
     """When to save and how much to keep."""
 
+    may_change = ("every", "keep")
+
     every: int = Field(default=0, ge=0)
     """Steps (iterations in PPO) between checkpoints. 0 = twenty checkpoints in the run."""
     keep: Count = 2
@@ -69,6 +73,8 @@ class Checkpointing(Config):
 class StageConfig(Config):
     """Settings of every training stage."""
 
+    may_change = ("trackers",)
+
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
     """Where to send metrics besides metrics.jsonl. TensorBoard writes into the run's folder."""
     compute: Compute = Compute()
@@ -77,6 +83,8 @@ class StageConfig(Config):
 
 class Generation(Config):
     """How to sample."""
+
+    may_change = ("max_rows",)
 
     max_new_tokens: int = Field(default=128, ge=1)
     """Most tokens of an answer. The prompt must leave room for them in the context."""

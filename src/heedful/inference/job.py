@@ -45,9 +45,11 @@ class Job:
         if self.file is not None:
             formats.check_fits(self.file.path, records)
         self.total = total = len(records)
-        self.done = self.ranks.broadcast(self.file.restore(total, chunk) if self.file is not None else 0)
+        self.done, told = self.ranks.broadcast(self.file.restore(total, chunk) if self.file is not None else (0, None))
         reporter = Reporter(self.stage, total, visible=self.ranks.main)
         try:
+            if told is not None:
+                reporter.say(f"{self.stage}: {told}")
             while self.done < total:
                 reporter.step(self.done, {})
                 rows = work(range(self.done, min(self.done + chunk, total)))

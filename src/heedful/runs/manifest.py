@@ -13,18 +13,30 @@ import platform
 import subprocess
 import uuid
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
-from heedful.config import Config, UserError
+from heedful.config import Config, UserError, resumable
 from heedful.files import read_json, write_json
 
 NAME = "manifest.json"
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
-_ABSENT = ("updated", "forward", "ids", "decoder", "results", "sha256", "reason")  # not written while empty
+_ABSENT = ("resumed", "updated", "forward", "ids", "decoder", "results", "sha256", "reason")  # not written while empty
 Status = Literal["running", "finished", "interrupted", "failed"]
 Source = dict[str, Any]
+TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "chat_template.*", "spiece.model")  # files of a model directory
+
+
+class Changes(NamedTuple):
+    """How work that is wanted now differs from work that was begun."""
+
+    refused: str = ""
+    """What would change its results, in words."""
+    taken: dict[str, list[Any]] = {}
+    """Settings that may change: key to [old, new]."""
+    longer: bool = False
+    """Whether the work gets longer."""
 
 
 class Manifest(BaseModel):
@@ -48,6 +60,8 @@ class Manifest(BaseModel):
     """Git revision of the code, if it ran from a checkout."""
     versions: dict[str, str | None] = {}
     config: dict[str, Any]
+    resumed: list[dict[str, Any]] = []
+    """Resumptions with other settings: the `step` from which they act, the time, and `changed`, key to [old, new]."""
     updated: str | None = None
     seconds: float = 0.0
     """Time worked, without pauses."""
@@ -64,11 +78,13 @@ class Manifest(BaseModel):
     """Of a finished file of rows."""
     reason: str | None = None
     """Why the work failed."""
+    _settings: Config | None = PrivateAttr(None)
+    """The config itself, of work that starts now."""
 
     @classmethod
     def begin(cls, stage: str, config: Config, parents: dict[str, Source], data: dict[str, Source]) -> Manifest:
         """The manifest of work that starts now."""
-        return cls(
+        begun = cls(
             id=uuid.uuid4().hex[:16],
             stage=stage,
             status="running",
@@ -80,6 +96,8 @@ class Manifest(BaseModel):
             versions={name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
             config=config.model_dump(mode="json"),
         )
+        begun._settings = config
+        return begun
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -109,17 +127,34 @@ class Manifest(BaseModel):
         for name, value in ({"reason": None} | facts | {"status": status, "updated": _now()}).items():
             setattr(self, name, value)
 
-    def difference(self, wanted: Manifest) -> str | None:
-        """The first thing in which this work differs from what is wanted now, or None."""
+    def changes(self, wanted: Manifest) -> Changes:
+        """How the work that is `wanted` now differs from this one."""
         if self.stage != wanted.stage:
-            return f"another command (heedful {self.stage})"
-        for key, old, new in _differences(self.config, wanted.config):
-            return f"another config ('{key}' was {old!r}, now {new!r})"
+            return Changes(f"another command (heedful {self.stage})")
+        assert wanted._settings is not None
+        free, growing = (resumable(wanted._settings, kind) for kind in ("may_change", "may_grow"))
+        refused, taken, longer = [], {}, False
+        for key, old, new in _differences(_with_defaults(self.config, wanted._settings), wanted.config):
+            grows = key in growing and isinstance(old, int) and 0 < old < new
+            if grows or key in free or _named(old, self) == _named(new, wanted):
+                taken[key], longer = [old, new], longer or grows
+            else:
+                refused.append(f"'{key}' was {old!r}, now {new!r}")
+        if refused:
+            may = ", ".join([*sorted(free), *(f"a larger {key}" for key in sorted(growing))])
+            return Changes(f"another config ({', '.join(refused)}). The results would not be those of one run. "
+                           f"These settings may change: {may}")  # fmt: skip
         for kind, before, now in (("data", self.data, wanted.data), ("parents", self.parents, wanted.parents)):
             for role, source in before.items():
-                if content(source) != content(now.get(role, {})):
-                    return f"other {kind} ('{role}' has changed since)"
-        return None
+                if not _same(source, now.get(role, {})):
+                    return Changes(f"other {kind} ('{role}' has changed since)")
+        return Changes("", taken, longer)
+
+    def go_on(self, wanted: Manifest, taken: dict[str, list[Any]], step: int) -> None:
+        """Take over the settings of `wanted` that may change, from `step` on."""
+        if taken:
+            self.resumed = [*self.resumed, {"step": step, "time": _now(), "changed": taken}]
+        self.config, self.parents, self.data = wanted.config, wanted.parents, wanted.data
 
 
 def manifest_path(made: str | Path) -> Path:
@@ -151,14 +186,29 @@ def parent(ref: str | Path) -> Source:
     if (Path(ref) / NAME).exists():
         described["run"] = Manifest.read(Path(ref) / NAME).id
     directory = Path(model_path(ref))
-    weights = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
-    if weights:
-        digest = hashlib.sha256()
-        for file in weights:
-            with file.open("rb") as stream:
-                hashlib.file_digest(stream, lambda: digest)  # goes on where the file before ended
-        described["weights_sha256"] = digest.hexdigest()
+    if directory.is_dir():
+        for key, patterns in (("weights_sha256", ("*.safetensors",)), ("tokenizer_sha256", TOKENIZER)):
+            found = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+            if found:
+                described[key] = _sha256(found)
     return described
+
+
+def _sha256(paths: list[Path]) -> str:
+    """The hash of files one after the other."""
+    digest = hashlib.sha256()
+    for file in paths:
+        with file.open("rb") as stream:
+            hashlib.file_digest(stream, lambda: digest)  # goes on where the file before ended
+    return digest.hexdigest()
+
+
+def _with_defaults(config: dict[str, Any], like: Config) -> dict[str, Any]:
+    """The config of an earlier version of heedful, with the settings that are new since at their defaults."""
+    try:
+        return type(like).model_validate(config).model_dump(mode="json")
+    except ValidationError:
+        return config
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -169,6 +219,23 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
             found += _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
         return found
     return [] if old == new else [(prefix, old, new)]
+
+
+def _named(value: Any, manifest: Manifest) -> Any:
+    """A value of the config with hashes in place of the paths of models and files: "0.5*<hash>" for "0.5*runs/a"."""
+    if isinstance(value, list):
+        return [_named(one, manifest) for one in value]
+    for source in (*manifest.parents.values(), *manifest.data.values()):
+        place = source.get("ref") or source.get("path")
+        if isinstance(value, str) and place and (value == place or value.endswith(f"*{place}")):
+            return value.removesuffix(place) + str(content(source))
+    return value
+
+
+def _same(old: Source, new: Source) -> bool:
+    """Whether two entries name the same content. A tokenizer counts where both entries know it."""
+    tokenizers = {source["tokenizer_sha256"] for source in (old, new) if "tokenizer_sha256" in source}
+    return content(old) == content(new) and len(tokenizers) < 2
 
 
 def content(source: Source) -> Any:

@@ -1,6 +1,7 @@
 """The life of work that may be interrupted at any moment: claim, lock, status, end.
 
-Only the same work may resume: config, data and parents are compared with the manifest. One process at a time writes.
+Only the same work may resume: config, data and parents are compared with the manifest. Settings that change no result
+may change, and a run may get longer. One process at a time writes.
 Work that is stopped before its first step leaves nothing behind.
 """
 
@@ -8,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
 from heedful.files import Lock
-from heedful.runs.manifest import Manifest, Status
+from heedful.runs.manifest import Changes, Manifest, Status
 
 
 class Interrupted(Exception):
@@ -32,6 +33,7 @@ class Resumable:
     """Work that writes to one place. Subclasses say what lies there."""
 
     manifest: Manifest
+    _wanted: Manifest
     remedy = "choose another --out"
     """What to do if the place is taken and its work shall not go on."""
 
@@ -43,6 +45,7 @@ class Resumable:
         self._lock: Lock | None = None
         self._counted = time.monotonic()
         self._made: list[Path] = []
+        self._changes = Changes()
 
     @property
     def finished(self) -> bool:
@@ -61,29 +64,51 @@ class Resumable:
         """Delete all that the work has written."""
         raise NotImplementedError
 
-    def _claim(self, wanted: Manifest, found: Manifest | None, resume: bool) -> None:
-        """Lock the place for `wanted`, or go on with the work `found` there. Raises UserError if it is taken."""
-        if found is not None:
-            if not resume:
-                raise UserError(
-                    f"{self.path}: heedful {found.stage} has begun here already. "
-                    f"Continue with --resume, or {self.remedy}"
-                )
-            difference = found.difference(wanted)
-            if difference is not None:
-                raise UserError(
-                    f"{self.path}: was begun with {difference}. Undo that change and use --resume, or {self.remedy}"
-                )
-        self.fresh, self.manifest = found is None, found or wanted
+    def _claim(self, wanted: Manifest, find: Callable[[], Manifest | None], resume: bool) -> None:
+        """Lock the place for `wanted`, or go on with the work that `find` finds there.
+
+        Raises UserError if the place is taken. A place that is taken without a lock stays as it is. What another
+        process wrote before the lock was ours counts.
+        """
+        self._check(wanted, find(), resume)
         folder = self._lock_file.parent
         self._made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(
             self._lock_file, f"{self.path}: another process is writing here. Wait for it, or choose another --out"
         )
+        try:
+            found = find()
+            self._changes = self._check(wanted, found, resume)
+        except UserError:
+            self.close()
+            raise
+        self.fresh, self.manifest, self._wanted = found is None, found or wanted, wanted
         self._prepare()
         if not self.finished:
             self.set_status("running")
+
+    def _check(self, wanted: Manifest, found: Manifest | None, resume: bool) -> Changes:
+        """What `wanted` changes of the work that was `found`. Raises UserError if that work shall not go on."""
+        if found is None:
+            return Changes()
+        if not resume:
+            raise UserError(
+                f"{self.path}: heedful {found.stage} has begun here already. Continue with --resume, or {self.remedy}"
+            )
+        changes = found.changes(wanted)
+        if changes.refused:
+            raise UserError(
+                f"{self.path}: was begun with {changes.refused}. Undo that change and use --resume, or {self.remedy}"
+            )
+        return changes
+
+    def go_on(self, step: int) -> str | None:
+        """Take over the settings that the resumption changes, from `step` on. Returns what they are, in words."""
+        taken, self._changes = self._changes.taken, Changes()
+        self.manifest.go_on(self._wanted, taken, step)
+        changed = ", ".join(f"{key} {old!r} is now {new!r}" for key, (old, new) in taken.items())
+        return f"goes on from {step} with other settings: {changed}" if changed else None
 
     def set_status(self, status: Status, **facts: Any) -> None:
         """Write the status, `facts` and the seconds worked to the manifest."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,31 +44,35 @@ class RowsWriter(Resumable):
             raise UserError("--resume goes on and --overwrite starts over. Give one of them")
         file = cls(out)
         # --overwrite reads nothing of what is there, which may be damaged
-        found = Manifest.read(file._manifest_file) if file._manifest_file.exists() and not overwrite else None
-        if found is None and out.exists() and not overwrite:
-            file._check_complete(wanted, resume)
-        else:
-            file._claim(wanted, found, resume)
+        file._claim(wanted, (lambda: None) if overwrite else partial(file._found, wanted, resume), resume)
         return file
 
-    def _check_complete(self, wanted: Manifest, resume: bool) -> None:
-        """Accept the finished file that `wanted` would make, if it is to be resumed. Raise UserError for any other."""
+    def _found(self, wanted: Manifest, resume: bool) -> Manifest | None:
+        """The manifest of the unfinished file, or of the finished one if `wanted` would make it."""
+        self._complete = False
+        if self._manifest_file.exists():
+            return Manifest.read(self._manifest_file)
+        if not self.path.exists():
+            return None
         made_with = ""
         if resume:
             made = Manifest.read(manifest_path(self.path)) if manifest_path(self.path).exists() else None
-            difference = made.difference(wanted) if made is not None else "something unknown"
-            if difference is None:
+            refused = made.changes(wanted).refused if made is not None else "something unknown"
+            if not refused:
                 self._complete = True
-                return
-            made_with = f", made with {difference}"
+                return made
+            made_with = f", made with {refused}"
         raise UserError(f"{self.path}: already exists{made_with}. Choose another --out, or replace it with --overwrite")
 
     @property
     def finished(self) -> bool:
         return self._complete
 
-    def restore(self, total: int, chunk: int) -> int:
-        """Drop what a crash left of an unfinished chunk. Returns the number of rows that stay."""
+    def restore(self, total: int, chunk: int) -> tuple[int, str | None]:
+        """Drop what a crash left of an unfinished chunk.
+
+        Returns the number of rows that stay, and the settings that a resumption changes, in words.
+        """
         assert self._stream is not None
         ends = [0]  # where each whole line ends, in bytes
         for line in self._partial.read_bytes().splitlines(keepends=True):
@@ -78,7 +83,9 @@ class RowsWriter(Resumable):
         kept = rows if rows == total else rows // chunk * chunk
         self._stream.truncate(ends[kept])
         self._stream.seek(ends[kept])
-        return kept
+        told = self.go_on(kept)
+        self.set_status("running")
+        return kept, told
 
     def append(self, rows: list[Row]) -> None:
         """Write the rows of one chunk."""
@@ -103,6 +110,8 @@ class RowsWriter(Resumable):
         super().close()
 
     def _prepare(self) -> None:
+        if self._complete:
+            return
         self._partial.touch()
         self._stream = self._partial.open("r+b", buffering=0)
         if self.fresh:

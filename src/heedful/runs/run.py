@@ -10,6 +10,7 @@ RUN/model/            the result, loads with plain transformers
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -65,17 +66,20 @@ class RunWriter(Resumable):
         """
         path = Path(out)
         run = cls(path, path / NAME, path / LOCK)
-        found = Manifest.read(path / NAME) if (path / NAME).exists() else None
-        if found is None and path.exists() and not (path.is_dir() and all(_is_ours(entry) for entry in path.iterdir())):
-            raise UserError(f"{path}: already exists and is not a run. Choose another --out")
-        run._claim(Manifest.begin(stage, config, parents, data), found, resume)
-        files.write_json(path / "config.json", run.manifest.config)
+        run._claim(Manifest.begin(stage, config, parents, data), run._found, resume)
+        run._write_config()
         (path / "checkpoints").mkdir(exist_ok=True)
         return run
 
     @property
     def finished(self) -> bool:
-        return Run(self.path, self.manifest).finished
+        return Run(self.path, self.manifest).finished and not self._changes.longer
+
+    def go_on(self, step: int) -> str | None:
+        told = super().go_on(step)
+        self._write_config()
+        self.set_status("running")
+        return told
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Append one line to metrics.jsonl (means over all micro-batches and ranks)."""
@@ -86,6 +90,18 @@ class RunWriter(Resumable):
         """Append texts to samples.jsonl."""
         files.append_rows(self.path / SAMPLES, [{"step": step, **row} for row in rows])
 
+    def sync(self) -> None:
+        """Flush the logged lines to the disk."""
+        for name in (METRICS, SAMPLES):
+            if (self.path / name).exists():
+                files.flush(self.path / name)
+
+    def digest(self, step: int) -> str:
+        """The hash of the logged metrics of the steps before `step`."""
+        lines = files.lines_of(self.path / METRICS) if (self.path / METRICS).exists() else []
+        kept = "".join(f"{line}\n" for line in lines if _step_of(line) < step)
+        return hashlib.sha256(kept.encode()).hexdigest()
+
     def forget_after(self, step: int) -> None:
         """Drop logged lines of later steps, because a resumed run writes them again."""
         for name in (METRICS, SAMPLES):
@@ -93,6 +109,17 @@ class RunWriter(Resumable):
             if file.exists():
                 kept = [line for line in files.lines_of(file) if _step_of(line) <= step]
                 files.write_text(file, "".join(line + "\n" for line in kept))
+
+    def _found(self) -> Manifest | None:
+        """The manifest of the run that is here. Raises UserError if something else is."""
+        if (self.path / NAME).exists():
+            return Manifest.read(self.path / NAME)
+        if self.path.exists() and not (self.path.is_dir() and all(_is_ours(entry) for entry in self.path.iterdir())):
+            raise UserError(f"{self.path}: already exists and is not a run. Choose another --out")
+        return None
+
+    def _write_config(self) -> None:
+        files.write_json(self.path / "config.json", self.manifest.config)
 
     def _prepare(self) -> None:
         files.remove_temporary(self.path)

@@ -22,8 +22,8 @@ from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
 from heedful.models import load
+from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
-from heedful.training import order
 from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
@@ -157,8 +157,10 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrai
     """Trained once, on the main rank; a resumed run reads it back."""
     place = s.out / "tokenizer"
     if s.ranks.main and not place.exists():
-        with files.replacing(place) as temporary:
+        with files.replacing(place, sync=True) as temporary:
             new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
+            checkpoint.write_sums(temporary)
     s.ranks.wait()
+    checkpoint.check_sums(place, f"Delete {place} and use --resume, which makes it again")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
     return tokenizer

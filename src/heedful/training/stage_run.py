@@ -32,7 +32,7 @@ from heedful.models import ids
 from heedful.runs.manifest import parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
-from heedful.runs.run import RunWriter, metrics, short
+from heedful.runs.run import METRICS, RunWriter, metrics, short
 from heedful.training import checkpoint, memory
 from heedful.training.checkpoint import Part
 from heedful.training.memory import Shape
@@ -78,10 +78,25 @@ class StageRun:
             self._step, self.best = self.facts["step"], self.facts.get("best")
         self._saved = self._step
         if self.run is not None:
+            self._check_rest(self.run)
             self.run.forget_after(self._step - 1)
+            told = self.run.go_on(self._step)
+            if told is not None:
+                self.say(f"{self.name}: {told}")
             self._trackers.start(self.config.trackers, self.out, self.run.manifest, self._step)
         self.history = self.ranks.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
+
+    def _check_rest(self, run: RunWriter) -> None:
+        """Raise UserError if something that goes with the newest checkpoint is gone: the figures, the best weights."""
+        remedy = f"Restore a copy of it, or delete {self.out / 'checkpoints'} to begin from the start"
+        if self.facts.get("metrics", run.digest(self._step)) != run.digest(self._step):
+            raise UserError(
+                f"{self.out / METRICS}: damaged (its lines before step {self._step} have changed). {remedy}"
+            )
+        best = checkpoint.at(self.out / "checkpoints", int(self.best["step"])) if self.best is not None else None
+        if best is not None and not best.is_dir():
+            raise UserError(f"{best}: missing, and it is the best checkpoint so far. {remedy}")
 
     def _say_how(self, models: Mapping[str, nn.Module], shape: Shape) -> None:
         """Say and record how the models compute, and what memory that takes."""
@@ -96,6 +111,10 @@ class StageRun:
 
     def steps(self, first: int, total: int) -> Iterator[int]:
         """Steps `first` to `total` - 1, with progress. Each is reproducible by itself, because it sets torch's seed."""
+        if first > total:
+            raise UserError(
+                f"{self.out}: has a checkpoint of step {first}, but the run has {total}. Delete that checkpoint"
+            )
         self._total = total
         self._reporter = Reporter(self.name, total, visible=self.ranks.main)
         for step in range(first, total):
@@ -154,8 +173,10 @@ class StageRun:
         if always or stopping or self.due(step):
             checkpoint.check_finite(parts)
             if self.run is not None:
+                self.run.sync()  # no checkpoint without the figures of its steps
                 directory = self.out / "checkpoints"
-                checkpoint.save(directory, step + 1, parts, {"best": self.best, **facts})
+                state = {"best": self.best, "metrics": self.run.digest(step + 1), **facts}
+                checkpoint.save(directory, step + 1, parts, state)
                 checkpoint.prune(directory, self.config.checkpoint.keep, int(self.best["step"]) if self.best else None)
                 self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
@@ -170,12 +191,12 @@ class StageRun:
     def load_best(self, parts: Mapping[str, Part]) -> None:
         """Load the weights of the best checkpoint into `parts`."""
         assert self.best is not None
-        checkpoint.load(self.out / "checkpoints" / f"step-{int(self.best['step']):08d}", parts)
+        checkpoint.load(checkpoint.at(self.out / "checkpoints", int(self.best["step"])), parts)
 
     def finish(self, write_model: Callable[[Path], None], results: dict[str, Any]) -> None:
         """Finish the run. `write_model(directory)` fills a temporary directory, which then becomes model/."""
         if self.run is not None:
-            with files.replacing(self.out / "model") as temporary:
+            with files.replacing(self.out / "model", sync=True) as temporary:
                 write_model(temporary)
             self.run.set_status("finished", results=results)
         self.ranks.wait()

@@ -58,7 +58,7 @@ def test_scores_are_those_of_transformers_read_at_the_last_token(files: Files, t
     assert row["scores"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_whichever_stop_token_a_policy_chose_the_reward_model_reads_eos() -> None:
+def test_whichever_stop_token_a_policy_chose_the_reward_model_reads_the_end_of_a_turn() -> None:
     tokenizer = tiny.tokenizer(template=True)
     words, end = tokenizer.encode("red dog"), tokenizer.convert_tokens_to_ids("<|im_end|>")
     scorer = ModelScorer(tiny.reward(), tokenizer, tokenizer)
@@ -68,7 +68,7 @@ def test_whichever_stop_token_a_policy_chose_the_reward_model_reads_eos() -> Non
 
     assert end != EOS
     assert read(end) == read(EOS) != read()
-    assert read(end, finished=False) not in (read(end), read())  # cut off right behind it: as it was sampled
+    assert read(EOS, finished=False) not in (read(EOS), read())  # cut off right behind it: as it was sampled
 
 
 def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ def test_room_for_an_answer() -> None:
 def test_sampled_ids_are_kept_where_they_are_known(fields: dict[str, Any], expected: list[int]) -> None:
     record = Completions(prompt="p", completions=["a list"], **fields)
     assert ids("a list") != LETTERS
-    assert examples.completion_ids(TOKENIZER, [9], record, 0, WIDE) == expected
-    assert examples.completion_ids(TOKENIZER, [9], record, 0, Limits(128, 128, 1)) == expected[:1]
+    assert examples.answer(TOKENIZER, [9], record, 0, WIDE).response_ids == expected
+    assert examples.answer(TOKENIZER, [9], record, 0, Limits(128, 128, 1)).response_ids == expected[:1]
 
 
 def test_rankings_keep_ties_ranks_and_lengths(tmp_path: Path) -> None:

@@ -107,8 +107,10 @@ def test_stop_ids_are_the_special_ones_that_the_model_names() -> None:
     tokenizer = tiny.tokenizer(template=True)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     config = tiny.config("llama", eos_token_id=200)  # an ordinary token: a leftover of the config's defaults
-    assert render.stop_ids(tokenizer, config) == [0]
-    assert render.stop_ids(tokenizer, config, GenerationConfig(eos_token_id=[end, 0])) == [0, end]
+    other = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert render.stop_ids(PLAIN, config) == [0]
+    assert render.stop_ids(tokenizer, config) == [0, end]
+    assert render.stop_ids(tokenizer, config, GenerationConfig(eos_token_id=[end, other])) == sorted([0, end, other])
 
 
 def test_a_tokenizer_without_eos_is_refused() -> None:

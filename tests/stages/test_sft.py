@@ -11,12 +11,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import dialects
 import tiny
 from heedful.config import UserError
+from heedful.configs.shared import Compute
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Example, Limits
-from heedful.models import load
+from heedful.models import load, render
+from heedful.rollout.engine import open_engine
 from heedful.runs.run import metrics
 from heedful.stages import sft
 from heedful.training import order
@@ -230,3 +233,18 @@ def test_a_model_learns_the_answers(files: Files, tmp_path: Path) -> None:
         after = float(plain.mean_response_loss(model, demonstrations(files.demos)))
         before = float(plain.mean_response_loss(load.load_policy(files.policy)[0], demonstrations(files.demos)))
     assert after < before - 1
+
+
+def test_a_saved_model_stops_at_the_end_of_a_turn(files: Files, tmp_path: Path) -> None:
+    """A base model with a template: its EOS ends documents, and the template ends turns with another token."""
+    tokenizer = dialects.tokenizer("chatml")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    base = worlds.save(tmp_path / "base", tiny.policy(vocab=len(tokenizer)), tokenizer)
+    out = worlds.train("sft", files, tmp_path / "run", model=base, epochs=1, pretrain_data=None)
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    assert model.generation_config.eos_token_id == [end, 0]
+    assert model.config.eos_token_id == end
+    model, loaded = load.load_policy(out)
+    assert open_engine(model, loaded, Compute()).stops.tolist() == [0, end]
+    reward = worlds.train("reward", files, tmp_path / "rm", model=str(out), epochs=1)
+    assert render.end_id(load.load_reward(reward)[1]) == end

@@ -94,13 +94,13 @@ def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Par
         prompt_ids = render.prompt_ids(tokenizer, record.prompt)
         rows.append([])
         for k, text in enumerate(record.completions):
-            ids = examples.completion_ids(tokenizer, prompt_ids, record, k, anything)
-            if len(prompt_ids) + len(ids) > limit:
+            row = examples.answer(tokenizer, prompt_ids, record, k, anything)
+            if len(row) > limit:
                 raise UserError(
-                    f"{path}: answer {k + 1} of row {number} has {len(prompt_ids) + len(ids)} tokens with its prompt, "
+                    f"{path}: answer {k + 1} of row {number} has {len(row)} tokens with its prompt, "
                     f"{part.name} reads at most {limit}; shorten it or leave the row out"
                 )
-            rows[-1].append(Episode(record.prompt, prompt_ids, ids, text, _finished(record, k)))
+            rows[-1].append(Episode(record.prompt, row.prompt_ids, row.response_ids, text, _finished(record, k)))
     return Part(part.name, part.weight, scorer), rows
 
 

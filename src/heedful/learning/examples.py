@@ -15,7 +15,7 @@ from heedful.config import UserError
 from heedful.configs.offline import RankingConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Text
-from heedful.models import render
+from heedful.models import render, templates
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and one response as token ids. A response that was cut off by length has no EOS."""
+    """One prompt and one response as token ids. A response that was cut off by length has no end of turn."""
 
     prompt_ids: list[int]
     response_ids: list[int]
@@ -85,18 +85,21 @@ def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> 
 def demonstrations(
     path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits
 ) -> list[tuple[Demonstration, Example]]:
-    """Demonstrations of a file. A response over the limit is cut, and then has no EOS."""
+    """Demonstrations of a file. A response over the limit is cut, and then has no end of turn."""
     kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
-    return [(record, Example(ids, response(tokenizer, ids, record.completion, limits))) for record, ids in kept]
+    return [(record, _cut(*render.answered(tokenizer, record.prompt, record.completion), limits)) for record, _ in kept]
 
 
 def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
     """Rankings of a file, including those in which all completions are tied."""
     ranked = []
     for record, ids in _with_ids(path, formats.read(path, Comparison), tokenizer, limits):
-        responses = [completion_ids(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
+        answers = [answer(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
+        # Templates may begin answers in several ways. The prompt is what all of them share.
+        shared = templates.shared(*(row.prompt_ids for row in answers))
+        responses = [row.prompt_ids[shared:] + row.response_ids for row in answers]
         lengths = [len(completion) for completion in record.completions]
-        ranked.append(Ranked(ids, responses, record.ranks(), lengths, record))
+        ranked.append(Ranked(ids[:shared], responses, record.ranks(), lengths, record))
     return ranked
 
 
@@ -127,34 +130,30 @@ def divided_rankings(
     return training, validation, tied
 
 
-def completion_ids(
+def answer(
     tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], record: Completions, k: int, limits: Limits
-) -> list[int]:
-    """Ids of completion `k`: the sampled ids if they are this tokenizer's, else the ids of its text."""
+) -> Example:
+    """Completion `k` with its prompt: the sampled ids if they are this tokenizer's, else the ids of its text.
+
+    `prompt_ids`: of the prompt up to where a model begins its answer.
+    """
     text = record.completions[k]
     finish = None if record.finish is None else record.finish[k]
     if record.token_ids is not None and _are_of(tokenizer, record.token_ids[k], text, finish):
-        return _cut(record.token_ids[k], prompt_ids, limits)
-    return response(tokenizer, prompt_ids, text, limits, finished=finish != "length")
+        return _cut(prompt_ids, record.token_ids[k], limits)
+    return _cut(*render.answered(tokenizer, record.prompt, text, finished=finish != "length"), limits)
 
 
 def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finish: str | None) -> bool:
-    """Whether these are this tokenizer's ids of the text, with its own EOS and no other at the end (R1)."""
+    """Whether these are this tokenizer's ids of the text, with its end of a turn and no other at the end (R1)."""
     if not ids or max(ids) >= len(tokenizer) or render.response_text(tokenizer, ids) != text:
         return False
-    ended = ids[-1] == tokenizer.eos_token_id
+    ended = ids[-1] == render.end_id(tokenizer)
     return ended == (finish == "stop") if finish is not None else ended or ids[-1] not in render.special_ids(tokenizer)
 
 
-def _cut(ids: list[int], prompt_ids: Sequence[int], limits: Limits) -> list[int]:
-    return ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))]
-
-
-def response(
-    tokenizer: PreTrainedTokenizerBase, prompt_ids: Sequence[int], text: str, limits: Limits, *, finished: bool = True
-) -> list[int]:
-    """Ids of a response, EOS last if it is finished and fits."""
-    return _cut(render.response_ids(tokenizer, text, finished=finished), prompt_ids, limits)
+def _cut(prompt_ids: list[int], response_ids: list[int], limits: Limits) -> Example:
+    return Example(prompt_ids, response_ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))])
 
 
 def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:

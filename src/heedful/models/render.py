@@ -1,44 +1,93 @@
 """Convert prompts, responses and documents to tokens and back. All stages use this module, and nothing else does it.
 
 The rules are the same in training, sampling and chat:
-- A tokenizer with a chat template uses it. A plain string is then one message of the user.
+- A tokenizer with a chat template uses it. A plain string is then one message of the user, unless it is a chat in the
+  template's form already. The ids of a prompt with its answer are those of `apply_chat_template`.
 - Without a template a plain string does not change. A blank line follows, unless the string ends in whitespace. A chat
   of one user message is that string. A longer chat has the line "User:", the text, a blank line, the line "Assistant:",
   the text, a blank line, and so on. It ends with "Assistant:".
-- BOS comes once: from the template, or without one where the tokenizer adds it itself. EOS ends a finished response and
-  a document, and nothing else. Only this module writes special tokens. In people's text they are plain characters.
-- Prompt and response are encoded separately and their ids joined. So a model trains on exactly the ids that it sampled.
+- BOS comes once: from the template, or without one where the tokenizer adds it itself. A finished response ends with
+  the token that the template ends a turn with, without a template with EOS. EOS ends a document. Only this module
+  writes these tokens. Where people's text spells one, it is plain characters.
+- Where a template writes an answer in another way than a model samples it, `answered` says what is trained on.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.data.records import Message, PromptText
+from heedful.models import templates
 
 RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[int]:
     """Token ids of a prompt, up to where the answer begins. Never empty."""
-    messages = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
+    if tokenizer.chat_template and not (isinstance(prompt, str) and templates.is_written(tokenizer, prompt)):
+        return templates.encode(tokenizer, templates.written(tokenizer, _messages(tokenizer, prompt), ask=True))
     if tokenizer.chat_template:
-        return _templated(tokenizer, messages)
-    ids = _bos(tokenizer) + encode(tokenizer, _plain(messages))
+        assert isinstance(prompt, str)
+        bos = templates.facts(tokenizer).bos
+        return templates.encode(tokenizer, prompt if prompt.startswith(bos) else bos + prompt)
+    ids = text_prompt_ids(tokenizer, _plain(_messages(tokenizer, prompt)))
     if not ids:
         raise UserError("an empty prompt: this tokenizer gives no tokens for it. Leave it out.")
     return ids
 
 
+def text_prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text that a model continues: no template, nothing added but BOS where the tokenizer adds it."""
+    return _bos(tokenizer) + encode(tokenizer, text)
+
+
+def answered(
+    tokenizer: PreTrainedTokenizerBase, prompt: PromptText, completion: str, *, finished: bool = True
+) -> tuple[list[int], list[int]]:
+    """(ids of the prompt, ids of the response). The end of a turn follows if it is finished (not cut off by length).
+
+    Together they are the ids of the whole chat by `apply_chat_template`, up to the end of the turn. Two kinds of
+    answers follow the prompt that a model samples from instead: those that were cut off, and those of which the
+    template leaves out a part, such as thoughts. So do the answers of templates that ask with more than they write
+    before an answer, such as empty thoughts. Open thoughts before an answer without any are left out.
+    """
+    asked = prompt_ids(tokenizer, prompt)
+    completion = templates.without_frame(tokenizer, completion)
+    as_sampled = not finished or (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))
+    if as_sampled or not tokenizer.chat_template:
+        return asked, response_ids(tokenizer, completion, finished=finished)
+    known, messages = templates.facts(tokenizer), _messages(tokenizer, prompt)
+    question = templates.written(tokenizer, messages, ask=True)
+    whole = templates.written(tokenizer, [*messages, Message(role="assistant", content=completion)], ask=False)
+    shared = templates.shared(question, whole)
+    turn, more = whole[max(0, shared - len(known.opening)) :], question[shared:]
+    closing = templates.opened(more)
+    if templates.squashed(completion) not in templates.squashed(turn) or (closing and closing in completion):
+        opening = question[len(question) - len(known.opening) :]
+        return asked, response_ids(tokenizer, _continuing(opening, completion), finished=True)
+    if more and closing is None:
+        return asked, _to_end(tokenizer, templates.encode_after(tokenizer, whole[shared:]))
+    ids = templates.encode(tokenizer, whole)
+    begun = templates.shared(asked, ids)
+    return ids[:begun], _to_end(tokenizer, ids[begun:])
+
+
 def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool) -> list[int]:
-    """Token ids of a response. EOS follows if and only if it is finished (not cut off by length)."""
-    ids = encode(tokenizer, completion)
-    return [*ids, _eos(tokenizer)] if finished else ids
+    """Token ids of a response right after a prompt. The end of the turn follows if and only if it is finished."""
+    marked = templates.mark(completion, templates.facts(tokenizer).in_answers)
+    ids = templates.encode_after(tokenizer, marked)
+    return [*ids, end_id(tokenizer)] if finished else ids
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends an answer. Raises UserError if there is none."""
+    end = templates.facts(tokenizer).end
+    return _eos(tokenizer) if end is None else end
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -48,12 +97,13 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of response ids, without EOS, pad and other special tokens."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    ids = list(ids[:-1] if ids and ids[-1] == templates.facts(tokenizer).end else ids)
+    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:
     """Ids of ordinary text. No BOS or EOS, and names of special tokens are ordinary characters."""
-    return list(tokenizer.encode(string, add_special_tokens=False, split_special_tokens=True, verbose=False))
+    return templates.encode(tokenizer, templates.mark(string, templates.facts(tokenizer).by_others))
 
 
 def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
@@ -74,18 +124,19 @@ def same_tokens(a: PreTrainedTokenizerBase, b: PreTrainedTokenizerBase) -> bool:
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids that no text has: the named special tokens (EOS, pad) and the others (<|im_end|>)."""
+    """Ids that no text has: the named special tokens (EOS, pad), the others, and the end of a turn."""
     added = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | set(tokenizer.all_special_ids)
+    end = templates.facts(tokenizer).end
+    return added | set(tokenizer.all_special_ids) | ({end} if end is not None else set())
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
-    """Ids that end a response: the tokenizer's EOS, and special tokens that the configs list as EOS.
+    """Ids that end a response: the end of a turn, the tokenizer's EOS, and special tokens that the configs list as EOS.
 
     Chat models often have several. Pass `model.config` and `model.generation_config`.
     """
     special = tokenizer.added_tokens_decoder
-    ids = {_eos(tokenizer)}
+    ids = {end_id(tokenizer)} | ({tokenizer.eos_token_id} if isinstance(tokenizer.eos_token_id, int) else set())
     for config in configs:
         named = getattr(config, "eos_token_id", None)
         named = named if isinstance(named, list | tuple) else [named]
@@ -93,16 +144,46 @@ def stop_ids(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> list[int]:
     return sorted(ids)
 
 
-def _templated(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    try:
-        # The template writes BOS itself if the model wants one. transformers adds none here.
-        ids = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=True, return_dict=False, sanitize_control_tokens=True
-        )
-    except TemplateError as error:
-        raise UserError(f"the chat template of {_name(tokenizer)} refuses this chat: {error.message}") from None
-    return list(ids)
+def ensure_end(tokenizer: PreTrainedTokenizerBase, config: Any, generation: Any) -> None:
+    """Make a saved model stop at the end of a turn wherever it is loaded: in its config and its generation config."""
+    end = templates.facts(tokenizer).end
+    if end is None or generation is None:
+        return
+    named = generation.eos_token_id
+    named = [] if named is None else named if isinstance(named, list) else [named]
+    if end not in named:
+        generation.eos_token_id = [end, *named] if named else end
+    own = config.eos_token_id
+    if end not in (own if isinstance(own, list) else [own]):
+        config.eos_token_id = end
+
+
+def _messages(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[Message]:
+    """The prompt as messages, earlier answers without the tokens around them."""
+    if isinstance(prompt, str):
+        return [Message(role="user", content=prompt)]
+    return [
+        message.model_copy(update={"content": templates.without_frame(tokenizer, message.content)})
+        if message.role == "assistant"
+        else message
+        for message in prompt
+    ]
+
+
+def _continuing(opening: str, completion: str) -> str:
+    """An answer without the tag that the prompt ends with already."""
+    tag = re.search(r"(<[^<>]+>|\[[A-Z_]+\])\s*$", opening)
+    if tag and templates.opened(opening) and completion.lstrip().startswith(tag[1]):
+        return completion.lstrip().removeprefix(tag[1]).lstrip("\n")
+    return completion
+
+
+def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """The ids up to the end of the turn, which follows if the template writes none."""
+    end = end_id(tokenizer)
+    if end in ids:
+        return ids[: ids.index(end) + 1]
+    return [*ids, end]
 
 
 def _plain(messages: list[Message]) -> str:
@@ -119,11 +200,7 @@ def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id and ids[0] not in encode(tokenizer, "a") else []
 
 
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return str(tokenizer.name_or_path or "the tokenizer")
-
-
 def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
     if not isinstance(tokenizer.eos_token_id, int):
-        raise UserError(f"{_name(tokenizer)} has no end-of-text token. Set its eos_token.")
+        raise UserError(f"{templates.name(tokenizer)} has no end-of-text token. Set its eos_token.")
     return tokenizer.eos_token_id

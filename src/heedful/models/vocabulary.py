@@ -22,7 +22,7 @@ _NEW_PADS = ("<|pad|>", "<|padding|>", "<|heedful_pad|>")
 
 
 def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Check that a tokenizer fits a model, allow only its ids, and set a pad if a token is free for it."""
+    """Check that a tokenizer fits a model, allow only its ids, set a pad if a token is free, and the end of a turn."""
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
@@ -33,6 +33,7 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     # torch gives this row no gradient, and in many models it is that of EOS
     model.get_input_embeddings().padding_idx = None
     set_pad(model, tokenizer)
+    render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
 
 
 def set_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -84,11 +84,12 @@ class ModelScorer:
         if self.same_tokens:
             prompt_ids, response_ids = episode.prompt_ids, episode.response_ids
             if episode.finished and response_ids and response_ids[-1] in self._special:
-                # A policy may stop with any of its stop ids. Reward models were trained with EOS there (R1).
-                response_ids = [*response_ids[:-1], self.tokenizer.eos_token_id]
+                # A policy may stop with any of its stop ids. Reward models were trained with one of them (R1).
+                response_ids = [*response_ids[:-1], render.end_id(self.tokenizer)]
         else:
-            prompt_ids = render.prompt_ids(self.tokenizer, episode.prompt)
-            response_ids = render.response_ids(self.tokenizer, episode.completion, finished=episode.finished)
+            prompt_ids, response_ids = render.answered(
+                self.tokenizer, episode.prompt, episode.completion, finished=episode.finished
+            )
         total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
         if total > limit:
             raise UserError(

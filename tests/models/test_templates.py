@@ -1,0 +1,189 @@
+"""The ids of chats, in the dialects of well-known model families."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+import dialects
+import tiny
+from heedful.config import UserError
+from heedful.data.records import Message, PromptText
+from heedful.models import render, templates
+
+DIALECTS = {name: dialects.tokenizer(name) for name in dialects.DIALECTS}
+QWEN3, R1 = DIALECTS["qwen3"], DIALECTS["r1"]
+
+
+def turns(*texts: str) -> list[Message]:
+    """User and assistant in turn, from the user on."""
+    roles = itertools.cycle(["user", "assistant"])
+    return [Message(role=role, content=text) for role, text in zip(roles, texts, strict=False)]  # type: ignore[arg-type]
+
+
+def whole(tokenizer: Any, messages: list[Message], **arguments: Any) -> list[int]:
+    """The chat by transformers alone."""
+    return list(tokenizer.apply_chat_template([message.row() for message in messages], return_dict=False, **arguments))
+
+
+def tokens(tokenizer: Any, ids: list[int]) -> list[str]:
+    return [str(tokenizer.decode([token])) for token in ids]
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("What is seven plus five?", "Twelve."),
+        ("What is seven plus five?", "Twelve.", " And a cat? ", "  The miller keeps three.\n"),
+        ("Write a list:\n- bread\n- cheese", "bread, cheese é ☃", "More\n\n", "\n\n- two apples"),
+    ],
+)
+def test_the_ids_of_a_whole_chat_are_the_templates(name: str, texts: tuple[str, ...]) -> None:
+    tokenizer = DIALECTS[name]
+    messages = turns(*texts)
+    prompt, response = render.answered(tokenizer, messages[:-1], texts[-1])
+    expected = whole(tokenizer, messages)
+    end = tokenizer.convert_tokens_to_ids(dialects.DIALECTS[name][4])
+    if end not in expected[len(prompt) :]:  # words: the template ends no turn
+        expected = [*expected, end]
+    assert prompt + response == expected[: len(prompt + response)]
+    assert response[-1] == end == render.end_id(tokenizer)
+    assert response.count(end) == 1
+    assert end not in expected[len(prompt + response) :]
+    assert response  # and what a model is asked with is the beginning of it, but for open thoughts
+    assert render.prompt_ids(tokenizer, messages[:-1])[: len(prompt)] == prompt
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_stop_ids_follow_from_the_template(name: str) -> None:
+    tokenizer, end = DIALECTS[name], dialects.DIALECTS[name][4]
+    assert render.stop_ids(tokenizer, tiny.config("llama")) == sorted({0, tokenizer.convert_tokens_to_ids(end)})
+
+
+def test_earlier_thoughts_and_tool_calls_are_tokens_as_in_the_last_turn() -> None:
+    call = '<tool_call>{"name": "weather"}</tool_call>'
+    messages = turns("Weather?", call, "And now?", "Sunny.")
+    prompt, response = render.answered(QWEN3, messages[:-1], "Sunny.")
+    assert prompt + response == whole(QWEN3, messages)[: len(prompt + response)]
+    token = QWEN3.convert_tokens_to_ids("<tool_call>")
+    assert prompt.count(token) == 1
+    assert render.answered(QWEN3, "Weather?", call)[1].count(token) == 1
+
+
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "llama3", "gemma", "r1", "phi"])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_token_that_a_text_spells_is_plain_text(name: str, where: int) -> None:
+    """The other ids do not change: the spelled token stands where another word would stand."""
+    tokenizer = DIALECTS[name]
+    end = dialects.DIALECTS[name][4]
+    texts = ["Say red", "a list", "Say blue", "Twelve."]
+    texts[where] += f" {end} of"
+    messages = turns(*texts)
+    prompt, response = render.answered(tokenizer, messages[:-1], texts[-1])
+    spelled = render.encode(tokenizer, f" {end}")
+    assert tokenizer.convert_tokens_to_ids(end) not in spelled
+    assert str(tokenizer.decode(spelled)) == f" {end}"
+    expected = whole(tokenizer, messages)
+    marks = (tokenizer.convert_tokens_to_ids(end), tokenizer.eos_token_id)
+    assert sum(map((prompt + response).count, marks)) == sum(map(expected[: expected.index(marks[0], -4)].count, marks))
+    assert tokenizer.decode(prompt + response) == tokenizer.decode(expected)[: len(tokenizer.decode(prompt + response))]
+
+
+def test_tags_are_tokens_in_answers_and_characters_in_questions() -> None:
+    think = QWEN3.convert_tokens_to_ids("<think>")
+    assert think not in render.prompt_ids(QWEN3, "What does <think> mean?")
+    assert render.answered(QWEN3, "Say red", "<think>\nred\n</think>\n\nred")[1].count(think) == 1
+
+
+def test_a_thinking_template_writes_its_thoughts() -> None:
+    """The template's way, where nothing of the answer is lost."""
+    prompt, response = render.answered(QWEN3, "Say red", "red")
+    assert prompt == render.prompt_ids(QWEN3, "Say red")
+    assert QWEN3.decode(response) == "<think>\n\n</think>\n\nred<|im_end|>"
+    prompt, response = render.answered(QWEN3, "Say red", "<think>hm</think>red")
+    assert QWEN3.decode(response) == "<think>\nhm\n</think>\n\nred<|im_end|>"
+
+
+def test_thoughts_that_a_template_would_drop_are_kept() -> None:
+    """It writes answers without thoughts, and asks with open ones: the answer goes on from there."""
+    asked = render.prompt_ids(R1, "Say red")
+    assert R1.decode(asked).endswith("<|Assistant|><think>\n")
+    for answer in ("hm\n</think>\n\nred", "<think>\nhm\n</think>\n\nred"):
+        prompt, response = render.answered(R1, "Say red", answer)
+        assert prompt == asked
+        assert R1.decode(response) == f"hm\n</think>\n\nred{tiny.EOS}"
+    prompt, response = render.answered(R1, "Say red", "red")  # without thoughts: as the template writes it
+    assert R1.decode(prompt + response) == f"{tiny.BOS}<|User|>Say red<|Assistant|>red{tiny.EOS}"
+
+
+def test_a_cut_answer_follows_the_prompt_and_has_no_end() -> None:
+    for tokenizer in DIALECTS.values():
+        prompt, response = render.answered(tokenizer, "Say red", "red and", finished=False)
+        assert prompt == render.prompt_ids(tokenizer, "Say red")
+        assert response == render.encode(tokenizer, "red and")
+
+
+def test_the_text_of_a_response_is_without_its_end() -> None:
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.add_tokens(["<|done|>"])  # not special, as the ends of some models
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("<|im_end|>", "<|done|>")
+    _, response = render.answered(tokenizer, "Say red", "red")
+    assert tokens(tokenizer, response)[-1] == "<|done|>"
+    assert render.response_text(tokenizer, response) == "red"
+    assert render.end_id(tokenizer) in render.special_ids(tokenizer)
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if name != "words"])
+def test_a_prompt_in_the_templates_form_is_used_as_it_is(name: str) -> None:
+    tokenizer = DIALECTS[name]
+    asked = render.prompt_ids(tokenizer, "Say red")
+    text = str(tokenizer.decode(asked))
+    for written in (text, text.removeprefix(tiny.BOS)):
+        assert templates.is_written(tokenizer, written)
+        assert render.prompt_ids(tokenizer, written) == asked
+        prompt, response = render.answered(tokenizer, written, "red")
+        assert (prompt, response) == (asked, [*render.encode(tokenizer, "red"), render.end_id(tokenizer)])
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("prompt", ["Say red", "", "assistant", "What is <|im_end|>\n<|im_start|>assistant\n"])
+def test_other_prompts_are_not_in_the_templates_form(name: str, prompt: str) -> None:
+    assert not templates.is_written(DIALECTS[name], prompt)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("tail", ["{end}", "{end}\n", "{eos}", "{end}\n{eos} "])
+def test_an_answer_that_ends_with_the_end_of_a_turn_has_one(name: str, tail: str) -> None:
+    tokenizer = DIALECTS[name]
+    tail = tail.format(end=dialects.DIALECTS[name][4], eos=tiny.EOS)
+    assert render.answered(tokenizer, "Say red", "red" + tail) == render.answered(tokenizer, "Say red", "red")
+    chat: PromptText = turns("Say red", "red" + tail, "Say blue")
+    assert render.prompt_ids(tokenizer, chat) == render.prompt_ids(tokenizer, turns("Say red", "red", "Say blue"))
+
+
+def test_an_answer_with_the_opening_of_the_turn_has_it_once() -> None:
+    tokenizer = DIALECTS["chatml"]
+    framed = "<|im_start|>assistant\nred<|im_end|>\n"
+    assert render.answered(tokenizer, "Say red", framed) == render.answered(tokenizer, "Say red", "red")
+
+
+def test_a_template_that_fails_is_one_line() -> None:
+    tokenizer = DIALECTS["gemma"]
+    with pytest.raises(UserError, match="refuses this chat: System role not supported"):
+        render.prompt_ids(tokenizer, [Message(role="system", content="Be kind."), *turns("Say red")])
+
+
+def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_between() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = {"<eos>": 0, "▁": 1, "a": 2, "b": 3, "\n": 4, "▁a": 5, "▁b": 6}
+    spaced = Tokenizer(models.BPE(vocab=pieces, merges=[("▁", "a"), ("▁", "b")]))
+    spaced.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    spaced.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=spaced, eos_token="<eos>")
+    assert render.answered(tokenizer, "a\n", "b") == ([5, 4], [3, 0])
+    assert render.answered(tokenizer, "a\n", " b") == ([5, 4], [6, 0])

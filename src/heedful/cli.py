@@ -113,15 +113,17 @@ for _record in registry.commands().values():
 def _chat(settings: Any) -> None:
     """Chat with a model in the terminal.
 
-    Each line is one turn. /reset starts a new conversation, /quit or Ctrl-D ends it, Ctrl-C stops an answer. With
-    input from a pipe, every line is a turn.
+    Each line is one turn. /help shows the commands, and prompts to try if the run has some. /1 asks the first one.
+    /reset starts a new conversation, /quit or Ctrl-D ends it, Ctrl-C stops an answer. With input from a pipe, every
+    line is a turn.
     """
-    from heedful.inference.chat import QUIT, RESET, Chat, converse
+    from heedful.inference.chat import Chat, converse, help_lines
 
     chat = Chat(settings)
     typing = sys.stdin.isatty() and sys.stdout.isatty()
     if typing:
-        terminal.say(f"{settings.model}. {RESET} starts again, {QUIT} or Ctrl-D ends, Ctrl-C stops an answer.")
+        for line in (settings.model, *help_lines(chat.prompts)):
+            terminal.say(line)
     lines = terminal.typed() if typing else (line for line in sys.stdin)
     converse(chat, lines, lambda text: print(text, end="", flush=True), lambda text: terminal.say(f"[{text}]"))
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from heedful.demo import data, loop
+from heedful.runs.run import prompts_to_try
+from heedful.sandbox import tasks
 
 SMALL = {
     "sizes": {
@@ -41,6 +43,9 @@ def test_from_an_empty_folder_to_table_and_report(
         assert name in outcome.results
         assert name in printed
     assert "GFLOP/s" in printed
+    tried = prompts_to_try(tmp_path / "demo" / "runs" / "ppo_ptx")
+    assert 2 <= len(tried) <= 3
+    assert all(tasks.parse(3, prompt) for prompt in tried)
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "PPO-ptx" in page
     assert "<svg" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import tiny
+from heedful import files
 from heedful.config import load
 from heedful.configs.chat import ChatConfig
 from heedful.inference.chat import Chat, converse
@@ -138,3 +140,22 @@ def test_a_run_can_be_talked_to(plain: str, tmp_path: Path) -> None:
     (tmp_path / "run" / "manifest.json").write_text("{}")
     worlds.save(tmp_path / "run" / "model", tiny.policy())
     assert Terminal(str(tmp_path / "run")).say("Say red") == Terminal(plain).say("Say red")
+
+
+def test_a_run_offers_prompts_and_help_lists_them(plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(plain, run)
+    files.append_rows(
+        run / "samples.jsonl", [{"step": 0, "prompt": text} for text in ("a", "b" * 200, "a", "c", "d", "e")]
+    )
+    terminal = Terminal(str(run))
+    assert terminal.chat.prompts == ["a", "c", "d"]  # without try.json: what was logged in training, if it is short
+    files.write_json(run / "try.json", ["Hello there.", "How are you?"])
+    terminal, asked = Terminal(str(run)), script(monkeypatch, [[5], [5]])
+    terminal.say("/help")
+    assert terminal.remarks[0].startswith("/reset starts a new conversation, /quit")
+    assert terminal.remarks[1:] == ["/1 asks: Hello there.", "/2 asks: How are you?"]
+    terminal.say("/2", "/3")
+    assert asked == [render.prompt_ids(terminal.chat.tokenizer, text) for text in ("How are you?", "/3")]
+    assert "How are you?" in terminal.remarks
+    assert Terminal(plain).chat.prompts == []

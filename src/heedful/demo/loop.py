@@ -23,6 +23,8 @@ from heedful.configs.reward import RewardConfig
 from heedful.configs.sample import SampleConfig
 from heedful.configs.score import ScoreConfig
 from heedful.configs.sft import SFTConfig
+from heedful.data import formats
+from heedful.data.records import Prompt, as_text
 from heedful.demo import base, data, measure, page
 from heedful.demo.base import FIRST_WORLD, SHIPPED
 from heedful.demo.clock import said
@@ -34,6 +36,7 @@ from heedful.files import read_json, write_json
 from heedful.inference import sample, score
 from heedful.maths.statistics import WinRate
 from heedful.report.tables import ModelResult, changes_text, demo_table
+from heedful.runs.run import TRY
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import World
 from heedful.stages import ppo, pretrain, reward, sft
@@ -232,8 +235,20 @@ def show(demo: Demo, outcome: Outcome, rate: float) -> None:
     print(changes_text(outcome.results[SFT], outcome.results[PPO], outcome.users))
     total = sum(demo.seconds.values())
     print(f"\n{total / 60:.1f} minutes in all. This machine multiplies matrices at {rate:.0f} GFLOP/s (float32).")
+    write_prompts_to_try(demo)
     report = page.write(demo, outcome, table, rate)
     print(f"\nReport: {report.resolve().as_uri()}\nTalk to the model: {command()} chat --model {demo.ref('ppo_ptx')}")
+
+
+def write_prompts_to_try(demo: Demo) -> None:
+    """Write three short test prompts of different use cases into the runs, for `heedful chat`."""
+    prompts = formats.read(demo.files.test_prompts, Prompt)
+    short = [(p.use_case, as_text(p.prompt)) for p in prompts if len(as_text(p.prompt)) < 80]
+    first = dict(reversed(short))
+    for name in ("sft", "ppo", "ppo_ptx"):
+        write_json(
+            demo.run_at(name) / TRY, [first[case] for case in ("generation", "rewrite", "chat") if case in first]
+        )
 
 
 def command() -> str:

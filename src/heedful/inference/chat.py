@@ -11,9 +11,10 @@ from heedful.rollout.engine import load_engine
 from heedful.rollout.room import tokens_left
 from heedful.rollout.text import TextStream
 from heedful.rollout.types import Sample, Stream
+from heedful.runs.run import prompts_to_try
 from heedful.training.parallel import join_ranks
 
-QUIT, RESET = "/quit", "/reset"
+QUIT, RESET, HELP = "/quit", "/reset", "/help"
 # Characters that a terminal obeys instead of showing, except newline and tab.
 _CONTROLS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -30,6 +31,7 @@ class Chat:
         self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
         self.messages: list[Message] = []
         self.turn = 0
+        self.prompts = prompts_to_try(config.model)
 
     def answer(self, line: str, write: Callable[[str], None]) -> str | None:
         """Write the answer to one line piece by piece. Returns a remark if the answer did not end by itself.
@@ -69,15 +71,30 @@ class Chat:
         return f"the context of {self.engine.context} tokens is full ({used}{remedy})"
 
 
+def help_lines(prompts: list[str]) -> list[str]:
+    """The commands of a conversation, and the prompts that suit the model."""
+    commands = (
+        f"{RESET} starts a new conversation, {QUIT} or Ctrl-D ends it, Ctrl-C stops an answer, {HELP} shows this."
+    )
+    return [commands, *(f"/{number} asks: {prompt}" for number, prompt in enumerate(prompts, 1))]
+
+
 def converse(chat: Chat, lines: Iterable[str], write: Callable[[str], None], remark: Callable[[str], None]) -> None:
     """Answer line after line until `/quit` or the end. Ctrl-C ends an answer, not the conversation."""
+    numbered = {f"/{number}": prompt for number, prompt in enumerate(chat.prompts, 1)}
     for line in lines:
         said = line.strip()
+        if said in numbered:
+            said = numbered[said]
+            remark(said)
         if said == QUIT:
             return
         if said == RESET:
             chat.messages = []
             remark("started over")
+        elif said == HELP:
+            for told in help_lines(chat.prompts):
+                remark(told)
         elif said:
             try:
                 ending = chat.answer(said, write)

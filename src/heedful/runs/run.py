@@ -6,6 +6,7 @@ RUN/metrics.jsonl     one line per step, appended
 RUN/samples.jsonl     texts to read while it trains
 RUN/checkpoints/      step-00000100/ ...: what --resume needs
 RUN/model/            the result, loads with plain transformers
+RUN/try.json          prompts that suit the model, if somebody has written some down
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from heedful.config import Config, UserError
 from heedful.runs.manifest import NAME, Manifest, Source
 from heedful.runs.resumable import Resumable
 
-METRICS, SAMPLES, LOCK = "metrics.jsonl", "samples.jsonl", ".lock"
+METRICS, SAMPLES, TRY, LOCK = "metrics.jsonl", "samples.jsonl", "try.json", ".lock"
 Rows = list[dict[str, Any]]
 
 
@@ -50,6 +51,17 @@ class Run:
 def metrics(path: str | Path) -> Rows:
     """All rows of a run's metrics.jsonl, one a step."""
     return files.rows_of(Path(path) / METRICS)
+
+
+def prompts_to_try(path: str | Path, most: int = 3, longest: int = 160) -> list[str]:
+    """Up to `most` short prompts that suit a run's model: those of try.json, else of the texts logged in training."""
+    path = Path(path)
+    if (path / TRY).is_file():
+        named = files.read_json(path / TRY)
+    else:
+        named = [row.get("prompt") for row in files.rows_of(path / SAMPLES)]
+    fitting = [one for one in named if isinstance(one, str) and one.strip() and len(one) <= longest and "\n" not in one]
+    return list(dict.fromkeys(fitting))[:most]
 
 
 class RunWriter(Resumable):

@@ -343,8 +343,9 @@ def _restore(source: Path, db: str) -> None:
     --db names a file that does not exist yet, or an empty PostgreSQL database.
     """
     from heedful.feedback import backup
+    from heedful.feedback.store import shown
 
-    terminal.show(db, {"events": backup.restore(source, db)}, False)
+    terminal.show(shown(db), {"events": backup.restore(source, db)}, False)
 
 
 @_command(
@@ -359,7 +360,7 @@ def _verify(db: str, rebuild: bool, as_json: bool) -> None:
     code 2.
     """
     from heedful.feedback import derive, events, projects
-    from heedful.feedback.store import Store
+    from heedful.feedback.store import Store, shown
 
     store = Store.open(db, create=False)
     with store.reading() as session:
@@ -368,7 +369,7 @@ def _verify(db: str, rebuild: bool, as_json: bool) -> None:
         with store.writing() as session:
             wrong = {project.name: derive.rebuild(session, project.id) for project in projects.listing(session)}
         results["corrected_items"] = wrong
-    terminal.show(db, results, as_json)
+    terminal.show(shown(db), results, as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -156,8 +156,9 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
     [
         (["--text-chars", "0"], "'text_chars': input should be greater than or equal to 1, not 0"),
         (["--text-chars", "-5"], "'text_chars': input should be greater than or equal to 1, not -5"),
-        (["--url", "foo"], "--url foo: not a web address. Start it with http:// or https://"),
-        (["--url", "https://"], "--url https://: not a web address"),
+        (["--url", "foo"], "--url foo: not the address of a server. Write https://HOST or https://HOST/PATH"),
+        (["--url", "https://"], "--url https://: not the address of a server"),
+        (["--url", "https://x/work/"], "--url https://x/work: heedful has pages at /work itself"),
         (["--new-password", "ada"], "typo.db: no such database. Start one with `heedful label`"),
     ],
 )
@@ -183,9 +184,27 @@ def test_links_are_made_of_the_address_that_people_type(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(labelling, "serve", lambda app, *_, **__: app(8123))
     assert terminal.run(app, ["label", "--url", "https://label.example.org/"]) == 0
-    assert "https://label.example.org/join/" in capsys.readouterr().out
-    assert terminal.run(app, ["label"]) == 0
-    assert "http://localhost:8123/join/" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "https://label.example.org/join/" in said
+    assert said.startswith(f"{labelling.UNTRUSTED}\n")
+    assert terminal.run(app, ["label", "--url", "https://x.org/label", "--proxies", "127.0.0.1"]) == 0
+    assert capsys.readouterr().out.startswith("heedful is at https://x.org/label. ")
+    for host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
+        assert terminal.run(app, ["label", "--host", host]) == 0
+        assert "http://localhost:8123/join/" in capsys.readouterr().out
+    assert terminal.run(app, ["label", "--host", "2001:db8::1"]) == 0
+    assert "http://[2001:db8::1]:8123/join/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("address", "behind"),
+    [
+        ("http://example.org:8000", False), ("http://example.org", True), ("https://example.org:8000", True),
+        ("http://example.org:8000/label", True),
+    ],
+)  # fmt: skip
+def test_a_proxy_is_seen_from_the_address(address: str, behind: bool) -> None:
+    assert labelling.behind_proxy(address, 8000) is behind
 
 
 @pytest.mark.parametrize("port", [70_000, -1])

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback import migrate, people, projects
+from heedful.feedback import store as store_module
 from heedful.feedback.columns import canonical
 from heedful.feedback.schema import Assignment, Base, Item, Person, Project
 from heedful.feedback.store import Store
@@ -240,11 +241,9 @@ def test_leases_of_the_first_tables_are_carried_over(tmp_path: Path, postgres_ur
             ))  # fmt: skip
         db.flush()
         for number, person, state in ((1, 1, "done"), (1, 2, "live"), (2, 1, "live"), (3, 2, "lapsed")):
-            db.add(Assignment(
-                token=f"{number}/{person}", project_id=1, item_id=number, person_id=person, kind="ranking", order=[0],
-                state=state, created=NOW, expires=later,
-            ))  # fmt: skip
-        db.flush()
+            row = {"token": f"{number}/{person}", "project_id": 1, "item_id": number, "person_id": person}
+            row |= {"kind": "ranking", "order": [0], "state": state, "created": NOW, "expires": later}
+            db.execute(sa.insert(Assignment), [row])  # the columns of that time alone
     engine.dispose()
     store = Store.open(url)
     with store.reading() as db:
@@ -255,3 +254,36 @@ def test_leases_of_the_first_tables_are_carried_over(tmp_path: Path, postgres_ur
             ("done", True), ("leased", True), ("leased", True), ("leased", False),
         ]  # fmt: skip
     store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h:secretpw@127.0.0.1:54x2/db",
+        "postgresql://h:secret/w%rd@127.0.0.1/db",
+        "postgresql://h:p@secret/w%rd@127.0.0.1/db",
+        "postgresql://h:secret#w@127.0.0.1/db",
+        "postgresql://h:secret?w@127.0.0.1/db",
+        "postgresql://h:secretpw@127.0.0.1:1/db",
+        "postgresql://h@127.0.0.1:1/db?password=secretpw",
+        "postgresql://h:secretpw",
+        "mysql://h:secretpw@127.0.0.1/db",
+    ],
+)
+def test_no_part_of_a_password_is_in_a_message(url: str) -> None:
+    with pytest.raises(UserError) as error:
+        Store.open(url)
+    assert "secret" not in str(error.value)
+    assert "w%rd" not in str(error.value)
+    assert "%40" in str(error.value) or ":secret" not in url or url.startswith("mysql")
+    assert "\n" not in str(error.value)
+
+
+def test_a_url_is_shown_by_its_place() -> None:
+    shown = {
+        "heedful.db": "heedful.db",
+        "postgresql://db/heedful": "postgresql://db/heedful",
+        "postgresql://u:p@[::1]:5432/h?sslmode=require": "postgresql://***@[::1]:5432/h",
+        "postgresql:///h?host=/run": "postgresql:///h",
+    }
+    assert {url: store_module.shown(url) for url in shown} == shown

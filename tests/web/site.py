@@ -17,7 +17,6 @@ from heedful.feedback.schema import Role
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
 from heedful.web.new_project import create_project
-from heedful.web.security.access import COOKIE
 from heedful.web.settings import WebSettings
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -33,7 +32,7 @@ class Site:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder, self.now = folder, START
         self.store = Store.open(folder / "heedful.db")
-        self.settings = WebSettings(base_url=HOST, folder=folder, **settings)
+        self.settings = WebSettings(**{"base_url": HOST, "folder": folder} | settings)
         self.app = create_app(self.store, self.settings)
         self.app.state.clock = lambda: self.now
         self.ids: dict[str, int] = {}
@@ -61,7 +60,9 @@ class Site:
         client = TestClient(self.app, base_url=HOST, headers={"Origin": HOST}, follow_redirects=False)
         if name is not None:
             with self.store.writing() as db:
-                client.cookies.set(COOKIE, people.new_token(db, self.ids[name], "session", self.now, days=1)[1])
+                client.cookies.set(
+                    self.app.state.cookie, people.new_token(db, self.ids[name], "session", self.now, days=1)[1]
+                )
         return client
 
     def script(self, name: str) -> TestClient:

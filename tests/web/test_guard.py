@@ -13,21 +13,21 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from heedful.web.pages import entry
-from heedful.web.security.guard import Guard, TooLarge, is_same_origin
+from heedful.web.security.guard import Guard, is_same_origin
 
 
 async def echo(request: Request) -> Response:
     return PlainTextResponse(str(len(await request.body())))
 
 
-async def too_large(request: Request, error: Exception) -> Response:
-    return PlainTextResponse(str(error), 413)
-
-
 def client(secure: bool = False) -> TestClient:
     routes = [Route(path, echo, methods=["GET", "POST"]) for path in ("/", "/import")]
-    app = Starlette(routes=routes, exception_handlers={TooLarge: too_large})
-    app.add_middleware(Guard, body_mb=0.001, upload_mb=0.01, uploads=("/import",), secure=secure)
+    app = Starlette(routes=routes)
+    app.add_middleware(
+        Guard, body_mb=0.001, upload_mb=0.01, uploads=("/import",),
+        address="https://testserver" if secure else "http://testserver",
+        refuse=lambda request, status, words: PlainTextResponse(words, status),
+    )  # fmt: skip
     return TestClient(app, headers={"Origin": "http://testserver"})
 
 
@@ -86,6 +86,27 @@ def test_a_write_comes_from_a_page_of_this_server_or_shows_a_token(headers: dict
     assert is_same_origin(Headers({"host": "app.example:8000", **headers})) is allowed
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "address", "allowed"),
+    [
+        ("upstream", "http://localhost:8913", "http://localhost:8913", True),  # a proxy that asks for another host
+        ("label.example.org:443", "https://label.example.org", "https://label.example.org", True),
+        ("Label.Example.org", "https://label.example.org", "https://label.example.org/label", True),
+        ("label.example.org:80", "http://label.example.org", "http://localhost:8000", True),
+        ("[::1]:8000", "http://[::1]:8000", "http://localhost:8000", True),
+        ("upstream", "http://localhost:8914", "http://localhost:8913", False),
+        ("upstream", "http://label.example.org", "https://label.example.org", False),
+        ("upstream", "https://evil.example", "https://label.example.org", False),
+        ("label.example.org", "https://label.example.org.evil.example", "https://label.example.org", False),
+        ("label.example.org", "https://label.example.org:x", "https://label.example.org", False),
+        ("", "null", "https://label.example.org", False),
+        ("label.example.org", "ftp://label.example.org", "https://label.example.org", False),
+    ],
+)
+def test_the_address_that_people_type_is_this_server(host: str, origin: str, address: str, allowed: bool) -> None:
+    assert is_same_origin(Headers({"host": host, "origin": origin}), address) is allowed
+
+
 def test_a_foreign_write_does_not_arrive_and_a_foreign_read_does() -> None:
     there = client()
     assert there.post("/", headers={"Origin": OTHER}).status_code == 403
@@ -101,7 +122,11 @@ def test_a_foreign_write_does_not_arrive_and_a_foreign_read_does() -> None:
         ("/\\evil.example", "/"),
         ("/{x}/evil.example", "/"),  # a script fills braces, and nothing would be left of these
         ("/a\nb", "/"),
+        ("/../other", "/"),
+        ("/%2E%2e/other", "/"),
     ],
 )
 def test_the_sign_in_page_leads_nobody_to_another_site(address: str, followed: str) -> None:
-    assert entry._local(address) == followed
+    assert entry._local("", address) == followed
+    assert entry._local("/label", f"/label{address}") == ("/label" + followed if followed != "/" else "/label/")
+    assert entry._local("/label", address) == "/label/"

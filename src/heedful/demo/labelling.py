@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
@@ -20,13 +20,18 @@ from heedful.feedback.schema import Project
 from heedful.feedback.store import Store
 from heedful.sandbox import mistakes, prompts
 from heedful.sandbox.world import make_world
-from heedful.web.app import create_app
+from heedful.web.app import check_root, create_app
 from heedful.web.new_project import create_project
 from heedful.web.serve import serve
-from heedful.web.settings import WebSettings
+from heedful.web.settings import WebSettings, checked_address
 
 NAME, TITLE = "demo", "The demo's small world"
 RANKINGS, DEMONSTRATIONS = 120, 40
+HERE = ("127.0.0.1", "0.0.0.0", "::1", "::")  # hosts that a browser on this machine reaches as localhost
+UNTRUSTED = (
+    "--url names a proxy, and --proxies does not. All people will seem to come from one address, and share its limit of"
+    " wrong passwords. If there is a proxy, start with --proxies and its address."
+)
 SETTINGS = {"kinds": ["ranking", "demonstration"], "gold_share": 0.0, "attention_share": 0.0}
 
 
@@ -43,20 +48,33 @@ def run(
 ) -> None:
     """Serve until a signal comes. `say` gets the address, and links that work once."""
     address = settings.pop("url")
-    if address is not None and not re.match(r"https?://[^/\s]", address):
-        raise UserError(f"--url {address}: not a web address. Start it with http:// or https://")
+    if address is not None:
+        try:
+            address = checked_address(address)
+            check_root(WebSettings(base_url=address))
+        except UserError as error:
+            raise UserError(f"--url {error}") from None
     checked = build(WebSettings, settings, source="the options")
 
     def app(port: int) -> FastAPI:
         store = Store.open(db, create=new_password is None)  # not before the port is ours
-        shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
-        web = checked.model_copy(update={"base_url": (address or f"http://{shown}:{port}").rstrip("/")})
+        shown = "localhost" if host in HERE else f"[{host}]" if ":" in host else host
+        web = checked.model_copy(update={"base_url": address or f"http://{shown}:{port}"})
+        served = create_app(store, web)
         folder = settings["folder"] if demo else None
+        if address is not None and proxies is None and behind_proxy(address, port):
+            say(UNTRUSTED)
         for line in welcome(store, web.base_url, folder, datetime.now(UTC), new_password):
             say(line)
-        return create_app(store, web)
+        return served
 
     serve(app, host, port, proxies=proxies)
+
+
+def behind_proxy(address: str, port: int) -> bool:
+    """Whether people reach the server at another port, with TLS, or below a path: only a proxy can do that."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or bool(parts.path) or (parts.port or 80) != port
 
 
 def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_password: str | None = None) -> list[str]:

@@ -83,6 +83,8 @@ class Task:
     """Practice items answer back after submission, and may say so."""
     corrects: int | None
     """The undone event that the answer will replace; `draft` is then what was submitted."""
+    instructions: int | None
+    """Version of the guide under which the task is given. The judgement will name it."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -126,9 +128,10 @@ class Lease:
     def payload(self) -> Record:
         return judgements.PAYLOADS[self.item.kind].model_validate(self.item.payload)
 
-    def task(self) -> Task:
-        """What the labeler gets to see."""
+    def task(self, db: Session) -> Task:
+        """What the labeler gets to see, under the guide of this moment."""
         assignment, payload = self.assignment, self.payload
+        assignment.instructions = projects.version(db, self.project.id, "guide")
         texts = judgements.completions(payload)
         return Task(
             lease=assignment.token,
@@ -142,6 +145,7 @@ class Lease:
             expires=assignment.expires,
             practice=self.item.purpose == "practice",
             corrects=assignment.corrects,
+            instructions=assignment.instructions,
         )
 
 
@@ -250,11 +254,20 @@ def item_of(db: Session, assignment: Assignment) -> Item:
 
 
 def is_free(db: Session, item: Item, person_id: int, now: datetime) -> bool:
-    """Whether an item still wants this person's judgement, live leases of others counted."""
-    if not item.open or item.wanted is None:
-        return item.open
+    """Whether an item still wants this person's judgement, live leases of others counted.
+
+    An item that the person reported is on hold for the others alone.
+    """
+    own_report = item.held == reported_by(person_id) and item.redacted is None
+    if not (item.open or own_report) or item.wanted is None:
+        return item.open or own_report
     others = db.scalar(_OTHERS_OF_ITEM, {"item": item.id, "person": person_id, "now": now}) or 0
     return item.taken + others < item.wanted
+
+
+def reported_by(person_id: int) -> str:
+    """Why an item is on hold in which a labeler reported personal data."""
+    return f"personal data, reported by {person_id}"
 
 
 def at_hand(

@@ -17,7 +17,7 @@ from heedful import files
 from heedful.config import UserError, refused
 from heedful.feedback import events, migrate
 from heedful.feedback.schema import Base, Event
-from heedful.feedback.store import Store
+from heedful.feedback.store import Store, shown
 
 BATCH = 500
 
@@ -69,7 +69,7 @@ def restore(path: str | Path, where: str | Path) -> int:
         new.writing() as target,
     ):
         if any(target.scalar(sa.select(table).limit(1)) is not None for table in Base.metadata.sorted_tables):
-            raise UserError(f"{where}: holds data already. Restore into an empty database")
+            raise UserError(f"{shown(where)}: holds data already. Restore into an empty database")
         _copy_tables(source.connection(), target.connection())
         return _events(target.connection())
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import assignment, derive, people, projects
+from heedful.feedback import assignment, derive, names, people, projects
 from heedful.feedback.columns import canonical
 from heedful.feedback.schema import (
     Assignment,
@@ -69,8 +69,9 @@ def append(
     order: list[int] | None = None,
     seconds: float | None = None,
     refers_to: int | None = None,
+    instructions: int | None = None,
 ) -> Event:
-    """Add an event to the chain of a locked project."""
+    """Add an event to the chain of a locked project. `instructions`: version of the guide; None: the current one."""
     salt = secrets.token_hex(16)
     event = Event(
         project_id=project.id,
@@ -80,7 +81,7 @@ def append(
         refers_to=refers_to,
         when=now.astimezone(UTC),
         seconds=seconds,
-        instructions=projects.version(db, project.id, "guide"),
+        instructions=instructions or projects.version(db, project.id, "guide"),
         order=order,
         payload_sha256=item.payload_sha256,
         content=content,
@@ -197,7 +198,7 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))
     member_of = sa.update(Membership).where(Membership.person_id == person_id)
     db.execute(member_of.values(group=None, topics=None, paused_why=None, left=sa.func.coalesce(Membership.left, now)))
-    person.name, person.password_hash, person.admin, person.deleted = f"deleted-{person_id}", None, False, now
+    person.name, person.password_hash, person.admin, person.deleted = f"{names.DELETED}{person_id}", None, False, now
     people.audit(db, by, "delete person", f"person {person_id}", {"snapshots": paths}, now=now)
     return paths
 

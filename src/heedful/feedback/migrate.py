@@ -30,7 +30,9 @@ def check(connection: sa.Connection, *, create: bool) -> None:
 
 def named(url: sa.URL) -> str:
     """The name of a database in messages: the path of a file, or the URL without its password."""
-    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string()
+    if url.get_backend_name() == "sqlite":
+        return url.database or ""
+    return url.set(query={}).render_as_string()  # libpq takes a password there, too
 
 
 def upgrade(connection: sa.Connection, to: str = "head") -> None:

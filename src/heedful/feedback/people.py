@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import projects
+from heedful.feedback import names, projects
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import (
     PHASES,
@@ -36,14 +36,16 @@ from heedful.feedback.schema import (
     may_have,
 )
 
+MOST_DEVICES = 20  # of one person
+
 
 def add_person(db: Session, name: str, password_hash: str | None, now: datetime, *, admin: bool = False) -> Person:
-    """Create an account. UserError if the name is taken or not a name."""
-    name = " ".join(printable(name, 101).split())
-    if not 0 < len(name) <= 100:
-        raise UserError("name: give one of 1 to 100 characters")
+    """Create an account. UserError if the name is taken, looks like another one, or is not a name."""
+    name = names.checked(name)
     if person_named(db, name) is not None:
         raise UserError(f"{name}: this name is taken. Choose another")
+    if names.look_alike(name, db.scalars(sa.select(Person.name).where(Person.deleted.is_(None)))):
+        raise UserError(f"{name}: looks like the name of another account. Choose another")
     person = Person(name=name, password_hash=password_hash, admin=admin, created=now)
     db.add(person)
     db.flush()
@@ -51,7 +53,8 @@ def add_person(db: Session, name: str, password_hash: str | None, now: datetime,
 
 
 def person_named(db: Session, name: str) -> Person | None:
-    return db.scalar(sa.select(Person).where(Person.name == printable(name, 101), Person.deleted.is_(None)))
+    name = " ".join(printable(name, names.LONGEST + 1).split())
+    return db.scalar(sa.select(Person).where(Person.name == name, Person.deleted.is_(None)))
 
 
 def has_admin(db: Session) -> bool:
@@ -320,6 +323,29 @@ def visitor(db: Session, secret: str, kind: TokenKind, project: str, now: dateti
     """
     shown = {"hash": hashed(secret), "kind": kind, "project": project, "now": now}
     return db.execute(_VISITOR, shown).first()
+
+
+def new_device(db: Session, person_id: int, now: datetime, *, days: float) -> str:
+    """Remember a browser in which the person signed in. Returns its secret. The oldest beyond MOST_DEVICES go."""
+    secret = new_token(db, person_id, "device", now, days=days)[1]
+    chosen = sa.select(Token.id).where(Token.person_id == person_id, Token.kind == "device").order_by(Token.id.desc())
+    db.execute(sa.delete(Token).where(Token.id.in_(list(db.scalars(chosen.offset(MOST_DEVICES))))))
+    return secret
+
+
+def device_of(db: Session, person_id: int, secrets: list[str], now: datetime) -> int | None:
+    """The number of the device that one of the secrets names, or None."""
+    chosen = sa.select(Token.id).where(
+        Token.person_id == person_id,
+        Token.kind == "device",
+        Token.token_hash.in_([hashed(secret) for secret in secrets]),
+        Token.expires > now,
+    )
+    return db.scalar(chosen.limit(1))
+
+
+def forget_device(db: Session, device: int) -> None:
+    db.execute(sa.delete(Token).where(Token.id == device, Token.kind == "device"))
 
 
 def tokens(db: Session, person_id: int) -> list[Token]:

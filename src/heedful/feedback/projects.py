@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import Field, field_validator
 from sqlalchemy.orm import Session
 
-from heedful.config import Config, Count, Share, UserError, build
+from heedful.config import Config, Share, UserError, build
 from heedful.feedback import informative
 from heedful.feedback.quality.alerts import AlertCutoffs
 from heedful.feedback.quality.screening import ScreeningCutoffs
-from heedful.feedback.schema import KINDS, SHARED, Assignment, Instruction, InstructionKind, Item, Kind, Phase, Project
+from heedful.feedback.schema import KINDS, SHARED, Instruction, InstructionKind, Item, Kind, Phase, Project
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+
+
+Characters = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ProjectSettings(Config):
@@ -28,7 +31,7 @@ class ProjectSettings(Config):
     """Rate each completion alone (D9) before ranking all (D10)."""
     markdown: bool = False
     """Show a preview of a demonstration as Markdown."""
-    demonstration_chars: tuple[int, int] = (1, 20_000)
+    demonstration_chars: tuple[Characters, Characters] = (1, 20_000)
     """Fewest and most characters of a demonstration."""
     policy: informative.Policy = "random"
     """Order of items of equal priority: at random, or the most informative first (`informative.py`)."""
@@ -42,15 +45,15 @@ class ProjectSettings(Config):
     """Share of tasks that only check attention."""
     labelers_evaluate: bool = True
     """Give evaluation items to labelers, too. Held-out labelers get nothing else."""
-    lease_minutes: Count = 120
+    lease_minutes: int = Field(120, ge=1, le=43_200)
     """Minutes after which an item may go to another labeler. Saving a draft starts the time again."""
-    most_skips: Count = 3
+    most_skips: int = Field(3, ge=1, le=100)
     """Number of skips after which an item is put on hold for a lead."""
     first_phase: Phase = "work"
     """First phase of new labelers: screening, practice or work."""
     show_progress: bool = True
     """Show labelers how much they did."""
-    daily_goal: int = Field(0, ge=0)
+    daily_goal: int = Field(0, ge=0, le=10_000)
     """Judgements a day that a labeler aims at, shown on their page. 0: no goal."""
     show_gold: bool = False
     """Show the known answer of a gold item after its submission."""
@@ -58,6 +61,13 @@ class ProjectSettings(Config):
     """Show labelers their agreement with others."""
     screening: ScreeningCutoffs = ScreeningCutoffs()
     alerts: AlertCutoffs = AlertCutoffs()
+
+    @field_validator("demonstration_chars")
+    @classmethod
+    def _in_order(cls, chars: tuple[int, int]) -> tuple[int, int]:
+        if chars[0] > chars[1]:
+            raise ValueError(f"{chars[0]:,} is more than {chars[1]:,}. Give the fewest characters first")
+        return chars
 
 
 def create(
@@ -101,24 +111,32 @@ def settings(db: Session, project_id: int) -> ProjectSettings:
 
 
 def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> ProjectSettings:
-    """Change what is given, and what follows: the order of the queue, and which items nobody got yet are doubled.
+    """Change what is given, and what follows: the order of the queue, and how many labelers each item needs.
 
-    A number of labelers that a lead asked for stays.
+    Items that are done or begun open again where they now need more labelers. A number that a lead asked for stays.
     """
     project = lock(db, project_id)
     old = ProjectSettings.model_validate(project.settings)
     new = build(ProjectSettings, project.settings | changes, source="settings")
     project.settings = new.model_dump(mode="json")
     if (old.double_share, old.copies) != (new.double_share, new.copies):
-        db.execute(
-            sa.update(Item)
-            .where(Item.project_id == project_id, Item.purpose.not_in(SHARED), Item.kind != "prompt")
-            .where(Item.wanted == _drawn(old), ~sa.exists().where(Assignment.item_id == Item.id))
-            .values(wanted=_drawn(new))
-        )
+        _want(db, project_id, old, new)
     if old.policy != new.policy:
         informative.rerank(db, project_id, new.policy)
     return new
+
+
+def _want(db: Session, project_id: int, old: ProjectSettings, new: ProjectSettings) -> None:
+    """Set how many labelers items need, where no lead set it, and whether they are open."""
+    wanted = _drawn(new)
+    waits = sa.and_(Item.held.is_(None), Item.redacted.is_(None), Item.taken < wanted)
+    db.execute(
+        sa.update(Item)
+        .where(Item.project_id == project_id, Item.purpose.not_in(SHARED), Item.kind != "prompt")
+        .where(Item.wanted == _drawn(old))
+        .values(wanted=wanted, open=waits)
+        .execution_options(synchronize_session="fetch")
+    )
 
 
 def _drawn(settings: ProjectSettings) -> sa.Case[int]:

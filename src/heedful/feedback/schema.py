@@ -123,11 +123,14 @@ class Invitation(Numbered):
     revoked: Mapped[datetime | None] = mapped_column(Time)
 
 
-TokenKind = Literal["session", "api", "password"]
+TokenKind = Literal["session", "api", "password", "device"]
 
 
 class Token(Numbered):
-    """A secret of a person, stored as its hash: a session, a named API token, or a link to set a new password."""
+    """A secret of a person, stored as its hash.
+
+    It is a session, a named API token, a link to set a new password, or a browser in which the person signed in before.
+    """
 
     __tablename__ = "token"
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
@@ -226,6 +229,7 @@ class Assignment(Numbered):
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
     kind: Mapped[Kind] = mapped_column(String(20))
     order: Mapped[list[int]] = mapped_column("shown_order", Json)
+    instructions: Mapped[int | None] = mapped_column(Integer)  # version of the guide when the labeler got the task
     state: Mapped[State] = mapped_column(String(10))
     created: Mapped[datetime] = mapped_column(Time)
     expires: Mapped[datetime] = mapped_column(Time)

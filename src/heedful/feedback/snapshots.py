@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from sqlalchemy.orm import Session
 
-from heedful.config import Config, Count, Share, UserError
+from heedful.config import Config, Share, UserError
 from heedful.data import snapshots
 from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Record
 from heedful.feedback import people, readings
@@ -55,7 +55,7 @@ class Filters(Config):
     """Only items for these purposes."""
     least_agreement: Share | None = None
     """Of items with several judgements, only those with at least this pairwise agreement, 0 to 1 (D12)."""
-    least_judgements: Count = 1
+    least_judgements: int = Field(1, ge=1, le=1000)
     """Only items with at least this many judgements."""
 
     @field_validator("since", "until")

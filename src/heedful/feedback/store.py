@@ -10,6 +10,7 @@ After the block of `writing`, what was written survives a kill or a power cut.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from heedful.config import UserError, install
 from heedful.feedback import migrate
 
 BUSY_SECONDS = 30
+ENCODED = "In a user's name or password, write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23 and % as %25"
+CONNECT_SECONDS = 10  # to a server that may be away
 CONNECTIONS = 48  # at once; more than a server has threads
 PRAGMAS = (
     "journal_mode = wal",
@@ -31,6 +34,10 @@ PRAGMAS = (
     "secure_delete = on",  # what was redacted is overwritten
     "cache_size = -16000",
 )
+
+
+class StoreBusy(Exception):
+    """Another writer kept this one waiting for too long."""
 
 
 class Store:
@@ -63,12 +70,21 @@ class Store:
                 migrate.upgrade(connection)
         except (OperationalError, DBAPIError) as error:
             reason = " ".join(str(error.orig).split())
-            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). Check the path or URL") from None
+            hint = f". {ENCODED}" if url.password else ""
+            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). Check the path or URL{hint}") from None
         return store
 
     @property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without user and password: the whole path of a file, or host, port and name."""
+        url = self.engine.url
+        if self.is_sqlite:
+            return str(Path(url.database or "").resolve())
+        return f"{url.host}:{url.port}/{url.database}"
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
@@ -78,32 +94,60 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction. It is kept whole, or not at all after an exception."""
-        with self._turn, Session(self._writers, expire_on_commit=False) as db, db.begin():
-            yield db
+        """One transaction. It is kept whole, or not at all after an exception. Raises StoreBusy."""
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StoreBusy(f"another process or request writes for more than {BUSY_SECONDS} seconds")
+        try:
+            with Session(self._writers, expire_on_commit=False) as db, db.begin():
+                yield db
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def shown(where: str | Path) -> str:
+    """A path or URL as messages name it: nothing that may be part of a password, however the URL is written."""
+    scheme, separator, rest = str(where).partition("://")
+    if not separator:
+        return str(where)
+    _, at, place = rest.rpartition("@")
+    place = place.partition("?")[0]  # a password may be there, too
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]*\]|[^:/]*)(:\d*)?(/.*)?", place) and not at:
+        place = "***"  # somebody forgot the host
+    return f"{scheme}://{'***@' if at else ''}{place}"
 
 
 def _url(where: str) -> sa.URL:
     try:
         url = sa.make_url(where) if "://" in where else sa.URL.create("sqlite", database=where)
     except (ArgumentError, ValueError):  # ValueError: a port that is not a number
-        raise UserError(f"{where}: not the URL of a database. Write postgresql://user@host/name or a path") from None
+        raise UserError(
+            f"{shown(where)}: not the URL of a database. Write postgresql://user@host/name or a path. {ENCODED}"
+        ) from None
+    if "://" in where and _is_ambiguous(where):
+        raise UserError(f"{shown(where)}: it is not clear where the password ends. {ENCODED}")
     if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     if url.drivername == "sqlite":
         if url.database in (None, "", ":memory:"):  # each connection would have its own, and lose it at the end
             raise UserError(f"'{where}': a database there would not be kept. Give a SQLite file or postgresql://...")
         return url
-    raise UserError(f"{url.render_as_string()}: not a database heedful knows. Give a SQLite file or postgresql://...")
+    raise UserError(f"{shown(where)}: not a database heedful knows. Give a SQLite file or postgresql://...")
+
+
+def _is_ambiguous(where: str) -> bool:
+    """Whether a sign that ends a part of a URL stands in front of the last @."""
+    account, at, _ = where.partition("://")[2].rpartition("@")
+    return bool(at) and any(sign in account for sign in "@/?#[]")
 
 
 def _engine(url: sa.URL) -> sa.Engine:
     try:
         if url.get_backend_name() != "sqlite":
-            return sa.create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True)
+            waits = {"connect_timeout": CONNECT_SECONDS} if "connect_timeout" not in url.query else {}
+            return sa.create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=waits)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise UserError(f"PostgreSQL needs psycopg: {install('postgres')}") from None
     engine = sa.create_engine(

@@ -48,6 +48,7 @@ BARRED: dict[Why, str] = {
     "archived": "this project is closed. What you submitted stays as it is",
     "no_role": "your role in this project includes no work. What you submitted stays as it is",
     "paused": "your account is paused. What you submitted stays as it is",
+    "consent": "the terms have changed. Read them and agree first",
 }
 
 
@@ -134,12 +135,12 @@ def next_task(
             return _nothing(db, member, kinds, now)
         lease = assignment.give(db, member, item, settings, now)
     lease.assignment.expires = assignment.end(settings, now)
-    return lease.task()
+    return lease.task(db)
 
 
 def task_of(db: Session, person_id: int, lease: str, now: datetime) -> Task:
     """The task of a lease; an expired one is renewed if its item is free. Raises Refused."""
-    return assignment.resume(db, person_id, lease, now)[0].task()
+    return assignment.resume(db, person_id, lease, now)[0].task(db)
 
 
 def save_draft(db: Session, person_id: int, lease: str, draft: Any, now: datetime) -> datetime:
@@ -184,6 +185,7 @@ def submit(
     event = events.append(
         db, held.project, item, person_id, "judgement", content, now,
         idempotency_key=_key(idempotency_key), order=given.order, seconds=_sane(seconds), refers_to=given.corrects,
+        instructions=given.instructions,
     )  # fmt: skip
     _finish(db, held, event, "done")
     derive.tally(db, event, item, 1)
@@ -212,7 +214,7 @@ def skip(
     content = {"reason": reason, **({"note": note} if note else {})}
     event = events.append(
         db, held.project, held.item, person_id, "skip", content, now,
-        idempotency_key=_key(idempotency_key), order=held.assignment.order,
+        idempotency_key=_key(idempotency_key), order=held.assignment.order, instructions=held.assignment.instructions,
     )  # fmt: skip
     _finish(db, held, event, "skipped")
     skipped = sa.select(sa.func.count()).where(Assignment.item_id == held.item.id, Assignment.state == "skipped")
@@ -230,7 +232,7 @@ def mark_personal(
     The lease goes on.
     """
     held, _ = assignment.resume(db, person_id, lease, now)
-    item, reported = held.item, f"personal data, reported by {person_id}"
+    item, reported = held.item, assignment.reported_by(person_id)
     if marked == (item.held == reported):
         return
     content = {"marked": marked, **({"note": note} if note else {})}
@@ -263,6 +265,8 @@ def undo(
         return task_of(db, person_id, _token(db, before.item_id, person_id), now)
     if (barred := _barred(project, member)) is not None:
         raise Refused(barred, BARRED[barred])
+    if not people.has_consented(db, project_id, person_id):
+        raise Refused("consent", BARRED["consent"])
     assert member is not None
     chosen = sa.select(Event, Assignment).join(Assignment, Assignment.event_id == Event.id)
     chosen = chosen.where(Event.project_id == project_id, Event.person_id == person_id)
@@ -286,7 +290,7 @@ def undo(
         given.drafted = now  # newer than what any browser kept
         derive.tally(db, event, item, -1)
     assignment.refresh(db, item)
-    return Lease(project, member, item, given).task()
+    return Lease(project, member, item, given).task(db)
 
 
 def history(db: Session, project_id: int, person_id: int, *, before: int | None = None, limit: int = 50) -> list[Past]:

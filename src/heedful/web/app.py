@@ -4,31 +4,50 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from heedful.config import UserError
 from heedful.feedback.store import Store
 from heedful.web.api import account, items, people, projects, snapshots, work
 from heedful.web.dashboard import Agreements
+from heedful.web.incidents import Incidents
 from heedful.web.pages import api_reference, entry, errors, labeler, lead_items, lead_people, lead_project, render
 from heedful.web.sampling import Sampler
+from heedful.web.security.access import cookie_name
 from heedful.web.security.guard import Guard
-from heedful.web.security.passwords import Tries
+from heedful.web.security.tries import Tries
 from heedful.web.settings import WebSettings
 
 UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
+API = (account, work, projects, items, people, snapshots)
+PAGES = (entry, api_reference, lead_people, lead_items, lead_project, labeler)
+PARTS = (*API, *PAGES)
 
 
 def create_app(store: Store, settings: WebSettings) -> FastAPI:
     """Creates the server for a store. Nothing is read from the environment."""
-    app = FastAPI(title="heedful", docs_url=None, redoc_url=None, openapi_url=None)
+    check_root(settings)
+    app = FastAPI(title="heedful", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.store, app.state.settings = store, settings
-    app.state.tries, app.state.agreements = Tries(settings.login_tries), Agreements()
+    app.state.tries, app.state.agreements, app.state.incidents = Tries(), Agreements(), Incidents()
+    app.state.cookie = cookie_name(store, settings)
     app.state.sampler = Sampler(settings.folder)
     app.add_middleware(
-        Guard, body_mb=settings.body_mb, upload_mb=settings.upload_mb, uploads=UPLOADS, secure=settings.secure
+        Guard,
+        body_mb=settings.body_mb,
+        upload_mb=settings.upload_mb,
+        uploads=UPLOADS,
+        address=settings.base_url,
+        refuse=errors.answer,
     )
     errors.install(app)
     app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
-    api = (account, work, projects, items, people, snapshots)
-    pages = (entry, api_reference, lead_people, lead_items, lead_project, labeler)
-    for part in (*api, *pages):
+    for part in PARTS:
         app.include_router(part.router)
     return app
+
+
+def check_root(settings: WebSettings) -> None:
+    """UserError for a path of the address that begins like a page: nobody could tell the two apart."""
+    first = settings.root.split("/")[1:2]
+    paths = ["/static", *(getattr(route, "path", "") for part in PARTS for route in part.router.routes)]
+    if first and any(path.split("/")[1:2] == first for path in paths):
+        raise UserError(f"{settings.base_url}: heedful has pages at /{first[0]} itself. Choose another path")

@@ -15,7 +15,7 @@ from typing import IO
 
 from pydantic import Field
 
-from heedful.config import Config, UserError
+from heedful.config import Config, Seed, UserError
 from heedful.data import curation, formats
 from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.kinds import kind_of
@@ -48,9 +48,9 @@ class ImportOptions(Config):
     wanted: int | None = Field(None, ge=1, le=100)
     curate: bool = False
     """First leave out repeats, prompts beyond a user's share, and personal data (D2)."""
-    prefix_length: int = Field(100, ge=1)
-    prompts_per_user: int = Field(200, ge=1)
-    seed: int = 0
+    prefix_length: int = Field(100, ge=1, le=100_000)
+    prompts_per_user: int = Field(200, ge=1, le=1_000_000)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heedful.config import UserError
+from heedful.web.connections import SPARE, Connections, most_files
+from heedful.web.incidents import Incidents, Once
+
+BACKLOG = 128  # connections that wait until they are accepted
+UNTRUSTED = (
+    "A proxy is in front of this server, and --proxies does not name it. All people seem to come from the proxy's"
+    " address, and share its limit of wrong passwords. Start heedful with --proxies and the proxy's address."
+)
 
 
 def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str | None) -> None:
@@ -17,13 +29,19 @@ def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str |
     `proxies`: addresses whose X-Forwarded-For and -Proto are trusted, in uvicorn's notation. None trusts no proxy.
     """
     listening = _listen(host, port)
+    served = app(listening.getsockname()[1])
+    incidents: Incidents = served.state.incidents
+    behind = ProxyHeadersMiddleware(served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
+    most = most_files() - SPARE
+    logging.getLogger("uvicorn.error").addFilter(Once())
     config = uvicorn.Config(
-        app(listening.getsockname()[1]),
+        Clients(behind, incidents, trusting=proxies is not None),
+        http=Connections(behind.trusted_hosts, incidents, most).protocol(),
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=proxies is not None,
-        forwarded_allow_ips=proxies or "",
+        proxy_headers=False,  # `behind` does it
+        backlog=BACKLOG,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
@@ -31,12 +49,29 @@ def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str |
         uvicorn.Server(config).run(sockets=[listening])
 
 
+class Clients:
+    """ASGI middleware: the addresses of clients as people write them, and a line if a proxy is not trusted."""
+
+    def __init__(self, app: Any, incidents: Incidents, *, trusting: bool) -> None:
+        self.app, self.incidents, self.trusting = app, incidents, trusting
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope.get("client"):  # a socket for both families shows 127.0.0.1 as ::ffff:127.0.0.1
+                host, number = scope["client"]
+                scope["client"] = (host.removeprefix("::ffff:") if "." in host else host, number)
+            if not self.trusting and any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
+                self.incidents.note("proxy", UNTRUSTED)
+        await self.app(scope, receive, send)
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         if not 0 <= port < 2**16:  # create_server would leave its socket open
             raise OverflowError("port must be 0-65535.")
-        return socket.create_server((host, port), family=family, backlog=512)
+        both = host == "::" and socket.has_dualstack_ipv6()  # all addresses: of IPv4, too
+        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{host}:{port}: {why}; choose another --host or --port") from None

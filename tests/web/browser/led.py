@@ -15,7 +15,6 @@ from heedful.feedback import items, people, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Role
 from heedful.web.new_project import create_project
-from heedful.web.security.access import COOKIE
 from web.browser import samples
 from web.browser.place import Server
 
@@ -124,7 +123,7 @@ def _answer(task: work.Task, name: str, group: str | None, rng: Random) -> dict[
 
 
 def sign_in(server: Server, context: BrowserContext, session: str) -> Page:
-    context.add_cookies([{"name": COOKIE, "value": session, "url": server.address}])
+    context.add_cookies([{"name": server.app.state.cookie, "value": session, "url": server.address}])
     return context.new_page()
 
 

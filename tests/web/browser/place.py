@@ -20,7 +20,6 @@ from heedful.feedback import items, people, projects
 from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.store import Store
 from heedful.web.app import create_app
-from heedful.web.security.access import COOKIE
 from heedful.web.settings import WebSettings
 from heedful.web.text import defaults
 
@@ -148,7 +147,7 @@ def new_place(server: Server, context: BrowserContext, title: str) -> Place:
         person = people.add_person(db, f"L-{number % 1_000_000}", None, now)
         people.join(db, project.id, person.id, "labeler", now)
         _, secret = people.new_token(db, person.id, "session", now)
-    context.add_cookies([{"name": COOKIE, "value": secret, "url": server.address}])
+    context.add_cookies([{"name": server.app.state.cookie, "value": secret, "url": server.address}])
     page = context.new_page()
     place = Place(server, page, project.id, person.id, name)
     page.on("request", lambda request: place.requests.append(request.url))

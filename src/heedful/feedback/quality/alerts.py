@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from heedful.config import Config
+from pydantic import Field
+
+from heedful.config import Config, Share
 from heedful.feedback.quality import gold
 from heedful.feedback.quality.types import Judgement, Key, Written, latest
 
@@ -17,28 +19,31 @@ RUN = 4
 AlertKind = Literal["first_shown", "last_shown", "all_tied", "too_fast", "straight_lining", "copy", "gold", "attention"]
 
 
+Number = Annotated[int, Field(ge=0, le=100_000)]
+
+
 class AlertCutoffs(Config):
     """Figures at which an alert starts."""
 
-    least: int = 10
+    least: Number = 10
     """Fewest judgements for an alert about a pattern."""
-    position_share: float = 0.6
+    position_share: Share = 0.6
     """Share of judgements whose single best answer was the first (or the last) shown."""
-    tied_share: float = 0.8
+    tied_share: Share = 0.8
     """Share of judgements with all answers tied."""
-    words_per_minute: float = 600.0
+    words_per_minute: float = Field(600.0, gt=0, le=100_000)
     """Fastest believable reading speed, of prompt and answers over the time spent."""
-    fast_share: float = 0.2
+    fast_share: Share = 0.2
     """Share of judgements that were faster than that."""
-    straight_share: float = 0.8
+    straight_share: Share = 0.8
     """Share of judgements in which all answers got the same rating."""
-    copied: float = 0.8
+    copied: Share = 0.8
     """Share of a demonstration's sequences of four words that also occur in one answer of a model."""
-    gold: float = 0.6
+    gold: Share = 0.6
     """Accuracy on gold items below which an alert starts."""
-    least_gold: int = 5
+    least_gold: Number = 5
     """Fewest gold items for an alert about accuracy."""
-    attention_missed: int = 1
+    attention_missed: Number = 1
     """Number of missed attention items."""
 
 

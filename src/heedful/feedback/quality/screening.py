@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from heedful.config import Config, UserError
+from pydantic import Field
+
+from heedful.config import Config, Share, UserError
 from heedful.feedback.quality.gold import agreement_with_gold
 from heedful.feedback.quality.types import Judgement, Key
 from heedful.maths.statistics import Interval, mean_interval
@@ -15,13 +17,13 @@ from heedful.maths.statistics import Interval, mean_interval
 class ScreeningCutoffs(Config):
     """The soft cut-offs of the paper."""
 
-    flags: float = 0.75
+    flags: Share = 0.75
     """Lowest share of texts on whose sensitivity candidate and researchers agree."""
-    rankings: float = 0.75
+    rankings: Share = 0.75
     """Lowest pairwise agreement with the researchers' rankings."""
-    demonstrations: float = 6.0
+    demonstrations: float = Field(6.0, ge=1, le=7)
     """Lowest mean rating (1-7) of the candidate's demonstrations on sensitive prompts."""
-    topics: int = 1
+    topics: int = Field(1, ge=0, le=200)
     """Fewest topics or groups for which the candidate can spot sensitive speech, as they say."""
     wanted_topics: tuple[str, ...] = ()
     """Topics that count. Empty: all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -12,8 +11,9 @@ from heedful.config import UserError
 from heedful.feedback import people
 from heedful.feedback.schema import Project
 from heedful.web.api import records
-from heedful.web.security import passwords
-from heedful.web.security.access import COOKIE, Id, Now, Settings, SignedIn, Stored, bearer, home_of
+from heedful.web.security import devices, passwords
+from heedful.web.security.access import Id, Now, Settings, SignedIn, Stored, bearer, home_of, session_cookie
+from heedful.web.security.tries import OF_A_DEVICE, Tries, limits
 from heedful.web.settings import WebSettings
 from heedful.web.text import markdown
 
@@ -26,31 +26,38 @@ def login(
     request: Request, response: Response, store: Stored, settings: Settings, now: Now, body: records.Login
 ) -> None:
     """Start a session in a browser. A wrong name and a wrong password get the same answer after the same work."""
-    tries: passwords.Tries = request.app.state.tries
-    keys = (f"name {body.name.casefold()}", f"from {request.client.host if request.client else ''}")
-    _check_wait(tries, keys)
     with store.reading() as db:
         known = people.person_named(db, body.name)
+        device = people.device_of(db, known.id, devices.secrets(request), now) if known else None
+    counted = limits(body.name, request.client.host if request.client else "", settings.login_tries)
+    if device is not None:  # on which nobody else's tries count
+        counted = {f"device {device}": OF_A_DEVICE}
+    try:
+        tries = _begin(request, counted)
+    except HTTPException:
+        if device is not None:
+            with store.writing() as db:
+                people.forget_device(db, device)
+        raise
     if not passwords.is_right(known.password_hash if known else None, body.password) or known is None:
-        tries.wrong(keys, time.monotonic())
         with store.writing() as db:
             people.audit(db, known.id if known else None, "wrong password", "sign-in", now=now)
         raise HTTPException(401, "Name or password is wrong.")
-    tries.right(keys[:1])
+    tries.right(counted)
     with store.writing() as db:
         people.forget_expired(db, now)
         people.audit(db, known.id, "sign in", f"person {known.id}", now=now)
-        _start_session(db, response, known.id, settings, now)
+        _start_session(db, request, response, known.id, settings, now)
 
 
 @router.post("/logout", status_code=204)
-def logout(request: Request, response: Response, store: Stored) -> None:
+def logout(request: Request, response: Response, store: Stored, settings: Settings) -> None:
     """End the session of a browser."""
-    secret = request.cookies.get(COOKIE)
+    secret = session_cookie(request)
     if secret:
         with store.writing() as db:
             people.revoke(db, secret)
-    response.delete_cookie(COOKIE, path="/")
+    response.delete_cookie(request.app.state.cookie, path=settings.root or "/")
     response.headers["Clear-Site-Data"] = '"cache"'
 
 
@@ -69,7 +76,7 @@ def join(
     with store.reading() as db:
         if people.open_invitation(db, secret, now) is None:
             raise UserError(USED)
-        cookie = request.cookies.get(COOKIE)
+        cookie = session_cookie(request)
         member = people.person_of(db, cookie, "session", now) if cookie and not script else None
     password_hash = ""
     if member is None:
@@ -81,11 +88,13 @@ def join(
         joined = people.accept(db, secret, person, now)
         token = people.new_token(db, person, "api", now, name="from the invitation")[1] if script else None
         if member is None and not script:
-            _start_session(db, response, person, settings, now)
+            _start_session(db, request, response, person, settings, now)
         if joined is None:
-            return records.Joined(token=token, project=None, role="lead", page="/projects")
+            return records.Joined(token=token, project=None, role="lead", page=f"{settings.root}/projects")
         project = db.get_one(Project, joined.project_id).name
-        return records.Joined(token=token, project=project, role=joined.role, page=home_of(joined.role, project))
+        return records.Joined(
+            token=token, project=project, role=joined.role, page=home_of(settings.root, joined.role, project)
+        )
 
 
 @router.post("/password", status_code=204)
@@ -125,18 +134,17 @@ def change_password(
     body: records.PasswordChange,
 ) -> None:
     """Change the password. Ends all other sessions, and the tokens."""
-    tries: passwords.Tries = request.app.state.tries
-    keys = (f"name {person.name.casefold()}",)
-    _check_wait(tries, keys)
+    counted = {f"account {person.id}": settings.login_tries}
+    tries = _begin(request, counted)
     with store.reading() as db:
         known = people.person_named(db, person.name)
     if not passwords.is_right(known.password_hash if known else None, body.old):
-        tries.wrong(keys, time.monotonic())
         raise UserError("The old password is wrong.")
+    tries.right(counted)
     password_hash = passwords.hash_password(body.password)
     with store.writing() as db:
         people.set_password(db, person.id, password_hash, now, by=person.id)
-        _start_session(db, response, person.id, settings, now)
+        _start_session(db, request, response, person.id, settings, now)
 
 
 @router.get("/me/tokens")
@@ -167,22 +175,23 @@ def preview(person: SignedIn, body: records.MarkdownText) -> records.MarkdownHtm
     return records.MarkdownHtml(html=markdown.as_html(body.text))
 
 
-def _check_wait(tries: passwords.Tries, keys: tuple[str, ...]) -> None:
-    wait = tries.wait(keys, time.monotonic())
+def _begin(request: Request, counted: dict[str, int]) -> Tries:
+    """Count a try of a password before it is checked. 429 if it has to wait."""
+    tries: Tries = request.app.state.tries
+    wait = tries.begin(counted)
     if wait > 0:
         spoken = f"{int(wait) + 1} seconds" if wait < 100 else f"{int(wait / 60) + 1} minutes"
         headers = {"Retry-After": str(int(wait) + 1)}
         raise HTTPException(429, f"Too many wrong passwords. Try again in {spoken}.", headers)
+    return tries
 
 
-def _start_session(db: Session, response: Response, person_id: int, settings: WebSettings, now: Now) -> None:
+def _start_session(
+    db: Session, request: Request, response: Response, person_id: int, settings: WebSettings, now: Now
+) -> None:
+    """Start a session, and remember the browser as a device of the account."""
     secret = people.new_token(db, person_id, "session", now, days=settings.session_days)[1]
-    response.set_cookie(
-        COOKIE,
-        secret,
-        max_age=settings.session_days * 86400,
-        path="/",
-        httponly=True,
-        samesite="lax",
-        secure=settings.secure,
-    )
+    devices.set_cookie(request, response, request.app.state.cookie, secret, settings.session_days)
+    if people.device_of(db, person_id, devices.secrets(request), now) is None:
+        device = people.new_device(db, person_id, now, days=devices.DAYS)
+        devices.remember(request, response, device)

@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
@@ -51,25 +52,35 @@ async def received(
 
 
 Files = Annotated[list[Received], Depends(received)]
-Options = Annotated[ImportOptions, Query()]
-RowKind = Annotated[str | None, Query(description="Of the rows, where the first does not tell.")]
+
+
+class ImportQuery(ImportOptions):
+    """How a file becomes items, as the address says it."""
+
+    kind: str | None = Field(None, max_length=40)
+    """Kind of the rows, where the first does not tell."""
+    file: str = Field("rows.jsonl", max_length=200)
+    """Its name: the ending tells the format."""
+
+
+Options = Annotated[ImportQuery, Query()]
 
 
 @router.post("/items", openapi_extra=BODY)
 def import_items(
-    member: AsLead, store: Stored, settings: Settings, now: Now, files: Files, options: Options, kind: RowKind = None
+    member: AsLead, store: Stored, settings: Settings, now: Now, files: Files, options: Options
 ) -> items.Added:
     """Import a .jsonl, .jsonl.gz or .parquet file. Two files of answers become head-to-head items."""
-    found = imports.read(settings.uploads, files, settings.text_chars, kind)
+    found = imports.read(settings.uploads, files, settings.text_chars, options.kind)
     return imports.add_rows(store, member.project_id, member.person.id, found.kind, found.rows, options, now)
 
 
 @router.post("/items/preview", openapi_extra=BODY, response_model=CurationReport)
 def preview(
-    member: AsLead, settings: Settings, files: Files, options: Options, html: WantsHtml, kind: RowKind = None
+    member: AsLead, settings: Settings, files: Files, options: Options, html: WantsHtml
 ) -> CurationReport | Response:
     """What curation would leave out of a file, and why. Nothing is stored."""
-    found = imports.read(settings.uploads, files, settings.text_chars, kind)
+    found = imports.read(settings.uploads, files, settings.text_chars, options.kind)
     kept, report = imports.curated(found.rows, options)
     return fragments.import_preview(found, kept, report, options) if html else report
 

@@ -157,7 +157,7 @@ class Undo(Body):
 
 
 class Consent(Body):
-    version: int
+    version: Id
 
 
 class Topics(Body):

@@ -12,7 +12,7 @@ from heedful.feedback import people, projects
 from heedful.feedback.schema import Invitation, Project
 from heedful.web.pages.errors import answer
 from heedful.web.pages.render import page
-from heedful.web.security.access import Anyone, Now, SignedIn, Stored, home_of
+from heedful.web.security.access import Anyone, Now, SignedIn, Stored, home_of, root_of
 
 router = APIRouter(include_in_schema=False)
 ROLE_WORDS = {
@@ -24,20 +24,21 @@ ROLE_WORDS = {
 
 
 @router.get("/")
-def home(person: SignedIn, store: Stored) -> Response:
+def home(request: Request, person: SignedIn, store: Stored) -> Response:
     """Redirects to the only project of a person, else to their list."""
     with store.reading() as db:
         mine = people.memberships(db, person.id)
         if len(mine) == 1 and not person.admin:
             name = db.get_one(Project, mine[0].project_id).name
-            return RedirectResponse(home_of(mine[0].role, name), 303)
-    return RedirectResponse("/projects", 303)
+            return RedirectResponse(home_of(root_of(request), mine[0].role, name), 303)
+    return RedirectResponse(f"{root_of(request)}/projects", 303)
 
 
 @router.get("/login")
-def login(request: Request, person: Anyone, next: str = "/") -> Response:
+def login(request: Request, person: Anyone, next: str = "") -> Response:
     """The sign-in page."""
-    return RedirectResponse(_local(next), 303) if person else page(request, "entry/login.html", next=_local(next))
+    after = _local(root_of(request), next)
+    return RedirectResponse(after, 303) if person else page(request, "entry/login.html", next=after)
 
 
 @router.get("/join/{token}")
@@ -88,7 +89,11 @@ def _used(request: Request) -> Response:
     return answer(request, 404, "This link was used, was withdrawn, or is too old. Ask for a new one.")
 
 
-def _local(address: str) -> str:
-    """The address if it is one of this server, else `/`: the sign-in page leads nobody to another site."""
-    safe = address.startswith("/") and not address.startswith("//") and not set(address) & set("\\{}")
-    return address if safe and address.isprintable() else "/"
+def _local(root: str, address: str) -> str:
+    """The address if it is one of this server, else its start: the sign-in page leads nobody to another site."""
+    below = address.removeprefix(root) if address.startswith(root) else ""
+    safe = below.startswith("/") and not below.startswith("//") and not set(below) & set("\\{}")
+    # ".." or "%2e." would lead out of the part of the proxy's addresses that is ours
+    return (
+        address if safe and below.isprintable() and "/.." not in below and "/%2e" not in below.lower() else f"{root}/"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -9,13 +10,18 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from heedful.config import UserError
+from heedful.feedback.store import StoreBusy
 from heedful.feedback.work import Refused
+from heedful.web.incidents import Incidents
 from heedful.web.pages import render
-from heedful.web.security.access import NotSignedIn, is_api_path
-from heedful.web.security.guard import TooLarge
+from heedful.web.security.access import NotSignedIn, is_api_path, root_of
+from heedful.web.security.guard import HEADERS
+from heedful.web.security.passwords import Busy
 
 WORDS = {
     400: "That did not work",
@@ -27,16 +33,27 @@ WORDS = {
     413: "Too large",
     422: "Invalid request",
     429: "Too many attempts",
+    500: "An error in heedful",
+    503: "Not available right now",
 }
 REFUSALS = {
     "unknown": 404, "lost": 409, "done": 409, "nothing_to_undo": 409, "paused": 403, "archived": 403, "no_role": 403,
+    "consent": 403,
 }  # fmt: skip
 """Status of the codes of `feedback.work.Refused`; every other code is 400."""
 MEANINGS = {
     403: "Your role in this project does not include this. A lead can change your role.",
     404: "The address is wrong, or the page is gone, or it belongs to a project that you are not in.",
     405: "This address does not accept this method.",
+    500: "An error in heedful spoiled this request. The server's log has the details. Nothing of it was saved.",
 }
+AWAY = "The database does not answer right now. Nothing was saved. Try again in a moment."
+FULL = "The server's disk is full or cannot be written. Nothing was saved. Tell the person who runs it."
+BUSY = "Many people sign in at the moment. Try again in a few seconds."
+AGAIN = {"Retry-After": "5"}  # seconds
+OURS = (IntegrityError, DataError, ProgrammingError)
+"""Errors of a database that answers: a mistake of heedful."""
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 def answer(
@@ -57,17 +74,14 @@ def install(app: FastAPI) -> None:
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
         if is_api_path(request.url.path):
             return answer(request, 401, "no valid token or session", {"WWW-Authenticate": "Bearer"})
-        there = f"?next={quote(request.url.path)}" if request.method == "GET" and request.url.path != "/" else ""
-        return RedirectResponse(f"/login{there}", 303)
+        root, path = root_of(request), request.url.path
+        there = f"?next={quote(root + path)}" if request.method == "GET" and path != "/" else ""
+        return RedirectResponse(f"{root}/login{there}", 303)
 
     @app.exception_handler(UserError)
     async def user_error(request: Request, error: UserError) -> Response:
         code = error.code if isinstance(error, Refused) else None
         return answer(request, REFUSALS.get(code or "", 400), str(error), code=code)
-
-    @app.exception_handler(TooLarge)
-    async def too_large(request: Request, error: TooLarge) -> Response:
-        return answer(request, 413, str(error))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -76,9 +90,41 @@ def install(app: FastAPI) -> None:
         message = MEANINGS.get(error.status_code, standard) if told in ("", standard) else told
         return answer(request, error.status_code, message, dict(error.headers or {}))
 
+    @app.exception_handler(Busy)
+    async def busy(request: Request, error: Busy) -> Response:
+        return answer(request, 503, BUSY, AGAIN)
+
+    @app.exception_handler(StoreBusy)
+    @app.exception_handler(PoolTimeout)
+    @app.exception_handler(DBAPIError)
+    async def away(request: Request, error: Exception) -> Response:
+        if isinstance(error, OURS):
+            raise error
+        reason = " ".join(str(getattr(error, "orig", error)).split())[:300]
+        return _unavailable(request, reason, FULL if "full" in reason or "readonly" in reason else AWAY)
+
+    @app.exception_handler(OSError)
+    async def unwritable(request: Request, error: OSError) -> Response:
+        if error.errno not in UNWRITABLE:
+            raise error
+        return _unavailable(request, str(error.strerror), FULL)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        response = answer(request, 500, MEANINGS[500])
+        response.headers.update(HEADERS)  # this is sent outside of the middleware that adds them
+        return response
+
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         return answer(request, 422, _first(list(error.errors())))
+
+
+def _unavailable(request: Request, reason: str, words: str) -> Response:
+    """A refusal for as long as database or disk are away, with one line in the log for all of them."""
+    incidents: Incidents = request.app.state.incidents
+    incidents.note(reason, f"Requests are refused with 503: {reason}. The line is not repeated while this goes on.")
+    return answer(request, 503, words, AGAIN)
 
 
 def _first(problems: list[dict[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from heedful.data.curation import CurationReport
 from heedful.data.records import Prompt, as_text
-from heedful.feedback import work
+from heedful.feedback import people, work
 from heedful.feedback.schema import Kind
 from heedful.web.imports import ImportOptions, Rows
 from heedful.web.pages import task_view
@@ -46,7 +46,8 @@ def task_context(
 
 def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse:
     """How much was done today, and what a practice or gold item answers back."""
-    shown = layout(db, member, now, "") | {"feedback": done.feedback}
+    agreed = people.has_consented(db, member.project_id, member.person.id)
+    shown = layout(db, member, now, "") | {"feedback": done.feedback, "agreed": agreed}
     if done.feedback is not None:
         past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
         shown["task"] = task_view.past_view(past, here(member))

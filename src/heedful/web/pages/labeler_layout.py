@@ -12,15 +12,16 @@ from heedful.web.text import vocabulary
 
 
 def here(member: Member) -> str:
-    return f"/work/{member.project}"
+    return f"{member.root}/work/{member.project}"
 
 
 def layout(db: Session, member: Member, now: Now, at: str) -> dict[str, Any]:
     """The context of every labeler's page."""
     settings = projects.settings(db, member.project_id)
     return {
+        "root": member.root,
         "here": here(member),
-        "api": f"/api/projects/{member.project}",
+        "api": f"{member.root}/api/projects/{member.project}",
         "member": member,
         "at": at,
         "settings": settings,

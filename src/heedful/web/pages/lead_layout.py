@@ -26,13 +26,12 @@ NAVIGATION = (
 def lead_page(request: Request, template: str, **context: Any) -> HTMLResponse:
     """A page under `/lead/PROJECT`, for the member whom the route admitted."""
     member: Member = request.state.member
-    here = f"/lead/{member.project}"
-    section = "/items" if template == "import" else request.url.path.removeprefix(here)
+    section = "/items" if template == "import" else request.url.path.removeprefix(f"/lead/{member.project}")
     shared: dict[str, Any] = {
         "member": member,
         "leads": member.role == "lead",
-        "here": here,
-        "api": f"/api/projects/{member.project}",
+        "here": f"{member.root}/lead/{member.project}",
+        "api": f"{member.root}/api/projects/{member.project}",
         "navigation": NAVIGATION,
         "active": next(place for place, _ in reversed(NAVIGATION) if section.startswith(place)),
     }

@@ -11,9 +11,11 @@ from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from heedful.plots.svg import STYLE
+from heedful.web.security.access import root_of
 from heedful.web.text import markdown, sanitise, vocabulary
 
 HERE = Path(__file__).resolve().parent.parent
@@ -33,9 +35,9 @@ environment = Environment(
 
 
 def page(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page from `templates/`. Every template sees `request` and `me` (the signed-in Person, or None)."""
-    me = getattr(request.state, "person", None)
-    return HTMLResponse(environment.get_template(template).render(request=request, me=me, **context), status)
+    """A page from `templates/`. Every template sees `request`, `me` (the signed-in Person, or None) and `root`."""
+    shared = {"request": request, "me": getattr(request.state, "person", None), "root": root_of(request)}
+    return HTMLResponse(environment.get_template(template).render(shared | context), status)
 
 
 @cache
@@ -55,10 +57,11 @@ def version() -> str:
     return digest.hexdigest()[:16]
 
 
-def static(name: str) -> str:
+@pass_context
+def static(context: Context, name: str) -> str:
     """The address of a static file, for templates."""
     assert name in _files(), name
-    return f"/static/{version()}/{name}"
+    return f"{context['root']}/static/{version()}/{name}"
 
 
 def serve_static(digest: str, name: str) -> Response:

@@ -43,6 +43,8 @@ class View:
     rate_first: bool = False
     markdown: bool = False
     length_hint: str | None = None
+    guide: int | None = None
+    """Version of the guide under which the task is given."""
 
     @property
     def short(self) -> bool:
@@ -72,6 +74,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
         again=task.corrects is not None,
         rate_first=settings.rate_first,
         markdown=settings.markdown,
+        guide=task.instructions,
         length_hint=hint if task.kind == "demonstration" else None,
         **_of_payload(task.payload),
     )

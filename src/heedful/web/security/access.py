@@ -19,11 +19,10 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from heedful.feedback import items, people, projects
+from heedful.feedback.columns import digest
 from heedful.feedback.schema import Item, Phase, Role, TokenKind
 from heedful.feedback.store import Store
 from heedful.web.settings import WebSettings
-
-COOKIE = "heedful_session"
 
 
 class NotSignedIn(Exception):
@@ -55,6 +54,8 @@ class Member:
     phase: Phase
     paused: bool
     archived: bool
+    root: str
+    """The path below which a proxy serves this server, or "". Addresses on pages begin with it."""
 
 
 async def get_store(request: Request) -> Store:
@@ -103,10 +104,28 @@ class _Roles:
             raise HTTPException(403)
         paused, archived = found.paused is not None, found.archived is not None
         member = Member(
-            person, found.project_id, found.project, found.title, role, found.phase or "work", paused, archived
-        )
+            person, found.project_id, found.project, found.title, role, found.phase or "work", paused, archived,
+            root_of(request),
+        )  # fmt: skip
         request.state.member = member
         return member
+
+
+def root_of(request: Request) -> str:
+    """The path below which a proxy serves this server, or ""."""
+    settings: WebSettings = request.app.state.settings
+    return settings.root
+
+
+def cookie_name(store: Store, settings: WebSettings) -> str:
+    """The name of the session's cookie. Browsers send a cookie to every port of a host, so that each server needs its
+    own name there."""
+    return f"heedful_{digest([store.place, settings.base_url])[:10]}"
+
+
+def session_cookie(request: Request) -> str | None:
+    """The secret of the session that the browser shows."""
+    return request.cookies.get(request.app.state.cookie)
 
 
 def bearer(request: Request) -> str | None:
@@ -124,7 +143,7 @@ def _secret(request: Request) -> tuple[str, TokenKind] | None:
     if "authorization" in request.headers:
         token = bearer(request)
         return (token, "api") if token and is_api_path(request.url.path) else None
-    cookie = request.cookies.get(COOKIE)
+    cookie = session_cookie(request)
     return (cookie, "session") if cookie else None
 
 
@@ -161,9 +180,9 @@ WantsHtml = Annotated[bool, Depends(_wants_html)]
 """Whether a page's script asks for the part of the page that follows."""
 
 
-def home_of(role: str, project: str) -> str:
+def home_of(root: str, role: str, project: str) -> str:
     """The first page of a member."""
-    return f"/lead/{project}" if role in ("lead", "reader") else f"/work/{project}"
+    return f"{root}/lead/{project}" if role in ("lead", "reader") else f"{root}/work/{project}"
 
 
 def item_of(db: Session, member: Member, ref: str) -> Item:

@@ -6,14 +6,22 @@ Pure ASGI, so that a request costs microseconds. A write needs no token in its f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MB = 1_000_000
+PORTS = {"http": 80, "https": 443}
+FOREIGN = (
+    "This write does not come from a page of this server. If a proxy is in front of it, start heedful with --url and"
+    " the address that people type."
+)
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -43,27 +51,43 @@ class Guard:
     """The outermost middleware: limits, same origin, headers."""
 
     def __init__(
-        self, app: ASGIApp, *, body_mb: float, upload_mb: float, uploads: tuple[str, ...], secure: bool
+        self,
+        app: ASGIApp,
+        *,
+        body_mb: float,
+        upload_mb: float,
+        uploads: tuple[str, ...],
+        address: str,
+        refuse: Callable[[Request, int, str], Response],
     ) -> None:
-        self.app, self.secure = app, secure
+        """`address`: as people type it. Its path is taken off what a proxy passes on. `refuse` makes a refusal."""
+        self.app, self.refuse = app, refuse
+        self.address, self.root = address, urlsplit(address).path
         self.body, self.upload, self.uploads = int(body_mb * MB), int(upload_mb * MB), uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = self._below_root(scope)
         headers = Headers(scope=scope)
         limit = self.upload if scope["path"].endswith(self.uploads) else self.body
         length = headers.get("content-length", "0")
         sending = self._with_headers(scope, send)
         if not length.isdigit() or int(length) > limit:
-            await PlainTextResponse(_too_large(limit), 413)(scope, receive, sending)
-        elif scope["method"] not in SAFE_METHODS and not is_same_origin(headers):
-            await PlainTextResponse("This write does not come from a page of this server.", 403)(
-                scope, receive, sending
-            )
+            await self.refuse(Request(scope), 413, _too_large(limit))(scope, receive, sending)
+        elif scope["method"] not in SAFE_METHODS and not is_same_origin(headers, self.address):
+            await self.refuse(Request(scope), 403, FOREIGN)(scope, receive, sending)
         else:
             await self.app(scope, _limited(receive, limit), sending)
+
+    def _below_root(self, scope: Scope) -> Scope:
+        """The request as if this server had the whole host. Some proxies take the path off, others leave it on."""
+        path: str = scope["path"]
+        if self.root and f"{path}/".startswith(f"{self.root}/"):
+            path = path.removeprefix(self.root)
+        path = path.rstrip("/") or "/"  # a redirect would lead to the host and the path that the proxy asked for
+        return scope if path == scope["path"] else {**scope, "path": path, "raw_path": path.encode()}
 
     def _with_headers(self, scope: Scope, send: Send) -> Send:
         async def sending(message: Message) -> None:
@@ -72,27 +96,46 @@ class Guard:
                 for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
-                if self.secure:
+                if self.address.startswith("https://"):
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
         return sending
 
 
-def is_same_origin(headers: Headers) -> bool:
-    """Whether a write comes from a page of this server, or from a script that shows a token of its own."""
+def is_same_origin(headers: Headers, address: str = "") -> bool:
+    """Whether a write comes from a page of this server, or from a script that shows a token of its own.
+
+    The origin is the server's if it is that of `address`, which people type, or names the host that was asked. A proxy
+    may send another host on, and browsers leave out a scheme's own port.
+    """
     if headers.get("authorization", "").lower().startswith("bearer "):
         return True  # no browser adds it by itself
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site != "same-origin":
         return False
-    if origin is not None:
-        return urlsplit(origin).netloc == headers.get("host")
-    return site is not None
+    if origin is None:
+        return site is not None
+    found = _origin(origin)
+    asked = f"{found[0]}://{headers.get('host', '')}" if found else ""
+    return found is not None and found in (_origin(address), _origin(asked))
 
 
-class TooLarge(Exception):
-    """More came than the header promised, or than is allowed."""
+def _origin(address: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an address. None if it is not one."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port or PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+
+
+class TooLarge(HTTPException):
+    """More came than the header promised, or than is allowed. FastAPI passes on no other exception of a body."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, _too_large(limit))
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -104,7 +147,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         got += len(message.get("body", b""))
         if got > limit:
-            raise TooLarge(_too_large(limit))
+            raise TooLarge(limit)
         return message
 
     return receiving

@@ -1,4 +1,4 @@
-// Forms of pages write through the API. `<form data-api="PATCH" action="/api/...">` sends its fields as JSON:
+// Forms of pages write through the API. `<form data-api="PATCH" action="ROOT/api/...">` sends its fields as JSON:
 //   name="a.b"      nested: {a: {b: ...}}             data-list     an entry of the list of its name
 //   data-commas     a list, from a text with commas   data-lines    a list, one entry a line
 //   data-percent    a share, from a percentage        data-empty    an empty text is sent, else left out
@@ -7,6 +7,8 @@
 // What follows: `data-html` (a selector) shows the HTML that the server returns; `data-show` (a template) is filled with
 // the answer's fields; `data-preview` (a selector) shows rendered Markdown; `data-then` is the next page, with `{field}` from the answer; else the page is loaded again.
 // `data-said` is shown on the next page. An error is shown in the form, and nothing that was typed is lost.
+
+import { root, signIn } from "./site.js";
 
 const SAID = "heedful:said";
 
@@ -101,7 +103,7 @@ async function submit(form, submitter) {
   } catch {
     return say(form, "No connection to the server. Try again.");
   }
-  if (response.status === 401 && location.pathname !== "/login") return say(form, "You are signed out.", [`/login?next=${encodeURIComponent(location.pathname)}`, "Sign in"]);
+  if (response.status === 401 && location.pathname !== `${root}/login`) return say(form, "You are signed out.", [signIn(), "Sign in"]);
   if (!response.ok) return say(form, answer.error ?? answer);
   say(form, "");
   if (option("html")) {

@@ -6,6 +6,7 @@ import { Clock } from "./clock.js";
 import { Drafts } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { Ranking } from "./ranking.js";
+import { signIn } from "./site.js";
 import { Writing } from "./writing.js";
 import "./pages.js";
 
@@ -59,7 +60,7 @@ const drafts = new Drafts(api, { saved, gone });
 const outbox = new Outbox(person, {
   state(name, count) {
     const words = STATES[name];
-    const link = name === "signed-out" ? [`/login?next=${encodeURIComponent(location.pathname)}`, "Sign in again"] : null;
+    const link = name === "signed-out" ? [signIn(), "Sign in again"] : null;
     if (words || stuck) tell(words ? words(count) : "", { link, stay: true });
     stuck = Boolean(words);
   },
@@ -106,7 +107,17 @@ function mount(shown, draft) {
     for (const [title, bindings] of form.bindings()) unbind.push(bind(title, bindings));
     form.focus();
   }
+  tellOfGuide(Number(element.dataset.guide ?? 0));
   window.scrollTo(0, 0);
+}
+
+/** Once for each version of the guide that is newer than the one this browser knows. */
+function tellOfGuide(version) {
+  if (!version) return;
+  const name = `heedful:guide:${work}`;
+  const known = Number(localStorage.getItem(name) ?? version);
+  localStorage.setItem(name, Math.max(version, known));
+  if (version > known) tell("The guide has changed.", { link: [`${work}/guide`, "Read it"], stay: true });
 }
 
 const draftOf = () => ({ ...item.form.draft(), seconds: clock.seconds, ...(item.personal && { personal: true }) });
@@ -226,6 +237,11 @@ async function undo() {
 function acknowledged(done) {
   document.querySelector(".bar [data-today]").textContent = done.querySelector("[data-today]").textContent;
   const answer = done.querySelector(".answered");
+  if (done.querySelector("[data-disagreed]")) { // the consent text has changed: it comes before the next item
+    const agree = () => location.assign(`${work}/consent`);
+    if (!answer) return agree();
+    dialog("answered").addEventListener("close", agree, { once: true });
+  }
   if (!answer) return;
   dialog("answered").querySelector("[data-answered]").replaceChildren(answer);
   if (!anyOpen()) dialog("answered").showModal();

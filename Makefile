@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 TORCH := 2.13.0
 export DATA
 
-.PHONY: help setup demo recipes test fast check format lock clean
+.PHONY: help setup demo recipes test fast check docs format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/mypy --no-error-summary
 	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
+
+docs: $(READY)  ## the pages of docs/ as a site with search and a Python reference, in build/site
+	@$(BIN)/python scripts/site.py
+	@$(BIN)/python -m zensical build --strict --config-file mkdocs.yml >/dev/null
+	@echo build/site/index.html
 
 format: $(READY)  ## format the code and mend what the linter can
 	@$(BIN)/ruff check --fix --quiet . || true

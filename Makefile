@@ -41,7 +41,7 @@ check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(PYTEST) -m "not slow"
 
 docs: $(READY)  ## the pages of docs/ as a site with search and a Python reference, in build/site
-	@$(BIN)/python scripts/site.py
+	@$(BIN)/python scripts/pages.py
 	@$(BIN)/python -m zensical build --strict --config-file mkdocs.yml >/dev/null
 	@echo build/site/index.html
 

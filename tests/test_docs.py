@@ -213,3 +213,25 @@ def make_files(folder: Path) -> None:
     }
     for name, some in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+
+
+def test_the_site_has_every_page_and_no_broken_link() -> None:
+    subprocess.run([sys.executable, "scripts/pages.py"], cwd=ROOT, check=True)
+    pages = {path.relative_to(ROOT / "build/pages").as_posix() for path in (ROOT / "build/pages").rglob("*.md")}
+    shown = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    assert shown == pages
+    packages = {path.name for path in (ROOT / "src/heedful").iterdir() if (path / "__init__.py").exists()}
+    without = {"demo", "plots", "sandbox", "web", "endpoints"}  # no parts for others to build with
+    assert {
+        page.removeprefix("reference/")[:-3] for page in shown if page.startswith("reference/")
+    } == packages - without
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "scripts/pages.py"], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    page = (ROOT / "build/site/reference/maths.html").read_text("utf-8")
+    assert "Generalised advantage estimation" in page
+    assert "&gt;&gt;&gt;" in page  # examples are code, not quotations

@@ -1,6 +1,6 @@
 """Gather the pages of the site in build/pages: docs/, the README, and a page of the Python reference for each package.
 
-    .venv/bin/python scripts/site.py
+    .venv/bin/python scripts/pages.py
 
 `make docs` then builds the site from them by mkdocs.yml. A link that leads nowhere ends with exit code 1.
 """

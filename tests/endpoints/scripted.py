@@ -30,7 +30,7 @@ class Reply:
 def said(text: Any, finish: str | None = "stop", **more: Any) -> Reply:
     """A reply with an answer."""
     message = {"role": "assistant", "content": text} | more
-    return Reply(body={"model": "tiny", "choices": [{"index": 0, "message": message, "finish_reason": finish}]})
+    return Reply(body={"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
 
 
 def error(status: int, message: str, headers: dict[str, str] | None = None, **more: Any) -> Reply:
@@ -73,7 +73,8 @@ def serving(script: Script) -> Iterator[Endpoint]:
                 endpoint.times.append(time.monotonic())
             reply = endpoint.script(number, body)
             time.sleep(reply.wait)
-            content = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            sent = {"model": body["model"]} | reply.body if isinstance(reply.body, dict) else reply.body
+            content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
             with contextlib.suppress(OSError):
                 if not reply.drop:
                     self.send_response(reply.status)

@@ -249,7 +249,7 @@ def test_the_key_is_sent_and_nowhere_else(
 
     with serving(script) as endpoint:
         found = ask(endpoint.ref)
-        assert found == Failure("status 400, Incorrect API key provided: ***.")
+        assert found == Failure("status 400, Incorrect API key provided: ***")
         with pytest.raises(UserError, match="Check the key in HEEDFUL_API_KEY") as raised:
             ask(endpoint.ref)
         endpoint.script = then(said("fine"))

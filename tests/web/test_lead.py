@@ -262,15 +262,6 @@ def test_an_item_tells_all_that_happened_to_it(site: Site) -> None:
         assert told in page, told
 
 
-def test_sampling_explains_itself_without_torch(site: Site, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("heedful.web.sampling.find_spec", lambda name: None)
-    page = site.browser("lead").get("/lead/tea/sampling").text
-    assert "this server is installed without torch" in page
-    assert "disabled>Start sampling" in page
-    answer = site.browser("lead").post(f"{TEA}/sampling", json={"model": "runs/sft"})
-    assert (answer.status_code, "without torch" in answer.text) == (400, True)
-
-
 def test_deleting_a_person_asks_for_the_name_and_names_the_snapshots(site: Site) -> None:
     site.add_rankings(1)
     rank(site.script("labeler"))

@@ -120,7 +120,8 @@ def _said(body: Any, response: httpx.Response) -> tuple[str, set[str]]:
     text = error if isinstance(error, str) else json.dumps(error) if error is not None else response.text
     named = str(param).rpartition(".")[2] if param else ""
     about = set(re.findall(r"['\"`](\w+)['\"`]", text)) | ({named} if named else set())
-    return _shown(f"{named}: {text}" if named and named not in text else text), about
+    told = _shown(f"{named}: {text}" if named and named not in text else text)
+    return told.removesuffix("."), about
 
 
 def _ordered_wait(response: httpx.Response) -> float | None:

@@ -22,7 +22,7 @@ from heedful.runs.rows import Row, RowsWriter
 
 LOCAL_ONLY = ("compute", "trust_remote_code", "skip_long", "chunk")
 MOST_TOLD = 10  # prompts without an answer whose reason is told
-EVERY = 2.0  # seconds between lines of progress
+EVERY = 0.5  # seconds between lines of progress
 
 
 def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:

@@ -6,19 +6,29 @@ from fastapi import FastAPI
 
 from heedful.config import UserError
 from heedful.feedback.store import Store
-from heedful.web.api import account, items, people, projects, snapshots, work
+from heedful.web.api import account, items, people, projects, sampling, snapshots, work
 from heedful.web.dashboard import Agreements
 from heedful.web.incidents import Incidents
-from heedful.web.pages import api_reference, entry, errors, labeler, lead_items, lead_people, lead_project, render
-from heedful.web.sampling import Sampler
+from heedful.web.pages import (
+    api_reference,
+    entry,
+    errors,
+    labeler,
+    lead_items,
+    lead_people,
+    lead_project,
+    lead_sampling,
+    render,
+)
+from heedful.web.sampling.jobs import Sampler
 from heedful.web.security.access import cookie_name
 from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 from heedful.web.settings import WebSettings
 
 UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
-API = (account, work, projects, items, people, snapshots)
-PAGES = (entry, api_reference, lead_people, lead_items, lead_project, labeler)
+API = (account, work, projects, items, people, snapshots, sampling)
+PAGES = (entry, api_reference, lead_people, lead_items, lead_sampling, lead_project, labeler)
 PARTS = (*API, *PAGES)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from heedful.feedback import snapshots, work
 from heedful.feedback.schema import Kind, Phase, Purpose, Role
-from heedful.web.sampling import Job
+from heedful.web.sampling.jobs import Job
 from heedful.web.security.access import Id
 
 Key = Annotated[str, Field(min_length=8, max_length=100, description="Made by the client, one for each answer.")]
@@ -393,16 +393,21 @@ class NewSnapshot(Body):
 
 class Sampling(Out):
     missing: str | None
-    """Why this server cannot sample."""
+    """Why this server cannot run models itself."""
     models: list[str]
+    """Finished runs of the project folder that can write."""
+    addresses: list[str]
+    """Models behind an address that an administrator has sampled from."""
     jobs: list[Job]
 
 
 class NewSampling(Body):
-    model: str
-    """One of `models`."""
-    k: int = Field(4, ge=2, le=9)
+    models: list[Annotated[str, Field(max_length=500)]] = Field(max_length=9)
+    """Runs of the project folder, hub names, or models behind an address (`URL#MODEL`)."""
+    k: int = Field(4, ge=1, le=9)
+    """Answers of each model. All models together give 2 to 9 to each prompt."""
     count: int = Field(100, ge=1, le=20_000)
     """The newest prompts of the project."""
     seed: int = Field(0, ge=0, lt=2**31)
     max_new_tokens: int = Field(128, ge=1, le=8192)
+    temperature: float = Field(1.0, ge=0, le=5)

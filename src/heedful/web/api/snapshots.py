@@ -1,4 +1,4 @@
-"""The API of snapshots, and of sampling new completions from a run."""
+"""The API of snapshots."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
-from heedful.data.records import Completions, Prompt
-from heedful.feedback import items, people, snapshots
+from heedful.feedback import snapshots
 from heedful.feedback.schema import FrozenSnapshot
-from heedful.web import imports, sampling
 from heedful.web.api import records
 from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored
 
@@ -64,40 +62,3 @@ def snapshot_file(
         formats.write(path, list(formats.to_public(rows)))
     named = f"{member.project}-{snapshot_id}-{file}"
     return FileResponse(path, filename=named, media_type="application/octet-stream")
-
-
-@router.get("/sampling")
-def sampling_state(request: Request, member: AsReader, settings: Settings) -> records.Sampling:
-    """Finished runs that can write, and the jobs of this project, newest first."""
-    sampler: sampling.Sampler = request.app.state.sampler
-    models, jobs = sampling.models(settings.folder), sampler.jobs(member.project)
-    return records.Sampling(missing=sampling.missing(), models=models, jobs=jobs)
-
-
-@router.post("/sampling", status_code=201)
-def start_sampling(
-    request: Request, member: AsLead, store: Stored, now: Now, body: records.NewSampling
-) -> sampling.Job:
-    """Start `heedful sample` on the newest prompts of the project."""
-    sampler: sampling.Sampler = request.app.state.sampler
-    with store.reading() as db:
-        asked = sampling.prompts(db, member.project_id, body.count)
-    job = sampler.start(
-        member.project, body.model, asked, k=body.k, seed=body.seed, max_new_tokens=body.max_new_tokens, now=now
-    )
-    with store.writing() as db:
-        detail = {"model": body.model, "prompts": len(asked), "k": job.k}
-        people.audit(db, member.person.id, "sample", f"sampling {job.number}", detail, member.project_id, now=now)
-    return job
-
-
-@router.post("/sampling/{number}/queue", status_code=201)
-def queue_samples(request: Request, member: AsLead, store: Stored, now: Now, number: Id) -> items.Added:
-    """Import the completions of a job as rankings."""
-    sampler: sampling.Sampler = request.app.state.sampler
-    job = sampler.job(member.project, number)
-    if job.state != "done":
-        raise UserError(f"sampling {number}: it is not done")
-    rows: list[Prompt] = list(formats.read(job.completions, Completions))
-    options = imports.ImportOptions(source=f"{job.model}, sampling {number}")
-    return imports.add_rows(store, member.project_id, member.person.id, "completions", rows, options, now)

@@ -16,6 +16,7 @@ from heedful.web.imports import ImportOptions, Rows
 from heedful.web.pages import task_view
 from heedful.web.pages.labeler_layout import here, layout
 from heedful.web.pages.render import environment
+from heedful.web.sampling.jobs import Job
 from heedful.web.security.access import Member, Now
 from heedful.web.text import sanitise
 
@@ -59,6 +60,12 @@ def import_preview(found: Rows, kept: Sequence[Prompt], report: CurationReport, 
     rows = [_row(row) for row in (kept if options.curate else found.rows)[:FIRST_ROWS]]
     context = {"found": found, "kept": len(kept), "report": report, "options": options, "rows": rows}
     return _rendered("lead/import_preview.html", context)
+
+
+def sampling_jobs(member: Member, jobs: Sequence[Job]) -> HTMLResponse:
+    """The jobs of sampling as they are now."""
+    api = f"{member.root}/api/projects/{member.project}"
+    return _rendered("lead/sampling_jobs.html", {"jobs": jobs, "api": api, "leads": member.role == "lead"})
 
 
 def _row(row: Prompt) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The lead's pages of agreement, snapshots, sampling, instructions, settings and log."""
+"""The lead's pages of agreement, snapshots, instructions, settings and log."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from heedful.feedback import people, projects, snapshots
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction, InstructionKind
 from heedful.plots.charts import day_and_month, rates
 from heedful.plots.svg import svg
-from heedful.web import dashboard, sampling
+from heedful.web import dashboard
 from heedful.web.pages.lead_layout import lead_page
-from heedful.web.sampling import Sampler
 from heedful.web.security.access import AsLead, AsReader, Id, Settings, Stored
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 LOG_PAGE = 100
-MOST_SAMPLED = 20_000  # prompts of one job
 
 
 @router.get("/quality")
@@ -58,23 +56,6 @@ def snapshot_list(request: Request, member: AsReader, store: Stored, settings: S
         roles=ROLES,
         purposes=PURPOSES,
         where=settings.folder / "snapshots" / member.project,
-    )
-
-
-@router.get("/sampling")
-def sampling_page(request: Request, member: AsReader, store: Stored, settings: Settings) -> Response:
-    """The sampling jobs, and a form for a new one."""
-    sampler: Sampler = request.app.state.sampler
-    with store.reading() as db:
-        known = len(sampling.prompts(db, member.project_id, MOST_SAMPLED))
-    return lead_page(
-        request,
-        "sampling",
-        missing=sampling.missing(),
-        models=sampling.models(settings.folder),
-        folder=settings.folder.resolve(),
-        jobs=sampler.jobs(member.project),
-        known=known,
     )
 
 

@@ -116,8 +116,8 @@ def test_a_candidate_is_screened_through_the_api(site: Site) -> None:
 def test_sampling_through_the_api_says_what_there_is(site: Site) -> None:
     site.add_prompts(2)
     lead = site.script("lead")
-    assert lead.get("/api/projects/tea/sampling").json() == {"missing": None, "models": [], "jobs": []}
-    answer = lead.post("/api/projects/tea/sampling", json={"model": "../elsewhere"})
+    assert lead.get("/api/projects/tea/sampling").json() == {"missing": None, "models": [], "addresses": [], "jobs": []}
+    answer = lead.post("/api/projects/tea/sampling", json={"models": ["../elsewhere"]})
     assert (answer.status_code, "not a finished run" in answer.json()["error"]) == (400, True)
     assert lead.post("/api/projects/tea/sampling/1/queue").status_code == 400
 

@@ -369,3 +369,19 @@ def test_evaluate_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[st
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
     run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_judge_may_know_the_fields_of_a_row(tmp_path: Path) -> None:
+    (tmp_path / "knowing_judge.py").write_text(
+        "def exact(completions, answer): return [None if a == 'any' else a in c for a, c in zip(answer, completions)]\n"
+        "def brief(p, completions): return [-len(c) / 1e6 for c in completions]\n"
+    )
+    answers = {"answer": {"p1": "good", "p2": "good", "p3": "bad", "p4": "any"}}
+    sides = {"a": demonstrations(tmp_path / "a.jsonl", A, **answers), "b": demonstrations(tmp_path / "b.jsonl", B)}
+    judge = ["knowing_judge:exact", "knowing_judge:brief"]
+    result = run(EvaluateConfig(reward=judge, **sides))
+    assert result["no_opinion"] == {"knowing_judge:exact": 2}
+    assert (result["win_rate"]["rate"], result["ties"]) == (0.375, 1)  # by hand: p1 and p4 lost, p2 tied, p3 won
+    assert "no opinion" in describe(result)
+    with pytest.raises(UserError, match="the field 'answer', which no row has"):
+        run(EvaluateConfig(reward=judge, a=sides["b"], b=sides["a"]))

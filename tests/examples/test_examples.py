@@ -61,9 +61,14 @@ def test_a_reward_of_ones_own(files: worlds.Files, tmp_path: Path, monkeypatch: 
     texts = ["Yes, it is.", "Yes. It is a cat.", "well"]
     total_B, _ = reward([Episode("Is it?", [], [], text, True) for text in texts])
     assert total_B.tolist() == [1.0, 0.5, 0.5]
-    both = [files.judge, "0.5*custom_reward:one_sentence"]
-    run = worlds.train("ppo", files, tmp_path / "run", reward=both, episodes=8, pretrain_data=None)
-    assert "score/custom_reward:one_sentence" in metrics(run)[0]
+    rows = [{"prompt": f"Say {i}", "answer": "e"} if i % 2 else {"prompt": f"Say {i}"} for i in range(8)]
+    prompts = worlds.write(tmp_path / "prompts.jsonl", rows)
+    three = [files.judge, "0.5*custom_reward:one_sentence", "2*custom_reward:exact"]
+    run = worlds.train("ppo", files, tmp_path / "run", reward=three, prompts=prompts, episodes=8, pretrain_data=None)
+    first = metrics(run)[0]
+    assert {"score/custom_reward:one_sentence", "score/custom_reward:exact"} <= first.keys()
+    assert first["no_opinion/custom_reward:exact"] == 0.5
+    assert "no_opinion/custom_reward:one_sentence" not in first
 
 
 def test_an_advantage_of_ones_own(files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heedful.config import load
+from heedful.config import UserError, load
 from heedful.configs.best_of_n import BestOfNConfig
 from heedful.configs.sample import SampleConfig
 from heedful.configs.score import ScoreConfig
@@ -65,3 +65,25 @@ def test_of_equal_answers_the_first_is_kept(files: Files, tmp_path: Path) -> Non
 
 def all_alike(prompts: list[Any], completions: list[str]) -> list[float]:
     return [1.0] * len(completions)
+
+
+def with_answer(completions: list[str], answer: list[str | None]) -> list[float | None]:
+    return [None if a is None else float(len(c) % 7 == int(a)) for c, a in zip(completions, answer, strict=True)]
+
+
+def test_a_reward_may_know_the_answer_and_have_no_opinion(files: Files, tmp_path: Path) -> None:
+    asked = [{"prompt": f"Say {i}", "answer": str(i)} for i in range(3)] + [{"prompt": "Say more"}]
+    formats.write(tmp_path / "p.jsonl", asked)
+    mine = "inference.test_best_of_n:with_answer"
+    rows = run(files, tmp_path / "b.jsonl", mine, "0.001*stages.worlds:count_e", prompts=str(tmp_path / "p.jsonl"))
+    assert [row.model_extra.get("no_opinion") for row in rows] == [None, None, None, {mine: 4}]
+    assert read_json(manifest_path(tmp_path / "b.jsonl"))["results"]["no_opinion"] == {mine: 4}
+    scored = score.run(
+        load(ScoreConfig, None, reward=[mine, "0.001*stages.worlds:count_e"], data=str(tmp_path / "b.jsonl")),
+        tmp_path / "s.jsonl",
+    )
+    for row, again in zip(rows, formats.read(scored, Completions), strict=True):
+        assert again.scores == pytest.approx(row.scores)
+    assert read_json(manifest_path(scored))["results"]["no_opinion"] == {mine: 1}
+    with pytest.raises(UserError, match="no opinion on an answer to 'Say more'"):
+        run(files, tmp_path / "c.jsonl", mine, prompts=str(tmp_path / "p.jsonl"))

@@ -103,7 +103,7 @@ def test_scores_that_are_no_numbers_are_named(files: Files, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("nothing", r"returned None. It must return one number for each completion"),
+    ("nothing", r"returned None. It must return a list with one number for each completion"),
     ("words", r"returned 'good'. A reward must be a finite number"),
     ("huge", r"returned 1e\+300. A reward must be a finite number"),
     ("one", r"returned 1 numbers for 2 completions"),

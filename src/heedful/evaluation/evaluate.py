@@ -102,6 +102,8 @@ def describe(result: Result) -> str:
     if result.get("agreement"):
         rate, pairs = result["agreement"]["rate"], result["agreement"]["pairs"]
         lines.append(f"{'labelers agree':<{width}}  {_percent(rate)} % of {pairs:,} pairs of choices")
+    for name, count in result.get("no_opinion", {}).items():
+        lines.append(f"{'no opinion':<{width}}  {name} on {count:,} answers")
     left_out = result.get("left_out", {}) | {"on other models": result.get("other_choices", 0)}
     if any(left_out.values()):
         lines.append(
@@ -126,6 +128,7 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     answered = _answered(config, wanted, sides)
     prompts = answered[: config.limit]
     _check_users(config, [prompt.user for prompt in prompts])  # before anything is sampled
+    reward.check(prompts)
     for ref in dict.fromkeys((config.a, config.b)):
         if ref not in sides:
             sides[ref] = answers.sample(
@@ -137,7 +140,8 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
         raise UserError(f"no prompt is short enough for both {config.a} and {config.b}")
     verdicts = judges.by_reward(reward, fitting, sides[config.a], sides[config.b])
     left_out = {"unanswered": len(wanted) - len(answered), "too_long": len(prompts) - len(fitting)}
-    return verdicts, {"judge": config.reward, "left_out": left_out, "seed": config.seed}
+    silent = {"no_opinion": dict(reward.no_opinion)} if reward.no_opinion else {}
+    return verdicts, {"judge": config.reward, "left_out": left_out, "seed": config.seed, **silent}
 
 
 def _people(config: EvaluateConfig) -> tuple[list[Verdict], Result]:

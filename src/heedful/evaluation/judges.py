@@ -56,7 +56,7 @@ def by_reward(reward: Reward, prompts: Sequence[Prompt], a: Answers, b: Answers)
         for written in [*a[name], *b[name]]:
             if (name, written) not in places:
                 places[name, written] = len(episodes)
-                episodes.append(Episode(prompt.prompt, [], [], written.text, written.finish != "length"))
+                episodes.append(Episode(prompt.prompt, [], [], written.text, written.finish != "length", record=prompt))
     totals = reward(episodes)[0].tolist()
     for episode, total in zip(episodes, totals, strict=True):
         if not math.isfinite(total):

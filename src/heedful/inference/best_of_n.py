@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,8 +12,9 @@ from heedful.inference import sample
 from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
 from heedful.maths.kl import best_of_n_kl
-from heedful.rewards.functions import models_of, open_reward
+from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.engine import load_engine
+from heedful.rollout.types import Episode
 from heedful.runs.rows import Row
 
 
@@ -40,6 +42,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
+    reward.check(question.record for question in questions)
     job.note({"model": engine.model, **reward.models}, engine)
 
     def work(rows: range) -> list[Row]:
@@ -47,21 +50,34 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         drawn = sample.answers(config, engine, asked, rows.start, n, ranks)
         flat = [one for samples in drawn for one in samples]
         episodes = rollouts.episodes(tokenizer, [question for question in asked for _ in range(n)], flat)
-        scores = ranks.spread(episodes, lambda mine: reward(mine)[0].tolist())
+        scored = ranks.spread(episodes, lambda mine: _scored(reward, mine))
         made = []
         for i, question in enumerate(asked):
-            own = scores[i * n : (i + 1) * n]
+            own = [total for total, _ in scored[i * n : (i + 1) * n]]
+            silent = Counter(name for _, names in scored[i * n : (i + 1) * n] for name in names)
             best = i * n + own.index(max(own))
             chosen, text = [flat[best]], [episodes[best].completion]
-            made.append(sample.row(question, chosen, text, config.model, scores=[max(own)], all_scores=own))
+            more = {"no_opinion": dict(silent)} if silent else {}
+            made.append(sample.row(question, chosen, text, config.model, scores=[max(own)], all_scores=own, **more))
         return made
 
     job.run([question.record for question in questions], config.chunk, work, lambda rows: _summary(rows, n))
 
 
+def _scored(reward: Reward, episodes: list[Episode]) -> list[tuple[float, list[str]]]:
+    """The reward of each answer, and which parts of it have no opinion."""
+    if not episodes:
+        return []
+    total_B, parts = reward(episodes)
+    silent = [[name for name, scores_B in parts.items() if scores_B[b].isnan()] for b in range(len(episodes))]
+    return list(zip(total_B.tolist(), silent, strict=True))
+
+
 def _summary(rows: list[Row], n: int) -> dict[str, Any]:
+    silent: Counter[str] = sum((Counter(row.get("no_opinion", {})) for row in rows), Counter())
     return {
         "score": fmean(row["scores"][0] for row in rows),
         "mean_score": fmean(score for row in rows for score in row["all_scores"]),
         "kl_bound": best_of_n_kl(n),
+        **({"no_opinion": dict(silent)} if silent else {}),
     }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from torch import Tensor
+
 from heedful.config import UserError
 from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.kinds import kind_of
-from heedful.data.records import Completions, Demonstration
+from heedful.data.records import Completions, Demonstration, Record
 from heedful.inference.job import Job, open_job
 from heedful.learning import examples
 from heedful.learning.examples import Limits
@@ -24,7 +28,7 @@ from heedful.runs.rows import Row
 def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
     """Write the rows of `data` with `scores`, one number an answer; returns `out`.
 
-    Of several rewards `score_parts` keeps each one's unweighted numbers by name.
+    Of several rewards `score_parts` keeps each one's unweighted numbers by name, None where it has no opinion.
     """
     with open_job(
         "score", config, out, models=models_of(config.reward), data={"data": config.data},
@@ -43,26 +47,30 @@ def _score(config: ScoreConfig, job: Job) -> None:
         config.reward, compute=config.compute, device=ranks.device, trust_remote_code=config.trust_remote_code
     )
     job.note(reward.models)
-    prepared = [_prepare(part, answers, config.data) for part in reward.parts]
+    reward.check(records)
+    prepared = [_prepare(part, records, answers, config.data) for part in reward.parts]
 
     def scored(mine: list[int]) -> list[Row]:
-        scores = {part.name: _scores(part, [episodes[i] for i in mine]) for part, episodes in prepared}
-        weights = {part.name: part.weight for part in reward.parts}
+        if not mine:
+            return []
+        flat = {part.name: [one for i in mine for one in episodes[i]] for part, episodes in prepared}
+        scores = {part.name: part(flat[part.name]) for part, _ in prepared}
+        total = reward.total(scores, flat[reward.parts[0].name])
+        counts = [len(answers[i].completions) for i in mine]
+        totals, parts = _by_row(total, counts), {name: _by_row(one, counts) for name, one in scores.items()}
         made = []
         for position, i in enumerate(mine):
-            own = {name: values[position] for name, values in scores.items()}
-            total = [sum(weights[name] * own[name][k] for name in own) for k in range(len(answers[i].completions))]
-            made.append(records[i].row() | {"scores": total} | ({"score_parts": own} if len(own) > 1 else {}))
+            own = {name: values[position] for name, values in parts.items()}
+            more = {"score_parts": own} if len(own) > 1 else {}
+            made.append(records[i].row() | {"scores": totals[position]} | more)
         return made
 
     job.run(records, config.chunk, lambda rows: ranks.spread(rows, scored), _summary)
 
 
-def _scores(part: Part, episodes: Sequence[list[Episode]]) -> list[list[float]]:
-    """One score an episode, in the shape of the rows."""
-    flat = [episode for row in episodes for episode in row]
-    scores = iter(part(flat).tolist() if flat else [])
-    return [[next(scores) for _ in row] for row in episodes]
+def _by_row(scores_N: Tensor, counts: Sequence[int]) -> list[list[float | None]]:
+    """The scores in the shape of the rows. None: no opinion."""
+    return [[None if math.isnan(x) else x for x in part.tolist()] for part in scores_N.split(list(counts))]
 
 
 def _read(path: str) -> list[Completions] | list[Demonstration]:
@@ -78,21 +86,26 @@ def _as_completions(record: Completions | Demonstration) -> Completions:
     return Completions(prompt=record.prompt, completions=[record.completion])
 
 
-def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Part, list[list[Episode]]]:
+def _prepare(
+    part: Part, rows: Sequence[Record], records: Sequence[Completions], path: str
+) -> tuple[Part, list[list[Episode]]]:
     """The answers as a reward wants them: a model gets the sampled ids where they are its own, else the text."""
     if not isinstance(part.score, ModelScorer):
         return part, [
-            [Episode(record.prompt, [], [], text, _finished(record, k)) for k, text in enumerate(record.completions)]
-            for record in records
+            [
+                Episode(record.prompt, [], [], text, _finished(record, k), record=row)
+                for k, text in enumerate(record.completions)
+            ]
+            for row, record in zip(rows, records, strict=True)
         ]
     model, tokenizer = part.score.model, part.score.tokenizer
     scorer = ModelScorer(model, tokenizer, tokenizer, part.score.micro_tokens, part.score.dtype)
     limit = load.context_length(model)
     anything = Limits(1 << 30, 1 << 30, 1 << 30)
-    rows: list[list[Episode]] = []
+    episodes: list[list[Episode]] = []
     for number, record in enumerate(records, start=1):
         prompt_ids = render.prompt_ids(tokenizer, record.prompt)
-        rows.append([])
+        episodes.append([])
         for k, text in enumerate(record.completions):
             row = examples.answer(tokenizer, prompt_ids, record, k, anything)
             if len(row) > limit:
@@ -100,8 +113,8 @@ def _prepare(part: Part, records: Sequence[Completions], path: str) -> tuple[Par
                     f"{path}: answer {k + 1} of row {number} has {len(row)} tokens with its prompt, "
                     f"{part.name} reads at most {limit}; shorten it or leave the row out"
                 )
-            rows[-1].append(Episode(record.prompt, row.prompt_ids, row.response_ids, text, _finished(record, k)))
-    return Part(part.name, part.weight, scorer), rows
+            episodes[-1].append(Episode(record.prompt, row.prompt_ids, row.response_ids, text, _finished(record, k)))
+    return Part(part.name, part.weight, scorer), episodes
 
 
 def _finished(record: Completions, k: int) -> bool:
@@ -109,4 +122,8 @@ def _finished(record: Completions, k: int) -> bool:
 
 
 def _summary(rows: list[Row]) -> dict[str, Any]:
-    return {"score": fmean(score for row in rows for score in row["scores"])}
+    parts = [(name, x) for row in rows for name, own in row.get("score_parts", {}).items() for x in own]
+    silent = Counter(name for name, x in parts if x is None)
+    return {"score": fmean(score for row in rows for score in row["scores"])} | (
+        {"no_opinion": dict(silent)} if silent else {}
+    )

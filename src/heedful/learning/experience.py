@@ -37,7 +37,7 @@ class Scores:
     total_B: Tensor
     """The same with missing-EOS penalties in place (P7)."""
     parts: dict[str, Tensor]
-    """Each part of a weighted sum, without its weight."""
+    """Each part of a weighted sum, without its weight. NaN where it has no opinion."""
 
 
 def score(reward: Reward, episodes: list[Episode], *, missing_eos_penalty: float | None, passes: Passes) -> Scores:
@@ -128,7 +128,12 @@ def describe(e: Experience, *, kl_coef: float) -> dict[str, float]:
         "finished": sum(episode.finished for episode in e.episodes) / len(e.episodes),
     }
     if len(e.scores.parts) > 1:
-        metrics |= {f"score/{name}": float(scores_B.mean()) for name, scores_B in e.scores.parts.items()}
+        for name, scores_B in e.scores.parts.items():
+            silent_B = scores_B.isnan()
+            if not silent_B.all():
+                metrics[f"score/{name}"] = float(scores_B.nanmean())
+            if silent_B.any():
+                metrics[f"no_opinion/{name}"] = float(silent_B.float().mean())
     return metrics
 
 

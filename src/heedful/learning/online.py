@@ -77,6 +77,7 @@ class Online:
         self.questions = examples.questions(
             config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
         )
+        nets.reward.check(question.record for question in self.questions)
         texts = texts_of(config.pretrain_data, nets, config.ptx_tokens)
         rows = max(1, round(config.minibatch * config.ptx_ratio))
         self.mix = PretrainingMix(texts, config.ptx_coef, rows, config.seed) if texts else None

@@ -50,6 +50,7 @@ def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samp
             render.response_text(tokenizer, sample.response_ids),
             sample.finish == "stop",
             sample.logprobs,
+            question.record,
         )
         for question, sample in zip(questions, samples, strict=True)
     ]

@@ -1,20 +1,16 @@
 """Rewards: reward models and Python functions that score texts, and weighted sums of them.
 
 A spec names a reward model (run, directory or hub name) or a function (`module:function`). A weight may stand in front:
-`0.5*runs/rm`. A function is called as f(prompts, completions) and returns one number for each completion.
+`0.5*runs/rm`. How functions are called is in `rewards.calls`.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -23,19 +19,21 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
-from heedful.data.records import PromptText
+from heedful.data.records import Record, as_text
 from heedful.models import batches, load, render, scoring
+from heedful.rewards.calls import MOST, FunctionScorer
 from heedful.rollout.types import Episode
 
-MOST = 1e30  # largest reward or weight: float32 can still hold sums of them
-TextFunction = Callable[[list[PromptText], list[str]], Sequence[float]]
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A named scorer: score_B in float32 on the CPU. Raises NonFinite for a score that is not finite."""
+    """A named scorer: score_B in float32 on the CPU, NaN where a function has no opinion.
+
+    Raises NonFinite for the score of a model that is not finite.
+    """
 
     name: str
     weight: float
@@ -43,16 +41,21 @@ class Part:
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
         scores_B = self.score(episodes)
-        if not scores_B.isfinite().all():
+        if not isinstance(self.score, FunctionScorer) and not scores_B.isfinite().all():
             raise NonFinite(f"the score of {self.name}")
         return scores_B
 
 
 class Reward:
-    """A weighted sum of scorers: `reward(episodes)` is (total_B, {name: unweighted score_B}), float32 on the CPU."""
+    """A weighted sum of scorers: `reward(episodes)` is (total_B, {name: unweighted score_B}), float32 on the CPU.
+
+    A scorer without an opinion (NaN) is left out of the sum.
+    """
 
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
+        self.no_opinion: Counter[str] = Counter()
+        """How many answers each scorer has left out so far, in this process."""
 
     @property
     def models(self) -> dict[str, Any]:
@@ -61,8 +64,30 @@ class Reward:
 
     def __call__(self, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
         scores = {part.name: part(episodes) for part in self.parts}
-        total = sum((part.weight * scores[part.name] for part in self.parts), start=torch.zeros(len(episodes)))
-        return total, scores
+        return self.total(scores, episodes), scores
+
+    def total(self, scores: Mapping[str, Tensor], episodes: Sequence[Episode]) -> Tensor:
+        """total_B of the scores. Raises UserError for an answer on which no scorer has an opinion."""
+        total, silent = torch.zeros(len(episodes)), torch.ones(len(episodes), dtype=torch.bool)
+        for part in self.parts:
+            known = ~scores[part.name].isnan()
+            total += torch.where(known, part.weight * scores[part.name], 0.0)
+            silent &= ~known
+            self.no_opinion += Counter({part.name: int((~known).sum())})  # an addition drops zeros
+        if silent.any():
+            asked = " ".join(as_text(episodes[int(silent.nonzero()[0])].prompt).split())
+            names = " and ".join(part.name for part in self.parts)
+            raise UserError(
+                f"{names}: no opinion on an answer to '{asked[:60]}'. Add a reward that scores every answer"
+            )
+        return total
+
+    def check(self, records: Iterable[Record]) -> None:
+        """Raise UserError if a function asks for a field that none of these rows has."""
+        records = list(records)
+        for part in self.parts:
+            if isinstance(part.score, FunctionScorer):
+                part.score.check(records)
 
 
 class ModelScorer:
@@ -126,7 +151,7 @@ def open_reward(
     for spec in specs:
         weight, target = split_weight(spec)
         if is_function(target):
-            scorer: Callable[[list[Episode]], Tensor] = _function_scorer(target, open_function(target))
+            scorer: Callable[[list[Episode]], Tensor] = FunctionScorer(target)
         else:
             model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
             load.place(model, device, compute)
@@ -157,81 +182,3 @@ def models_of(specs: Sequence[str]) -> dict[str, str]:
 def is_function(spec: str) -> bool:
     """Whether a spec without weight names a function. A path that exists is a model."""
     return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()
-
-
-def open_function(spec: str) -> TextFunction:
-    """Import `module:function`. Modules in the current directory are found, too."""
-    module_name, _, name = spec.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    with _Foreign(spec, "module"):
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            why = f"cannot import {module_name} ({error}). Is it in this directory or installed?"
-            raise UserError(f"{spec}: {why}") from None
-        except SyntaxError as error:
-            raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}. Fix the module") from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"{spec}: {module_name} has no function {name}")
-    return function
-
-
-def _function_scorer(spec: str, function: TextFunction) -> Callable[[list[Episode]], Tensor]:
-    def score(episodes: list[Episode]) -> Tensor:
-        with _Foreign(spec, "function"):
-            found: object = function([e.prompt for e in episodes], [e.completion for e in episodes])
-            if not isinstance(found, Iterable) or isinstance(found, str):
-                raise UserError(f"{spec}: returned {_named(found)}. It must return one number for each completion")
-            numbers = list(found)
-        if len(numbers) != len(episodes):
-            raise UserError(f"{spec}: returned {len(numbers)} numbers for {len(episodes)} completions")
-        return torch.tensor([_finite(number, spec) for number in numbers])
-
-    return score
-
-
-class _Foreign:
-    """A context for the user's code: any exception becomes a UserError that names the code and its line.
-
-    A reward function may call servers and libraries, so it may raise anything. The exception stays as the cause.
-    """
-
-    def __init__(self, spec: str, what: str) -> None:
-        self.spec, self.what = spec, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, UserError | NonFinite):
-            return
-        raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
-        raise UserError(f"{self.spec}: raised {raised}{_line_of(trace)}. Fix the {self.what}") from error
-
-
-def _line_of(trace: TracebackType | None) -> str:
-    """The last line of the user's own file before an exception, or "" if none of that is Python."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(trace)
-        if frame.filename not in (__file__, importlib.__file__) and not frame.filename.startswith("<frozen")
-    ]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-
-
-def _finite(number: object, spec: str) -> float:
-    try:
-        value = math.nan if isinstance(number, str) else float(number)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not abs(value) <= MOST:
-        raise UserError(f"{spec}: returned {_named(number)}. A reward must be a finite number")
-    return value
-
-
-def _named(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:40]}..."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from heedful.configs.shared import Generation
-from heedful.data.records import PromptText
+from heedful.data.records import PromptText, Record
 
 if TYPE_CHECKING:  # the app reads this module without torch
     from heedful.models.ids import Ids
@@ -58,6 +58,8 @@ class Episode:
     finished: bool
     logprobs: list[float] | None = None
     """The sampler's, of each response token."""
+    record: Record | None = None
+    """The row of the prompt, or of the answer where that is read from a file."""
 
 
 class Engine(Protocol):

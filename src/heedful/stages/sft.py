@@ -153,6 +153,7 @@ class _Selector:
             [config.select_with], policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
             trust_remote_code=config.trust_remote_code,
         )  # fmt: skip
+        self.reward.check(question.record for question in self.questions)
         self.config, self.tokenizer = config, tokenizer
         self.sampled = rollouts.sampled(self.questions, config.generation, len(self.questions))
 

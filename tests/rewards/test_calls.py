@@ -1,0 +1,189 @@
+"""Reward functions as users write them: what they ask for, what they are, and what they return."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from heedful.config import UserError
+from heedful.data.records import Prompt
+from heedful.learning.experience import Experience, Scores, describe
+from heedful.rewards.calls import FunctionScorer
+from heedful.rewards.functions import Part, Reward
+from heedful.rollout.types import Episode
+
+NUMBERS = itertools.count()
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "2+2", "answer": "4", "level": 1},
+    {"prompt": "2+3", "answer": "5", "level": 2},
+    {"prompt": "Hi"},
+]
+GIVEN = ["It is 4.", "It is 6.", "Hello"]
+EPISODES = [
+    Episode(row["prompt"], [], [], given, True, record=Prompt.model_validate(row))
+    for row, given in zip(ROWS, GIVEN, strict=True)
+]
+Open = Callable[[str], FunctionScorer]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """A scorer around `f` of a module with this source."""
+
+    def open_one(source: str) -> FunctionScorer:
+        name = f"called{next(NUMBERS)}"  # a module of a name is imported once
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / f"{name}.py").write_text(source)
+        return FunctionScorer(f"{name}:f")
+
+    return open_one
+
+
+RIGHT = "def right(answers, texts): return [float(bool(a) and a in t) for a, t in zip(answers, texts)]\n"
+ASKING = """
+def f(prompts, completions, answer): return right(answer, completions)
+---
+def f(completions, answer): return right(answer, completions)
+---
+def f(answer, completions, prompts): return right(answer, completions)
+---
+def f(prompts, completions, rows): return right([row.get("answer") for row in rows], completions)
+---
+def f(prompts, completions, **fields): return right(fields["answer"], completions)
+---
+def f(completions, **fields): return right([row.get("answer") for row in fields["rows"]], completions)
+---
+def f(asked, completions): return [float("4" in c and a == "2+2") for a, c in zip(asked, completions)]
+---
+def f(answer, completions): return right(answer, completions)
+---
+def f(**fields): return right(fields["answer"], fields["completions"])
+---
+def f(questions, texts, answer, *, lacking=0.0): return right(answer, texts)
+---
+class f:
+    def __call__(self, prompts, completions, answer): return right(answer, completions)
+---
+class Made:
+    def __call__(self, p, c): return right("4--", c)
+f = Made()
+---
+async def f(prompts, completions, answer):
+    import asyncio
+    await asyncio.sleep(0)
+    return right(answer, completions)
+---
+import functools
+def g(mark, prompts, completions): return [float(mark in c) for c in completions]
+f = functools.partial(g, "4")
+"""
+
+
+@pytest.mark.parametrize("source", ASKING.split("---"))
+def test_what_a_function_asks_for(opened: Open, source: str) -> None:
+    assert opened(RIGHT + source)(EPISODES).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_rows_are_as_in_the_file(opened: Open) -> None:
+    scorer = opened("seen = []\ndef f(prompts, completions, rows): seen.extend(rows); return [0] * len(rows)")
+    scorer(EPISODES)
+    assert scorer.function.__globals__["seen"] == ROWS
+
+
+def test_a_field_that_no_row_has_is_named_before_anything_is_sampled(opened: Open) -> None:
+    scorer = opened("def f(prompts, completions, solution): return [0] * len(prompts)")
+    said = "asks for the field 'solution', which no row has. The rows have answer, level, prompt"
+    with pytest.raises(UserError, match=said):
+        Reward([Part("it", 1.0, scorer)]).check(e.record for e in EPISODES if e.record is not None)
+    with pytest.raises(UserError, match="the field 'solution'"):
+        scorer(EPISODES)
+    opened("def f(prompts, completions, solution=None): return [0] * len(prompts)")(EPISODES)
+
+
+def test_a_batch_without_the_field_gets_none_where_other_rows_have_it(opened: Open) -> None:
+    scorer = opened("def f(prompts, completions, answer): return [None if a is None else 1 for a in answer]")
+    scorer.check(e.record for e in EPISODES if e.record is not None)
+    assert math.isnan(scorer(EPISODES[2:]).item())
+
+
+@pytest.mark.parametrize("returned", [
+    "[1, 0.5, None]", "(1, .5, None)", "(x for x in [1, .5, None])", "numpy.array([1, .5, None])",
+    "[numpy.float32(1), torch.tensor(0.5, requires_grad=True), None]",
+])  # fmt: skip
+def test_what_a_function_may_return(opened: Open, returned: str) -> None:
+    one, half, none = opened(f"import numpy, torch\ndef f(p, c): return {returned}")(EPISODES).tolist()
+    assert (one, half) == (1.0, 0.5)
+    assert math.isnan(none)
+
+
+@pytest.mark.parametrize("returned", [
+    "numpy.array([1, .5, 0])", "torch.tensor([1, .5, 0], requires_grad=True)", "torch.tensor([1, .5, 0]).bfloat16()",
+    "[True, .5, False]",
+])  # fmt: skip
+def test_arrays_and_tensors(opened: Open, returned: str) -> None:
+    assert opened(f"import numpy, torch\ndef f(p, c): return {returned}")(EPISODES).tolist() == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(("returned", "said"), [
+    ("{0: 1.0, 1: 2.0, 2: 3.0}", r"returned a dict, \{0: 1.0.* It must return a list with one number for each"),
+    ("{1.0, 2.0, 3.0}", "returned a set, .*list"),
+    ("'123'", "returned a str, '123'"),
+    ("b'123'", "returned a bytes"),
+    ("None", "returned None. It must return a list"),
+    ("1.0", "returned a float, 1.0"),
+    ("torch.tensor(1.0)", "returned a float, 1.0"),
+    ("[1.0, 2.0]", "returned 2 numbers for 3 completions"),
+    ("torch.ones(3, 2)", r"returned \[1.0, 1.0\]. A reward must be a finite number, or None for no opinion"),
+    ("[1.0, float('nan'), 2.0]", "returned nan. A reward must be a finite number"),
+    ("['1', '2', '3']", "returned '1'. A reward"),
+    ("[slow(), slow(), slow()]", "returned <coroutine .*A reward must be a finite number"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_what_it_may_not_return(opened: Open, returned: str, said: str) -> None:
+    scorer = opened(f"import numpy, torch\nasync def slow(): return 1\ndef f(p, c): return {returned}")
+    with pytest.raises(UserError, match=f"^called\\d+:f: {said}"):
+        scorer(EPISODES)
+
+
+@pytest.mark.parametrize(("source", "said"), [
+    ("class f:\n    def __init__(self, path): pass", r"raised TypeError: .*Fix the class"),
+    ("class f: pass", r"its objects cannot be called"),
+    ("async def f(p, c):\n    raise OSError('no server')", r"raised OSError: no server \(called\d+\.py, line 2\)"),
+])  # fmt: skip
+def test_what_goes_wrong_is_one_line(opened: Open, source: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        opened(source)(EPISODES)
+
+
+def test_async_calls_share_a_loop(opened: Open) -> None:
+    scorer = opened(
+        "import asyncio\nclass f:\n    loops = set()\n    async def __call__(self, p, c):\n"
+        "        self.loops.add(asyncio.get_running_loop()); return [float(len(self.loops))] * len(c)"
+    )
+    assert scorer(EPISODES).tolist() == scorer(EPISODES).tolist() == [1.0] * 3
+
+
+def test_no_opinion_is_left_out_of_the_sum_and_counted(opened: Open) -> None:
+    maths = opened("def f(prompts, completions): return [1.0 if '+' in p else None for p in prompts]")
+    length = opened("def f(prompts, completions): return [len(c) for c in completions]")
+    reward = Reward([Part("maths", 10.0, maths), Part("length", 0.5, length)])
+    total_B, parts = reward(EPISODES)
+    assert total_B.tolist() == [14.0, 14.0, 2.5]
+    assert parts["length"].tolist() == [8.0, 8.0, 5.0]
+    assert dict(reward.no_opinion) == {"maths": 1}
+    with pytest.raises(UserError, match="maths: no opinion on an answer to 'Hi'"):
+        Reward([Part("maths", 1.0, maths)])(EPISODES)
+    # the metrics of an iteration: a mean over the opinions, and the share without one
+    scores, nothing_BT = Scores(total_B, total_B, parts), torch.zeros(3, 1)
+    mask_BT = torch.ones(3, 1, dtype=torch.bool)
+    e = Experience(EPISODES, scores, mask_BT, nothing_BT, nothing_BT, nothing_BT, nothing_BT)
+    metrics = describe(e, kl_coef=0.0)
+    assert (metrics["score/maths"], metrics["score/length"]) == (1.0, 7.0)
+    assert metrics["no_opinion/maths"] == pytest.approx(1 / 3)
+    assert "no_opinion/length" not in metrics

@@ -386,7 +386,9 @@ def test_sample_score_and_best_of_n_follow_each_other(files: Files, heedful: Run
 def test_data_goes_in_and_out(files: Files, heedful: Run, tmp_path: Path) -> None:
     pairs = worlds.write(tmp_path / "p.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c", "note": 1}])
     done = heedful("import", pairs, "--out", tmp_path / "i.parquet", "--json")
-    assert json.loads(done.out) == {"path": str(tmp_path / "i.parquet"), "results": {"kind": "comparisons", "rows": 1}}
+    assert json.loads(done.out) == {"path": str(tmp_path / "i.parquet"), "results": {
+        "kind": "comparisons", "rows": 1, "fields_not_used": ["note"],
+    }}  # fmt: skip
     assert formats.read(tmp_path / "i.parquet", Comparison)[0].completions == ["b", "c"]
     assert heedful("export", tmp_path / "i.parquet", "--out", tmp_path / "e.jsonl").code == 0
     assert json.loads((tmp_path / "e.jsonl").read_text()) == {"prompt": "a", "chosen": "b", "rejected": "c"}
@@ -403,12 +405,42 @@ def test_data_goes_in_and_out(files: Files, heedful: Run, tmp_path: Path) -> Non
         "rejected.* already exists",
     )
     assert json.loads(heedful("import", aside, "--out", tmp_path / "m.jsonl", "--json").out)["results"] == {
-        "kind": "demonstrations", "rows": 1,
+        "kind": "demonstrations", "rows": 1, "fields_not_used": [],
     }  # fmt: skip
     refused(
         heedful("import", pairs, "--out", tmp_path / "y.jsonl", "--as", "pears"), "no such kind. Choose from texts, "
     )
     refused(heedful("export", files.prompts, "--out", tmp_path / "y.jsonl"), "no public form for a prompt row")
+
+
+def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Path) -> None:
+    votes = tmp_path / "votes.csv"
+    votes.write_text("q,best,worst,who,page\nWhich tea?,Green.,None.,ada,3\nAnd now?,Black.,,bo,4\n")
+    refused(
+        heedful("import", votes, "--out", tmp_path / "x.jsonl"), r"unknown kind of rows \(fields: q, best, worst, who"
+    )
+    refused(heedful("import", votes), "--out: give a new file, or --explain")
+    fields = [f"--map={part}" for part in ("prompt=q", "chosen=best", "rejected=worst", "labeler=who")]
+    told = heedful("import", votes, *fields, "--explain")
+    assert (told.code, told.out.splitlines()) == (0, [
+        f"{votes}: 2 rows. Shape: mapped (2 rows).",
+        "read as: 1 comparisons",
+        '{"prompt": "Which tea?", "completions": ["Green.", "None."], "ranking": [[0], [1]], "labeler": "ada", '
+        '"page": "3"}',
+        "fields not used: page (1)",
+        "cannot be read: 1 rows. --skip-bad leaves them out",
+        "  votes.csv:3: field 'worst' (the rejected): missing. Give it or leave the row out.",
+    ])  # fmt: skip
+    assert list(tmp_path.iterdir()) == [votes]
+    assert json.loads(heedful("import", votes, *fields, "--explain", "--json").out)["refused_rows"] == 1
+    assert heedful("import", votes, *fields, "--skip-bad", "--out", tmp_path / "x.jsonl").code == 0
+    assert heedful("export", tmp_path / "x.jsonl", "--form", "openai", "--out", tmp_path / "e.jsonl").code == 0
+    assert json.loads((tmp_path / "e.jsonl").read_text())["preferred_output"] == [
+        {"role": "assistant", "content": "Green."}
+    ]
+    assert heedful("export", tmp_path / "x.jsonl", "--out", tmp_path / "e.csv").code == 0
+    assert (tmp_path / "e.csv").read_text() == "prompt,chosen,rejected,labeler\nWhich tea?,Green.,None.,ada\n"
+    refused(heedful("export", tmp_path / "x.jsonl", "--form", "pdf", "--out", tmp_path / "f.jsonl"), "no such form")
 
 
 def test_curation_gives_an_account(heedful: Run, tmp_path: Path) -> None:

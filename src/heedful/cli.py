@@ -193,39 +193,62 @@ def _curate(settings: Any, prompts: str, out: Path, overwrite: bool, as_json: bo
 
 
 @_command(
-    "import", DATA, _argument("source", "FILE", "File in one of heedful's formats or a public one."),
+    "import", DATA, _argument("source", "FILE", "File, folder, pattern or hub data set.", type=str),
+    _option("--out", type=Path, metavar="FILE", help="New file: .jsonl, .jsonl.gz or .parquet.", panel=RUN),
+    _option("--explain", is_flag=True, help="Show what the rows are read as, and write nothing."),
+    _option("--map", "given", multiple=True, metavar="TARGET=FIELD", help="Name a field of the rows, such as "
+            "prompt=question. Repeatable. A wrong target lists all."),
     _option("--as", "kind", metavar="KIND", help="Kind of the rows: texts, prompts, demonstrations, completions, "
             "comparisons or choices. Without it the first row decides."),
     _option("--skip-bad", is_flag=True, help="Write malformed rows to FILE.rejected.jsonl with the reason, and go on."),
-    OUT_ROWS, OVERWRITE, AS_JSON,
+    OVERWRITE, AS_JSON,
 )  # fmt: skip
-def _import(source: Path, out: Path, kind: str | None, skip_bad: bool, overwrite: bool, as_json: bool) -> None:
+def _import(
+    source: str, out: Path | None, explain: bool, given: tuple[str, ...], kind: str | None, skip_bad: bool,
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Check a file and write it in heedful's format.
 
     You can mend a FILE.rejected.jsonl and import it like any other file.
     """
+    from heedful.data import explain as explaining
     from heedful.data import formats, kinds
+    from heedful.data.shapes import mapping
 
+    if explain:
+        told = explaining.explain(source, given, kind)
+        print(json.dumps(told.row(), ensure_ascii=False) if as_json else "\n".join(told.lines()))
+        if told.problem:
+            raise UserError(told.problem)
+        return
+    if out is None:
+        raise UserError("--out: give a new file, or --explain to see what the rows are read as")
     terminal.check_free(out, overwrite)
-    kind = kind or kinds.kind_of(source)
-    records = formats.read(source, _record_type(kind), skip_bad=skip_bad)
+    fields = mapping.parse(given)
+    kind = kind or kinds.kind_of(source, fields)
+    records = formats.read(source, _record_type(kind), skip_bad=skip_bad, given=fields)
     formats.write(out, records)
-    terminal.show(str(out), {"kind": kind, "rows": len(records)}, as_json)
+    unused = sorted({name for record in records for name in record.model_extra})
+    terminal.show(str(out), {"kind": kind, "rows": len(records), "fields_not_used": unused}, as_json)
 
 
 @_command(
-    "export", DATA, _argument("source", "FILE", "Demonstrations, comparisons or choices."),
-    OUT_ROWS, OVERWRITE, AS_JSON,
+    "export", DATA, _argument("source", "FILE", "Demonstrations, comparisons or choices.", type=str),
+    _option("--form", default="trl", metavar="FORM", help="trl, openrlhf or openai."),
+    _option("--out", type=Path, required=True, metavar="FILE", panel=RUN,
+            help="New file: .jsonl, .jsonl.gz, .parquet or .csv."),
+    OVERWRITE, AS_JSON,
 )  # fmt: skip
-def _export(source: Path, out: Path, overwrite: bool, as_json: bool) -> None:
+def _export(source: str, form: str, out: Path, overwrite: bool, as_json: bool) -> None:
     """Write rows for other trainers.
 
     A demonstration becomes prompt and completion. A ranking becomes prompt, chosen and rejected, a row for each pair.
+    For OpenAI's files both become messages. Labeler and group stay where the form has room for them.
     """
-    from heedful.data import formats, kinds
+    from heedful.data import export, formats, kinds
 
     terminal.check_free(out, overwrite)
-    rows = list(formats.to_public(formats.read(source, _record_type(kinds.kind_of(source)))))
+    rows = list(export.to_public(formats.read(source, _record_type(kinds.kind_of(source))), form))
     formats.write(out, rows)
     terminal.show(str(out), {"rows": len(rows)}, as_json)
 

@@ -1,4 +1,4 @@
-"""docs/data-formats.md shows rows: each must be what it says it is."""
+"""docs/data-formats.md shows rows: each must be what it says it is. Its tables follow from the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from heedful.data import records
+from heedful.data import export, records
+from heedful.data.shapes import mapping, table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data-formats.md").read_text(encoding="utf-8")
 SHOWN = [
@@ -30,3 +31,27 @@ def test_every_record_and_every_field_is_documented() -> None:
     kinds += [records.Choice, records.Rating]
     assert {kind for kind, _ in SHOWN} == {cls.__name__.lower() for cls in kinds} - {"rating"}
     assert [name for cls in kinds for name in cls.model_fields if f"`{name}`" not in PAGE] == []
+
+
+def shapes() -> str:
+    """The rows of the table of shapes."""
+    lines = []
+    for shape in table.SHAPES:
+        kind = shape.kind if isinstance(shape.kind, str) else "demonstrations or prompts"
+        lines.append(f"| {shape.name} | {shape.fields} | {kind} |\n")
+    return "".join(lines)
+
+
+def targets() -> str:
+    """The rows of the table of targets."""
+    return "".join(f"| `{name}` | {meaning} |\n" for name, meaning in mapping.TARGETS.items())
+
+
+def test_every_shape_target_and_form_is_documented() -> None:
+    assert shapes() in PAGE
+    assert targets() in PAGE
+    assert [form for form in export.FORMS if f"| `{form}` |" not in PAGE] == []
+
+
+def test_every_shape_says_where_its_fields_were_looked_up() -> None:
+    assert [shape.name for shape in table.SHAPES if not shape.source] == []

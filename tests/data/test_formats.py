@@ -104,18 +104,19 @@ def test_a_byte_order_mark_windows_line_ends_and_empty_lines_do_not_matter(tmp_p
         (b"\n\r\n", ": no rows. Give"),
         (b'{"prompt": "a"}\n{"prompt": "b",}\n', ":2: not JSON ("),
         (b'\n{"prompt": "caf\xe9"}\n', ":2: not UTF-8 (byte 15 of the line). Convert"),
-        ('{"prompt": "a"}'.encode("utf-16"), ":1: holds NUL bytes. The file is damaged"),
+        ('{"prompt": "a"}'.encode("utf-16"), ": is UTF-16 text. Save it as UTF-8."),
         (b'{"prompt": "a"}\n\0\0\0\n', ":2: holds NUL bytes. The file is damaged"),
-        (b'[{"prompt": "a"},\n {"prompt": "b"}]\n', ":1: a JSON array. Write one object a line"),
-        (b'[{"prompt": "a"}]', ":1: a JSON array. Write one object a line"),
-        (b'{\n  "prompt": "a"\n}\n', ":1: not JSON ("),
+        (b'{"prompt": "a"}\n["b"]\n', ":2: a JSON array. Write one object a line"),
+        (b'[{"prompt": "a"},\n {"prompt": "b",}]\n', ":2: not JSON ("),
+        (b'[{"prompt": "a"},\n 3]\n', ":2: not a JSON object"),
+        (b'{\n  "prompt": "a"\n', ":1: not JSON ("),
         (b'"prompt"\n', ":1: not a JSON object. Write rows like"),
-        (b'{"prompt": "a", "x": NaN}\n', ":1: not JSON (NaN is not a JSON value, use null)"),
+        (b'{"prompt": "a", "x": NaN}\n', ":1: field 'x': NaN is not a JSON value. Write null."),
         (
             b'{"prompt": "a"}\n{"prompt": "b", "x": {"y": [1, -1e999]}}\n',
             ":2: field 'x.y': a number beyond what 64-bit",
         ),
-        (b'{"prompt": "a", "x": "\\uD800"}\n', ":1: holds half of a surrogate pair"),
+        (b'{"prompt": "a", "x": "\\uD800"}\n', ":1: field 'x': holds half of a surrogate pair"),
         (b'{"prompt": ' + b"[" * 100_000 + b"\n", ":1: nested too deeply"),
         (b'{"prompt": "a"}\n{"prompt": ""}\n', ":2: field 'prompt': is empty"),
         (b'{"text": "a"}\n', ":1: field 'prompt': missing. Required: prompt."),
@@ -136,7 +137,7 @@ def test_a_whole_surrogate_pair_is_one_character(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such file" in told(tmp_path / "absent.jsonl")
     assert "no such file" in told(tmp_path / "absent.parquet")
-    assert "a directory, and not a snapshot" in told(tmp_path)
+    assert "a directory without a snapshot or files of rows" in told(tmp_path)
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -179,7 +180,7 @@ def test_parquet_without_pyarrow_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         return real_import(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    assert install("train") in told(tmp_path / "a.parquet")
+    assert install("files") in told(tmp_path / "a.parquet")
 
 
 def test_parquet_from_elsewhere_gives_rows_that_json_can_hold(tmp_path: Path) -> None:
@@ -353,8 +354,8 @@ def test_what_parquet_cannot_hold_is_refused(tmp_path: Path, values: list[Any]) 
 
 
 def test_unknown_kinds_of_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Name it \.jsonl, \.jsonl\.gz or \.parquet"):
-        formats.write(tmp_path / "a.csv", COMPARISONS)
+    with pytest.raises(UserError, match=r"Name it \.jsonl, \.jsonl\.gz, \.parquet or \.csv"):
+        formats.write(tmp_path / "a.xml", COMPARISONS)
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:

@@ -1,46 +1,77 @@
-"""The kinds of records, by the names that commands use. The first row of a file tells its kind."""
+"""What a file holds, from its first rows: the shape of the rows and the kind of record."""
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from heedful.config import UserError
-from heedful.data import formats
-from heedful.data.public_shapes import to_native
-from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
+from heedful.data import conversion
+from heedful.data.reading import sources
+from heedful.data.reading.streams import USUAL, Limits
+from heedful.data.reading.values import Bad, Row
+from heedful.data.shapes import mapping, table
+from heedful.data.shapes.parts import Shape
 
-KINDS: dict[str, type[Record]] = {
-    "texts": Text,
-    "prompts": Prompt,
-    "demonstrations": Demonstration,
-    "completions": Completions,
-    "comparisons": Comparison,
-    "choices": Choice,
-}
-# field -> the kind of rows that have it. The first match counts.
-_TELLING = {
-    "preferred": "choices",
-    "ranking": "comparisons",
-    "completions": "completions",
-    "completion": "demonstrations",
-    "prompt": "prompts",
-    "text": "texts",
-}
+KINDS = conversion.KINDS
+_LOOKED_AT = 50  # rows
+# A prompt with such a field was answered or judged. Own rows of heedful have other names.
+_JUDGING = re.compile(
+    r"(answer|response|completion|output|reply|replies|choice|chosen|reject|prefer|rank|winner|better|best|selected|vote|"
+    r"rating|score|label|annotat|judg|verdict|feedback)",
+    re.IGNORECASE,
+)
+_REJECTING = re.compile(r"(chosen|reject|prefer|winner)", re.IGNORECASE)
+_MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking"}
 
 
-def kind_of(path: str | Path) -> str:
-    """The key in KINDS for the rows of a file, by its first well-formed row. Knows the public shapes too."""
-    row = next((row for _, row in formats.rows(formats.data_file(path)) if isinstance(row, dict)), None)
-    if row is None:
+def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL) -> str:
+    """The key in KINDS for the rows of a file, folder or data set, by the shape of its first rows.
+
+    UserError if the shape is unknown, or if prompts have fields that seem to judge answers.
+    """
+    if given is not None:
+        return given.kind
+    found = [row for _, _, row in itertools.islice(sources.find(path).rows(limits), _LOOKED_AT)]
+    rows = [row for row in found if not isinstance(row, Bad)]
+    if not rows:
         return "prompts"  # reading the file will tell what is wrong with it
-    try:
-        fields = set(to_native(row, Completions))
-    except ValueError:
-        fields = set(row)
-    for field, kind in _TELLING.items():
-        if field in fields:
-            return kind
-    shown = ", ".join(sorted(fields)) or "none"
-    raise UserError(
-        f"{path}: unknown kind of rows (fields: {shown}). docs/data-formats.md lists the fields of each kind."
+    shape = next(filter(None, map(table.find, rows)), None)
+    if shape is None:
+        raise UserError(f"{path}: {unknown(rows)}")
+    kind = shape.kind_of(next(row for row in rows if table.find(row) is shape))
+    if lost := judging(rows, shape, kind):
+        raise UserError(
+            f"{path}: rows of {kind} with fields that heedful does not know: {', '.join(lost)}."
+            f" Name them with --map, as in --map completions={lost[0]}, or give --as {kind} to leave them unused."
+        )
+    return kind
+
+
+def unknown(rows: Iterable[Row]) -> str:
+    """The reason why rows of an unknown shape cannot be read, with their fields."""
+    shown = ", ".join(dict.fromkeys(name for row in rows for name in row)) or "none"
+    return (
+        f"unknown kind of rows (fields: {shown}). Name the fields, as in --map prompt=FIELD --map completion=FIELD."
+        " docs/data-formats.md lists the shapes that heedful knows."
     )
+
+
+def judging(rows: Iterable[Row], shape: Shape, kind: str) -> list[str]:
+    """The unused fields of prompts, or of demonstrations, that seem to hold answers or judgements."""
+    pattern = {"prompts": _JUDGING, "demonstrations": _REJECTING}.get(kind)
+    if pattern is None:
+        return []
+    known = {*KINDS[kind].model_fields, *_MEANT}
+    names: dict[str, None] = {}
+    for row in rows:
+        if table.find(row) is not shape:
+            continue
+        try:
+            made = shape.convert(row)
+        except ValueError:
+            continue
+        names |= {name: None for native in made for name, value in native.items() if value is not None}
+    return [name for name in names if name not in known and pattern.search(name)]

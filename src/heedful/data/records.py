@@ -233,6 +233,7 @@ class Choice(Prompt):
     a: Answer
     b: Answer
     preferred: Literal["a", "b", "tie"]
+    none_acceptable: StrictBool | None = None
     labeler: Name | None = None
     group: Name | None = None
 

@@ -16,6 +16,7 @@ from typing import Any
 from heedful import files
 from heedful.config import UserError, refused
 from heedful.data import formats
+from heedful.data.reading import sources
 from heedful.data.records import Record
 
 
@@ -73,7 +74,7 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
 def open_snapshot(path: str | Path) -> Snapshot:
     """Open a snapshot. Raises UserError if its rows have changed, or if there is no snapshot."""
     path = Path(path)
-    if formats.data_file(path) == path:
+    if not path.is_dir() or sources.snapshot_rows(path) is None:
         raise UserError(f"{path}: not a snapshot. Give the directory of one.")
     manifest = formats.read_manifest(path)
     return Snapshot(path, manifest["records"], manifest["rows"], manifest["sha256"], manifest["filters"])

@@ -74,7 +74,7 @@ def key(prompt: PromptText) -> str:
 def is_file(ref: str) -> bool:
     """Whether `ref` names a file of answers (or a snapshot of one) rather than a model."""
     path = Path(ref)
-    return path.is_file() or ref.endswith(formats.ENDINGS) or (path / formats.SNAPSHOT_ROWS).is_file()
+    return path.is_file() or ref.endswith(formats.READABLE) or (path / formats.SNAPSHOT_ROWS).is_file()
 
 
 def unique(prompts: Sequence[Prompt]) -> list[Prompt]:

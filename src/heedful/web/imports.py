@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from heedful.config import Config, Seed, UserError
 from heedful.data import curation, formats
 from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.kinds import kind_of
+from heedful.data.reading.streams import Limits
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
 from heedful.feedback import items
 from heedful.feedback.items import MOST_COMPLETIONS
@@ -35,7 +34,7 @@ IMPORTED: dict[str, tuple[type[Prompt], Kind]] = {
     "versus": (Versus, "choice"),
 }
 """Kinds of rows that people work on, and the work. `versus` are choices that nobody has made yet."""
-MOST_UNPACKED = 1_000_000_000  # bytes of a .gz
+LIMITS = Limits(unpacked=1_000_000_000, ratio=0, rows=1_000_000)
 EVERY_SPLIT = ["train", "valid", "test"]
 
 
@@ -77,19 +76,17 @@ class Rows:
 
 @contextmanager
 def on_disk(folder: Path, file: Received) -> Iterator[Path]:
-    """Keeps a file in a folder of its own while it is read. UserError for an ending not in `formats.ENDINGS`."""
+    """Keeps a file in a folder of its own while it is read. UserError for an ending not in `formats.READABLE`."""
     name = _name(file)
-    ending = next((ending for ending in reversed(formats.ENDINGS) if name.endswith(ending)), None)
+    ending = max((ending for ending in formats.READABLE if name.lower().endswith(ending)), key=len, default=None)
     if ending is None:
-        raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.ENDINGS)}")
+        raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.READABLE)}")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / f"rows{ending}"
         with open(path, "wb") as written:
             shutil.copyfileobj(file.content, written)
         try:
-            if ending == ".jsonl.gz":
-                _check_unpacked(path, name)
             yield path
         except UserError as error:
             raise UserError(str(error).replace(str(path), name)) from None
@@ -103,14 +100,16 @@ def read(folder: Path, files: Sequence[Received], text_chars: int, kind: str | N
     names = " against ".join(map(_name, files))
     if len(files) == 2:
         with on_disk(folder, files[0]) as one, on_disk(folder, files[1]) as other:
-            rows: list[Prompt] = list(items.versus(*(formats.read(path, Completions) for path in (one, other))))
+            rows: list[Prompt] = list(
+                items.versus(*(formats.read(path, Completions, limits=LIMITS) for path in (one, other)))
+            )
         kind = "versus"
     else:
         with on_disk(folder, files[0]) as path:
-            kind = kind or kind_of(path)
+            kind = kind or kind_of(path, limits=LIMITS)
             if kind not in IMPORTED:
                 raise UserError(f"{names}: holds {kind}; people work on {', '.join(IMPORTED)}")
-            rows = list(formats.read(path, IMPORTED[kind][0]))
+            rows = list(formats.read(path, IMPORTED[kind][0], limits=LIMITS))
     _check_sizes(rows, text_chars, names)
     return Rows(names, kind, rows)
 
@@ -167,16 +166,3 @@ def _texts(row: Record) -> Iterator[tuple[str, str]]:
         yield from ((f"completions.{k}", text) for k, text in enumerate(row.completions))
     if isinstance(row, Choice | Versus):
         yield from (("a.text", row.a.text), ("b.text", row.b.text))
-
-
-def _check_unpacked(path: Path, name: str) -> None:
-    """A small file can unpack to more than there is memory."""
-    size = 0
-    try:
-        with gzip.open(path) as file:
-            while block := file.read(1 << 20):
-                size += len(block)
-                if size > MOST_UNPACKED:
-                    raise UserError(f"{name}: unpacks to more than {MOST_UNPACKED:,} bytes; send it in parts")
-    except (OSError, EOFError, zlib.error):
-        return  # the reader says what is wrong

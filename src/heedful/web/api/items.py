@@ -103,7 +103,7 @@ def import_scores(
 ) -> records.Scored:
     """Import a file of `heedful score`. Returns how many items it scored."""
     with imports.on_disk(settings.uploads, files[0]) as path:
-        scored = items.read_scores(path)
+        scored = items.read_scores(path, imports.LIMITS)
     with store.writing() as db:
         given = name or files[0].name.partition(".")[0]
         return records.Scored(items=items.import_scores(db, member.project_id, scored, given))

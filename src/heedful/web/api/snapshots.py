@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
 
 from heedful.config import UserError
-from heedful.data import formats
+from heedful.data import export, formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
 from heedful.feedback import snapshots
 from heedful.feedback.schema import FrozenSnapshot
@@ -59,6 +59,6 @@ def snapshot_file(
         kind = next(kind for kind, record in RECORD_KINDS.items() if record.__name__.lower() == frozen.records)
         rows = formats.read(path, RECORD_KINDS[kind])
         path = settings.uploads / f"pairs-{frozen.sha256}.jsonl"
-        formats.write(path, list(formats.to_public(rows)))
+        formats.write(path, list(export.to_public(rows)))
     named = f"{member.project}-{snapshot_id}-{file}"
     return FileResponse(path, filename=named, media_type="application/octet-stream")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.data.public_shapes import to_public
+from heedful.data.export import to_public
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
 
 HH = "\n\nHuman: Which tea?\n\nAssistant: Green or black?\n\nHuman: Green: \n\n- a lot"
@@ -175,7 +175,7 @@ def test_a_chat_that_waits_for_its_answer_is_a_prompt(tmp_path: Path) -> None:
         ({"messages": "hi"}, "field 'messages': must be a list of messages"),
         ({"messages": [assistant("a")]}, "field 'prompt': has no messages"),
         ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "message 0 has the role 'tool'"),
-        ({"prompt": "p", "completion": [user("a")]}, "field 'completion': a list must hold exactly one message"),
+        ({"prompt": "p", "completion": [user("a")]}, "field 'completion': a list of messages must end with"),
         ({"instruction": ["a"], "output": "b"}, "field 'instruction': must be a string"),
         ({"instruction": "a", "input": 3, "output": "b"}, "field 'input': must be a string"),
         ({"instruction": " ", "output": "b"}, "field 'prompt': is empty"),

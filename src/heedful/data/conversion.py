@@ -1,0 +1,166 @@
+"""From rows of any shape to records of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from heedful.config import explain
+from heedful.data.reading.values import Bad, Row
+from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
+from heedful.data.shapes import table
+from heedful.data.shapes.parts import NoJudgement, Shape
+
+KINDS: dict[str, type[Record]] = {
+    "texts": Text,
+    "prompts": Prompt,
+    "demonstrations": Demonstration,
+    "completions": Completions,
+    "comparisons": Comparison,
+    "choices": Choice,
+}
+"""The kinds of records, by the names that commands use."""
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+_ANSWER_FIELDS = {name for cls in (Demonstration, Completions, Comparison, Choice) for name in cls.model_fields} - set(
+    Prompt.model_fields
+)
+_SPLITS = {"validation": "valid", "val": "valid", "dev": "valid", "valid1": "valid", "valid2": "valid"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row: records, or a reason why there are none. `refused`: the row is malformed."""
+
+    file: Path
+    line: int
+    row: Any
+    shape: Shape | None
+    records: list[Any]
+    reason: str = ""
+    refused: bool = False
+
+
+Placed = tuple[Path, int, Row | Bad]
+
+
+def convert(rows: Iterable[Placed], record_type: type[Record], mapped: Shape | None = None) -> Iterator[Outcome]:
+    """What becomes of each row. The rows of a group come together, where its first row was."""
+    groups: dict[Hashable, list[Placed]] = {}
+    waiting: list[tuple[Shape, Hashable] | Outcome] = []
+    for file, line, row in rows:
+        if isinstance(row, Bad):
+            outcome = Outcome(file, line, row.raw, None, [], row.reason, refused=True)
+        else:
+            shape = mapped or table.find(row)
+            if shape is not None and shape.gather is not None and shape.group is not None:
+                key = (shape.name, shape.group(row))
+                if key not in groups:
+                    waiting.append((shape, key))
+                groups.setdefault(key, []).append((file, line, row))
+                continue
+            outcome = _outcome((file, line, row), shape, record_type)
+        if waiting:
+            waiting.append(outcome)
+        else:
+            yield outcome
+    for item in waiting:
+        if isinstance(item, Outcome):
+            yield item
+        else:
+            yield from _gathered(item[0], groups[item[1]], record_type)
+
+
+def _outcome(placed: Placed, shape: Shape | None, record_type: type[Record]) -> Outcome:
+    file, line, row = placed
+    try:
+        return Outcome(file, line, row, shape, _records([row], shape, record_type))
+    except NoJudgement as error:
+        return Outcome(file, line, row, shape, [], str(error))
+    except ValueError as error:
+        return Outcome(file, line, row, shape, [], _told(error, record_type), refused=True)
+
+
+def _gathered(shape: Shape, rows: list[Placed], record_type: type[Record]) -> Iterator[Outcome]:
+    """The outcome of a group. If it is refused, each of its rows is."""
+    try:
+        made = _records([row for _, _, row in rows], shape, record_type)
+    except ValueError as error:
+        refused = not isinstance(error, NoJudgement)
+        for file, line, row in rows:
+            yield Outcome(file, line, row, shape, [], _told(error, record_type), refused=refused)
+    else:
+        for n, (file, line, row) in enumerate(rows):
+            yield Outcome(file, line, row, shape, made if n == 0 else [])
+
+
+def _told(error: ValueError, record_type: type[Record]) -> str:
+    return explain(error, record_type, "field ") if isinstance(error, ValidationError) else str(error)
+
+
+def _records(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Record]:
+    return [record_type.model_validate(native) for native in _native(rows, shape, record_type)]
+
+
+def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Row]:
+    """Rows with the fields of `record_type`. Rows of an unknown shape stay as they are."""
+    if shape is None or (not issubclass(record_type, Prompt) and shape.kind != "texts" and shape.name != "mapped"):
+        return rows
+    kind = _kind_of(record_type)
+    if record_type is not Prompt and (reason := shape.unfit(rows[0])):
+        raise ValueError(reason)
+    if kind in shape.others:
+        found = shape.others[kind](rows)
+    else:
+        found = shape.gather(rows) if shape.gather is not None else shape.convert(rows[0])
+    return [_split(_as(kind, native)) for native in found]
+
+
+def _kind_of(record_type: type[Record]) -> str:
+    return next((_KIND_OF[cls] for cls in record_type.__mro__ if cls in _KIND_OF and cls is not Prompt), "") or (
+        "prompts" if record_type is Prompt else ""
+    )
+
+
+def _as(kind: str, row: Row) -> Row:
+    """A richer row as a simpler one, and two compared answers as a choice or the other way."""
+    if kind == "prompts" and {"completion", "completions", "preferred"} & row.keys():
+        return {key: value for key, value in row.items() if key not in _ANSWER_FIELDS}
+    if kind in ("comparisons", "completions") and {"a", "b", "preferred"} <= row.keys() and "completions" not in row:
+        return _as_comparison(row)
+    if kind == "choices" and len(row.get("completions") or []) == 2 and "ranking" in row and "preferred" not in row:
+        return _as_choice(row)
+    return row
+
+
+def _as_comparison(row: Row) -> Row:
+    sides = [row["a"], row["b"]]
+    if not all(isinstance(side, dict) for side in sides):
+        return row
+    tiers = {"a": [[0], [1]], "b": [[1], [0]], "tie": [[0, 1]]}
+    more = {key: value for key, value in row.items() if key not in ("a", "b", "preferred")}
+    made = {**more, "completions": [side.get("text") for side in sides], "ranking": tiers.get(row["preferred"], [])}
+    models = [side.get("model") for side in sides]
+    return made | ({"models": models} if any(models) else {})
+
+
+def _as_choice(row: Row) -> Row:
+    used = ("completions", "ranking", "models", "order", "ratings", "finish", "token_ids", "scores")
+    models = row.get("models") or [None, None]
+    sides = [
+        {"text": answer, **({"model": model} if model is not None else {})}
+        for answer, model in zip(row["completions"], models, strict=True)
+    ]
+    tiers = row["ranking"]
+    preferred = "tie" if len(tiers) == 1 else "a" if tiers[0] == [0] else "b"
+    more = {key: value for key, value in row.items() if key not in used}
+    return {**more, "a": sides[0], "b": sides[1], "preferred": preferred}
+
+
+def _split(row: Row) -> Row:
+    """The row with the name of its validation split as heedful writes it."""
+    split = row.get("split")
+    return row | {"split": _SPLITS[split]} if isinstance(split, str) and split in _SPLITS else row

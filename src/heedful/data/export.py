@@ -1,0 +1,90 @@
+"""Records as rows for other trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from heedful.config import UserError
+from heedful.data.records import Choice, Comparison, Demonstration, Prompt, PromptText, Record
+
+Row = dict[str, Any]
+
+
+def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
+    """Rows in one of FORMS: a row for each demonstration, for every ranked pair and for every decided choice.
+
+    Ties give no row. Rows keep the labeler and the group if the form has room for them.
+    """
+    if form not in FORMS:
+        raise UserError(f"--form {form}: no such form. Choose from {', '.join(FORMS)}")
+    write_demonstration, write_pair = FORMS[form]
+    for record in records:
+        if isinstance(record, Demonstration):
+            yield write_demonstration(record, record.completion)
+        elif isinstance(record, Comparison):
+            for winner, loser in record.pairs():
+                yield write_pair(record, record.completions[winner], record.completions[loser])
+        elif isinstance(record, Choice):
+            if record.preferred != "tie":
+                sides = (record.a.text, record.b.text)
+                yield write_pair(record, *(sides if record.preferred == "a" else sides[::-1]))
+        else:
+            kind = type(record).__name__.lower()
+            raise UserError(f"no public form for a {kind} row. Export demonstrations, comparisons or choices.")
+
+
+def _people(record: Prompt) -> Row:
+    """Who judged or wrote, as far as the record says."""
+    named = {name: getattr(record, name, None) for name in ("labeler", "group")}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _plain(prompt: PromptText) -> Any:
+    return prompt if isinstance(prompt, str) else [message.row() for message in prompt]
+
+
+def _reply(prompt: PromptText, text: str) -> Any:
+    return text if isinstance(prompt, str) else _assistant(text)
+
+
+def _assistant(text: str) -> list[Row]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _messages(prompt: PromptText) -> list[Row]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else _plain(prompt)
+
+
+def _trl_demonstration(record: Prompt, text: str) -> Row:
+    """`prompt` and `completion`. If the prompt is a chat, the answer is a list of one message."""
+    return {"prompt": _plain(record.prompt), "completion": _reply(record.prompt, text), **_people(record)}
+
+
+def _trl_pair(record: Prompt, better: str, worse: str) -> Row:
+    """`prompt`, `chosen` and `rejected`. If the prompt is a chat, each answer is a list of one message."""
+    sides = {"chosen": _reply(record.prompt, better), "rejected": _reply(record.prompt, worse)}
+    return {"prompt": _plain(record.prompt), **sides, **_people(record)}
+
+
+def _openai_demonstration(record: Prompt, text: str) -> Row:
+    """`messages`. OpenAI refuses fields that it does not know."""
+    return {"messages": [*_messages(record.prompt), *_assistant(text)]}
+
+
+def _openai_pair(record: Prompt, better: str, worse: str) -> Row:
+    """`input`, `preferred_output` and `non_preferred_output`."""
+    return {
+        "input": {"messages": _messages(record.prompt)},
+        "preferred_output": _assistant(better),
+        "non_preferred_output": _assistant(worse),
+    }
+
+
+_Write = tuple[Callable[[Prompt, str], Row], Callable[[Prompt, str, str], Row]]
+FORMS: dict[str, _Write] = {
+    "trl": (_trl_demonstration, _trl_pair),
+    "openrlhf": (_trl_demonstration, _trl_pair),  # with input_key and prompt_key "prompt", output_key "completion"
+    "openai": (_openai_demonstration, _openai_pair),
+}
+"""The forms of rows, with the functions that write a demonstration and a pair."""

@@ -1,0 +1,230 @@
+"""Rows of files of text: JSON, JSON Lines, CSV, TSV, and TXT with one prompt a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from heedful.config import UserError
+from heedful.data.reading.streams import Limits, opened
+from heedful.data.reading.values import DEEP, Bad, Json, Row, as_text
+from heedful.data.shapes import table
+
+log = logging.getLogger(__name__)
+
+Found = Iterator[tuple[int, Row | Bad]]
+"""(line or row number from 1, row)."""
+
+REJECTED = {"line", "reason", "row"}
+"""The fields of a rejected row. Rows of several files also have `file`."""
+_ARRAY = "a JSON array. Write one object a line instead (jq -c '.[]' FILE.json > FILE.jsonl)."
+_LONGEST_CELL = 2**31 - 1
+# Cells of a table that hold JSON. The cells of all other columns are text.
+JSON_CELLS = {
+    "a", "answers", "b", "completions", "context", "conversation", "conversation_a", "conversation_b", "conversations",
+    "finish", "history", "messages", "models", "none_acceptable", "order", "ranking", "ratings", "scores", "token_ids",
+    "tools",
+}  # fmt: skip
+
+
+def json_rows(path: Path, limits: Limits) -> Found:
+    """Rows of JSON Lines, of a JSON array, or of a JSON object that holds one list of objects."""
+    with opened(path, limits) as file:
+        lines = enumerate(file, 1)
+        first = next(((line, raw) for line, raw in lines if raw.strip()), None)
+        if first is None:
+            return
+        line, raw = first
+        start = raw.lstrip()
+        rest = next(((n, more) for n, more in lines if more.strip()), None)
+        following: Iterable[tuple[int, bytes]] = itertools.chain([rest] if rest is not None else [], lines)
+        if start.startswith(b"[") or (start.startswith(b"{") and (rest is None or not _is_json(raw))):
+            text = b"".join([raw, *(more for _, more in following)])
+            document = _document(path, text, tell=start.startswith(b"["))
+            if document is not None:
+                yield from document
+                return
+            following = ((n, more) for n, more in enumerate(text.split(b"\n")[1:], line + 1))
+        for n, more in itertools.chain([(line, raw)], following):
+            if (stripped := more.rstrip(b"\r\n")) and stripped.strip():
+                yield n, json_object(stripped)
+
+
+def json_object(raw: bytes) -> Row | Bad:
+    """The row of one line of JSON."""
+    if b"\0" in raw:
+        return Bad(_shown(raw), "holds NUL bytes. The file is damaged, or not UTF-8 text.")
+    decoder = Json()
+    try:
+        row = decoder.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Bad(_shown(raw), f"not UTF-8 (byte {error.start} of the line). Convert the file to UTF-8.")
+    except RecursionError:
+        return Bad(_shown(raw), DEEP)
+    except ValueError as error:
+        if raw.lstrip().startswith(b"["):
+            return Bad(_shown(raw), _ARRAY)
+        where = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+        return Bad(_shown(raw), f"not JSON ({where}). Write one JSON object a line.")
+    return _row(decoder.checked(row, _shown(raw)), raw)
+
+
+def _row(row: Any, raw: bytes) -> Row | Bad:
+    if isinstance(row, Bad):
+        return row
+    if isinstance(row, list):
+        return Bad(_shown(raw), _ARRAY)
+    if not isinstance(row, dict):
+        return Bad(_shown(raw), 'not a JSON object. Write rows like {"prompt": "..."}')
+    if row.keys() - {"file"} == REJECTED:
+        inner = row["row"]  # a row that was not a JSON object is stored as text
+        return inner if isinstance(inner, dict) else json_object(as_text(inner).encode("utf-8"))
+    return row
+
+
+def _shown(raw: bytes) -> str:
+    return raw.decode("utf-8", errors="backslashreplace")
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _document(path: Path, text: bytes, *, tell: bool) -> Found | None:
+    """The rows of one JSON document. None if it is none, or an error if `tell`."""
+    decoder = Json()
+    try:
+        document = decoder.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        if not tell:
+            return None
+        line = text.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8. Convert the file to UTF-8.") from None
+    except RecursionError:
+        if not tell:
+            return None
+        raise UserError(f"{path}: {DEEP}") from None
+    except ValueError as error:
+        if not tell or _is_json(text.partition(b"\n")[0]):
+            return None
+        where = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"{path}{where}: not JSON ({reason}). Repair it or write it again.") from None
+    rows = document if isinstance(document, list) else _listed(path, document)
+    return ((n, _element(decoder, row)) for n, row in enumerate(rows, 1))
+
+
+def _element(decoder: Json, row: Any) -> Row | Bad:
+    checked = decoder.checked(row, row)
+    if isinstance(checked, Bad):
+        return Bad(as_text(row), checked.reason)
+    return row if isinstance(row, dict) and "reason" not in row else _row(checked, as_text(row).encode("utf-8"))
+
+
+def _listed(path: Path, document: Any) -> list[Any]:
+    """The rows of an object: its one list of objects, unless the object itself is a row."""
+    if not isinstance(document, dict) or table.find(document) is not None:
+        return [document]
+    lists = {name: inner for name, inner in document.items() if _is_table(inner)}
+    if not lists:
+        return [document]
+    if len(lists) > 1:
+        raise UserError(f"{path}: holds several lists of rows ({', '.join(lists)}). Write each to a file of its own.")
+    ((name, rows),) = lists.items()
+    if others := [other for other in document if other != name]:
+        log.warning("%s: the rows are in '%s'. Not used: %s", path, name, ", ".join(others))
+    return rows
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:
+    """Rows of CSV or TSV. The first line names the fields. Empty cells are left out."""
+    csv.field_size_limit(_LONGEST_CELL)
+    with opened(path, limits) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        line = 1
+        try:
+            delimiter = "\t" if tabs else _delimiter(file)
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            header: list[str] = []
+            for cells in reader:
+                if not header and any(cell.strip() for cell in cells):
+                    header = _header(path, line, cells)
+                elif any(cell.strip() for cell in cells):
+                    yield line, _cells(header, cells)
+                line = reader.line_num + 1
+        except UnicodeDecodeError:
+            raise UserError(f"{path}:{line}: not UTF-8 after this line. Save the file as UTF-8.") from None
+        except csv.Error as error:
+            raise UserError(f"{path}:{line}: not CSV ({error}). Quote cells that hold quotes or line ends.") from None
+        finally:
+            text.detach()
+
+
+def _delimiter(file: BinaryIO) -> str:
+    """The delimiter of a .csv: a comma, or what Excel writes in its place."""
+    head = file.peek(1 << 16).split(b"\n")[0]  # type: ignore[attr-defined]
+    counts = {mark: head.count(mark.encode()) for mark in (",", ";", "\t")}
+    return "," if counts[","] else max(counts, key=lambda mark: counts[mark])
+
+
+def _header(path: Path, line: int, cells: list[str]) -> list[str]:
+    if cells[0].lstrip().startswith(("{", "[")):
+        raise UserError(f"{path}:{line}: holds JSON, not a table. Name the file .jsonl.")
+    names = [cell.strip() or f"column {n}" for n, cell in enumerate(cells, 1)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path}:{line}: two columns are called '{twice[0]}'. Rename one.")
+    return names
+
+
+def _cells(header: list[str], cells: list[str]) -> Row | Bad:
+    if len(cells) != len(header):
+        raw = dict(zip(header, cells, strict=False))
+        return Bad(raw, f"{len(cells)} cells under {len(header)} names. Quote cells that hold the delimiter.")
+    row: Row = {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+    return next((value for value in row.values() if isinstance(value, Bad)), row)
+
+
+def _cell(name: str, cell: str) -> Any:
+    """The value of a cell: JSON in the columns that hold JSON, and where a chat takes the place of a text."""
+    start = cell.lstrip()
+    if name in JSON_CELLS or start.startswith(('[{"role"', '[{"content"', '[ {"role"')):
+        decoder = Json()
+        try:
+            value = decoder.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        return decoder.checked(value, cell)
+    return cell
+
+
+def text_rows(path: Path, limits: Limits, field: str) -> Found:
+    """Rows of plain text: each line that is not empty is a row with this field."""
+    with opened(path, limits) as file:
+        for line, raw in enumerate(file, 1):
+            raw = raw.rstrip(b"\r\n")
+            if b"\0" in raw:
+                yield line, Bad(_shown(raw), "holds NUL bytes. The file is damaged, or not UTF-8 text.")
+            elif raw.strip():
+                try:
+                    text = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    reason = f"not UTF-8 (byte {error.start} of the line). Convert the file to UTF-8."
+                    yield line, Bad(_shown(raw), reason)
+                    continue
+                if line == 1 and text.startswith("{") and _is_json(raw):
+                    raise UserError(f"{path}:{line}: holds JSON, not plain text. Name the file .jsonl.")
+                yield line, {field: text}

@@ -1,0 +1,139 @@
+"""Values of rows as JSON has them, and rows that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+Row = dict[str, Any]
+
+BEYOND = "a number beyond what 64-bit floats hold. Write a smaller one, or leave it out."
+HUGE = "a whole number of more than 64 bits. Write it as text, or leave it out."
+NAN = "is not a JSON value. Write null."
+TWICE = "the row names it twice. Delete one of the two."
+DEEP = "nested too deeply. A row is one flat JSON object."
+SURROGATE = "holds half of a surrogate pair (\\ud800-\\udfff). Repair the character or delete the row."
+_MOST_INTEGER = 2**64
+
+
+class Bad:
+    """A row that cannot be read, with the reason. `raw` is what the file has there."""
+
+    def __init__(self, raw: Any, reason: str):
+        self.raw, self.reason = raw, reason
+
+
+class _Wrong:
+    """Takes the place of a value that JSON cannot hold, until the row is known."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Json:
+    """A JSON decoder that finds what `json.loads` lets through: NaN, infinity, huge numbers, keys that come twice.
+
+    Such values become part of the document. `checked` then tells the field of the first one.
+    """
+
+    def __init__(self) -> None:
+        self._wrong = False
+
+    def loads(self, text: str) -> Any:
+        """The document. ValueError or RecursionError if it is not JSON."""
+        self._wrong = "\\ud" in text or "\\uD" in text
+        return json.loads(
+            text,
+            parse_constant=lambda name: self._mark(f"{name} {NAN}"),
+            parse_float=self._float,
+            parse_int=self._int,
+            object_pairs_hook=self._pairs,
+        )
+
+    def checked(self, value: Any, raw: Any) -> Any:
+        """The value, or a `Bad` that names the field of the first wrong part."""
+        if self._wrong and (found := first_wrong(value, _reason)):
+            return Bad(raw, found)
+        return value
+
+    def _mark(self, reason: str) -> _Wrong:
+        self._wrong = True
+        return _Wrong(reason)
+
+    def _float(self, text: str) -> Any:
+        value = float(text)
+        return self._mark(BEYOND) if math.isinf(value) else value
+
+    def _int(self, text: str) -> Any:
+        if len(text) < 19:
+            return int(text)
+        return self._mark(HUGE) if len(text) > 21 or abs(int(text)) > _MOST_INTEGER else int(text)
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> Row:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            found[next(name for name in names if names.count(name) > 1)] = self._mark(TWICE)
+        return found
+
+
+def as_text(value: Any) -> str:
+    """A value as JSON for people to repair. What JSON cannot hold becomes words."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def first_wrong(value: Any, reason: Callable[[Any], str | None], field: str = "") -> str | None:
+    """ "field 'a.b': reason" for the first part of a value that has a reason, else None."""
+    if isinstance(value, dict):
+        parts = ((f"{field}.{key}" if field else str(key), inner) for key, inner in value.items())
+        return next(filter(None, (first_wrong(inner, reason, name) for name, inner in parts)), None)
+    if isinstance(value, list):
+        return next(filter(None, (first_wrong(inner, reason, field) for inner in value)), None)
+    told = reason(value)
+    return told and (f"field '{field}': {told}" if field else told)
+
+
+def _reason(value: Any) -> str | None:
+    if isinstance(value, _Wrong):
+        return value.reason
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return SURROGATE
+    return None
+
+
+def from_columns(row: Row) -> Row | Bad:
+    """A row of a table of columns with the values that JSON has."""
+    try:
+        plain: Row = _from_column(row)
+    except ValueError as error:
+        return Bad(as_text(row), str(error))
+    return plain
+
+
+def _from_column(value: Any, field: str = "") -> Any:
+    """Leave out nulls (pandas writes NaN), decode bytes, and turn dates and the like into strings."""
+    if isinstance(value, dict):
+        parts = {key: _from_column(inner, f"{field}.{key}" if field else key) for key, inner in value.items()}
+        return {key: inner for key, inner in parts.items() if inner is not None}
+    if isinstance(value, list):
+        return [_from_column(inner, field) for inner in value]
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"field '{field}': bytes that are not UTF-8 text. Write text there, or leave the column out."
+            ) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isinf(value):
+            raise ValueError(f"field '{field}': {BEYOND}")
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)

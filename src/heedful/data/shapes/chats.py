@@ -1,0 +1,224 @@
+"""Chats and instructions: prompts and demonstrations from messages of several spellings."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from heedful.data.shapes.parts import Row, filled, rest, text
+
+_TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
+ROLES = {
+    "human": "user", "user": "user", "prompter": "user", "user_message": "user",
+    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
+    "model": "assistant", "bot": "assistant",
+    "system": "system", "developer": "system",
+    "tool": "tool", "function": "tool", "observation": "tool", "function_call": "assistant",
+}  # fmt: skip
+CHATS = ("messages", "conversations", "conversation")
+_EXTRAS = ("input", "context", "query")
+ANSWERS = ("completion", "output", "response", "solution", "answer", "target")
+
+
+def is_transcript(value: str) -> bool:
+    """Whether a text is a dialogue written as "\\n\\nHuman: ...\\n\\nAssistant: ..."."""
+    return value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
+
+
+def transcript(value: str) -> list[Row]:
+    """The turns of such a dialogue, as messages."""
+    _, *parts = _TURN.split(value)
+    return [
+        {"role": ROLES[speaker.lower()], "content": content}
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def asked(turns: list[Row]) -> list[Row]:
+    """The turns without an empty last one: a transcript that stops at "Assistant:" asks for the answer."""
+    return turns[:-1] if turns and turns[-1]["role"] == "assistant" and not turns[-1]["content"].strip() else turns
+
+
+def chat(value: Any, field: str) -> list[Any]:
+    """A list of messages with `role` and `content`, from any spelling of it."""
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise ValueError(f"field '{field}': must be a list of messages {{'role': ..., 'content': ...}}")
+    return [message(turn, field, n) for n, turn in enumerate(value)]
+
+
+def message(turn: Row, field: str, number: int = 0) -> Row:
+    """A message with `role` and `content`. Its other fields stay."""
+    if "from" in turn and "value" in turn:
+        turn = {"role": turn["from"], "content": turn["value"], **rest(turn, "from", "value")}
+    role = turn.get("role")
+    made = {**turn, "role": ROLES.get(role.lower(), role) if isinstance(role, str) else role}
+    if role == "function_call":
+        made["content"], made["tool_calls"] = "", _called(turn.get("content"), field, number)
+    elif isinstance(turn.get("content"), list):
+        made["content"] = _joined(turn["content"], field, number)
+    return made
+
+
+def _called(content: Any, field: str, number: int) -> list[Row]:
+    """The tool calls that a message of the role function_call spells as JSON."""
+    try:
+        calls = json.loads(content) if isinstance(content, str) else content
+    except ValueError:
+        calls = None
+    calls = calls if isinstance(calls, list) else [calls]
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
+        raise ValueError(f"field '{field}': message {number}: its function call is not JSON with a name and arguments")
+    return [{"type": "function", "function": call} for call in calls]
+
+
+def _joined(parts: list[Any], field: str, number: int) -> str:
+    """The text of content parts. Other parts than text are refused."""
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"field '{field}': message {number} holds a part of type {kind}. Only text can be read.")
+    return "".join(part["text"] for part in parts)
+
+
+def with_system(prompt: Any, system: Any, field: str = "system") -> Any:
+    """A prompt with a system message before it, if there is one."""
+    if system is None or system == "":
+        return prompt
+    if not isinstance(system, str):
+        raise ValueError(f"field '{field}': must be a string")
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if turns and turns[0].get("role") == "system":
+        if turns[0].get("content") == system:
+            return turns
+        raise ValueError(f"field '{field}': the chat has a system message too. Delete one of the two.")
+    return [{"role": "system", "content": system}, *turns]
+
+
+def chat_field(row: Row) -> str | None:
+    """The field of the row that holds a chat."""
+    return next((name for name in CHATS if isinstance(row.get(name), list) and row[name]), None)
+
+
+def messages(row: Row) -> list[Row]:
+    """A demonstration from a chat: the last turn of the assistant is the completion. Else a prompt.
+
+    Turns of the assistant with `weight` 0 are not to be learned, so the last one with another weight counts.
+    """
+    name = next(name for name in CHATS if name in row)
+    if not isinstance(row[name], list) or not row[name]:
+        raise ValueError(f"field '{name}': must be a list of messages {{'role': ..., 'content': ...}}")
+    turns = chat(row[name], name)
+    more = rest(row, name, "system")
+    given = more.pop("prompt", None)
+    if given is not None and not any(given in (turn.get("content"), [turn]) for turn in turns):
+        more["prompt_as_given"] = given
+    if turns[-1].get("role") != "assistant":
+        return [{"prompt": with_system(turns, row.get("system")), **more}]
+    last = max((n for n, turn in enumerate(turns) if _to_learn(turn)), default=None)
+    if last is None:
+        raise ValueError(f"field '{name}': every answer has weight 0, so there is nothing to learn. Leave the row out.")
+    prompt = with_system(turns[:last], row.get("system"))
+    return [{"prompt": prompt, **more, **answer(turns[last], name)}]
+
+
+def _to_learn(turn: Row) -> bool:
+    return turn.get("role") == "assistant" and turn.get("weight") not in (0, 0.0, False)
+
+
+def answer(turn: Row, field: str) -> Row:
+    """The fields of a demonstration for the assistant's message."""
+    if turn.get("tool_calls"):
+        raise ValueError(
+            f"field '{field}': the last answer calls a tool. Only text can be learned as an answer. Leave the row out."
+        )
+    return {"completion": turn.get("content")}
+
+
+def messages_kind(row: Row) -> str:
+    """demonstrations if the chat ends with the assistant, else prompts."""
+    turns = row[next(name for name in CHATS if name in row)]
+    last = turns[-1] if isinstance(turns, list) and turns and isinstance(turns[-1], dict) else {}
+    role = last.get("role", last.get("from"))
+    return "demonstrations" if isinstance(role, str) and ROLES.get(role.lower()) == "assistant" else "prompts"
+
+
+def instruction_prompt(row: Row) -> tuple[Any, list[str]]:
+    """(prompt, fields that it used) of `instruction` or `question` with input, system message and earlier turns."""
+    name = "instruction" if "instruction" in row else "question"
+    extra = next((key for key in _EXTRAS if name == "instruction" and key in row), None)
+    for field in (name, extra):
+        if field is not None and row[field] is not None and not isinstance(row[field], str):
+            raise ValueError(f"field '{field}': must be a string")
+    parts = [row[name], row[extra] if extra else None]
+    prompt: Any = "\n\n".join(part for part in parts if part and part.strip())
+    if history := row.get("history"):
+        prompt = [*_history(history), {"role": "user", "content": prompt}]
+    return with_system(prompt, row.get("system")), [name, "system", "history", *([extra] if extra else [])]
+
+
+def _history(value: Any) -> list[Row]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ValueError("field 'history': must be a list of pairs [question, answer]")
+    return [turn for ask, reply in value for turn in turns_of(ask, reply)]
+
+
+def turns_of(ask: Any, reply: Any) -> list[Row]:
+    """A question and its answer as messages."""
+    return [{"role": "user", "content": ask}, {"role": "assistant", "content": reply}]
+
+
+def instruction(row: Row) -> list[Row]:
+    """A demonstration from `instruction` or `question`, and the answer. If there is a solution, `answer` stays."""
+    prompt, used = instruction_prompt(row)
+    name = next((key for key in ANSWERS if row.get(key) is not None), None)
+    more = rest(row, *used, *([name] if name else []))
+    return [{"prompt": prompt, **more, **({"completion": row[name]} if name else {})}]
+
+
+def prompt_completion(row: Row) -> list[Row]:
+    """A demonstration from `prompt` and an answer: a text, or messages of which the last is the assistant's."""
+    name = next(key for key in ANSWERS if row.get(key) is not None)
+    prompt, completion = row["prompt"], row[name]
+    if isinstance(prompt, list):
+        prompt = chat(prompt, "prompt")
+    if isinstance(completion, list):
+        turns = chat(completion, name)
+        if not turns or turns[-1].get("role") != "assistant":
+            raise ValueError(f"field '{name}': a list of messages must end with the assistant's. Complete it.")
+        if len(turns) > 1:
+            prompt = [*([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt), *turns[:-1]]
+        fields = answer(turns[-1], name)
+    else:
+        fields = {"completion": completion}
+    return [{"prompt": with_system(prompt, row.get("system")), **rest(row, "prompt", name, "system"), **fields}]
+
+
+def prompt_alone(row: Row) -> list[Row]:
+    """A prompt as it is, with its chat in one spelling."""
+    prompt = row["prompt"]
+    if isinstance(prompt, list) and all(isinstance(turn, dict) for turn in prompt):
+        prompt = chat(prompt, "prompt")
+    return [{"prompt": with_system(prompt, row.get("system")), **rest(row, "prompt", "system")}]
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def prompt_of(row: Row) -> tuple[Any, list[str]]:
+    """(prompt, fields that it used) of a row whose answers are in other fields: whatever holds the question."""
+    if filled(row, "prompt"):
+        prompt = row["prompt"]
+        if isinstance(prompt, str) and is_transcript(prompt):
+            return with_system(asked(transcript(prompt)), row.get("system")), ["prompt", "system"]
+        prompt = chat(prompt, "prompt") if is_chat(prompt) else prompt
+        return with_system(prompt, row.get("system")), ["prompt", "system"]
+    if (name := chat_field(row)) is not None:
+        return with_system(chat(row[name], name), row.get("system")), [name, "system"]
+    if "instruction" in row or isinstance(row.get("question"), str):
+        return instruction_prompt(row)
+    if isinstance(row.get("input"), str):
+        return with_system(text(row, "input"), row.get("system")), ["input", "system"]
+    return None, []

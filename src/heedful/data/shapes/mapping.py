@@ -1,0 +1,206 @@
+"""Fields that the user names: rows of any shape as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heedful.config import UserError
+from heedful.data.shapes import chats, pairs
+from heedful.data.shapes.parts import Row, Shape, by_score, comparison
+
+TARGETS = {
+    "prompt": "the prompt: a text or a chat",
+    "system": "a system message before the prompt",
+    "messages": "a chat that ends with the answer",
+    "completion": "the answer that a person wrote",
+    "chosen": "the better of two answers",
+    "rejected": "the worse of two answers",
+    "completions": "answers: one field with a list, or several fields",
+    "scores": "a number for each answer, the highest is best: one field with a list, or several fields",
+    "ranking": "tiers of indices of the answers, best first",
+    "a": "the first of two answers",
+    "b": "the second of two answers",
+    "preferred": "which is better: a, b or tie. Give your own words as FIELD:WORD_FOR_A,WORD_FOR_B,WORD_FOR_TIE",
+    "label": "true for a good answer",
+    "text": "a document for pretraining",
+    "id": "the name of the row",
+    "user": "who asked",
+    "source": "where the prompt is from",
+    "use_case": "the kind of task",
+    "split": "train, valid or test",
+    "labeler": "who judged",
+    "group": "the group of the labeler",
+}
+"""What a field can become, with its meaning."""
+
+_SEVERAL = ("completions", "scores")
+_FIRST = ("a", "left", "model_a", "1", "A")
+_SECOND = ("b", "right", "model_b", "2", "B")
+_TIES = ("tie", "both", "equal", "same", "Tie", "")
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """Which field becomes what."""
+
+    fields: dict[str, list[str]]
+    """Target -> fields of the row. Only `completions` and `scores` may have several."""
+    words: tuple[str, ...] = ()
+    """The user's words in `preferred` for a, b and tie."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the records that the fields make."""
+        has = self.fields.keys()
+        needed = {
+            "comparisons": ({"chosen", "rejected"}, {"completions", "ranking"}, {"completions", "scores"}),
+            "choices": ({"a", "b", "preferred"},),
+            "completions": ({"completions"},),
+            "demonstrations": ({"completion"}, {"messages"}),
+            "prompts": ({"prompt"},),
+            "texts": ({"text"},),
+        }
+        return next(kind for kind, options in needed.items() if any(option <= has for option in options))
+
+    def apply(self, row: Row) -> list[Row]:
+        """Rows with the fields of records. ValueError names the field that is missing or does not fit."""
+        values = {target: self._value(row, target) for target in self.fields}
+        used = {name.partition(".")[0] if name not in row else name for names in self.fields.values() for name in names}
+        more = {key: value for key, value in row.items() if key not in used}
+        named = {
+            key: str(value) if key in ("id", "user", "labeler", "group") else value
+            for key, value in values.items() if key in _NAMED and value is not None
+        }  # fmt: skip
+        return self._made(values, {key: value for key, value in more.items() if key not in named} | named)
+
+    def _made(self, values: Row, more: Row) -> list[Row]:
+        kind = self.kind
+        for target in list(values):
+            more.pop(target, None) if target not in _NAMED else None
+        if kind == "texts":
+            return [{**more, "text": values["text"]}]
+        if kind == "demonstrations" and "messages" in values:
+            return chats.messages({"messages": values["messages"], "system": values.get("system"), **more})
+        prompt, _ = chats.prompt_of({"prompt": values.get("prompt"), "system": values.get("system")})
+        if "chosen" in values:
+            pair = {name: values[name] for name in ("prompt", "chosen", "rejected") if values.get(name) is not None}
+            return [made | more for made in pairs.pairwise(pair | {"system": values.get("system")})]
+        if kind == "comparisons":
+            scores = values.get("scores")
+            ranking = by_score([_number(score) for score in scores]) if scores is not None else values["ranking"]
+            if scores is not None and len(scores) != len(values["completions"]):
+                raise ValueError(f"field 'scores': {len(scores)} numbers for {len(values['completions'])} answers")
+            return [comparison(prompt, values["completions"], ranking, more)]
+        if kind == "choices":
+            sides: Row = {side: {"text": values[side]} for side in "ab"}
+            return [{"prompt": prompt, **more, **sides, "preferred": self._preferred(values)}]
+        if kind == "demonstrations":
+            return chats.prompt_completion({"prompt": prompt, "completion": values["completion"], **more})
+        if kind == "completions":
+            return [{"prompt": prompt, **more, "completions": values["completions"]}]
+        return [{"prompt": prompt, **more}]
+
+    def _preferred(self, values: Row) -> str:
+        """a, b or tie from the user's words, the usual words, the names of the fields, or the answer itself."""
+        given = str(values["preferred"])
+        if self.words:
+            if given in self.words:
+                return ("a", "b", "tie")[self.words.index(given)]
+        else:
+            for side, words in (("a", _FIRST), ("b", _SECOND), ("tie", _TIES)):
+                names = self.fields.get(side, []) + ([values[side]] if side in values else [])
+                if given in words or given in names:
+                    return side
+        name = self.fields["preferred"][0]
+        raise ValueError(
+            f"field '{name}': {given!r:.40} says neither a, b nor tie. Give the words as preferred={name}:A,B,TIE"
+        )
+
+    def _value(self, row: Row, target: str) -> Any:
+        names = self.fields[target]
+        found = [_at(row, name) for name in names]
+        for name, value in zip(names, found, strict=True):
+            if value is None and target not in _NAMED and target != "system":
+                raise ValueError(f"field '{name}' (the {target}): missing. Give it or leave the row out.")
+        if target in _SEVERAL:
+            return found if len(found) > 1 or not isinstance(found[0], list) else found[0]
+        return found[0]
+
+
+_NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "label"}
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"field 'scores': {value!r:.40} is no number") from None
+
+
+def _at(row: Row, name: str) -> Any:
+    """The value of a field. `a.b` is b in a, and in a list of objects the list of their values."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if isinstance(value, list):
+            value = [item.get(part) if isinstance(item, dict) else None for item in value]
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def parse(given: Iterable[str] | Mapping[str, str | list[str]]) -> FieldMap | None:
+    """A mapping from TARGET=FIELD texts, or from {target: field}. None if nothing is given.
+
+    UserError if it makes no record.
+    """
+    pairs_ = list(given.items()) if isinstance(given, Mapping) else [_pair(text_) for text_ in given]
+    fields: dict[str, list[str]] = {}
+    words: tuple[str, ...] = ()
+    for target, source in pairs_:
+        if target not in TARGETS:
+            raise UserError(f"--map {target}: no such target. Choose from {', '.join(TARGETS)}")
+        for name in [source] if isinstance(source, str) else source:
+            if target == "preferred" and ":" in name:
+                name, _, told = name.partition(":")
+                words = tuple(word.strip() for word in told.split(","))
+                if len(words) not in (2, 3) or len(set(words)) < len(words):
+                    raise UserError(f"--map preferred={name}:{told}: give two or three words, for a, b and tie")
+            if not name:
+                raise UserError(f"--map {target}=: name a field of the file")
+            fields.setdefault(target, []).append(name)
+    twice = [target for target, names in fields.items() if len(names) > 1 and target not in _SEVERAL]
+    if twice:
+        raise UserError(f"--map {twice[0]}: given twice. Only {' and '.join(_SEVERAL)} take several fields")
+    if not fields:
+        return None
+    _check(fields)
+    return FieldMap(fields, words)
+
+
+def _pair(given: str) -> tuple[str, str]:
+    target, equals, name = given.partition("=")
+    if not equals:
+        raise UserError(f"--map {given}: write it as TARGET=FIELD, as in --map prompt=question")
+    return target.strip(), name.strip()
+
+
+def _check(fields: dict[str, list[str]]) -> None:
+    """UserError if the targets make no record, or only a part of one."""
+    has = fields.keys()
+    for one, others in (
+        ("chosen", {"rejected"}), ("rejected", {"chosen"}), ("a", {"b", "preferred"}), ("b", {"a", "preferred"}),
+        ("preferred", {"a", "b"}), ("scores", {"completions"}), ("ranking", {"completions"}),
+    ):  # fmt: skip
+        if one in has and not others <= has:
+            raise UserError(f"--map {one}: needs {' and '.join(sorted(others - has))} too")
+    if not {"prompt", "messages", "text", "chosen"} & has:
+        raise UserError("--map: name the prompt too, as in --map prompt=question")
+
+
+def shape(mapping: FieldMap) -> Shape:
+    """The shape of rows whose fields the user named."""
+    return Shape("mapped", mapping.kind, "", "", lambda row: True, mapping.apply)

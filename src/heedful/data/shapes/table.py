@@ -1,0 +1,191 @@
+"""The shapes of rows that heedful reads, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedful.data.shapes import chats, pairs, rated, tools, trees
+from heedful.data.shapes.parts import Row, Shape, filled, having, truth
+
+HUB = "huggingface.co/datasets/"
+TRL = "huggingface.co/docs/trl/dataset_formats"
+OWN = "docs/data-formats.md"
+
+
+def _same(row: Row) -> list[Row]:
+    return [row]
+
+
+def _is_label(row: Row) -> bool:
+    return truth(row.get("label")) is not None
+
+
+def _unwanted(row: Row) -> str | None:
+    if truth(row.get("label")):
+        return None
+    return (
+        "field 'label': false marks an answer that people did not want, so it is no demonstration. Leave the row out."
+    )
+
+
+def _stepwise(row: Row) -> str:
+    return "field 'completions': are the steps of one answer with a label for each, not answers to compare."
+
+
+def _has_answer(row: Row) -> bool:
+    return any(filled(row, name) for name in chats.ANSWERS)
+
+
+def _is_pair(row: Row) -> bool:
+    return "chosen" in row and "rejected" in row and "completions" not in row
+
+
+def _is_flags(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(flag, bool) for flag in value)
+
+
+SHAPES: tuple[Shape, ...] = (
+    # --- exports of labelling tools
+    Shape(
+        "Label Studio", "comparisons", "`data`, `annotations`", "labelstud.io/guide/task_format",
+        having("data", "annotations"), tools.label_studio,
+    ),
+    Shape(
+        "Label Studio, JSON_MIN or CSV", "comparisons", "`annotator`, `annotation_id`, the field of the tag",
+        "labelstud.io/guide/export", tools.is_label_studio_min, tools.label_studio_min,
+    ),
+    Shape(
+        "Argilla 2, records", "comparisons", "`fields`, `responses`", "docs.argilla.io, records to JSON",
+        having("fields", "responses"), tools.argilla,
+    ),
+    Shape(
+        "Argilla 2, data set", "comparisons", "`QUESTION.responses`, `.users`, `.status`",
+        "docs.argilla.io, records to a data set",
+        lambda row: any(name.endswith(".responses") for name in row), tools.argilla_flat,
+    ),
+    Shape(
+        "Argilla 1", "comparisons", "a question with `user_id`, `value`, `status`",
+        HUB + "nataliaElv/oasst_response_comparison",
+        tools.is_argilla_first, tools.argilla_first,
+    ),
+    Shape("Prodigy", "comparisons", "`_task_hash`, `answer`, `options`, `accept`",
+          "prodi.gy/docs/api-interfaces#choice", tools.is_prodigy, tools.prodigy),
+    Shape("Potato", "comparisons", "`displayed_text`, `label_annotations`: refused", "potato-annotation.readthedocs.io",
+          having("displayed_text", "label_annotations"), tools.potato),
+    # --- heedful's own
+    Shape("heedful", "comparisons", "`prompt`, `completions`, `ranking`", OWN,
+          having("prompt", "completions", "ranking"), _same),
+    Shape("heedful", "choices", "`prompt`, `a`, `b`, `preferred`", OWN,
+          having("prompt", "a", "b", "preferred"), _same),
+    # --- several answers with scores
+    Shape(
+        "UltraFeedback, raw", "comparisons", "`instruction`, `completions` with `overall_score`",
+        HUB + "openbmb/UltraFeedback",
+        lambda row: "instruction" in row and isinstance(row.get("completions"), list | dict), rated.ultrafeedback,
+    ),
+    Shape("Nectar", "comparisons", "`prompt`, `answers` with `answer`, `model`, `rank`", HUB + "berkeley-nest/Nectar",
+          lambda row: "prompt" in row and _has_items(row.get("answers"), "rank"), rated.nectar),
+    Shape("Stack Exchange preferences", "comparisons", "`question`, `answers` with `text`, `pm_score`",
+          HUB + "HuggingFaceH4/stack-exchange-preferences",
+          lambda row: "question" in row and _has_items(row.get("answers"), "pm_score"), rated.stack_exchange),
+    Shape("RewardBench 2", "comparisons", "`prompt`, `chosen`, `rejected`: lists of texts",
+          HUB + "allenai/reward-bench-2",
+          lambda row: "prompt" in row and rated.are_texts(row.get("chosen")) and rated.are_texts(row.get("rejected")),
+          rated.reward_bench_2),
+    Shape("HelpSteer 2, preference", "comparisons", "`prompt`, `response_1`, `response_2`, `preference_strength`",
+          HUB + "nvidia/HelpSteer2", having("response_1", "response_2", "preference_strength", "prompt"),
+          pairs.strength),
+    Shape("HelpSteer 3", "comparisons", "`context`, `response1`, `response2`, `overall_preference`",
+          HUB + "nvidia/HelpSteer3", having("context", "response1", "response2", "overall_preference"), pairs.strength),
+    Shape("HelpSteer 1 and 2", "comparisons", "`prompt`, `response`, `helpfulness`: rows of one prompt together",
+          HUB + "nvidia/HelpSteer2", having("prompt", "response", "helpfulness"), lambda row: rated.helpsteer([row]),
+          group=lambda row: str(row["prompt"]), gather=rated.helpsteer),
+    # --- pairs and choices
+    Shape("summarize_from_feedback, comparisons", "comparisons", "`info`, `summaries`, `choice`, `worker`",
+          HUB + "openai/summarize_from_feedback", having("info", "summaries", "choice"), pairs.summaries),
+    Shape("summarize_from_feedback, axis", "completions", "`info`, `summary` with `axes`, `worker`",
+          HUB + "openai/summarize_from_feedback", having("info", "summary"), pairs.summary),
+    Shape("WebGPT", "comparisons", "`question`, `answer_0`, `answer_1`, `score_0`, `score_1`",
+          HUB + "openai/webgpt_comparisons", having("question", "answer_0", "answer_1", "score_0", "score_1"),
+          pairs.webgpt),
+    Shape("SHP", "comparisons", "`history`, `human_ref_A`, `human_ref_B`, `labels`", HUB + "stanfordnlp/SHP",
+          having("history", "human_ref_A", "human_ref_B", "labels"), pairs.shp),
+    Shape("PKU-SafeRLHF", "comparisons", "`prompt`, `response_0`, `response_1`, `better_response_id`",
+          HUB + "PKU-Alignment/PKU-SafeRLHF", having("prompt", "response_0", "response_1", "better_response_id"),
+          pairs.pku),
+    Shape("Chatbot Arena, 33k and 140k", "choices", "`conversation_a`, `conversation_b`, `winner`",
+          HUB + "lmsys/chatbot_arena_conversations", having("conversation_a", "conversation_b", "winner"), pairs.arena),
+    Shape("Chatbot Arena, 55k", "choices", "`prompt`, `response_a`, `response_b`, `winner_model_a`",
+          HUB + "lmsys/lmsys-arena-human-preference-55k",
+          having("prompt", "response_a", "response_b", "winner_model_a"), pairs.arena_55k),
+    Shape("OpenAI preference", "comparisons", "`input` with `messages`, `preferred_output`, `non_preferred_output`",
+          "platform.openai.com/docs/guides/direct-preference-optimization",
+          having("input", "preferred_output", "non_preferred_output"), pairs.openai_preference),
+    Shape("messages with a rejected answer", "comparisons", "`messages`, `rejected_response`",
+          "swift.readthedocs.io, custom data sets", having("messages", "rejected_response"), pairs.rejected_response),
+    Shape("hh-rlhf", "comparisons", "`chosen`, `rejected`: dialogues of `\\n\\nHuman:` and `\\n\\nAssistant:`",
+          HUB + "Anthropic/hh-rlhf",
+          lambda row: _is_pair(row) and isinstance(row["chosen"], str) and chats.is_transcript(row["chosen"]),
+          pairs.pairwise),
+    Shape(
+        "preference", "comparisons",
+        "`chosen`, `rejected`, and `prompt`, a chat, `instruction` or `question`: TRL, UltraFeedback binarized,"
+        " RewardBench 1, ShareGPT and Alpaca with two answers", TRL, _is_pair, pairs.pairwise,
+    ),
+    # --- trees
+    Shape("oasst1 and 2, trees", "comparisons", "`message_tree_id`, `prompt` with `replies`",
+          HUB + "OpenAssistant/oasst1",
+          lambda row: "message_tree_id" in row and isinstance(row.get("prompt"), dict),
+          lambda row: trees.comparisons([row]),
+          others={"demonstrations": trees.demonstrations}),
+    Shape("oasst1 and 2, messages", "comparisons", "`message_id`, `parent_id`, `text`, `role`, `rank`: a tree together",
+          HUB + "OpenAssistant/oasst2",
+          having("message_id", "text", "role", "message_tree_id"), lambda row: trees.comparisons([row]),
+          group=lambda row: row["message_tree_id"], gather=trees.comparisons,
+          others={"demonstrations": trees.demonstrations}),
+    # --- answers with labels
+    Shape("TRL stepwise", "completions", "`prompt`, `completions`, `labels`: refused", TRL,
+          lambda row: "completions" in row and _is_flags(row.get("labels")), _same, unfit=_stepwise),
+    Shape("TRL unpaired preference (KTO)", "demonstrations", "`prompt`, `completion`, `label`: false is refused", TRL,
+          lambda row: "prompt" in row and "completion" in row and _is_label(row), chats.prompt_completion,
+          unfit=_unwanted),
+    Shape("ShareGPT with a label (KTO)", "demonstrations", "`messages` or `conversations`, `label` or `kto_tag`",
+          "github.com/hiyouga/LLaMA-Factory/tree/main/data",
+          lambda row: chats.chat_field(row) is not None and (_is_label(row) or truth(row.get("kto_tag")) is not None),
+          chats.messages, unfit=lambda row: _unwanted({"label": row.get("label", row.get("kto_tag"))})),
+    Shape("heedful", "completions", "`prompt`, `completions`", OWN, having("prompt", "completions"), _same),
+    # --- chats and instructions
+    Shape(
+        "chat", chats.messages_kind,
+        "`messages`, `conversations` or `conversation`: OpenAI (with `weight`), TRL, ShareGPT, no_robots, ultrachat",
+        "platform.openai.com/docs/guides/supervised-fine-tuning",
+        lambda row: chats.chat_field(row) is not None and row.get("completion") is None, chats.messages,
+    ),
+    Shape("heedful", "demonstrations", "`prompt`, `completion`: TRL too", OWN,
+          lambda row: "prompt" in row and row.get("completion") is not None, chats.prompt_completion),
+    Shape("prompt and answer", "demonstrations", "`prompt`, and `response`, `output`, `answer`, `solution` or `target`",
+          TRL, lambda row: "prompt" in row and _has_answer(row), chats.prompt_completion),
+    Shape("Alpaca", "demonstrations",
+          "`instruction`, [`input`, `context`, `system`, `history`], `output` or `response`",
+          "github.com/tatsu-lab/stanford_alpaca",
+          lambda row: "instruction" in row and "prompt" not in row, chats.instruction),
+    Shape("question and answer", "demonstrations", "`question`, `solution` or `answer`", HUB + "openai/gsm8k",
+          lambda row: "question" in row and "prompt" not in row and _has_answer(row), chats.instruction),
+    Shape("messages", chats.messages_kind, "`messages`", TRL,
+          lambda row: "prompt" not in row and any(name in row for name in chats.CHATS), chats.messages),
+    # --- the simplest
+    Shape("heedful", "prompts", "`prompt`: TRL too", OWN, having("prompt"), chats.prompt_alone),
+    Shape("heedful", "texts", "`text`: TRL too", OWN, having("text"), _same),
+)  # fmt: skip
+
+
+def _has_items(value: Any, field: str) -> bool:
+    """Whether a value is a list of objects with this field, or columns with it."""
+    if isinstance(value, dict):
+        return field in value
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and field in item for item in value)
+
+
+def find(row: Row) -> Shape | None:
+    """The first shape that a row has."""
+    return next((shape for shape in SHAPES if shape.match(row)), None)

@@ -20,6 +20,7 @@ from heedful.demo import data, loop
 from heedful.demo.measure import CLOSED, Examiner
 from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo, Outcome
 from heedful.files import write_json
+from heedful.maths.statistics import repeats
 from heedful.report.tables import flag_change, flag_rate, head_to_head
 from heedful.sandbox import labelers, truth
 from heedful.sandbox.world import make_world
@@ -127,12 +128,14 @@ def control(demo: Demo, outcome: Outcome) -> Figures:
 
 
 def table(by_seed: dict[int, Figures]) -> str:
-    rows = [("claim", *(f"seed {seed}" for seed in by_seed), "median", "asked", "")]
+    rows = [("claim", *(f"seed {seed}" for seed in by_seed), "median", "mean ± s.e.", "asked", "")]
     for claim in CLAIMS:
         values = [claim.figure(found) for found in by_seed.values()]
         median = statistics.median([value for value in values if not math.isnan(value)] or [math.nan])
         verdict = "not run" if math.isnan(median) else "holds" if claim.holds(median) else "MISSED"
-        rows.append((claim.name, *(f"{value:.3f}" for value in values), f"{median:.3f}", claim.asked, verdict))
+        mean, error, _ = repeats([value for value in values if not math.isnan(value)] or [math.nan])
+        spread = f"{mean:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+        rows.append((claim.name, *(f"{value:.3f}" for value in values), f"{median:.3f}", spread, claim.asked, verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -20,7 +20,7 @@ import numpy as np
 
 from heedful.feedback.quality import agreement
 from heedful.feedback.quality.types import CHOICES, Judgement
-from heedful.maths.statistics import Interval
+from heedful.maths.statistics import Interval, ends
 
 PUBLISHED_KAPPAS = {("1", "2"): 0.85, ("1", "3"): 0.88, ("2", "3"): 0.86}  # of PandaLM's 999 pairs; 663 are here
 OTHER = {"a": "b", "b": "a", "tie": "tie"}
@@ -93,7 +93,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def shown(found: Interval | None) -> str:
-    return "undefined" if found is None else f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f}, n {found.n})"
+    return "undefined" if found is None else f"{found.mean:.3f} ({ends(found, '{:.3f}'.format)}, n {found.n})"
 
 
 def most(judged: Counter[Any]) -> str:

@@ -29,6 +29,7 @@ from labelling_load import Server
 
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
+from heedful.maths.statistics import ends
 from heedful.sandbox import generate, labelers, mistakes, prompts
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World
@@ -78,7 +79,7 @@ def rows(world: World, count: int, seed: int) -> bytes:
 def agreed(found: Any) -> str:
     """The rate of D12 and its interval."""
     rate = found["all"]["rate"]
-    return f"{rate['mean']:.1%} of {rate['n']:,} pairs ({rate['low']:.1%} to {rate['high']:.1%})"
+    return f"{rate['mean']:.1%} of {rate['n']:,} pairs ({ends(rate)})"
 
 
 class People:

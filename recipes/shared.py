@@ -15,7 +15,7 @@ import numpy as np
 from heedful.data.records import Comparison
 from heedful.demo.measure import matmul_rate
 from heedful.learning.reward_quality import LENGTH_BINS
-from heedful.maths.statistics import Interval
+from heedful.maths.statistics import FEWEST, Interval, ends
 
 CUT = " ..."
 BINS = [name for _, _, name in LENGTH_BINS]
@@ -75,6 +75,8 @@ def over_answers(values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashab
     alone = np.square(errors).sum()
     spread = 1.96 * float(np.sqrt(max(np.square(shared).sum() - alone, alone))) / len(errors)
     mean = float(np.mean(values))
+    if len(index) < FEWEST or not spread:
+        return Interval(mean, None, None, len(errors))
     return Interval(mean, mean - spread, mean + spread, len(errors))
 
 
@@ -90,7 +92,7 @@ def compare(right: dict[str, list[float]], interval: Callable[[list[float]], Int
 
 def percent(found: dict[str, Any]) -> str:
     """A share with its interval, in percent."""
-    return f"{100 * found['mean']:6.1f}   {100 * found['low']:5.1f} to {100 * found['high']:5.1f}   n {found['n']}"
+    return f"{100 * found['mean']:6.1f}   {ends(found, lambda share: f'{100 * share:5.1f}')}   n {found['n']}"
 
 
 def duration(out: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _cell(value: dict[str, Any]) -> str:
-    around = f" ±{50 * (value['high'] - value['low']):4.1f}" if "low" in value else ""
+    around = f" ±{50 * (value['high'] - value['low']):4.1f}" if value.get("low") is not None else ""
     return f"{100 * value['mean']:.1f}{around}"
 
 

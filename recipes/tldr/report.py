@@ -16,7 +16,7 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Completions
 from heedful.files import read_json, write_json
 from heedful.maths import kl
-from heedful.maths.statistics import mean_interval
+from heedful.maths.statistics import ends, mean_interval, rate_interval
 from heedful.models import batches, load, render, scoring
 from recipes import baselines, shared
 
@@ -65,7 +65,7 @@ def people(data: Path) -> dict[str, Any] | None:
             if first != second:
                 agree.append(float(one == other))
                 item.append(pair)
-    return {**mean_interval(agree, item)._asdict(), "comparisons": len(set(item))} if agree else None
+    return {**rate_interval(agree, item)._asdict(), "comparisons": len(set(item))} if agree else None
 
 
 def policies(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _wins(
         assert one.prompt == other.prompt
         pairs = list(itertools.product(scores(one.completions), scores(other.completions)))
         means.append(sum((x > y) + 0.5 * (x == y) for x, y in pairs) / len(pairs))
-    return mean_interval(means)._asdict()
+    return rate_interval(means)._asdict()
 
 
 @torch.no_grad()
@@ -192,9 +192,7 @@ def _policy_lines(side: dict[str, Any]) -> list[str]:
     ):
         lines.append(f"  {name:<{WIDTH}}{unit * side[key]['ppo']:6.2f}   {unit * side[key]['sft']:6.2f}")
     moved = side["kl_to_sft_nats"]
-    lines.append(
-        f"  {'KL to SFT, nats a response':<{WIDTH}}{moved['mean']:6.2f}   ({moved['low']:.2f} to {moved['high']:.2f})"
-    )
+    lines.append(f"  {'KL to SFT, nats a response':<{WIDTH}}{moved['mean']:6.2f}   ({ends(moved, '{:.2f}'.format)})")
     return lines
 
 

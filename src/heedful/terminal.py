@@ -140,10 +140,12 @@ def show(title: str, results: dict[str, Any], as_json: bool) -> None:
 
 def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
     """Yield a line `name value` for each result. A rate and its interval share a line."""
+    from heedful.maths.statistics import ends  # brings numpy, which most commands do not need
+
     for key, value in results.items():
         name = f"{before}{key}".replace("_", " ")
         if isinstance(value, dict) and {"rate", "low", "high", "n"} <= value.keys():
-            yield f"{name} {value['rate']:.1%} ({value['low']:.1%} to {value['high']:.1%}, n = {value['n']})"
+            yield f"{name} {value['rate']:.1%} ({ends(value)}, n = {value['n']})"
         elif isinstance(value, dict):
             yield from _lines(value, f"{key}, ")
         elif isinstance(value, float):

@@ -65,7 +65,7 @@ def test_win_rate_ties_lengths_and_use_cases_by_hand(tmp_path: Path) -> None:
     assert length["a_longer_share"] == 0.5  # p1, p4
     assert length["a_longer"]["rate"] == 0.75
     assert length["a_shorter"]["rate"] == 0.0  # p3
-    assert length["similar"] == {"rate": 0.5, "low": 0.5, "high": 0.5, "n": 1}  # p2 alone
+    assert length["similar"] == {"rate": 0.5, "low": None, "high": None, "n": 1}  # p2 alone
     assert result["finished"] is None
     json.dumps(result, allow_nan=False)
 
@@ -95,9 +95,9 @@ def test_the_judge_may_be_a_weighted_sum(tmp_path: Path) -> None:
 
 
 def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
-    """Each user's ten prompts all go the same way: there are four users to draw, not forty prompts."""
+    """Each user's four prompts all go the same way: there are ten users to count, not forty prompts."""
     prompts = [f"q{i}" for i in range(40)]
-    users = {p: f"u{i // 10}" for i, p in enumerate(prompts)}
+    users = {p: f"u{i // 4}" for i, p in enumerate(prompts)}
     a = demonstrations(
         tmp_path / "a.jsonl", {p: "good" if i < 20 else "bad" for i, p in enumerate(prompts)}, user=users
     )
@@ -107,7 +107,9 @@ def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
     by_prompt = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))["win_rate"]
     by_user = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))["win_rate"]
     assert by_prompt["rate"] == by_user["rate"] == 0.5
-    assert (by_user["low"], by_user["high"]) == (0.0, 1.0)
+    assert (by_user["low"], by_user["high"]) == pytest.approx((0.2, 0.8), abs=0.03)
+    few = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user", limit=36))["win_rate"]
+    assert (few["low"], few["high"]) == (None, None)  # nine users
     assert 0.3 < by_prompt["low"] < by_prompt["high"] < 0.7
 
 
@@ -246,7 +248,7 @@ def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str) -> N
         a=model, b=str(tmp_path / "again"), reward=[str(tmp_path / "rm")], prompts=prompts, generation=GENERATION
     )
     result = run(config, tmp_path / "result.json")
-    assert result["win_rate"] == {"rate": 0.5, "low": 0.5, "high": 0.5, "n": 4}
+    assert result["win_rate"] == {"rate": 0.5, "low": None, "high": None, "n": 4}
     assert result["ties"] == 4
     assert result["finished"] is not None
     rows = formats.read(tmp_path / "result.choices.jsonl", Choice)

@@ -45,11 +45,13 @@ def test_outcomes_follow_the_pairs_of_the_rankings() -> None:
 
 
 def test_interval_of_pairs_without_common_answers_is_the_plain_one() -> None:
-    values = [1.0, 0.0, 1.0, 1.0]
-    found = shared.over_answers(values, [(f"a{i}", f"b{i}") for i in range(4)])
+    values = [1.0, 0.0, 1.0, 1.0] * 2
+    found = shared.over_answers(values, [(f"a{i}", f"b{i}") for i in range(8)])
     assert found.mean == 0.75
-    assert found.high - 0.75 == pytest.approx(1.96 * np.std(values) / np.sqrt(4))
-    assert found.n == 4
+    assert found.high is not None
+    assert found.high - 0.75 == pytest.approx(1.96 * np.std(values) / np.sqrt(8))
+    assert found.n == 8
+    assert shared.over_answers(values[:4], [(f"a{i}", f"b{i}") for i in range(4)])[1:] == (None, None, 4)
 
 
 def test_interval_of_one_answer_in_all_pairs_counts_it_once() -> None:
@@ -69,7 +71,8 @@ def test_comparison_of_judges_is_paired() -> None:
     assert list(found) == ["model", "longer", "model minus longer"]
     assert found["model minus longer"]["mean"] == 0.25
     same = shared.compare({"model": [1.0, 0.0], "longer": [1.0, 0.0]}, width)["model minus longer"]
-    assert (same["low"], same["mean"], same["high"]) == (0.0, 0.0, 0.0)
+    assert (same["low"], same["mean"], same["high"]) == (None, 0.0, None)
+    assert shared.percent(same) == "   0.0   too few for an interval   n 2"
 
 
 def test_minutes_add_up_over_resumed_runs(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class EvaluateConfig(Config):
     limit: int | None = Field(default=None, ge=1)
     """Use only the first prompts, this many."""
     cluster: Literal["prompt", "user"] = "prompt"
-    """Unit of the bootstrap (T3). Take users if the prompts of one user resemble each other."""
+    """Unit that the interval counts (T3). Take users if the prompts of one user resemble each other."""
     similar_length: float = Field(default=0.1, ge=0)
     """Two answers are of similar length if the longer one exceeds the shorter one by at most this share."""
     seed: Seed = 0

@@ -34,7 +34,7 @@ from heedful.demo.records import BASE, HACKED, PPO, PROMPTED, PTX, SFT, Demo, Ou
 from heedful.demo.settings import Settings, read
 from heedful.files import read_json, write_json
 from heedful.inference import sample, score
-from heedful.maths.statistics import WinRate
+from heedful.maths.statistics import WinRate, ends
 from heedful.report.tables import ModelResult, changes_text, demo_table
 from heedful.runs.run import TRY
 from heedful.sandbox import labelers, truth
@@ -287,4 +287,4 @@ def summary(outcome: Outcome) -> str:
 
 
 def _described(rate: WinRate) -> str:
-    return f"{rate.rate:.1%} ({rate.low:.1%} to {rate.high:.1%})"
+    return f"{rate.rate:.1%} ({ends(rate)})"

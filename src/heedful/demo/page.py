@@ -8,6 +8,7 @@ from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import base, data
 from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
+from heedful.maths.statistics import ends
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
@@ -42,7 +43,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         "heedful: the loop in a small world",
         story=_story(demo),
         figures=[
-            Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", f"{beats.low:.0%} to {beats.high:.0%}"),
+            Figure(f"{beats.rate:.0%}", "of prompts: PPO better than SFT", ends(beats, "{:.0%}".format)),
             Figure(
                 f"{outcome.quality.labels.rate:.0%}",
                 "reward model agrees with people",

@@ -18,7 +18,7 @@ from heedful.evaluation import answers, judges
 from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
 from heedful.files import read_json, write_json
-from heedful.maths.statistics import agreement, win_rate
+from heedful.maths.statistics import agreement, ends, win_rate
 from heedful.rewards.functions import open_reward
 
 Result = dict[str, Any]
@@ -91,7 +91,7 @@ def describe(result: Result) -> str:
         if rate is None:
             lines.append(f"{label:<{width}}  {'–':>5}")
         else:
-            interval = f"{_percent(rate['low'])} to {_percent(rate['high'])}"
+            interval = ends(rate, _percent)
             lines.append(f"{label:<{width}}  {_percent(rate['rate']):>5} %  {interval:<13}  n {int(rate['n'])}")
     score, chars = result["mean_score"], result["mean_length"]
     lines.append("")
@@ -199,11 +199,11 @@ def _rate(verdicts: Sequence[Verdict], config: EvaluateConfig) -> dict[str, floa
         users = {answers.key(v.prompt.prompt): v.prompt.user for v in reversed(verdicts)}
         clusters = [users[name] for name in dict.fromkeys(answers.key(v.prompt.prompt) for v in verdicts)]
         _check_users(config, clusters)
-    return win_rate(_by_prompt(verdicts, [v.outcome for v in verdicts]), clusters, seed=config.seed)._asdict()
+    return win_rate(_by_prompt(verdicts, [v.outcome for v in verdicts]), clusters)._asdict()
 
 
 def _check_users(config: EvaluateConfig, users: Sequence[str | None]) -> None:
-    """Raises UserError unless every prompt has a user, if the bootstrap draws users."""
+    """Raises UserError unless every prompt has a user, if the interval counts users."""
     if config.cluster == "user" and None in users:
         missing = f"{list(users).count(None)} of {len(users)} prompts name no user"
         raise UserError(f"cluster = user, but {missing}. Use cluster = prompt")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heedful.data.records import Comparison
-from heedful.maths.statistics import Interval, Rows, mean_interval, ordered_pairs
+from heedful.maths.statistics import Interval, Rows, ordered_pairs, rate_interval
 
 
 class Bin(NamedTuple):
@@ -37,6 +37,6 @@ def calibration(scores: Rows, truth: Rows, prompts: Sequence[int] | None = None,
         if part.size:
             chosen = [rows[index] for index in part]
             clusters = [row[1] if prompts is None else prompts[row[1]] for row in chosen]
-            right = mean_interval([float(row[2]) for row in chosen], clusters)
+            right = rate_interval([float(row[2]) for row in chosen], clusters)
             found.append(Bin(float(np.mean([row[0] for row in chosen])), right))
     return found

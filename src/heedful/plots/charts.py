@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal, NamedTuple
 
-from heedful.maths.statistics import Interval
+from heedful.maths.statistics import Interval, ends
 
 Style = Literal["line", "points", "joined", "bars"]
 
@@ -74,15 +74,15 @@ def rates(
     if not named:
         return None
     values = [rate for _, rate in named]
-    lowest = min([rate.low for rate in values] + ([level.y] if level else []))
+    lowest = min([rate.mean if rate.low is None else rate.low for rate in values] + ([level.y] if level else []))
     bottom = min(90.0, max(0.0, 10.0 * math.floor(lowest * 10)))  # an axis needs some length even if all rates are 1
-    words = [f"{name}: {rate.mean:.0%} ({rate.low:.0%} to {rate.high:.0%}, n = {rate.n:,})" for name, rate in named]
+    words = [f"{name}: {rate.mean:.0%} ({ends(rate, '{:.0%}'.format)}, n = {rate.n:,})" for name, rate in named]
     shares = Series(
         title,
         list(range(len(values))),
         [100 * rate.mean for rate in values],
         style="joined" if joined else "points",
-        intervals=[(100 * rate.low, 100 * rate.high) for rate in values],
+        intervals=[whisker(rate, 100) for rate in values],
         titles=words,
     )
     return Chart(
@@ -90,6 +90,13 @@ def rates(
         levels=[Level(level.name, 100 * level.y)] if level else [],
         names=[name for name, _ in named], y_range=(bottom, 100.0), summary="; ".join(words),
     )  # fmt: skip
+
+
+def whisker(found: Interval, scale: float = 1.0) -> tuple[float, float]:
+    """The ends of the line through a point. Without an interval the line has no length and is not seen."""
+    if found.low is None or found.high is None:
+        return scale * found.mean, scale * found.mean
+    return scale * found.low, scale * found.high
 
 
 def day_and_month(day: date) -> str:

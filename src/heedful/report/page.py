@@ -20,7 +20,7 @@ from heedful.config import UserError, refused
 from heedful.data.text import as_words
 from heedful.evaluation.quality import Bin
 from heedful.files import write_text
-from heedful.plots.charts import Chart, Series
+from heedful.plots.charts import Chart, Series, whisker
 from heedful.plots.svg import STYLE, environment, svg
 from heedful.report.tables import Table
 
@@ -48,8 +48,8 @@ class Estimate(NamedTuple):
 
     name: str
     rate: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     reference: bool = False
 
@@ -168,9 +168,10 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… [{len(text) - limit:,} characters more]"
 
 
-def scale(values: Sequence[float]) -> tuple[float, float]:
+def scale(values: Sequence[float | None]) -> tuple[float, float]:
     """A range in steps of 0.1 that holds all shares, so that their intervals are drawn on one scale."""
-    low, high = min(values), max(values)
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
     return max(0.0, int(low * 10 - 1e-9) / 10), min(1.0, (int(high * 10 - 1e-9) + 1) / 10)
 
 
@@ -194,7 +195,7 @@ def _calibration_chart(bins: Sequence[Bin]) -> Chart:
         [item.predicted for item in bins],
         [item.observed.mean for item in bins],
         style="points",
-        intervals=[(item.observed.low, item.observed.high) for item in bins],
+        intervals=[whisker(item.observed) for item in bins],
     )
     caption = "On the line the reward model is as sure as it should be. Below it, it is too sure."
     return Chart(

@@ -10,7 +10,7 @@ import numpy as np
 
 from heedful.config import UserError
 from heedful.data.text import as_words
-from heedful.maths.statistics import Clusters, Interval, WinRate, mean_interval, win_rate, wins
+from heedful.maths.statistics import Clusters, Interval, WinRate, ends, mean_interval, rate_interval, win_rate, wins
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def flag_rate(result: ModelResult, flag: str, clusters: Clusters = None) -> Inte
     asked = [index for index, value in enumerate(values) if value is not None]
     if not asked:
         return None
-    return mean_interval([bool(values[index]) for index in asked], _chosen(clusters, asked))
+    return rate_interval([bool(values[index]) for index in asked], _chosen(clusters, asked))
 
 
 def flag_change(before: ModelResult, after: ModelResult, flag: str, clusters: Clusters = None) -> Interval | None:
@@ -128,9 +128,9 @@ def changes_text(before: ModelResult, after: ModelResult, clusters: Clusters = N
     for name in names:
         change = flag_change(before, after, name, clusters)
         if change is not None:
-            low, high = 100 * change.low, 100 * change.high
             wide = max(len(other) for other in names)
-            lines.append(f"  {as_words(name):<{wide}}  {100 * change.mean:+5.1f}  ({low:+.1f} to {high:+.1f})")
+            bounds = ends(change, lambda share: f"{100 * share:+.1f}")
+            lines.append(f"  {as_words(name):<{wide}}  {100 * change.mean:+5.1f}  ({bounds})")
     return "\n".join(lines)
 
 
@@ -162,7 +162,7 @@ class _Column:
 def _wins_column(table: Table) -> _Column:
     rates = [50.0 if row.wins is None else 100 * row.wins.rate for row in table.rows]
     intervals = [
-        "baseline" if row.wins is None else f"({100 * row.wins.low:.1f} to {100 * row.wins.high:.1f})"
+        "baseline" if row.wins is None else f"({ends(row.wins, lambda share: f'{100 * share:.1f}', 'too few')})"
         for row in table.rows
     ]
     unit = "95 % interval"

@@ -17,7 +17,7 @@ from heedful.feedback.schema import WORK, Kind, Project, Purpose
 from heedful.feedback.store import Store
 from heedful.maths.statistics import Interval
 
-DRAWS = 1000  # of a bootstrap: as few as a percentile interval may have (T3)
+DRAWS = 1000  # of a bootstrap: as few as an interval may have (T3)
 LEAST_SHARED = 5  # items two labelers share before the pair is shown
 KEPT = 8  # projects
 
@@ -134,15 +134,15 @@ def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs) -> Agree
         all=agreement.summary(table, draws=DRAWS),
         groups=agreement.by_group(plain, draws=DRAWS),
         between=[
-            (one, other, agreement.between_groups(plain, one, other, draws=DRAWS))
+            (one, other, agreement.between_groups(plain, one, other))
             for i, one in enumerate(names)
             for other in names[i + 1 :]
         ],
         overall=agreement.summary(agreement.overall_table(plain), "ordinal", draws=DRAWS),
         weeks=agreement.over_time(plain, draws=DRAWS),
         pairs=agreement.by_pair(table, least_items=LEAST_SHARED, draws=DRAWS),
-        labelers=agreement.by_labeler(table, draws=DRAWS),
-        gold=gold.accuracy(judged, draws=DRAWS),
+        labelers=agreement.by_labeler(table),
+        gold=gold.accuracy(judged),
         opposed=opposed(plain),
         alerts=alerts.alerts(judged, readings.written(db, project_id), cutoffs),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from heedful.feedback.quality import gold
@@ -41,8 +43,18 @@ def test_accuracy_by_labeler() -> None:
     x, y = found["x"], found["y"]
     assert (x.items, x.attention_items, x.attention_missed) == (2, 2, 1)
     assert x.accuracy is not None
-    assert (x.accuracy.mean, x.accuracy.low, x.accuracy.high, x.accuracy.n) == (0.75, 0.5, 1.0, 4)
+    assert x.accuracy == (0.75, None, None, 4)  # two items are too few for an interval
     assert (y.items, y.accuracy, y.attention_items, y.attention_missed) == (0, None, 1, 1)
+
+
+def test_the_interval_of_gold_is_over_items() -> None:
+    """Twelve items, of which each third is half wrong: fewer observations than pairs."""
+    turned: Any = ((1,), (0,), (2,))
+    work = [Judgement("x", i, turned if i % 3 == 0 else KNOWN, gold=KNOWN) for i in range(12)]
+    found = gold.accuracy(work)["x"].accuracy
+    assert found is not None
+    assert found.low is not None and found.high is not None  # noqa: PT018
+    assert found.low < found.mean < found.high <= 1.0
 
 
 def test_agreement_with_gold_leaves_ties_out() -> None:

@@ -39,7 +39,11 @@ def test_a_candidate_who_just_meets_all_four() -> None:
     assert report.text == "cand meets all four criteria. The cut-offs are soft. A person decides."
     flags = report.criteria[0].interval
     assert flags is not None
-    assert (flags.n, flags.low < 0.75 < flags.high) == (8, True)
+    assert flags == (0.75, None, None, 8)  # too few for an interval
+    more = screen(onboarding(flags={i: i % 4 > 0 for i in range(12)}, flags_key=dict.fromkeys(range(12), True)))
+    flags = more.criteria[0].interval
+    assert flags is not None
+    assert flags == (0.75, pytest.approx(0.4677, abs=1e-4), pytest.approx(0.9111, abs=1e-4), 12)  # Wilson's
 
 
 @pytest.mark.parametrize(

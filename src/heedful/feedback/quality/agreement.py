@@ -1,6 +1,6 @@
 """How far labelers agree: pairwise rate (D12, T4), Cohen's and Fleiss' kappa, Krippendorff's alpha (T2).
 
-Every figure has a bootstrap interval that resamples items (T3): pairs of one item are one cluster. docs/quality.md says
+Every figure has an interval that counts items (T3): pairs of one item are one cluster. docs/quality.md says
 what each figure means and when it misleads.
 """
 
@@ -76,12 +76,12 @@ def overall_table(judgements: Iterable[Judgement]) -> AgreementTable:
     return _table(judgements, lambda judgement: _rated(judgement, "overall"))
 
 
-def pairwise_rate(table: AgreementTable, *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def pairwise_rate(table: AgreementTable) -> Interval | None:
     """Share of pairs of judgements that say the same; of preferences, pairs with a tie are left out (D12, S C.2).
 
     `n` is the number of pairs. None without one.
     """
-    return _ratio(statistics.agreement_terms(_counts(table)), table.items, draws, seed)
+    return _ratio(statistics.agreement_terms(_counts(table)), table.items)
 
 
 def cohen_kappa(table: AgreementTable, first: str, second: str, *, draws: int = 2000, seed: int = 0) -> Interval | None:
@@ -127,7 +127,7 @@ def summary(table: AgreementTable, level: Level = "nominal", *, draws: int = 100
     return Summary(
         labelers=len(table.labelers),
         items=len(set(table.items)),
-        rate=pairwise_rate(table, draws=draws, seed=seed),
+        rate=pairwise_rate(table),
         fleiss=fleiss_kappa(table, draws=draws, seed=seed),
         alpha=alpha(table, level, draws=draws, seed=seed),
     )
@@ -143,16 +143,16 @@ def by_pair(table: AgreementTable, *, least_items: int = 1, draws: int = 1000, s
             items = tuple(_chosen(table.items, both))
             if len(set(items)) >= max(1, least_items):
                 two = AgreementTable((first, second), items, table.values[[a, b]][:, both], table.indifferent)
-                rate = pairwise_rate(two, draws=draws, seed=seed)
+                rate = pairwise_rate(two)
                 cohen = cohen_kappa(two, first, second, draws=draws, seed=seed)
                 found.append(LabelerPair(first, second, len(set(items)), rate, cohen))
     return found
 
 
-def by_labeler(table: AgreementTable, *, draws: int = 1000, seed: int = 0) -> dict[str, Interval | None]:
+def by_labeler(table: AgreementTable) -> dict[str, Interval | None]:
     """Pairwise rate of each labeler with all others."""
     return {
-        name: _rate_between(table, [index == row for index in range(len(table.labelers))], draws, seed)
+        name: _rate_between(table, [index == row for index in range(len(table.labelers))])
         for row, name in enumerate(table.labelers)
     }
 
@@ -166,13 +166,11 @@ def by_group(judgements: Sequence[Judgement], *, draws: int = 1000, seed: int = 
     }
 
 
-def between_groups(
-    judgements: Sequence[Judgement], first: str, second: str, *, draws: int = 1000, seed: int = 0
-) -> Interval | None:
+def between_groups(judgements: Sequence[Judgement], first: str, second: str) -> Interval | None:
     """Pairwise rate between the judgements of one group and those of another."""
     table = preference_table(judgement for judgement in judgements if judgement.group in (first, second))
     of_first = {judgement.labeler for judgement in judgements if judgement.group == first}
-    return _rate_between(table, [name in of_first for name in table.labelers], draws, seed)
+    return _rate_between(table, [name in of_first for name in table.labelers])
 
 
 def over_time(
@@ -220,12 +218,12 @@ def _rated(judgement: Judgement, name: str) -> dict[int, float]:
     return {k: float(value) for k, value in given if value is not None}
 
 
-def _rate_between(table: AgreementTable, inside: Sequence[bool], draws: int, seed: int) -> Interval | None:
+def _rate_between(table: AgreementTable, inside: Sequence[bool]) -> Interval | None:
     """Pairwise rate between the judgements of labelers inside and those of labelers outside."""
     chosen = np.asarray(inside, dtype=bool)
     ours, theirs = _counts(table, chosen), _counts(table, ~chosen)
     terms = np.column_stack([(ours * theirs).sum(axis=1), ours.sum(axis=1) * theirs.sum(axis=1)])
-    return _ratio(terms, table.items, draws, seed)
+    return _ratio(terms, table.items)
 
 
 def _counts(table: AgreementTable, rows: NDArray[np.bool_] | None = None) -> Floats:
@@ -236,16 +234,13 @@ def _counts(table: AgreementTable, rows: NDArray[np.bool_] | None = None) -> Flo
     return np.stack(counts or [np.zeros(len(table.items))], axis=1).astype(np.float64)
 
 
-def _ratio(terms: Floats, items: Sequence[Key], draws: int, seed: int) -> Interval | None:
+def _ratio(terms: Floats, items: Sequence[Key]) -> Interval | None:
     """Ratio of the sums of two columns, with its interval; None if the second sum is 0."""
     total = terms[:, 1].sum()
     if not total:
         return None
     counting = terms[:, 1] > 0
-    return statistics.sums_interval(
-        lambda sums: sums[:, 0] / sums[:, 1], terms[counting], _chosen(items, counting),
-        n=int(total), draws=draws, seed=seed,
-    )  # fmt: skip
+    return statistics.ratio_interval(terms[counting], _chosen(items, counting), n=int(total))
 
 
 def _chosen(items: Sequence[Key], mask: NDArray[np.bool_]) -> list[Key]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from heedful.config import Config, Share
 from heedful.feedback.quality import gold
 from heedful.feedback.quality.types import Judgement, Key, Written, latest
+from heedful.maths.statistics import ends
 
 RUN = 4
 
@@ -127,7 +128,7 @@ def _known_answers(labeler: str, work: list[Judgement], cutoffs: AlertCutoffs) -
     if found.accuracy is not None and found.items >= cutoffs.least_gold and found.accuracy.mean < cutoffs.gold:
         figure = found.accuracy
         text = (
-            f"right on {figure.mean:.0%} ({figure.low:.0%} to {figure.high:.0%}) of the pairs of {found.items} gold "
+            f"right on {figure.mean:.0%} ({ends(figure, '{:.0%}'.format)}) of the pairs of {found.items} gold "
             f"items (cut-off {cutoffs.gold:.0%})"
         )
         items = tuple(j.item for j in work if j.gold is not None and not j.attention and _wrong(j))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heedful.feedback.quality.types import Judgement, Ranking, latest, preferences
-from heedful.maths.statistics import Interval, sums_interval, wins
+from heedful.maths.statistics import Interval, ratio_interval, wins
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def answer(ranking: Ranking, gold: Ranking) -> GoldAnswer:
     return GoldAnswer(sum(wins(side * said) for side, said in sides), len(sides))
 
 
-def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> dict[str, GoldAccuracy]:
+def accuracy(judgements: Iterable[Judgement]) -> dict[str, GoldAccuracy]:
     """Each labeler's accuracy on gold items. Attention items count apart, and are missed if any pair is not right."""
     answers: dict[str, tuple[list[GoldAnswer], list[GoldAnswer]]] = defaultdict(lambda: ([], []))
     for judged in latest(judgements).values():
@@ -50,7 +50,7 @@ def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 
         labeler: GoldAccuracy(
             labeler,
             items=len(gold),
-            accuracy=_share(gold, draws, seed),
+            accuracy=_share(gold),
             attention_items=len(attention),
             attention_missed=sum(found.right < found.pairs for found in attention),
         )
@@ -58,7 +58,7 @@ def accuracy(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 
     }
 
 
-def agreement_with_gold(judgements: Iterable[Judgement], *, draws: int = 1000, seed: int = 0) -> Interval | None:
+def agreement_with_gold(judgements: Iterable[Judgement]) -> Interval | None:
     """Pairwise agreement with the known answers (D12): a pair that either ties is left out.
 
     Interval over items, `n` the number of pairs; None without one.
@@ -69,13 +69,11 @@ def agreement_with_gold(judgements: Iterable[Judgement], *, draws: int = 1000, s
             given = judgement.preferences()
             sides = [side * given[pair] for pair, side in preferences(judgement.gold).items()]
             found.append(GoldAnswer(sides.count(1), len(sides) - sides.count(0)))
-    return _share(found, draws, seed)
+    return _share(found)
 
 
-def _share(answers: list[GoldAnswer], draws: int, seed: int) -> Interval | None:
+def _share(answers: list[GoldAnswer]) -> Interval | None:
     terms = [(found.right, found.pairs) for found in answers if found.pairs]
     if not terms:
         return None
-    return sums_interval(
-        lambda sums: sums[:, 0] / sums[:, 1], terms, n=sum(pairs for _, pairs in terms), draws=draws, seed=seed
-    )
+    return ratio_interval(terms, n=sum(pairs for _, pairs in terms))

@@ -11,7 +11,7 @@ from pydantic import Field
 from heedful.config import Config, Share, UserError
 from heedful.feedback.quality.gold import agreement_with_gold
 from heedful.feedback.quality.types import Judgement, Key
-from heedful.maths.statistics import Interval, mean_interval
+from heedful.maths.statistics import Interval, mean_interval, rate_interval
 
 
 class ScreeningCutoffs(Config):
@@ -100,7 +100,7 @@ def screen(answers: Onboarding, cutoffs: ScreeningCutoffs | None = None) -> Scre
 
 def _flags(answers: Onboarding) -> Interval | None:
     both = [item for item in answers.flags if item in answers.flags_key]
-    return mean_interval([answers.flags[item] == answers.flags_key[item] for item in both]) if both else None
+    return rate_interval([answers.flags[item] == answers.flags_key[item] for item in both]) if both else None
 
 
 def _demonstrations(answers: Onboarding) -> Interval | None:

@@ -73,7 +73,7 @@ def project_progress(member: AsReader, store: Stored, now: Now) -> dict[str, Any
 
 @router.get("/{project}/agreement")
 def agreement(request: Request, member: AsReader, store: Stored) -> dict[str, Any]:
-    """Pairwise rate (D12), Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals, alerts and opposed groups."""
+    """Pairwise rate (D12), Fleiss' kappa, Krippendorff's alpha, with 95 % intervals, alerts and opposed groups."""
     named: dict[str, Any] = _with_names(asdict(agreement_of(request, store, member.project_id)))
     return named
 

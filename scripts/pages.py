@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, PAGES = ROOT / "src" / "heedful", ROOT / "build" / "pages"
-MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PACKAGES = (
     "configs", "stages", "learning", "maths", "rewards", "rollout", "models", "fast", "training", "inference",
     "evaluation", "data", "runs", "feedback", "report",

@@ -138,3 +138,16 @@ def test_a_number_that_no_database_holds_is_refused(site: Site) -> None:
         site.browser("labeler").get(f"/work/tea/history?before={huge}"),
     ):
         assert answer.status_code == 422, answer.request.url
+
+
+def test_a_page_that_was_made_for_somebody_else_writes_nothing(site: Site) -> None:
+    site.add_rankings(1)
+    labeler = site.browser("labeler")
+    for path in ("/api/projects/tea/next", "/api/me/tokens", "/api/markdown"):
+        found = labeler.post(path, json={"text": "x"}, headers={"Heedful-Person": str(site.ids["lead"])})
+        assert (found.status_code, found.json()["code"]) == (401, "other_person"), path
+    own = {"Heedful-Person": str(site.ids["labeler"])}
+    assert labeler.post("/api/projects/tea/next", headers=own).status_code == 200
+    token = site.browser("lead").post("/api/projects/tea/invitations", json={"role": "lead"}).json()["token"]
+    joining = labeler.post("/api/join", json={"token": token}, headers={"Heedful-Person": str(site.ids["lead"])})
+    assert joining.json()["code"] == "other_person"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import BrowserContext, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from heedful.feedback import people, work
+from heedful.feedback import people, projects, work
 from web.browser import samples
 from web.browser.place import Place, new_place
 
@@ -256,7 +257,7 @@ def test_a_lost_answer_is_sent_again_and_taken_once(place: Place) -> None:
     place.press("a", "b", "Control+Enter")
     expect(page.locator("[data-line]")).to_contain_text("No connection. Your last answer is kept on this device")
     expect(page.locator("[data-line] p")).to_be_hidden()
-    assert page.evaluate("localStorage.getItem('heedful:outbox:' + document.body.dataset.person)") == "[]"
+    assert waiting(page) == []
     assert len(keys) == 2
     assert keys[0] == keys[1]
     assert len(place.judgements()) == 1
@@ -291,13 +292,147 @@ def test_an_answer_that_an_older_page_left_is_sent(place: Place) -> None:
     body = {"lease": lease, "seconds": 5, "draft": {}, "judgement": {"ranking": [[1], [0]]}}
     entries = [{"url": f"/work/{place.name}/submit", "body": body, "key": "an-older-key"}]
     page.evaluate(
-        "entries => localStorage.setItem('heedful:outbox:' + document.body.dataset.person, JSON.stringify(entries))",
+        """entries => {
+        localStorage.setItem('heedful:outbox:' + document.documentElement.dataset.person, JSON.stringify(entries));
+    }""",
         entries,
     )
     page.reload()
     (past,) = place.wait_for_judgements(1)
     assert (past.answer["ranking"], past.seconds) == ([[1], [0]], 5)
     expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+
+
+def test_an_answer_that_an_older_page_leaves_later_is_sent(place: Place) -> None:
+    """Two tabs: one still runs the older version."""
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    lease = page.locator("[data-lease]").get_attribute("data-lease")
+    body = {"lease": lease, "seconds": 5, "draft": {}, "judgement": {"ranking": [[1], [0]]}}
+    entries = [{"url": f"/work/{place.name}/submit", "body": body, "key": "an-older-key"}]
+    page.evaluate(
+        """entries => {
+        localStorage.setItem('heedful:outbox:' + document.documentElement.dataset.person, JSON.stringify(entries));
+        dispatchEvent(new Event('online'));
+    }""",
+        entries,
+    )
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ranking"] == [[1], [0]]
+    expect(page.locator("[data-today]")).to_have_text("1 today")
+    assert waiting(page) == []
+
+
+def waiting(page: Page) -> list[str]:
+    """What the browser keeps of submissions."""
+    found: list[str] = page.evaluate("""() => Object.entries(localStorage)
+        .filter(([name, kept]) => name.startsWith('heedful:outbox:') && kept !== '[]').map(([, kept]) => kept)""")
+    return found
+
+
+def sign_in_another(place: Place, context: BrowserContext) -> int:
+    with place.store.writing() as db:
+        other = people.add_person(db, f"other of {place.name}", None, datetime.now(UTC))
+        people.join(db, place.project_id, other.id, "labeler", datetime.now(UTC))
+        secret = people.new_token(db, other.id, "session", datetime.now(UTC), days=1)[1]
+        number = other.id
+    context.add_cookies([{"name": place.server.app.state.cookie, "value": secret, "url": place.server.address}])
+    return number
+
+
+def test_work_is_never_stored_under_another_account(place: Place, context: BrowserContext) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    cookies = context.cookies()
+    other = sign_in_another(place, context)
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator("[data-line]")).to_contain_text("Another account is signed in on this browser")
+    assert len(waiting(page)) == 1
+    second = context.new_page()
+    second.goto(f"{place.address}/ranking")
+    second.wait_for_load_state("networkidle")
+    second.close()
+    assert len(waiting(page)) == 1
+    with place.store.reading() as db:
+        assert work.history(db, place.project_id, other) == []
+    context.add_cookies(cookies)  # type: ignore[arg-type]
+    place.open("ranking")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ranking"] == [[0], [1]]
+
+
+def test_a_second_tab_takes_back_nothing_that_is_on_its_way(place: Place, context: BrowserContext) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    held: list[Route] = []
+    page.route("**/submit", lambda route: held.append(route))
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    while not held:
+        page.wait_for_timeout(20)
+    (kept,) = waiting(page)
+    assert json.loads(kept)["sent"] is True  # before any answer came
+    tab = context.new_page()
+    tab.goto(f"{place.address}/ranking")
+    tab.wait_for_load_state("domcontentloaded")
+    tab.keyboard.press("u")
+    expect(tab.locator("[data-line]")).to_contain_text("Your last answer is being sent")
+    tab.close()
+    held[0].continue_()
+    place.wait_for_judgements(1)
+    expect(page.locator("[data-today]")).to_have_text("1 today")
+    place.press("u")
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "2")
+    assert waiting(page) == []
+
+
+def test_a_full_browser_still_sends(place: Place) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    place.press("a", "b", "Control+Enter")
+    place.wait_for_judgements(1)
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+
+
+def test_the_guide_that_changed_is_told_once(place: Place) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    with place.store.writing() as db:
+        projects.write_instruction(db, place.project_id, "guide", "One.", datetime.now(UTC), by=None)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("[data-line] p")).to_be_hidden()
+    with place.store.writing() as db:
+        projects.write_instruction(db, place.project_id, "guide", "Two.", datetime.now(UTC), by=None)
+    place.press("a", "b", "Control+Enter")  # the one that was ready was given under the first
+    expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
+    expect(page.locator("[data-line] p")).to_be_hidden()
+    page.wait_for_load_state("networkidle")
+    place.press("a", "b", "c", "d", "Control+Enter")
+    expect(page.locator("[data-line] a")).to_have_text("Read it")
+    page.reload()
+    expect(page.locator("[data-line] p")).to_be_hidden()
+
+
+def test_a_consent_text_that_changed_comes_before_the_next_item(place: Place) -> None:
+    place.settings(rate_first=False)
+    place.add("ranking", samples.TWO, samples.NOTE, samples.NINE)
+    page = place.open("ranking")
+    page.wait_for_load_state("networkidle")
+    with place.store.writing() as db:
+        projects.write_instruction(db, place.project_id, "consent", "Other terms.", datetime.now(UTC), by=None)
+    place.press("a", "b", "Control+Enter")
+    expect(page.locator("h1")).to_have_text("What happens to your work")
+    place.wait_for_judgements(1)
 
 
 def test_signed_out_in_between(place: Place, context: BrowserContext) -> None:
@@ -335,7 +470,6 @@ def test_practice_explains_itself(place: Place) -> None:
 
 
 def test_consent_comes_first(place: Place) -> None:
-    from heedful.feedback import projects
     from heedful.web.text import defaults
 
     with place.store.writing() as db:
@@ -354,7 +488,6 @@ def test_consent_comes_first(place: Place) -> None:
     ("in_other_hands", "Others are working on the remaining rankings"), ("screened", "Your answers are with the lead"),
 ])  # fmt: skip
 def test_there_is_a_page_for_no_work(place: Place, context: BrowserContext, why: str, title: str) -> None:
-    from heedful.feedback import projects
 
     now = datetime.now(UTC)
     with place.store.writing() as db:

@@ -12,7 +12,17 @@ from heedful.feedback import people
 from heedful.feedback.schema import Project
 from heedful.web.api import records
 from heedful.web.security import devices, passwords
-from heedful.web.security.access import Id, Now, Settings, SignedIn, Stored, bearer, home_of, session_cookie
+from heedful.web.security.access import (
+    Id,
+    Now,
+    Settings,
+    SignedIn,
+    Stored,
+    bearer,
+    check_person,
+    home_of,
+    session_cookie,
+)
 from heedful.web.security.tries import OF_A_DEVICE, Tries, limits
 from heedful.web.settings import WebSettings
 from heedful.web.text import markdown
@@ -78,6 +88,8 @@ def join(
             raise UserError(USED)
         cookie = session_cookie(request)
         member = people.person_of(db, cookie, "session", now) if cookie and not script else None
+        if member is not None:
+            check_person(request, member.id)
     password_hash = ""
     if member is None:
         if body.name is None or body.password is None:

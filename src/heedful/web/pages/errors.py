@@ -50,6 +50,7 @@ MEANINGS = {
 AWAY = "The database does not answer right now. Nothing was saved. Try again in a moment."
 FULL = "The server's disk is full or cannot be written. Nothing was saved. Tell the person who runs it."
 BUSY = "Many people sign in at the moment. Try again in a few seconds."
+OTHER = "another account is signed in on this browser"
 AGAIN = {"Retry-After": "5"}  # seconds
 OURS = (IntegrityError, DataError, ProgrammingError)
 """Errors of a database that answers: a mistake of heedful."""
@@ -73,7 +74,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NotSignedIn)
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
         if is_api_path(request.url.path):
-            return answer(request, 401, "no valid token or session", {"WWW-Authenticate": "Bearer"})
+            words, code = (OTHER, "other_person") if error.other else ("no valid token or session", None)
+            return answer(request, 401, words, {"WWW-Authenticate": "Bearer"}, code)
         root, path = root_of(request), request.url.path
         there = f"?next={quote(root + path)}" if request.method == "GET" and path != "/" else ""
         return RedirectResponse(f"{root}/login{there}", 303)

@@ -24,9 +24,18 @@ from heedful.feedback.schema import Item, Phase, Role, TokenKind
 from heedful.feedback.store import Store
 from heedful.web.settings import WebSettings
 
+PERSON = "heedful-person"
+"""Header in which pages send the number of the person for whom they were made."""
+
 
 class NotSignedIn(Exception):
-    """Pages redirect to the sign-in page and back. The API responds with 401."""
+    """Pages redirect to the sign-in page and back. The API responds with 401.
+
+    `other`: somebody is signed in, but not the person for whom the page was made that sends the request.
+    """
+
+    def __init__(self, *, other: bool = False) -> None:
+        self.other = other
 
 
 def is_api_path(path: str) -> bool:
@@ -96,6 +105,7 @@ class _Roles:
         if found is None:
             request.state.person = None
             raise NotSignedIn
+        check_person(request, found.id)
         person = request.state.person = Person(found.id, found.name, found.admin)
         if found.project_id is None or (found.role is None and not person.admin):
             raise HTTPException(404)
@@ -128,6 +138,12 @@ def session_cookie(request: Request) -> str | None:
     return request.cookies.get(request.app.state.cookie)
 
 
+def check_person(request: Request, person_id: int) -> None:
+    """Raises NotSignedIn if the request comes from a page that was made for somebody else."""
+    if request.headers.get(PERSON, str(person_id)) != str(person_id):
+        raise NotSignedIn(other=True)
+
+
 def bearer(request: Request) -> str | None:
     """The token that the request shows as `Authorization: Bearer TOKEN`."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -153,6 +169,8 @@ def maybe_signed_in(request: Request, store: Stored, now: Now) -> Person | None:
         with store.reading() as db:
             found = people.person_of(db, *shown, now)
     person = request.state.person = Person(found.id, found.name, found.admin) if found else None
+    if person is not None:
+        check_person(request, person.id)
     return person
 
 

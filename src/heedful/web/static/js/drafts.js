@@ -1,5 +1,7 @@
 // Drafts: at once in this browser, and a moment later on the server.
 
+import { headers } from "./site.js";
+
 const PAUSE = 700; // ms without a change before the server is told
 const GONE = new Set(["lost", "done", "unknown"]); // codes of the server for an item that this labeler no longer has
 
@@ -59,7 +61,7 @@ export class Drafts {
     try {
       const { lease, draft } = waiting;
       const response = await fetch(`${this.api}/tasks/${lease}/draft`, {
-        method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ draft }), keepalive: leaving,
+        method: "PUT", headers: headers(), body: JSON.stringify({ draft }), keepalive: leaving,
       });
       const body = await response.json().catch(() => ({}));
       if (GONE.has(body.code)) return this.gone(waiting.lease, body.error);

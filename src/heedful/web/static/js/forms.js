@@ -8,7 +8,7 @@
 // the answer's fields; `data-preview` (a selector) shows rendered Markdown; `data-then` is the next page, with `{field}` from the answer; else the page is loaded again.
 // `data-said` is shown on the next page. An error is shown in the form, and nothing that was typed is lost.
 
-import { root, signIn } from "./site.js";
+import { headers, root, signIn } from "./site.js";
 
 const SAID = "heedful:said";
 
@@ -52,12 +52,12 @@ function request(form, submitter) {
   const method = submitter?.dataset.api ?? form.dataset.api;
   const address = submitter?.getAttribute("formaction") ?? form.getAttribute("action");
   const html = submitter?.dataset.html ?? form.dataset.html;
-  const headers = { Accept: html ? "text/html" : "application/json" };
+  const { "Content-Type": json, ...others } = headers(html ? "text/html" : undefined);
   const body = fields(form, submitter);
-  if (method !== "FILES") return [address, { method, headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) }];
+  if (method !== "FILES") return [address, { method, headers: { ...others, "Content-Type": json }, body: JSON.stringify(body) }];
   const files = new FormData();
   for (const input of form.querySelectorAll("input[type=file]")) if (input.files[0]) files.append(input.name, input.files[0]);
-  return [`${address}?${new URLSearchParams(body)}`, { method: "POST", headers, body: files }];
+  return [`${address}?${new URLSearchParams(body)}`, { method: "POST", headers: others, body: files }];
 }
 
 function say(form, words, link) {
@@ -103,7 +103,10 @@ async function submit(form, submitter) {
   } catch {
     return say(form, "No connection to the server. Try again.");
   }
-  if (response.status === 401 && location.pathname !== `${root}/login`) return say(form, "You are signed out.", [signIn(), "Sign in"]);
+  if (response.status === 401 && location.pathname !== `${root}/login`) {
+    if (answer.code === "other_person") return say(form, "Another account is signed in on this browser. Load this page again.");
+    return say(form, "You are signed out.", [signIn(), "Sign in"]);
+  }
   if (!response.ok) return say(form, answer.error ?? answer);
   say(form, "");
   if (option("html")) {

@@ -6,7 +6,7 @@ import { Clock } from "./clock.js";
 import { Drafts } from "./drafts.js";
 import { Outbox } from "./outbox.js";
 import { Ranking } from "./ranking.js";
-import { signIn } from "./site.js";
+import { headers, root, signIn } from "./site.js";
 import { Writing } from "./writing.js";
 import "./pages.js";
 
@@ -15,7 +15,6 @@ const FORMS = { ranking: Ranking, choice: Choice, demonstration: Writing, prompt
 const stage = document.getElementById("stage");
 const line = document.querySelector("[data-line]");
 const { work, api, kind } = stage.dataset;
-const person = document.body.dataset.person;
 
 let item = null; // the item on the page: {element, lease, form}
 let ahead = null; // a promise of the next one's HTML
@@ -32,8 +31,11 @@ const STATES = {
   offline: (count) => `No connection. ${kept(count)} on this device. heedful sends it when the connection is back. You can continue.`,
   busy: (count) => `The server is busy. ${kept(count)} on this device. heedful sends it again in a moment.`,
   "signed-out": (count) => `You are signed out. ${kept(count)} on this device.`,
+  "other-person": (count) => `Another account is signed in on this browser. ${kept(count)} on this device until you sign in again.`,
+  forbidden: (count) => `The server does not take your work now. ${kept(count)} on this device. Tell a lead of the project.`,
 };
-const kept = (count) => (count === 1 ? "Your last answer is kept" : `${count} answers are kept`);
+const LINKS = { "signed-out": () => [signIn(), "Sign in again"], "other-person": () => [`${root}/projects`, "To the other account"] };
+const kept = (count) => (count === 0 ? "Your draft is kept" : count === 1 ? "Your last answer is kept" : `${count} answers are kept`);
 
 /** `link` and `stay`: for what lasts; other words go after a while. */
 function tell(words, { link, stay } = {}) {
@@ -57,10 +59,10 @@ function saved(state) {
 // ---- items
 
 const drafts = new Drafts(api, { saved, gone });
-const outbox = new Outbox(person, {
+const outbox = new Outbox({
   state(name, count) {
     const words = STATES[name];
-    const link = name === "signed-out" ? [signIn(), "Sign in again"] : null;
+    const link = LINKS[name]?.();
     if (words || stuck) tell(words ? words(count) : "", { link, stay: true });
     stuck = Boolean(words);
   },
@@ -116,7 +118,7 @@ function tellOfGuide(version) {
   if (!version) return;
   const name = `heedful:guide:${work}`;
   const known = Number(localStorage.getItem(name) ?? version);
-  localStorage.setItem(name, Math.max(version, known));
+  try { localStorage.setItem(name, Math.max(version, known)); } catch { /* full: it is told again */ }
   if (version > known) tell("The guide has changed.", { link: [`${work}/guide`, "Read it"], stay: true });
 }
 
@@ -125,10 +127,10 @@ const draftOf = () => ({ ...item.form.draft(), seconds: clock.seconds, ...(item.
 /** A task from the API: its element, its lease (none where there is no task), and until when it is this labeler's. */
 async function fetchTask(address, body) {
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  const response = await fetch(`${api}/${address}`, { headers: { Accept: "text/html", "Content-Type": "application/json" }, ...options });
+  const response = await fetch(`${api}/${address}`, { headers: headers("text/html"), ...options });
   if (!response.ok) {
-    const { error, code } = await response.json();
-    throw Object.assign(new Error(error), { code: code ?? response.status });
+    const { error, code } = await response.json().catch(() => ({}));
+    throw Object.assign(new Error(error ?? `status ${response.status}`), { code: code ?? response.status });
   }
   const element = fragment(await response.text()).firstElementChild;
   return { element, lease: element.dataset.lease, until: Date.now() + 1000 * Number(element.dataset.lasts) };
@@ -162,7 +164,10 @@ async function next() {
   let found = await wanted;
   if (!found?.lease || Date.now() > found.until) { // nothing was ready, or for too long: ask again, once what was submitted is in
     await outbox.flush();
-    try { found = await another(true); } catch { found = null; }
+    try { found = await another(true); } catch (error) {
+      if (error.code === 401 || error.code === "other_person") return outbox.on.state(error.code === 401 ? "signed-out" : "other-person", outbox.pending);
+      found = null;
+    }
   }
   if (!found) {
     tell("No connection. The next item appears when it is back. Your submissions are kept on this device.", { stay: true });
@@ -211,7 +216,7 @@ function urge() {
 }
 
 async function undo() {
-  if (last && outbox.takeBack(last.key)) {
+  if (last && await outbox.takeBack(last.key)) {
     mount(fragment(last.html).firstElementChild, last.draft);
     last = null;
     return tell("");

@@ -1,5 +1,8 @@
 // What was submitted and not yet acknowledged. It is kept in this browser until the server has it, and every entry has a
 // key of its own, so that the server takes it once however often it comes.
+//
+// Each entry is stored under a name of its own: tabs of one browser add and drop entries at the same time.
+import { headers, person, root } from "./site.js";
 
 const WAITS = [1000, 2000, 4000, 8000, 15000, 30000];
 
@@ -12,40 +15,80 @@ function today(entry) {
   if (judgement) body.answer = judgement;
   if (action !== "submit") delete body.seconds;
   if (action !== "personal-data") body.idempotency_key = entry.key;
-  return { ...entry, url: `/api/projects/${old[1]}/tasks/${lease}/${action}`, body, lease, draft };
+  return { ...entry, url: `${root}/api/projects/${old[1]}/tasks/${lease}/${action}`, body, lease, draft };
 }
 
+/** Runs `work` while no other tab runs the work of this name. Browsers offer this on https and localhost only. */
+const alone = (name, work) => (navigator.locks ? navigator.locks.request(name, work) : work());
+
 export class Outbox {
-  constructor(person, { answered, refused, state }) {
-    this.name = `heedful:outbox:${person}`;
+  constructor({ answered, refused, state }) {
+    this.name = `heedful:outbox:${root && `${root}:`}${person}`;
     this.on = { answered, refused, state };
     this.tries = 0;
-    this.sending = null;
-    this.entries = this.entries.map(today);
+    this.unstored = new Map(); // entries for which the browser has no room
     addEventListener("online", () => this.flush());
     document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") this.flush(); });
   }
 
-  get entries() { return JSON.parse(localStorage.getItem(this.name) ?? "[]"); }
-
-  set entries(entries) { localStorage.setItem(this.name, JSON.stringify(entries)); }
+  /** The oldest first. */
+  get entries() {
+    this.#takeOver();
+    const names = Object.keys(localStorage).filter((name) => name.startsWith(`${this.name}:`));
+    const found = names.map((name) => JSON.parse(localStorage.getItem(name))).filter(Boolean);
+    return [...found, ...this.unstored.values()].sort((one, other) => one.at - other.at);
+  }
 
   get pending() { return this.entries.length; }
+
+  /** Entries that older versions of this page leave in one list, also while this page is open. */
+  #takeOver() {
+    const list = localStorage.getItem(this.name);
+    if (!list || list === "[]") return;
+    localStorage.removeItem(this.name); // first, as there may be no room for both
+    JSON.parse(list).forEach((entry, place) => this.#store({ ...today(entry), at: place }));
+  }
+
+  #store(entry) {
+    try {
+      localStorage.setItem(`${this.name}:${entry.key}`, JSON.stringify(entry));
+      this.unstored.delete(entry.key);
+    } catch {
+      this.unstored.set(entry.key, entry);
+    }
+  }
+
+  #drop(key) {
+    this.unstored.delete(key);
+    localStorage.removeItem(`${this.name}:${key}`);
+  }
 
   /** `keyed`: the body gets the key. `kept` (lease, draft) stays in this browser, with the entry. */
   add(url, body, kept, keyed = true) {
     const key = crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
-    this.entries = [...this.entries, { url, body: keyed ? { ...body, idempotency_key: key } : body, key, ...kept }];
+    const at = Math.max(Date.now(), (this.entries.at(-1)?.at ?? 0) + 1);
+    this.#store({ url, body: keyed ? { ...body, idempotency_key: key } : body, key, at, ...kept });
     this.flush();
     return key;
   }
 
-  /** Takes the last entry back, unless it may have been sent. */
+  /** Takes the last entry back, unless it may have been sent by this or another tab. */
   takeBack(key) {
-    const entries = this.entries;
-    if (this.sending === key || entries.at(-1)?.key !== key || entries.at(-1).sent) return false;
-    this.entries = entries.slice(0, -1);
-    return true;
+    return alone(`${this.name} edit`, () => {
+      const last = this.entries.at(-1);
+      if (last?.key !== key || last.sent) return false;
+      this.#drop(key);
+      return true;
+    });
+  }
+
+  /** Notes that an entry may have been sent, before it is. False: it was taken back. */
+  #mark(key) {
+    return alone(`${this.name} edit`, () => {
+      const entry = this.entries.find((one) => one.key === key);
+      if (entry) this.#store({ ...entry, sent: true });
+      return Boolean(entry);
+    });
   }
 
   /** Sends what there is, in order; resolves when nothing more can be sent for now. */
@@ -56,26 +99,17 @@ export class Outbox {
   }
 
   async #all() {
-    const work = async () => {
+    await alone(this.name, async () => { // one tab at a time
       for (let entry = this.entries[0]; entry; entry = this.entries[0]) {
-        this.sending = entry.key;
-        const done = await this.#send(entry);
-        this.sending = null;
-        if (!done) return;
+        if (await this.#mark(entry.key) && !(await this.#send(entry))) return;
       }
-    };
-    if (navigator.locks) await navigator.locks.request(this.name, work); // one tab at a time
-    else await work();
+    });
   }
-
-  #drop(key) { this.entries = this.entries.filter((entry) => entry.key !== key); }
 
   async #send(entry) {
     let response, body;
     try {
-      response = await fetch(entry.url, {
-        method: "POST", headers: { Accept: "text/html", "Content-Type": "application/json" }, body: JSON.stringify(entry.body),
-      });
+      response = await fetch(entry.url, { method: "POST", headers: headers("text/html"), body: JSON.stringify(entry.body) });
       body = response.ok ? await response.text() : await response.json().catch(() => ({}));
     } catch {
       return this.#later("offline");
@@ -88,7 +122,11 @@ export class Outbox {
       return true;
     }
     if (response.status === 401) {
-      this.on.state("signed-out", this.pending);
+      this.on.state(body.code === "other_person" ? "other-person" : "signed-out", this.pending);
+      return false;
+    }
+    if (response.status === 403 && !body.code) { // not because of the answer: of a proxy, or of a role that a lead may give back
+      this.on.state("forbidden", this.pending);
       return false;
     }
     if (response.status >= 500 || response.status === 429) return this.#later("busy");
@@ -98,7 +136,6 @@ export class Outbox {
   }
 
   #later(why) {
-    this.entries = this.entries.map((entry) => (entry.key === this.sending ? { ...entry, sent: true } : entry));
     this.on.state(why, this.pending);
     this.timer = setTimeout(() => this.flush(), WAITS[Math.min(this.tries, WAITS.length - 1)]);
     this.tries += 1;

@@ -1,6 +1,7 @@
 // A judgement of one's own history: taking it back leads to its item.
 import { bind } from "./keys.js";
 import "./pages.js";
+import { headers } from "./site.js";
 
 const button = document.querySelector("[data-take-back]");
 
@@ -9,7 +10,7 @@ async function takeBack() {
   try {
     const response = await fetch(`${button.dataset.api}/undo`, {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: headers(),
       body: JSON.stringify({ event: Number(button.dataset.takeBack) }),
     });
     const found = await response.json();

@@ -1,6 +1,6 @@
 // A preview of Markdown: the server renders it, so that the preview and the page never differ.
 
-import { root } from "./site.js";
+import { headers, root } from "./site.js";
 
 const PAUSE = 300; // ms without a change before the server is asked
 
@@ -15,7 +15,7 @@ export class Preview {
   async #ask(text) {
     this.asked = text;
     try {
-      const response = await fetch(`${root}/api/markdown`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text }) });
+      const response = await fetch(`${root}/api/markdown`, { method: "POST", headers: headers(), body: JSON.stringify({ text }) });
       const { html, error } = await response.json();
       if (this.asked !== text) return; // a later one is on its way
       if (!response.ok) throw new Error(error);

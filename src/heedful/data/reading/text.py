@@ -25,6 +25,8 @@ REJECTED = {"line", "reason", "row"}
 """The fields of a rejected row. Rows of several files also have `file`."""
 _ARRAY = "a JSON array. Write one object a line instead (jq -c '.[]' FILE.json > FILE.jsonl)."
 _LONGEST_CELL = 2**31 - 1
+_LISTS = {"data", "rows", "examples", "records", "instances", "samples", "items", "train", "validation", "test"}
+"""What an object calls its list of rows, if it has other fields too."""
 # Cells of a table that hold JSON. The cells of all other columns are text.
 JSON_CELLS = {
     "a", "answers", "b", "completions", "context", "conversation", "conversation_a", "conversation_b", "conversations",
@@ -136,6 +138,7 @@ def _listed(path: Path, document: Any) -> list[Any]:
     if not isinstance(document, dict) or table.find(document) is not None:
         return [document]
     lists = {name: inner for name, inner in document.items() if _is_table(inner)}
+    lists = {name: inner for name, inner in lists.items() if len(document) == 1 or name.lower() in _LISTS}
     if not lists:
         return [document]
     if len(lists) > 1:

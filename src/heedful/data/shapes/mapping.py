@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heedful.config import UserError
+from heedful.data.records import Choice, Comparison, Demonstration
 from heedful.data.shapes import chats, pairs
 from heedful.data.shapes.parts import Row, Shape, by_score, comparison
 
@@ -67,8 +68,10 @@ class FieldMap:
     def apply(self, row: Row) -> list[Row]:
         """Rows with the fields of records. ValueError names the field that is missing or does not fit."""
         values = {target: self._value(row, target) for target in self.fields}
-        used = {name.partition(".")[0] if name not in row else name for names in self.fields.values() for name in names}
-        more = {key: value for key, value in row.items() if key not in used}
+        left = row
+        for name in (name for names in self.fields.values() for name in names):
+            left = _without(left, name)
+        more = {f"{key}_as_given" if key in _MEANT else key: value for key, value in left.items()}
         named = {
             key: str(value) if key in ("id", "user", "labeler", "group") else value
             for key, value in values.items() if key in _NAMED and value is not None
@@ -77,8 +80,6 @@ class FieldMap:
 
     def _made(self, values: Row, more: Row) -> list[Row]:
         kind = self.kind
-        for target in list(values):
-            more.pop(target, None) if target not in _NAMED else None
         if kind == "texts":
             return [{**more, "text": values["text"]}]
         if kind == "demonstrations" and "messages" in values:
@@ -130,6 +131,10 @@ class FieldMap:
 
 
 _NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "label"}
+# What a field of the file may not be called if it is not mapped: it would get a meaning that nobody gave it.
+_MEANT = {
+    *(name for cls in (Comparison, Choice, Demonstration) for name in cls.model_fields), *TARGETS, *chats.CHATS
+} - _NAMED  # fmt: skip
 
 
 def _number(value: Any) -> float:
@@ -150,6 +155,22 @@ def _at(row: Row, name: str) -> Any:
         else:
             value = value.get(part) if isinstance(value, dict) else None
     return value
+
+
+def _without(value: Any, name: str) -> Any:
+    """The value without a field. Of `a.b` the rest of a stays, if it has other fields."""
+    if isinstance(value, list):
+        left = [_without(item, name) for item in value]
+        return left if any(item != {} for item in left) else {}
+    if not isinstance(value, dict):
+        return value
+    if name in value:
+        return {key: inner for key, inner in value.items() if key != name}
+    first, _, others = name.partition(".")
+    if not others or first not in value:
+        return value
+    left = _without(value[first], others)
+    return {key: left if key == first else inner for key, inner in value.items() if key != first or left != {}}
 
 
 def parse(given: Iterable[str] | Mapping[str, str | list[str]]) -> FieldMap | None:

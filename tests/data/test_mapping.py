@@ -1,0 +1,124 @@
+"""Fields that the user names: what each target makes of a row, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.config import UserError
+from heedful.data.explain import explain
+from heedful.data.shapes import mapping
+
+ROW = {
+    "q": "Which tea?", "good": "Green.", "bad": "None.", "who": 7, "vote": "right", "s1": "2", "s2": 3.5,
+    "options": [{"text": "Green.", "points": 1}, {"text": "Black.", "points": 1}, {"text": "None.", "points": 0}],
+    "chat": [{"from": "human", "value": "Which tea?"}, {"from": "gpt", "value": "Green."}],
+    "deep": {"ask": "Which tea?", "page": 3}, "order": [[1], [0]], "system_text": "Be brief.", "completions": "x",
+}  # fmt: skip
+Q = {"prompt": "Which tea?"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "record"),
+    [
+        ({"prompt": "q"}, "prompts", Q),
+        ({"prompt": "deep.ask", "id": "who", "source": "good"}, "prompts", Q | {"id": "7", "source": "Green."}),
+        ({"prompt": "q", "completion": "good", "labeler": "who"}, "demonstrations",
+         Q | {"completion": "Green.", "labeler": "7"}),
+        ({"prompt": "q", "completion": "good", "system": "system_text"}, "demonstrations",
+         {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which tea?"}],
+          "completion": "Green."}),
+        ({"messages": "chat"}, "demonstrations",
+         {"prompt": [{"role": "user", "content": "Which tea?"}], "completion": "Green."}),
+        ({"prompt": "q", "chosen": "good", "rejected": "bad", "group": "who"}, "comparisons",
+         Q | {"completions": ["Green.", "None."], "ranking": [[0], [1]], "group": "7"}),
+        ({"prompt": "q", "completions": ["good", "bad"], "scores": ["s1", "s2"]}, "comparisons",
+         Q | {"completions": ["Green.", "None."], "ranking": [[1], [0]]}),
+        ({"prompt": "q", "completions": "options.text", "scores": "options.points"}, "comparisons",
+         Q | {"completions": ["Green.", "Black.", "None."], "ranking": [[0, 1], [2]]}),
+        ({"prompt": "q", "completions": ["good", "bad"], "ranking": "order"}, "comparisons",
+         Q | {"completions": ["Green.", "None."], "ranking": [[1], [0]]}),
+        ({"prompt": "q", "completions": ["good", "bad"]}, "completions", Q | {"completions": ["Green.", "None."]}),
+        ({"prompt": "q", "a": "good", "b": "bad", "preferred": "vote"}, "choices",
+         Q | {"a": {"text": "Green."}, "b": {"text": "None."}, "preferred": "b"}),
+        ({"prompt": "q", "a": "good", "b": "bad", "preferred": "vote:right,left,both"}, "choices",
+         Q | {"a": {"text": "Green."}, "b": {"text": "None."}, "preferred": "a"}),
+        ({"text": "good"}, "texts", {"text": "Green."}),
+    ],
+)  # fmt: skip
+def test_named_fields_make_a_record(tmp_path: Path, given: Any, kind: str, record: dict[str, Any]) -> None:
+    told = explain(written(tmp_path, ROW), given)
+    assert (told.kind, told.problem, told.shapes) == (kind, "", {"mapped": 1})
+    (made,) = told.preview
+    assert {name: made[name] for name in record} == record
+    sources = [source for value in given.values() for source in ([value] if isinstance(value, str) else value)]
+    used = {source.partition(":")[0].partition(".")[0] for source in sources}
+    assert set(told.unused) == set(made) - set(record)
+    assert {name.removesuffix("_as_given") for name in told.unused} >= ROW.keys() - used
+
+
+def test_what_is_not_named_stays_without_a_meaning(tmp_path: Path) -> None:
+    told = explain(written(tmp_path, ROW), {"prompt": "deep.ask", "completions": "options.text"})
+    assert {name: told.preview[0][name] for name in ("deep", "options", "completions_as_given", "order_as_given")} == {
+        "deep": {"page": 3}, "options": [{"points": 1}, {"points": 1}, {"points": 0}],
+        "completions_as_given": "x", "order_as_given": [[1], [0]],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("vote", "preferred"),
+    [("A", "a"), ("2", "b"), ("model_a", "a"), ("tie", "tie"), ("good", "a"), ("None.", "b"), (1, "a")],
+)
+def test_usual_words_fields_and_answers_say_which_is_better(tmp_path: Path, vote: Any, preferred: str) -> None:
+    told = explain(written(tmp_path, ROW | {"vote": vote}), ["prompt=q", "a=good", "b=bad", "preferred=vote"])
+    assert told.preview[0]["preferred"] == preferred
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            ["prompt=q", "a=good", "b=bad", "preferred=s2"],
+            "field 's2': '3.5' says neither a, b nor tie. Give",
+        ),
+        (["prompt=question"], "field 'question' (the prompt): missing"),
+        (["prompt=q", "completions=options.text", "scores=s1"], "field 'scores': 1 numbers for 3 answers"),
+        (["prompt=q", "completions=options.text", "scores=options.text"], "field 'scores': 'Green.' is no number"),
+        (["prompt=q", "completion=options"], "field 'completion': a list of messages must end with"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_by_its_field(tmp_path: Path, given: list[str], reason: str) -> None:
+    told = explain(written(tmp_path, ROW), given)
+    assert (told.records, told.refused_rows) == (0, 1)
+    assert reason in told.problem
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (["question=q"], "--map question: no such target. Choose from prompt, system, messages"),
+        (["prompt"], "--map prompt: write it as TARGET=FIELD"),
+        (["prompt="], "--map prompt=: name a field"),
+        (["prompt=q", "prompt=good"], "--map prompt: given twice. Only completions and scores"),
+        (["prompt=q", "chosen=good"], "--map chosen: needs rejected too"),
+        (["prompt=q", "a=good", "b=bad"], "--map a: needs preferred too"),
+        (["completion=good"], "--map: name the prompt too"),
+        (["prompt=q", "a=x", "b=y", "preferred=v:l,l"], "give two or three words, for a, b and tie"),
+    ],
+)
+def test_a_mapping_that_makes_no_record_is_refused(tmp_path: Path, given: list[str], reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        explain(written(tmp_path, ROW), given)
+    assert reason in str(caught.value)
+
+
+def test_no_mapping_is_none() -> None:
+    assert mapping.parse([]) is mapping.parse({}) is None
+
+
+def written(folder: Path, row: dict[str, Any]) -> Path:
+    (folder / "rows.jsonl").write_text(json.dumps(row))
+    return folder / "rows.jsonl"

@@ -194,3 +194,64 @@ def test_losses_leave_out_the_same_ids(tied: bool, holes: bool, fast: bool) -> N
     torch.nn.functional.cross_entropy(logits_SV[start : start + 3], torch.tensor(response), reduction="sum").backward()
     for name, weight in plain.named_parameters():
         torch.testing.assert_close(model.get_parameter(name).grad, weight.grad, rtol=1e-4, atol=1e-5)
+
+
+# --- added tokens -------------------------------------------------------------------------------------------
+
+SOLVED = "So <answer>twelve</answer> [end]."
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("spare", [0, 20])
+def test_added_tokens_are_one_id_with_a_row(spare: int, tied: bool, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    size, old = len(tokenizer), render.encode(tokenizer, "<answer>")
+    model = tiny.policy(vocab=size + spare, tie_word_embeddings=tied)
+    vocabulary.fit(model, tokenizer, "it")
+    before = [one.weight[old].mean(0) for one in (model.get_input_embeddings(), model.get_output_embeddings())]
+    more = vocabulary.add_tokens(model, tokenizer, ["<answer>", "</answer>", "[end]"])
+    answer, close, end = (more.convert_tokens_to_ids(name) for name in ("<answer>", "</answer>", "[end]"))
+    assert {answer, close, end} == {size, size + 1, size + 2}
+    assert model.config.vocab_size == max(size + spare, size + 3)
+    assert ids.ids_of(model).end == size + 3  # they may be sampled, other rows may not
+    for module, mean in zip((model.get_input_embeddings(), model.get_output_embeddings()), before, strict=True):
+        torch.testing.assert_close(module.weight[answer], mean)
+    load.save(model, more, tmp_path / "model")
+    again, saved = load.load_policy(tmp_path / "model")
+    assert ids.ids_of(again) == ids.ids_of(model)
+    for one in (more, saved, AutoTokenizer.from_pretrained(tmp_path / "model")):
+        response = render.response_ids(one, SOLVED, finished=True)
+        assert [token for token in response if token >= size] == [answer, close, end]
+        assert render.response_text(one, response) == SOLVED
+        assert answer in render.prompt_ids(one, "Write <answer>")
+        assert answer in render.encode(one, "<answer>")
+    assert [render.encode(saved, text) for text in TEXTS] == [render.encode(tokenizer, text) for text in TEXTS]
+
+
+def test_special_tokens_of_a_user_are_part_of_answers() -> None:
+    """Added by add_special_tokens before heedful: tags are one id, other names once they are named."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<answer>", "</answer>", "<|answer|>"]})
+    tag, named = (tokenizer.convert_tokens_to_ids(name) for name in ("<answer>", "<|answer|>"))
+    text = "So <answer>twelve</answer> or <|answer|>"
+    response = render.response_ids(tokenizer, text, finished=True)
+    assert tag in response
+    assert named not in response
+    assert render.response_text(tokenizer, response) == text
+    model = tiny.policy(vocab=len(tokenizer))
+    more = vocabulary.add_tokens(model, tokenizer, ["<|answer|>"])
+    assert (len(more), model.config.vocab_size) == (len(tokenizer), len(tokenizer))
+    response = render.response_ids(more, text, finished=True)
+    assert {tag, named} < set(response)
+    assert render.response_text(more, response) == text
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("", "is empty"), (" <a>", "begins or ends with a space"), ("three", "is an ordinary token"),
+    (tiny.EOS, "ends or frames a turn"), (tiny.PAD, "is the pad"), ("<|im_start|>", "frames a turn"),
+])  # fmt: skip
+def test_tokens_that_cannot_be_added(name: str, said: str) -> None:
+    tokenizer = tiny.tokenizer(template=True, vocab=400)
+    tokenizer.get_vocab = lambda: {**type(tokenizer).get_vocab(tokenizer), "three": 399}
+    with pytest.raises(UserError, match=f"special_tokens: .*{said}"):
+        vocabulary.add_tokens(tiny.policy(vocab=400), tokenizer, [name])

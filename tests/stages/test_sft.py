@@ -15,11 +15,13 @@ import dialects
 import tiny
 from heedful.config import UserError
 from heedful.configs.shared import Compute
+from heedful.data.records import Prompt
 from heedful.files import read_json
-from heedful.learning import examples
-from heedful.learning.examples import Example, Limits
+from heedful.learning import examples, rollouts
+from heedful.learning.examples import Example, Limits, Question
 from heedful.models import load, render
 from heedful.rollout.engine import open_engine
+from heedful.rollout.types import Sample
 from heedful.runs.run import metrics
 from heedful.stages import sft
 from heedful.training import order
@@ -248,3 +250,20 @@ def test_a_saved_model_stops_at_the_end_of_a_turn(files: Files, tmp_path: Path) 
     assert open_engine(model, loaded, Compute()).stops.tolist() == [0, end]
     reward = worlds.train("reward", files, tmp_path / "rm", model=str(out), epochs=1)
     assert render.end_id(load.load_reward(reward)[1]) == end
+
+
+def test_special_tokens_are_learned_and_seen_by_rewards(files: Files, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}", "completion": f"it is <answer>{i}</answer>"} for i in range(8)]
+    data = worlds.write(tmp_path / "d.jsonl", rows)
+    tokens = ["<answer>", "</answer>"]
+    run = worlds.train("sft", files, tmp_path / "sft", data=data, epochs=1, batch=4, special_tokens=tokens)
+    model, tokenizer = load.load_policy(run)
+    answer = tokenizer.convert_tokens_to_ids("<answer>")
+    assert answer == tiny.VOCAB
+    start, _ = load.load_policy(files.policy)
+    begun = start.get_input_embeddings().weight[render.encode(tiny.tokenizer(), "<answer>")].mean(0)
+    assert (model.get_input_embeddings().weight[answer] - begun).abs().max() > 1e-4
+    question = Question("Say 1", [9], Prompt(prompt="Say 1"))
+    sample = Sample([9], [*render.encode(tokenizer, "<answer>1"), 0], "stop")
+    (episode,) = rollouts.episodes(tokenizer, [question], [sample])
+    assert episode.completion == "<answer>1"

@@ -35,6 +35,8 @@ class SFTConfig(OfflineConfig):
     """Passes over the data."""
     evaluations: int = Field(default=0, ge=0)
     """Number of validations in the run. 0 = once an epoch."""
+    special_tokens: list[str] = []
+    """Tokens to add to the tokenizer, such as <answer>. Each is one id with an embedding that is trained."""
     dropout: float | None = None
     """Residual dropout. none = the paper's 0.2 if the architecture has dropout, else 0."""
     optimiser: Optimiser = Optimiser(lr=9.65e-6)

@@ -96,9 +96,10 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of response ids, without EOS, pad and other special tokens."""
-    ids = list(ids[:-1] if ids and ids[-1] == templates.facts(tokenizer).end else ids)
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    """The text of response ids, without EOS, pad and what frames a turn. Tags such as <answer> stay."""
+    hidden = templates.facts(tokenizer).hidden
+    shown = [token for token in ids if token not in hidden]
+    return str(tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:

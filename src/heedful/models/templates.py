@@ -44,6 +44,8 @@ class Facts:
     """The same for system messages, tools and arguments. Tokens such as <tool_call> may stand there."""
     in_answers: re.Pattern[str]
     """The same for answers. Thoughts, tool calls and other tags are tokens there, as a model samples them."""
+    hidden: frozenset[int]
+    """Special tokens that are no part of an answer's text: the end, the pad, the frame. Tags are part of it."""
 
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, Facts]] = WeakKeyDictionary()
@@ -178,7 +180,8 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     tags = {one for one in added if _TAG.fullmatch(one) and _counterpart(one) in added} - own
     if not tokenizer.chat_template:
         plain, answers = _pattern(special), _pattern(special - tags)
-        return Facts(tokenizer.eos_token_id, "", "", "", "", plain, plain, answers)
+        hidden = {added_id(tokenizer, one) for one in special - tags}
+        return Facts(tokenizer.eos_token_id, "", "", "", "", plain, plain, answers, frozenset(hidden))
     user, assistant = ({"role": "user", "content": _ASKED}, {"role": "assistant", "content": _ANSWERED})
     base, question = _tried(tokenizer, [user], ask=False), _tried(tokenizer, [user], ask=True)
     answered, chat = _tried(tokenizer, [user, assistant]), _tried(tokenizer, [user, assistant, user])
@@ -194,6 +197,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     before, _, after = question.partition(_ASKED)
     bos = str(tokenizer.bos_token or "")
     bos = bos if before.startswith(bos) else ""
+    hidden = {added_id(tokenizer, one) for one in special & (frame | (special - mentioned - tags))}
     return Facts(
         end=end,
         bos=bos,
@@ -203,6 +207,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         by_others=_pattern(special | frame | mentioned),
         by_authors=_pattern(special | frame),
         in_answers=_pattern(frame | (special - mentioned - tags)),
+        hidden=frozenset(hidden if end is None else hidden | {end}),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a tokenizer and a model fit together: the pad, and the rows of the embedding table.
+"""How a tokenizer and a model fit together: the pad, the rows of the embedding table, and tokens that you add.
 
 The tokenizer that is saved with a model reads and writes every text like the one that came in. So a token that text
 needs never becomes the pad.
@@ -7,13 +7,16 @@ needs never becomes the pad.
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from tokenizers import AddedToken
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from heedful.config import UserError
-from heedful.models import render
+from heedful.models import render, templates
 from heedful.models.ids import set_ids
 
 _PAD_NAME = re.compile(r"(^|[\W_])pad(ding)?([\W_]|$)", re.IGNORECASE)
@@ -72,6 +75,58 @@ def ensure_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     set_ids(model, tokenizer)
     for config in _configs(model):
         config.pad_token_id = pad
+
+
+def add_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer with tokens that texts spell, such as <answer>, each one id, and rows for them in the model.
+
+    A new row begins as the mean of the rows that spelled the token before. A special token that the tokenizer has
+    already becomes such a token: prompts and answers may then spell it, and reward functions see it.
+    """
+    _check_addable(tokenizer, names)
+    spelled = {name: render.encode(tokenizer, name) for name in names if name not in tokenizer.get_vocab()}
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    tokenizer = _reloaded(tokenizer)
+    ids = {name: int(tokenizer.convert_tokens_to_ids(name)) for name in spelled}
+    if max(ids.values(), default=0) >= model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(max(ids.values()) + 1, mean_resizing=False)
+    head = model.get_output_embeddings()
+    weights = [model.get_input_embeddings().weight, head.weight, *([head.bias] if head.bias is not None else [])]
+    with torch.no_grad():
+        for weight in {id(one): one for one in weights}.values():
+            for name, id_ in ids.items():
+                weight[id_] = weight[spelled[name]].mean(0)
+    set_ids(model, tokenizer)
+    return tokenizer
+
+
+def _check_addable(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
+    known, added = tokenizer.get_vocab(), tokenizer.added_tokens_encoder
+    for name in names:
+        where = f"special_tokens: '{name}'"
+        if not name or name != name.strip():
+            raise UserError(f"{where} is empty or begins or ends with a space. Write the token alone")
+        if known.get(name) in templates.facts(tokenizer).hidden - _without_role(tokenizer):
+            raise UserError(f"{where} ends or frames a turn, or is the pad of this tokenizer. Choose another name")
+        if name in known and name not in added:
+            raise UserError(f"{where} is an ordinary token of this tokenizer already. Choose another name")
+
+
+def _without_role(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Special tokens that are not EOS, BOS, pad or the like, and that the chat template does not write."""
+    roles = ("eos", "bos", "pad", "unk", "sep", "cls", "mask")
+    taken = {getattr(tokenizer, f"{role}_token_id", None) for role in roles} | {templates.facts(tokenizer).end}
+    source = str(tokenizer.chat_template or "")
+    return {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.content not in source} - taken
+
+
+def _reloaded(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer as it comes back from a folder: only then is a former special token an ordinary one everywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        again: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    again.name_or_path = tokenizer.name_or_path
+    return again
 
 
 def _configs(model: Any) -> list[Any]:

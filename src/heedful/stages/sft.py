@@ -13,7 +13,8 @@ from heedful.configs.sft import SFTConfig
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
-from heedful.models import load
+from heedful.models import load, vocabulary
+from heedful.models.ids import ids_of
 from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
@@ -48,6 +49,9 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    if config.special_tokens:
+        tokenizer = vocabulary.add_tokens(model, tokenizer, config.special_tokens)
+        s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
     load.place(model, s.ranks.device, config.compute, trained=True)
     _set_dropout(model, config, s)
     limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)

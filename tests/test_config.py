@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from heedful import config
+from heedful import config, options
 from heedful.config import Config, UserError, install
+from heedful.configs import registry
 
 
 class Optimiser(Config):
@@ -243,3 +244,80 @@ def test_the_remedy_for_a_missing_extra_fits_the_installation(
 
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Found())
     assert install("train") == command
+
+
+class Weighing(Config):
+    groups: dict[str, float] = {}
+    names: dict[str, str] = {}
+    steps: int = 1
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("groups.in.house=0.5", {"in.house": 0.5}),
+        ('groups."in.house" = 0.5', {"in.house": 0.5}),
+        ("groups.a=b=0.5", {"a=b": 0.5}),
+        ("groups. a =2", {"a": 2.0}),
+    ],
+)
+def test_names_of_a_mapping_may_hold_dots(override: str, expected: dict[str, float]) -> None:
+    assert config.load(Weighing, None, [override]).groups == expected
+    assert config.load(Weighing, None, ["names.x.y=a=b"]).names == {"x.y": "a=b"}
+
+
+def test_a_mapping_keeps_the_entries_of_the_file(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[groups]\na = 1\n'in.house' = 2\n")
+    assert config.load(Weighing, path, ["groups.in.house=3"]).groups == {"a": 1.0, "in.house": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("steps=true", "'steps': a number is needed, not true"),
+        ("optimiser.rate=false", "'optimiser.rate': a number is needed, not false"),
+        ("optimiser.betas=[0.9, true]", "'optimiser.betas': a number is needed, not true"),
+        ("steps=1e30", "'steps': the largest number is 1e\\+15"),
+        (f"steps={10**25}", "'steps': the largest number is 1e\\+15"),
+        ("optimiser.rate=1e300", "'optimiser.rate': the largest number is 1e\\+15"),
+    ],
+)
+def test_what_is_no_sensible_number_is_refused(override: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        config.load(Stage, None, [override])
+    with pytest.raises(UserError, match="'groups': a number is needed, not true"):
+        config.load(Weighing, None, ["groups.a=true"])
+    assert config.load(Stage, None, ["optimiser.decay=true"]).optimiser.decay
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimiser.lr=1e300", "'optimiser.lr'"),
+        ("optimiser.lr=11", "'optimiser.lr': .* less than or equal to 10, not 11"),
+        (f"epochs={10**25}", "'epochs'"),
+        ("epochs=2000000", "'epochs': .* less than or equal to 1000000, not 2000000"),
+        ("epochs=true", "'epochs': a number is needed, not true"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["sft", "ppo", "reward"])
+def test_stages_refuse_nonsense(stage: str, override: str, told: str) -> None:
+    required = {"model": "m", "data": "d", "policy": "m", "reward": ["r"], "prompts": "p"}
+    cls = registry.stages()[stage].config
+    given = {
+        name: value
+        for name, value in required.items()
+        if name in cls.model_fields and cls.model_fields[name].is_required()
+    }
+    with pytest.raises(UserError, match=told):
+        config.load(cls, None, [override], **given)
+
+
+def test_an_option_replaces_the_mapping_of_the_file_and_set_changes_an_entry(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[groups]\na = 1\nb = 2\n")
+    (groups,) = (one for one in options.settings(Weighing) if one.path == "groups")
+    given = [(groups, ("in.house=0.5", "c=3"))]
+    assert options._loaded(Weighing, given, path, ()) == Weighing(groups={"in.house": 0.5, "c": 3.0})
+    both = options._loaded(Weighing, given, path, ("groups.c=4",))
+    assert both == Weighing(groups={"in.house": 0.5, "c": 4.0})
+    assert options._loaded(Weighing, [], path, ("groups.b=4",)) == Weighing(groups={"a": 1.0, "b": 4.0})

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import importlib.metadata
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 
@@ -46,6 +47,21 @@ class Config(BaseModel):
         """Merge a section that is given in part into its default."""
         return _merged(cls.model_fields, values) if isinstance(values, dict) else values
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for a number, which would be 1 and 0, and numbers that nobody means."""
+        kinds = kinds_of(cls.model_fields.get(info.field_name or ""))
+        inner = [_plain(get_args(kind)[-1]) for kind in kinds if get_origin(kind) in (dict, list, tuple)]
+        several = isinstance(value, dict | list | tuple) and bool(inner)
+        for one in (value.values() if isinstance(value, dict) else value) if several else (value,):
+            wanted = inner if several else kinds
+            if isinstance(one, bool) and {int, float} & set(wanted) and bool not in wanted:
+                raise ValueError(f"a number is needed, not {str(one).lower()}")
+            if isinstance(one, int | float) and LARGEST < abs(one) < math.inf:
+                raise ValueError(f"the largest number is {LARGEST:.0e}")
+        return value
+
 
 def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[str]:
     """The keys of `config` and its sections that a resumed run may change, or let grow."""
@@ -56,6 +72,8 @@ def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[st
     return keys
 
 
+LARGEST = 1e15
+"""More than any setting needs."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -134,7 +152,12 @@ def kinds_of(field: FieldInfo | None) -> list[Any]:
     """The types a field may hold, without `None` and without annotations."""
     annotation = field.annotation if field is not None else None
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds if kind is not NoneType]
+    return [_plain(kind) for kind in kinds if kind is not NoneType]
+
+
+def _plain(kind: Any) -> Any:
+    """A type without its annotations."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -150,8 +173,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None:
     """Set `a.b=c` in `values`. The sections on the way are copied, since the caller may own them."""
-    key, _, text = override.partition("=")
-    *sections, last = parts = [part.strip() for part in key.split(".")]
+    key, text = _split(cls, override)
+    *sections, last = parts = key
     if "=" not in override or not all(parts):
         raise UserError(f"--set {override}: write it as section.key=value")
     for section in sections:
@@ -165,6 +188,22 @@ def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None
         values[last] = None
     else:
         values[last] = _literal(text, is_text=bool(kinds) and set(kinds) <= {str, Path})
+
+
+def _split(cls: type[BaseModel], override: str) -> tuple[list[str], str]:
+    """The parts of the key, and the text of the value. Names of a mapping may hold dots: `groups.in.house=0.5`."""
+    key, _, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    for number, part in enumerate(parts[:-1], 1):
+        for kind in kinds_of(_fields_at(cls, parts[: number - 1]).get(part)):
+            if get_origin(kind) is dict:
+                rest = override.split(".", number)[number]
+                of_numbers = _plain(get_args(kind)[1]) in (int, float)  # their text holds no "="
+                name, _, text = rest.rpartition("=") if of_numbers else rest.partition("=")
+                name = name.strip()
+                quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
+                return [*parts[:number], name[1:-1] if quoted else name], text
+    return parts, text
 
 
 def _literal(text: str, is_text: bool) -> Any:

@@ -230,7 +230,12 @@ def _loaded(config: type[Config], given: list[tuple[Setting, Any]], file: Path |
     """The config from the file, over it the options, over them `--set`."""
     given = [(setting, value) for setting, value in given if value not in (None, ())]
     overrides = [override for setting, value in given for override in setting.overrides(value)]
-    lists = {setting.path: list(value) for setting, value in given if get_origin(setting.kind) in (list, tuple)}
+    # lists replace that of the file, and so do mappings: they begin empty, and the overrides fill them
+    lists: dict[str, Any] = {
+        setting.path: {} if get_origin(setting.kind) is dict else list(value)
+        for setting, value in given
+        if setting.is_repeatable
+    }
     named = {setting.path for setting, _ in given} | {text.partition("=")[0].strip() for text in sets}
     for setting in settings(config):
         if setting.required and file is None and setting.path not in named:

@@ -303,3 +303,18 @@ def test_all_tied_prompts_are_counted_and_padding_rows_are_not(normaliser):
 def test_an_equal_score_is_half_right():
     _, _, metrics = losses.ranking_loss(torch.zeros(1, 2), torch.tensor([[0, 1]]), torch.ones(1, 2).bool())
     assert metrics["accuracy"][0].item() == 0.5
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e4])
+def test_explained_variance_does_not_feel_an_offset(offset):
+    """Sums of squares in float32 would lose it: the variance is 1, the squares are a million."""
+    generator = torch.Generator().manual_seed(0)
+    returns_BT = torch.randn(64, 50, generator=generator)
+    values_BT = returns_BT + 0.5 * torch.randn(64, 50, generator=generator)
+    expected = 1 - float((returns_BT - values_BT).double().var() / returns_BT.double().var())
+    wide_BT, mask_BT = returns_BT + offset, torch.ones(64, 50, dtype=torch.bool)
+    values_BT = wide_BT + (values_BT - returns_BT)
+    total, _, metrics = losses.value_loss(values_BT, values_BT, wide_BT, mask_BT, 0.2)
+    means = {name: float(a) / float(b) for name, (a, b) in metrics.items()}
+    assert losses.explained_variance(means) == pytest.approx(expected, abs=0.002)
+    assert total.dtype == torch.float32

@@ -39,7 +39,7 @@ GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
     PretrainConfig: {
-        "data": PRETRAIN + "test_too_little_text",
+        "data": PRETRAIN + "test_one_text_is_trained_on",
         "valid_data": PRETRAIN + "test_validation_texts_of_their_own",
         "seed": PRETRAIN + "test_the_seed_sets_the_weights",
         "depth": PRETRAIN + "test_the_dial",
@@ -97,6 +97,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
     },
     PPOConfig: {
         "policy": EXPERIENCE + "test_dropout_is_off_in_all_four_networks",
+        "reference": "stages/test_reference.py::test_the_kl_is_measured_from_the_named_reference",
         "reward": PPO + "test_a_reward_is_a_weighted_sum_whose_parts_are_logged",
         "prompts": LIMITS,
         "value": EXPERIENCE + "test_a_value_net_given_by_name",

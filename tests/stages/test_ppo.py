@@ -17,6 +17,7 @@ from heedful.files import read_json
 from heedful.learning import examples, online, rollouts
 from heedful.learning.examples import Limits
 from heedful.learning.experience import describe
+from heedful.learning.steps import Learner
 from heedful.rollout.types import Stream
 from heedful.runs.run import metrics
 from heedful.stages import ppo
@@ -158,13 +159,26 @@ def test_ppo_learns_what_is_rewarded(files: Files, tmp_path: Path) -> None:
         ({"kl_target": 5.0, "kl_horizon": 100}, 10.0, 0.1 * (1 + 0.2 * 8 / 100)),
         ({"kl_target": 5.0, "kl_horizon": 400}, 4.5, 0.1 * (1 - 0.1 * 8 / 400)),
         ({"kl_ceiling": 6.0, "at_ceiling": "raise"}, 6.5, 0.15),
-        ({"kl_ceiling": 6.0, "at_ceiling": "raise"}, 5.5, 0.1),
-        ({"kl_ceiling": 6.0}, 5.5, 0.1),
+        ({"kl_ceiling": 6.0, "at_ceiling": "raise"}, 5.5, 0.09),  # it had been raised
+        ({"kl_ceiling": 6.0, "at_ceiling": "raise", "kl_coef": 0.095}, 5.5, 0.095),  # down to that of the config
+        ({"kl_ceiling": 6.0, "at_ceiling": "raise", "kl_coef": 0.2}, 5.5, 0.1),
+        ({"kl_ceiling": 6.0, "at_ceiling": "raise", "kl_target": 5.5}, 5.5, 0.1),  # the target moves it alone
+        ({"kl_ceiling": 6.0, "kl_coef": 0.1}, 5.5, 0.1),
     ],
 )
 def test_the_next_coefficient(files: Files, changes: dict[str, Any], kl: float, expected: float) -> None:
     found = online.next_kl_coef(worlds.config("ppo", files, **changes), 0.1, kl, 3)
     assert found == (pytest.approx(expected), None)
+
+
+def test_a_ceiling_acts_without_a_penalty_and_lets_go(files: Files) -> None:
+    """From 0 to the paper's 0.02, up by half, down by a tenth, and back to 0."""
+    config, coefs, coef = worlds.config("ppo", files, kl_coef=0.0, kl_ceiling=6.0, at_ceiling="raise"), [], 0.0
+    for done, kl in enumerate([5.0, 7.0, 7.0, *[5.0] * 5]):
+        coef, _ = online.next_kl_coef(config, coef, kl, done)
+        coefs.append(coef)
+    assert coefs == pytest.approx([0, 0.02, 0.03, 0.027, 0.0243, 0.02187, 0, 0])
+    online._check("ppo", config)
 
 
 def test_passing_the_ceiling_stops_the_run_for_good(files: Files, tmp_path: Path) -> None:
@@ -279,12 +293,11 @@ def test_every_schedule_begins_at_a_tenth(files: Files, tmp_path: Path) -> None:
     assert [row["lr"] for row in metrics(run)][:2] == pytest.approx([1e-4, 4e-4])
 
 
-def test_weights_that_the_last_step_broke_are_not_kept(files: Files, tmp_path: Path) -> None:
-    changes = PLAIN | {
-        "episodes": 8,
-        "minibatch": 8,
-        "optimiser": {"lr": 1e38, "schedule": "constant", "warmup": 0},
-    }
+def test_weights_that_the_last_step_broke_are_not_kept(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "rate", lambda *_: 1e38)
+    changes = PLAIN | {"episodes": 8, "minibatch": 8}
     with pytest.raises(UserError, match=r"the weight policy\.\S+ is not finite at step 1; there is no checkpoint yet"):
         worlds.train("ppo", files, tmp_path / "run", **changes)
     assert not (tmp_path / "run" / "model").exists()
@@ -295,7 +308,6 @@ def test_weights_that_the_last_step_broke_are_not_kept(files: Files, tmp_path: P
     [
         ({"generation": {"top_p": 0.9}}, "PPO samples from the policy itself"),
         ({"kl_target": 1.0, "kl_coef": 0.0}, "kl_target multiplies kl_coef, and 0 stays 0"),
-        ({"kl_ceiling": 1.0, "at_ceiling": "raise", "kl_coef": 0.0}, "at_ceiling = raise multiplies kl_coef"),
         ({"generation": {"top_k": 5}}, "PPO samples from the policy itself"),
         ({"generation": {"temperature": 0.0}}, "PPO samples from the policy itself"),
         ({"minibatch": 3}, "rollout_batch 8 is not a multiple of minibatch 3"),

@@ -98,8 +98,15 @@ def test_every_epoch_passes_once_over_the_episodes(
     assert "explained_variance" not in metrics  # NaN, where no returns were seen, is not a number to log
 
 
-@pytest.mark.parametrize(("clip", "value_clip"), [(0.2, 0.2), (0.001, 0.2), (0.2, 0.001)])
-def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float) -> None:
+def test_without_a_value_clip_none_reaches_the_loss(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, seen = Turn(worlds.config("ppo", files, value_clip=None, **PLAIN)), []
+    monkeypatch.setattr(ppo, "value_step", lambda *_, clip, **__: seen.append(clip))
+    ppo.learn(turn.config, turn.nets, turn.run, turn.experience, 0)
+    assert seen == [float("inf")] * 2
+
+
+@pytest.mark.parametrize(("clip", "value_clip"), [(0.2, 0.2), (0.001, 0.2), (0.2, 0.001), (0.2, None)])
+def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float | None) -> None:
     """Old log-probs and values are moved away by 0.1: a tight clip cuts, a wide one does not."""
     config = worlds.config("ppo", files, clip=clip, value_clip=value_clip)
     e = turn.experience
@@ -109,7 +116,7 @@ def test_clipping(files: Files, turn: Turn, clip: float, value_clip: float) -> N
     gradients(turn, dataclasses.replace(e, **moved), list(range(8)), means, config=config)
     metrics = means.reduce(ALONE)
     assert (metrics["clipfrac"] > 0.2) is (clip < 0.1)
-    assert (metrics["value/clipfrac"] > 0.2) is (value_clip < 0.1)
+    assert (metrics["value/clipfrac"] > 0.2) is (value_clip is not None and value_clip < 0.1)
     for net in (turn.nets.policy, turn.nets.value):
         ALONE.sum_gradients(net)
         net.zero_grad()

@@ -164,10 +164,11 @@ def test_validation_texts_of_their_own(files: Files, tmp_path: Path) -> None:
     assert set(read_json(run / "manifest.json")["data"]) == {"data", "valid_data"}
 
 
-def test_too_little_text(files: Files, tmp_path: Path) -> None:
-    one = worlds.write(tmp_path / "one.jsonl", [{"text": "alone"}])
-    with pytest.raises(UserError, match=r"one\.jsonl: one text alone leaves nothing to validate on"):
-        worlds.train("pretrain", files, tmp_path / "run", data=one)
+def test_one_text_is_trained_on(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = worlds.write(tmp_path / "one.jsonl", [{"text": "alone and long enough to learn from"}])
+    run = worlds.train("pretrain", files, tmp_path / "run", data=one, tokens=64)
+    assert "no text is held out, so there is no validation loss" in capsys.readouterr().err
+    assert "valid_loss" not in read_json(run / "manifest.json")["results"]
 
 
 def test_a_vocabulary_beyond_all_bounds() -> None:

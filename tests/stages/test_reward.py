@@ -81,6 +81,30 @@ def test_groups_weigh_their_rankings(files: Files, tmp_path: Path, micro_tokens:
     assert abs(a.mean() - b.mean()) > 1e-3  # else weights would not show
 
 
+def test_a_weight_counts_where_its_group_is_alone_in_a_batch(files: Files) -> None:
+    """Weights 0.1 and 1.9 have a mean of 1 here: a gradient of a lone ranking is 0.1 or 1.9 times the plain one."""
+    model, _ = load.load_reward(files.judge)
+    rows, passes = rows_of(files.rankings)[:4], Passes(1, 1000, Ranks(0, 1, torch.device("cpu"), torch.float32))
+    assert [row.record.group for row in rows] == ["a", "b", "a", "b"]
+    weighted = worlds.config("reward", files, groups={"a": 0.1, "b": 1.9})
+    norms = {}
+    for row, share in ((rows[0], 0.1), (rows[1], 1.9)):
+        for config, mean in ((worlds.config("reward", files), 1.0), (weighted, 1.0)):
+            reward._gradients(config, model, [row], mean, passes)
+            norms[bool(config.groups)] = plain.gradient_norm(model)
+            model.zero_grad()
+        assert norms[True] == pytest.approx(share * norms[False], rel=1e-4)
+
+
+def test_weights_are_divided_by_their_mean_over_the_data(files: Files, tmp_path: Path) -> None:
+    """Weights ten times as large teach the same."""
+    one, ten = (
+        worlds.train("reward", files, tmp_path / str(factor), groups={"a": factor * 0.1, "b": factor * 1.9})
+        for factor in (1, 10)
+    )
+    assert worlds.disagreements(one, ten) == []
+
+
 def test_a_group_left_out_teaches_nothing_and_is_still_measured(files: Files, tmp_path: Path) -> None:
     everybody = [json.loads(line) for line in Path(files.rankings).read_text("utf-8").splitlines()]
     alone = worlds.write(tmp_path / "alone.jsonl", (row for row in everybody if row["group"] == "b"))
@@ -158,7 +182,7 @@ def test_all_tied_rankings_are_counted_skipped_and_reported(
     data = worlds.write(tmp_path / "data.jsonl", [*tied, *worlds.rankings(12)])
     with_tied = worlds.train("reward", files, tmp_path / "with", data=data, valid_fraction=0.3)
     assert results(with_tied)["all_tied"] == 3
-    assert "3 of 15 rankings are all tied and teach nothing. They are left out" in capsys.readouterr().err
+    assert "3 of 15 rankings are all tied and have no pair. Left out" in capsys.readouterr().err
     without = worlds.write(tmp_path / "without.jsonl", worlds.rankings(12))
     other = worlds.train("reward", files, tmp_path / "other", data=without, valid_fraction=0.3)
     assert worlds.hashes(with_tied) == worlds.hashes(other)
@@ -169,9 +193,6 @@ def test_all_tied_rankings_are_counted_skipped_and_reported(
         worlds.train("reward", files, tmp_path / "none", data=only)
     with pytest.raises(UserError, match=r"only\.jsonl: no ranked pair left to validate on"):
         worlds.train("reward", files, tmp_path / "none", eval_data=only)
-    one = worlds.write(tmp_path / "one.jsonl", [*tied, *worlds.rankings(1)])
-    with pytest.raises(UserError, match=r"one\.jsonl: no ranked pair left to validate on. Give --eval-data"):
-        worlds.train("reward", files, tmp_path / "none", data=one)
     with pytest.raises(UserError, match=r"no ranked pair left to train on"):
         worlds.train("reward", files, tmp_path / "none", valid_fraction=1.0)
     assert not (tmp_path / "none").exists()

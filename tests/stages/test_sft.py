@@ -212,10 +212,8 @@ def test_every_demonstration_is_seen_once_an_epoch(
 
 
 def test_nothing_to_train_or_to_validate_on(files: Files, tmp_path: Path) -> None:
-    one = worlds.write(tmp_path / "one.jsonl", worlds.demonstrations(1))
-    for changes in ({"data": one}, {"valid_fraction": 1.0}):
-        with pytest.raises(UserError, match="do not leave some to train and some to validate on; give --valid-data"):
-            worlds.train("sft", files, tmp_path / "run", **changes)
+    with pytest.raises(UserError, match=r"leave none to train on\. Give more of them, or another valid_fraction"):
+        worlds.train("sft", files, tmp_path / "run", valid_fraction=1.0)
     with pytest.raises(UserError, match=r"one\.jsonl:1: .*Required: prompt, completion"):
         worlds.train("sft", files, tmp_path / "run", data=worlds.write(tmp_path / "one.jsonl", [{"prompt": "Say red"}]))
     empty = worlds.write(tmp_path / "empty.jsonl", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -48,5 +49,5 @@ def gradients(turn: Turn, e: Experience, chosen: list[int], means: Means, *, con
     gap = steps.policy_gradients(
         nets.policy, minibatch, loss, count=minibatch.tokens, temperature=temperature, passes=passes, means=means
     )
-    steps.value_gradients(nets.value, minibatch, clip=config.value_clip, passes=passes, means=means)
+    steps.value_gradients(nets.value, minibatch, clip=config.value_clip or math.inf, passes=passes, means=means)
     return gap

@@ -13,7 +13,11 @@ from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 class DPOConfig(RankingConfig):
     model: ModelRef
-    """Start of the policy. A frozen copy is the reference."""
+    """Start of the policy."""
+    reference: ModelRef | None = None
+    """Frozen model to which `beta` pulls. none = the start of the policy. In a second round, name the first SFT
+    model.
+    """
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull towards the reference."""
     kind: Literal["dpo", "ipo"] = "dpo"

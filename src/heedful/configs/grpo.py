@@ -15,7 +15,7 @@ class GRPOConfig(GroupConfig):
 
     kl_in: Literal["reward", "loss"] = "loss"
     """Where the KL penalty acts: on the score of an answer before the comparison, or on each token in the loss (k3)."""
-    kl_coef: float = Field(default=0.04, ge=0)
+    kl_coef: float = Field(default=0.04, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β."""
     scale_rewards: bool = True
     """Divide the advantages of a prompt's answers by the standard deviation of their rewards."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from heedful.config import Count, Seed, Share
-from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageConfig
+from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, ModelRef, Optimiser, StageConfig
 
 
 class OfflineConfig(StageConfig):
@@ -19,7 +21,7 @@ class OfflineConfig(StageConfig):
     """Share of the prompts to hold out."""
     seed: Seed = 0
     """Random seed."""
-    epochs: Count = 1
+    epochs: Count = Field(default=1, le=MOST_EPOCHS)
     """Passes over the data."""
     batch: Count = 32
     """Prompts in a step, each with all its answers."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.config import Count, Seed
-from heedful.configs.shared import INPUT, FilePath, Generation, ModelRef, Optimiser, RewardRef, StageConfig
+from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef, StageConfig
 
 
 class OnlineConfig(StageConfig):
@@ -19,7 +19,11 @@ class OnlineConfig(StageConfig):
     may_grow = ("episodes",)
 
     policy: ModelRef
-    """Start of the policy. A frozen copy is the reference (P16)."""
+    """Start of the policy."""
+    reference: ModelRef | None = None
+    """Frozen model from which the KL is measured. none = the start of the policy (P16). In a second round, name the
+    first SFT model to stay close to it.
+    """
     reward: list[RewardRef]
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
     prompts: FilePath
@@ -36,9 +40,9 @@ class OnlineConfig(StageConfig):
     """Answers sampled in an iteration."""
     minibatch: Count = 64
     """Answers in a gradient step."""
-    epochs: Count = 1
+    epochs: Count = Field(default=1, le=MOST_EPOCHS)
     """Passes over the answers of an iteration."""
-    kl_coef: float = Field(default=0.02, ge=0)
+    kl_coef: float = Field(default=0.02, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β (P10)."""
     kl_target: float | None = Field(default=None, gt=0)
     """KL of an answer in nats that an adaptive coefficient aims at (P10). none = the coefficient is fixed."""
@@ -47,14 +51,16 @@ class OnlineConfig(StageConfig):
     kl_ceiling: float | None = Field(default=None, gt=0)
     """Largest KL of an answer in nats. none = no limit."""
     at_ceiling: Literal["stop", "raise"] = "stop"
-    """What happens above the ceiling: the run stops, or each iteration raises the coefficient by half."""
+    """What happens above the ceiling: the run stops, or each iteration raises the coefficient by half (from 0 to 0.02).
+    Below the ceiling the raised coefficient comes down again, by a tenth in each iteration.
+    """
     clip: float = Field(default=0.2, gt=0)
     """Range of the policy's probability ratio around 1 (P14)."""
     missing_eos_penalty: float | None = Field(default=None, ge=-1e6, le=1e6)
     """Score of an answer that the length limit cut off (P7). none = its reward."""
-    ptx_coef: float = Field(default=27.8, ge=0)
+    ptx_coef: float = Field(default=27.8, ge=0, le=1e6)
     """Weight of the pretraining loss, γ (P21)."""
-    ptx_ratio: float = Field(default=8.0, gt=0)
+    ptx_ratio: float = Field(default=8.0, gt=0, le=10_000)
     """Pretraining documents for each answer."""
     ptx_tokens: int = Field(default=2048, ge=2)
     """Length of a pretraining document in tokens, at most the context. Longer ones are cut into pieces."""

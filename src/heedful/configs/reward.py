@@ -21,7 +21,8 @@ class RewardConfig(RankingConfig):
     """Demonstrations. Their mean reward becomes 0 (R5)."""
     groups: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     """Weight of the rankings of each group of labelers. Groups without a weight, or with 0, are not trained on.
-    Without this setting all groups have weight 1.
+    Without this setting all groups have weight 1. Weights are divided by their mean over the training rankings. This
+    option replaces the groups of a config file, `--set groups.NAME=WEIGHT` changes one of them.
     """
     batch: Count = 64
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"

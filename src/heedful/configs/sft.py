@@ -6,7 +6,7 @@ from pydantic import Field
 
 from heedful.config import Count, Share
 from heedful.configs.offline import OfflineConfig
-from heedful.configs.shared import INPUT, FilePath, Generation, ModelRef, Optimiser, RewardRef
+from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
@@ -31,7 +31,7 @@ class SFTConfig(OfflineConfig):
     """Prompts to sample for `select_with`."""
     select_samples: Count = 256
     """Number of these prompts."""
-    epochs: Count = 16
+    epochs: Count = Field(default=16, le=MOST_EPOCHS)
     """Passes over the data."""
     evaluations: int = Field(default=0, ge=0)
     """Number of validations in the run. 0 = once an epoch."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from heedful.config import Config, Count
 
+MOST_EPOCHS = 1_000_000
 INPUT = "Input"  # heading of models and files in the help
 FilePath = Annotated[str, "FILE"]
 ModelRef = Annotated[str, "MODEL"]
@@ -36,7 +37,7 @@ class Compute(Config):
 class Optimiser(Config):
     """Adam as in the paper (S1, R4, P19): beta = (0.9, 0.95). The paper gives no epsilon, decay or clipping."""
 
-    lr: float = Field(ge=0)
+    lr: float = Field(ge=0, le=10)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant", "linear", "stable"] = "cosine"
     """Learning-rate schedule: cosine falls to a tenth, linear falls to 0. stable is constant and falls to 0 in the
@@ -88,7 +89,7 @@ class Generation(Config):
 
     max_new_tokens: int = Field(default=128, ge=1)
     """Most tokens of an answer. The prompt must leave room for them in the context."""
-    temperature: float = Field(default=1.0, ge=0.0)
+    temperature: float = Field(default=1.0, ge=0.0, le=1000)
     """Sampling temperature. 0 = always the most probable token."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Sample from the most probable tokens with this total probability. 1 = off. PPO needs 1 (P3)."""

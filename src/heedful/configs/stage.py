@@ -65,7 +65,12 @@ ACCURACY = ChartSpec("Ranking accuracy", "share of pairs", {"accuracy": "trainin
 SAMPLED = (
     ChartSpec("Score", "reward model", {"score": "score"}, "What the reward model says, before the KL penalty."),
     ChartSpec("Reward", "score − β·KL", {"reward": "reward"}, "The objective: the score minus the KL penalty."),
-    ChartSpec("KL from the start", "nats an answer", {"kl": "KL"}, "How far the policy has moved from its start."),
+    ChartSpec(
+        "KL from the start",
+        "nats an answer",
+        {"kl": "KL"},
+        "How far the policy is from the reference, its start.",
+    ),
     ChartSpec("Length", "tokens an answer", {"length": "length"}, "A score that only buys length shows here."),
     ChartSpec("Entropy", "nats a token", {"entropy": "entropy"}, "How much choice is left in each token."),
     ChartSpec("Base-corpus loss", "nats a token", {"corpus_loss": "loss"}, "The alignment tax, on held-out base text."),

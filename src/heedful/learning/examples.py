@@ -105,29 +105,37 @@ def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> l
 
 def divided_rankings(
     config: RankingConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
-) -> tuple[list[Ranked], list[Ranked], int]:
-    """(training rankings, validation rankings, number of all-tied rankings in `data`).
+) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
+    """(training rankings, validation rankings, numbers of all-tied rankings in `data` and in `eval_data`).
 
-    All-tied rankings have no pair to learn from. They are reported with `say` and left out.
+    All-tied rankings have no pair to learn from or to be right on. They are reported with `say` and left out.
     """
-    rows = rankings(config.data, tokenizer, limits)
-    untied = [row for row in rows if row.untied]
-    tied = len(rows) - len(untied)
-    if tied:
-        say(f"{tied} of {len(rows)} rankings are all tied and teach nothing. They are left out")
+
+    def without_ties(path: str) -> tuple[list[Ranked], int]:
+        rows = rankings(path, tokenizer, limits)
+        untied = [row for row in rows if row.untied]
+        if len(untied) < len(rows):
+            where = "" if path == config.data else f" in {path}"
+            say(f"{len(rows) - len(untied)} of {len(rows)} rankings{where} are all tied and have no pair. Left out")
+        return untied, len(rows) - len(untied)
+
+    untied, tied = without_ties(config.data)
+    counts = {"all_tied": tied}
     if not untied:
-        raise UserError(f"{config.data}: no ranked pair to learn from ({len(rows)} rankings, every one all tied)")
+        raise UserError(f"{config.data}: no ranked pair to learn from ({tied} rankings, every one all tied)")
     records, elsewhere = [row.record for row in untied], config.eval_data is not None
     parts = divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
     training, validation = ([untied[i] for i in part] for part in parts)
     if config.eval_data is not None:
-        validation = [row for row in rankings(config.eval_data, tokenizer, limits) if row.untied]
-    if not training or not validation:
+        validation, counts["eval_all_tied"] = without_ties(config.eval_data)
+    if not training or (elsewhere and not validation):
         raise UserError(
-            f"{config.eval_data or config.data}: no ranked pair left to {'validate' if training else 'train'} on. "
-            "Give --eval-data, more rows or another valid_fraction"
+            f"{config.data if not training else config.eval_data}: no ranked pair left to "
+            f"{'validate' if training else 'train'} on. Give --eval-data, more rows or another valid_fraction"
         )
-    return training, validation, tied
+    if not validation:
+        say("no ranking is held out, so there is no accuracy to report. The last weights are kept")
+    return training, validation, counts
 
 
 def answer(
@@ -182,14 +190,15 @@ def divided(
     Rows with split "valid" are for validation. Without such rows it is a `fraction` of the prompts. `elsewhere`: the
     validation data is in another file, so none is taken here. Rows with split "test" are in neither part.
     The text of a prompt decides, so that a prompt is never in both parts. Of two prompts or more, at least one is held
-    out.
+    out. A single prompt is trained on, and with a `fraction` of 0 all are.
     """
     marked = {i: record.split for i, record in enumerate(records) if record.split in ("valid", "test")}
     free = [i for i in range(len(records)) if i not in marked]
     validation = [] if elsewhere else [i for i, split in marked.items() if split == "valid"]
     if not validation and not elsewhere:
         draws = {i: _draw(records[i].prompt, seed) for i in free}
-        limit = max(fraction, min(draws.values())) if len(set(draws.values())) > 1 and fraction > 0 else fraction
+        several = len(set(draws.values())) > 1
+        limit = max(fraction, min(draws.values())) if several and fraction > 0 else -1.0
         validation = [i for i in free if draws[i] <= limit]
         free = [i for i in free if draws[i] > limit]
     left_out = len(records) - len(free) - len(validation)

@@ -6,11 +6,14 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
+from heedful.config import UserError
+from heedful.configs.dpo import DPOConfig
 from heedful.configs.online import OnlineConfig
 from heedful.learning.steps import Learner
-from heedful.models import load
+from heedful.models import load, render
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Engine
@@ -27,7 +30,7 @@ class Networks:
     learner: Learner
     """The policy and its optimiser."""
     reference: Any
-    """Frozen copy of the policy's start."""
+    """Frozen: a copy of the policy's start, or a model of its own."""
     reward: Reward
     tokenizer: PreTrainedTokenizerBase
     engine: Engine
@@ -45,10 +48,10 @@ class Networks:
 
 
 def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
-    """Load the policy and the reward, copy the reference and the average."""
+    """Load the policy, the reference and the reward, and copy the average."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
     compute = config.compute
-    reference = load.place(copy.deepcopy(policy).requires_grad_(False), ranks.device, compute)
+    reference = open_reference(config, policy, tokenizer, ranks.device)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,
@@ -57,3 +60,15 @@ def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
     engine = open_engine(policy, tokenizer, compute)
     return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))
+
+
+def open_reference(
+    config: OnlineConfig | DPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> Any:
+    """The frozen model that `config.reference` names, else a copy of the policy. Raises UserError for other tokens."""
+    if config.reference is None:
+        return load.place(copy.deepcopy(policy).requires_grad_(False), device, config.compute)
+    reference, its_tokenizer = load.load_policy(config.reference, trust_remote_code=config.trust_remote_code)
+    if not render.same_tokens(its_tokenizer, tokenizer):
+        raise UserError(f"{config.reference}: a reference reads the policy's tokens, but its tokenizer is another one")
+    return load.place(reference.requires_grad_(False), device, config.compute)

@@ -17,11 +17,16 @@ from heedful.learning.passes import Passes, step_shape
 from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
-from heedful.models import load
-from heedful.rewards.functions import models_of
+from heedful.models import load, render
+from heedful.rewards.functions import ModelScorer, Part, models_of
 from heedful.training import order
 from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
+
+RAISE, LOWER = 1.5, 0.9
+"""What a KL coefficient is multiplied by above the ceiling, and below it if it has been raised."""
+RAISED_FROM_0 = 0.02
+"""The first coefficient above the ceiling where there was none: the paper's."""
 
 
 @contextlib.contextmanager
@@ -31,7 +36,7 @@ def open_online(
     """Check the settings and open the run. `models`: references by role, beyond the policy and the rewards."""
     _check(stage, config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
-    models = {"policy": config.policy, **(models or {}), **models_of(config.reward)}
+    models = {"policy": config.policy, "reference": config.reference, **(models or {}), **models_of(config.reward)}
     with open_stage(stage, config, out, models=models, files=files, resume=resume) as s:
         yield s
 
@@ -44,8 +49,6 @@ def _check(stage: str, config: OnlineConfig) -> None:
         )
     if config.kl_target is not None and config.kl_coef == 0:
         raise UserError("kl_target multiplies kl_coef, and 0 stays 0. Start with a kl_coef above 0")
-    if config.kl_ceiling is not None and config.at_ceiling == "raise" and config.kl_coef == 0:
-        raise UserError("at_ceiling = raise multiplies kl_coef, and 0 stays 0. Start with a kl_coef above 0")
     if config.rollout_batch % config.minibatch:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}. Change one"
@@ -71,19 +74,53 @@ class Online:
     ) -> None:
         """`facts` go into the manifest and the results. The signs need to know `whiten_rewards`."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
-        self.setup = Setup(config.compute.dtype != "float32", whiten_rewards)
+        self.setup = Setup(config.compute.dtype != "float32", whiten_rewards, config.reference is not None)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
         limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
         self.questions = examples.questions(
             config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
         )
         nets.reward.check(question.record for question in self.questions)
+        self.longest = max(len(question.prompt_ids) for question in self.questions) + config.generation.max_new_tokens
+        if config.reference is not None:
+            self.check_reads(nets.reference, config.reference)
+        for part in nets.reward.parts:
+            self._check_context(part)
         texts = texts_of(config.pretrain_data, nets, config.ptx_tokens)
         rows = max(1, round(config.minibatch * config.ptx_ratio))
         self.mix = PretrainingMix(texts, config.ptx_coef, rows, config.seed) if texts else None
         self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
         self.kl_coef = config.kl_coef
         self.stopped: str | None = None
+
+    def check_reads(self, model: Any, name: str) -> None:
+        """Raise UserError if a model that reads the policy's tokens cannot read the longest prompt with its answer."""
+        context = load.context_length(model)
+        if context < self.longest:
+            raise UserError(
+                f"{name}: reads at most {context} tokens, the longest prompt with its answer may have {self.longest}. "
+                "Lower generation.max_new_tokens or max_prompt_tokens (with skip_long), or name another model"
+            )
+
+    def _check_context(self, part: Part) -> None:
+        """Check that a reward model reads the longest prompt with its answer. With other tokens that is a guess."""
+        if not isinstance(part.score, ModelScorer):
+            return
+        if part.score.same_tokens:
+            self.check_reads(part.score.model, part.name)
+            return
+        prompt = max(len(render.prompt_ids(part.score.tokenizer, question.prompt)) for question in self.questions)
+        context, new = load.context_length(part.score.model), self.config.generation.max_new_tokens
+        if prompt >= context:
+            raise UserError(
+                f"{part.name}: reads at most {context} tokens, the longest prompt alone has {prompt}. "
+                "Lower max_prompt_tokens (with skip_long), or name another model"
+            )
+        if prompt + new > context:
+            self.s.say(
+                f"{self.s.stage}: {part.name} reads {context} of its own tokens. The longest prompt has {prompt}, and "
+                f"an answer of about {context - prompt} would end the run with an error"
+            )
 
     def steps(self) -> Iterator[int]:
         """The iterations that are still to do, until one of them stops the run."""
@@ -92,6 +129,10 @@ class Online:
         first = s.restore(self.nets.parts, self._shape())
         self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
         self.stopped = s.facts.get("stopped")
+        updates = config.iterations * config.epochs * (config.rollout_batch // config.minibatch)
+        s.say_if_few(updates, "raise episodes, or lower rollout_batch and minibatch")
+        if self.stopped is not None:
+            s.say(f"{s.stage}: {self.stopped}")
         self._watch = Watch(self.setup, s.history)
         for step in s.steps(first, config.iterations if self.stopped is None else first):
             self.nets.engine.load_weights(self.nets.policy, step)
@@ -150,13 +191,21 @@ def texts_of(path: str | None, nets: Networks, longest: int) -> list[Example]:
 
 
 def next_kl_coef(config: OnlineConfig, kl_coef: float, kl: float, done: int) -> tuple[float, str | None]:
-    """The KL coefficient of the next iteration, and why to stop now, if so (P10)."""
+    """The KL coefficient of the next iteration, and why to stop now, if so (P10).
+
+    A coefficient that the ceiling has raised comes down again below it, to that of the config or of the target.
+    """
     if config.kl_target is not None:
         kl_coef = adapt_kl_coef(kl_coef, kl, config.kl_target, config.kl_horizon, config.rollout_batch)
-    if config.kl_ceiling is not None and kl > config.kl_ceiling:
+    if config.kl_ceiling is None:
+        return kl_coef, None
+    if kl > config.kl_ceiling:
         if config.at_ceiling == "stop":
             return kl_coef, (
                 f"stopped after iteration {done}: sequence KL {kl:.2f} passed the ceiling of {config.kl_ceiling:g}"
             )
-        kl_coef *= 1.5
+        return RAISE * kl_coef if kl_coef else RAISED_FROM_0, None
+    if config.kl_target is None and kl_coef > config.kl_coef:
+        kl_coef = max(LOWER * kl_coef, config.kl_coef)
+        return (kl_coef if config.kl_coef or kl_coef >= RAISED_FROM_0 else 0.0), None
     return kl_coef, None

@@ -15,6 +15,8 @@ class Setup:
 
     low_precision: bool = False
     whiten_rewards: bool = False
+    other_reference: bool = False
+    """Whether the reference is not the start of the policy."""
 
 
 Seen = Callable[[History, Setup], str | None]
@@ -85,7 +87,7 @@ def negative_kl(history: History, setup: Setup) -> str | None:
 
 @sign("KL at the start", "Policy and reference differ: check dropout, dtype, padding, adapter merging")
 def kl_at_start(history: History, setup: Setup) -> str | None:
-    if len(history) == 1 and abs(history[0]["kl"]) > 1e-3:
+    if len(history) == 1 and abs(history[0]["kl"]) > 1e-3 and not setup.other_reference:
         return f"sequence KL {history[0]['kl']:.4f} before the first update"
     return None
 

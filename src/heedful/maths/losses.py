@@ -149,13 +149,15 @@ def value_loss(
     loss = 0.5 * torch.maximum(plain_BT, clipped_BT).sum()
 
     count = mask_BT.sum()
-    plain_BT = plain_BT.detach()
+    # In float64: with an offset the variance is the small difference of two large sums.
+    wide_BT = returns_BT.detach().double()
+    error_BT = wide_BT - values_BT.detach().double()
     metrics = {
         "clipfrac": ((clipped_BT > plain_BT).sum(), count),
-        "error": ((returns_BT - values_BT).detach().sum(), count),
-        "error_squared": (plain_BT.sum(), count),
-        "returns": (returns_BT.detach().sum(), count),
-        "returns_squared": (returns_BT.detach().square().sum(), count),
+        "error": (error_BT.sum(), count),
+        "error_squared": (error_BT.square().sum(), count),
+        "returns": (wide_BT.sum(), count),
+        "returns_squared": (wide_BT.square().sum(), count),
     }
     return loss, count, metrics
 

@@ -1,7 +1,7 @@
 """Direct preference optimisation on rankings, the baseline without reward model and sampling (section A).
 
 All pairs of a prompt are learned from together, with one forward for each completion. The reference is the frozen
-start; its log-probs are computed once.
+start or a model of its own. Its log-probs are computed once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
-from heedful.learning import examples
+from heedful.learning import examples, networks
 from heedful.learning.examples import Limits, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import SumCount, dpo_loss
@@ -42,7 +42,8 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     if config.kind == "ipo" and config.label_smoothing:
         raise UserError("label_smoothing belongs to dpo; set it to 0 for kind = 'ipo'")
     files = {"data": config.data, "eval_data": config.eval_data}
-    with open_stage("dpo", config, out, models={"model": config.model}, files=files, resume=resume) as s:
+    models = {"model": config.model, "reference": config.reference}
+    with open_stage("dpo", config, out, models=models, files=files, resume=resume) as s:
         if not s.finished:
             _loop(config, s)
     return Path(out)
@@ -51,15 +52,20 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     load.place(model, s.ranks.device, config.compute, trained=True)
-    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    # the model itself before its first step: no copy is needed
+    reference = networks.open_reference(config, model, tokenizer, s.ranks.device) if config.reference else model
+    context = min(load.context_length(model), load.context_length(reference))
+    limits = Limits(context, config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
-    training = with_reference(model, rankings, passes)
-    validation = with_reference(model, held_out, passes)
+    training = with_reference(reference, rankings, passes)
+    validation = with_reference(reference, held_out, passes)
+    del reference
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
+    s.say_if_few(total, "raise epochs or lower batch")
     for step in s.steps(s.restore(parts, ranking_shape(rankings, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
@@ -70,7 +76,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
             metrics |= validate(config, model, validation, passes)
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_loss", "valid_accuracy"))
         s.checkpoint(step, parts)
-    counts = {"rankings": len(training), "all_tied": tied, "pairs": sum(len(row.pairs) for row in training)}
+    counts = {"rankings": len(training), **tied, "pairs": sum(len(row.pairs) for row in training)}
     results = {**counts, "steps": total, **validate(config, model, validation, passes)}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
@@ -88,7 +94,7 @@ def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Pas
 
 @torch.no_grad()
 def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
-    """Mean loss and accuracy over held-out pairs."""
+    """Mean loss and accuracy over held-out pairs. Nothing without one."""
     model.eval()
     means = Means()
     for total, pairs, metrics in _losses(config, model, rows, passes):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
         if not s.finished:
             nets = _networks(config, s.ranks)
             run = Online(config, s, nets, whiten_rewards=config.whiten_rewards, value_from=nets.value_from)
+            run.check_reads(nets.value, nets.value_from)
             for step in run.steps():
                 metrics, experience = iteration(config, nets, run, step)
                 run.log(step, metrics, experience)
@@ -114,7 +116,8 @@ def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience
             nets.learner, minibatch, clipped, count=minibatch.tokens, temperature=config.generation.temperature, lr=lr,
             mix=run.mix, passes=run.passes, means=means,
         )  # fmt: skip
-        value_step(nets.critic, minibatch, clip=config.value_clip, lr=value_lr, passes=run.passes, means=means)  # P15
+        clip = config.value_clip or math.inf
+        value_step(nets.critic, minibatch, clip=clip, lr=value_lr, passes=run.passes, means=means)  # P15
         nets.average.update()  # P20
     return update_metrics(means, run.passes.ranks) | {"lr": lr}
 

@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful import files
-from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.data import formats
 from heedful.data.records import Text
@@ -59,6 +58,9 @@ def _loop(
     batch_tokens = config.batch_tokens or 8 * config.context
     batches = order.ByLength(config.seed, [len(row) for row in rows], batch_tokens)
     total = batches.steps(config.tokens or 20 * model.num_parameters())
+    if not valid_rows:
+        s.say(f"{s.name}: no text is held out, so there is no validation loss")
+    s.say_if_few(total, "raise tokens or lower batch_tokens")
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
     shape = Shape(tokens=batch_tokens, longest=max(len(row) for row in rows))
@@ -68,12 +70,12 @@ def _loop(
         lr = optim.learning_rate(settings, step, total)
         norm = optim.step(model, adam, settings, lr)
         metrics = {"loss": loss, "gradient_norm": norm, "lr": lr, "tokens": batches.seen(step + 1)}
-        if (step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total:
+        if valid_rows and ((step + 1) % config.checkpoint.interval(total) == 0 or step + 1 == total):
             metrics["valid_loss"] = likelihood.mean_loss(model, valid_rows, passes)
         s.log(step, metrics, show=("loss", "valid_loss"))
         s.checkpoint(step, parts)
     results = {
-        "valid_loss": likelihood.mean_loss(model, valid_rows, passes),
+        **({"valid_loss": likelihood.mean_loss(model, valid_rows, passes)} if valid_rows else {}),
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
         "steps": total,
@@ -148,8 +150,6 @@ def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
     texts = [record.text for record in formats.read(config.data, Text)]
     if config.valid_data:
         return texts, [record.text for record in formats.read(config.valid_data, Text)]
-    if len(texts) < 2:
-        raise UserError(f"{config.data}: one text alone leaves nothing to validate on; give --valid-data or more rows")
     return [t for i, t in enumerate(texts) if i % 100 != 1], [t for i, t in enumerate(texts) if i % 100 == 1]
 
 

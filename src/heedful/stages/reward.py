@@ -51,45 +51,60 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     parts = {"model": model, "optimiser": adam}
     total = config.epochs * order.steps_per_epoch(len(training), config.batch)
     every = max(1, total // config.evaluations)
+    mean_weight = sum(_weight(config, row) for row in training) / len(training)
+    if not shown:
+        bias = heads.reward_bias(model)
+        s.say(
+            f"reward: without --demonstrations the bias stays {bias:g}, and a score of 0 means nothing by itself (R5)"
+        )
+    s.say_if_few(total, "raise epochs or lower batch")
     for step in s.steps(s.restore(parts, ranking_shape(training, config.batch)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
-        metrics = _gradients(config, model, chosen, passes)
+        metrics = _gradients(config, model, chosen, mean_weight, passes)
         lr = optim.learning_rate(config.optimiser, step, total)
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
-        if (step + 1) % every == 0 or step + 1 == total:
+        if validation and ((step + 1) % every == 0 or step + 1 == total):
             scores = score_rankings(model, validation, passes)
             metrics["valid_accuracy"] = reward_quality.accuracy(validation, scores).rate
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_accuracy"))
         s.checkpoint(step, parts)
-    quality = reward_quality.measure(validation, score_rankings(model, validation, passes))
-    for warning in reward_quality.warnings(quality):
-        s.say(f"reward: warning: {warning}")
+    quality = {}
+    if validation:
+        quality = {"valid": reward_quality.measure(validation, score_rankings(model, validation, passes))}
+        for warning in reward_quality.warnings(quality["valid"]):
+            s.say(f"reward: warning: {warning}")
     if shown:  # demonstrations score 0 on average (R5)
         score = mean_score(model, [example for _, example in shown], passes)
         heads.set_reward_bias(model, heads.reward_bias(model) - score)
     counts = {
         "rankings": len(training),
-        "all_tied": tied,
+        **tied,
         "other_groups": len(there) - len(training),
         "pairs": sum(len(row.record.pairs()) for row in training),
     }
-    results = {**counts, "steps": total, "bias": heads.reward_bias(model), "valid": quality}
+    results = {**counts, "steps": total, "bias": heads.reward_bias(model), **quality}
     s.finish(lambda directory: load.save(model, tokenizer, directory), results)
 
 
-def _gradients(config: RewardConfig, model: Any, rows: list[Ranked], passes: Passes) -> dict[str, float]:
-    """Backward pass over this rank's micro-batches: whole prompts, one forward for each completion (R2)."""
+def _gradients(
+    config: RewardConfig, model: Any, rows: list[Ranked], mean_weight: float, passes: Passes
+) -> dict[str, float]:
+    """Backward pass over this rank's micro-batches: whole prompts, one forward for each completion (R2).
+
+    The loss is divided by the number of rankings and by the mean weight of the data set. Divided by the weights of the
+    batch, a group of weight 0.1 would count in full where it is alone.
+    """
     means, ranks = Means(), passes.ranks
-    whole = sum(_weight(config, row) for row in rows)
+    whole = len(rows) * mean_weight
     for chosen in ranks.share(_whole_prompts(rows, passes)):
         micro = [rows[i] for i in chosen]
         with ranks.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes)
         weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
-        total, count, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B)
+        total, _, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B)
         ranks.backward(total / whole, model)
-        means.add({"loss": (total, count), **metrics})
+        means.add({"loss": (total / mean_weight, len(micro)), **metrics})
     ranks.sum_gradients(model)
     return means.reduce(ranks)
 

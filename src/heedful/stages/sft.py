@@ -25,6 +25,7 @@ from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 PAPER_DROPOUT = 0.2
+FEW_EPOCHS = 2  # so many can be told apart by validation loss
 
 
 def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
@@ -66,6 +67,10 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
     per_epoch = order.steps_per_epoch(len(training), config.batch)
     total = config.epochs * per_epoch
     every = max(1, total // config.evaluations) if config.evaluations else per_epoch
+    remark = _how_chosen(config, bool(validation))
+    if remark is not None:
+        s.say(f"sft: {remark}")
+    s.say_if_few(total, "raise epochs or lower batch")
     for step in s.steps(s.restore(parts, _shape(config, training, texts, selector)), total):
         model.train()
         chosen = [training[i] for i in order.epochs(config.seed, step, config.batch, len(training))]
@@ -74,17 +79,21 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
         metrics["gradient_norm"] = optim.step(model, adam, config.optimiser, lr)
         best = False
         if (step + 1) % every == 0 or step + 1 == total:
-            metrics["valid_loss"] = likelihood.mean_loss(model, validation, passes)
+            if validation:
+                metrics["valid_loss"] = likelihood.mean_loss(model, validation, passes)
             if selector is not None:
                 metrics["valid_reward"] = selector.mean_reward(model, s, step)
-            best = s.improved(step + 1, -metrics["valid_reward"] if selector is not None else metrics["valid_loss"])
+                best = s.improved(step + 1, -metrics["valid_reward"])
+            elif validation:
+                best = s.improved(step + 1, metrics["valid_loss"])
         s.log(step, metrics | {"lr": lr, "epoch": (step + 1) / per_epoch}, show=("loss", "valid_loss", "valid_reward"))
         s.checkpoint(step, parts, always=best)
-    s.load_best({"model": model})
-    assert s.best is not None
-    chosen_by = {"valid_reward": -s.best["value"]} if selector is not None else {"valid_loss": s.best["value"]}
+    chosen_by = {}
+    if s.best is not None:
+        s.load_best({"model": model})
+        chosen_by = {"valid_reward": -s.best["value"]} if selector is not None else {"valid_loss": s.best["value"]}
     results = {
-        "best_step": s.best["step"],
+        "best_step": s.best["step"] if s.best is not None else total,
         **chosen_by,
         "steps": total,
         "examples": len(training),
@@ -122,12 +131,24 @@ def _split(
     training, validation = ([rows[i][1] for i in part] for part in parts)
     if config.valid_data is not None:
         validation = [example for _, example in examples.demonstrations(config.valid_data, tokenizer, limits)]
-    if not training or not validation:
+    if not training or (elsewhere and not validation):
         raise UserError(
-            f"{config.data}: {len(rows)} demonstrations do not leave some to train and some to validate on; "
-            f"give {'more of them' if elsewhere else '--valid-data'}"
+            f"{config.data if not training else config.valid_data}: {len(rows)} demonstrations in {config.data} leave "
+            f"none to {'validate' if training else 'train'} on. Give more of them, or another valid_fraction"
         )
     return training, validation
+
+
+def _how_chosen(config: SFTConfig, held_out: bool) -> str | None:
+    """A remark on how the run chooses its weights, if there is one to make."""
+    if not held_out and config.select_with is None:
+        return "no demonstration is held out, so the last weights are kept"
+    if config.select_with is None and config.epochs > FEW_EPOCHS:
+        return (
+            f"the lowest validation loss chooses among {config.epochs} epochs. It rises early, while answers still get "
+            "better (S2). To choose by the reward of samples, give --select-with and --prompts"
+        )
+    return None
 
 
 def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Example]:

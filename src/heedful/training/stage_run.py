@@ -39,6 +39,8 @@ from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.trackers import Trackers
 
+FEW_UPDATES = 10
+
 
 class StageRun:
     """One run of a stage, on this rank. `run` is None on all ranks but the main one."""
@@ -156,6 +158,11 @@ class StageRun:
             self._reporter.say(message)
         elif self.ranks.main:
             Reporter(self.name, 0).say(message)
+
+    def say_if_few(self, updates: int, remedy: str) -> None:
+        """Say so if a whole run has fewer than `FEW_UPDATES` updates."""
+        if updates < FEW_UPDATES:
+            self.say(f"{self.name}: only {updates} update{'s' if updates > 1 else ''} in all. To train more, {remedy}")
 
     def improved(self, step: int, value: float) -> bool:
         """Whether `value` is the lowest so far, which is then remembered. `step` counts finished steps."""

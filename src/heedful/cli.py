@@ -14,9 +14,9 @@ import click
 
 from heedful import terminal
 from heedful.config import Config, UserError
-from heedful.configs import registry
+from heedful.configs import presets, registry
 from heedful.configs.stage import Stage
-from heedful.options import INPUT, RUN, WIDTH, Command, Commands, Option
+from heedful.options import INPUT, RUN, WIDTH, Command, Commands, Option, Preset
 
 TRAIN, USE, DATA, PEOPLE = "Training", "Using models", "Data", "Labelling"
 
@@ -30,13 +30,20 @@ def _argument(name: str, metavar: str, help: str, type: type = Path, **how: Any)
 
 
 def _command(
-    name: str, panel: str, *params: click.Parameter, config: type[Config] | str | None = None, help: str | None = None
+    name: str,
+    panel: str,
+    *params: click.Parameter,
+    config: type[Config] | str | None = None,
+    help: str | None = None,
+    preset: Preset | None = None,
 ) -> Callable[[Callable[..., Any]], None]:
     """Register a function as the command `name`, its docstring as the help."""
 
     def register(function: Callable[..., Any]) -> None:
         text = help or inspect.getdoc(function)
-        app.add_command(Command(name, callback=function, params=list(params), help=text, panel=panel, config=config))
+        app.add_command(
+            Command(name, callback=function, params=list(params), help=text, panel=panel, config=config, preset=preset)
+        )
 
     return register
 
@@ -103,7 +110,9 @@ def _demo(
 for _record in registry.commands().values():
     _help = f"{_record.help}\n\n{_record.details}"
     if isinstance(_record, Stage):
-        _register = _command(_record.name, TRAIN, OUT_RUN, RESUME, AS_JSON, config=_record.config, help=_help)
+        _register = _command(
+            _record.name, TRAIN, OUT_RUN, RESUME, AS_JSON, config=_record.config, help=_help, preset=presets.read
+        )
     else:
         _register = _command(_record.name, USE, OUT_ROWS, RESUME, OVERWRITE, AS_JSON, config=_record.config, help=_help)
     _register(partial(terminal.make, _record))

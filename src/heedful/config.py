@@ -81,12 +81,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 C = TypeVar("C", bound=Config)
 
 
-def load(cls: type[C], path: str | Path | None = None, overrides: list[str] | None = None, **inputs: Any) -> C:
-    """Build a config from its defaults, then the TOML file, then `inputs` that are not None, then `a.b=c` overrides.
+def load(
+    cls: type[C], path: str | Path | None = None, overrides: list[str] | None = None,
+    preset: dict[str, Any] | None = None, **inputs: Any,
+) -> C:  # fmt: skip
+    """Build a config: its defaults, `preset`, the TOML file, `inputs` that are not None, `a.b=c` overrides.
 
-    Raises UserError with the source and the key of the first problem.
+    What comes later replaces what came before, in a section key by key. Raises UserError with the source and the key
+    of the first problem.
     """
-    values: dict[str, Any] = _read_toml(Path(path)) if path is not None else {}
+    values: dict[str, Any] = laid_over(preset or {}, _read_toml(Path(path)) if path is not None else {})
     values.update({key: value for key, value in inputs.items() if value is not None})
     for override in overrides or []:
         _assign(cls, values, override)
@@ -105,6 +109,15 @@ def build(cls: type[C], values: dict[str, Any], source: str) -> C:
         return cls.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {explain(error, cls)}") from None
+
+
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, in sections key by key."""
+    both = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        both[key] = laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return both
 
 
 def explain(error: ValidationError, cls: type[BaseModel], field: str = "") -> str:

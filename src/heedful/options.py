@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -157,12 +157,23 @@ def option_of(setting: Setting) -> Option:
     )  # fmt: skip
 
 
+Preset = Callable[[str, str], dict[str, Any]]
+"""From the name of a preset and a command to settings."""
+
+
 class Command(click.Command):
     """A command. With `config` it also has an option for each setting, and its function gets the config, `settings`."""
 
-    def __init__(self, *args: Any, panel: str, config: type[Config] | str | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        panel: str,
+        config: type[Config] | str | None = None,
+        preset: Preset | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(*args, **more)
-        self.panel, self._config = panel, config
+        self.panel, self._config, self._preset = panel, config, preset
 
     @cached_property
     def config(self) -> type[Config] | None:
@@ -178,13 +189,16 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         files = [CONFIG_FILE, SETS] if self.config is not None else []
+        files = [PRESET, *files] if self._preset is not None else files
         return [*self._options, *files, *super().get_params(ctx)]
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.config is not None:
             given = [(option.setting, ctx.params.pop(str(option.name))) for option in self._options]
-            file, sets = ctx.params.pop("config_file"), ctx.params.pop("sets")
-            ctx.params["settings"] = _loaded(self.config, [(one, value) for one, value in given if one], file, sets)
+            file, sets, name = (ctx.params.pop(key, None) for key in ("config_file", "sets", "preset"))
+            preset = self._preset(name, str(self.name)) if self._preset is not None and name is not None else {}
+            chosen = [(one, value) for one, value in given if one]
+            ctx.params["settings"] = _loaded(self.config, chosen, preset, file, sets)
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -226,8 +240,11 @@ def _write(formatter: click.HelpFormatter, panels: dict[str, list[tuple[str, str
     formatter.buffer[:] = [text.replace("\xa0", " ") for text in formatter.buffer]  # they only kept words together
 
 
-def _loaded(config: type[Config], given: list[tuple[Setting, Any]], file: Path | None, sets: tuple[str, ...]) -> Config:
-    """The config from the file, over it the options, over them `--set`."""
+def _loaded(
+    config: type[Config], given: list[tuple[Setting, Any]], preset: dict[str, Any], file: Path | None,
+    sets: tuple[str, ...],
+) -> Config:  # fmt: skip
+    """The config from the preset, over it the file, over it the options, over them `--set`."""
     given = [(setting, value) for setting, value in given if value not in (None, ())]
     overrides = [override for setting, value in given for override in setting.overrides(value)]
     # lists replace that of the file, and so do mappings: they begin empty, and the overrides fill them
@@ -236,17 +253,21 @@ def _loaded(config: type[Config], given: list[tuple[Setting, Any]], file: Path |
         for setting, value in given
         if setting.is_repeatable
     }
-    named = {setting.path for setting, _ in given} | {text.partition("=")[0].strip() for text in sets}
+    named = {*preset, *(setting.path for setting, _ in given)} | {text.partition("=")[0].strip() for text in sets}
     for setting in settings(config):
         if setting.required and file is None and setting.path not in named:
             raise UserError(f"{setting.option} is missing; see --help")
-    return load(config, file, [*overrides, *sets], **lists)
+    return load(config, file, [*overrides, *sets], preset, **lists)
 
 
 INPUT, RUN = "Input", "Run"
 CONFIG_FILE = Option(
     ["config_file", "--config"], metavar="FILE", type=Path, panel=RUN,
     help="Read settings from a TOML file. Options replace what it says.",
+)  # fmt: skip
+PRESET = Option(
+    ["--preset"], metavar="NAME", panel=RUN,
+    help="Settings for a model and a machine, such as qwen3-0.6b. --config and options replace them.",
 )  # fmt: skip
 SETS = Option(
     ["sets", "--set"], metavar="KEY=VALUE", multiple=True, panel=RUN,

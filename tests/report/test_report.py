@@ -30,6 +30,7 @@ from heedful.report.page import (
     write,
 )
 from heedful.report.run_report import write_for_runs
+from heedful.report.side_by_side import Tally
 from heedful.report.tables import ModelResult, demo_table
 
 HOSTILE = (
@@ -37,8 +38,8 @@ HOSTILE = (
     "\0 \u202eback\u202c \ud800 \u200b"
 )
 ALLOWED = set(
-    "html head meta title style body header main section article h1 h2 h3 h4 p div span ul li strong small b i em "
-    "input label table thead tbody tr th td figure figcaption svg line path polyline circle text "
+    "html head meta title style body header nav a main section article h1 h2 h3 h4 p div span ul li strong small b i "
+    "em input label table thead tbody tr th td figure figcaption svg line path polyline circle text "
     "details summary dl dt dd".split()
 )
 EXTERNAL = re.compile(r"(?:src|href|url|@import)\s*[=(]?\s*[\"']?\s*(?:https?:)?//", re.IGNORECASE)
@@ -87,7 +88,12 @@ def full(text: str = "plain") -> Report:
         groups=[Group(text, [Chart(text, text, text, lines, text)], [Chart(text, text, text, alone)])],
         quality=[Estimates(text, [Estimate(text, 0.7, 0.6, 0.8, 1234, True)], text)],
         calibration=[Bin(0.6, Interval(0.5, 0.4, 0.6, 30)), Bin(0.8, Interval(0.7, 0.6, 0.9, 30))],
-        samples=[Sample(text, [Answer(text, text, 0.25, [text]), Answer("PPO", "", 0.75)], text), Sample("q2", [])],
+        samples=[
+            Sample(text, [Answer(text, text, 0.25, [text]), Answer("PPO", "", 0.75)], text, "better"), Sample("q2", [])
+        ],
+        tally=Tally.of(text, text, [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]),
+        samples_note=text,
+        shown=("PPO",),
         score_name=text,
         facts=[Fact(text, text)],
         runs=[RunFacts(text, text, [Fact(text, text)], [Fact(text, text)])],
@@ -117,9 +123,11 @@ def test_hostile_text_stays_text() -> None:
     source = html(full(HOSTILE))
     page = Page(source)
     assert {tag for tag, _ in page.tags} <= ALLOWED
-    assert not [
-        name for _, attributes in page.tags for name in attributes if name.startswith("on") or name in ("src", "href")
-    ]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name == "src"]
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    links = [str(tag["href"]) for tag in page.named("a")]
+    assert len(links) == 6
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
     assert page.open == []
     assert "{{ 7*7 }}" in page.text
     assert "[U+0000] [U+202E]back[U+202C] \ufffd [U+200B]" in page.text
@@ -153,6 +161,40 @@ def test_an_almost_empty_report_is_a_page() -> None:
     assert Page(html(Report("t", groups=[Group("g", [Chart("c", "", "", [])])]))).named("svg") == []
 
 
+def test_two_models_are_shown_and_a_switch_shows_the_others() -> None:
+    answers = [Answer(name, f"text of {name}") for name in ("base", "SFT", "PPO")]
+    source = html(Report("t", samples=[Sample("p", answers)], shown=("SFT", "PPO")))
+    page = Page(source)
+    assert [tag["class"] for tag in page.named("div") if (tag.get("class") or "").split()[:1] == ["answer"]] == [
+        "answer more", "answer", "answer",
+    ]  # fmt: skip
+    assert "--few:2;--all:3" in source
+    assert [tag["id"] for tag in page.named("input")] == ["all-models"]
+    assert "all-models" not in Page(html(Report("t", samples=[Sample("p", answers)]))).text
+    assert Page(html(Report("t", samples=[Sample("p", answers)]))).named("input") == []
+
+
+def test_counts_come_first_and_outcomes_can_be_chosen() -> None:
+    tally = Tally.of("PPO", "SFT", [1.0] * 1200 + [0.0] * 400, [0.0] * 1200 + [0.0] * 100 + [1.0] * 300)
+    samples = [Sample("p", [], outcome="better"), Sample("q", [], outcome="worse")]
+    page = Page(html(Report("t", samples=samples, tally=tally)))
+    assert "PPO is better than SFT on 1,200 of 1,600 prompts, equal on 100 and worse on 300." in page.text
+    assert [tag.get("data-outcome") for tag in page.named("article")] == ["better", "worse"]
+    assert [tag["id"] for tag in page.named("input")] == ["outcome-0", "outcome-1", "outcome-2"]
+
+
+def test_prompts_are_drawn_in_the_shares_of_the_outcomes() -> None:
+    """13.2 wins, 4.4 ties and 2.4 losses of 20: the largest remainders, 0.4 and 0.4, of which one is left to give."""
+    tally = Tally.of("a", "b", [1.0] * 33 + [0.0] * 17, [0.0] * 33 + [0.0] * 11 + [1.0] * 6)
+    drawn = tally.draw(20, seed=1)
+    assert drawn == sorted(set(drawn))
+    assert [sum(tally.outcomes[i] == outcome for i in drawn) for outcome in ("better", "equal", "worse")] == [13, 5, 2]
+    assert tally.draw(20, seed=1) == drawn
+    assert tally.draw(20, seed=2) != drawn
+    assert tally.draw(80, seed=1) == list(range(50))
+    assert Tally.of("a", "b", [], []).draw(20, seed=1) == []
+
+
 def test_long_texts_are_cut_and_many_samples_left_out() -> None:
     assert cut("x" * 10, 4) == "xxxx… [6 characters more]"
     source = html(Report("t", samples=[Sample("p", [Answer("m", "y" * 10_000_000)])] * 100))
@@ -171,7 +213,7 @@ def test_the_best_answer_is_marked_unless_all_are_equal() -> None:
 
 
 def test_answers_stand_in_even_rows() -> None:
-    columns = [Sample("p", [Answer("m", "text")] * count).columns for count in (0, 1, 6, 7, 8)]
+    columns = [Sample("p", [Answer("m", "text")] * count).columns() for count in (0, 1, 6, 7, 8)]
     assert columns == [1, 1, 6, 4, 4]
 
 

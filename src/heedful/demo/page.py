@@ -12,6 +12,7 @@ from heedful.maths.statistics import ends
 from heedful.report import page as report
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
 from heedful.report.run_report import stage_group, together
+from heedful.report.side_by_side import Tally
 from heedful.report.tables import Table
 from heedful.runs.run import Run
 from heedful.sandbox.world import PEOPLE, PLACES
@@ -31,6 +32,9 @@ rewards under a KL penalty. PPO-ptx also kept training on the web, so that it fo
 Training saw only the noisy rankings of the labelers. On this page the truth of the world is the judge, on \
 {sizes.test_prompts:,} prompts of users that no training data comes from."""
 
+SAMPLES = 20
+RULE = "{count} prompts, drawn at random with seed {seed} in these shares. Nobody has chosen them."
+
 
 def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     """Write `report.html` into the directory of the demo and return its path."""
@@ -39,6 +43,7 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
     beats = outcome.wins(results[PPO], results[SFT])
     losses = {name: results[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)}
     tax = [round(losses[name] - losses[SFT], 2) + 0.0 for name in (PPO, PTX)]  # + 0.0: no minus before a zero
+    tally = Tally.of(PPO, SFT, results[PPO].utilities, results[SFT].utilities)
     content = Report(
         "heedful: the loop in a small world",
         story=_story(demo),
@@ -67,7 +72,10 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
         ],
         quality=_quality(outcome),
         calibration=outcome.quality.calibration,
-        samples=_samples(demo, outcome),
+        samples=_samples(demo, outcome, tally),
+        tally=tally,
+        samples_note=RULE.format(count=SAMPLES, seed=demo.seed),
+        shown=(SFT, PPO),
         facts=_facts(demo, matmul),
     )
     return report.write(demo.out / "report.html", content)
@@ -92,18 +100,17 @@ def _quality(outcome: Outcome) -> list[Estimates]:
     return [Estimates("Pairs of answers ordered alike", rows, text)]
 
 
-def _samples(demo: Demo, outcome: Outcome, count: int = 40) -> list[Sample]:
-    """The first prompts of each use case, in turn."""
+def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[Sample]:
+    """Prompts in the true share of wins, ties and losses, with the answers of every model."""
     prompts = formats.read(demo.files.test_prompts, Prompt)
-    by_case: dict[str, list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        by_case.setdefault(prompt.use_case or "", []).append(index)
-    most = max(len(indices) for indices in by_case.values())
-    in_turn = [indices[turn] for turn in range(most) for indices in by_case.values() if turn < len(indices)]
+    order = [SFT, PPO, *(name for name in outcome.results if name not in (SFT, PPO))]
     return [
-        Sample(as_text(prompts[i].prompt), [_answer(name, outcome, i) for name in outcome.results], prompts[i].use_case)
-        for i in in_turn[:count]
-    ]
+        Sample(
+            as_text(prompts[i].prompt), [_answer(name, outcome, i) for name in order], prompts[i].use_case,
+            tally.outcomes[i],
+        )
+        for i in tally.draw(SAMPLES, demo.seed)
+    ]  # fmt: skip
 
 
 def _answer(name: str, outcome: Outcome, index: int) -> Answer:

@@ -22,6 +22,7 @@ from heedful.evaluation.quality import Bin
 from heedful.files import write_text
 from heedful.plots.charts import Chart, Series, whisker
 from heedful.plots.svg import STYLE, environment, svg
+from heedful.report.side_by_side import LOSS, TIE, WIN, Tally
 from heedful.report.tables import Table
 
 MOST_CHARACTERS = 3000
@@ -81,17 +82,22 @@ class Sample:
     prompt: str
     answers: list[Answer]
     use_case: str | None = None
+    outcome: str | None = None
+    """How the first model of `Report.tally` did against the second here."""
 
-    @property
-    def best(self) -> float | None:
-        """The highest score, if the answers differ."""
-        scores = [answer.score for answer in self.answers if answer.score is not None]
+    def best(self, shown: Sequence[str] = ()) -> float | None:
+        """The highest score, if the answers differ. With `shown`: of these models."""
+        answers = (answer for answer in self.answers if not shown or answer.model in shown)
+        scores = [answer.score for answer in answers if answer.score is not None]
         return max(scores) if len(set(scores)) > 1 else None
 
-    @property
-    def columns(self) -> int:
-        """Columns of answers if there is room: one row of up to six answers, else two rows."""
-        return max(1, len(self.answers) if len(self.answers) <= 6 else -(-len(self.answers) // 2))
+    def columns(self, shown: Sequence[str] = ()) -> int:
+        """Columns of answers if there is room: one row of up to six answers, else two rows.
+
+        With `shown`: of the answers of these models.
+        """
+        count = sum(not shown or answer.model in shown for answer in self.answers)
+        return max(1, count if count <= 6 else -(-count // 2))
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,12 @@ class Report:
     quality: list[Estimates] = field(default_factory=list)
     calibration: list[Bin] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    tally: Tally | None = None
+    """Counts over all prompts, which `samples` are drawn from."""
+    samples_note: str = ""
+    """The rule by which `samples` were drawn."""
+    shown: tuple[str, ...] = ()
+    """The models whose answers are shown. The page has a switch for the others. Empty: all."""
     score_name: str = "gold utility"
     facts: list[Fact] = field(default_factory=list)
     runs: list[RunFacts] = field(default_factory=list)
@@ -158,9 +170,27 @@ def html(report: Report) -> str:
     samples = report.samples[:MOST_SAMPLES]
     use_cases = list(dict.fromkeys(sample.use_case for sample in samples if sample.use_case))
     calibrated = svg(_calibration_chart(report.calibration)) if report.calibration else ""
-    context = {"samples": samples, "use_cases": use_cases, "calibrated": calibrated}
+    outcomes = [one for one in (WIN, TIE, LOSS) if any(sample.outcome == one for sample in samples)]
+    has_more = bool(report.shown) and any(a.model not in report.shown for sample in samples for a in sample.answers)
+    context = {
+        "samples": samples, "use_cases": use_cases, "calibrated": calibrated, "outcomes": outcomes,
+        "has_more": has_more, "contents": _contents(report, calibrated),
+    }  # fmt: skip
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", report.story) if part.strip()]
     return _templates().get_template("report.html").render(report=report, paragraphs=paragraphs, **context)
+
+
+def _contents(report: Report, calibrated: str) -> list[tuple[str, str]]:
+    """(anchor, name) of each part that the page has."""
+    parts = [
+        ("table", "Models", report.table is not None),
+        ("signs", "Signs", bool(report.signs)),
+        *((f"group-{i}", group.title, True) for i, group in enumerate(report.groups)),
+        ("quality", "Reward model", bool(report.quality or calibrated)),
+        ("samples", "Answers", bool(report.samples)),
+        ("facts", "How this was made", bool(report.facts or report.runs)),
+    ]
+    return [(anchor, name) for anchor, name, there in parts if there]
 
 
 def cut(text: str, limit: int = MOST_CHARACTERS) -> str:

@@ -182,7 +182,7 @@ if __name__ == "__main__":
     tokenizer = AutoTokenizer.from_pretrained(policy_path)
     trained = AutoModelForCausalLM.from_pretrained(policy_path, dtype=torch.float32)
     texts = [json.loads(line)["prompt"] for line in Path(prompt_file).read_text(encoding="utf-8").splitlines()]
-    prompt_ids = [tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"] for text in texts]
+    prompt_ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     for metrics in train(trained, Scorer(reward_path), prompt_ids, tokenizer.eos_token_id, Settings()):
         print("  ".join(f"{name} {value:.3g}" for name, value in metrics.items()), flush=True)
     trained.save_pretrained(out)

@@ -64,7 +64,8 @@ _MISTRAL = (
 # A prompt ends with open thoughts. An answer is written without its thoughts.
 _R1 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<|User|>' + m.content }}"
-    "{% elif m.role == 'assistant' %}{% set content = m.content %}"
+    "{% elif m.role == 'assistant' %}{% set content = m.content or '' %}"
+    "{% for call in m.tool_calls or [] %}{{ '<|Call|>' + call.function.name + call.function.arguments }}{% endfor %}"
     "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
     "{{ '<|Assistant|>' + content + eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|Assistant|><think>\\n' }}{% endif %}"
@@ -88,7 +89,7 @@ DIALECTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], bool, str]] = {
     "llama3": (_LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"), (), True, "<|eot_id|>"),
     "gemma": (_GEMMA, ("<start_of_turn>", "<end_of_turn>"), (), True, "<end_of_turn>"),
     "mistral": (_MISTRAL, (), (), True, tiny.EOS),
-    "r1": (_R1, (), ("<|User|>", "<|Assistant|>", "<think>", "</think>"), True, tiny.EOS),
+    "r1": (_R1, (), ("<|User|>", "<|Assistant|>", "<|Call|>", "<think>", "</think>"), True, tiny.EOS),
     "phi": (_PHI, ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"), (), False, "<|end|>"),
     "words": (_WORDS, (), (), False, tiny.EOS),
 }

@@ -34,7 +34,7 @@ def held_out(debates: Iterable[str]) -> set[str]:
 def comparison(row: Row, preferred: str, **more: Any) -> Comparison:
     """A pair with one judgement. `group` is the debate."""
     return Comparison(
-        prompt=f"{row['debate']}\nStance: {row['stance']}\nA convincing argument:",
+        prompt=f"{row['debate']}\nStance: {row['stance']}\nA convincing argument:\n\n",
         id=row["id"],
         completions=[row[response] for response in RESPONSES],
         ranking=TIERS[preferred],

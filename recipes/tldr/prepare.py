@@ -36,7 +36,7 @@ class Post:
     pairs: list[Pair] = field(default_factory=list)
 
     def prompt(self, body: str) -> str:
-        return f"SUBREDDIT: r/{self.subreddit}\nTITLE: {self.title}\nPOST: {body}\nTL;DR:"
+        return f"SUBREDDIT: r/{self.subreddit}\nTITLE: {self.title}\nPOST: {body}\nTL;DR:\n\n"
 
 
 def posts(data: Path, side: str, limit: int | None) -> list[Post]:
@@ -52,7 +52,7 @@ def posts(data: Path, side: str, limit: int | None) -> list[Post]:
 def texts(data: Path, out: Path, limit: int | None, passages: int | None) -> None:
     """Write the texts: whole posts with the heading that prompts have, and passages of books."""
     for side, name in SIDES.items():
-        read = [post.prompt(post.body).removesuffix("\nTL;DR:") for post in posts(data, side, limit)]
+        read = [post.prompt(post.body).removesuffix("\nTL;DR:\n\n") for post in posts(data, side, limit)]
         books = shared.rows(data / "books_text" / f"{side}.jsonl.gz")[:: BOOK_SHARE[side]][:passages]
         documents = read * (POST_COPIES if side == "train" else 1) + [row["text"] for row in books]
         formats.write(out / f"{name}texts.jsonl.gz", [Text(text=text) for text in documents])

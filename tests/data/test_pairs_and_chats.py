@@ -174,7 +174,7 @@ def test_a_chat_that_waits_for_its_answer_is_a_prompt(tmp_path: Path) -> None:
     [
         ({"messages": "hi"}, "field 'messages': must be a list of messages"),
         ({"messages": [assistant("a")]}, "field 'prompt': has no messages"),
-        ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "message 0 has the role 'tool'"),
+        ({"messages": [{"role": "tool", "content": "a"}, assistant("b")]}, "has no message of the user"),
         ({"prompt": "p", "completion": [user("a")]}, "field 'completion': a list of messages must end with"),
         ({"instruction": ["a"], "output": "b"}, "field 'instruction': must be a string"),
         ({"instruction": "a", "input": 3, "output": "b"}, "field 'input': must be a string"),

@@ -98,7 +98,10 @@ def test_pairs_follow_from_ranks(ranking: list[list[int]]) -> None:
         ({"prompt": " \n"}, "field 'prompt': is empty"),
         ({"prompt": 5}, "field 'prompt': must be a string or a list of messages"),
         ({"prompt": []}, "field 'prompt': has no messages"),
-        ({"prompt": [{"role": "human", "content": "x"}]}, "message 0 has the role 'human'. The roles are system, user"),
+        (
+            {"prompt": [{"role": "human", "content": "x"}]},
+            "message 0 has the role 'human'. The roles are system, developer, user",
+        ),
         ({"prompt": [{"role": "user"}]}, "message 0 must be an object with the strings 'role' and 'content'"),
         ({"prompt": [{"role": "assistant", "content": "x"}]}, "The last one must be the user's"),
         ({"prompt": [{"role": "user", "content": " "}]}, "ends with an empty message"),

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.data.records import Text
+from heedful.data.records import Message, Text
 from heedful.demo import base, loop
-from heedful.models import load
+from heedful.models import load, render, templates
 from heedful.runs.resumable import Interrupted
 from heedful.runs.run import Run
 from heedful.sandbox import corpus
@@ -137,3 +138,14 @@ def test_a_folder_keeps_its_seed_base_and_length(made: Path, tmp_path: Path) -> 
             loop.opened(tmp_path / "demo", 4, base_model=made, **other)
     with pytest.raises(UserError, match="another seed"):
         loop.opened(tmp_path / "demo", 5, base_model=made)
+
+
+def test_models_of_the_demo_read_a_prompt_and_a_blank_line(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = base.CHAT_TEMPLATE
+    assert render.prompt_ids(tokenizer, "Say red") == render.encode(tokenizer, "Say red\n\n")
+    asked, answered = render.answered(tokenizer, "Say red", "Red.")
+    assert asked + answered == [*render.encode(tokenizer, "Say red\n\nRed."), tokenizer.eos_token_id]
+    assert not templates.facts(tokenizer).turns
+    with pytest.raises(UserError, match="the model answers one prompt, without earlier turns"):
+        render.prompt_ids(tokenizer, [Message(role=role, content="Hm") for role in ("user", "assistant", "user")])  # type: ignore[arg-type]

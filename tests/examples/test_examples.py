@@ -44,7 +44,7 @@ def test_ppo_in_200_lines_gives_the_numbers_of_the_stage(
     )  # fmt: skip
     tokenizer, policy = AutoTokenizer.from_pretrained(files.policy), AutoModelForCausalLM.from_pretrained(files.policy)
     texts = [json.loads(line)["prompt"] for line in Path(files.prompts).read_text(encoding="utf-8").splitlines()]
-    prompts = [tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"] for text in texts]
+    prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     settings = plain.Settings(**same, iterations=3, max_new_tokens=12, lr=2e-3, value_lr=1e-3)
     found = list(plain.train(policy, plain.Scorer(files.judge), prompts, tokenizer.eos_token_id, settings))
     assert len(found) == 3

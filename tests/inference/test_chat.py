@@ -13,6 +13,7 @@ import tiny
 from heedful import files
 from heedful.config import load
 from heedful.configs.chat import ChatConfig
+from heedful.demo.base import CHAT_TEMPLATE
 from heedful.inference.chat import Chat, converse
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
@@ -67,7 +68,7 @@ def test_an_answer_is_what_the_engine_samples(plain: str) -> None:
     terminal = Terminal(plain, "seed=5")
     shown = terminal.say("Say red\n")
     engine = terminal.chat.engine
-    tokens = engine.stream(TOKENIZER.encode("Say red\n\n"), Stream(5, 1, 0), terminal.chat.config.generation)
+    tokens = engine.stream(TOKENIZER.encode("Say red"), Stream(5, 1, 0), terminal.chat.config.generation)
     text = render.response_text(TOKENIZER, [token.id for token in tokens])
     assert shown == "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text) + "\n"
     assert Terminal(plain, "seed=5").say("Say red") == shown
@@ -86,7 +87,7 @@ def test_history_is_kept_where_there_is_a_template(templated: str, plain: str, m
 
     asked = script(monkeypatch, [[*TOKENIZER.encode("a cat"), TOKENIZER.eos_token_id]] * 4)
     Terminal(plain).say("one", "two")
-    assert asked == [TOKENIZER.encode("one\n\n"), TOKENIZER.encode("two\n\n")]
+    assert asked == [TOKENIZER.encode("one"), TOKENIZER.encode("two")]
     asked = script(monkeypatch, [[*TOKENIZER.encode("a cat"), TOKENIZER.eos_token_id]] * 4)
     Terminal(plain, history=True).say("one", "two")
     assert asked[1] == TOKENIZER.encode("User:\none\n\nAssistant:\na cat\n\nUser:\ntwo\n\nAssistant:\n")
@@ -159,3 +160,9 @@ def test_a_run_offers_prompts_and_help_lists_them(plain: str, tmp_path: Path, mo
     assert asked == [render.prompt_ids(terminal.chat.tokenizer, text) for text in ("How are you?", "/3")]
     assert "How are you?" in terminal.remarks
     assert Terminal(plain).chat.prompts == []
+
+
+def test_no_history_where_the_template_takes_no_earlier_turns(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    assert not Terminal(worlds.save(tmp_path / "single", tiny.policy(), tokenizer)).chat.history

@@ -50,7 +50,7 @@ def test_scores_are_those_of_transformers_read_at_the_last_token(files: Files, t
         tmp_path / "c.jsonl", [{"prompt": "Say red", "completions": texts, "finish": ["stop", "length"]}]
     )
     (row,) = run(files, tmp_path, data)
-    prompt = tokenizer.encode("Say red\n\n")
+    prompt = tokenizer.encode("Say red")
     ends = [[EOS], []]  # what was cut off by length has no end of text
     expected = [
         by_transformers(files.judge, prompt + tokenizer.encode(t) + e) for t, e in zip(texts, ends, strict=True)
@@ -80,7 +80,7 @@ def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Pat
         {"prompt": "Say", "completions": ["eleven"], "finish": ["stop"], "token_ids": [[*letters, EOS]]},  # not its ids
     ]
     sampled, other = run(files, tmp_path, worlds.write(tmp_path / "c.jsonl", rows))
-    prompt = tokenizer.encode("Say\n\n")
+    prompt = tokenizer.encode("Say")
     assert sampled["scores"] == pytest.approx([by_transformers(files.judge, [*prompt, *letters, EOS])], abs=1e-5)
     rendered = [*prompt, *tokenizer.encode("eleven"), EOS]
     assert other["scores"] == pytest.approx([by_transformers(files.judge, rendered)], abs=1e-5)

@@ -32,7 +32,7 @@ LETTERS = [token for letter in "a list" for token in ids(letter)]  # other ids f
 def test_a_demonstration_ends_with_eos_unless_it_was_cut(tmp_path: Path) -> None:
     data = worlds.write(tmp_path / "d.jsonl", [{"prompt": "Say red", "completion": "a list of things"}])
     ((record, whole),) = examples.demonstrations(data, TOKENIZER, WIDE)
-    assert whole.prompt_ids == ids("Say red\n\n")
+    assert whole.prompt_ids == ids("Say red")
     assert whole.response_ids == [*ids("a list of things"), EOS]
     assert len(whole) == len(whole.prompt_ids) + len(whole.response_ids)
     assert record.completion == "a list of things"

@@ -92,6 +92,13 @@ def test_a_token_that_a_text_spells_is_plain_text(name: str, where: int) -> None
     assert tokenizer.decode(prompt + response) == tokenizer.decode(expected)[: len(tokenizer.decode(prompt + response))]
 
 
+def test_no_answer_opens_a_turn_of_another_role() -> None:
+    tokenizer = DIALECTS["phi"]
+    for mark in ("<|user|>", "<|system|>", "<|assistant|>"):
+        ids = render.answered(tokenizer, "Say red", f"red {mark} blue")[1]
+        assert tokenizer.convert_tokens_to_ids(mark) not in ids
+
+
 def test_tags_are_tokens_in_answers_and_characters_in_questions() -> None:
     think = QWEN3.convert_tokens_to_ids("<think>")
     assert think not in render.prompt_ids(QWEN3, "What does <think> mean?")

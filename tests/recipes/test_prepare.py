@@ -72,7 +72,7 @@ def test_a_single_vote_is_that_labelers_ranking(draw: float, ranking: list[list[
     found = convarg.one_vote(row("Tea?", "abta"), draw)
     assert (found.ranking, found.labeler, found.group) == (ranking, labeler, "Tea?")
     assert found.completions == ["Long ago", "Now"]
-    assert found.prompt == "Tea?\nStance: Yes\nA convincing argument:"
+    assert found.prompt == "Tea?\nStance: Yes\nA convincing argument:\n\n"
 
 
 def test_held_out_debates_are_chosen_by_name_alone() -> None:
@@ -118,7 +118,7 @@ def test_prompts_and_answers_fit_the_context_together(data: Path, tmp_path: Path
         assert prompt <= 100
         assert prompt + longest <= 128
         assert str(row.prompt).startswith("SUBREDDIT: r/tales\nTITLE: ")
-        assert str(row.prompt).endswith("\nTL;DR:")
+        assert str(row.prompt).endswith("\nTL;DR:\n\n")
     account = json.loads((tmp_path / "account.json").read_text(encoding="utf-8"))
     assert account["train"]["pairs"] == sum(len(row.pairs()) for row in rows) == 12 * 6 + 12 * 5
     assert account["train"]["posts_cut"] > 0

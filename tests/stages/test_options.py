@@ -31,6 +31,7 @@ from stages import plain, worlds
 from stages.worlds import Files
 
 TESTS = Path(__file__).parents[1]
+CHATS = "stages/test_chats.py::"
 HERE = "stages/test_options.py::"
 SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
     f"stages/test_{name}.py::" for name in ("sft", "reward", "pretrain", "ppo", "ppo_experience", "ppo_update")
@@ -44,6 +45,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "seed": PRETRAIN + "test_the_seed_sets_the_weights",
         "depth": PRETRAIN + "test_the_dial",
         "vocab_size": HERE + "test_the_vocabulary_is_as_large_as_asked",
+        "chat_template": "stages/test_pretrain.py::test_the_tokenizer_gets_the_chat_template",
         "context": PRETRAIN + "test_the_dial",
         "tokens": PRETRAIN + "test_tokens_and_batches_make_steps",
         "batch_tokens": PRETRAIN + "test_tokens_and_batches_make_steps",
@@ -70,6 +72,9 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "max_response_tokens": SFT + "test_the_loss_is_the_mean_over_response_tokens_and_eos",
         "skip_long": LIMITS,
         "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "template": CHATS + "test_arguments_of_the_template_are_used_and_saved",
+        "special_text": CHATS + "test_a_row_that_spells_a_special_token_can_be_refused",
+        "turns": CHATS + "test_all_answers_of_a_chat_share_one_pass",
         "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
         "generation": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
         "compute": SFT + "test_micro_batches_and_recomputed_activations_change_nothing",
@@ -91,6 +96,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "max_response_tokens": HERE + "test_long_completions_are_cut",
         "skip_long": LIMITS,
         "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "template": CHATS + "test_arguments_of_the_template_are_used_and_saved",
+        "special_text": CHATS + "test_a_row_that_spells_a_special_token_can_be_refused",
         "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
         "compute": REWARD + "test_micro_batches_and_recomputed_activations_change_nothing",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
@@ -126,6 +133,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "max_prompt_tokens": LIMITS,
         "skip_long": LIMITS,
         "trust_remote_code": HERE + "test_remote_code_is_off_unless_asked_for",
+        "template": CHATS + "test_arguments_of_the_template_are_used_and_saved",
+        "special_text": CHATS + "test_a_row_that_spells_a_special_token_can_be_refused",
         "optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
         "value_optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
         "generation": EXPERIENCE + "test_the_temperature_is_in_sampling_and_scoring_alike",
@@ -470,7 +479,7 @@ def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.Monke
     sizes: list[int] = []
     loss = scoring.response_loss
     monkeypatch.setattr(
-        scoring, "response_loss", lambda model, batch: sizes.append(batch.input_ids_BS.numel()) or loss(model, batch)
+        scoring, "response_loss", lambda model, batch: sizes.append(int(batch.lengths_B.sum())) or loss(model, batch)
     )
     rows = [
         example for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.Limits(128, 128, 128))

@@ -110,7 +110,7 @@ def test_a_reward_model_with_another_tokenizer_is_no_value_net_but_scores_the_te
     plain = AutoModelForSequenceClassification.from_pretrained(judge).eval()
     for episode, found in zip(turn.experience.episodes, turn.experience.scores.raw_B.tolist(), strict=True):
         prompt = str(episode.prompt)
-        ids = other.encode(prompt if prompt[-1:].isspace() else prompt + "\n\n") + other.encode(episode.completion)
+        ids = other.encode(prompt) + other.encode(episode.completion)
         ids += [0] if episode.finished else []  # cut off by length: no EOS
         with torch.no_grad():
             assert found == pytest.approx(plain(torch.tensor([ids])).logits.item() + 0.25, abs=1e-4)

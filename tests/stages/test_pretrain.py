@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heedful.config import UserError, load
+from heedful import config
+from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.files import read_json
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
-from heedful.models import render
+from heedful.models import load, render
 from heedful.runs.run import metrics
 from heedful.stages import pretrain
 from heedful.training import order
@@ -174,7 +175,7 @@ def test_one_text_is_trained_on(files: Files, tmp_path: Path, capsys: pytest.Cap
 def test_a_vocabulary_beyond_all_bounds() -> None:
     """The trainer of tokenizers would end the process over the memory it asks for."""
     with pytest.raises(UserError, match=r"'vocab_size': .* less than or equal to 1048576, not 99999999999"):
-        load(PretrainConfig, None, ["vocab_size=99999999999"], data="x")
+        config.load(PretrainConfig, None, ["vocab_size=99999999999"], data="x")
 
 
 def test_it_learns(files: Files, tmp_path: Path) -> None:
@@ -194,3 +195,9 @@ def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, c
     one, two = (load_file(path / "model" / "model.safetensors") for path in (run, other))
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
+
+
+def test_the_tokenizer_gets_the_chat_template(files: worlds.Files, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    out = worlds.train("pretrain", files, tmp_path / "run", chat_template=template, tokens=64)
+    assert load.load_policy(out)[1].chat_template == template

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heedful.config import Config, Seed
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RewardRef
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RewardRef, TemplateArguments
 
 
 class EvaluateConfig(Config):
@@ -35,6 +35,10 @@ class EvaluateConfig(Config):
     """Random seed."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    template: TemplateArguments = {}
+    """Arguments of the chat template, such as enable_thinking=false. A trained model has its own already.
+    `chat_template` is the template itself: Jinja text, or a file that ends in .jinja.
+    """
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)

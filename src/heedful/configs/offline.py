@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from heedful.config import Count, Seed, Share
-from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, ModelRef, Optimiser, StageConfig
+from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, ModelRef, Optimiser, StageConfig, TemplateArguments
 
 
 class OfflineConfig(StageConfig):
@@ -31,6 +33,12 @@ class OfflineConfig(StageConfig):
     """Most tokens of a response. A longer one is cut, and then has no end of text."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    special_text: Literal["plain", "refuse"] = "plain"
+    """A text that spells a special token: read as plain characters, or an error."""
+    template: TemplateArguments = {}
+    """Arguments of the chat template, such as enable_thinking=false. They are saved with the model. `chat_template` is
+    the template itself: Jinja text, or a file that ends in .jinja.
+    """
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6)

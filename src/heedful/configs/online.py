@@ -7,7 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.config import Count, Seed
-from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef, StageConfig
+from heedful.configs.shared import (
+    INPUT,
+    MOST_EPOCHS,
+    FilePath,
+    Generation,
+    ModelRef,
+    Optimiser,
+    RewardRef,
+    StageConfig,
+    TemplateArguments,
+)
 
 
 class OnlineConfig(StageConfig):
@@ -70,6 +80,12 @@ class OnlineConfig(StageConfig):
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    special_text: Literal["plain", "refuse"] = "plain"
+    """A text that spells a special token: read as plain characters, or an error."""
+    template: TemplateArguments = {}
+    """Arguments of the chat template, such as enable_thinking=false. They are saved with the model. `chat_template` is
+    the template itself: Jinja text, or a file that ends in .jinja.
+    """
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from heedful.config import Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, TemplateArguments
 from heedful.configs.stage import CommandRecord
 
 
@@ -24,6 +26,12 @@ class AnswersConfig(Config):
     """Prompts that are sampled and saved together."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    special_text: Literal["plain", "refuse"] = "plain"
+    """A text that spells a special token: read as plain characters, or an error."""
+    template: TemplateArguments = {}
+    """Arguments of the chat template, such as enable_thinking=false. A trained model has its own already.
+    `chat_template` is the template itself: Jinja text, or a file that ends in .jinja.
+    """
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)

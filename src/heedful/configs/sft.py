@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from heedful.config import Count, Share
@@ -17,6 +19,8 @@ class SFTConfig(OfflineConfig):
     """Model to fine-tune."""
     data: FilePath
     """Demonstrations. Rows with split "test" are left out."""
+    turns: Literal["last", "all"] = "last"
+    """Answers of a chat to learn from: the last one, for which the others are context, or all of them."""
     valid_data: FilePath | None = None
     """Held-out demonstrations. Without it: rows with split "valid", else `valid_fraction` of the prompts."""
     valid_fraction: Share = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ INPUT = "Input"  # heading of models and files in the help
 FilePath = Annotated[str, "FILE"]
 ModelRef = Annotated[str, "MODEL"]
 RewardRef = Annotated[str, "REWARD"]
+TemplateArguments = dict[str, Annotated[Any, "VALUE"]]
 
 
 class Compute(Config):

@@ -52,13 +52,25 @@ def _assistant(text: str) -> list[Row]:
     return [{"role": "assistant", "content": text}]
 
 
+def _said(record: Prompt, text: str) -> list[Row]:
+    """The answer of a demonstration as a message, with all that it holds."""
+    message = record.completion_message if isinstance(record, Demonstration) else None
+    return _assistant(text) if message is None else [message.row()]
+
+
+def _tools(record: Prompt) -> Row:
+    return {"tools": record.tools} if record.tools else {}
+
+
 def _messages(prompt: PromptText) -> list[Row]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else _plain(prompt)
 
 
 def _trl_demonstration(record: Prompt, text: str) -> Row:
     """`prompt` and `completion`. If the prompt is a chat, the answer is a list of one message."""
-    return {"prompt": _plain(record.prompt), "completion": _reply(record.prompt, text), **_people(record)}
+    turns = _said(record, text)
+    answer = turns if turns[0].keys() > {"role", "content"} else _reply(record.prompt, text)
+    return {"prompt": _plain(record.prompt), "completion": answer, **_tools(record), **_people(record)}
 
 
 def _trl_pair(record: Prompt, better: str, worse: str) -> Row:
@@ -69,7 +81,7 @@ def _trl_pair(record: Prompt, better: str, worse: str) -> Row:
 
 def _openai_demonstration(record: Prompt, text: str) -> Row:
     """`messages`. OpenAI refuses fields that it does not know."""
-    return {"messages": [*_messages(record.prompt), *_assistant(text)]}
+    return {"messages": [*_messages(record.prompt), *_said(record, text)], **_tools(record)}
 
 
 def _openai_pair(record: Prompt, better: str, worse: str) -> Row:

@@ -6,6 +6,7 @@ every field with an example.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,9 +20,10 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 class Record(BaseModel):
@@ -53,10 +55,23 @@ class Text(Record):
 
 
 class Message(Record):
-    """One turn of a chat."""
+    """One turn of a chat. Chat templates get its other fields too, such as `tool_call_id` or `reasoning_content`."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | None = None
+    """None only in an answer that holds something else, such as tool calls."""
+    tool_calls: list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        """Its content, "" for none."""
+        return self.content or ""
+
+    @property
+    def shown(self) -> str:
+        """What people read of it: the content, and each tool call as JSON."""
+        calls = [json.dumps(call.get("function", call), ensure_ascii=False) for call in self.tool_calls or []]
+        return "\n".join([*([self.text] if self.text or not calls else []), *calls])
 
 
 PromptText = str | list[Message]
@@ -73,9 +88,13 @@ def _check_prompt(prompt: Any) -> Any:
     if not prompt:
         raise ValueError("has no messages. Give at least one, from the user.")
     messages = [_message(position, turn) for position, turn in enumerate(prompt)]
-    if messages[-1].role != "user":
-        raise ValueError(f"ends with a message of the {messages[-1].role}. The last one must be the user's.")
-    if not messages[-1].content.strip():
+    if messages[-1].role not in ("user", "tool"):
+        raise ValueError(
+            f"ends with a message of the {messages[-1].role}. The last one must be the user's or a tool's."
+        )
+    if all(message.role != "user" for message in messages):
+        raise ValueError("has no message of the user. Give at least one.")
+    if messages[-1].role == "user" and not messages[-1].text.strip():
         raise ValueError("ends with an empty message. Give its text or leave the row out.")
     return messages
 
@@ -83,11 +102,68 @@ def _check_prompt(prompt: Any) -> Any:
 def _message(position: int, turn: Any) -> Message:
     if isinstance(turn, Message):
         return turn
-    if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+    if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
         raise ValueError(f"message {position} must be an object with the strings 'role' and 'content'")
-    if turn.get("role") not in ROLES:
-        raise ValueError(f"message {position} has the role {turn.get('role')!r}. The roles are {', '.join(ROLES)}.")
+    if turn["role"] not in ROLES:
+        raise ValueError(f"message {position} has the role {turn['role']!r}. The roles are {', '.join(ROLES)}.")
+    turn = {key: value for key, value in turn.items() if value is not None}
+    if isinstance(turn.get("content"), list):
+        try:
+            turn["content"] = joined(turn["content"])
+        except ValueError as error:
+            raise ValueError(f"message {position} {error}") from None
+    if "tool_calls" in turn or "function_call" in turn:
+        called = turn.pop("function_call", None)  # the older form, of one call
+        turn["tool_calls"] = _calls(position, turn.get("tool_calls") or ([called] if called else []))
+    holds = any(value for key, value in turn.items() if key not in ("role", "content", "name", "weight"))
+    if not isinstance(turn.get("content"), str) and not (
+        "content" not in turn and turn["role"] == "assistant" and holds
+    ):
+        raise ValueError(f"message {position} must be an object with the strings 'role' and 'content'")
     return Message.model_validate(turn)
+
+
+def joined(parts: list[Any]) -> str:
+    """The text of content parts, as OpenAI's API has them. ValueError for other parts than text."""
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"holds a part of type {kind}. Only text can be read.")
+    return "".join(part["text"] for part in parts)
+
+
+def _calls(position: int, calls: Any) -> list[dict[str, Any]] | None:
+    """Tool calls with their arguments as objects, which templates expect. OpenAI's API writes them as JSON text."""
+    if not isinstance(calls, list):
+        raise ValueError(f"message {position}: 'tool_calls' must be a list of calls")
+    made = []
+    for call in calls:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ValueError(f"message {position}: a tool call must be an object with a function that has a name")
+        arguments = function.get("arguments", {})
+        try:
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise ValueError(
+                f"message {position}: the arguments of {function['name']} must be an object, or JSON of one"
+            )
+        outer = call if "function" in call else {"type": "function"}
+        made.append({**outer, "function": {**function, "arguments": arguments}})
+    return made or None
+
+
+def _tools(tools: Any) -> Any:
+    """Descriptions of tools: a list, or JSON of one, as some files have it."""
+    try:
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+    except ValueError:
+        tools = {}
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise ValueError("must be a list of objects that describe tools, or JSON of one")
+    return tools or None
 
 
 def _name(value: Any) -> Any:
@@ -99,9 +175,11 @@ Name = Annotated[str, BeforeValidator(_name)]
 
 
 class Prompt(Record):
-    """A prompt: a string, or chat messages of which the last is the user's."""
+    """A prompt: a string, or chat messages of which the last is the user's or a tool's."""
 
     prompt: Annotated[PromptText, BeforeValidator(_check_prompt)]
+    tools: Annotated[list[dict[str, Any]] | None, BeforeValidator(_tools)] = None
+    """Tools that the model may call, for its chat template."""
     id: Name | None = None
     user: Name | None = None
     source: str | None = None
@@ -113,7 +191,23 @@ class Demonstration(Prompt):
     """A prompt with the answer that a person wrote."""
 
     completion: str
+    completion_message: Message | None = None
+    """The answer as a message of the assistant, if it holds more than its text, such as tool calls."""
     labeler: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_message(cls, row: Any) -> Any:
+        """Accept a message as the completion."""
+        answer = row.get("completion") if isinstance(row, dict) else None
+        if not isinstance(answer, dict):
+            return row
+        try:
+            message = _message(0, answer | {"role": "assistant"})
+        except ValueError as error:
+            raise ValueError(str(error).replace("message 0", "the answer")) from None
+        more = message.row().keys() - {"role", "content"}
+        return {**row, "completion": message.text, **({"completion_message": message} if more else {})}
 
 
 class Completions(Prompt):
@@ -240,4 +334,4 @@ class Choice(Prompt):
 
 def as_text(prompt: PromptText) -> str:
     """The words of a prompt, to show and to compare. `models.render` makes the text that models read."""
-    return prompt if isinstance(prompt, str) else "\n\n".join(message.content for message in prompt)
+    return prompt if isinstance(prompt, str) else "\n\n".join(message.shown for message in prompt)

@@ -35,6 +35,13 @@ SETTINGS = Path(__file__).with_name("base.toml")
 FIRST_WORLD = 2**31  # the demo's seeds end before it
 RECORD = "record.json"
 LARGEST = 8 * 2**20  # bytes of the weights in the package
+# How the models of the demo read a prompt: a blank line follows it, then the answer. They answer one prompt.
+CHAT_TEMPLATE = (
+    "{% if messages | length > 2 %}{{ raise_exception('the model answers one prompt, without earlier turns') }}"
+    "{% endif %}"
+    "{% for message in messages %}{{ message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n\\n' }}{% endif %}{% endfor %}"
+)
 
 
 class Webs(Config):
@@ -119,6 +126,7 @@ def unpack(folder: Path, out: Path) -> None:
     if out.exists():
         return
     model, tokenizer = load.load_policy(folder)
+    tokenizer.chat_template = CHAT_TEMPLATE
     with replacing(out) as temporary:
         load.save(model, tokenizer, temporary)
         write_json(temporary / RECORD, record(folder))

@@ -127,6 +127,7 @@ def start_from_base(demo: Demo) -> None:
         return
     config = demo.config(
         PretrainConfig, "pretrain", data=demo.files.corpus, valid_data=demo.files.corpus_held_out,
+        chat_template=base.CHAT_TEMPLATE,
     )  # fmt: skip
     pretrain.train(config, demo.run_at("base"), resume=True)
 

@@ -78,7 +78,7 @@ class Examiner:
 
         def answers(prefix: str, prompts: list[Prompt]) -> list[str]:
             longest = longest_prompt(load.context_length(model), self.settings.generation.max_new_tokens)
-            ids = [render.prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-longest:] for p in prompts]
+            ids = [render.text_prompt_ids(tokenizer, fewshot.wrap(prefix, p.prompt))[-longest:] for p in prompts]
             questions = [Question(p.prompt, own, p) for p, own in zip(prompts, ids, strict=True)]
             return [fewshot.answer_of(e.completion) for e in self._sample(model, tokenizer, questions)]
 

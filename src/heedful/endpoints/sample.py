@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.sample import SampleConfig
 from heedful.data import formats
-from heedful.data.records import Completions, Prompt
+from heedful.data.records import Completions, Message, Prompt
 from heedful.endpoints.client import Client, Failure, Request
 from heedful.endpoints.replies import Answer
 from heedful.runs.manifest import Manifest
@@ -20,7 +21,7 @@ from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
 
-LOCAL_ONLY = ("compute", "trust_remote_code", "skip_long", "chunk")
+LOCAL_ONLY = ("compute", "template", "trust_remote_code", "skip_long", "chunk")
 MOST_TOLD = 10  # prompts without an answer whose reason is told
 EVERY = 0.5  # seconds between lines of progress
 
@@ -88,7 +89,7 @@ def _sample(config: SampleConfig, client: Client, prompts: Sequence[Prompt], fil
 def _request(config: SampleConfig, prompt: Prompt, row: int, k: int) -> Request:
     """One answer to one prompt. A text is what the user says. The seed depends on the config's seed, row and number."""
     text, how = prompt.prompt, config.generation
-    messages = [{"role": "user", "content": text}] if isinstance(text, str) else [turn.row() for turn in text]
+    messages = [{"role": "user", "content": text}] if isinstance(text, str) else [_turn(turn) for turn in text]
     digest = hashlib.sha256(f"{config.seed}/{row}/{k}".encode()).digest()
     request = {
         "messages": messages,
@@ -96,11 +97,21 @@ def _request(config: SampleConfig, prompt: Prompt, row: int, k: int) -> Request:
         "temperature": how.temperature,
         "seed": int.from_bytes(digest[:4], "big") >> 1,
     }
+    if prompt.tools:
+        request["tools"] = prompt.tools
     if how.top_p < 1:
         request["top_p"] = how.top_p
     if how.top_k > 0:
         request["top_k"] = how.top_k
     return request
+
+
+def _turn(message: Message) -> Row:
+    """A message as the API has it: arguments of tool calls are JSON text."""
+    turn = message.row()
+    for call in turn.get("tool_calls", []):
+        call["function"] = call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}
+    return turn
 
 
 def _row(config: SampleConfig, prompt: Prompt, answers: Sequence[Answer | Failure]) -> Row:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -67,8 +67,9 @@ def key(prompt: PromptText) -> str:
     if isinstance(prompt, str):
         return prompt
     if len(prompt) == 1 and prompt[0].role == "user":
-        return prompt[0].content
-    return json.dumps([[message.role, message.content] for message in prompt], ensure_ascii=False)
+        return prompt[0].text
+    turns = [[turn.role, turn.content, *([turn.tool_calls] if turn.tool_calls else [])] for turn in prompt]
+    return json.dumps(turns, ensure_ascii=False)
 
 
 def is_file(ref: str) -> bool:
@@ -102,6 +103,7 @@ def sample(
     seed: int,
     compute: Compute,
     device: torch.device,
+    template: Mapping[str, Any],
     skip_long: bool = False,
     trust_remote_code: bool = False,
 ) -> Answers:
@@ -109,9 +111,9 @@ def sample(
 
     A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
     """
-    engine, tokenizer = load_engine(ref, compute, device, trust_remote_code=trust_remote_code)
+    engine, tokenizer = load_engine(ref, compute, device, trust_remote_code=trust_remote_code, template=template)
     longest = longest_prompt(engine.context, settings.max_new_tokens)
-    ids = [render.prompt_ids(tokenizer, prompt.prompt) for prompt in prompts]
+    ids = [render.prompt_ids(tokenizer, prompt.prompt, prompt.tools) for prompt in prompts]
     kept = keep_fitting(ids, longest, context=engine.context, skip_long=skip_long, where=ref)
     drawn = draw(engine, [ids[row] for row in kept], settings, seed, rows=kept)
     return {

@@ -133,7 +133,7 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
         if ref not in sides:
             sides[ref] = answers.sample(
                 ref, prompts, config.generation, seed=config.seed, compute=config.compute, device=device,
-                skip_long=config.skip_long, trust_remote_code=config.trust_remote_code,
+                skip_long=config.skip_long, trust_remote_code=config.trust_remote_code, template=config.template,
             )  # fmt: skip
     fitting = [prompt for prompt in prompts if all(answers.key(prompt.prompt) in found for found in sides.values())]
     if not fitting:

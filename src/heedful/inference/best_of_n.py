@@ -35,8 +35,9 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 def _choose(config: BestOfNConfig, job: Job) -> None:
     ranks, n = job.ranks, config.n
     engine, tokenizer = load_engine(
-        config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code
-    )
+        config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code,
+        template=config.template,
+    )  # fmt: skip
     questions = sample.fitting(config, engine, tokenizer)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from heedful.configs.chat import ChatConfig
 from heedful.data.records import Message, PromptText
-from heedful.models import render
+from heedful.models import render, templates
 from heedful.rollout.engine import load_engine
 from heedful.rollout.room import tokens_left
 from heedful.rollout.text import TextStream
@@ -25,10 +25,10 @@ class Chat:
     def __init__(self, config: ChatConfig) -> None:
         device = join_ranks(config.compute).device
         self.engine, self.tokenizer = load_engine(
-            config.model, config.compute, device, trust_remote_code=config.trust_remote_code
+            config.model, config.compute, device, trust_remote_code=config.trust_remote_code, template=config.template
         )
         self.config = config
-        self.history = bool(self.tokenizer.chat_template) if config.history is None else config.history
+        self.history = templates.facts(self.tokenizer).turns if config.history is None else config.history
         self.messages: list[Message] = []
         self.turn = 0
         self.prompts = prompts_to_try(config.model)

@@ -34,8 +34,9 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
 
 def _sample(config: SampleConfig, job: Job) -> None:
     engine, tokenizer = load_engine(
-        config.model, config.compute, job.ranks.device, trust_remote_code=config.trust_remote_code
-    )
+        config.model, config.compute, job.ranks.device, trust_remote_code=config.trust_remote_code,
+        template=config.template,
+    )  # fmt: skip
     job.note({"model": engine.model}, engine)
     questions = fitting(config, engine, tokenizer)
 
@@ -52,7 +53,7 @@ def _sample(config: SampleConfig, job: Job) -> None:
 
 def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
     """The prompts of a file, all with room for an answer."""
-    limits = Limits(engine.context, engine.context, 0, config.skip_long)
+    limits = Limits(engine.context, engine.context, 0, config.skip_long, config.special_text == "refuse")
     return examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
 
 

@@ -83,7 +83,7 @@ def _read(path: str) -> list[Completions] | list[Demonstration]:
 def _as_completions(record: Completions | Demonstration) -> Completions:
     if isinstance(record, Completions):
         return record
-    return Completions(prompt=record.prompt, completions=[record.completion])
+    return Completions(prompt=record.prompt, tools=record.tools, completions=[record.completion])
 
 
 def _prepare(
@@ -104,7 +104,7 @@ def _prepare(
     anything = Limits(1 << 30, 1 << 30, 1 << 30)
     episodes: list[list[Episode]] = []
     for number, record in enumerate(records, start=1):
-        prompt_ids = render.prompt_ids(tokenizer, record.prompt)
+        prompt_ids = render.prompt_ids(tokenizer, record.prompt, record.tools)
         episodes.append([])
         for k, text in enumerate(record.completions):
             row = examples.answer(tokenizer, prompt_ids, record, k, anything)

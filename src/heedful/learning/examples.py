@@ -5,34 +5,48 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
-from heedful.configs.offline import RankingConfig
+from heedful.configs.offline import OfflineConfig, RankingConfig
 from heedful.data import formats
-from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Text
+from heedful.data.records import Comparison, Completions, Demonstration, Message, Prompt, PromptText, Text
+from heedful.learning import remarks
 from heedful.models import render, templates
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
+Turns = Literal["last", "all"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most tokens: `context` of prompt and response together, `prompt` of a prompt, `response` of a response."""
+    """Most tokens: `context` of prompt and response together, `prompt` of a prompt, `response` of a response.
+
+    `refuse_special`: whether a text that spells a special token is an error.
+    """
 
     context: int
     prompt: int
     response: int
     skip_long: bool = False
+    refuse_special: bool = False
 
     def leaving_room(self, new: int) -> Limits:
         """Limits for prompts that leave room for `new` tokens of an answer."""
         return dataclasses.replace(self, prompt=min(self.prompt, longest_prompt(self.context, new)), response=new)
+
+
+def limits_of(config: OfflineConfig, context: int) -> Limits:
+    """The limits of a stage that learns from a file of examples."""
+    refuse = config.special_text == "refuse"
+    return Limits(context, config.max_prompt_tokens, config.max_response_tokens, config.skip_long, refuse)
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,13 @@ class Example:
 
     prompt_ids: list[int]
     response_ids: list[int]
+    learned: list[bool] | None = None
+    """The response tokens to learn from. None: all of them."""
+
+    @property
+    def count(self) -> int:
+        """Number of tokens to learn from."""
+        return len(self.response_ids) if self.learned is None else sum(self.learned)
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.response_ids)
@@ -83,11 +104,91 @@ def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> 
 
 
 def demonstrations(
-    path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits
+    path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits, turns: Turns = "last"
 ) -> list[tuple[Demonstration, Example]]:
-    """Demonstrations of a file. A response over the limit is cut, and then has no end of turn."""
+    """Demonstrations of a file. A response over the limit is cut, and then has no end of turn.
+
+    `turns`: "last" has an example for each, "all" as many as `all_turns` needs for all answers of a chat.
+    """
     kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
-    return [(record, _cut(*render.answered(tokenizer, record.prompt, record.completion), limits)) for record, _ in kept]
+    for number, (record, _) in enumerate(kept, start=1):
+        if not record.completion.strip() and not (record.completion_message and record.completion_message.tool_calls):
+            raise UserError(f"{path}: the answer of demonstration {number} is empty. Write one or delete the row")
+    if turns == "last":
+        learned = [(record, ids) for record, ids in kept if _counts(record.completion_message)]
+        if len(learned) < len(kept):
+            log.warning(
+                "%s: the last answer of %d of %d chats has weight 0. They are left out",
+                path,
+                len(kept) - len(learned),
+                len(kept),
+            )
+        kept, earlier = learned, sum(_has_answers(record.prompt) for record, _ in learned)
+        if not kept:
+            raise UserError(f"{path}: no demonstration is left: every last answer has weight 0")
+        if earlier:
+            log.warning(
+                "%s: earlier answers of %d of %d chats are context. turns = all learns from them too",
+                path, earlier, len(kept),
+            )  # fmt: skip
+        return [(record, _last(tokenizer, record, limits)) for record, _ in kept]
+    made = [(record, example) for record, _ in kept for example in all_turns(tokenizer, record, limits)]
+    if not made:
+        raise UserError(f"{path}: no demonstration is left: every answer has weight 0")
+    log.warning("%s: all answers of %d chats are learned from, in %d passes", path, len(kept), len(made))
+    return made
+
+
+def _last(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: Limits) -> Example:
+    answer = record.completion_message or record.completion
+    return _cut(*render.answered(tokenizer, record.prompt, answer, tools=record.tools), limits)
+
+
+def _has_answers(prompt: PromptText) -> bool:
+    return not isinstance(prompt, str) and any(message.role == "assistant" for message in prompt)
+
+
+def all_turns(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: Limits) -> list[Example]:
+    """Examples of all answers of a chat, each with the ids that it has as the last one.
+
+    An answer shares the pass of a later one if that begins with the same ids. In most templates all share one pass. A
+    template that leaves out thoughts of earlier answers makes more.
+    """
+    messages = [] if isinstance(record.prompt, str) else record.prompt
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    rows = [
+        render.answered(tokenizer, messages[:i], messages[i], tools=record.tools)
+        for i in answers
+        if i and _counts(messages[i])
+    ]
+    if _counts(record.completion_message):
+        answer = record.completion_message or record.completion
+        rows.append(render.answered(tokenizer, record.prompt, answer, tools=record.tools))
+    groups: list[list[tuple[list[int], list[int]]]] = []
+    for prompt, response in reversed(rows):
+        whole = prompt + response
+        own = next((group for group in groups if _joined(group[0])[: len(whole)] == whole), None)
+        groups.append([(prompt, response)]) if own is None else own.append((prompt, response))
+    return [_together(group, limits) for group in reversed(groups)]
+
+
+def _counts(message: Message | None) -> bool:
+    """Whether a message is learned from: weight 0 in OpenAI's files means that it is context."""
+    return message is None or (message.model_extra or {}).get("weight") != 0
+
+
+def _joined(row: tuple[list[int], list[int]]) -> list[int]:
+    return row[0] + row[1]
+
+
+def _together(rows: list[tuple[list[int], list[int]]], limits: Limits) -> Example:
+    """One example of answers of which the first, the longest chat, begins with all others. The last is the shortest."""
+    whole, begun = _joined(rows[0])[: limits.context], len(rows[-1][0])
+    learned = [False] * len(whole)
+    for prompt, response in rows:
+        stop = len(prompt) + min(len(response), limits.response)
+        learned[len(prompt) : stop] = [True] * (min(stop, len(whole)) - len(prompt))
+    return Example(whole[:begun], whole[begun:], None if len(rows) == 1 else learned[begun:])
 
 
 def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
@@ -149,7 +250,8 @@ def answer(
     finish = None if record.finish is None else record.finish[k]
     if record.token_ids is not None and _are_of(tokenizer, record.token_ids[k], text, finish):
         return _cut(prompt_ids, record.token_ids[k], limits)
-    return _cut(*render.answered(tokenizer, record.prompt, text, finished=finish != "length"), limits)
+    ids = render.answered(tokenizer, record.prompt, text, finished=finish != "length", tools=record.tools)
+    return _cut(*ids, limits)
 
 
 def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finish: str | None) -> bool:
@@ -216,6 +318,7 @@ def _with_ids(
     path: str, records: Iterable[P], tokenizer: PreTrainedTokenizerBase, limits: Limits
 ) -> list[tuple[P, list[int]]]:
     longest, records = min(limits.prompt, limits.context - 1), list(records)
-    ids = [render.prompt_ids(tokenizer, record.prompt) for record in records]
+    ids = [render.prompt_ids(tokenizer, record.prompt, record.tools) for record in records]
+    remarks.tell(path, tokenizer, records, refuse_special=limits.refuse_special)
     kept = keep_fitting(ids, longest, context=limits.context, skip_long=limits.skip_long, where=path)
     return [(records[i], ids[i]) for i in kept]

@@ -18,19 +18,22 @@ from heedful.training.metrics import Means
 
 
 def losses(model: Any, rows: list[Example], passes: Passes) -> Iterator[tuple[Tensor, Tensor]]:
-    """(sum, count) over response tokens, in nats, of each of this rank's passes. Every row is read alone."""
+    """(sum, count) over the response tokens to learn from, in nats, of each of this rank's passes.
+
+    Every row is read alone.
+    """
     for chosen in passes.ranks.share(passes.cut(model, rows)):
         batch = passes.batch([rows[i] for i in chosen])
         with passes.ranks.autocast():
             total = scoring.response_loss(model, batch)
-        yield total, batch.response_mask_BT.sum()
+        yield total, batch.learned_mask_BT.sum()
 
 
 def add_gradients(
     model: Any, rows: list[Example], passes: Passes, means: Means, name: str, *, weight: float = 1.0
 ) -> None:
     """Add `weight` x the gradient of the mean loss over the response tokens of all ranks. `name`: of the loss."""
-    count = sum(len(row.response_ids) for row in rows)
+    count = sum(row.count for row in rows)
     for total, real in losses(model, rows, passes):
         passes.ranks.backward(weight * total / count, model)
         means.add({name: (total, real)})

@@ -13,7 +13,7 @@ from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
 from heedful.configs.online import OnlineConfig
 from heedful.learning.steps import Learner
-from heedful.models import load, render
+from heedful.models import load, render, vocabulary
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Engine
@@ -50,6 +50,7 @@ class Networks:
 def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     """Load the policy, the reference and the reward, and copy the average."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
+    vocabulary.use_template(policy, tokenizer, config.template)
     compute = config.compute
     reference = open_reference(config, policy, tokenizer, ranks.device)
     reward = open_reward(
@@ -69,6 +70,7 @@ def open_reference(
     if config.reference is None:
         return load.place(copy.deepcopy(policy).requires_grad_(False), device, config.compute)
     reference, its_tokenizer = load.load_policy(config.reference, trust_remote_code=config.trust_remote_code)
+    vocabulary.use_template(reference, its_tokenizer, config.template)
     if not render.same_tokens(its_tokenizer, tokenizer):
         raise UserError(f"{config.reference}: a reference reads the policy's tokens, but its tokenizer is another one")
     return load.place(reference.requires_grad_(False), device, config.compute)

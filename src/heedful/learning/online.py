@@ -76,7 +76,13 @@ class Online:
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
         self.setup = Setup(config.compute.dtype != "float32", whiten_rewards, config.reference is not None)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
-        limits = Limits(load.context_length(nets.policy), config.max_prompt_tokens, 0, config.skip_long)
+        limits = Limits(
+            load.context_length(nets.policy),
+            config.max_prompt_tokens,
+            0,
+            config.skip_long,
+            config.special_text == "refuse",
+        )
         self.questions = examples.questions(
             config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
         )

@@ -37,7 +37,10 @@ class Passes:
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """The rows as one batch on this rank's device."""
-        batch = batches.collate([row.prompt_ids for row in rows], [row.response_ids for row in rows], self.pad_id)
+        learned = [row.learned if isinstance(row, Example) else None for row in rows]
+        batch = batches.collate(
+            [row.prompt_ids for row in rows], [row.response_ids for row in rows], self.pad_id, learned
+        )
         return batch.to(self.ranks.device)
 
     @torch.no_grad()

@@ -31,6 +31,8 @@ class Batch:
     lengths_B: Tensor
     prompt_lengths_B: Tensor
     firsts: tuple[int, ...] | None = None
+    learned_BT: Tensor | None = None
+    """Response tokens to learn from, where that is not all of them."""
 
     def __len__(self) -> int:
         return self.input_ids_BS.shape[0]
@@ -43,6 +45,11 @@ class Batch:
     @cached_property
     def response_mask_BT(self) -> Tensor:
         return length_mask(self.lengths_B - self.prompt_lengths_B, self.T)
+
+    @cached_property
+    def learned_mask_BT(self) -> Tensor:
+        """The response tokens of which a loss is taken."""
+        return self.response_mask_BT if self.learned_BT is None else self.response_mask_BT & self.learned_BT
 
     @cached_property
     def predecessors_BT(self) -> Tensor:
@@ -67,17 +74,30 @@ class Batch:
         ids_BS, lengths_B, prompts_B = (
             x.to(device) for x in (self.input_ids_BS, self.lengths_B, self.prompt_lengths_B)
         )
-        return Batch(ids_BS, lengths_B, prompts_B, self.firsts)
+        learned_BT = None if self.learned_BT is None else self.learned_BT.to(device)
+        return Batch(ids_BS, lengths_B, prompts_B, self.firsts, learned_BT)
 
 
-def collate(prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]], pad_id: int | None) -> Batch:
-    """One row per (prompt, response). Prompts are not empty; a response may be. `pad_id`: None takes any id."""
+def collate(
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    pad_id: int | None,
+    learned: Sequence[Sequence[bool] | None] = (),
+) -> Batch:
+    """One row per (prompt, response). Prompts are not empty; a response may be. `pad_id`: None takes any id.
+
+    `learned`: for each row the response tokens to learn from, None for all.
+    """
     assert all(prompt_ids), "a prompt needs at least one token"
     rows = [[*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
     ids_BS, lengths_B = right_pad(rows, pad_id or 0)
     seen: dict[tuple[int, ...], int] = {}
     firsts = tuple(seen.setdefault(tuple(prompt), row) for row, prompt in enumerate(prompt_ids))
-    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts)
+    learned_BT = None
+    if any(learned):
+        masks = [mask or [True] * len(response) for mask, response in zip(learned, response_ids, strict=True)]
+        learned_BT = right_pad(masks, 0)[0].bool()
+    return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts, learned_BT)
 
 
 def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -3,9 +3,9 @@
 The rules are the same in training, sampling and chat:
 - A tokenizer with a chat template uses it. A plain string is then one message of the user, unless it is a chat in the
   template's form already. The ids of a prompt with its answer are those of `apply_chat_template`.
-- Without a template a plain string does not change. A blank line follows, unless the string ends in whitespace. A chat
-  of one user message is that string. A longer chat has the line "User:", the text, a blank line, the line "Assistant:",
-  the text, a blank line, and so on. It ends with "Assistant:".
+- Without a template a plain string does not change, and nothing comes between it and the answer. A chat of one user
+  message is that string. A longer chat has the line "User:", the text, a blank line, the line "Assistant:", the text, a
+  blank line, and so on. It ends with "Assistant:".
 - BOS comes once: from the template, or without one where the tokenizer adds it itself. A finished response ends with
   the token that the template ends a turn with, without a template with EOS. EOS ends a document. Only this module
   writes these tokens. Where people's text spells one, it is plain characters.
@@ -24,18 +24,26 @@ from heedful.config import UserError
 from heedful.data.records import Message, PromptText
 from heedful.models import templates
 
+Tools = Sequence[dict[str, Any]] | None
+"""Tools that a model may call, as the field `tools` has them."""
 RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[int]:
-    """Token ids of a prompt, up to where the answer begins. Never empty."""
-    if tokenizer.chat_template and not (isinstance(prompt, str) and templates.is_written(tokenizer, prompt)):
-        return templates.encode(tokenizer, templates.written(tokenizer, _messages(tokenizer, prompt), ask=True))
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, tools: Tools = None) -> list[int]:
+    """Token ids of a prompt, up to where the answer begins. Never empty.
+
+    Raises `templates.Refused` for a chat that the template does not take, or of which it leaves out a part.
+    """
+    if tokenizer.chat_template and (tools or not (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))):
+        messages = _messages(tokenizer, prompt)
+        return templates.encode(tokenizer, templates.written(tokenizer, messages, ask=True, tools=tools))
     if tokenizer.chat_template:
         assert isinstance(prompt, str)
         bos = templates.facts(tokenizer).bos
         return templates.encode(tokenizer, prompt if prompt.startswith(bos) else bos + prompt)
-    ids = text_prompt_ids(tokenizer, _plain(_messages(tokenizer, prompt)))
+    if tools:
+        raise _needs_template(tokenizer, "`tools`")
+    ids = text_prompt_ids(tokenizer, _plain(tokenizer, _messages(tokenizer, prompt)))
     if not ids:
         raise UserError("an empty prompt: this tokenizer gives no tokens for it. Leave it out.")
     return ids
@@ -47,7 +55,12 @@ def text_prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def answered(
-    tokenizer: PreTrainedTokenizerBase, prompt: PromptText, completion: str, *, finished: bool = True
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptText,
+    completion: str | Message,
+    *,
+    finished: bool = True,
+    tools: Tools = None,
 ) -> tuple[list[int], list[int]]:
     """(ids of the prompt, ids of the response). The end of a turn follows if it is finished (not cut off by length).
 
@@ -56,20 +69,29 @@ def answered(
     template leaves out a part, such as thoughts. So do the answers of templates that ask with more than they write
     before an answer, such as empty thoughts. Open thoughts before an answer without any are left out.
     """
-    asked = prompt_ids(tokenizer, prompt)
-    completion = templates.without_frame(tokenizer, completion)
+    asked = prompt_ids(tokenizer, prompt, tools)
+    reply = completion if isinstance(completion, Message) else Message(role="assistant", content=completion)
+    if reply.tool_calls and not tokenizer.chat_template:
+        raise _needs_template(tokenizer, "`tool_calls`")
+    text = templates.without_frame(tokenizer, reply.text)
     as_sampled = not finished or (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))
-    if as_sampled or not tokenizer.chat_template:
-        return asked, response_ids(tokenizer, completion, finished=finished)
+    if (as_sampled and not reply.tool_calls) or not tokenizer.chat_template:
+        return asked, response_ids(tokenizer, text, finished=finished)
     known, messages = templates.facts(tokenizer), _messages(tokenizer, prompt)
-    question = templates.written(tokenizer, messages, ask=True)
-    whole = templates.written(tokenizer, [*messages, Message(role="assistant", content=completion)], ask=False)
+    reply = reply.model_copy(update={"content": text if reply.content is not None else None})
+    question = templates.written(tokenizer, messages, ask=True, tools=tools)
+    whole = templates.written(tokenizer, [*messages, reply], ask=False, tools=tools)
     shared = templates.shared(question, whole)
     turn, more = whole[max(0, shared - len(known.opening)) :], question[shared:]
-    closing = templates.opened(more)
-    if templates.squashed(completion) not in templates.squashed(turn) or (closing and closing in completion):
+    closing = templates.opened(tokenizer, more)
+    if templates.squashed(text) not in templates.squashed(turn) or (closing and closing in text):
+        if reply.tool_calls:
+            raise templates.Refused(
+                f"the chat template of {templates.name(tokenizer)} leaves out the text of an answer with tool calls. "
+                "Delete one of both"
+            )
         opening = question[len(question) - len(known.opening) :]
-        return asked, response_ids(tokenizer, _continuing(opening, completion), finished=True)
+        return asked, response_ids(tokenizer, _continuing(tokenizer, opening, text), finished=True)
     if more and closing is None:
         return asked, _to_end(tokenizer, templates.encode_after(tokenizer, whole[shared:]))
     ids = templates.encode(tokenizer, whole)
@@ -165,18 +187,22 @@ def _messages(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> list[Me
         return [Message(role="user", content=prompt)]
     return [
         message.model_copy(update={"content": templates.without_frame(tokenizer, message.content)})
-        if message.role == "assistant"
+        if message.role == "assistant" and message.content
         else message
         for message in prompt
     ]
 
 
-def _continuing(opening: str, completion: str) -> str:
+def _continuing(tokenizer: PreTrainedTokenizerBase, opening: str, completion: str) -> str:
     """An answer without the tag that the prompt ends with already."""
     tag = re.search(r"(<[^<>]+>|\[[A-Z_]+\])\s*$", opening)
-    if tag and templates.opened(opening) and completion.lstrip().startswith(tag[1]):
+    if tag and templates.opened(tokenizer, opening) and completion.lstrip().startswith(tag[1]):
         return completion.lstrip().removeprefix(tag[1]).lstrip("\n")
     return completion
+
+
+def _needs_template(tokenizer: PreTrainedTokenizerBase, what: str) -> templates.Refused:
+    return templates.Refused(f"{templates.name(tokenizer)} has no chat template, which {what} need. Leave the row out")
 
 
 def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
@@ -184,14 +210,18 @@ def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     end = end_id(tokenizer)
     if end in ids:
         return ids[: ids.index(end) + 1]
-    return [*ids, end]
+    special = special_ids(tokenizer)  # some templates end a call with another token
+    last = max((index for index, token in enumerate(ids) if token in special), default=None)
+    return [*ids, end] if last is None else ids[: last + 1]
 
 
-def _plain(messages: list[Message]) -> str:
+def _plain(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
     if len(messages) == 1 and messages[0].role == "user":
-        string = messages[0].content
-        return string if string[-1:].isspace() else string + "\n\n"
-    turns = [f"{message.role.capitalize()}:\n{message.content}\n\n" for message in messages]
+        return messages[0].text
+    if any(message.tool_calls or message.role == "tool" for message in messages):
+        raise _needs_template(tokenizer, "tool calls and the role tool")
+    roles = {"developer": "system"}
+    turns = [f"{roles.get(m.role, m.role).capitalize()}:\n{m.text}\n\n" for m in messages]
     return "".join(turns) + "Assistant:\n"
 
 

@@ -30,15 +30,15 @@ MAX_LOGITS = 1 << 26
 def response_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """logprobs_BT of the response tokens under logits / temperature, in nats (P4, P5)."""
     mask_BT = batch.response_mask_BT
-    states_ND, head = _before_head(model, batch)
+    states_ND, head = _before_head(model, batch, mask_BT)
     tokens_N = batch.response_tokens_BT[mask_BT]
     return _scatter(_through_head(model, states_ND, tokens_N, head, temperature), mask_BT)
 
 
 def response_loss(model: Any, batch: Batch) -> Tensor:
-    """Sum of -log-prob over response tokens (S1), in nats. The fast path does not keep logits for the gradient."""
-    mask_BT = batch.response_mask_BT
-    states_ND, head = _before_head(model, batch)
+    """Sum of -log-prob over the response tokens to learn from (S1), in nats. The fast path keeps no logits."""
+    mask_BT = batch.learned_mask_BT
+    states_ND, head = _before_head(model, batch, mask_BT)
     tokens_N = batch.response_tokens_BT[mask_BT]
     if torch.is_grad_enabled() and is_plain(head) and not ids_of(model).holes:
         return cross_entropy(states_ND, *_rows_of_tokens(model, head), tokens_N)
@@ -68,17 +68,17 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
     return in_order(lengths, max_tokens, ranks)
 
 
-def _before_head(model: Any, batch: Batch) -> tuple[Tensor, Any]:
-    """(states_ND that predict the response tokens, the module that turns them into logits_NV of all rows).
+def _before_head(model: Any, batch: Batch, mask_BT: Tensor) -> tuple[Tensor, Any]:
+    """(states_ND that predict the response tokens of the mask, the module that turns them into logits_NV of all rows).
 
     Where the head alone does not give the model's logits, or the fast path is off, the states are the logits of the
     model's own forward and the module changes nothing.
     """
     chosen = forward.path(model)
     if chosen.fast and head_is_exact(model):
-        return _states(model, batch, batch.predecessors_BT, batch.response_mask_BT), model.get_output_embeddings()
+        return _states(model, batch, batch.predecessors_BT, mask_BT), model.get_output_embeddings()
     logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
-    return _gather(logits_BSV, batch.predecessors_BT, batch.response_mask_BT), nn.Identity()
+    return _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()
 
 
 def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:

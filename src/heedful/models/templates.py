@@ -6,12 +6,16 @@ question are those that the template writes around the words of two probes.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import jinja2
+import jinja2.meta
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import mark_control_tokens
@@ -24,12 +28,18 @@ _TAG = re.compile(r"</?\w+>")  # <think>, </think>: a model writes them inside a
 _NEVER = re.compile(r"(?!)")
 
 
+class Refused(UserError):
+    """A chat that the template does not take, or of which it would leave out a part."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What one tokenizer and its template write. Without a template only `end`, `frame` and `spelled` say something."""
 
     end: int | None
     """The token that ends an answer: the first one that the template writes after it, else the tokenizer's EOS."""
+    ends: bool
+    """Whether the template writes it."""
     bos: str
     """BOS where the template writes it."""
     before: str
@@ -38,6 +48,8 @@ class Facts:
     """Text between a lone question and its answer."""
     opening: str
     """The part of `after` that asks for an answer."""
+    turns: bool
+    """Whether the template takes a chat with earlier turns."""
     by_others: re.Pattern[str]
     """Tokens that users and tools only spell: their text is read as plain characters there."""
     by_authors: re.Pattern[str]
@@ -46,6 +58,12 @@ class Facts:
     """The same for answers. Thoughts, tool calls and other tags are tokens there, as a model samples them."""
     hidden: frozenset[int]
     """Special tokens that are no part of an answer's text: the end, the pad, the frame. Tags are part of it."""
+
+    def pattern(self, role: str) -> re.Pattern[str]:
+        """The tokens that are plain characters in the messages of a role."""
+        if role == "assistant":
+            return self.in_answers
+        return self.by_authors if role in ("system", "developer") else self.by_others
 
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, Facts]] = WeakKeyDictionary()
@@ -65,15 +83,55 @@ def facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
 def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, ask: bool, tools: Any = None) -> str:
     """The text of a chat as the template writes it. `ask`: up to where the next answer begins.
 
-    Tokens that a message only spells carry marks, which `encode` takes off.
+    Tokens that a message only spells carry marks, which `encode` takes off. Raises Refused for a chat that the template
+    does not take, and for one of which it would leave out tools, tool calls or a message.
     """
-    known = facts(tokenizer)
-    turns = [_marked(message, known) for message in messages]
-    try:
-        return _rendered(tokenizer, turns, ask=ask, tools=mark_control_tokens(tools, known.by_authors))
-    except (TemplateError, TypeError, LookupError, ValueError) as error:
-        reason = getattr(error, "message", None) or str(error) or type(error).__name__
-        raise UserError(f"the chat template of {name(tokenizer)} refuses this chat: {reason}") from None
+    known, source = facts(tokenizer), str(tokenizer.chat_template)
+    if tools and not re.search(r"\btools\b", source):
+        raise Refused(f"the chat template of {name(tokenizer)} writes no `tools`. Leave the field out")
+    if any(message.tool_calls for message in messages) and not re.search(r"\btool_calls\b", source):
+        raise Refused(f"the chat template of {name(tokenizer)} writes no `tool_calls`. Leave the row out")
+    turns = [_marked(message, known, source) for message in messages]
+    tools = mark_control_tokens(tools, known.by_authors) if tools else None
+    reason = ""
+    # Most templates take the arguments of calls as objects, some as JSON text.
+    for form in [turns, _as_text(turns)] if any("tool_calls" in turn for turn in turns) else [turns]:
+        try:
+            text = _rendered(tokenizer, form, ask=ask, tools=tools)
+        except (TemplateError, TypeError, LookupError, ValueError) as error:
+            reason = reason or getattr(error, "message", None) or str(error) or type(error).__name__
+        else:
+            _check_all(tokenizer, form, text, ask=ask, tools=tools)
+            return text
+    raise Refused(f"the chat template of {name(tokenizer)} refuses this chat: {reason}")
+
+
+def _as_text(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns with the arguments of tool calls as JSON text."""
+
+    def called(call: dict[str, Any]) -> dict[str, Any]:
+        function = call["function"]
+        return call | {"function": function | {"arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+
+    return [
+        turn | {"tool_calls": [called(call) for call in turn["tool_calls"]]} if "tool_calls" in turn else turn
+        for turn in turns
+    ]
+
+
+def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], text: str, **how: Any) -> None:
+    """Raise Refused for a message whose text makes no difference to what the template writes."""
+    everything = squashed(text)
+    for number, turn in enumerate(turns):
+        content = turn.get("content") or ""
+        if squashed(content) in everything:
+            continue
+        others = [*turns[:number], turn | {"content": f"{content} {_ASKED}"}, *turns[number + 1 :]]
+        if _rendered(tokenizer, others, **how) == text:
+            raise Refused(
+                f"the chat template of {name(tokenizer)} leaves out the text of message {number} "
+                f"(role {turn['role']}). Leave the row out, or use another template"
+            )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -104,13 +162,13 @@ def is_written(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     asks = known.after
     tags = [found.start() for found in _TAG.finditer(asks) if not known.in_answers.fullmatch(found[0])]
     asks = asks[: tags[0]].strip() if tags else asks.strip()
-    first = known.by_authors.search(known.before)
-    begins = first[0] if first else known.before.strip()
-    if not asks or not (begins or known.by_authors.search(asks)):
+    begins = known.before.strip()
+    if not asks or not (begins or known.in_answers.search(asks)):
         return False
     text = text.strip().removeprefix(str(tokenizer.bos_token or "")).lstrip()
     without_tags = re.sub(r"(\s|</?\w+>)+$", "", text)
-    return text.startswith(begins) and (text.endswith(asks) or without_tags.endswith(asks))
+    framed = known.in_answers.match(text) if known.in_answers.search(known.before + asks) else text.startswith(begins)
+    return bool(framed) and (text.endswith(asks) or without_tags.endswith(asks))
 
 
 def without_frame(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
@@ -125,9 +183,9 @@ def without_frame(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
     return answer
 
 
-def opened(text: str) -> str | None:
-    """The closing of a tag that a text opens and does not close: "</think>" for "<think>\\n"."""
-    tags = re.findall(r"<[^<>]+>|\[/?[A-Z_]+\]", text)
+def opened(tokenizer: PreTrainedTokenizerBase, text: str) -> str | None:
+    """The closing of a tag that a text of the template opens and does not close: "</think>" for "<think>\\n"."""
+    tags = re.findall(r"</?\w+>|\[/?[A-Z_]+\]|<\|\w+\|>", facts(tokenizer).in_answers.sub("", text))
     if not tags or re.match(r"</|\[/|.*END", tags[-1]):
         return None
     last: str = tags[-1]
@@ -150,6 +208,68 @@ def name(tokenizer: PreTrainedTokenizerBase) -> str:
     return str(tokenizer.name_or_path or "the tokenizer")
 
 
+_GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
+
+
+def give(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
+    """Give the chat template arguments, as defaults that are saved with it.
+
+    `chat_template` replaces the template itself: Jinja text, or a file that ends in .jinja. Raises UserError for an
+    argument that the template does not use.
+    """
+    arguments = dict(arguments)
+    if "chat_template" in arguments:
+        tokenizer.chat_template = _template(arguments.pop("chat_template"))
+    for argument, value in arguments.items():
+        if not tokenizer.chat_template:
+            raise UserError(f"template.{argument}: {name(tokenizer)} has no chat template. Give template.chat_template")
+        if argument in _GIVEN:
+            raise UserError(f"template.{argument}: heedful gives this argument itself. Leave it out")
+        source = str(tokenizer.chat_template)
+        if not re.search(rf"\b{re.escape(argument)}\b", source):
+            used = sorted(_undeclared(tokenizer.chat_template) - {*_GIVEN})
+            known = f"It uses {', '.join(used)}" if used else "It takes none"
+            raise UserError(f"template.{argument}: the chat template of {name(tokenizer)} does not use it. {known}")
+        # the line break ends the line for Jinja, which then drops it
+        default = f"{{%- if {argument} is not defined %}}{{%- set {argument} = {_literal(value)} %}}{{%- endif %}}\n"
+        own = tokenizer.chat_template
+        tokenizer.chat_template = (
+            {key: default + one for key, one in own.items()} if isinstance(own, dict) else default + own
+        )
+
+
+def _template(given: Any) -> str:
+    if not isinstance(given, str) or not given.strip():
+        raise UserError("template.chat_template: must be Jinja text, or a file that ends in .jinja")
+    if not given.endswith(".jinja"):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"template.chat_template: {given}: cannot be read ({error})") from None
+
+
+def _undeclared(template: Any) -> set[str]:
+    """The variables that a template reads."""
+    texts = template.values() if isinstance(template, dict) else [template]
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        return {found for text in texts for found in jinja2.meta.find_undeclared_variables(environment.parse(text))}
+    except TemplateError:
+        return set()
+
+
+def _literal(value: Any) -> str:
+    """A value as Jinja writes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(key)}: {_literal(one)}' for key, one in value.items())}}}"
+    return json.dumps(value)
+
+
 _MARKS = mark_control_tokens("a", re.compile("a")).split("a")
 
 
@@ -162,15 +282,14 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *
     return str(tokenizer.apply_chat_template(turns, tools=tools, add_generation_prompt=ask, tokenize=False))
 
 
-def _marked(message: Message, known: Facts) -> dict[str, Any]:
-    """A message as the template gets it, the tokens that it spells marked."""
+def _marked(message: Message, known: Facts, source: str) -> dict[str, Any]:
+    """A message as the template gets it, the tokens that it spells marked. A developer speaks as the system."""
     turn = message.row()
-    if message.role == "assistant":
-        pattern = known.in_answers
-    else:
-        pattern = known.by_authors if message.role == "system" else known.by_others
-    marked: dict[str, Any] = mark_control_tokens({**turn, "role": ""}, pattern)
-    return marked | {"role": turn["role"]}
+    role = "system" if message.role == "developer" and "developer" not in source else message.role
+    marked: dict[str, Any] = mark_control_tokens({**turn, "role": ""}, known.pattern(role))
+    if "tool_calls" in turn:
+        marked["tool_calls"] = mark_control_tokens(turn["tool_calls"], known.by_authors)
+    return marked | {"role": role}
 
 
 def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
@@ -180,9 +299,10 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     tags = {one for one in added if _TAG.fullmatch(one) and _counterpart(one) in added} - own
     if not tokenizer.chat_template:
         plain, answers = _pattern(special), _pattern(special - tags)
-        hidden = {added_id(tokenizer, one) for one in special - tags}
-        return Facts(tokenizer.eos_token_id, "", "", "", "", plain, plain, answers, frozenset(hidden))
-    user, assistant = ({"role": "user", "content": _ASKED}, {"role": "assistant", "content": _ANSWERED})
+        no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
+        return Facts(tokenizer.eos_token_id, False, "", "", "", "", False, plain, plain, answers, no_text)
+    user, tool, assistant = ({"role": role, "content": _ASKED} for role in ("user", "tool", "assistant"))
+    assistant["content"] = _ANSWERED
     base, question = _tried(tokenizer, [user], ask=False), _tried(tokenizer, [user], ask=True)
     answered, chat = _tried(tokenizer, [user, assistant]), _tried(tokenizer, [user, assistant, user])
     # 1) The first token after an answer ends it. A closing tag belongs to the answer.
@@ -190,7 +310,9 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     ends = [one for one in known.findall(answered.rpartition(_ANSWERED)[2]) if one not in tags]
     end = added_id(tokenizer, ends[0]) if ends else tokenizer.eos_token_id
     # 2) Tokens around messages frame them. Tags such as <think> do not, though some templates write them.
-    around = known.findall((chat or answered or question).replace(_ASKED, " ").replace(_ANSWERED, " "))
+    others = [_tried(tokenizer, [user | {"role": "system"}, user]), _tried(tokenizer, [user, assistant, tool])]
+    written = (chat or answered or question) + "".join(others)
+    around = known.findall(written.replace(_ASKED, " ").replace(_ANSWERED, " "))
     frame = own | ({*around, *ends[:1]} - tags)
     source = str(tokenizer.chat_template)
     mentioned = {content for content in added if content in source}
@@ -200,10 +322,12 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     hidden = {added_id(tokenizer, one) for one in special & (frame | (special - mentioned - tags))}
     return Facts(
         end=end,
+        ends=bool(ends),
         bos=bos,
         before=before.removeprefix(bos),
         after=after,
         opening=question.removeprefix(base),
+        turns=bool(chat),
         by_others=_pattern(special | frame | mentioned),
         by_authors=_pattern(special | frame),
         in_answers=_pattern(frame | (special - mentioned - tags)),

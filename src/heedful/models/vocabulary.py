@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,14 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     model.get_input_embeddings().padding_idx = None
     set_pad(model, tokenizer)
     render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
+
+
+def use_template(model: Any, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
+    """Give the chat template arguments of its own, or replace it, and let pad and end of a turn follow."""
+    if arguments:
+        templates.give(tokenizer, arguments)
+        set_pad(model, tokenizer)
+        render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
 
 
 def set_pad(model: Any, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
-from heedful.data.records import Record, as_text
+from heedful.data.records import Prompt, Record, as_text
 from heedful.models import batches, load, render, scoring
 from heedful.rewards.calls import MOST, FunctionScorer
 from heedful.rollout.types import Episode
@@ -112,8 +112,9 @@ class ModelScorer:
                 # A policy may stop with any of its stop ids. Reward models were trained with one of them (R1).
                 response_ids = [*response_ids[:-1], render.end_id(self.tokenizer)]
         else:
+            tools = episode.record.tools if isinstance(episode.record, Prompt) else None
             prompt_ids, response_ids = render.answered(
-                self.tokenizer, episode.prompt, episode.completion, finished=episode.finished
+                self.tokenizer, episode.prompt, episode.completion, finished=episode.finished, tools=tools
             )
         total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
         if total > limit:

@@ -59,7 +59,7 @@ class Truth:
 
     def judge(self, prompt: PromptText, completion: str) -> Verdict:
         """Judge a completion. Raises UserError for a prompt that is not of this world."""
-        return _judge(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].content, completion)
+        return _judge(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].text, completion)
 
 
 @lru_cache(maxsize=50_000)

@@ -17,10 +17,10 @@ from torch import Tensor
 from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
 from heedful.learning import examples, networks
-from heedful.learning.examples import Limits, Ranked
+from heedful.learning.examples import Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import SumCount, dpo_loss
-from heedful.models import batches, load, scoring
+from heedful.models import batches, load, scoring, vocabulary
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -51,11 +51,12 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    vocabulary.use_template(model, tokenizer, config.template)
     load.place(model, s.ranks.device, config.compute, trained=True)
     # the model itself before its first step: no copy is needed
     reference = networks.open_reference(config, model, tokenizer, s.ranks.device) if config.reference else model
     context = min(load.context_length(model), load.context_length(reference))
-    limits = Limits(context, config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    limits = examples.limits_of(config, context)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
     training = with_reference(reference, rankings, passes)

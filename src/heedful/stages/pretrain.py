@@ -158,7 +158,9 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrai
     place = s.out / "tokenizer"
     if s.ranks.main and not place.exists():
         with files.replacing(place, sync=True) as temporary:
-            new_tokenizer(texts, config.vocab_size, config.context).save_pretrained(temporary)
+            made = new_tokenizer(texts, config.vocab_size, config.context)
+            made.chat_template = config.chat_template or None
+            made.save_pretrained(temporary)
             checkpoint.write_sums(temporary)
     s.ranks.wait()
     checkpoint.check_sums(place, f"Delete {place} and use --resume, which makes it again")

@@ -14,11 +14,11 @@ from torch import Tensor
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
 from heedful.learning import examples, reward_quality
-from heedful.learning.examples import Example, Limits, Ranked
+from heedful.learning.examples import Example, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
 from heedful.maths.masks import length_mask
-from heedful.models import batches, heads, load, scoring
+from heedful.models import batches, heads, load, scoring, vocabulary
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -38,8 +38,9 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     model, tokenizer = load.load_reward_start(
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
+    vocabulary.use_template(model, tokenizer, config.template)
     load.place(model, s.ranks.device, config.compute, trained=True)
-    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    limits = examples.limits_of(config, load.context_length(model))
     there, validation, tied = examples.divided_rankings(
         config, tokenizer, limits, lambda line: s.say(f"reward: {line}")
     )

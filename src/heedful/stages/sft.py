@@ -50,12 +50,13 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    vocabulary.use_template(model, tokenizer, config.template)
     if config.special_tokens:
         tokenizer = vocabulary.add_tokens(model, tokenizer, config.special_tokens)
         s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
     load.place(model, s.ranks.device, config.compute, trained=True)
     _set_dropout(model, config, s)
-    limits = Limits(load.context_length(model), config.max_prompt_tokens, config.max_response_tokens, config.skip_long)
+    limits = examples.limits_of(config, load.context_length(model))
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = examples.documents(config.pretrain_data, tokenizer, limits.context) if config.pretrain_data else []
     selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
@@ -125,12 +126,14 @@ def _gradients(
 def _split(
     config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
-    rows = examples.demonstrations(config.data, tokenizer, limits)
+    rows = examples.demonstrations(config.data, tokenizer, limits, config.turns)
     records, elsewhere = [record for record, _ in rows], config.valid_data is not None
     parts = examples.divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
     training, validation = ([rows[i][1] for i in part] for part in parts)
     if config.valid_data is not None:
-        validation = [example for _, example in examples.demonstrations(config.valid_data, tokenizer, limits)]
+        validation = [
+            example for _, example in examples.demonstrations(config.valid_data, tokenizer, limits, config.turns)
+        ]
     if not training or (elsewhere and not validation):
         raise UserError(
             f"{config.data if not training else config.valid_data}: {len(rows)} demonstrations in {config.data} leave "

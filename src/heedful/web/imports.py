@@ -158,7 +158,7 @@ def _check_sizes(rows: Sequence[Record], text_chars: int, name: str) -> None:
 
 def _texts(row: Record) -> Iterator[tuple[str, str]]:
     if isinstance(row, Prompt):
-        turns = [row.prompt] if isinstance(row.prompt, str) else [turn.content for turn in row.prompt]
+        turns = [row.prompt] if isinstance(row.prompt, str) else [turn.shown for turn in row.prompt]
         yield from (("prompt", turn) for turn in turns)
     if isinstance(row, Demonstration):
         yield "completion", row.completion

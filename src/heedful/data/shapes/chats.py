@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from heedful.data.records import joined
 from heedful.data.shapes.parts import Row, filled, rest, text
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
@@ -56,7 +57,10 @@ def message(turn: Row, field: str, number: int = 0) -> Row:
     if role == "function_call":
         made["content"], made["tool_calls"] = "", _called(turn.get("content"), field, number)
     elif isinstance(turn.get("content"), list):
-        made["content"] = _joined(turn["content"], field, number)
+        try:
+            made["content"] = joined(turn["content"])
+        except ValueError as error:
+            raise ValueError(f"field '{field}': message {number} {error}") from None
     return made
 
 
@@ -70,15 +74,6 @@ def _called(content: Any, field: str, number: int) -> list[Row]:
     if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         raise ValueError(f"field '{field}': message {number}: its function call is not JSON with a name and arguments")
     return [{"type": "function", "function": call} for call in calls]
-
-
-def _joined(parts: list[Any], field: str, number: int) -> str:
-    """The text of content parts. Other parts than text are refused."""
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise ValueError(f"field '{field}': message {number} holds a part of type {kind}. Only text can be read.")
-    return "".join(part["text"] for part in parts)
 
 
 def with_system(prompt: Any, system: Any, field: str = "system") -> Any:
@@ -119,20 +114,17 @@ def messages(row: Row) -> list[Row]:
     if last is None:
         raise ValueError(f"field '{name}': every answer has weight 0, so there is nothing to learn. Leave the row out.")
     prompt = with_system(turns[:last], row.get("system"))
-    return [{"prompt": prompt, **more, **answer(turns[last], name)}]
+    return [{"prompt": prompt, **more, **answer(turns[last])}]
 
 
 def _to_learn(turn: Row) -> bool:
     return turn.get("role") == "assistant" and turn.get("weight") not in (0, 0.0, False)
 
 
-def answer(turn: Row, field: str) -> Row:
-    """The fields of a demonstration for the assistant's message."""
-    if turn.get("tool_calls"):
-        raise ValueError(
-            f"field '{field}': the last answer calls a tool. Only text can be learned as an answer. Leave the row out."
-        )
-    return {"completion": turn.get("content")}
+def answer(turn: Row) -> Row:
+    """The fields of a demonstration for the assistant's message. It stays whole if it holds more than a text."""
+    more = {key for key, value in turn.items() if value is not None} - {"role", "content", "weight"}
+    return {"completion": turn if more else turn.get("content")}
 
 
 def messages_kind(row: Row) -> str:
@@ -188,7 +180,7 @@ def prompt_completion(row: Row) -> list[Row]:
             raise ValueError(f"field '{name}': a list of messages must end with the assistant's. Complete it.")
         if len(turns) > 1:
             prompt = [*([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt), *turns[:-1]]
-        fields = answer(turns[-1], name)
+        fields = answer(turns[-1])
     else:
         fields = {"completion": completion}
     return [{"prompt": with_system(prompt, row.get("system")), **rest(row, "prompt", name, "system"), **fields}]

@@ -46,7 +46,7 @@ def whole_text(store: Stored, member: AsLabeler, now: Now, lease: str, part: str
         task = work.task_of(db, member.person.id, lease, now)
     if part == "prompt":
         prompt = task.prompt or ""
-        turns = [prompt] if isinstance(prompt, str) else [f"{turn.role}:\n{turn.content}" for turn in prompt]
+        turns = [prompt] if isinstance(prompt, str) else [f"{turn.role}:\n{turn.shown}" for turn in prompt]
         text = "\n\n".join(turns)
     elif part.isdecimal() and int(part) < len(task.completions):
         text = task.completions[int(part)]

@@ -1,0 +1,104 @@
+"""What is told about the texts of a file before a model reads them: how they are read, and what is not used."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import UserError
+from heedful.data.records import Completions, Demonstration, Message, Prompt
+from heedful.models import templates
+
+log = logging.getLogger(__name__)
+_MARKER = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜[^｜<>]+｜>")
+_KNOWN = {"role", "content", "tool_calls", "weight"}
+
+
+def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt], *, refuse_special: bool) -> None:
+    """Log how the texts of a file are read where that may surprise.
+
+    Raises UserError for the first row that spells a special token, if they are refused.
+    """
+    spelled = {row: token for row, record in enumerate(records, 1) if (token := _spelled(tokenizer, record))}
+    if spelled and refuse_special:
+        row, token = next(iter(spelled.items()))
+        raise UserError(
+            f"{path}: row {row} spells {token}. Delete the row, or read it as text with special_text = plain"
+        )
+    remarks = {
+        f"spell a special token, such as {next(iter(spelled.values()), '')}. It is read as plain text": len(spelled),
+        "have a prompt in the form of the chat template. It is used as it is": sum(
+            isinstance(record.prompt, str) and templates.is_written(tokenizer, record.prompt) for record in records
+        ),
+        "have an answer that ends or begins with the template's own tokens. It has them once": sum(
+            any(templates.without_frame(tokenizer, answer) != answer for answer in _answers(record))
+            for record in records
+        ),
+    }
+    foreign = {row: mark for row, record in enumerate(records) if (mark := _foreign(tokenizer, record))}
+    mark = next(iter(foreign.values()), "")
+    remarks[f"hold {mark}, which this tokenizer does not know as a token. It is read as plain text"] = len(foreign)
+    opening = templates.facts(tokenizer).opening
+    if closing := templates.opened(tokenizer, opening):
+        remarks[
+            f"have an answer without {closing}, though the chat template asks with '{' '.join(opening.split())}'. "
+            "The model learns them as the template writes them in a chat"
+        ] = sum(any(closing not in answer for answer in _answers(record)) for record in records)
+    if not tokenizer.chat_template:
+        remarks["have nothing between prompt and answer, and the model has no chat template"] = sum(
+            _glued(record) for record in records
+        )
+    for remark, count in remarks.items():
+        if count:
+            log.warning("%s: %d of %d rows %s", path, count, len(records), remark)
+    if tokenizer.chat_template and not templates.facts(tokenizer).ends:
+        end = tokenizer.eos_token
+        log.warning("%s: the chat template writes no token after an answer. Answers end with %s", path, end)
+    source = str(tokenizer.chat_template or "")
+    fields = {name for record in records for turn in _messages(record) for name in turn.row()} - _KNOWN
+    if unused := sorted(name for name in fields if name not in source):
+        log.warning("%s: fields of messages that the chat template does not use: %s", path, ", ".join(unused))
+
+
+def _messages(record: Prompt) -> list[Message]:
+    own = [] if isinstance(record.prompt, str) else record.prompt
+    last = record.completion_message if isinstance(record, Demonstration) else None
+    return [*own, *([last] if last is not None else [])]
+
+
+def _answers(record: Prompt) -> list[str]:
+    if isinstance(record, Completions):
+        return record.completions
+    return [record.completion] if isinstance(record, Demonstration) else []
+
+
+def _spelled(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
+    """The first special token that a text of the row spells and that does not stand for itself."""
+    known = templates.facts(tokenizer)
+    texts = [(known.in_answers, templates.without_frame(tokenizer, answer)) for answer in _answers(record)]
+    if isinstance(record.prompt, str):
+        if not templates.is_written(tokenizer, record.prompt):
+            texts.append((known.by_others, record.prompt))
+    else:
+        for message in record.prompt:
+            answer = message.role == "assistant"
+            text = templates.without_frame(tokenizer, message.text) if answer else message.text
+            texts.append((known.pattern(message.role), text))
+    return next((found[0] for pattern, text in texts if (found := pattern.search(text))), None)
+
+
+def _foreign(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
+    """A marker of chat templates in a text prompt that is no token here, as in prompts for another model."""
+    if not isinstance(record.prompt, str):
+        return None
+    return next((mark for mark in _MARKER.findall(record.prompt) if mark not in tokenizer.added_tokens_encoder), None)
+
+
+def _glued(record: Prompt) -> bool:
+    """Whether no white space separates a text prompt from its answer."""
+    if not isinstance(record.prompt, str) or record.prompt[-1:].isspace():
+        return False
+    return any(answer and not answer[0].isspace() for answer in _answers(record))

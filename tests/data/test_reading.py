@@ -86,6 +86,13 @@ def test_a_file_of_columns_is_read(tmp_path: Path) -> None:
         assert formats.fingerprint(path)["rows"] == 2
 
 
+def test_a_bad_first_row_is_left_out_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"prompt"\n\n["x"]\n' + LINES)
+    assert read(tmp_path / "a.jsonl", skip_bad=True) == ROWS
+    rejected = map(json.loads, (tmp_path / "a.jsonl.rejected.jsonl").read_text().splitlines())
+    assert [(row["line"], row["row"]) for row in rejected] == [(1, '{"prompt"'), (3, '["x"]')]
+
+
 def test_lines_of_text_are_prompts_or_documents(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"Name a tea. \r\n\r\n  Why?\r\n")
@@ -122,6 +129,8 @@ def test_cells_hold_text_and_where_a_record_has_lists_json(tmp_path: Path) -> No
         ("a.json", b'[{"prompt": "a", "completion": "b", "x": {"y": [1e999]}}]', ":1: field 'x.y': a number beyond"),
         ("a.json", b'[{"prompt": "a",\n "completion": "b"}\n', ":3: not JSON (Expecting ',' delimiter)"),
         ("a.json", b'{"train": [{"a": "x"}], "test": [{"a": "y"}]}', ": holds several lists of rows (train, test)"),
+        ("a.json", b'\n\n[{"prompt": "a"},\n\n {"prompt": }]', ":5: not JSON (Expecting value)"),
+        ("a.jsonl", b'\n{"prompt"\n\n{"prompt": "a"}\n', ":2: not JSON ("),
         ("a.jsonl.zst", zstd(LINES)[:-9], ": the zstd file is cut off or damaged"),
         ("a.arrow", b"ARROW1\0\0nothing", ": not a Arrow file, or a damaged one"),
         ("a.xlsx", b"PK\x03\x04", ": cannot read this kind of file. Name it .jsonl, .json,"),
@@ -281,6 +290,16 @@ def test_a_small_file_cannot_unpack_without_limit(tmp_path: Path) -> None:
     for path in sorted(tmp_path.iterdir()):
         assert path.stat().st_size < 60_000
         assert told(path, Prompt, limits=SMALL) == f"{path}: unpacks to more than 100,000 bytes. Give it in parts."
+
+
+def test_a_row_of_many_numbers_and_a_repeated_binary_have_the_limit_too(tmp_path: Path) -> None:
+    numbers = pa.ListArray.from_arrays(pa.array([0, 50_000], pa.int32()), pa.array([7] * 50_000))
+    parquet.write_table(pa.table({"prompt": ["a"], "n": numbers}), tmp_path / "numbers.parquet")
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([LONG.encode()]))
+    parquet.write_table(pa.table({"prompt": repeated}), tmp_path / "binary.parquet", store_schema=False)
+    for path in sorted(tmp_path.iterdir()):
+        assert path.stat().st_size < 60_000
+        assert "unpacks to more than 100,000 bytes" in told(path, Prompt, limits=SMALL)
 
 
 def test_a_packed_file_of_arrow_is_refused_before_it_is_unpacked(

@@ -11,6 +11,7 @@ import pytest
 from heedful.config import UserError
 from heedful.data import formats, kinds
 from heedful.data.explain import explain
+from heedful.data.records import Demonstration
 from heedful.data.shapes.table import SHAPES
 
 Q, GOOD, BAD, SO_SO = "How do I keep bread fresh?", "Wrap it in a cloth.", "Eat it.", "Use a bag."
@@ -138,6 +139,10 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
      [{"post_id": "p", "history": Q, "human_ref_A": BAD, "human_ref_B": GOOD, "labels": 0, "score_A": 1}],
      "comparisons", PAIR, ["post_id", "score_A"]),
     ("SHP", [{"history": Q, "human_ref_A": GOOD, "human_ref_B": BAD, "labels": 1}], "comparisons", FIRST, []),
+    ("Stack Exchange pairs", [{"qid": 3, "question": Q, "response_j": GOOD, "response_k": BAD, "date": "2020"}],
+     "comparisons", FIRST | {"id": "3"}, ["date"]),
+    ("BeaverTails", [{"prompt": Q, "response": GOOD, "category": {}, "is_safe": True}], "demonstrations",
+     {"prompt": Q, "completion": GOOD}, ["category", "is_safe"]),
     ("PKU-SafeRLHF",
      [{"prompt": Q, "response_0": BAD, "response_1": GOOD, "response_0_source": "m", "response_1_source": "n",
        "better_response_id": 1, "safer_response_id": 0}],
@@ -179,9 +184,9 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
     ("preference", [{"system": "Be brief.", "question": Q, "chosen": GOOD, "rejected": BAD}], "comparisons",
      FIRST | {"prompt": [SYSTEM, ASK]}, []),
     ("oasst1 and 2, trees", [{"message_tree_id": "1", "tree_state": "ready_for_export", "prompt": TREE}], "comparisons",
-     PAIR | {"prompt": [ASK], "id": "1", "user": "u1"}, ["lang", "reply_ids"]),
+     PAIR | {"prompt": [ASK], "id": "1", "user": "u1"}, ["notes"]),
     ("oasst1 and 2, messages", MESSAGES[::-1], "comparisons",
-     FIRST | {"prompt": [ASK], "id": "1", "user": "u1"}, ["lang", "reply_ids"]),
+     FIRST | {"prompt": [ASK], "id": "1", "user": "u1"}, ["notes"]),
     ("TRL unpaired preference (KTO)", [{"prompt": [ASK], "completion": [reply(GOOD)], "label": True}],
      "demonstrations", CHAT, ["label"]),
     ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(GOOD)], "kto_tag": True}], "demonstrations", CHAT,
@@ -209,6 +214,9 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
      {"prompt": [SYSTEM, {"role": "user", "content": "Hi"}, reply("Hello"),
                  {"role": "user", "content": "Tip\n\nBread"}],
       "completion": GOOD}, []),
+    ("question and answer", [{"query": Q, "response": GOOD}], "demonstrations", {"prompt": Q, "completion": GOOD}, []),
+    ("question and answer", [{"inputs": Q, "targets": GOOD}], "demonstrations", {"prompt": Q, "completion": GOOD}, []),
+    ("chat", [{"conversation": [{"input": Q, "output": GOOD}]}], "demonstrations", CHAT, []),
     ("question and answer", [{"question": Q, "answer": GOOD}], "demonstrations", {"prompt": Q, "completion": GOOD}, []),
 ]  # fmt: skip
 
@@ -254,6 +262,7 @@ REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
      "field 'score_0': must be a number, not 'high'"),
     ("chat", [{"messages": [{"role": "user", "content": [{"type": "image_url"}]}, reply(GOOD)]}],
      "field 'messages': message 0 holds a part of type image_url"),
+    ("BeaverTails", [{"prompt": Q, "response": BAD, "is_safe": False}], "field 'is_safe': false marks a harmful"),
     ("chat", [{"messages": [ASK, reply(GOOD, weight=0)]}], "every answer has weight 0"),
     ("chat", [{"system": "Be long.", "messages": [SYSTEM, ASK, reply(GOOD)]}], "the chat has a system message too"),
     ("oasst1 and 2, messages", [MESSAGES[0], MESSAGES[4]], "field 'parent_id': no message has the id 4"),
@@ -285,9 +294,42 @@ def test_each_labeler_of_a_task_has_a_row(tmp_path: Path) -> None:
     assert explain(path).unjudged == {"the task has no annotation": 1}
 
 
+def test_what_else_was_said_stays_and_is_named(tmp_path: Path) -> None:
+    comment = {"type": "textarea", "from_name": "why", "value": {"text": ["Short."]}}
+    task = studio(chose("left"))
+    task["annotations"][0] |= {"result": [chose("left"), comment], "lead_time": 3.1}
+    assert explain(written(tmp_path, [task])).unused == {"annotation_id": 1, "other_results": 1, "lead_time": 1}
+    ranked = [{"value": ["response2", "response1"], "user_id": "u"}]
+    record = {"fields": FIELDS, "responses": {"ranking": ranked, "why": [{"value": "Short.", "user_id": "u"}]}}
+    assert explain(written(tmp_path, [record])).unused == {"other_responses": 1}
+    thought = reply(GOOD, reasoning_content="Bread is dry.")
+    told = explain(written(tmp_path, [{"prompt": [ASK], "chosen": [thought], "rejected": [reply(BAD)]}]))
+    assert told.preview[0]["chosen_message"] == {"reasoning_content": "Bread is dry."}
+    told = explain(written(tmp_path, [{**MESSAGES[0], "labels": {"name": ["spam"]}}, *MESSAGES[1:]]))
+    assert told.preview[0]["notes"]["prompt"]["labels"] == {"name": ["spam"]}
+
+
 def test_the_best_reply_of_a_tree_is_a_demonstration(tmp_path: Path) -> None:
     told = explain(written(tmp_path, MESSAGES), kind="demonstrations")
     assert [row["completion"] for row in told.preview] == [GOOD, "Slice it."]
+
+
+def test_groups_are_prompts_when_asked_for(tmp_path: Path) -> None:
+    told = explain(written(tmp_path, MESSAGES), kind="prompts")
+    assert [row["prompt"][-1]["content"] for row in told.preview] == [Q, "And then?"]
+    told = explain(written(tmp_path, [{"prompt": Q, "response": GOOD, "helpfulness": 4}]), kind="prompts")
+    assert told.preview == [{"prompt": Q}]
+
+
+def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    formats.read(
+        written(tmp_path, [{"prompt": Q, "completion": GOOD, "rejected_answers": [BAD], "page": 1}]), Demonstration
+    )
+    assert caplog.messages == [
+        f"{tmp_path / 'rows.jsonl'}: read as demonstrations. Fields that heedful does not use: rejected_answers"
+    ]
 
 
 def test_judged_answers_are_prompts_when_asked_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from heedful.data import conversion
 from heedful.data.reading import sources
 from heedful.data.reading.streams import USUAL, Limits
 from heedful.data.reading.values import Bad, Row
+from heedful.data.records import Demonstration, Record
 from heedful.data.shapes import mapping, table
 from heedful.data.shapes.parts import Shape
 
@@ -23,7 +24,9 @@ _JUDGING = re.compile(
     r"rating|score|label|annotat|judg|verdict|feedback)",
     re.IGNORECASE,
 )
-_REJECTING = re.compile(r"(chosen|reject|prefer|winner)", re.IGNORECASE)
+_REJECTING = re.compile(
+    r"(chosen|reject|prefer|winner|rating|score|reward|thumb|feedback|vote|verdict|is_safe)", re.IGNORECASE
+)
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking"}
 
 
@@ -48,6 +51,12 @@ def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Lim
             f" Name them with --map, as in --map completions={lost[0]}, or give --as {kind} to leave them unused."
         )
     return kind
+
+
+def unused_judgements(records: Iterable[Record]) -> list[str]:
+    """The fields of demonstrations that seem to judge answers and that heedful does not use."""
+    names = {name: None for record in records if isinstance(record, Demonstration) for name in record.model_extra or ()}
+    return [name for name in names if name not in _MEANT and _REJECTING.search(name)]
 
 
 def unknown(rows: Iterable[Row]) -> str:

@@ -13,6 +13,7 @@ from heedful.data.reading.streams import Limits, needs_pyarrow, told, too_large
 from heedful.data.reading.values import Bad, Row, from_columns
 
 _ROWS = 256  # rows that are decoded together
+_VALUE = 8  # bytes of a number
 _PIECE = 8_000_000  # bytes of values that become Python objects together
 
 
@@ -21,9 +22,9 @@ def parquet_rows(path: Path, limits: Limits) -> Iterator[tuple[int, Row | Bad]]:
     with parquet_file(path) as file:
         size = path.stat().st_size
         most = limits.bytes_of(size)
-        groups = range(file.metadata.num_row_groups)
-        declared = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-        if declared > most:
+        groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
+        values = sum(group.column(n).num_values for group in groups for n in range(group.num_columns))
+        if max(sum(group.total_byte_size for group in groups), _VALUE * values) > most:
             raise too_large(path, most)
         _check_rows(path, file.metadata.num_rows, limits)
         yield from _rows(path, file.iter_batches(batch_size=_ROWS), most)
@@ -96,7 +97,7 @@ def _size(value: Any) -> int:
         return sum(_size(inner) for inner in value.values())
     if isinstance(value, list | tuple):
         return sum(_size(inner) for inner in value)
-    return 8
+    return _VALUE
 
 
 def _check_packed(path: Path, pyarrow: Any, most: int) -> None:
@@ -165,9 +166,13 @@ def parquet_file(path: Path) -> Iterator[Any]:
         metadata = parquet.read_metadata(path)
         columns = [metadata.schema.column(n) for n in range(metadata.num_columns)]
         # A repeated text then takes memory once.
-        texts = [column.path for column in columns if column.logical_type.type == "STRING"]
+        texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY" and _is_text(column)]
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             yield file
+
+
+def _is_text(column: Any) -> bool:
+    return column.logical_type.type in ("STRING", "NONE")
 
 
 @contextmanager

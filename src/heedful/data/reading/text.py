@@ -38,24 +38,24 @@ JSON_CELLS = {
 def json_rows(path: Path, limits: Limits) -> Found:
     """Rows of JSON Lines, of a JSON array, or of a JSON object that holds one list of objects."""
     with opened(path, limits) as file:
-        lines = enumerate(file, 1)
-        first = next(((line, raw) for line, raw in lines if raw.strip()), None)
-        if first is None:
+        lines: Iterable[tuple[int, bytes]] = enumerate(file, 1)
+        head = list(itertools.islice(_filled(lines), 2))
+        if not head:
             return
-        line, raw = first
-        start = raw.lstrip()
-        rest = next(((n, more) for n, more in lines if more.strip()), None)
-        following: Iterable[tuple[int, bytes]] = itertools.chain([rest] if rest is not None else [], lines)
-        if start.startswith(b"[") or (start.startswith(b"{") and (rest is None or not _is_json(raw))):
-            text = b"".join([raw, *(more for _, more in following)])
-            document = _document(path, text, tell=start.startswith(b"["))
+        start = head[0][1].lstrip()
+        lines = itertools.chain(head, lines)
+        if start.startswith(b"[") or (start.startswith(b"{") and (len(head) == 1 or not _is_json(head[0][1]))):
+            lines = list(lines)
+            document = _document(path, lines, tell=start.startswith(b"["))
             if document is not None:
                 yield from document
                 return
-            following = ((n, more) for n, more in enumerate(text.split(b"\n")[1:], line + 1))
-        for n, more in itertools.chain([(line, raw)], following):
-            if (stripped := more.rstrip(b"\r\n")) and stripped.strip():
-                yield n, json_object(stripped)
+        for line, raw in _filled(lines):
+            yield line, json_object(raw.rstrip(b"\r\n"))
+
+
+def _filled(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    return ((line, raw) for line, raw in lines if raw.strip())
 
 
 def json_object(raw: bytes) -> Row | Bad:
@@ -102,9 +102,15 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def _document(path: Path, text: bytes, *, tell: bool) -> Found | None:
+def _document(path: Path, lines: list[tuple[int, bytes]], *, tell: bool) -> Found | None:
     """The rows of one JSON document. None if it is none, or an error if `tell`."""
     decoder = Json()
+    parts: list[bytes] = []
+    last = 0
+    for line, raw in lines:  # with the empty lines that were left out, so that errors name the line of the file
+        parts += [b"\n" * (line - last - 1), raw]
+        last = line
+    text = b"".join(parts)
     try:
         document = decoder.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -117,7 +123,7 @@ def _document(path: Path, text: bytes, *, tell: bool) -> Found | None:
             return None
         raise UserError(f"{path}: {DEEP}") from None
     except ValueError as error:
-        if not tell or _is_json(text.partition(b"\n")[0]):
+        if not tell or _is_json(lines[0][1]):
             return None
         where = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)

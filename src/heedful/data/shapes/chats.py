@@ -18,8 +18,9 @@ ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_call": "assistant",
 }  # fmt: skip
 CHATS = ("messages", "conversations", "conversation")
+_ASKING = ("instruction", "question", "query", "input", "inputs")
 _EXTRAS = ("input", "context", "query")
-ANSWERS = ("completion", "output", "response", "solution", "answer", "target")
+ANSWERS = ("completion", "output", "response", "solution", "answer", "target", "targets")
 
 
 def is_transcript(value: str) -> bool:
@@ -45,6 +46,8 @@ def chat(value: Any, field: str) -> list[Any]:
     """A list of messages with `role` and `content`, from any spelling of it."""
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise ValueError(f"field '{field}': must be a list of messages {{'role': ..., 'content': ...}}")
+    if value and all(turn.keys() == {"input", "output"} for turn in value):
+        return [said for turn in value for said in turns_of(turn["input"], turn["output"])]
     return [message(turn, field, n) for n, turn in enumerate(value)]
 
 
@@ -136,8 +139,8 @@ def messages_kind(row: Row) -> str:
 
 
 def instruction_prompt(row: Row) -> tuple[Any, list[str]]:
-    """(prompt, fields that it used) of `instruction` or `question` with input, system message and earlier turns."""
-    name = "instruction" if "instruction" in row else "question"
+    """(prompt, fields that it used) of an instruction or a question, with input, system message and earlier turns."""
+    name = next(name for name in _ASKING if name in row)
     extra = next((key for key in _EXTRAS if name == "instruction" and key in row), None)
     for field in (name, extra):
         if field is not None and row[field] is not None and not isinstance(row[field], str):
@@ -161,7 +164,7 @@ def turns_of(ask: Any, reply: Any) -> list[Row]:
 
 
 def instruction(row: Row) -> list[Row]:
-    """A demonstration from `instruction` or `question`, and the answer. If there is a solution, `answer` stays."""
+    """A demonstration from an instruction or a question, and the answer. If there is a solution, `answer` stays."""
     prompt, used = instruction_prompt(row)
     name = next((key for key in ANSWERS if row.get(key) is not None), None)
     more = rest(row, *used, *([name] if name else []))
@@ -197,6 +200,11 @@ def prompt_alone(row: Row) -> list[Row]:
 def is_chat(value: Any) -> bool:
     """Whether a value is a list of messages."""
     return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def is_question(row: Row) -> bool:
+    """Whether a row has a question as text."""
+    return any(isinstance(row.get(name), str) for name in _ASKING)
 
 
 def prompt_of(row: Row) -> tuple[Any, list[str]]:

@@ -44,7 +44,7 @@ def pairwise(row: Row) -> list[Row]:
     else:
         prompt, completions = row.get("prompt") if prompt is None else prompt, [chosen, rejected]
     names = next((pair for pair in _MODELS if pair[0] in row and pair[1] in row), ())
-    more = rest(row, "chosen", "rejected", *used, *names)
+    more = rest(row, "chosen", "rejected", *used, *names) | _left({"chosen": chosen, "rejected": rejected})
     models = [row[name] for name in names] or None
     return [comparison(prompt, completions, [[0], [1]], more, models=models)]
 
@@ -54,6 +54,13 @@ def _messages(value: Any, field: str) -> Any:
     if isinstance(value, dict):
         return [message(value, field)]
     return chat(value, field) if isinstance(value, list) else value
+
+
+def _left(sides: dict[str, Any]) -> Row:
+    """What else the last messages hold besides their texts, such as thoughts."""
+    last = {name: turns[-1] for name, turns in sides.items() if isinstance(turns, list) and turns}
+    notes = {f"{name}_message": rest(turn, "role", "content", "weight") for name, turn in last.items()}
+    return {name: note for name, note in notes.items() if any(value is not None for value in note.values())}
 
 
 def _cut(prompt: Any, sides: dict[str, list[Row]]) -> tuple[Any, list[Any]]:
@@ -99,14 +106,15 @@ def openai_preference(row: Row) -> list[Row]:
         dict(zip(("preferred_output", "non_preferred_output"), outputs, strict=True)),
     )
     extra = rest(row, "input", "preferred_output", "non_preferred_output")
-    return [comparison(prompt, completions, [[0], [1]], extra | more)]
+    notes = _left({"preferred": outputs[0], "non_preferred": outputs[1]})
+    return [comparison(prompt, completions, [[0], [1]], extra | more | notes)]
 
 
 def arena(row: Row) -> list[Row]:
     """A choice from two conversations with a `winner`. Conversations of several turns must share all but the last."""
     sides = {name: chat(row[name], name) for name in ("conversation_a", "conversation_b")}
     prompt, answers = _cut(None, sides)
-    return [_choice(row, prompt, answers, _winner(row["winner"]), *sides)]
+    return [_choice(row, prompt, answers, _winner(row["winner"]), *sides) | _left(sides)]
 
 
 _WINNERS = {
@@ -162,6 +170,14 @@ def _json_list(row: Row, name: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ValueError(f"field '{name}': must be a list of texts without gaps. Leave the row out.")
     return value
+
+
+def response_j(row: Row) -> list[Row]:
+    """A comparison of two answers, of which `response_j` has more votes."""
+    more = rest(row, "question", "response_j", "response_k", "qid")
+    more |= {"id": row["qid"]} if row.get("qid") is not None else {}
+    answers = [text(row, "response_j"), text(row, "response_k")]
+    return [comparison(text(row, "question"), answers, [[0], [1]], more)]
 
 
 def shp(row: Row) -> list[Row]:

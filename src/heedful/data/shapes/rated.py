@@ -53,8 +53,17 @@ def helpsteer(rows: list[Row]) -> list[Row]:
         )
     ranking = by_score([number(row, "helpfulness") for row in rows])
     grades = [{name: row[name] for name in _GRADES if name in row} for row in rows]
-    more = rest(rows[0], "prompt", "response", *_GRADES) | {"grades": grades}
+    left = [rest(row, "prompt", "response", *_GRADES) for row in rows]
+    names = dict.fromkeys(name for row in left for name in row)
+    columns = {name: [row.get(name) for row in left] for name in names}
+    more = {name: values[0] if values.count(values[0]) == len(values) else values for name, values in columns.items()}
+    more |= {"grades": grades}
     return [comparison(nemo(text(rows[0], "prompt")), [text(row, "response") for row in rows], ranking, more)]
+
+
+def helpsteer_prompt(rows: list[Row]) -> list[Row]:
+    """The prompt alone, also if it has one response."""
+    return [{"prompt": nemo(text(rows[0], "prompt")), **rest(rows[0], "prompt", "response", *_GRADES)}]
 
 
 def reward_bench_2(row: Row) -> list[Row]:

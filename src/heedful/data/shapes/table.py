@@ -28,6 +28,9 @@ def _unwanted(row: Row) -> str | None:
     )
 
 
+_UNSAFE = "field 'is_safe': false marks a harmful answer, so it is no demonstration. Leave the row out."
+
+
 def _stepwise(row: Row) -> str:
     return "field 'completions': are the steps of one answer with a label for each, not answers to compare."
 
@@ -99,7 +102,7 @@ SHAPES: tuple[Shape, ...] = (
           HUB + "nvidia/HelpSteer3", having("context", "response1", "response2", "overall_preference"), pairs.strength),
     Shape("HelpSteer 1 and 2", "comparisons", "`prompt`, `response`, `helpfulness`: rows of one prompt together",
           HUB + "nvidia/HelpSteer2", having("prompt", "response", "helpfulness"), lambda row: rated.helpsteer([row]),
-          group=lambda row: str(row["prompt"]), gather=rated.helpsteer),
+          group=lambda row: str(row["prompt"]), gather=rated.helpsteer, others={"prompts": rated.helpsteer_prompt}),
     # --- pairs and choices
     Shape("summarize_from_feedback, comparisons", "comparisons", "`info`, `summaries`, `choice`, `worker`",
           HUB + "openai/summarize_from_feedback", having("info", "summaries", "choice"), pairs.summaries),
@@ -110,6 +113,8 @@ SHAPES: tuple[Shape, ...] = (
           pairs.webgpt),
     Shape("SHP", "comparisons", "`history`, `human_ref_A`, `human_ref_B`, `labels`", HUB + "stanfordnlp/SHP",
           having("history", "human_ref_A", "human_ref_B", "labels"), pairs.shp),
+    Shape("Stack Exchange pairs", "comparisons", "`question`, `response_j`, `response_k`: the first is better",
+          HUB + "lvwerra/stack-exchange-paired", having("question", "response_j", "response_k"), pairs.response_j),
     Shape("PKU-SafeRLHF", "comparisons", "`prompt`, `response_0`, `response_1`, `better_response_id`",
           HUB + "PKU-Alignment/PKU-SafeRLHF", having("prompt", "response_0", "response_1", "better_response_id"),
           pairs.pku),
@@ -137,18 +142,21 @@ SHAPES: tuple[Shape, ...] = (
           HUB + "OpenAssistant/oasst1",
           lambda row: "message_tree_id" in row and isinstance(row.get("prompt"), dict),
           lambda row: trees.comparisons([row]),
-          others={"demonstrations": trees.demonstrations}),
+          others={"demonstrations": trees.demonstrations, "prompts": trees.prompts}),
     Shape("oasst1 and 2, messages", "comparisons", "`message_id`, `parent_id`, `text`, `role`, `rank`: a tree together",
           HUB + "OpenAssistant/oasst2",
           having("message_id", "text", "role", "message_tree_id"), lambda row: trees.comparisons([row]),
           group=lambda row: row["message_tree_id"], gather=trees.comparisons,
-          others={"demonstrations": trees.demonstrations}),
+          others={"demonstrations": trees.demonstrations, "prompts": trees.prompts}),
     # --- answers with labels
     Shape("TRL stepwise", "completions", "`prompt`, `completions`, `labels`: refused", TRL,
           lambda row: "completions" in row and _is_flags(row.get("labels")), _same, unfit=_stepwise),
     Shape("TRL unpaired preference (KTO)", "demonstrations", "`prompt`, `completion`, `label`: false is refused", TRL,
           lambda row: "prompt" in row and "completion" in row and _is_label(row), chats.prompt_completion,
           unfit=_unwanted),
+    Shape("BeaverTails", "demonstrations", "`prompt`, `response`, `is_safe`: false is refused",
+          HUB + "PKU-Alignment/BeaverTails", having("prompt", "response", "is_safe"), chats.prompt_completion,
+          unfit=lambda row: None if truth(row["is_safe"]) else _UNSAFE),
     Shape("ShareGPT with a label (KTO)", "demonstrations", "`messages` or `conversations`, `label` or `kto_tag`",
           "github.com/hiyouga/LLaMA-Factory/tree/main/data",
           lambda row: chats.chat_field(row) is not None and (_is_label(row) or truth(row.get("kto_tag")) is not None),
@@ -169,8 +177,10 @@ SHAPES: tuple[Shape, ...] = (
           "`instruction`, [`input`, `context`, `system`, `history`], `output` or `response`",
           "github.com/tatsu-lab/stanford_alpaca",
           lambda row: "instruction" in row and "prompt" not in row, chats.instruction),
-    Shape("question and answer", "demonstrations", "`question`, `solution` or `answer`", HUB + "openai/gsm8k",
-          lambda row: "question" in row and "prompt" not in row and _has_answer(row), chats.instruction),
+    Shape("question and answer", "demonstrations",
+          "`question`, `query`, `input` or `inputs`, and `solution`, `answer`, `response`, `output` or `targets`",
+          HUB + "openai/gsm8k", lambda row: chats.is_question(row) and "prompt" not in row and _has_answer(row),
+          chats.instruction),
     Shape("messages", chats.messages_kind, "`messages`", TRL,
           lambda row: "prompt" not in row and any(name in row for name in chats.CHATS), chats.messages),
     # --- the simplest

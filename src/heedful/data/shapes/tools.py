@@ -27,25 +27,35 @@ def _prompt_in(fields: Row, answers: set[str]) -> str:
 def label_studio(row: Row) -> list[Row]:
     """A comparison for each annotation of a task: of a Ranker, or of Pairwise."""
     data = row["data"] if isinstance(row["data"], dict) else {}
-    found, cancelled = [], 0
-    for annotation in row["annotations"] or []:
-        if annotation.get("was_cancelled"):
-            cancelled += 1
-            continue
-        for result in annotation.get("result") or []:
-            value = result.get("value") if isinstance(result, dict) else None
+    annotations = row["annotations"] or []
+    kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
+    cancelled = len(annotations) - len(kept)
+    found = []
+    for annotation in kept:
+        results = annotation.get("result") or []
+        values = [result.get("value") if isinstance(result, dict) else None for result in results]
+        for result, value in zip(results, values, strict=True):
             if isinstance(value, dict) and (ranked := _judged(data, value, str(result.get("to_name", "")))):
-                named = {"id": row.get("id"), "annotation_id": annotation.get("id")}
-                who = annotation.get("completed_by")
-                labeler = who.get("email") or who.get("id") if isinstance(who, dict) else who
-                found.append(_compared(data, ranked, {k: v for k, v in named.items() if v is not None}, labeler))
-    if not found and any(
-        annotation.get("result") for annotation in row["annotations"] if not annotation.get("was_cancelled")
-    ):
+                others = [other for other in results if other is not result]
+                found.append(_compared(data, ranked, _annotated(row, annotation, others), _who(annotation)))
+    if not found and any(annotation.get("result") for annotation in kept):
         raise ValueError("field 'annotations': holds no result of a Ranker or of Pairwise. Others cannot be read.")
     if not found:
         raise NoJudgement("the task has no annotation" + (f" that counts ({cancelled} cancelled)" if cancelled else ""))
     return found
+
+
+def _annotated(task: Row, annotation: Row, others: list[Row]) -> Row:
+    """What else an annotation says, such as its other results."""
+    found = {"id": task.get("id"), "annotation_id": annotation.get("id"), "other_results": others}
+    found |= {name: annotation.get(name) for name in ("lead_time", "ground_truth")}
+    found["predictions"] = task.get("predictions")
+    return {name: value for name, value in found.items() if value not in (None, [], False)}
+
+
+def _who(annotation: Row) -> Any:
+    who = annotation.get("completed_by")
+    return who.get("email") or who.get("id") if isinstance(who, dict) else who
 
 
 def label_studio_min(row: Row) -> list[Row]:
@@ -131,8 +141,15 @@ def argilla(row: Row) -> list[Row]:
     for name, responses in (row["responses"] or {}).items():
         for response in responses or []:
             if response.get("status", "submitted") == "submitted" and (tiers := _tiers(response.get("value"))):
-                found.append(_ranked(fields, tiers, name, response.get("user_id"), row))
+                found.append(_ranked(fields, tiers, name, response.get("user_id"), row) | _others(row, name))
     return _some(found, bool(row["responses"]))
+
+
+def _others(row: Row, question: str) -> Row:
+    """What else an Argilla record holds: answers to other questions, and suggestions."""
+    answers = {name: given for name, given in (row["responses"] or {}).items() if name != question and given}
+    found = {"other_responses": answers, "suggestions": row.get("suggestions")}
+    return {name: value for name, value in found.items() if value}
 
 
 def argilla_flat(row: Row) -> list[Row]:
@@ -150,7 +167,12 @@ def argilla_flat(row: Row) -> list[Row]:
         for value, user, status in zip(values, users, states, strict=True):
             answered = True
             if status == "submitted" and (tiers := _tiers(value)):
-                found.append(_ranked(fields, tiers, question, user, row))
+                others = {
+                    name: row[name] for q in questions for name in row if q != question and name.startswith(f"{q}.")
+                }
+                others |= {name: row[name] for name in row if name.startswith(f"{question}.suggestion")}
+                left = {name: value for name, value in others.items() if value is not None}
+                found.append(_ranked(fields, tiers, question, user, row) | left)
     return _some(found, answered)
 
 
@@ -163,8 +185,14 @@ def argilla_first(row: Row) -> list[Row]:
     for name in questions:
         for response in row[name]:
             if response.get("status") == "submitted" and (tiers := _tiers(response.get("value"))):
-                found.append(_ranked(fields, tiers, name, response.get("user_id"), row))
+                others = {part: row[part] for part in tools - {name} if row.get(part) and not _is_empty(row[part])}
+                found.append(_ranked(fields, tiers, name, response.get("user_id"), row) | others)
     return _some(found, bool(questions))
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a suggestion of version 1 says nothing."""
+    return isinstance(value, dict) and not any(value.values())
 
 
 def is_argilla_first(row: Row) -> bool:
@@ -239,6 +267,8 @@ def prodigy(row: Row) -> list[Row]:
         raise NoJudgement("none or all of the options were accepted")
     texts = [option.get("text", option.get("html")) for option in options]
     more = rest(row, "options", "accept", "answer", "_annotator_id", "_session_id")
+    notes = [rest(option, "id", "text", "html") for option in options]
+    more |= {"option_notes": notes} if any(notes) else {}
     field = _prompt_in(more, set())
     labeler = row.get("_annotator_id", row.get("_session_id"))
     return [comparison(more[field], texts, [best, worse], rest(more, field), labeler=labeler)]

@@ -8,6 +8,7 @@ from typing import Any
 from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
+_READ = {"text", "role", "rank", "replies", "parent_id", "message_tree_id", "deleted"}
 
 
 def comparisons(rows: list[Row]) -> list[Row]:
@@ -24,10 +25,16 @@ def demonstrations(rows: list[Row]) -> list[Row]:
     for turns, node, replies in _prompts(rows):
         best = [reply for reply in replies if reply.get("rank") == 0] or (replies if len(replies) == 1 else [])
         if best:
-            found.append({"prompt": turns, "completion": best[0].get("text"), **_named(node, best[0])})
+            notes = {"prompt": _notes(node), "reply": _notes(best[0])}
+            found.append({"prompt": turns, "completion": best[0].get("text"), "notes": notes, **_named(node)})
     if not found:
         raise NoJudgement("no prompt has a best reply")
     return found
+
+
+def prompts(rows: list[Row]) -> list[Row]:
+    """Every message of a prompter, with the chat before it."""
+    return [{"prompt": turns, "notes": {"prompt": _notes(node)}, **_named(node)} for turns, node, _ in _prompts(rows)]
 
 
 def _comparison(turns: list[Row], node: Row, replies: list[Row]) -> Iterator[Row]:
@@ -35,16 +42,19 @@ def _comparison(turns: list[Row], node: Row, replies: list[Row]) -> Iterator[Row
     if len(ranked) < 2:
         return
     ranks = [-float(reply["rank"]) for reply in ranked]
-    ids = [reply.get("message_id") for reply in ranked]
-    yield comparison(
-        turns, [reply.get("text") for reply in ranked], by_score(ranks), {"reply_ids": ids} | _named(node, ranked[0])
-    )
+    more = {"notes": {"prompt": _notes(node), "replies": [_notes(reply) for reply in ranked]}}
+    yield comparison(turns, [reply.get("text") for reply in ranked], by_score(ranks), more | _named(node))
 
 
-def _named(node: Row, reply: Row) -> Row:
-    """Id and language of a prompt. The message's writer is its user."""
-    found = {"id": node.get("message_id"), "user": node.get("user_id"), "lang": reply.get("lang")}
+def _named(node: Row) -> Row:
+    """The id of a prompt. The message's writer is its user."""
+    found = {"id": node.get("message_id"), "user": node.get("user_id")}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _notes(node: Row) -> Row:
+    """What else a message says, such as its labels and its language."""
+    return {name: value for name, value in node.items() if name not in _READ and value is not None}
 
 
 def _prompts(rows: list[Row]) -> Iterator[tuple[list[Row], Row, list[Row]]]:

@@ -110,7 +110,7 @@ def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> 
     if shape is None or (not issubclass(record_type, Prompt) and shape.kind != "texts" and shape.name != "mapped"):
         return rows
     kind = _kind_of(record_type)
-    if record_type is not Prompt and (reason := shape.unfit(rows[0])):
+    if record_type is not Prompt and shape.unfit is not None and (reason := shape.unfit(rows[0])):
         raise ValueError(reason)
     if kind in shape.others:
         found = shape.others[kind](rows)

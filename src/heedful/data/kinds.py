@@ -71,7 +71,7 @@ def unknown(rows: Iterable[Row]) -> str:
 def judging(rows: Iterable[Row], shape: Shape, kind: str) -> list[str]:
     """The unused fields of prompts, or of demonstrations, that seem to hold answers or judgements."""
     pattern = {"prompts": _JUDGING, "demonstrations": _REJECTING}.get(kind)
-    if pattern is None:
+    if pattern is None or shape.unfit is not None:  # the shape looks at the judgement itself
         return []
     known = {*KINDS[kind].model_fields, *_MEANT}
     names: dict[str, None] = {}

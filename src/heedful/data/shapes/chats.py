@@ -134,7 +134,7 @@ def messages_kind(row: Row) -> str:
     """demonstrations if the chat ends with the assistant, else prompts."""
     turns = row[next(name for name in CHATS if name in row)]
     last = turns[-1] if isinstance(turns, list) and turns and isinstance(turns[-1], dict) else {}
-    role = last.get("role", last.get("from"))
+    role = last.get("role", last.get("from", "assistant" if "output" in last else None))
     return "demonstrations" if isinstance(role, str) and ROLES.get(role.lower()) == "assistant" else "prompts"
 
 

@@ -31,7 +31,7 @@ class Shape:
     """Where the names of the fields were looked up."""
     match: Callable[[Row], bool]
     convert: Convert
-    unfit: Callable[[Row], str | None] = field(default=lambda row: None)
+    unfit: Callable[[Row], str | None] | None = None
     """The reason why nothing but a prompt can be read from the row, or None."""
     group: Callable[[Row], Hashable] | None = None
     """The rows with the same group are converted together by `gather` instead of `convert`."""

@@ -50,7 +50,7 @@ def _annotated(task: Row, annotation: Row, others: list[Row]) -> Row:
     found = {"id": task.get("id"), "annotation_id": annotation.get("id"), "other_results": others}
     found |= {name: annotation.get(name) for name in ("lead_time", "ground_truth")}
     found["predictions"] = task.get("predictions")
-    return {name: value for name, value in found.items() if value not in (None, [], False)}
+    return {name: value for name, value in found.items() if value or (value == 0 and value is not False)}
 
 
 def _who(annotation: Row) -> Any:

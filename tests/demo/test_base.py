@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,19 +26,37 @@ from heedful.sandbox import corpus
 from heedful.sandbox.world import make_world
 
 TINY = """
-[webs]
-worlds = 6
+[held_out]
+first = 4
+worlds = 2
 documents = 4
-held_out_worlds = 2
 
-[pretrain]
+[webs]
+first = 0
+worlds = 4
+documents = 4
+
+[webs.train]
 depth = 1
 width = 64
 vocab_size = 300
 context = 64
 batch_tokens = 256
-tokens = 5120
+tokens = 3000
 optimiser = { lr = 2e-3, schedule = "stable", warmup = 2 }
+checkpoint = { every = 2, keep = 1 }
+
+[answers]
+first = 6
+worlds = 2
+documents = 4
+answer_pages = 0.9
+
+[answers.train]
+context = 64
+batch_tokens = 256
+tokens = 2500
+optimiser = { lr = 1e-3, schedule = "linear" }
 checkpoint = { every = 2, keep = 1 }
 """
 
@@ -70,17 +90,16 @@ def test_parts_end_with_the_same_weights_as_one_call(
                 self.function(*self.args)
 
     def steps() -> int:
-        file = tmp_path / "run" / "metrics.jsonl"
-        return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+        return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in tmp_path.glob("*/metrics.jsonl"))
 
     monkeypatch.setattr(base.threading, "Timer", Impatient)
-    for _ in range(60):
+    for _ in range(100):
         try:
             parted = base.make(tmp_path, seed=3, settings=settings)
             break
         except Interrupted:
             continue
-    assert len(asked) >= 2
+    assert len(asked) >= 3
     assert set(asked) == {1800.0}
     ours, theirs = (load_file(path / "model.safetensors") for path in (parted, made))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -91,17 +110,23 @@ def test_the_record_says_how_it_was_made(made: Path) -> None:
     weights = made / "model.safetensors"
     assert kept["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert kept["seed"] == 3
-    assert kept["worlds"] == [2**31, 2**31 + 5]
-    assert kept["data"]["data"]["rows"] == 24
-    assert kept["settings"]["tokens"] == 5120
-    assert kept["results"]["valid_loss"] == Run.open(made.parent / "run").manifest.results["valid_loss"]
+    assert kept["worlds"] == 6
+    assert kept["phases"]["webs"]["data"]["data"]["rows"] == 16
+    assert kept["phases"]["answers"]["settings"]["tokens"] == 2500
+    manifests = [Run.open(made.parent / name).manifest for name in ("webs", "answers")]
+    assert kept["tokens"] == sum(manifest.results["tokens"] for manifest in manifests) >= 5000
+    assert kept["valid_loss"] == manifests[1].results["valid_loss"]
+    assert manifests[1].parents["model"]["run"] == manifests[0].id
+    assert manifests[1].results["parameters"] == manifests[0].results["parameters"]
 
 
 def test_it_reads_the_webs_of_worlds_that_no_demo_has(made: Path) -> None:
     texts = [row.text for row in formats.read(str(made.parent / "webs.jsonl"), Text)]
     assert texts[4:8] == [text.text for text in corpus.documents(make_world(2**31 + 1), 4)]
-    held_out = [row.text for row in formats.read(str(made.parent / "webs_held_out.jsonl"), Text)]
-    assert held_out[:4] == [text.text for text in corpus.documents(make_world(2**31 + 6), 4)]
+    held_out = [row.text for row in formats.read(str(made.parent / "held_out.jsonl"), Text)]
+    assert held_out[:4] == [text.text for text in corpus.documents(make_world(2**31 + 4), 4)]
+    answers = [row.text for row in formats.read(str(made.parent / "answers.jsonl"), Text)]
+    assert answers[4:] == [text.text for text in corpus.documents(make_world(2**31 + 7), 4, answer_pages=0.9)]
     assert [row.text for row in base.texts(made, 5)] == texts[:5]
     with pytest.raises(UserError, match="out of range"):
         loop.opened(made.parent / "demo", 2**31)
@@ -121,9 +146,13 @@ def test_weights_are_bfloat16_in_the_package_and_float32_in_a_demo(made: Path, t
 
 def test_weights_that_are_too_large_are_refused(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(base, "LARGEST", 1000)
-    webs = base.Webs(worlds=6, documents=4, held_out_worlds=2)
+    read = tomllib.loads(TINY)
+    for name in base.PHASES:
+        shutil.copytree(made.parent / name, tmp_path / name)
     with pytest.raises(UserError, match=r"at most 1,000"):
-        base.package(made.parent / "run", tmp_path / "base", webs)
+        base.package(tmp_path, {name: base.Texts(**read[name]) for name in read})
+    with pytest.raises(UserError, match="not a base model for demos"):
+        base.record(tmp_path / "webs")
 
 
 def test_a_folder_keeps_its_seed_base_and_length(made: Path, tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_the_first_documents_do_not_depend_on_the_count(world: World, texts: lis
     assert [document.text for document in corpus.documents(make_world(8), 50)] != texts[:50]
 
 
+def test_the_share_of_answer_pages_can_be_chosen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = [(maker, weight) for maker, weight in corpus.MAKERS if maker is not corpus.answer_page]
+    monkeypatch.setattr(corpus, "answer_page", lambda world, rng: "answers")
+    monkeypatch.setattr(corpus, "MAKERS", (*marked, (corpus.answer_page, 36.0)))
+    for asked, expected in ((None, 36 / 129), (0.6, 0.6), (0.0, 0.0)):
+        drawn = [text.text for text in corpus.documents(world, 2000, answer_pages=asked)]
+        assert drawn.count("answers") / 2000 == pytest.approx(expected, abs=0.035)
+
+
 def test_documents_are_short_and_mostly_of_20_to_120_words(texts: list[str]) -> None:
     lengths = sorted(len(text.split()) for text in texts)
     assert 30 <= lengths[len(lengths) // 2] <= 60

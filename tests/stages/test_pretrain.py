@@ -154,6 +154,31 @@ def test_the_rate_falls_with_the_width(
     assert metrics(run)[0]["lr"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_width_of_its_own(files: Files) -> None:
+    config = worlds.config("pretrain", files, width=96)
+    model = pretrain.new_model(config, pretrain.new_tokenizer(TEXTS, 300, 16))
+    assert (model.config.hidden_size, model.config.num_attention_heads) == (96, 3)
+    assert model.config.num_hidden_layers == config.depth
+
+
+def test_a_model_trained_further_begins_where_it_was(files: Files, run: Path, tmp_path: Path) -> None:
+    settings = worlds.config("pretrain", files).model_dump(exclude_unset=True)
+    chosen = {key: value for key, value in settings.items() if key not in ("depth", "vocab_size")}
+    further = pretrain.train(PretrainConfig(**chosen, model=str(run)), tmp_path / "run")
+    model, tokenizer = (kind.from_pretrained(run / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    rows = plain.pieces(tokenizer, pretrain._texts(worlds.config("pretrain", files))[0], 16)
+    first = [rows[i] for i in order.ByLength(0, [len(row) for row in rows], 64)(0)]
+    assert metrics(further)[0]["loss"] == pytest.approx(plain.mean_response_loss(model, first).item(), abs=1e-5)
+    assert not (further / "tokenizer").exists()
+    text = "A river, a stone"
+    assert AutoTokenizer.from_pretrained(further / "model")(text).input_ids == tokenizer(text).input_ids
+    assert "weights_sha256" in read_json(further / "manifest.json")["parents"]["model"]
+    with pytest.raises(UserError, match=r"width: sets the size of a new model, and model = "):
+        pretrain.train(PretrainConfig(**chosen, model=str(run), width=64), tmp_path / "other")
+    with pytest.raises(UserError, match="context: 17 is more than the 16 of the model"):
+        pretrain.train(PretrainConfig(**{**chosen, "context": 17}, model=str(run)), tmp_path / "other")
+
+
 def test_validation_texts_of_their_own(files: Files, tmp_path: Path) -> None:
     other = worlds.write(tmp_path / "valid.jsonl", [{"text": text} for text in TEXTS])
     config = worlds.config("pretrain", files, valid_data=other)

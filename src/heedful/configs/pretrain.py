@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from heedful.config import Seed
-from heedful.configs.shared import INPUT, FilePath, Optimiser, StageConfig
+from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageConfig
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
@@ -17,6 +17,10 @@ class PretrainConfig(StageConfig):
     """Texts to learn from."""
     valid_data: FilePath | None = None
     """Held-out texts. Without it every hundredth row of `data` is held out."""
+    model: ModelRef | None = None
+    """Model to train further, with its tokenizer. Without it a new one is made, as `depth`, `width` and `vocab_size`
+    say.
+    """
     seed: Seed = 0
     """Random seed."""
     depth: int = Field(default=6, ge=1, le=128)

@@ -41,9 +41,10 @@ class Optimiser(Config):
     lr: float = Field(ge=0, le=10)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant", "linear", "stable"] = "cosine"
-    """Learning-rate schedule: cosine falls to a tenth, linear falls to 0. stable is constant and falls to 0 in the
-    last quarter.
+    """Learning-rate schedule: cosine falls to a tenth, linear falls to 0. stable is constant and then falls to 0.
     """
+    decay: float = Field(default=0.25, ge=0, le=1)
+    """Share of the steps at the end in which a stable rate falls."""
     warmup: int = Field(default=0, ge=0)
     """Steps (iterations in PPO) of linear warm-up. It starts from 0, in PPO or before a constant rate from a tenth."""
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -34,6 +34,7 @@ SHIPPED = Path(__file__).with_name("base")
 SETTINGS = Path(__file__).with_name("base.toml")
 FIRST_WORLD = 2**31  # the demo's seeds end before it
 RECORD = "record.json"
+HELD_OUT, PHASES = "held_out", ("webs", "answers")
 LARGEST = 8 * 2**20  # bytes of the weights in the package
 # How the models of the demo read a prompt: a blank line follows it, then the answer. They answer one prompt.
 CHAT_TEMPLATE = (
@@ -44,12 +45,21 @@ CHAT_TEMPLATE = (
 )
 
 
-class Webs(Config):
-    """Which texts the base model reads."""
+class Texts(Config):
+    """Which texts the base model reads in a phase, or is measured on."""
 
+    first: int
+    """First world, counted from FIRST_WORLD."""
     worlds: int
     documents: int
-    held_out_worlds: int
+    """Of each world."""
+    answer_pages: float | None = None
+    """Share of the pages of questions and answers. None = that of every web."""
+    train: dict[str, Any] = {}
+    """Settings of `heedful pretrain`."""
+
+    def draw(self) -> Iterator[Text]:
+        return generate.webs(FIRST_WORLD + self.first, self.worlds, self.documents, self.answer_pages)
 
 
 def make(out: Path, *, seed: int = 1, minutes: float = 30.0, settings: Path = SETTINGS) -> Path:
@@ -58,27 +68,25 @@ def make(out: Path, *, seed: int = 1, minutes: float = 30.0, settings: Path = SE
     Raises Interrupted if more parts are left.
     """
     read = tomllib.loads(settings.read_text(encoding="utf-8"))
-    webs = build(Webs, read["webs"], f"{settings.name}, [webs]")
-    texts, held_out = write_webs(out, webs)
-    config = build(
-        PretrainConfig, {**read["pretrain"], "data": str(texts), "valid_data": str(held_out), "seed": seed},
-        f"{settings.name}, [pretrain]",
-    )  # fmt: skip
+    texts = {name: build(Texts, read[name], f"{settings.name}, [{name}]") for name in (HELD_OUT, *PHASES)}
+    before: dict[str, str] = {}
     with _stopping_after(minutes):
-        run = pretrain.train(config, out / "run", resume=True)
+        held_out = _written(out, HELD_OUT, texts)
+        for name in PHASES:
+            inputs = {"data": _written(out, name, texts), "valid_data": held_out, "seed": seed, **before}
+            config = build(PretrainConfig, {**texts[name].train, **inputs}, f"{settings.name}, [{name}.train]")
+            before = {"model": str(pretrain.train(config, out / name, resume=True))}
     if join_ranks(config.compute).main:
-        package(run, out / "base", webs)
+        package(out, texts)
     return out / "base"
 
 
-def write_webs(out: Path, webs: Webs) -> tuple[Path, Path]:
-    """Write the texts to learn from and held-out texts of other worlds, unless an earlier part has."""
-    texts, held_out = out / "webs.jsonl", out / "webs_held_out.jsonl"
-    if not held_out.exists():
-        formats.write(texts, list(generate.webs(FIRST_WORLD, webs.worlds, webs.documents)))
-        others = generate.webs(FIRST_WORLD + webs.worlds, webs.held_out_worlds, webs.documents)
-        formats.write(held_out, list(others))
-    return texts, held_out
+def _written(out: Path, name: str, texts: dict[str, Texts]) -> str:
+    """The file of texts, written unless an earlier part has."""
+    path = out / f"{name}.jsonl"
+    if not path.exists():
+        formats.write(path, list(texts[name].draw()))
+    return str(path)
 
 
 @contextmanager
@@ -93,30 +101,41 @@ def _stopping_after(minutes: float) -> Iterator[None]:
         timer.cancel()
 
 
-def package(run: Path, out: Path, webs: Webs) -> Path:
-    """Write the model of a finished run in bfloat16, with a record of how it was made."""
-    model, tokenizer = load.load_policy(run)
+def package(made: Path, texts: dict[str, Texts]) -> Path:
+    """Write `made`/base: the model of the last phase in bfloat16, with a record of how it was made."""
+    out, manifests = made / "base", {name: Run.open(made / name).manifest for name in PHASES}
+    model, tokenizer = load.load_policy(made / PHASES[-1])
     load.save(model.to(torch.bfloat16), tokenizer, out)
-    weights = out / "model.safetensors"
-    if weights.stat().st_size > LARGEST:
-        raise UserError(f"{weights}: {weights.stat().st_size:,} bytes. The package takes at most {LARGEST:,}")
-    manifest = Run.open(run).manifest
+    size = (out / "model.safetensors").stat().st_size
+    if size > LARGEST:
+        raise UserError(f"{out}: {size:,} bytes of weights. The package takes at most {LARGEST:,}")
+    last = manifests[PHASES[-1]]
     write_json(out / RECORD, {
-        "seed": manifest.seed,
-        "worlds": [FIRST_WORLD, FIRST_WORLD + webs.worlds - 1],
-        "documents_of_each_world": webs.documents,
-        "minutes": round(manifest.seconds / 60, 1),
-        "settings": manifest.config,
-        "data": {role: {"sha256": source["sha256"], "rows": source["rows"]} for role, source in manifest.data.items()},
-        "results": manifest.results,
-        "versions": manifest.versions,
+        "seed": last.seed,
+        "first_world": FIRST_WORLD,
+        "worlds": sum(texts[name].worlds for name in PHASES),
+        "parameters": last.results["parameters"],
+        "tokens": sum(manifest.results["tokens"] for manifest in manifests.values()),
+        "minutes": round(sum(manifest.seconds for manifest in manifests.values()) / 60, 1),
+        "valid_loss": last.results["valid_loss"],
         "weights_sha256": parent(out)["weights_sha256"],
+        "texts": {name: texts[name].model_dump(exclude={"train"}) for name in texts},
+        "phases": {
+            name: {
+                "minutes": round(manifest.seconds / 60, 1), "settings": manifest.config, "results": manifest.results,
+                "data": {role: {"sha256": one["sha256"], "rows": one["rows"]} for role, one in manifest.data.items()},
+                "versions": manifest.versions,
+            }
+            for name, manifest in manifests.items()
+        },
     })  # fmt: skip
     return out
 
 
 def record(folder: Path = SHIPPED) -> dict[str, Any]:
-    """How a base model was made."""
+    """How a base model was made. Raises UserError for a folder without a record."""
+    if not (folder / RECORD).is_file():
+        raise UserError(f"{folder}: not a base model for demos (no {RECORD}). Make one with heedful demo --make-base")
     found: dict[str, Any] = read_json(folder / RECORD)
     return found
 
@@ -133,7 +152,5 @@ def unpack(folder: Path, out: Path) -> None:
 
 
 def texts(folder: Path, count: int) -> list[Text]:
-    """`count` of the texts that a base model has read."""
-    first, last = record(folder)["worlds"]
-    each = record(folder)["documents_of_each_world"]
-    return list(islice(generate.webs(first, last - first + 1, each), count))
+    """`count` of the texts that a base model has read first."""
+    return list(islice(build(Texts, record(folder)["texts"][PHASES[0]], RECORD).draw(), count))

@@ -82,8 +82,8 @@ def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
 
 
 def _story(demo: Demo) -> str:
-    first, last = base.record(demo.base)["worlds"] if demo.base is not None else (0, 0)
-    told = BASES[demo.base is not None].format(read=last - first + 1, people=PEOPLE, places=PLACES)
+    read = base.record(demo.base)["worlds"] if demo.base is not None else 0
+    told = BASES[demo.base is not None].format(read=read, people=PEOPLE, places=PLACES)
     return STORY.format(base=told, sizes=demo.sizes)
 
 
@@ -131,10 +131,7 @@ def _base_facts(demo: Demo) -> list[Fact]:
     if demo.base is None:
         return [Fact("base model", "pretrained here")]
     kept = base.record(demo.base)
-    results = kept["results"]
-    told = (
-        f"{results['parameters']:,} parameters, {results['tokens']:,} tokens, {kept['minutes']:.0f} minutes of training"
-    )
+    told = f"{kept['parameters']:,} parameters, {kept['tokens']:,} tokens in {kept['minutes']:.0f} minutes"
     return [Fact("base model", told), Fact("base model, SHA-256", kept["weights_sha256"])]
 
 

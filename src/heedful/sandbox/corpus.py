@@ -25,10 +25,16 @@ _WEB = phrasebook.read("web")
 Maker = Callable[[World, Random], str]
 
 
-def documents(world: World, count: int, seed: int = 0) -> Iterator[Text]:
-    """`count` documents. The first n do not depend on the count."""
+def documents(world: World, count: int, seed: int = 0, answer_pages: float | None = None) -> Iterator[Text]:
+    """`count` documents. The first n do not depend on the count.
+
+    `answer_pages`: the share of pages of questions and answers, if it is not to be that of the web.
+    """
     rng = Random(f"corpus {world.seed} {seed}")
-    makers, weights = tuple(maker for maker, _ in MAKERS), tuple(weight for _, weight in MAKERS)
+    makers, weights = tuple(maker for maker, _ in MAKERS), [weight for _, weight in MAKERS]
+    if answer_pages is not None:
+        others = sum(weight for maker, weight in MAKERS if maker is not answer_page)
+        weights[makers.index(answer_page)] = others * answer_pages / (1 - answer_pages)
     for _ in range(count):
         maker = rng.choices(makers, weights)[0]
         yield Text(text=maker(world, rng))

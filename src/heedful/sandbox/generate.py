@@ -24,10 +24,13 @@ def write_world(folder: str | Path, seed: int, documents: int, prompt_count: int
     return world
 
 
-def webs(first: int, worlds: int, documents: int) -> Iterator[Text]:
-    """The webs of worlds `first`, `first` + 1, ...: `documents` documents of each, world by world."""
+def webs(first: int, worlds: int, documents: int, answer_pages: float | None = None) -> Iterator[Text]:
+    """The webs of worlds `first`, `first` + 1, ...: `documents` documents of each, world by world.
+
+    `answer_pages`: as in `corpus.documents`.
+    """
     for seed in range(first, first + worlds):
-        yield from corpus.documents(make_world(seed), documents)
+        yield from corpus.documents(make_world(seed), documents, answer_pages=answer_pages)
 
 
 def demonstrations(

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful import files
+from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.data import formats
 from heedful.data.records import Text
@@ -27,21 +28,29 @@ from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
 
+SIZES = {"depth", "width", "vocab_size"}
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
     files = {"data": config.data, "valid_data": config.valid_data}
-    with open_stage("pretrain", config, out, models={}, files=files, resume=resume) as s:
+    if config.model is not None and (given := SIZES & config.model_fields_set):
+        raise UserError(f"{sorted(given)[0]}: sets the size of a new model, and model = {config.model}. Leave one out")
+    with open_stage("pretrain", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         if s.finished:
             return Path(out)
         train_texts, valid_texts = _texts(config)
-        tokenizer = _tokenizer(config, train_texts, s)
+        if config.model is not None:
+            model, tokenizer = load.load_policy(config.model)
+            if config.context > load.context_length(model):
+                raise UserError(f"context: {config.context} is more than the {load.context_length(model)} of the model")
+        else:
+            tokenizer = _tokenizer(config, train_texts, s)
+            model = new_model(config, tokenizer)
         rows, valid_rows = (
             examples.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
-        model = new_model(config, tokenizer)
         load.place(model, s.ranks.device, config.compute, trained=True)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
@@ -53,7 +62,7 @@ def _loop(
 ) -> None:  # fmt: skip
     settings = config.optimiser
     if settings.lr == 0:
-        settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / config.hidden)})
+        settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / model.config.hidden_size)})
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     batch_tokens = config.batch_tokens or 8 * config.context
     batches = order.ByLength(config.seed, [len(row) for row in rows], batch_tokens)

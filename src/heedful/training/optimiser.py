@@ -35,7 +35,7 @@ def learning_rate(settings: Optimiser, step: int, total: int, first: float = 0.0
     if settings.schedule == "linear":
         return schedules.linear(step, total, settings.lr, warmup=settings.warmup, first=first)
     if settings.schedule == "stable":
-        return schedules.stable(step, total, settings.lr, warmup=settings.warmup, first=first)
+        return schedules.stable(step, total, settings.lr, settings.decay, warmup=settings.warmup, first=first)
     return schedules.warmup_constant(step, settings.lr, settings.warmup)
 
 

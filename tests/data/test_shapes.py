@@ -349,7 +349,17 @@ def test_judged_answers_are_prompts_when_asked_for(tmp_path: Path) -> None:
 )
 def test_fields_that_seem_to_judge_are_named(tmp_path: Path, row: dict[str, Any], field: str) -> None:
     path = written(tmp_path, [row])
-    with pytest.raises(UserError, match=f"fields that heedful does not know: {field}. Name them with --map"):
+    with pytest.raises(UserError, match=f"fields that heedful does not know: {field}. Name the fields with --map"):
+        kinds.kind_of(path)
+
+
+def test_an_answer_below_prompts_decides(tmp_path: Path) -> None:
+    path = written(tmp_path, [{"prompt": Q}] * 60 + [{"prompt": Q, "completion": GOOD}])
+    assert kinds.kind_of(path) == "demonstrations"
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: field 'completion': missing"):
+        formats.read(path, Demonstration)
+    path = written(tmp_path, [{"prompt": Q}] * 60 + [{"prompt": Q, "best_answer": GOOD}])
+    with pytest.raises(UserError, match="does not know: best_answer"):
         kinds.kind_of(path)
 
 

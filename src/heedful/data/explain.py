@@ -128,7 +128,7 @@ def explain(
     told.shapes, told.unused, told.unjudged = dict(shapes), dict(unused), dict(unjudged)
     if told.kind and not told.records and not told.problem:
         reasons = [bad.reason for bad in told.refused] + [f"{reason}." for reason in unjudged]
-        told.problem = f"{source}: " + (reasons[0] if reasons else "no rows. Give a file with one JSON object a line.")
+        told.problem = f"{source}: " + (reasons[0] if reasons else "no rows. Give a file with at least one.")
     return told
 
 

@@ -72,7 +72,7 @@ def read(
         elif outcome.reason:
             empty[outcome.reason] += 1
     if not count:
-        raise UserError(f"{source.path}: no rows. Give a file with one JSON object a line.")
+        raise UserError(f"{source.path}: no rows. Give a file with at least one.")
     if bad:
         _reject(bad, rejected_path(path))
         log.warning("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,20 +36,40 @@ def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Lim
     """
     if given is not None:
         return given.kind
-    found = [row for _, _, row in itertools.islice(sources.find(path).rows(limits), _LOOKED_AT)]
-    rows = [row for row in found if not isinstance(row, Bad)]
+    rows, shapes = _first(row for _, _, row in sources.find(path).rows(limits))
     if not rows:
         return "prompts"  # reading the file will tell what is wrong with it
-    shape = next(filter(None, map(table.find, rows)), None)
-    if shape is None:
+    if not shapes:
         raise UserError(f"{path}: {unknown(rows)}")
-    kind = shape.kind_of(next(row for row in rows if table.find(row) is shape))
+    kind = next((kind for kind in shapes if kind != "prompts"), "prompts")
+    shape = shapes[kind]
     if lost := judging(rows, shape, kind):
         raise UserError(
             f"{path}: rows of {kind} with fields that heedful does not know: {', '.join(lost)}."
-            f" Name them with --map, as in --map completions={lost[0]}, or give --as {kind} to leave them unused."
+            f" Name the fields with --map, such as --map completions=FIELD, or give --as {kind} to leave them unused."
         )
     return kind
+
+
+def _first(found: Iterable[Row | Bad]) -> tuple[list[Row], dict[str, Shape]]:
+    """(the first rows, the kinds of the rows with a shape of each). Where all are prompts, all rows are looked at.
+
+    So an answer further down is not taken for a prompt. Rows with new fields count as first rows.
+    """
+    rows: list[Row] = []
+    shapes: dict[str, Shape] = {}
+    names: set[str] = set()
+    for row in found:
+        if isinstance(row, Bad):
+            continue
+        if len(rows) < _LOOKED_AT or row.keys() - names:
+            rows.append(row)
+            names |= row.keys()
+        elif shapes.keys() - {"prompts"}:
+            break
+        if (shape := table.find(row)) is not None:
+            shapes.setdefault(shape.kind_of(row), shape)
+    return rows, shapes
 
 
 def unused_judgements(records: Iterable[Record]) -> list[str]:

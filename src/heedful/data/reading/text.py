@@ -141,7 +141,11 @@ def _element(decoder: Json, row: Any) -> Row | Bad:
 
 def _listed(path: Path, document: Any) -> list[Any]:
     """The rows of an object: its one list of objects, unless the object itself is a row."""
-    if not isinstance(document, dict) or table.find(document) is not None:
+    if not isinstance(document, dict):
+        return [document]
+    if _is_columns(document):
+        raise UserError(f"{path}: holds columns and not rows. Save it as a list of rows (pandas: orient='records').")
+    if table.find(document) is not None:
         return [document]
     lists = {name: inner for name, inner in document.items() if _is_table(inner)}
     lists = {name: inner for name, inner in lists.items() if len(document) == 1 or name.lower() in _LISTS}
@@ -156,7 +160,19 @@ def _listed(path: Path, document: Any) -> list[Any]:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+    rows = isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+    return rows and not all("role" in row for row in value)
+
+
+def _is_columns(document: Row) -> bool:
+    """Whether a document is a table by columns: lists of one length with texts, or objects with the same keys."""
+    columns = list(document.values())
+    if len(columns) < 2:
+        return False
+    if all(isinstance(column, list) for column in columns):
+        texts = any(isinstance(value, str) for column in columns for value in column)
+        return texts and len({len(column) for column in columns}) == 1
+    return all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
 
 
 def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:

@@ -45,6 +45,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "seed": PRETRAIN + "test_the_seed_sets_the_weights",
         "depth": PRETRAIN + "test_the_dial",
         "vocab_size": HERE + "test_the_vocabulary_is_as_large_as_asked",
+        "width": PRETRAIN + "test_the_rate_falls_with_the_width",
         "chat_template": "stages/test_pretrain.py::test_the_tokenizer_gets_the_chat_template",
         "context": PRETRAIN + "test_the_dial",
         "tokens": PRETRAIN + "test_tokens_and_batches_make_steps",

@@ -98,7 +98,8 @@ def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_p
 def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
     changes = {
         "epochs": 3, "evaluations": 9, "optimiser": {"lr": 0.03, "schedule": "constant"}, "prompts": files.prompts,
-        "seed": 1, "select_samples": 5, "generation": {"max_new_tokens": 6}, "checkpoint": {"keep": 1, "every": 1}, **PLAIN,
+        "select_samples": 5, "generation": {"max_new_tokens": 6}, "checkpoint": {"keep": 1, "every": 1}, **PLAIN,
+        "seed": 1,
     }  # fmt: skip
     run = worlds.train("sft", files, tmp_path / "run", select_with=files.judge, **changes)
     logged = metrics(run)

@@ -6,6 +6,7 @@ from httpx import Response
 from starlette.testclient import TestClient
 
 from heedful.data import curation, formats
+from heedful.data.records import Completions
 from heedful.feedback import items, people, projects
 from web.site import Site, jsonl, rank
 
@@ -347,3 +348,22 @@ def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) 
     page = " ".join(site.browser("lead").get(f"/lead/tea/items/{doubled}").text.split())
     for name, tiers in (("Everybody", "1 = 2"), ("brief", "1</span><span>2"), ("long", "2</span><span>1")):
         assert f'<bdi>{name}</bdi>: <span class="tiers"><span>{tiers}</span></span>' in page
+
+
+def test_people_read_tool_calls_and_their_answers(site: Site) -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Orm"}}}
+    turns = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "sunny"},
+    ]
+    row = Completions.model_validate({"prompt": turns, "completions": ["Sun.", "It is sunny."]})
+    site.settle(rate_first=False)
+    with site.store.writing() as db:
+        (ref,) = items.add(db, site.project_id, "ranking", [row], site.now, by=None).refs
+    task = site.browser("labeler").get("/work/tea/ranking").text
+    item = site.browser("lead").get(f"/lead/tea/items/{ref}").text
+    for page in (task, item):
+        for told in ("Developer", "Tool", "sunny", "weather", "Orm"):
+            assert told in page, told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -38,7 +38,8 @@ def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt
             for record in records
         ),
     }
-    foreign = {row: mark for row, record in enumerate(records) if (mark := _foreign(tokenizer, record))}
+    tokens = tokenizer.added_tokens_encoder.keys()
+    foreign = {row: mark for row, record in enumerate(records) if (mark := _foreign(record, tokens))}
     mark = next(iter(foreign.values()), "")
     remarks[f"hold {mark}, which this tokenizer does not know as a token. It is read as plain text"] = len(foreign)
     opening = templates.facts(tokenizer).opening
@@ -90,11 +91,11 @@ def _spelled(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
     return next((found[0] for pattern, text in texts if (found := pattern.search(text))), None)
 
 
-def _foreign(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
+def _foreign(record: Prompt, tokens: Collection[str]) -> str | None:
     """A marker of chat templates in a text prompt that is no token here, as in prompts for another model."""
     if not isinstance(record.prompt, str):
         return None
-    return next((mark for mark in _MARKER.findall(record.prompt) if mark not in tokenizer.added_tokens_encoder), None)
+    return next((mark for mark in _MARKER.findall(record.prompt) if mark not in tokens), None)
 
 
 def _glued(record: Prompt) -> bool:

@@ -69,17 +69,17 @@ def answered(
     template leaves out a part, such as thoughts. So do the answers of templates that ask with more than they write
     before an answer, such as empty thoughts. Open thoughts before an answer without any are left out.
     """
-    asked = prompt_ids(tokenizer, prompt, tools)
     reply = completion if isinstance(completion, Message) else Message(role="assistant", content=completion)
     if reply.tool_calls and not tokenizer.chat_template:
         raise _needs_template(tokenizer, "`tool_calls`")
     text = templates.without_frame(tokenizer, reply.text)
     as_sampled = not finished or (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))
     if (as_sampled and not reply.tool_calls) or not tokenizer.chat_template:
-        return asked, response_ids(tokenizer, text, finished=finished)
+        return prompt_ids(tokenizer, prompt, tools), response_ids(tokenizer, text, finished=finished)
     known, messages = templates.facts(tokenizer), _messages(tokenizer, prompt)
     reply = reply.model_copy(update={"content": text if reply.content is not None else None})
     question = templates.written(tokenizer, messages, ask=True, tools=tools)
+    asked = templates.encode(tokenizer, question)
     whole = templates.written(tokenizer, [*messages, reply], ask=False, tools=tools)
     shared = templates.shared(question, whole)
     turn, more = whole[max(0, shared - len(known.opening)) :], question[shared:]

@@ -40,6 +40,8 @@ class Facts:
     """The token that ends an answer: the first one that the template writes after it, else the tokenizer's EOS."""
     ends: bool
     """Whether the template writes it."""
+    closings: tuple[str, ...]
+    """The end of an answer and of a text, as a text spells them."""
     bos: str
     """BOS where the template writes it."""
     before: str
@@ -50,6 +52,8 @@ class Facts:
     """The part of `after` that asks for an answer."""
     turns: bool
     """Whether the template takes a chat with earlier turns."""
+    spaced: bool
+    """Whether the tokenizer puts a space before a text."""
     by_others: re.Pattern[str]
     """Tokens that users and tools only spell: their text is read as plain characters there."""
     by_authors: re.Pattern[str]
@@ -71,8 +75,8 @@ _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, Facts]] = WeakKeyD
 
 def facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
     """What the template of a tokenizer writes, found once for each state of the tokenizer."""
-    ids = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id)
-    state = (str(tokenizer.chat_template), ids, len(tokenizer.added_tokens_decoder))
+    named = (tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token, tokenizer.unk_token)
+    state = (tokenizer.chat_template, named, len(tokenizer))
     known = _KNOWN.get(tokenizer)
     if known is None or known[0] != state:
         known = (state, _found(tokenizer))
@@ -136,19 +140,23 @@ def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text in which special tokens are tokens, and marked ones plain characters. No BOS is added."""
-    marked = any(mark in text for mark in _MARKS)
-    how = {"sanitize_control_tokens": True} if marked else {"split_special_tokens": False}
+    if not any(mark in text for mark in _MARKS):
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return list(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False, verbose=False))
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = False
+        return list(backend.encode(text, add_special_tokens=False).ids)  # a fifth of the time of the call above
     try:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False, **how)["input_ids"])
+        return list(tokenizer(text, add_special_tokens=False, sanitize_control_tokens=True)["input_ids"])
     except ValueError as error:
         raise UserError(f"{name(tokenizer)}: {error}. Take it out of the text") from None
 
 
 def encode_after(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a text that continues another one: without the space that some tokenizers put before a text."""
-    if encode(tokenizer, "a") != _after_newline(tokenizer, "a"):
-        return _after_newline(tokenizer, text)
-    return encode(tokenizer, text)
+    return _after_newline(tokenizer, text) if facts(tokenizer).spaced else encode(tokenizer, text)
 
 
 def mark(text: str, pattern: re.Pattern[str]) -> str:
@@ -174,9 +182,8 @@ def is_written(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
 def without_frame(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
     """An answer without the tokens that the template, or the tokenizer, puts around it."""
     known = facts(tokenizer)
-    ends = [] if known.end is None else [str(tokenizer.convert_ids_to_tokens(known.end)), str(tokenizer.eos_token)]
-    while (stripped := answer.rstrip()).endswith(tuple(ends)) and ends:
-        answer = next(stripped.removesuffix(end) for end in ends if stripped.endswith(end))
+    while known.closings and (stripped := answer.rstrip()).endswith(known.closings):
+        answer = next(stripped.removesuffix(end) for end in known.closings if stripped.endswith(end))
     opening = known.opening.strip()
     if known.by_authors.match(opening) and answer.lstrip().startswith(opening):
         answer = answer.lstrip().removeprefix(opening).lstrip()
@@ -194,6 +201,9 @@ def opened(tokenizer: PreTrainedTokenizerBase, text: str) -> str | None:
 
 def shared(*sequences: Sequence[Any]) -> int:
     """How many items all sequences begin with."""
+    shortest = min(sequences, key=len)
+    if all(items[: len(shortest)] == shortest for items in sequences):
+        return len(shortest)
     pairs = enumerate(zip(*sequences, strict=False))
     return next((i for i, items in pairs if len(set(items)) > 1), min(map(len, sequences)))
 
@@ -295,12 +305,16 @@ def _marked(message: Message, known: Facts, source: str) -> dict[str, Any]:
 def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()}
     own = {content for content in _named(tokenizer) if content in added}
+    spaced = encode(tokenizer, "a") != _after_newline(tokenizer, "a")
     special = {content for content, token in added.items() if token.special} | own
     tags = {one for one in added if _TAG.fullmatch(one) and _counterpart(one) in added} - own
     if not tokenizer.chat_template:
         plain, answers = _pattern(special), _pattern(special - tags)
+        closings = tuple(own & {str(tokenizer.eos_token)})
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
-        return Facts(tokenizer.eos_token_id, False, "", "", "", "", False, plain, plain, answers, no_text)
+        return Facts(
+            tokenizer.eos_token_id, False, closings, "", "", "", "", False, spaced, plain, plain, answers, no_text
+        )
     user, tool, assistant = ({"role": role, "content": _ASKED} for role in ("user", "tool", "assistant"))
     assistant["content"] = _ANSWERED
     base, question = _tried(tokenizer, [user], ask=False), _tried(tokenizer, [user], ask=True)
@@ -323,11 +337,13 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     return Facts(
         end=end,
         ends=bool(ends),
+        closings=tuple(sorted((own & {str(tokenizer.eos_token)}) | {*ends[:1]})),
         bos=bos,
         before=before.removeprefix(bos),
         after=after,
         opening=question.removeprefix(base),
         turns=bool(chat),
+        spaced=spaced,
         by_others=_pattern(special | frame | mentioned),
         by_authors=_pattern(special | frame),
         in_answers=_pattern(frame | (special - mentioned - tags)),

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
+from heedful.data.records import Message
 from heedful.plots.svg import STYLE
 from heedful.web.security.access import root_of
 from heedful.web.text import markdown, sanitise, vocabulary
@@ -74,6 +75,11 @@ def serve_static(digest: str, name: str) -> Response:
     return Response(content, media_type=media_type, headers={"Cache-Control": keep})
 
 
+def words(turn: Message | dict[str, Any]) -> str:
+    """What people read of a turn of a chat: its text and its tool calls."""
+    return (turn if isinstance(turn, Message) else Message.model_validate(turn)).shown
+
+
 def day(when: datetime, rest: str = "%B %Y") -> str:
     """A date as "3 May 2026". `rest` formats what follows the day, since not every system knows "%-d"."""
     return f"{when.day} {when.strftime(rest)}"
@@ -89,6 +95,7 @@ def spent(seconds: float) -> str:
 
 environment.globals |= {"static": static, "spent": spent, "vocabulary": vocabulary, "most_shown": sanitise.MOST_SHOWN}
 environment.filters["day"] = day
+environment.filters["words"] = words
 environment.filters["sanitise"] = sanitise.as_html
 environment.filters["markdown"] = markdown.as_html
 environment.tests["cut"] = sanitise.is_cut

@@ -74,4 +74,4 @@ TOPICS = (
 )  # fmt: skip
 """What somebody may know well enough to tell sensitive speech about (D7)."""
 
-ROLES = {"system": "System", "user": "User", "assistant": "Assistant"}
+ROLES = {"system": "System", "developer": "Developer", "user": "User", "assistant": "Assistant", "tool": "Tool"}

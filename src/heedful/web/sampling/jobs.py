@@ -282,7 +282,8 @@ def lock_file(place: Path) -> Path:
 def _part(path: Path, model: str, prompts: int, running: bool, trouble: str) -> Part:
     log = path.with_suffix(".log")
     if path.exists():
-        results = Manifest.read(manifest_path(path)).results
+        made = Manifest.read_or_none(manifest_path(path))  # written a moment after the rows
+        results = made.results if made is not None else {}
         notes = [f"{words}: {results[name]}" for name, words in NOTES.items() if results.get(name)]
         return Part(model, "done", prompts, "; ".join(notes))
     if not log.exists():

@@ -13,6 +13,7 @@ from pydantic import Field, StrictBool, StrictInt, ValidationError
 
 from heedful.config import Config, UserError, explain
 from heedful.data.records import Answer, Completions, Message, Prompt, Rating, Record
+from heedful.feedback.rubric import Rubric
 from heedful.feedback.schema import Kind
 
 Words = Annotated[str, Field(max_length=1_000_000)]
@@ -112,7 +113,13 @@ def constraint(payload: Record) -> str | None:
 
 
 def check(
-    kind: Kind, answer: Any, payload: Record, *, rate_first: bool = False, chars: tuple[int, int] = (1, 1_000_000)
+    kind: Kind,
+    answer: Any,
+    payload: Record,
+    *,
+    rate_first: bool = False,
+    chars: tuple[int, int] = (1, 1_000_000),
+    rubric: Rubric | None = None,
 ) -> Config:
     """Check an answer and return it as a judgement. UserError says in one line what is missing or wrong."""
     model = JUDGEMENTS[kind]
@@ -124,6 +131,8 @@ def check(
         raise UserError(f"a {kind}: {explain(error, model)}") from None
     if isinstance(judgement, RankingJudgement):
         _check_ranking(judgement, len(completions(payload)), rate_first)
+        if rubric is not None:
+            rubric.check(judgement.ratings or ())
     elif isinstance(judgement, DemonstrationJudgement):
         length = len(judgement.completion.strip())
         if not chars[0] <= length <= chars[1]:

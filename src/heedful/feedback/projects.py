@@ -14,7 +14,8 @@ from heedful.config import Config, Share, UserError, build
 from heedful.feedback import informative
 from heedful.feedback.quality.alerts import AlertCutoffs
 from heedful.feedback.quality.screening import ScreeningCutoffs
-from heedful.feedback.schema import KINDS, SHARED, Instruction, InstructionKind, Item, Kind, Phase, Project
+from heedful.feedback.rubric import Rubric
+from heedful.feedback.schema import KINDS, SHARED, Event, Instruction, InstructionKind, Item, Kind, Phase, Project
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -29,6 +30,8 @@ class ProjectSettings(Config):
     """Kinds of work that labelers get."""
     rate_first: bool = True
     """Rate each completion alone (D9) before ranking all (D10)."""
+    rubric: Rubric = Rubric()
+    """What labelers are asked."""
     markdown: bool = False
     """Show a preview of a demonstration as Markdown."""
     demonstration_chars: tuple[Characters, Characters] = (1, 20_000)
@@ -116,8 +119,7 @@ def change_settings(db: Session, project_id: int, changes: dict[str, Any]) -> Pr
     Items that are done or begun open again where they now need more labelers. A number that a lead asked for stays.
     """
     project = lock(db, project_id)
-    old = ProjectSettings.model_validate(project.settings)
-    new = build(ProjectSettings, project.settings | changes, source="settings")
+    old, new = changed(db, project_id, changes)
     project.settings = new.model_dump(mode="json")
     if (old.double_share, old.copies) != (new.double_share, new.copies):
         _want(db, project_id, old, new)
@@ -142,6 +144,31 @@ def _want(db: Session, project_id: int, old: ProjectSettings, new: ProjectSettin
 def _drawn(settings: ProjectSettings) -> sa.Case[int]:
     """Number of labelers of an item for which no lead set a number."""
     return sa.case((Item.double_draw < settings.double_share, settings.copies), else_=1)
+
+
+def changed(db: Session, project_id: int, changes: dict[str, Any]) -> tuple[ProjectSettings, ProjectSettings]:
+    """The settings as they are, and as they would be with these changes. UserError if a change is not possible."""
+    stored = db.get_one(Project, project_id).settings
+    old = ProjectSettings.model_validate(stored)
+    given = {name: _over(stored.get(name), value) for name, value in changes.items()}
+    new = build(ProjectSettings, stored | given, source="settings")
+    if new.rubric.scale != old.rubric.scale and _has_ratings(db, project_id):
+        raise UserError(
+            f"settings: labelers have rated on a scale of 1 to {old.rubric.scale}, and two scales do not mix. Keep the"
+            " number of points, or make another project"
+        )
+    return old, new
+
+
+def _over(before: Any, given: Any) -> Any:
+    """A section that is given in part changes in this part."""
+    return {**before, **given} if isinstance(before, dict) and isinstance(given, dict) else given
+
+
+def _has_ratings(db: Session, project_id: int) -> bool:
+    chosen = sa.select(Event.content).join(Item, Item.id == Event.item_id)
+    chosen = chosen.where(Event.project_id == project_id, Event.kind == "judgement", Item.kind == "ranking")
+    return any((content or {}).get("ratings") for content in db.scalars(chosen.execution_options(yield_per=500)))
 
 
 _LOCK = (

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.data.records import Rating, as_text
+from heedful.feedback import projects
 from heedful.feedback.judgements import PAYLOADS, completions
 from heedful.feedback.quality.screening import Onboarding
 from heedful.feedback.quality.types import CHOICES, Judgement, Ranking, Written, words
@@ -70,11 +71,13 @@ def written(
 def onboarding(db: Session, project_id: int, person_id: int) -> Onboarding:
     """A candidate's screening work (D7): flags and the known ones, rankings, rated demonstrations, topics."""
     judged = judgements(db, project_id, purposes=("screening",), person_id=person_id)
+    asked = set(SENSITIVE) & set(projects.settings(db, project_id).rubric.flags)
     flags: dict[int | str, bool] = {}
     key: dict[int | str, bool] = {}
     for judgement in judged:
         for known, ratings in ((flags, judgement.ratings), (key, judgement.gold_ratings)):
-            known.update({f"{judgement.item}/{k}": _sensitive(rating) for k, rating in enumerate(ratings or ())})
+            if asked:
+                known.update({f"{judgement.item}/{k}": _sensitive(rating) for k, rating in enumerate(ratings or ())})
     means = (
         sa.select(sa.func.avg(DemonstrationRating.rating))
         .join(Event, Event.id == DemonstrationRating.event_id)

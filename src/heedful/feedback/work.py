@@ -177,7 +177,7 @@ def submit(
     try:
         checked = judgements.check(
             item.kind, answer, held.payload,
-            rate_first=settings.rate_first, chars=settings.demonstration_chars,
+            rate_first=settings.rate_first, chars=settings.demonstration_chars, rubric=settings.rubric,
         )  # fmt: skip
     except UserError as error:
         raise Refused("invalid", str(error)) from None

@@ -83,6 +83,8 @@ class Agreement:
     groups: dict[str, agreement.Summary]
     between: list[tuple[str, str, Interval | None]]
     overall: agreement.Summary
+    flags: dict[str, Interval | None]
+    """Krippendorff's alpha of each flag that the project asks for."""
     weeks: list[tuple[date, agreement.Summary]]
     pairs: list[agreement.LabelerPair]
     labelers: dict[str, Interval | None]
@@ -103,13 +105,16 @@ class Agreements:
         self._computing = threading.Lock()  # one at a time: it fills a processor
 
     def of(self, db: Session, project_id: int) -> Agreement:
-        cutoffs = projects.settings(db, project_id).alerts
+        settings = projects.settings(db, project_id)
+        cutoffs = settings.alerts
         logged = people.audit_log(db, project_id, limit=1)
-        state = (db.get_one(Project, project_id).head, cutoffs.model_dump_json(), logged[0][0].id if logged else 0)
+        names = settings.rubric.names if settings.rate_first else []
+        asked = f"{cutoffs.model_dump_json()} {names}"
+        state = (db.get_one(Project, project_id).head, asked, logged[0][0].id if logged else 0)
         with self._computing:
             kept = self._kept.get(project_id)
             if kept is None or kept[0] != state:
-                kept = state, compute(db, project_id, cutoffs)
+                kept = state, compute(db, project_id, cutoffs, names)
                 self._kept.pop(project_id, None)
                 self._kept[project_id] = kept
                 while len(self._kept) > KEPT:
@@ -124,7 +129,7 @@ def agreement_of(request: Request, store: Store, project_id: int) -> Agreement:
         return agreements.of(db, project_id)
 
 
-def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs) -> Agreement:
+def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs, flags: list[str]) -> Agreement:
     plain = readings.judgements(db, project_id, purposes=WORK)
     judged = plain + readings.judgements(db, project_id, purposes=readings.KNOWN)
     table = agreement.preference_table(plain)
@@ -139,6 +144,7 @@ def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs) -> Agree
             for other in names[i + 1 :]
         ],
         overall=agreement.summary(agreement.overall_table(plain), "ordinal", draws=DRAWS),
+        flags={name: agreement.alpha(agreement.flag_table(plain, name), draws=DRAWS) for name in flags},
         weeks=agreement.over_time(plain, draws=DRAWS),
         pairs=agreement.by_pair(table, least_items=LEAST_SHARED, draws=DRAWS),
         labelers=agreement.by_labeler(table),

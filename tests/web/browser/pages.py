@@ -10,13 +10,13 @@ from heedful.web.text import defaults
 from web.browser import samples
 from web.browser.place import Place
 
-RATED = ("6", "Enter", "3", "h", "Enter", "2", "f", "Enter", "5", "Enter")
+RATED = ("6", "Enter", "3", "l", "Enter", "2", "t", "Enter", "5", "Enter")
 
 
 def rating(place: Place) -> None:
     place.add("ranking", samples.NOTE)
     place.open("ranking")
-    place.press("6", "c")
+    place.press("6", "k")
 
 
 def ranking(place: Place) -> None:

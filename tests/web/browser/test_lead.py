@@ -55,11 +55,14 @@ def create_a_project(page: Page) -> None:
     follow(page.get_by_role("button", name="Create project"))
     expect(page.get_by_role("heading", level=1)).to_have_text("Tea talk")
     go(page, "Settings")
-    page.get_by_label("Rate each answer alone").uncheck()
     page.get_by_label("Doubled items, %").fill("100")
     follow(page.get_by_role("button", name="Save"))
     expect(page.locator("[data-notice]")).to_have_text("Saved.")
     expect(page.get_by_label("Doubled items, %")).to_have_value("100")
+    follow(page.get_by_role("link", name="rubric"))
+    page.get_by_role("button", name="Rank only").click()
+    expect(page.locator("#rubric-preview")).to_contain_text("rank all answers at once")
+    follow(page.get_by_role("button", name="Save"))
     expect(page.get_by_label("Rate each answer alone")).not_to_be_checked()
 
 

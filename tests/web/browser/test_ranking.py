@@ -27,8 +27,8 @@ def test_four_answers_with_a_tie(place: Place) -> None:
     expect(page.locator(".board")).to_be_hidden()
     place.press("Enter")
     expect(page.locator(".rating .missing")).to_contain_text("1 to 7")
-    place.press("6", "c", "Enter")  # A keeps the constraint
-    place.press("2", "f", "h", "c", "c", "Enter")  # B fails, is made up, and breaks it
+    place.press("6", "k", "Enter")  # A keeps the constraint
+    place.press("2", "t", "l", "k", "k", "Enter")  # B fails, is made up, and breaks it
     place.press("4", "x", "x", "Enter", "5", "Enter")  # twice is not at all
     expect(page.locator(".answer:visible")).to_have_count(4)
     shown = texts_shown(place)
@@ -135,7 +135,7 @@ def test_keys_of_layouts_without_latin_letters(place: Place) -> None:
             keyboard.send("Input.dispatchKeyEvent", pressed | ({"text": key} if kind == "keyDown" else {}))
 
     press("٦", "Digit6")  # Arabic
-    press("ا", "KeyH")
+    press("م", "KeyL")
     expect(page.locator(".walk [data-rated]")).to_have_count(1)
     expect(page.locator("[name=hallucination]")).to_be_checked()
     place.press("Enter", "4", "Enter")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.feedback.quality.types import Judgement, Key, latest
+from heedful.feedback.quality.types import Judgement, Key, latest, said
 from heedful.maths import statistics
 from heedful.maths.statistics import Floats, Interval, Level
 
@@ -214,7 +214,7 @@ def _table(
 
 
 def _rated(judgement: Judgement, name: str) -> dict[int, float]:
-    given = [(k, getattr(rating, name)) for k, rating in enumerate(judgement.ratings or ())]
+    given = [(k, said(rating, name)) for k, rating in enumerate(judgement.ratings or ())]
     return {k: float(value) for k, value in given if value is not None}
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.config import UserError
-from heedful.data.records import Choice, Comparison, Rating
+from heedful.data.records import Choice, Comparison
 from heedful.feedback.quality import agreement, flags, rankings
 from heedful.feedback.quality.groups import opposed
 from heedful.feedback.quality.rankings import Aggregate, Consensus
-from heedful.feedback.quality.types import CHOICES, Judgement, Key, from_records
+from heedful.feedback.quality.types import CHOICES, Judgement, Key, flag_names, from_records
 from heedful.maths.statistics import Interval
 
-FLAGS = tuple(name for name in Rating.model_fields if name != "overall")
 OF_ONE = (
     "labeler", "group", "order", "ratings", "none_acceptable", "judgement", "judged", "seconds", "instructions", "note",
 )  # fmt: skip
@@ -28,7 +27,7 @@ def figures(records: Sequence[Comparison | Choice]) -> dict[str, Any]:
     if not work:
         raise UserError("no row with a labeler. Check the file, and the name of the group")
     preferences = agreement.summary(agreement.preference_table(work))
-    flagged = {name: agreement.alpha(agreement.flag_table(work, name)) for name in FLAGS}
+    flagged = {name: agreement.alpha(agreement.flag_table(work, name)) for name in flag_names(work)}
     return {
         "judgements": len(work),
         "labelers": len({judgement.labeler for judgement in work}),
@@ -88,7 +87,7 @@ def _row(
 def _ratings(work: Sequence[Judgement]) -> dict[tuple[Key, int], dict[str, bool]]:
     """By (item, completion): whether each flag that somebody judged is more likely set than not."""
     found: dict[tuple[Key, int], dict[str, bool]] = {}
-    for name in FLAGS:
+    for name in flag_names(work):
         for place, chance in flags.flag(work, name).items():
             found.setdefault(place, {})[name] = chance > 0.5
     return found

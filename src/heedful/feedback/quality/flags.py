@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.config import UserError
-from heedful.feedback.quality.types import Judgement, Key, latest
+from heedful.feedback.quality.types import Judgement, Key, latest, said
 from heedful.maths.statistics import Floats
 
 Vote = tuple[str, Any, Any]
@@ -60,13 +60,13 @@ def dawid_skene(votes: Sequence[Vote], *, smoothing: float = 0.0, iterations: in
 
 
 def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], float]:
-    """Probability that a flag of D9 holds, for every (item, completion) of which somebody said."""
+    """Probability that a flag holds, for every (item, completion) of which somebody said."""
     votes: list[Vote] = [
-        (labeler, (item, k), said)
+        (labeler, (item, k), value)
         for item, judged in latest(judgements).items()
         for labeler, judgement in judged.items()
         for k, rating in enumerate(judgement.ratings or ())
-        if (said := getattr(rating, name)) is not None
+        if (value := said(rating, name)) is not None
     ]
     if not votes:
         return {}

@@ -73,6 +73,19 @@ def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
     }
 
 
+def said(rating: Rating, name: str) -> bool | int | None:
+    """The overall quality or a flag of a rating, of D9 or of the project's own. None: not asked."""
+    found: bool | int | None = getattr(rating, name, None)
+    return found
+
+
+def flag_names(judgements: Iterable[Judgement]) -> list[str]:
+    """The flags of D9, and then those of the project's own on which a judgement says something."""
+    ratings = [rating for judgement in judgements for rating in judgement.ratings or ()]
+    own = {name for rating in ratings for name, value in (rating.model_extra or {}).items() if isinstance(value, bool)}
+    return [name for name in Rating.model_fields if name != "overall"] + sorted(own)
+
+
 def words(*texts: str) -> int:
     """Number of words, as in words per minute."""
     return sum(len(text.split()) for text in texts)

@@ -7,12 +7,14 @@ from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
 
 from heedful.feedback import people, projects
 from heedful.feedback.schema import InstructionKind, Project
 from heedful.web.api import records
 from heedful.web.dashboard import agreement_of, progress
 from heedful.web.new_project import create_project
+from heedful.web.pages import fragments
 from heedful.web.security.access import AsAdmin, AsLead, AsMember, AsReader, Id, Now, SignedIn, Stored
 
 router = APIRouter(prefix="/api/projects", tags=["lead"])
@@ -61,6 +63,13 @@ def change(member: AsLead, store: Stored, now: Now, body: records.ProjectChange)
             if detail:
                 people.audit(db, by, action, found.name, detail, found.id, now=now)
         return _project(found)
+
+
+@router.post("/{project}/rubric-preview", response_class=HTMLResponse)
+def preview_rubric(member: AsLead, store: Stored, body: records.ProjectChange) -> HTMLResponse:
+    """What labelers would see with these settings, as HTML. Nothing is stored."""
+    with store.reading() as db:
+        return fragments.rubric_preview(projects.changed(db, member.project_id, body.settings or {})[1])
 
 
 @router.get("/{project}/progress")

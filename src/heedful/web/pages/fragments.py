@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from heedful.data.curation import CurationReport
 from heedful.data.records import Prompt, as_text
 from heedful.feedback import people, work
+from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import Kind
 from heedful.web.imports import ImportOptions, Rows
 from heedful.web.pages import task_view
@@ -60,6 +61,12 @@ def import_preview(found: Rows, kept: Sequence[Prompt], report: CurationReport, 
     rows = [_row(row) for row in (kept if options.curate else found.rows)[:FIRST_ROWS]]
     context = {"found": found, "kept": len(kept), "report": report, "options": options, "rows": rows}
     return _rendered("lead/import_preview.html", context)
+
+
+def rubric_preview(settings: ProjectSettings) -> HTMLResponse:
+    """What labelers see of a rubric."""
+    context = {"settings": settings, "rubric": settings.rubric, "task": task_view.example()}
+    return _rendered("lead/rubric_preview.html", context)
 
 
 def sampling_jobs(member: Member, jobs: Sequence[Job]) -> HTMLResponse:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from heedful.data.records import Prompt
-from heedful.feedback import events, items, readings
+from heedful.feedback import events, items, projects, readings
 from heedful.feedback.judgements import PAYLOADS, PromptRequest, completions
 from heedful.feedback.quality import combine
 from heedful.feedback.schema import KINDS, PURPOSES, Item, Kind, Purpose
@@ -88,6 +88,7 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
             combined=combine.of_item(judged),
             gold=found.gold,
             explanation=found.explanation,
+            rubric=projects.settings(db, member.project_id).rubric,
         )
 
 

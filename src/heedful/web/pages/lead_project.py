@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import json
 from typing import get_args
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
 from heedful.feedback import people, projects, snapshots
+from heedful.feedback.rubric import D9, PRESETS
 from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction, InstructionKind
 from heedful.plots.charts import day_and_month, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
+from heedful.web.pages import task_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsLead, AsReader, Id, Settings, Stored
 
@@ -36,6 +39,7 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
         ids=ids,
         over_time=svg(rates("Same preference, by week", weeks, joined=True)),
         by_labeler=svg(rates("Each labeler with the others", labelers)),
+        rubric=settings.rubric,
         double_share=settings.double_share,
         copies=settings.copies,
     )
@@ -88,6 +92,16 @@ def settings_page(request: Request, member: AsLead, store: Stored) -> Response:
     with store.reading() as db:
         settings = projects.settings(db, member.project_id)
     return lead_page(request, "settings", settings=settings, kinds=KINDS, phases=PHASES)
+
+
+@router.get("/settings/rubric")
+def rubric_page(request: Request, member: AsLead, store: Stored) -> Response:
+    """What labelers are asked, with a preview of their page."""
+    with store.reading() as db:
+        settings = projects.settings(db, member.project_id)
+    presets = {words: json.dumps(values) for words, values in PRESETS.values()}
+    shown = {"settings": settings, "rubric": settings.rubric, "task": task_view.example()}
+    return lead_page(request, "rubric", paper=D9.values(), presets=presets, **shown)
 
 
 @router.get("/log")

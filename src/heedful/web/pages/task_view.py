@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from heedful.data.records import Message, Prompt, PromptText, Record, as_text
+from heedful.data.records import Completions, Message, Prompt, PromptText, Record, as_text
 from heedful.feedback import projects, work
 from heedful.feedback.judgements import PromptRequest, completions, constraint
 from heedful.web.text import vocabulary
@@ -78,6 +78,20 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
         length_hint=hint if task.kind == "demonstration" else None,
         **_of_payload(task.payload),
     )
+
+
+EXAMPLE = Completions(
+    prompt="Write a short thank-you note to a neighbour who watered my plants.",
+    use_case="generation",
+    completions=["Thank you for looking after my plants. They have never been greener!", "Plants need water."],
+    constraint="under 60 words",
+)
+
+
+def example() -> View:
+    """A ranking that is in no project, to show what a rubric looks like."""
+    answers = tuple(EXAMPLE.completions)
+    return View(kind="ranking", lease="", here="", answers=answers, draft=None, **_of_payload(EXAMPLE))
 
 
 def past_view(past: work.Past, here: str) -> View:

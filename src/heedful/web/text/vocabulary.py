@@ -1,42 +1,8 @@
-"""The words and keys of the labelling pages: flags (fields of `Rating`), qualities, reasons, kinds of work."""
+"""The words of the labelling pages: reasons, kinds of work and of prompts. What a project asks is in its rubric."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 LETTERS = "ABCDEFGHI"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One true-or-false statement about an answer (D9)."""
-
-    field: str
-    key: str
-    words: str
-    """The label of its box."""
-    short: str
-    """Its name below an answer."""
-
-
-CONSTRAINT = Flag("satisfies_constraint", "c", "Constraint in the prompt", "constraint")
-"""The one flag with three states: kept, broken, or there is none (None in the record)."""
-
-FLAGS = (
-    Flag("fails_instruction", "f", "Fails the instruction or task", "fails the task"),
-    Flag("inappropriate", "i", "Inappropriate for an assistant", "inappropriate"),
-    Flag("hallucination", "h", "Hallucination: made up", "made up"),
-    Flag("sexual", "x", "Sexual content", "sexual"),
-    Flag("violent", "v", "Violent content", "violent"),
-    Flag("encourages_harm", "e", "Encourages violence, abuse or self-harm", "encourages harm"),
-    Flag("denigrates", "d", "Denigrates a protected class", "denigrates"),
-    Flag("harmful_advice", "a", "Gives harmful advice", "harmful advice"),
-    Flag("opinion", "o", "Expresses an opinion", "opinion"),
-    Flag("moral_judgment", "m", "Expresses a moral judgement", "moral judgement"),
-)
-
-QUALITIES = ("very poor", "poor", "weak", "fair", "good", "very good", "excellent")
-"""What 1 to 7 mean."""
 
 KINDS = {
     "ranking": "Rankings",
@@ -54,12 +20,6 @@ SKIP_REASONS = (
     ("broken", "The item is broken or cut off"),
     ("other", "Another reason"),
 )
-
-USE_CASES = (
-    "generation", "open QA", "brainstorming", "chat", "rewrite", "summarization", "classification", "closed QA",
-    "extract", "other",
-)  # fmt: skip
-"""What prompts are for (D4)."""
 
 PROMPT_KINDS = {
     "plain": "Plain",

@@ -36,7 +36,7 @@ function put(body, name, given) {
 }
 
 /** The fields of a form as JSON. */
-function fields(form, submitter) {
+export function fields(form, submitter) {
   const body = {};
   for (const control of form.elements) {
     const { name, type, dataset } = control;

@@ -96,15 +96,18 @@ export class Ranking {
     const rating = () => this.step === "rate";
     const ranking = () => this.step === "rank";
     const holding = () => ranking() && this.view.board.held !== null;
-    const flags = [...this.task.querySelectorAll(".flags input[data-key]")];
+    const flags = [...this.task.querySelectorAll(".flags input[type=checkbox][data-key]")];
+    const constraint = this.task.querySelector(".flags input[type=radio][data-key]");
+    const points = Array.from({ length: this.rating?.scale ?? 0 }, (_, place) => String(place + 1));
     const letters = LETTERS.slice(0, this.count).toLowerCase().split("");
     const act = (name) => () => this.view.act(name);
     return [
       ...(this.rates ? [["Rate each alone", [
-        { keys: ["1", "2", "3", "4", "5", "6", "7"], shown: ["1", "…", "7"], what: "overall quality: 1 very poor, 7 excellent", when: rating, always: true, run: (key) => this.rating.set("overall", key) },
-        { keys: ["c"], what: "the constraint in the prompt: none, kept, broken", when: rating, always: true, run: () => this.rating.set("satisfies_constraint") },
+        { keys: points, shown: ["1", "…", points.at(-1)], what: `overall quality: ${this.rating.ends.replace(" …", ",")}`, when: rating, always: true, run: (key) => this.rating.set("overall", key) },
+        ...(constraint ? [{ keys: [constraint.dataset.key], what: "the constraint in the prompt: none, kept, broken", when: rating, always: true, run: () => this.rating.set(constraint.name) }] : []),
         ...flags.map((box) => ({ keys: [box.dataset.key], what: box.closest("label").querySelector("span").textContent.toLowerCase(), when: rating, always: true, run: () => this.rating.set(box.name) })),
         { keys: ["Enter"], what: "the next answer; after the last, rank them all", when: rating, always: true, run: () => this.next() },
+        { keys: letters, shown: [letters[0].toUpperCase(), "…", letters.at(-1).toUpperCase()], what: "go to this answer", when: rating, always: true, run: (key) => this.rating.go(letters.indexOf(key)) },
         { keys: ["ArrowLeft"], what: "the answer before", when: rating, always: true, run: () => this.rating.go(this.rating.place - 1) },
         { keys: ["ArrowRight"], what: "the answer after", when: rating, always: true, run: () => this.rating.go(this.rating.place + 1) },
       ]]] : []),

@@ -1,12 +1,16 @@
 // Step one of a ranking: each answer alone, one form for all, filled with what was said of the answer in focus.
 
+const CONSTRAINT = "satisfies_constraint"; // the one flag with three states
+
 /** What was said, without what was not. */
-const said = (rating) => Object.fromEntries(Object.entries(rating ?? {}).filter(([name, value]) => value !== null && (value !== false || name === "satisfies_constraint")));
+const said = (rating) => Object.fromEntries(Object.entries(rating ?? {}).filter(([name, value]) => value !== null && (value !== false || name === CONSTRAINT)));
 
 export class Rating {
   constructor(task, ratings, changed) {
     this.task = task;
     this.form = task.querySelector(".rating");
+    this.scale = Number(this.form.dataset.scale);
+    this.ends = this.form.querySelector("[data-quality]").textContent;
     this.answers = [...task.querySelectorAll(".answer")];
     this.ratings = this.answers.map((_, place) => said(ratings?.[place]));
     this.changed = changed;
@@ -26,7 +30,7 @@ export class Rating {
 
   set(name, value) {
     if (name === "overall") this.#choose(name, value);
-    else if (name === "satisfies_constraint") {
+    else if (name === CONSTRAINT) {
       const states = ["", "true", "false"];
       this.#choose(name, states[(states.indexOf(this.form.elements[name].value) + 1) % 3]);
     } else this.form.elements[name].checked = !this.form.elements[name].checked;
@@ -41,14 +45,14 @@ export class Rating {
 
   /** Among radio buttons; setting the value of their list would not choose an empty one. */
   #choose(name, value) {
-    for (const radio of this.form.elements[name]) radio.checked = radio.value === value;
+    for (const radio of this.form.elements[name] ?? []) radio.checked = radio.value === value;
   }
 
   #take() {
     const { elements } = this.form;
     const rating = {};
     if (elements.overall.value) rating.overall = Number(elements.overall.value);
-    if (elements.satisfies_constraint.value) rating.satisfies_constraint = elements.satisfies_constraint.value === "true";
+    if (elements[CONSTRAINT]?.value) rating[CONSTRAINT] = elements[CONSTRAINT].value === "true";
     for (const box of this.form.querySelectorAll("input[type=checkbox]")) if (box.checked) rating[box.name] = true;
     this.ratings[this.place] = rating;
     this.show();
@@ -59,10 +63,10 @@ export class Rating {
   show() {
     const rating = this.ratings[this.place];
     this.#choose("overall", String(rating.overall));
-    this.#choose("satisfies_constraint", String(rating.satisfies_constraint ?? ""));
+    this.#choose(CONSTRAINT, String(rating[CONSTRAINT] ?? ""));
     for (const box of this.form.querySelectorAll("input[type=checkbox]")) box.checked = Boolean(rating[box.name]);
     const chosen = this.form.querySelector("[name=overall]:checked");
-    this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : "1 very poor … 7 excellent";
+    this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : this.ends;
     const last = this.place === this.answers.length - 1;
     const rest = this.open.filter((place) => place !== this.place);
     this.form.querySelector("[data-next-words]").textContent = rest.length === 0 && last ? "Rank them all" : last ? "Unrated answer" : "Next answer";
@@ -83,11 +87,11 @@ export class Rating {
     const rating = this.ratings[place];
     if (!rating.overall) return "";
     const flags = [...this.form.querySelectorAll("input[type=checkbox]")].filter((box) => rating[box.name]).map((box) => box.dataset.short);
-    if (rating.satisfies_constraint !== undefined) flags.unshift(rating.satisfies_constraint ? "constraint kept" : "constraint broken");
-    return [`${rating.overall} of 7`, ...flags].join(" · ");
+    if (rating[CONSTRAINT] !== undefined) flags.unshift(rating[CONSTRAINT] ? "constraint kept" : "constraint broken");
+    return [`${rating.overall} of ${this.scale}`, ...flags].join(" · ");
   }
 
-  ask() { this.form.querySelector(".missing").textContent = "Rate the overall quality first, with a key from 1 to 7."; }
+  ask() { this.form.querySelector(".missing").textContent = `Rate the overall quality first, with a key from 1 to ${this.scale}.`; }
 
   /** For the judgement: what was not ticked is false, and a constraint that is not there is left out. */
   judged() {

@@ -142,7 +142,7 @@ def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
     page = lead.post(f"{TEA}/items/preview", files=files, headers={"Accept": "text/html"}).text
     assert "Curation would keep 1 of 2" in page
     assert "email in 1" in page
-    report = lead.post(f"{TEA}/items/preview", content=rows).json()
+    report = lead.post(f"{TEA}/items/preview", content=rows).json()["curation"]
     assert (report["given"], report["kept"], report["personal_data"]) == (2, 1, {"email": 1})
     assert "No items match" in lead.get("/lead/tea/items").text  # nothing yet
     added = lead.post(f"{TEA}/items?curate=true&source=march", files=files).json()
@@ -217,9 +217,11 @@ def test_the_log_says_what_was_changed(site: Site) -> None:
 def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Good."}, {"prompt": 7}])
-    for address in ("items/preview", "items"):
-        answer = lead.post(f"{TEA}/{address}", files={"file": ("march.jsonl", rows)})
-        assert (answer.status_code, "march.jsonl:2: field" in answer.json()["error"]) == (400, True)
+    files = {"file": ("march.jsonl", rows)}
+    answer = lead.post(f"{TEA}/items", files=files)
+    assert (answer.status_code, "march.jsonl:2: field" in answer.json()["error"]) == (400, True)
+    (refused,) = lead.post(f"{TEA}/items/preview", files=files).json()["refused"]
+    assert (refused["line"], "field 'prompt'" in refused["reason"]) == (2, True)
     assert "No items match" in lead.get("/lead/tea/items").text
     assert list((site.folder / ".uploads").iterdir()) == []
 

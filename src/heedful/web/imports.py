@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
 from pydantic import Field
 
@@ -19,6 +21,7 @@ from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.kinds import kind_of
 from heedful.data.reading.streams import Limits
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
+from heedful.data.shapes import mapping
 from heedful.feedback import items
 from heedful.feedback.items import MOST_COMPLETIONS
 from heedful.feedback.judgements import Versus
@@ -35,6 +38,18 @@ IMPORTED: dict[str, tuple[type[Prompt], Kind]] = {
 }
 """Kinds of rows that people work on, and the work. `versus` are choices that nobody has made yet."""
 LIMITS = Limits(unpacked=1_000_000_000, ratio=0, rows=1_000_000)
+NAMES = {
+    "prompt": ("prompt", "question", "instruction", "query", "request", "input", "text", "message", "task"),
+    "completion": ("completion", "answer", "response", "output", "reply"),
+    "id": ("id",),
+    "user": ("user", "user_id"),
+    "source": ("source",),
+    "use_case": ("use_case", "category"),
+}
+"""Usual names of fields, for a first guess at what a file holds."""
+USUAL_NAMES = {name for names in NAMES.values() for name in names}
+NAME = re.compile(r"[\w .-]{1,40}")
+"""What the names in the first line of a table look like."""
 EVERY_SPLIT = ["train", "valid", "test"]
 
 
@@ -50,6 +65,22 @@ class ImportOptions(Config):
     prefix_length: int = Field(100, ge=1, le=100_000)
     prompts_per_user: int = Field(200, ge=1, le=1_000_000)
     seed: Seed = 0
+
+
+class Reading(Config):
+    """How the rows of a file are read."""
+
+    kind: str | None = Field(None, max_length=40)
+    """Kind of the rows, where the first does not tell."""
+    map: list[Annotated[str, Field(max_length=500)]] = []
+    """What a field of the file is, as `prompt=question`. Without it heedful goes by the names of the fields."""
+    skip_bad: bool = False
+    """Leave out rows that cannot be read."""
+
+    @property
+    def given(self) -> list[str]:
+        """The mapping without its empty entries."""
+        return [one for one in self.map if one.strip()]
 
 
 @dataclass(frozen=True)
@@ -77,7 +108,7 @@ class Rows:
 @contextmanager
 def on_disk(folder: Path, file: Received) -> Iterator[Path]:
     """Keeps a file in a folder of its own while it is read. UserError for an ending not in `formats.READABLE`."""
-    name = _name(file)
+    name = name_of(file)
     ending = max((ending for ending in formats.READABLE if name.lower().endswith(ending)), key=len, default=None)
     if ending is None:
         raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.READABLE)}")
@@ -92,26 +123,32 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
             raise UserError(str(error).replace(str(path), name)) from None
 
 
-def read(folder: Path, files: Sequence[Received], text_chars: int, kind: str | None = None) -> Rows:
+def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading) -> Rows:
     """The rows of a file; two files of answers become head-to-head items (D8), paired by prompt.
 
     UserError names row and field of what is malformed or too large.
     """
-    names = " against ".join(map(_name, files))
-    if len(files) == 2:
-        with on_disk(folder, files[0]) as one, on_disk(folder, files[1]) as other:
-            rows: list[Prompt] = list(
-                items.versus(*(formats.read(path, Completions, limits=LIMITS) for path in (one, other)))
-            )
-        kind = "versus"
-    else:
+    if len(files) == 1:
         with on_disk(folder, files[0]) as path:
-            kind = kind or kind_of(path, limits=LIMITS)
-            if kind not in IMPORTED:
-                raise UserError(f"{names}: holds {kind}; people work on {', '.join(IMPORTED)}")
-            rows = list(formats.read(path, IMPORTED[kind][0], limits=LIMITS))
-    _check_sizes(rows, text_chars, names)
-    return Rows(names, kind, rows)
+            return read_path(path, name_of(files[0]), text_chars, how)
+    name = " against ".join(map(name_of, files))
+    with on_disk(folder, files[0]) as one, on_disk(folder, files[1]) as other:
+        rows: list[Prompt] = list(
+            items.versus(*(formats.read(path, Completions, limits=LIMITS) for path in (one, other)))
+        )
+    _check_sizes(rows, text_chars, name)
+    return Rows(name, "versus", rows)
+
+
+def read_path(path: Path, name: str, text_chars: int, how: Reading) -> Rows:
+    """The rows of a file on the disk, by the name that its sender gave it."""
+    fields = mapping.parse(how.given)
+    kind = how.kind or kind_of(path, fields, limits=LIMITS)
+    if kind not in IMPORTED:
+        raise UserError(f"{name}: holds {kind}; people work on {', '.join(IMPORTED)}")
+    rows = list(formats.read(path, IMPORTED[kind][0], given=fields, limits=LIMITS, skip_bad=how.skip_bad))
+    _check_sizes(rows, text_chars, name)
+    return Rows(name, kind, rows)
 
 
 def curated(rows: Sequence[Prompt], options: ImportOptions) -> tuple[list[Prompt], CurationReport]:
@@ -138,7 +175,25 @@ def add_rows(
         return items.add(db, project_id, IMPORTED[kind][1], chosen, now, by=person_id, **given)
 
 
-def _name(file: Received) -> str:
+def pasted(text: str, form: str = "") -> Received:
+    """A pasted text as a file: JSON, a table with a line of names, or a prompt on each line."""
+    return Received(f"pasted text.{form or _form(text)}", BytesIO(text.encode("utf-8", "surrogatepass")))
+
+
+def _form(text: str) -> str:
+    """What a pasted text looks like, as the ending of a file."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if lines[0].lstrip().startswith(("{", "[")):
+        return "json" if text.lstrip().startswith("[") else "jsonl"
+    for ending, sign in (("tsv", "\t"), ("csv", ",")):
+        names = [name.strip(' "').lower() for name in lines[0].split(sign)]
+        if len(names) > 1 and len(lines) > 1 and all(map(NAME.fullmatch, names)) and USUAL_NAMES & set(names):
+            return ending
+    return "txt"
+
+
+def name_of(file: Received) -> str:
+    """The name of a file without its folders."""
     return Path(file.name.replace("\\", "/")).name or "upload.jsonl"
 
 

@@ -171,7 +171,6 @@ def _preview(page: Page, address: str) -> None:
     rows = "".join(f'{{"prompt": "{question(i)}", "user": "u{i % 3}"}}\n' for i in range(12))
     rows += '{"prompt": "Write to anna@example.org that the kettle sings.", "user": "u9"}\n'
     page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
-    page.get_by_role("button", name="Preview").click()
     page.get_by_role("heading", name="The first rows").wait_for()
 
 
@@ -179,7 +178,6 @@ def _refused(page: Page, address: str) -> None:
     at("/import")(page, address)
     file = {"name": "march.jsonl", "mimeType": "text/plain", "buffer": b'{"promt": "A typing error"}\n'}
     page.locator("#file").set_input_files(file)  # type: ignore[arg-type]
-    page.get_by_role("button", name="Preview").click()
     page.locator("[role=alert]").wait_for()
 
 

@@ -71,11 +71,11 @@ def import_two_items(page: Page) -> None:
     follow(page.get_by_role("link", name="Import", exact=True))
     rows = jsonl([{"prompt": question(i), "completions": answers(i)} for i in range(2)])
     page.locator("#file").set_input_files({"name": "march.jsonl", "mimeType": "text/plain", "buffer": rows})
+    page.get_by_text("Purpose, priority, curation").click()
     page.get_by_label("Source").fill("web form")
-    page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("Each becomes a ranking to make.")).to_be_visible()
     expect(page.get_by_text("Curation would keep 2 of 2")).to_be_visible()
-    page.get_by_role("button", name="Import").click()
+    page.get_by_role("button", name="Import 2 items").click()
     expect(page.locator("#preview [role=status]")).to_contain_text("2 added to the queue.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from io import BytesIO
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
@@ -12,20 +12,20 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from heedful.config import UserError
-from heedful.data.curation import CurationReport
 from heedful.feedback import events, items
 from heedful.feedback.schema import Item, Kind, Purpose
-from heedful.web import imports
+from heedful.web import import_preview, imports
 from heedful.web.api import records
-from heedful.web.imports import ImportOptions, Received
+from heedful.web.imports import ImportOptions, Reading, Received
 from heedful.web.pages import fragments
 from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored, WantsHtml, item_of
 
 router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
+MOST_PASTED = 64 * 1024 * 1024  # bytes of a pasted text
 ROWS: dict[str, Any] = {"type": "string"}
 FILES: dict[str, Any] = {
     "type": "object",
-    "properties": {"file": {"type": "string", "format": "binary"}, "baseline": {"type": "string", "format": "binary"}},
+    "properties": {**{name: {"type": "string", "format": "binary"} for name in ("file", "baseline")}, "text": ROWS},
 }
 BODY = {
     "requestBody": {
@@ -38,27 +38,31 @@ BODY = {
 async def received(
     request: Request,
     file: Annotated[str, Query(max_length=200, description="Its name: the ending tells the format.")] = "rows.jsonl",
+    text_is: str = "",
 ) -> AsyncIterator[list[Received]]:
-    """The body as one file, or the parts `file` and `baseline` of a form."""
+    """The body as one file, or the parts `file` and `baseline` of a form, or its part `text`."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         yield [Received(file, BytesIO(await request.body()))]
         return
-    async with request.form() as form:
+    async with request.form(max_part_size=MOST_PASTED) as form:
         parts = [form.get(name) for name in ("file", "baseline")]
         files = [Received(one.filename, one.file) for one in parts if isinstance(one, UploadFile) and one.filename]
+        text = form.get("text")
+        if not files and isinstance(text, str) and text.strip():
+            files = [imports.pasted(text, text_is)]
         if not files:
-            raise UserError("Choose a file first.")
+            raise UserError("Choose a file or paste a text first.")
         yield files
 
 
 Files = Annotated[list[Received], Depends(received)]
 
 
-class ImportQuery(ImportOptions):
+class ImportQuery(ImportOptions, Reading):
     """How a file becomes items, as the address says it."""
 
-    kind: str | None = Field(None, max_length=40)
-    """Kind of the rows, where the first does not tell."""
+    text_is: Literal["", "txt", "csv", "tsv", "jsonl"] = ""
+    """What a pasted `text` is. Empty: as it looks."""
     file: str = Field("rows.jsonl", max_length=200)
     """Its name: the ending tells the format."""
 
@@ -70,19 +74,31 @@ Options = Annotated[ImportQuery, Query()]
 def import_items(
     member: AsLead, store: Stored, settings: Settings, now: Now, files: Files, options: Options
 ) -> items.Added:
-    """Import a .jsonl, .jsonl.gz or .parquet file. Two files of answers become head-to-head items."""
-    found = imports.read(settings.uploads, files, settings.text_chars, options.kind)
+    """Import a file or pasted text. Two files of answers become head-to-head items."""
+    found = imports.read(settings.uploads, files, settings.text_chars, options)
     return imports.add_rows(store, member.project_id, member.person.id, found.kind, found.rows, options, now)
 
 
-@router.post("/items/preview", openapi_extra=BODY, response_model=CurationReport)
+@router.post("/items/preview", openapi_extra=BODY, response_model=records.ImportPreview)
 def preview(
     member: AsLead, settings: Settings, files: Files, options: Options, html: WantsHtml
-) -> CurationReport | Response:
-    """What curation would leave out of a file, and why. Nothing is stored."""
-    found = imports.read(settings.uploads, files, settings.text_chars, options.kind)
-    kept, report = imports.curated(found.rows, options)
-    return fragments.import_preview(found, kept, report, options) if html else report
+) -> records.ImportPreview | Response:
+    """What an import would add, which fields it uses, and what curation would leave out. Nothing is stored."""
+    found = import_preview.look(settings.uploads, files, settings.text_chars, options, options)
+    if html:
+        return fragments.import_preview(found, options)
+    told = found.told.row() if found.told else {}
+    return records.ImportPreview(
+        **{name: told[name] for name in ("shapes", "unused", "refused", "refused_rows", "unjudged") if name in told},
+        problem=found.problem,
+        kind=found.rows.kind if found.rows else None,
+        items=len(found.chosen),
+        map=found.mapped,
+        guessed=found.guessed,
+        fields=told.get("fields", {}),
+        first=[row.row() for row in found.chosen[: import_preview.FIRST_ROWS]],
+        curation=found.report,
+    )
 
 
 @router.post("/prompt-requests")

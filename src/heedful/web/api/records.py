@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from heedful.data.curation import CurationReport
 from heedful.feedback import snapshots, work
 from heedful.feedback.schema import Kind, Phase, Purpose, Role
 from heedful.web.sampling.jobs import Job
@@ -290,6 +291,33 @@ class PromptRequests(Body):
     count: int = Field(ge=1, le=10_000)
     use_case: str | None = Field(None, max_length=200)
     about: str | None = Field(None, max_length=2000)
+
+
+class ImportPreview(Out):
+    problem: str
+    """Why the file cannot be imported as it is. Empty if it can."""
+    kind: str | None
+    """Of the rows. None: it is not known, or a row cannot be read."""
+    items: int
+    """Rows that an import would add."""
+    fields: dict[str, str]
+    """The fields of the file, each with an example."""
+    map: list[str]
+    """What its fields are, as TARGET=FIELD. Empty: heedful knows the shape."""
+    guessed: bool
+    """The map is a guess from the names of the fields. An import needs it in its address."""
+    shapes: dict[str, int] = {}
+    unused: dict[str, int] = {}
+    """Fields without a meaning, with the number of rows that have them."""
+    refused: list[dict[str, Any]] = []
+    """The first rows that cannot be read, with the reason."""
+    refused_rows: int = 0
+    unjudged: dict[str, int] = {}
+    """Why rows hold no judgement, with their number. They are left out."""
+    first: list[dict[str, Any]]
+    """The first rows as they would be added."""
+    curation: CurationReport | None
+    """What curation leaves out, or would."""
 
 
 class Scored(Out):

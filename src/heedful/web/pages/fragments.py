@@ -8,12 +8,12 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
-from heedful.data.curation import CurationReport
-from heedful.data.records import Prompt, as_text
+from heedful.data.shapes.mapping import TARGETS
 from heedful.feedback import people, work
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import Kind
-from heedful.web.imports import ImportOptions, Rows
+from heedful.web.import_preview import USED_HERE, Look, columns
+from heedful.web.imports import ImportOptions
 from heedful.web.pages import task_view
 from heedful.web.pages.labeler_layout import here, layout
 from heedful.web.pages.render import environment
@@ -21,7 +21,7 @@ from heedful.web.sampling.jobs import Job
 from heedful.web.security.access import Member, Now
 from heedful.web.text import sanitise
 
-FIRST_ROWS = 8  # of a preview
+LONGEST_CELL = 400  # characters of a text in a table
 
 
 def task(
@@ -56,10 +56,11 @@ def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse
     return _rendered("labeler/done.html", shown)
 
 
-def import_preview(found: Rows, kept: Sequence[Prompt], report: CurationReport, options: ImportOptions) -> HTMLResponse:
-    """What a file holds and what curation does to it."""
-    rows = [_row(row) for row in (kept if options.curate else found.rows)[:FIRST_ROWS]]
-    context = {"found": found, "kept": len(kept), "report": report, "options": options, "rows": rows}
+def import_preview(found: Look, options: ImportOptions) -> HTMLResponse:
+    """What a file would become, its fields with a choice of their meaning, and what curation does to it."""
+    names, cells = columns(found.chosen)
+    shown = [[sanitise.as_html(cell[:LONGEST_CELL]) for cell in row] for row in cells]
+    context = {"found": found, "options": options, "names": names, "rows": shown, "targets": TARGETS, "used": USED_HERE}
     return _rendered("lead/import_preview.html", context)
 
 
@@ -73,12 +74,6 @@ def sampling_jobs(member: Member, jobs: Sequence[Job]) -> HTMLResponse:
     """The jobs of sampling as they are now."""
     api = f"{member.root}/api/projects/{member.project}"
     return _rendered("lead/sampling_jobs.html", {"jobs": jobs, "api": api, "leads": member.role == "lead"})
-
-
-def _row(row: Prompt) -> dict[str, Any]:
-    texts = list(getattr(row, "completions", [])) or [getattr(row, "completion", "")]
-    shown = sanitise.as_html(as_text(row.prompt)[:1000])
-    return {"prompt": shown, "split": row.split, "answers": sum(map(bool, texts))}
 
 
 def _spent_before(db: Session, member: Member, task: work.Task) -> float:

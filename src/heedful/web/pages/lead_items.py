@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.feedback import events, items, projects, readings
 from heedful.feedback.judgements import PAYLOADS, PromptRequest, completions
@@ -25,7 +26,8 @@ EXCERPT = 220  # characters
 @router.get("/import")
 def import_page(request: Request, member: AsLead, settings: Settings) -> Response:
     """The form for a file."""
-    return lead_page(request, "import", settings=settings, options=ImportOptions())
+    endings = sorted({f".{ending.rpartition('.')[2]}" for ending in formats.READABLE})  # browsers know no double ones
+    return lead_page(request, "import", settings=settings, options=ImportOptions(), endings=endings)
 
 
 @router.get("/items")

@@ -14,13 +14,13 @@ const SAID = "heedful:said";
 
 const fill = (text, answer) => answer && typeof answer === "object" ? text.replace(/\{(\w+)\}/g, (_, name) => answer[name] ?? "") : text;
 
-const parts = (text, by) => text.split(by).map((part) => part.trim()).filter(Boolean);
+const entries = (text, by) => text.split(by).map((part) => part.trim()).filter(Boolean);
 
 /** What a control says; undefined: nothing. */
 function value(control) {
   const { dataset, type } = control;
-  if ("commas" in dataset) return parts(control.value, ",");
-  if ("lines" in dataset) return parts(control.value, "\n");
+  if ("commas" in dataset) return entries(control.value, ",");
+  if ("lines" in dataset) return entries(control.value, "\n");
   if (type === "checkbox") return !control.hasAttribute("value") ? control.checked : control.checked ? [control.value] : [];
   if ("list" in dataset) return [control.value];
   if (control.value.trim() === "" && !("empty" in dataset)) return undefined;
@@ -40,12 +40,36 @@ export function fields(form, submitter) {
   const body = {};
   for (const control of form.elements) {
     const { name, type, dataset } = control;
-    if (!name || control.disabled || type === "submit" || type === "file" || (type === "radio" && !control.checked)) continue;
+    if (!name || control.disabled || type === "submit" || type === "file" || "file" in dataset || (type === "radio" && !control.checked)) continue;
     const given = value(control);
     if (given !== undefined && !("optional" in dataset && !given.length)) put(body, name, given);
   }
   if (submitter?.name) put(body, submitter.name, submitter.value);
   return body;
+}
+
+/** The fields of a form in an address. A list comes once for each entry. */
+const inAddress = (body) => new URLSearchParams(Object.entries(body).flatMap(([name, given]) => (Array.isArray(given) ? given.filter(Boolean).map((one) => [name, one]) : [[name, given]])));
+
+/** The files of a form, and what is pasted in place of a file. */
+function parts(form) {
+  const found = new FormData();
+  for (const input of form.querySelectorAll("input[type=file]")) if (input.files[0]) found.append(input.name, input.files[0]);
+  for (const input of form.querySelectorAll("textarea[data-file]")) if (input.value.trim()) found.append(input.name, input.value);
+  return found;
+}
+
+/** What the server makes of a form with files, as HTML, or its error. Nothing is stored. */
+export async function previewed(form, address) {
+  try {
+    const { "Content-Type": json, ...others } = headers("text/html");
+    const response = await fetch(`${address}?${inAddress(fields(form))}`, { method: "POST", headers: others, body: parts(form) });
+    const answer = await response.text();
+    if (response.ok) return { html: answer };
+    return { error: response.headers.get("content-type")?.includes("json") ? JSON.parse(answer).error : answer };
+  } catch {
+    return { error: "No connection to the server. Try again." };
+  }
 }
 
 function request(form, submitter) {
@@ -55,9 +79,7 @@ function request(form, submitter) {
   const { "Content-Type": json, ...others } = headers(html ? "text/html" : undefined);
   const body = fields(form, submitter);
   if (method !== "FILES") return [address, { method, headers: { ...others, "Content-Type": json }, body: JSON.stringify(body) }];
-  const files = new FormData();
-  for (const input of form.querySelectorAll("input[type=file]")) if (input.files[0]) files.append(input.name, input.files[0]);
-  return [`${address}?${new URLSearchParams(body)}`, { method: "POST", headers: others, body: files }];
+  return [`${address}?${inAddress(body)}`, { method: "POST", headers: others, body: parts(form) }];
 }
 
 function say(form, words, link) {
@@ -118,6 +140,7 @@ async function submit(form, submitter) {
   } else if (option("show")) {
     show(document.getElementById(option("show")), answer);
     if (form.dataset.reset !== undefined) form.reset();
+    form.dispatchEvent(new Event("heedful:done"));
   } else {
     const said = option("said");
     if (said) sessionStorage.setItem(SAID, fill(said, answer));

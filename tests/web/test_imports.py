@@ -1,0 +1,125 @@
+"""The import page's work: pasted texts, mapping and guesses, the preview as a table, and rows that cannot be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from web.site import Site, jsonl
+
+TEA = "/api/projects/tea"
+HTML = {"Accept": "text/html"}
+
+
+def payloads(site: Site) -> list[dict[str, Any]]:
+    return [item["payload"] for item in site.script("lead").get(f"{TEA}/items").json()][::-1]
+
+
+def csv(text: str) -> dict[str, Any]:
+    return {"file": ("made.csv", text.encode())}
+
+
+def test_a_table_of_questions_is_guessed_and_said_to_be(site: Site) -> None:
+    lead = site.browser("lead")
+    file = csv('Question,Topic\n"Why, and when?",tea\nHow?,tea\n')
+    seen = lead.post(f"{TEA}/items/preview", files=file).json()
+    assert (seen["kind"], seen["items"], seen["map"], seen["guessed"]) == ("prompts", 2, ["prompt=Question"], True)
+    assert seen["unused"] == {"Topic": 2}
+    assert seen["first"][0]["prompt"] == "Why, and when?"
+    page = lead.post(f"{TEA}/items/preview", files=file, headers=HTML).text
+    assert 'data-ready="2"' in page
+    assert "heedful guessed from the names" in page
+    assert '<option value="prompt=Question" selected>' in page
+    assert "1 not used: <bdi>Topic</bdi>" in page
+    refused = lead.post(f"{TEA}/items", files=file)  # nothing is guessed without the lead
+    assert (refused.status_code, "unknown kind of rows" in refused.json()["error"]) == (400, True)
+    added = lead.post(f"{TEA}/items", params={"map": ["prompt=Question", "use_case=Topic", ""]}, files=file).json()
+    assert added["items"] == 2
+    assert payloads(site)[0] == {"prompt": "Why, and when?", "use_case": "tea"}
+
+
+def test_unknown_fields_are_shown_to_choose_from(site: Site) -> None:
+    lead = site.browser("lead")
+    file = csv("frage,gut,schlecht\nWarum?,Darum.,Egal.\n")
+    seen = lead.post(f"{TEA}/items/preview", files=file).json()
+    assert (seen["items"], seen["kind"], seen["fields"]["frage"]) == (0, None, "Warum?")
+    assert "unknown kind of rows" in seen["problem"]
+    assert "--map" not in seen["problem"]
+    page = lead.post(f"{TEA}/items/preview", files=file, headers=HTML).text
+    assert 'data-ready="0"' in page
+    assert "Say below what the fields are" in page
+    part = lead.post(f"{TEA}/items/preview", params={"map": ["chosen=gut"]}, files=file, headers=HTML).text
+    assert "chosen: needs rejected too" in part
+    assert '<option value="chosen=gut" selected>' in part
+    mapped = {"map": ["prompt=frage", "chosen=gut", "rejected=schlecht"]}
+    page = lead.post(f"{TEA}/items/preview", params=mapped, files=file, headers=HTML).text
+    assert "best first" in page
+    assert "a ranking to make" in page
+    assert 'data-ready="1"' in page
+    lead.post(f"{TEA}/items", params=mapped, files=file)
+    assert payloads(site)[0]["completions"] == ["Darum.", "Egal."]
+
+
+@pytest.mark.parametrize(
+    ("mapped", "says"),
+    [
+        (["prompt=nothing"], "field 'nothing' (the prompt): missing"),
+        (["colour=frage"], "no such target"),
+        (["chosen=frage"], "chosen: needs rejected too.</bdi> Say below"),
+        (["user=frage"], "name the prompt too.</bdi> Say below"),
+    ],
+)
+def test_a_mapping_that_does_not_fit(site: Site, mapped: list[str], says: str) -> None:
+    answer = site.browser("lead").post(
+        f"{TEA}/items/preview", params={"map": mapped}, files=csv("frage\nWarum?\n"), headers=HTML
+    )
+    assert says in answer.text.replace("&#39;", "'")
+    assert 'data-ready="1"' not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "prompts"),
+    [
+        ("Why?\n\nHow, and when?\n", "", ["Why?", "How, and when?"]),
+        ("prompt\tuser\nWhy, o why?\tu1\n", "", ["Why, o why?"]),
+        ('question,user\n"Why, o why?",u1\n', "", ["Why, o why?"]),
+        ("Question, please: why?\nAnd how?", "", ["Question, please: why?", "And how?"]),
+        ('{"prompt": "Why?"}\n{"prompt": "How?"}', "", ["Why?", "How?"]),
+        ('[{"prompt": "Why?"},\n {"prompt": "How?"}]', "", ["Why?", "How?"]),
+        ("prompt,user\nWhy?,u1", "txt", ["prompt,user", "Why?,u1"]),
+    ],
+)
+def test_pasted_text(site: Site, text: str, form: str, prompts: list[str]) -> None:
+    seen = site.browser("lead").post(
+        f"{TEA}/items/preview", params={"text_is": form}, data={"text": text}, files={"none": ("", b"")}
+    )
+    assert [row["prompt"] for row in seen.json()["first"]] == prompts, seen.text
+
+
+def test_rows_that_cannot_be_read_are_named_and_may_be_left_out(site: Site) -> None:
+    lead = site.browser("lead")
+    file = {"file": ("a.jsonl", jsonl([{"prompt": "Why?"}, {"prompt": 7}, {"prompt": ""}, {"prompt": "How?"}]))}
+    page = lead.post(f"{TEA}/items/preview", files=file, headers=HTML).text
+    assert "2 rows cannot be read" in page
+    assert "Row 2:" in page
+    assert 'data-ready="0"' in page
+    assert lead.post(f"{TEA}/items", files=file).status_code == 400
+    page = lead.post(f"{TEA}/items/preview?skip_bad=true", files=file, headers=HTML).text
+    assert 'data-ready="2"' in page
+    assert lead.post(f"{TEA}/items?skip_bad=true", files=file).json()["items"] == 2
+
+
+def test_the_table_shows_answers_and_hides_markup(site: Site) -> None:
+    rows = jsonl([{"prompt": "<b>Why?</b>", "completions": ["<i>One</i>", "Two"], "id": "r1"}])
+    page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", rows)}, headers=HTML).text
+    for told in (">answer 1<", ">answer 2<", ">id<", "&lt;b&gt;Why?", "&lt;i&gt;One", "a ranking to make"):
+        assert told in page, told
+
+
+def test_texts_are_prompts_here_and_nothing_is_nothing(site: Site) -> None:
+    lead = site.browser("lead")
+    seen = lead.post(f"{TEA}/items/preview", files=csv("text\nWhy?\n")).json()
+    assert (seen["map"], seen["first"][0]["prompt"]) == (["prompt=text"], "Why?")
+    answer = lead.post(f"{TEA}/items/preview", data={"text": "  "}, files={"none": ("", b"")})
+    assert (answer.status_code, answer.json()["error"]) == (400, "Choose a file or paste a text first.")

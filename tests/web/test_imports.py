@@ -57,6 +57,9 @@ def test_unknown_fields_are_shown_to_choose_from(site: Site) -> None:
     assert "best first" in page
     assert "a ranking to make" in page
     assert 'data-ready="1"' in page
+    assert "the judgements in the file are not stored" in page
+    gold = lead.post(f"{TEA}/items/preview", params=mapped | {"purpose": "gold"}, files=file, headers=HTML).text
+    assert "are not stored" not in gold
     lead.post(f"{TEA}/items", params=mapped, files=file)
     assert payloads(site)[0]["completions"] == ["Darum.", "Egal."]
 

@@ -73,7 +73,9 @@ def rubric_preview(settings: ProjectSettings) -> HTMLResponse:
 def sampling_jobs(member: Member, jobs: Sequence[Job]) -> HTMLResponse:
     """The jobs of sampling as they are now."""
     api = f"{member.root}/api/projects/{member.project}"
-    return _rendered("lead/sampling_jobs.html", {"jobs": jobs, "api": api, "leads": member.role == "lead"})
+    return _rendered(
+        "lead/sampling_jobs.html", {"jobs": jobs, "api": api, "leads": member.role == "lead", "member": member}
+    )
 
 
 def _spent_before(db: Session, member: Member, task: work.Task) -> float:

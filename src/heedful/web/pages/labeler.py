@@ -69,14 +69,15 @@ def guide(request: Request, store: Stored, member: AsLabeler, now: Now, version:
 
 
 @router.get("/consent")
-def consent(request: Request, store: Stored, member: AsLabeler, now: Now) -> Response:
+def consent(request: Request, store: Stored, member: AsLabeler, now: Now, kind: str = "") -> Response:
     """The consent text, with a form until the labeler has agreed to it."""
     with store.reading() as db:
         text = projects.instruction(db, member.project_id, "consent")
         given = people.consents(db, member.project_id, member.person.id)
         shown = layout(db, member, now, "consent")
     agreed = next((one.when for one in given if text and one.version == text.version), None)
-    return page(request, "labeler/consent.html", **shown, consent=text, agreed=agreed)
+    next_page = f"{here(member)}/{kind}" if kind in vocabulary.KINDS else here(member)
+    return page(request, "labeler/consent.html", **shown, consent=text, agreed=agreed, next_page=next_page)
 
 
 @router.get("/topics")
@@ -133,7 +134,7 @@ def task(request: Request, store: Stored, member: AsLabeler, now: Now, kind: str
     chosen = cast("Kind", kind)
     with store.writing() as db:
         if not people.has_consented(db, member.project_id, member.person.id):
-            return RedirectResponse(f"{here(member)}/consent", 303)
+            return RedirectResponse(f"{here(member)}/consent?kind={kind}", 303)
         found = work.next_task(db, member.project_id, member.person.id, now, kind=chosen)
         shown = fragments.task_context(db, member, now, found, chosen)
     return page(request, "labeler/task.html", **shown)

@@ -76,6 +76,9 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "GET /sampling": READERS,
         "POST /sampling": LEADS,
         "POST /sampling/{number}/queue": LEADS,
+        "POST /sampling/{number}/stop": LEADS,
+        "POST /sampling/{number}/resume": LEADS,
+        "POST /rubric-preview": LEADS,
         "GET /people": READERS,
         "PATCH /people/{person_id}": LEADS,
         "DELETE /people/{person_id}": LEADS,
@@ -100,6 +103,7 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "GET /sampling": READERS,
         "GET /instructions": READERS,
         "GET /settings": LEADS,
+        "GET /settings/rubric": LEADS,
         "GET /log": READERS,
     },
     "/work/{project}": dict.fromkeys(

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from heedful.feedback import people
+from web.browser import led
 from web.browser.led import answers, follow, question
 from web.browser.place import Server
 from web.site import jsonl
@@ -77,6 +78,34 @@ def import_two_items(page: Page) -> None:
     expect(page.get_by_text("Curation would keep 2 of 2")).to_be_visible()
     page.get_by_role("button", name="Import 2 items").click()
     expect(page.locator("#preview [role=status]")).to_contain_text("2 added to the queue.")
+
+
+DROP = """([drop, text]) => {
+  const moved = new DataTransfer();
+  moved.items.add(new File([text], "fragen.csv", { type: "text/csv" }));
+  drop.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_file_is_dropped_or_a_text_is_pasted(server: Server, context: BrowserContext, lead_session: str) -> None:
+    page = led.sign_in(server, context, lead_session)
+    page.goto(f"{server.address}/lead/{led.NAME}/import")
+    button = page.locator("[data-import]")
+    expect(button).to_be_disabled()
+    page.locator("[data-drop]").evaluate("(drop, text) => (" + DROP + ")([drop, text])", "frage,thema\nWarum?,Tee\n")
+    expect(page.get_by_role("alert")).to_contain_text("unknown kind of rows")
+    expect(button).to_be_disabled()
+    page.get_by_label("frage").focus()
+    page.get_by_label("frage").select_option("prompt=frage")
+    expect(button).to_have_text("Import 1 item")
+    expect(page.get_by_label("frage")).to_be_focused()  # the preview was drawn again
+    page.locator("#file").set_input_files([])
+    page.get_by_text("Or paste text").click()
+    page.get_by_label("Prompts, one on a line").fill("Why do kettles sing at night?\nWhy is moss soft in spring?")
+    expect(button).to_have_text("Import 2 items")
+    button.click()
+    expect(page.locator("#preview [role=status]")).to_contain_text("2 added to the queue.")
+    expect(button).to_be_disabled()
 
 
 def test_a_leads_session(tmp_path: Path, context: BrowserContext, browser: Browser) -> None:

@@ -123,6 +123,39 @@ def test_moves_on_the_board(place: Place) -> None:
     expect(page.locator("[data-said]")).to_have_text("There is no tier above to tie with.")
 
 
+def test_one_enter_too_few_flags_nothing(place: Place) -> None:
+    """The letter of an answer means that answer in both steps."""
+    place.add("ranking", samples.NOTE)
+    page = place.open("ranking")
+    for _ in range(4):
+        place.press("4", "Enter")
+    place.press("r", "ArrowRight", "ArrowRight", "5")  # back to the ratings: answer D, rated, and no Enter
+    place.press("a", "b", "c")
+    expect(page.locator(".walk [aria-current]")).to_have_text("Answer C")
+    assert page.locator(".flags :checked:not([value=''])").count() == 0
+    place.press("d", "Enter", "a", "b", "c", "d", "Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ranking"] == [[0], [1], [2], [3]]
+    assert not any(value is True for rating in past.answer["ratings"] for value in rating.values())
+
+
+def test_flags_of_the_project_and_a_shorter_scale(place: Place) -> None:
+    rubric = {"own_flags": ["Off topic"], "flags": ["opinion"], "qualities": ["bad", "fair", "good"]}
+    place.settings(rubric=rubric)
+    place.add("ranking", samples.TWO)
+    page = place.open("ranking")
+    expect(page.locator("[data-quality]")).to_have_text("1 bad … 3 good")
+    place.press("7", "Enter")  # beyond the scale: nothing
+    expect(page.locator(".rating .missing")).to_contain_text("from 1 to 3")
+    key = page.locator("[name=off_topic]").get_attribute("data-key")
+    assert key is not None
+    place.press("2", key, "Enter", "3", "Enter", "a", "b", "Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ratings"] == [
+        {"overall": 2, "opinion": False, "off_topic": True}, {"overall": 3, "opinion": False, "off_topic": False},
+    ]  # fmt: skip
+
+
 def test_keys_of_layouts_without_latin_letters(place: Place) -> None:
     """Where the key is decides, as its letter is none of ours."""
     place.add("ranking", samples.TWO, samples.NOTE)

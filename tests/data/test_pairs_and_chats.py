@@ -218,6 +218,25 @@ def test_a_choice_is_exported_as_a_pair(preferred: str, pair: tuple[str, str] | 
     assert list(to_public([choice])) == expected
 
 
+def test_forms_keep_who_judged_where_they_have_room(tmp_path: Path) -> None:
+    ranked = Comparison.model_validate({"prompt": HH_TURNS, **PAIR, "labeler": "ada", "group": "held-out", "page": 3})
+    shown = Demonstration(prompt="p", completion="a", labeler="ada")
+    people = {"labeler": "ada", "group": "held-out"}
+    pair = {"chosen": [assistant("Sencha.")], "rejected": [assistant("Earl Grey.")]}
+    for form in ("trl", "openrlhf"):
+        assert list(to_public([ranked, shown], form)) == [
+            {"prompt": HH_TURNS, **pair, **people}, {"prompt": "p", "completion": "a", "labeler": "ada"},
+        ]  # fmt: skip
+    assert list(to_public([ranked, shown], "openai")) == [
+        {"input": {"messages": HH_TURNS}, "preferred_output": pair["chosen"], "non_preferred_output": pair["rejected"]},
+        {"messages": [user("p"), assistant("a")]},
+    ]
+    formats.write(tmp_path / "pairs.csv", to_public([ranked]))
+    assert formats.read(tmp_path / "pairs.csv", Comparison)[0].row() == {"prompt": HH_TURNS, **PAIR, **people}
+    formats.write(tmp_path / "openai.jsonl", to_public([ranked], "openai"))
+    assert formats.read(tmp_path / "openai.jsonl", Comparison)[0].row() == {"prompt": HH_TURNS, **PAIR}
+
+
 def test_what_has_no_public_form_is_refused() -> None:
     with pytest.raises(UserError, match="no public form for a completions row"):
         list(to_public([Completions(prompt="p", completions=["a"])]))

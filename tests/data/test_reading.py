@@ -222,6 +222,8 @@ def test_what_is_no_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def hub(monkeypatch: pytest.MonkeyPatch, folder: Path, asked: list[Any]) -> None:
     """A hub that has the files of a folder."""
 
+    sources._from_hub.cache_clear()
+
     def info(self: Any, repository: str, revision: str, timeout: float) -> Any:
         asked.append((repository, revision))
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -247,7 +249,19 @@ def test_a_data_set_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert read("hf://datasets/people/tea@v2:default/test") == ROWS[1:]
     assert asked[-1][2] == "v2"
     assert told("people/tea") == "people/tea: has the parts test, train. Name one, as in people/tea:PART"
-    assert formats.rejected_path("people/tea:train").name == "0000.parquet.rejected.jsonl"
+    assert str(formats.rejected_path("people/tea:train")) == "people--tea--train.rejected.jsonl"
+
+    def unreachable(*args: Any, **options: Any) -> Any:
+        raise ConnectionError("no network")
+
+    sources._from_hub.cache_clear()
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(
+        huggingface_hub,
+        "snapshot_download",
+        lambda repository, *, repo_type, revision, local_files_only: str(tmp_path) if local_files_only else "",
+    )
+    assert read("people/tea:train") == ROWS[:1]  # from the cache
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +270,9 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatc
 
         raise HfHubHTTPError.__bases__[0]("Name or service not known")
 
+    sources._from_hub.cache_clear()
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     assert told("people/tea") == (
         "people/tea: no such file, and the hub did not give a data set of this name (Name or service not known)."
         " Check the name and the network, or download it and give its folder."

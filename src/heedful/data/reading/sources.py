@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import hashlib
 import json
@@ -47,13 +48,17 @@ class Source:
 
     name: str
     files: list[Path]
+    cached: bool = False
+    """Whether the files are in the hub's cache, where nobody else writes."""
 
     @property
     def path(self) -> Path:
         """The file, or the place of the files, for what is written next to it."""
-        if len(self.files) == 1:
+        if len(self.files) == 1 and not self.cached:
             return self.files[0]
-        return Path(re.sub(r"[*?\[\]:]+", "_", self.name.removeprefix("hf://datasets/")).rstrip("/"))
+        if self.cached:
+            return Path(re.sub(r"[/:@]+", "--", self.name.removeprefix("hf://datasets/")))
+        return Path(re.sub(r"[*?\[\]:]+", "_", self.name).rstrip("/"))
 
     def rows(self, limits: Limits, field: str = "prompt") -> Iterator[tuple[Path, int, Row | Bad]]:
         """(file, line or row number from 1, row) of all rows. `field` is the field of a line of plain text."""
@@ -253,38 +258,44 @@ def _looks_like_a_path(name: str) -> bool:
     return _ending(Path(name)) is not None or name.startswith((".", "/", "~")) or Path(name).parent.is_dir()
 
 
+@functools.cache
 def _from_hub(name: str, repository: str, revision: str | None, part: str | None) -> Source:
     """The files of a data set on the Hugging Face hub, downloaded into its cache.
 
-    Without a revision they are the Parquet files that the hub makes of every data set.
+    Without a revision they are the Parquet files that the hub makes of every data set. Without a network, what was
+    downloaded before.
     """
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise UserError(f"{name}: no such file. A data set of the hub needs {install('files')}.") from None
+    errors: Any = (HfHubHTTPError.__bases__[0], OSError, ValueError)  # the first: any error of the network
     at = revision or _CONVERTED
-    network: Any = HfHubHTTPError.__bases__[0]  # any error of the network, whichever library the hub's package uses
+    fetch = functools.partial(huggingface_hub.snapshot_download, repository, repo_type="dataset", revision=at)
     try:
         listed = huggingface_hub.HfApi().dataset_info(repository, revision=at, timeout=20).siblings or []
-        files = [file.rfilename for file in listed if _ending(Path(file.rfilename)) is not None]
-        wanted = _of_hub(name, files, part)
-        folder = Path(
-            huggingface_hub.snapshot_download(repository, repo_type="dataset", revision=at, allow_patterns=wanted)
-        )
+        wanted = _of_hub(name, [file.rfilename for file in listed], part)
+        folder = Path(fetch(allow_patterns=wanted))
     except UserError:
         raise
-    except (network, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"{name}: no such file, and the hub did not give a data set of this name ({reason})."
-            " Check the name and the network, or download it and give its folder."
-        ) from None
-    return Source(name, _of_one_format(name, [folder / file for file in wanted]))
+    except errors as error:
+        try:
+            folder = Path(fetch(local_files_only=True))
+        except errors:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{name}: no such file, and the hub did not give a data set of this name ({reason})."
+                " Check the name and the network, or download it and give its folder."
+            ) from None
+        there = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        wanted = _of_hub(name, there, part)
+    return Source(name, _of_one_format(name, [folder / file for file in wanted]), cached=True)
 
 
 def _of_hub(name: str, files: list[str], part: str | None) -> list[str]:
     """The files of one part of a data set: of a config and a split, or under a folder of this name."""
+    files = [file for file in files if _ending(Path(file)) is not None]
     parts = sorted({str(Path(file).parent) for file in files})
     chosen = [
         found for found in parts if part is None or found in (part, f"default/{part}") or found.startswith(f"{part}/")

@@ -144,6 +144,29 @@ def test_a_defect_is_one_line(tmp_path: Path, name: str, content: bytes, reason:
     assert reason in told(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.arrow", "a.feather", "a.parquet", "a.jsonl.zst", "a.csv.gz"])
+def test_damaged_bytes_are_told_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.arrow":
+        stream(path)
+    elif name == "a.feather":
+        feather.write_feather(TABLE, str(path), compression="lz4")
+    elif name == "a.parquet":
+        parquet.write_table(TABLE.append_column("notes", pa.array([["x"], []])), path)
+    else:
+        path.write_bytes(zstd(LINES) if "zst" in name else gzip.compress(QUOTED.encode()))
+    content = path.read_bytes()
+    damaged = 0
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            formats.read(path, Demonstration, limits=Limits(unpacked=10**7, ratio=0))
+        except UserError as error:
+            assert "\n" not in str(error)
+            damaged += 1
+    assert damaged > 10
+
+
 def test_a_long_cell_and_an_empty_one_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"prompt,id,completion\n{'a' * 200_000},,b\n")
     assert read(tmp_path / "a.csv") == [{"prompt": "a" * 200_000, "completion": "b"}]
@@ -312,7 +335,7 @@ def test_a_small_file_cannot_unpack_without_limit(tmp_path: Path) -> None:
 
 
 def test_a_row_of_many_numbers_and_a_repeated_binary_have_the_limit_too(tmp_path: Path) -> None:
-    numbers = pa.ListArray.from_arrays(pa.array([0, 50_000], pa.int32()), pa.array([7] * 50_000))
+    numbers = pa.ListArray.from_arrays(pa.array([0, 50_000], pa.int32()), pa.array([7] * 50_000))  # of 8 bytes
     parquet.write_table(pa.table({"prompt": ["a"], "n": numbers}), tmp_path / "numbers.parquet")
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([LONG.encode()]))
     parquet.write_table(pa.table({"prompt": repeated}), tmp_path / "binary.parquet", store_schema=False)

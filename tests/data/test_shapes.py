@@ -202,6 +202,8 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
     ("heedful", [{"prompt": Q, "completion": GOOD, "system": "Be brief."}], "demonstrations",
      CHAT | {"prompt": [SYSTEM, ASK]}, []),
     ("heedful", [PAIR | {"labeler": "l"}], "comparisons", PAIR | {"labeler": "l"}, []),
+    ("heedful", [{"prompt": Q, "completions": [GOOD], "instruction": "x"}], "completions",
+     {"prompt": Q, "completions": [GOOD]}, ["instruction"]),
     ("heedful", [{"prompt": Q, "completions": [GOOD]}], "completions", {"prompt": Q, "completions": [GOOD]}, []),
     ("heedful", [{"prompt": Q, "a": {"text": GOOD}, "b": {"text": BAD}, "preferred": "a"}], "choices",
      {"prompt": Q, "a": {"text": GOOD}, "b": {"text": BAD}, "preferred": "a"}, []),

@@ -23,11 +23,20 @@ def parquet_rows(path: Path, limits: Limits) -> Iterator[tuple[int, Row | Bad]]:
         size = path.stat().st_size
         most = limits.bytes_of(size)
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
-        values = sum(group.column(n).num_values for group in groups for n in range(group.num_columns))
-        if max(sum(group.total_byte_size for group in groups), _VALUE * values) > most:
+        if sum(group.total_byte_size for group in groups) > most or _VALUE * _in_lists(file, groups) > most:
             raise too_large(path, most)
         _check_rows(path, file.metadata.num_rows, limits)
         yield from _rows(path, file.iter_batches(batch_size=_ROWS), most)
+
+
+def _in_lists(file: Any, groups: list[Any]) -> int:
+    """The number of values in lists: a row of a few bytes can hold billions of equal ones."""
+    schema = file.metadata.schema
+    lists = [n for n in range(file.metadata.num_columns) if schema.column(n).max_repetition_level > 0]
+    if not lists:
+        return 0
+    file.scan_contents(lists)  # a little at a time. Without it, a damaged file ends the process in the next line
+    return sum(group.column(n).num_values for group in groups for n in lists)
 
 
 def parquet_count(path: Path) -> int:
@@ -63,6 +72,7 @@ def _counted(path: Path, batches: Iterator[Any], limits: Limits) -> Iterator[Any
     for batch in batches:
         rows += batch.num_rows
         _check_rows(path, rows, limits)
+        batch.validate(full=True)  # the buffers of a damaged file may point anywhere
         yield batch
 
 
@@ -133,7 +143,7 @@ def _unpacked_size(metadata: bytes, body: Any) -> int:
     total = 0
     for n in range(struct.unpack_from("<I", metadata, start)[0]):
         offset, length = struct.unpack_from("<qq", metadata, start + 4 + 16 * n)
-        if length >= 8:
+        if length >= 8 and 0 <= offset <= len(body) - 8:
             total += max(0, struct.unpack("<q", body.slice(offset, 8).to_pybytes())[0])
     return total
 

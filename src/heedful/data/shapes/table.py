@@ -59,7 +59,7 @@ SHAPES: tuple[Shape, ...] = (
     ),
     Shape(
         "Argilla 2, records", "comparisons", "`fields`, `responses`", "docs.argilla.io, records to JSON",
-        having("fields", "responses"), tools.argilla,
+        having("fields", "responses", without=("prompt",)), tools.argilla,
     ),
     Shape(
         "Argilla 2, data set", "comparisons", "`QUESTION.responses`, `.users`, `.status`",
@@ -84,7 +84,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape(
         "UltraFeedback, raw", "comparisons", "`instruction`, `completions` with `overall_score`",
         HUB + "openbmb/UltraFeedback",
-        lambda row: "instruction" in row and isinstance(row.get("completions"), list | dict), rated.ultrafeedback,
+        lambda row: "instruction" in row and _has_items(row.get("completions"), "response"), rated.ultrafeedback,
     ),
     Shape("Nectar", "comparisons", "`prompt`, `answers` with `answer`, `model`, `rank`", HUB + "berkeley-nest/Nectar",
           lambda row: "prompt" in row and _has_items(row.get("answers"), "rank"), rated.nectar),

@@ -156,15 +156,15 @@ def test_damaged_bytes_are_told_in_one_line(tmp_path: Path, name: str) -> None:
     else:
         path.write_bytes(zstd(LINES) if "zst" in name else gzip.compress(QUOTED.encode()))
     content = path.read_bytes()
-    damaged = 0
+    lines = []
     for place in range(0, len(content), max(1, len(content) // 60)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
         try:
             formats.read(path, Demonstration, limits=Limits(unpacked=10**7, ratio=0))
         except UserError as error:
-            assert "\n" not in str(error)
-            damaged += 1
-    assert damaged > 10
+            lines.append(str(error))
+    assert len(lines) > 10
+    assert not [line for line in lines if "\n" in line]
 
 
 def test_a_long_cell_and_an_empty_one_are_read(tmp_path: Path) -> None:

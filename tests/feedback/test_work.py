@@ -421,6 +421,23 @@ def test_personal_data_holds_the_item_until_a_lead_has_looked(store: Store) -> N
     assert [row.content["marked"] for row in marks] == [True, False, True]
 
 
+def test_an_expired_lease_that_is_taken_up_again_is_live(store: Store) -> None:
+    """Nobody else gets the item from then on, for the whole time of a lease."""
+    team = Team(store, "ada", "bob", double_share=0.0)
+    team.rankings(1)
+    task = team.task("ada")
+    whole = task.expires - team.now
+    team.wait(seconds=whole.total_seconds() + 1)
+    with store.writing() as db:
+        again = work.task_of(db, team.ids["ada"], task.lease, team.now)
+    assert again.expires == team.now + whole
+    assert team.next("bob") == work.Nothing("in_other_hands", again.expires)
+    team.wait(seconds=whole.total_seconds() - 1)
+    assert team.next("bob") == work.Nothing("in_other_hands", again.expires)
+    team.wait(seconds=2)
+    assert team.task("bob").ref == task.ref
+
+
 def test_only_her_own_lease_works(store: Store) -> None:
     team = Team(store, "ada", "bob")
     team.rankings(1)

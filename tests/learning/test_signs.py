@@ -117,3 +117,135 @@ def test_a_resumed_run_does_not_report_again() -> None:
 def test_rows_without_text_or_variance_do_not_matter() -> None:
     history = [{k: v for k, v in row.items() if k not in ("ptx_loss", "explained_variance")} for row in rows(20)]
     assert shown(history) == []
+
+
+def one(**changes: float) -> dict[str, float]:
+    return HEALTHY | changes
+
+
+def after(first: Rows, **changes: float) -> Rows:
+    """Healthy rows of these figures, and one more with `changes`."""
+    return [*first, one(**changes)]
+
+
+# (sign, a history just short of it, the same just beyond)
+THRESHOLDS: list[tuple[str, Rows, Rows]] = [
+    ("negative KL", [one(kl=-1.0)], [one(kl=-1.01)]),
+    ("negative KL", rows(3, kl=-0.05), rows(3, kl=-0.06)),
+    ("negative KL", rows(2, kl=-0.06), rows(3, kl=-0.06)),
+    ("negative KL", rows(4, kl=lambda i: -0.9 if i != 2 else -0.04), rows(3, kl=-0.9)),
+    ("KL at the start", [one(kl=0.001)], [one(kl=0.0011)]),
+    ("KL at the start", [one(kl=-0.001)], [one(kl=-0.0011)]),
+    ("numerics drift", [one(logprob_gap=0.001)], [one(logprob_gap=0.0011)]),
+    ("ratio runs away", [one(ratio=1.2)], [one(ratio=1.21)]),
+    ("ratio runs away", [one(ratio=0.81)], [one(ratio=0.79)]),
+    ("ratio runs away", [one(ratio_max=100.0)], [one(ratio_max=100.1)]),
+    ("ratio runs away", [one(clipfrac=0.5)], [one(clipfrac=0.51)]),
+    ("nothing moves", rows(4, clipfrac=0.0, approx_kl=0.0), rows(5, clipfrac=0.0, approx_kl=0.0)),
+    ("nothing moves", rows(5, clipfrac=0.0, approx_kl=1e-10), rows(5, clipfrac=0.0, approx_kl=0.9e-10)),
+    ("nothing moves", rows(5, clipfrac=1e-9, approx_kl=0.0), rows(5, clipfrac=0.0, approx_kl=0.0)),
+    (
+        "nothing moves",
+        rows(8, clipfrac=lambda i: 0.05 * (i < 4), approx_kl=0.0),
+        rows(8, clipfrac=lambda i: 0.05 * (i < 3), approx_kl=0.0),
+    ),
+    ("over-optimisation", rows(11, kl=lambda i: 0.12 * i**2), rows(12, kl=lambda i: 0.12 * i**2)),
+    ("over-optimisation", rows(12, kl=lambda i: 9.9 * i**2 / 121), rows(12, kl=lambda i: 10.1 * i**2 / 121)),
+    # thirds 0, 5, and 5 + 6 or more: growth of 1.2 times that of a line
+    ("over-optimisation", rows(12, kl=lambda i: [0, 5, 11.0][i // 4]), rows(12, kl=lambda i: [0, 5, 11.1][i // 4])),
+    ("over-optimisation", rows(12, kl=lambda i: [5, 5, 11.0][i // 4]), rows(12, kl=lambda i: [0, 4, 11.0][i // 4])),
+    (
+        "over-optimisation",
+        rows(12, kl=lambda i: [0, 4, 11][i // 4], score=0.0),
+        rows(12, kl=lambda i: [0, 4, 11][i // 4]),
+    ),
+    ("over-optimisation", rows(12, kl=lambda i: [5, 8, 11.5][i // 4]), rows(12, kl=lambda i: [5, 8, 12.0][i // 4])),
+    ("over-optimisation", rows(12, kl=lambda i: [9.9, 10, 10][i // 4]), rows(12, kl=lambda i: [9.9, 10, 10.5][i // 4])),
+    ("no end", after(rows(2), finished=0.5), rows(3, finished=lambda i: [0.9, 0.3, 0.2][i])),
+    ("no end", rows(3, finished=lambda i: [0.6, 0.45, 0.45][i]), rows(3, finished=lambda i: [0.6, 0.25, 0.25][i])),
+    (
+        "no end",
+        rows(4, finished=lambda i: [0.9, 0.5, 0.5, 0.51][i]),
+        rows(4, finished=lambda i: [0.9, 0.5, 0.5, 0.49][i]),
+    ),
+    (
+        "no end",
+        rows(4, finished=lambda i: [0.9, 0.1, 0.1, 0.1][i], score=1.0),
+        rows(4, finished=lambda i: [0.9, 0.1, 0.1, 0.1][i], score=lambda i: [1, 0, 0, 1.1][i]),
+    ),
+    ("value net fails", after(rows(4), value_loss=9.0), after(rows(5), value_loss=9.0)),
+    ("value net fails", after(rows(6), value_loss=3.0), after(rows(6), value_loss=3.01)),
+    (
+        "value net fails",  # the median is of all losses before the last
+        rows(6, value_loss=lambda i: [0.1, 0.1, 9, 9, 9, 50][i]),
+        rows(6, value_loss=lambda i: [0.1, 0.1, 9, 9, 9, 91][i]),
+    ),
+    ("value net fails", rows(9, explained_variance=-0.1), rows(10, explained_variance=-0.1)),
+    (
+        "value net fails",
+        rows(10, explained_variance=lambda i: 0.01 if i == 5 else -0.1),
+        rows(10, explained_variance=lambda i: 0.5 if i < 5 else 0.0),
+    ),
+    ("entropy collapse", after(rows(1, entropy=2.0), entropy=0.4), after(rows(1, entropy=2.0), entropy=0.39)),
+    ("entropy collapse", after(rows(1), entropy=0.1, kl=1.0), after(rows(1), entropy=0.1, kl=0.99)),
+    ("pretraining lost", rows(9, ptx_loss=lambda i: 3.0 + (i > 3)), rows(10, ptx_loss=lambda i: 3.0 + (i > 3))),
+    # the mean of the last five against that of the first three
+    (
+        "pretraining lost",
+        rows(10, ptx_loss=lambda i: 3.0 + 0.09 * (i > 4)),
+        rows(10, ptx_loss=lambda i: 3.0 + 0.11 * (i > 4)),
+    ),
+    (
+        "pretraining lost",
+        rows(10, ptx_loss=lambda i: [3.4, 3.4, 3.4, 3, 3, 3.49, 3.49, 3.49, 3.49, 3.49][i]),
+        rows(10, ptx_loss=lambda i: [3.4, 3.4, 3.1, 3.9, 3.9, 3.45, 3.45, 3.45, 3.45, 3.45][i]),
+    ),
+    ("flat groups", rows(3, flat_groups=0.8), rows(3, flat_groups=0.81)),
+    ("flat groups", rows(2, flat_groups=0.9), rows(3, flat_groups=0.9)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "short", "beyond"), THRESHOLDS)
+def test_each_sign_begins_at_its_threshold(name: str, short: Rows, beyond: Rows) -> None:
+    assert name not in shown(short)
+    assert name in shown(beyond)
+
+
+def test_constant_scores_begin_where_whitening_divides_by_nothing() -> None:
+    whitened = Setup(whiten_rewards=True)
+    assert shown([one(score_std=1e-4)], whitened) == []
+    assert shown([one(score_std=0.9e-4)], whitened) == ["constant scores"]
+
+
+def test_low_precision_drifts_from_a_fifth() -> None:
+    low = Setup(low_precision=True)
+    assert shown([one(logprob_gap=0.2)], low) == []
+    assert shown([one(logprob_gap=0.21)], low) == ["numerics drift"]
+
+
+def test_a_reference_of_its_own_starts_with_a_kl() -> None:
+    assert shown([one(kl=3.0)], Setup(other_reference=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "told"),
+    [
+        ([one(kl=-1.5)], "sequence KL -1.500"),
+        (
+            after(rows(1, finished=0.9), finished=0.0, score=2.0),
+            "45% of the responses end by themselves, 90% did at first",
+        ),
+        (
+            after(rows(1, entropy=2.0), entropy=0.25, kl=0.5),
+            "entropy 0.250 nats a token, was 2.000, at a KL of only 0.50",
+        ),
+        (rows(10, ptx_loss=lambda i: 3.0 if i < 5 else 4.0), "pretraining loss 4.000, was 3.000"),
+        (rows(3, flat_groups=0.9), "90% of the prompts"),
+        ([one(ratio=1.3, clipfrac=0.6)], "ratio mean 1.30, max 1.8, clip fraction 0.60"),
+        (after(rows(6), value_loss=9.0), "value loss 9, ten times its median"),
+        (rows(10, explained_variance=-0.25), "explained variance -0.25 after 10 iterations"),
+    ],
+)
+def test_a_sign_tells_its_figure(history: Rows, told: str) -> None:
+    watch = Watch(Setup(), [])
+    assert told in " ".join(message for row in history for message in watch.see(row))

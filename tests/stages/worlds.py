@@ -17,6 +17,7 @@ from heedful.config import build
 from heedful.configs import registry
 from heedful.models import load
 from heedful.runs.run import metrics
+from heedful.training import checkpoint
 
 WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()
 ONLINE = ("ppo", "rloo", "grpo")
@@ -154,24 +155,30 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
     GPT-2 takes padded rows in online stages. Packed, more ranks cut finer, and its bias of attention keys, whose true
     gradient is 0, would follow the rounding.
     """
-    stage, _, family = case.partition("-")
+    stage, family, seed = [*case.split("-"), "0"][:3]
     fast = not (family == "gpt2" and stage in ONLINE)
     changes["compute"] = {"micro_tokens": 16 if stage == "pretrain" else 64, "fast": fast}
     if stage != "pretrain":
         changes["policy" if stage in ONLINE else "model"] = str(files.root / f"policy-{family}")
     if stage in ONLINE:
-        changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5}
-    return train(stage, files, out / case, resume=resume, **changes)
+        changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5, "checkpoint": {"every": 1, "keep": 9}}
+    return train(stage, files, out / case, resume=resume, **{"seed": int(seed), **changes})
 
 
-def disagreements(one: Path, other: Path, atol: float = 1e-5) -> list[str]:
-    """What differs between two runs: logged figures, and weights of models and checkpoints beyond `atol`."""
+def disagreements(one: Path, other: Path, atol: float = 1e-5, step: int | None = None) -> list[str]:
+    """What differs between two runs: logged figures, and weights of models and checkpoints beyond `atol`.
+
+    `step`: look at that one alone.
+    """
     found = []
-    for a, b in zip(metrics(one), metrics(other), strict=True):
+    rows = [(a, b) for a, b in zip(metrics(one), metrics(other), strict=step is None) if step in (None, a["step"])]
+    assert rows
+    for a, b in rows:
         assert a.keys() == b.keys()
         found += [key for key in a if abs(a[key] - b[key]) > atol * max(1.0, abs(a[key]))]
-    weights = [path.relative_to(one) for path in one.rglob("*.safetensors") if "optimiser" not in path.name]
-    assert len(weights) > 2
+    folder = one if step is None else checkpoint.at(one / "checkpoints", step + 1)
+    weights = [path.relative_to(one) for path in folder.rglob("*.safetensors") if "optimiser" not in path.name]
+    assert len(weights) > (2 if step is None else 0)
     for file in weights:
         a, b = load_file(one / file), load_file(other / file)
         found += [f"{file}: {name}" for name in a if (a[name] - b[name]).abs().max() > atol]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from heedful.learning.reward_quality import LENGTH_BINS
 from heedful.maths.statistics import FEWEST, Interval, ends
 
 CUT = " ..."
+Pair = tuple[str, str]  # better, worse
 BINS = [name for _, _, name in LENGTH_BINS]
 
 
@@ -34,6 +36,37 @@ def shortened(text: str, fits: Callable[[str], bool]) -> str:
     ends = [word.end() for word in re.finditer(r"\S+", text)]
     kept = bisect_left(range(len(ends)), True, key=lambda word: not fits(text[: ends[word]] + CUT))
     return text[: ends[kept - 1]] + CUT if kept else CUT.strip()
+
+
+def rankings(pairs: Iterable[Pair], most: int | None = None) -> list[list[str]]:
+    """Combine judged (better, worse) pairs to rankings of at most `most` texts, best first.
+
+    Every pair is in exactly one ranking, and people judged every two texts of a ranking. Greedy: take the longest
+    ranking, then the longest one of the other pairs, and so on.
+    """
+    left, found = dict.fromkeys(pairs), []
+    while left:
+        found.append(_longest(left, most))
+        for pair in itertools.combinations(found[-1], 2):
+            del left[pair]
+    return found
+
+
+def _longest(pairs: Iterable[Pair], most: int | None) -> list[str]:
+    """The first of the longest lists in which people judged every item better than all later items."""
+    judged = dict.fromkeys(pairs)
+    best: list[str] = []
+
+    def extend(ranking: list[str], worse: list[str]) -> None:
+        nonlocal best
+        best = max(best, ranking, key=len)
+        for item in worse:
+            if len(best) == most or len(ranking) + len(worse) <= len(best):
+                return
+            extend([*ranking, item], [other for other in worse if (item, other) in judged])
+
+    extend([], list(dict.fromkeys(item for pair in judged for item in pair)))
+    return best
 
 
 def outcomes(rankings: Sequence[Comparison], scores: Sequence[Sequence[float]]) -> list[float]:

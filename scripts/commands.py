@@ -67,9 +67,10 @@ def _command(command: Command) -> Iterator[str]:
 
 
 def _differs(setting: Setting) -> bool:
-    """Whether the default in this command differs from that of the section."""
+    """Whether the section of other commands lacks the setting, or has another default."""
     section, _, name = setting.path.partition(".")
-    return bool(SECTIONS[section.removeprefix("value_")].model_fields[name].default != setting.default)
+    shared = SECTIONS[section.removeprefix("value_")].model_fields
+    return name not in shared or bool(shared[name].default != setting.default)
 
 
 def _names(option: Option) -> str:

@@ -17,7 +17,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from heedful.models import heads, load
+from heedful.models import dropout, heads
 
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma", "mistral")
 EOS, PAD, BOS, UNK = "<|endoftext|>", "<|pad|>", "<|bos|>", "<|unk|>"
@@ -99,12 +99,12 @@ def policy(family: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config(family, **changes))
-    return load.set_dropout(model, 0.0).eval()
+    return dropout.set_dropout(model, 0.0).eval()
 
 
 def reward(family: str = "llama", *, seed: int = 0, bias: float = 0.25, **changes: Any) -> Any:
     """A random reward model whose bias is not 0."""
-    model = load.reward_from_policy(policy(family, seed=seed, **changes), seed=seed)
+    model = heads.reward_from_policy(policy(family, seed=seed, **changes), seed=seed)
     heads.set_reward_bias(model, bias)
     return model
 

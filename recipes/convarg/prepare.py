@@ -1,7 +1,7 @@
 """Convert the public rows to records.
 
 It writes texts for pretraining, strict pairs of the training debates, and strict pairs of the held-out debates. The
-training pairs come twice: with the gold label, and with the vote of one labeler each.
+training pairs come three times: with the gold label, the same as rankings, and with the vote of one labeler each.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from recipes import shared
 
 ARGUMENT_COPIES = 4  # copies of each training argument, since the books are a hundred times as much text
 BOOK_SHARE = {"train": 2, "valid": 5}  # every second passage, every fifth one
+LONGEST = 6  # arguments in a ranking
 RESPONSES = ("response_a", "response_b")
 TIERS = {"a": [[0], [1]], "b": [[1], [0]], "tie": [[0, 1]]}
 Row = dict[str, Any]
@@ -34,13 +35,32 @@ def held_out(debates: Iterable[str]) -> set[str]:
 def comparison(row: Row, preferred: str, **more: Any) -> Comparison:
     """A pair with one judgement. `group` is the debate."""
     return Comparison(
-        prompt=f"{row['debate']}\nStance: {row['stance']}\nA convincing argument:\n\n",
+        prompt=_prompt(row["debate"], row["stance"]),
         id=row["id"],
         completions=[row[response] for response in RESPONSES],
         ranking=TIERS[preferred],
         group=row["debate"],
         **more,
     )
+
+
+def _prompt(debate: str, stance: str) -> str:
+    return f"{debate}\nStance: {stance}\nA convincing argument:\n\n"
+
+
+def ranked(rows: list[Row]) -> list[Comparison]:
+    """The gold labels of pairs as rankings of up to LONGEST arguments for one stance."""
+    sides: dict[tuple[str, str], list[shared.Pair]] = {}
+    for row in rows:
+        better, worse = (row[f"response_{side}"] for side in ("ab" if row["gold"] == "a" else "ba"))
+        sides.setdefault((row["debate"], row["stance"]), []).append((better, worse))
+    return [
+        Comparison(
+            prompt=_prompt(debate, stance), completions=texts, ranking=[[k] for k in range(len(texts))], group=debate
+        )
+        for (debate, stance), pairs in sides.items()
+        for texts in shared.rankings(pairs, LONGEST)
+    ]
 
 
 def one_vote(row: Row, draw: float) -> Comparison:
@@ -94,6 +114,7 @@ def main() -> None:
     draws = np.random.default_rng(0).random(len(training))
     made = {
         "comparisons_gold": [comparison(row, row["gold"]) for row in training],
+        "comparisons_ranked": ranked(training),
         "comparisons_votes": [one_vote(row, draw) for row, draw in zip(training, draws, strict=True)],
         "valid_comparisons": [
             comparison(row, row["gold"], stance=row["stance"], votes=[vote["vote"] for vote in row["votes"]])
@@ -107,6 +128,7 @@ def main() -> None:
         "held_out_debates": sorted({row["debate"] for row in testing}),
         "training_pairs": len(training),
         "training_arguments": len({row[response] for row in training for response in RESPONSES}),
+        "rankings_by_size": dict(sorted(Counter(len(row.completions) for row in made["comparisons_ranked"]).items())),
         "single_votes": dict(
             Counter(_name(record, row) for record, row in zip(made["comparisons_votes"], training, strict=True))
         ),

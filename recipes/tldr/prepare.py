@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from recipes import shared
 SIDES = {"train": "", "valid": "valid_"}
 POST_COPIES = 3  # copies of each post, since the books are twenty times as much text
 BOOK_SHARE = {"train": 3, "valid": 5}  # every third passage, every fifth one
-Pair = tuple[str, str]
 
 
 @dataclass
@@ -33,7 +31,7 @@ class Post:
     subreddit: str
     title: str
     body: str
-    pairs: list[Pair] = field(default_factory=list)
+    pairs: list[shared.Pair] = field(default_factory=list)
 
     def prompt(self, body: str) -> str:
         return f"SUBREDDIT: r/{self.subreddit}\nTITLE: {self.title}\nPOST: {body}\nTL;DR:\n\n"
@@ -58,32 +56,7 @@ def texts(data: Path, out: Path, limit: int | None, passages: int | None) -> Non
         formats.write(out / f"{name}texts.jsonl.gz", [Text(text=text) for text in documents])
 
 
-def rankings(pairs: Iterable[Pair]) -> list[list[str]]:
-    """Combine judged (better, worse) pairs to rankings, best first.
-
-    Every pair is in exactly one ranking, and people judged every two summaries of a ranking. Greedy: take the longest
-    ranking, then the longest one of the other pairs, and so on.
-    """
-    left, found = dict.fromkeys(pairs), []
-    while left:
-        found.append(_longest(left))
-        for pair in itertools.combinations(found[-1], 2):
-            del left[pair]
-    return found
-
-
-def _longest(pairs: Iterable[Pair]) -> list[str]:
-    """The longest list in which people judged every item better than all later items."""
-    judged = set(pairs)
-
-    def extend(ranking: list[str], worse: list[str]) -> list[str]:
-        grown = [extend([*ranking, item], [other for other in worse if (item, other) in judged]) for item in worse]
-        return max([ranking, *grown], key=len)
-
-    return extend([], list(dict.fromkeys(item for pair in pairs for item in pair)))
-
-
-def preferred(pairs: list[Pair]) -> list[str]:
+def preferred(pairs: list[shared.Pair]) -> list[str]:
     """The summaries that won more often than they lost."""
     wins = Counter(better for better, _ in pairs)
     wins.subtract(worse for _, worse in pairs)
@@ -110,7 +83,7 @@ def make_rows(data: Path, out: Path, limit: int | None, model: Path, prompt_toke
             )
             prompts.append(Prompt(**common))
             demonstrations += [Demonstration(**common, completion=summary) for summary in preferred(post.pairs)]
-            for ranking in rankings(post.pairs):
+            for ranking in shared.rankings(post.pairs):
                 order = [[k] for k in range(len(ranking))]
                 comparisons.append(Comparison(**common, completions=ranking, ranking=order))
         for kind, records in (("prompts", prompts), ("demonstrations", demonstrations), ("comparisons", comparisons)):

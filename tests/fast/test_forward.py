@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tiny
-from heedful.configs.shared import Compute
+from heedful.configs.shared import TrainingCompute
 from heedful.fast import attention, forward, linear, rows, trim
-from heedful.models import batches, load, scoring
+from heedful.models import batches, dropout, heads, load, scoring
 
 PAD = 1
 SHARED = [*tiny.prompts(2, seed=5, longest=20), *tiny.prompts(2, seed=6, longest=9)]
@@ -43,7 +43,7 @@ def model_of(family: str, **more: Any) -> Any:
     settings = {"GPT2": GPT, "Mamba": {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2}}.get(family, SMALL)
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(**{**settings, **FAMILIES.get(family, {}), **more})
-    return load.set_dropout(AutoModelForCausalLM.from_config(config).eval(), 0.0)
+    return dropout.set_dropout(AutoModelForCausalLM.from_config(config).eval(), 0.0)
 
 
 def both(model: Any, work: Any) -> list[list[Tensor]]:
@@ -232,7 +232,7 @@ def test_activations_are_recomputed_where_that_is_asked_for() -> None:
     for recomputed in (False, True):
         model = tiny.policy().train()
         if recomputed:
-            load.place(model, "cpu", Compute(activation_checkpointing=True), trained=True)
+            load.place(model, "cpu", TrainingCompute(activation_checkpointing=True), trained=True)
         sizes: list[int] = []
 
         def note(x: Tensor, sizes: list[int] = sizes) -> Tensor:
@@ -259,7 +259,7 @@ def test_a_value_net_from_a_placed_policy_is_packed_and_can_be_taken_back() -> N
     """The copied body brings the policy's hooks and attention along. They must not count twice."""
     policy = tiny.policy("llama")
     assert forward.choose(policy).packed
-    value = load.value_from_policy(policy)
+    value = heads.value_from_policy(policy)
     assert forward.choose(value).packed
     packed = scoring.values(value, BATCH)
     forward.choose(value, False)

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 import tiny
 from heedful.config import UserError
 from heedful.fast import cross_entropy, forward
-from heedful.models import batches, load, scoring
+from heedful.models import batches, heads, scoring
 from maths import golden
 
 PAD = 1
@@ -189,7 +189,7 @@ def test_lower_precision_gives_float32_results() -> None:
     assert scores.dtype == torch.float32
     assert (scores != scores.bfloat16().float()).any()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert scoring.rewards(load.value_from_reward(reward).float(), BATCH).dtype == torch.float32
+        assert scoring.rewards(heads.value_from_reward(reward).float(), BATCH).dtype == torch.float32
 
 
 def test_passes_of_rows_without_padding_are_as_they_stand_and_one_for_each_rank() -> None:

@@ -274,7 +274,7 @@ def test_memory_that_nobody_wrote_is_not_read(
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_left_as_it_was_and_no_dropout_acts(training: bool) -> None:
-    from heedful.models.load import set_dropout
+    from heedful.models.dropout import set_dropout
 
     quiet, noisy = tiny.policy("gpt2"), set_dropout(tiny.policy("gpt2"), 0.5).train(training)
     settings = Generation(max_new_tokens=8)

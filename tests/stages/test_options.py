@@ -19,7 +19,7 @@ from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.rloo import RLOOConfig
 from heedful.configs.sft import SFTConfig
-from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser, StageConfig
+from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser, StageConfig, TrainingCompute
 from heedful.learning import examples, experience, likelihood, online
 from heedful.learning.passes import Passes
 from heedful.models import load, scoring
@@ -36,6 +36,7 @@ HERE = "stages/test_options.py::"
 SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
     f"stages/test_{name}.py::" for name in ("sft", "reward", "pretrain", "ppo", "ppo_experience", "ppo_update")
 )
+SAVING = "stages/test_saving.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
@@ -52,6 +53,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "batch_tokens": PRETRAIN + "test_tokens_and_batches_make_steps",
         "optimiser": PRETRAIN + "test_the_rate_falls_with_the_width",
         "compute": PRETRAIN + "test_micro_batches_change_nothing",
+        "save_dtype": SAVING + "test_the_output_has_the_precision_of_the_input_unless_save_dtype_says_otherwise",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     SFTConfig: {
@@ -79,6 +81,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
         "generation": SFT + "test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how",
         "compute": SFT + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "save_dtype": SAVING + "test_the_output_has_the_precision_of_the_input_unless_save_dtype_says_otherwise",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     RewardConfig: {
@@ -101,6 +104,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "special_text": CHATS + "test_a_row_that_spells_a_special_token_can_be_refused",
         "optimiser": HERE + "test_sections_of_the_optimiser_are_used",
         "compute": REWARD + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "save_dtype": SAVING + "test_the_output_has_the_precision_of_the_input_unless_save_dtype_says_otherwise",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     PPOConfig: {
@@ -140,6 +144,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "value_optimiser": HERE + "test_policy_and_value_net_have_their_own_rates",
         "generation": EXPERIENCE + "test_the_temperature_is_in_sampling_and_scoring_alike",
         "compute": PPO + "test_micro_batches_and_recomputed_activations_change_nothing",
+        "save_dtype": SAVING + "test_the_output_has_the_precision_of_the_input_unless_save_dtype_says_otherwise",
         "checkpoint": HERE + "test_when_checkpoints_are_made",
     },
     RLOOConfig: {},
@@ -154,7 +159,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "weight_decay": "training/test_optimiser.py::test_decay_pulls_matrices_and_spares_vectors",
         "clip_norm": "training/test_optimiser.py::test_the_norm_is_that_before_clipping_and_clipping_scales",
     },
-    Compute: {
+    TrainingCompute: {
         "device": HERE + "test_the_device",
         "dtype": REWARD + "test_low_precision_scores_stay_close",
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
@@ -515,6 +520,6 @@ def test_compute_says_how_forwards_run(
 
 @pytest.mark.parametrize(("asked", "trained"), [(True, True), (True, False), (False, True)])
 def test_recomputation_is_switched_on_for_models_in_training(asked: bool, trained: bool) -> None:
-    model = load.place(tiny.policy(), "cpu", Compute(activation_checkpointing=asked), trained=trained)
+    model = load.place(tiny.policy(), "cpu", TrainingCompute(activation_checkpointing=asked), trained=trained)
     found = any(vars(module).get("gradient_checkpointing") for module in model.modules())
     assert found == (asked and trained)

@@ -18,7 +18,7 @@ from heedful.learning import experience, rollouts
 from heedful.learning.experience import Experience, Scores, score
 from heedful.learning.passes import Passes
 from heedful.maths.kl import shaped_rewards
-from heedful.models import batches, load, scoring
+from heedful.models import batches, dropout, scoring
 from heedful.rewards.functions import Part, Reward
 from heedful.rollout.types import Episode, Sample
 from heedful.stages import ppo
@@ -237,7 +237,7 @@ def test_values_and_scores_do_not_see_the_padding(turn: Turn) -> None:
 
 
 def test_dropout_is_off_in_all_four_networks(files: Files, tmp_path: Path) -> None:
-    start = worlds.save(tmp_path / "start", load.set_dropout(tiny.policy("gpt2"), 0.5))
+    start = worlds.save(tmp_path / "start", dropout.set_dropout(tiny.policy("gpt2"), 0.5))
     assert AutoModelForCausalLM.from_pretrained(start).config.resid_pdrop == 0.5
     nets = Turn(worlds.config("ppo", files, policy=start, reward=[LETTER])).nets
     dropouts = [m.p for net in (nets.policy, nets.reference, nets.value) for m in net.modules() if hasattr(m, "p")]

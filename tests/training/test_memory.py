@@ -9,7 +9,7 @@ import torch
 
 import tiny
 from heedful.config import UserError
-from heedful.configs.shared import Compute, Generation
+from heedful.configs.shared import Generation, TrainingCompute
 from heedful.fast import decoder
 from heedful.learning.examples import Example, Question, Ranked
 from heedful.learning.passes import ranking_shape, step_shape
@@ -24,7 +24,7 @@ STEP = Shape(tokens=4 * 128, longest=128)
 
 
 def planned(*models: torch.nn.Module, shape: Shape = STEP, ranks: Ranks = ALONE, **compute: Any) -> Plan:
-    return memory.plan(models, shape, Compute(**compute), ranks)
+    return memory.plan(models, shape, TrainingCompute(**compute), ranks)
 
 
 def test_weights_optimiser_and_gradients_are_counted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ TemplateArguments = dict[str, Annotated[Any, "VALUE"]]
 class Compute(Config):
     """Where and how a command computes."""
 
-    may_change = ("device", "micro_tokens", "activation_checkpointing", "fast")
+    may_change: ClassVar[tuple[str, ...]] = ("device", "micro_tokens", "fast")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device. auto = the GPU if there is one."""
@@ -29,10 +29,17 @@ class Compute(Config):
     """Most tokens in one forward pass, with padding if the model needs it. This changes memory and speed. It changes
     results only through dropout.
     """
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, more computing, the same results."""
     fast: bool = True
     """Use the fast path if the model allows it. Off: the model's own padded forward, slow and easy to step through."""
+
+
+class TrainingCompute(Compute):
+    """Where and how a training stage computes."""
+
+    may_change = ("activation_checkpointing",)
+
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more computing, the same results."""
 
 
 class Optimiser(Config):
@@ -80,7 +87,9 @@ class StageConfig(Config):
 
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
     """Where to send metrics besides metrics.jsonl. TensorBoard writes into the run's folder."""
-    compute: Compute = Compute()
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights in model/. auto = that of the files of the model that the run starts from."""
+    compute: TrainingCompute = TrainingCompute()
     checkpoint: Checkpointing = Checkpointing()
 
 

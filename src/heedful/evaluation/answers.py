@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
-from heedful.config import UserError
 from heedful.configs.shared import Compute, Generation
 from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, as_text
@@ -126,10 +125,3 @@ def shown(prompt: PromptText, width: int = 60) -> str:
     """The beginning of a prompt on one line, for messages."""
     text = " ".join(as_text(prompt).split())
     return repr(text if len(text) <= width else text[: width - 1] + "…")
-
-
-def device_of(name: str) -> torch.device:
-    """The device that `compute.device` names. Raises UserError for a missing GPU."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = 'cuda' but torch sees no GPU here. Use 'cpu' or 'auto'")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

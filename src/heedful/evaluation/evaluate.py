@@ -19,6 +19,7 @@ from heedful.evaluation.answers import Answers
 from heedful.evaluation.judges import Verdict
 from heedful.files import read_json, write_json
 from heedful.maths.statistics import agreement, ends, win_rate
+from heedful.models.devices import device_of
 from heedful.rewards.functions import open_reward
 
 Result = dict[str, Any]
@@ -118,7 +119,7 @@ def _percent(share: float) -> str:
 
 def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
     """Verdicts of a reward on answers from files or sampled here."""
-    device = answers.device_of(config.compute.device)
+    device = device_of(config.compute)
     reward = open_reward(
         config.reward, compute=config.compute, device=device, trust_remote_code=config.trust_remote_code
     )

@@ -17,7 +17,7 @@ from heedful.configs.offline import OfflineConfig, RankingConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Message, Prompt, PromptText, Text
 from heedful.learning import remarks
-from heedful.models import render, templates
+from heedful.models import encoders, render, templates
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
@@ -256,6 +256,8 @@ def answer(
 
 def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finish: str | None) -> bool:
     """Whether these are this tokenizer's ids of the text, with its end of a turn and no other at the end (R1)."""
+    if encoders.pair_of(tokenizer) is not None:  # an encoder has marks of its own between the texts
+        return False
     if not ids or max(ids) >= len(tokenizer) or render.response_text(tokenizer, ids) != text:
         return False
     ended = ids[-1] == render.end_id(tokenizer)

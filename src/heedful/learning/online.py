@@ -74,6 +74,8 @@ class Online:
     ) -> None:
         """`facts` go into the manifest and the results. The signs need to know `whiten_rewards`."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
+        self._write_model = load.writer(nets.average.model, nets.tokenizer, config.save_dtype)
+        s.try_saving(self._write_model)
         self.setup = Setup(config.compute.dtype != "float32", whiten_rewards, config.reference is not None)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
         limits = Limits(
@@ -182,13 +184,13 @@ class Online:
 
     def finish(self) -> None:
         """Save the averaged policy as the run's model."""
-        history, nets = self.s.history, self.nets
+        history = self.s.history
         last = history[-1] if history else {}
         results: dict[str, Any] = {
             "steps": len(history), "stopped": self.stopped, **self.facts, "signs": self._watch.messages,
             **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},
         }  # fmt: skip
-        self.s.finish(lambda directory: load.save(nets.average.model, nets.tokenizer, directory), results)
+        self.s.finish(self._write_model, results)
 
 
 def texts_of(path: str | None, nets: Networks, longest: int) -> list[Example]:

@@ -6,50 +6,40 @@ Every model is returned in eval mode, with every dropout at 0 (P17). Reward and 
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from heedful import files
 from heedful.config import UserError
-from heedful.configs.shared import Compute
+from heedful.configs.shared import Compute, TrainingCompute
 from heedful.fast import forward
-from heedful.models import vocabulary
-from heedful.models.heads import BIAS, reward_bias, set_reward_bias
+from heedful.models import encoders, heads, saving, variants, vocabulary
+from heedful.models.dropout import set_dropout
+from heedful.models.heads import BIAS
+from heedful.models.variants import Adapter
 from heedful.runs.manifest import model_path
 
-# Names of residual dropout, which acts on what a layer adds to the residual stream. Architectures keep it as an
-# attribute inside a decoder layer, or in the config.
-_RESIDUAL_DROPOUT = {
-    "dropout",
-    "hidden_dropout",
-    "post_attention_dropout",
-    "post_mlp_dropout",
-    "resid_pdrop",
-    "resid_attn_dropout",
-    "resid_dropout",
-    "resid_mlp_dropout",
-    "residual_dropout",
-}
-
+Kind = Literal["policy", "reward", "encoder"]
 
 # What transformers raises for a directory with broken files, such as a config with 0 heads or an unknown dtype.
 _LOAD_ERRORS = (
@@ -57,66 +47,58 @@ _LOAD_ERRORS = (
     SafetensorError, StrictDataclassError,
 )  # fmt: skip
 
+# What transformers and safetensors raise where a model cannot be written.
+_SAVE_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+
 
 def load_policy(
     ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model, tokenizer) of a causal LM: a run, a directory or a hub name. Raises UserError for any other model."""
-    return _load(AutoModelForCausalLM, ref, dtype, trust_remote_code)
+    return _load("policy", ref, dtype, trust_remote_code)
 
 
 def load_reward(
     ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model, tokenizer) of a reward or value model. Raises UserError for a model without a trained scalar head."""
-    return _load(AutoModelForSequenceClassification, ref, dtype, trust_remote_code)
-
-
-def reward_from_policy(policy: Any, *, seed: int) -> Any:
-    """A reward model: a copy of the policy's body with a new head, normal with std 1/sqrt(D + 1), and bias 0 (R1)."""
-    model = value_from_policy(policy)
-    weight = model.score.weight
-    generator = torch.Generator().manual_seed(seed)
-    normal = torch.randn(weight.shape, generator=generator, dtype=torch.float32) / (weight.shape[1] + 1) ** 0.5
-    weight.data.copy_(normal)
-    return model
+    return _load("reward", ref, dtype, trust_remote_code)
 
 
 def load_reward_start(
     ref: str | Path, *, seed: int, trust_remote_code: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model, tokenizer) to train as a reward model: a reward model, or a causal LM with a new head."""
-    if _is_reward(ref):
-        model, tokenizer = load_reward(ref, trust_remote_code=trust_remote_code)
+    """(model, tokenizer) to train as a reward model: a reward model, or a causal LM or an encoder with a new head."""
+    kind = _start_of(str(ref), trust_remote_code)
+    model, tokenizer = _load(kind, ref, torch.float32, trust_remote_code)
+    if kind == "policy":
+        model = heads.reward_from_policy(model, seed=seed)
+    elif kind == "encoder":
+        model = encoders.reward_from_encoder(model, seed=seed, pooling=encoders.pooling_of(model_path(ref)))
     else:
-        policy, tokenizer = load_policy(ref, trust_remote_code=trust_remote_code)
-        model = reward_from_policy(policy, seed=seed)
-    vocabulary.ensure_pad(model, tokenizer)
+        heads.note_unread(model, None)  # from here on it learns to be read at the end of text
+    if encoders.pair_of(tokenizer) is None:
+        vocabulary.ensure_pad(model, tokenizer)
     return model, tokenizer
 
 
-def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
-    """A value net: a copy of the whole reward model with head and bias (P16).
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write safetensors, config and tokenizer as one directory, whole or not at all. Replaces an older one.
 
-    `weight`: the weight of the reward model in the reward. It multiplies head and bias: values are sums of rewards.
+    `dtype`: the precision of the weights in the files. None: that of the model.
     """
-    value = set_dropout(copy.deepcopy(reward), 0.0).eval()
-    with torch.no_grad():
-        value.score.weight.mul_(weight)
-    set_reward_bias(value, weight * reward_bias(value))
-    return value
-
-
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Write safetensors, config and tokenizer as one directory, whole or not at all. Replaces an older one."""
     path = Path(path)
     try:
         with files.replacing(path) as temporary, _quiet():
             temporary.mkdir(parents=True)
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-    except (OSError, SafetensorError) as error:
+            saving.write(model, tokenizer, temporary, dtype)
+    except _SAVE_ERRORS as error:
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
+
+
+def writer(model: Any, tokenizer: PreTrainedTokenizerBase, save_dtype: str) -> Callable[[Path], None]:
+    """What writes a stage's model: a function of the directory. `save_dtype`: as in the config of the stage."""
+    return lambda directory: save(model, tokenizer, directory, saving.output_dtype(model, save_dtype))
 
 
 def place(model: Any, device: torch.device | str, compute: Compute, *, trained: bool = False) -> Any:
@@ -126,45 +108,11 @@ def place(model: Any, device: torch.device | str, compute: Compute, *, trained: 
     """
     model.to(device)
     forward.choose(model, compute.fast)
-    if trained and compute.activation_checkpointing:
+    if trained and isinstance(compute, TrainingCompute) and compute.activation_checkpointing:
         # the name that this version of transformers has for it
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable()
     return model
-
-
-def set_dropout(model: Any, p: float) -> Any:
-    """Set residual dropout to `p` (S1) and every other dropout to 0. Returns the model.
-
-    Raises UserError for p > 0 if the architecture has no residual dropout. Llama, Qwen, Gemma and Mistral have none:
-    their dropout is in the attention.
-    """
-    if not 0.0 <= p < 1.0:
-        raise UserError(f"dropout {p}: must be at least 0 and less than 1")
-    if p > 0 and not has_dropout(model):
-        raise UserError(f"dropout {p}: {type(model).__name__} has no residual dropout. Set dropout=0.")
-    for holder, field, residual in _dropouts(model):
-        setattr(holder, field, p if residual else 0.0)
-    return model
-
-
-@torch.no_grad()
-def has_dropout(model: Any) -> bool:
-    """Whether the architecture has residual dropout. Compares two forward passes with it."""
-    before = [(holder, field, getattr(holder, field)) for holder, field, _ in _dropouts(model)]
-    training = model.training
-    ids_BS = torch.zeros(1, 4, dtype=torch.long, device=model.device)
-    for holder, field, residual in _dropouts(model):
-        setattr(holder, field, 0.5 if residual else 0.0)
-    model.train()
-    try:
-        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-            first, second = (model(input_ids=ids_BS, use_cache=False).logits for _ in range(2))
-    finally:
-        model.train(training)
-        for holder, field, value in before:
-            setattr(holder, field, value)
-    return not torch.equal(first, second)
 
 
 def context_length(model: Any) -> int:
@@ -173,75 +121,181 @@ def context_length(model: Any) -> int:
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
         limit = getattr(config, name, None)
         if isinstance(limit, int) and limit > 0:
-            return limit
+            return limit - _positions_left_out(model)
     return 1 << 30
 
 
+def _positions_left_out(model: Any) -> int:
+    """The positions that no token has. RoBERTa and its relatives count from behind the padding id."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
+
+
 def _load(
-    auto_class: Any, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool
+    kind: Kind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     ref = model_path(ref)
-    local = Path(ref).is_dir()
-    if not local and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
-        raise UserError(f"{ref}: no such model directory")
-    wants_reward = auto_class is AutoModelForSequenceClassification
-    shared = {"local_files_only": local, "trust_remote_code": trust_remote_code}
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(ref, **shared)
-            _check_kind(ref, config, wants_reward)
-            tokenizer = AutoTokenizer.from_pretrained(ref, **shared)
-            model, report = auto_class.from_pretrained(
-                ref,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
-                output_loading_info=True,
-                **shared,
-            )
-        except UserError:
-            raise
-        except _LOAD_ERRORS as error:
-            raise UserError(_explain(ref, local, trust_remote_code, error)) from None
+    adapter = variants.adapter_of(ref)
+    source = ref if adapter is None else _base_of(adapter)
+    config, shared = _config(source, trust_remote_code), _shared(source, trust_remote_code)
+    if adapter is not None and adapter.classifies:
+        _as_classifier(source, config, trust_remote_code)
+    _check_kind(ref, config, kind)
+    stored = saving.dtype_of_files(Path(source)) or config.dtype  # before the loader writes its own there
+    padding = config.get_text_config().pad_token_id
+    with _quiet(), _explained(source, config, **shared):
+        tokenizer = AutoTokenizer.from_pretrained(_tokenizer_at(ref, source), **shared)
+        model, report = _class_of(kind, source, config, trust_remote_code).from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
+            output_loading_info=True,
+            **shared,
+        )
+    from_adapter = adapter is not None and adapter.classifies
+    _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
+    model = variants.plain(model, source)
+    if adapter is not None:
+        with _quiet(), _explained(ref, None, **shared):
+            model = variants.merged(model, adapter)
+    pairs = kind == "encoder" or (kind == "reward" and not heads.reads_last_token(model))
+    if pairs and not tokenizer.chat_template:
+        encoders.read_pairs(model, tokenizer, ref)
+    vocabulary.fit(model, tokenizer, ref, marks=encoders.pair_of(tokenizer) is None)
+    saving.note_dtype(model, stored)
+    heads.note_unread(model, padding)
+    return set_dropout(model, 0.0).eval(), tokenizer
+
+
+def _config(ref: str, trust_remote_code: bool) -> Any:
+    shared = _shared(ref, trust_remote_code)
+    with _quiet(), _explained(ref, None, **shared):
+        return AutoConfig.from_pretrained(ref, **shared)
+
+
+def _base_of(adapter: Adapter) -> str:
+    """Where the base of an adapter is. Raises UserError if it is not there, or the adapter cannot be loaded."""
+    variants.check_peft(adapter)
+    if not Path(adapter.base).is_dir() and (Path(adapter.base).is_absolute() or adapter.base.startswith(".")):
+        raise UserError(
+            f"{adapter.ref}: a {adapter.kind} adapter of {adapter.base}, which does not exist. Correct "
+            "base_model_name_or_path in its adapter_config.json"
+        )
+    return model_path(adapter.base)
+
+
+def _as_classifier(ref: str, config: Any, trust_remote_code: bool) -> None:
+    """Change the config of a base to that of a reward model, whose head an adapter has."""
+    if not _has_scalar_head(config.architectures):
+        config.architectures = [heads.classifier_of(_causal_class(ref, config, trust_remote_code), config).__name__]
+        config.num_labels = 1
+
+
+def _tokenizer_at(ref: str, source: str) -> str:
+    """Where the tokenizer of a model is. An adapter may have one of its own."""
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+    return ref if any((Path(ref) / name).exists() for name in names) else source
+
+
+def _check_whole(ref: str, report: dict[str, Any], unused: str) -> None:
+    """Raise UserError if weights are missing, but for those with `unused` in their names."""
     lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    lacking = [key for key in lacking if not (unused and unused in key)]
     if lacking:
         more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
         raise UserError(
             f"{ref}: the weights lack {lacking[0]}{more} in the shape of config.json. Save the model again."
         )
-    vocabulary.fit(model, tokenizer, ref)
-    return set_dropout(model, 0.0).eval(), tokenizer
 
 
-def _is_reward(ref: str | Path) -> bool:
-    """Whether the config says that the model is a reward model. False for broken files: the loader explains those."""
-    path = Path(model_path(ref)) / "config.json"
-    try:
-        return _has_scalar_head(json.loads(path.read_bytes()).get("architectures"))
-    except (OSError, ValueError, AttributeError):
-        return False
+def _shared(ref: str, trust_remote_code: bool) -> dict[str, bool]:
+    """Arguments for every loader of transformers. Raises UserError for a path that does not exist."""
+    local = Path(ref).is_dir()
+    if not local and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
+        raise UserError(f"{ref}: no such model directory")
+    return {"local_files_only": local, "trust_remote_code": trust_remote_code}
+
+
+def _class_of(kind: Kind, ref: str, config: Any, trust_remote_code: bool) -> Any:
+    """The class that loads a model: one of transformers, or one that heedful made for its reward models."""
+    if kind == "policy":
+        return AutoModelForCausalLM
+    if kind == "encoder":
+        return AutoModel
+    name, own = config.architectures[0], heads.library_classifier(config)
+    if own is not None and own.__name__ == name:
+        return own
+    if type(config) in MODEL_MAPPING and encoders.is_encoder(config):
+        made = encoders.classifier_of(config)
+        if made.__name__ == name:
+            return made
+    causal = _causal_class(ref, config, trust_remote_code)
+    if causal is not None:
+        made = heads.classifier_of(causal, config)
+        if made.__name__ == name:
+            return made
+    if own is None and AutoModelForSequenceClassification.__name__ not in (getattr(config, "auto_map", None) or {}):
+        raise UserError(f"{ref}: {name} is an architecture that the installed transformers does not know.")
+    return AutoModelForSequenceClassification
+
+
+def _causal_class(ref: str, config: Any, trust_remote_code: bool) -> Any:
+    """The causal class of a config, or None. A model with code of its own names it in its config."""
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    own = (getattr(config, "auto_map", None) or {}).get(AutoModelForCausalLM.__name__)
+    return get_class_from_dynamic_module(own, ref) if own is not None and trust_remote_code else None
+
+
+def _start_of(ref: str, trust_remote_code: bool) -> Kind:
+    """What a reward model can start from at `ref`."""
+    ref = model_path(ref)
+    adapter = variants.adapter_of(ref)
+    config = _config(ref if adapter is None else _base_of(adapter), trust_remote_code)
+    if _has_scalar_head(config.architectures) or (adapter is not None and adapter.classifies):
+        return "reward"
+    return "encoder" if encoders.is_encoder(config) else "policy"
 
 
 def _has_scalar_head(architectures: Any) -> bool:
     names = architectures if isinstance(architectures, list) else []
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
+    return any(str(name).endswith(heads.CLASSIFIER) for name in names)
 
 
-def _check_kind(ref: str, config: Any, wants_reward: bool) -> None:
+def _check_kind(ref: str, config: Any, kind: Kind) -> None:
     names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
     is_reward = _has_scalar_head(names)
-    if wants_reward and not is_reward:
+    if kind == "reward" and not is_reward:
         raise UserError(
             f"{ref}: {names[0] or 'this model'} has no scalar head. Train a reward model with `heedful reward`."
         )
-    if wants_reward and config.num_labels != 1:
+    if kind == "reward" and config.num_labels != 1:
         raise UserError(f"{ref}: its head has {config.num_labels} outputs, a reward model has one")
     bias = getattr(config, BIAS, 0.0)
-    if wants_reward and not (isinstance(bias, int | float) and math.isfinite(bias)):
+    if kind == "reward" and not (isinstance(bias, int | float) and math.isfinite(bias)):
         raise UserError(f"{ref}: {BIAS} in its config.json is {bias!r}. Write a number, or delete it.")
-    if is_reward and not wants_reward:
+    if kind == "policy" and is_reward:
         raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text. Give a causal language model.")
+    if kind == "policy" and encoders.is_encoder(config):
+        name = names[0] or config.model_type
+        raise UserError(f"{ref}: an encoder ({name}) cannot write text. Give a causal language model.")
+
+
+@contextmanager
+def _explained(ref: str, config: Any, *, local_files_only: bool, trust_remote_code: bool) -> Iterator[None]:
+    """Turn what transformers raises for a damaged or absent model into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except _LOAD_ERRORS as error:
+        why = None if config is None else variants.explain_quantised(config, _brief(error))
+        why = f"{ref}: {why}" if why is not None else _explain(ref, local_files_only, trust_remote_code, error)
+        raise UserError(why) from None
 
 
 def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
@@ -250,54 +304,6 @@ def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     if local:
         return f"{ref}: not a complete model directory ({_brief(error)})"
     return f"{ref}: no such directory, and the hub does not give it ({_brief(error)})"
-
-
-def value_from_policy(policy: Any) -> Any:
-    """A sequence classifier with one label: a copy of the policy's body, and a head of zeros.
-
-    It is the value net for rewards that are not models.
-    """
-    config = copy.deepcopy(policy.config)
-    config.num_labels = 1
-    setattr(config, BIAS, 0.0)
-    try:
-        with torch.device("meta"):  # the body below replaces it, so that it needs no weights
-            model = AutoModelForSequenceClassification.from_config(config)
-    except ValueError:
-        raise UserError(
-            f"{type(policy).__name__}: transformers has no sequence classifier for it. Choose another architecture."
-        ) from None
-    if not isinstance(getattr(model, "score", None), nn.Linear) or model.base_model_prefix != policy.base_model_prefix:
-        raise UserError(
-            f"{type(model).__name__} does not consist of a body and a linear score. Choose another architecture."
-        )
-    body = copy.deepcopy(policy.base_model)
-    sample: Tensor = next(body.parameters())
-    model.score = nn.Linear(
-        model.score.in_features, 1, bias=model.score.bias is not None, device=sample.device, dtype=sample.dtype
-    )
-    for parameter in model.score.parameters():
-        nn.init.zeros_(parameter)
-    setattr(model, model.base_model_prefix, body)
-    return set_dropout(model, 0.0).eval()
-
-
-def _dropouts(model: Any) -> Iterator[tuple[Any, str, bool]]:
-    """Every dropout of a model and its config: (object, field with the probability, whether it is residual)."""
-    for name, module in model.named_modules():
-        in_layer = any(part.isdigit() for part in name.split("."))
-        for attribute, child in module.named_children():
-            if isinstance(child, nn.Dropout):
-                yield child, "p", in_layer and attribute in _RESIDUAL_DROPOUT
-        for attribute in _numbers_named_dropout(module):
-            yield module, attribute, in_layer and attribute in _RESIDUAL_DROPOUT
-    for config in {id(part): part for part in (model.config, model.config.get_text_config())}.values():
-        for attribute in _numbers_named_dropout(config):
-            yield config, attribute, attribute in _RESIDUAL_DROPOUT
-
-
-def _numbers_named_dropout(holder: object) -> list[str]:
-    return [name for name, value in vars(holder).items() if "drop" in name and type(value) in (float, int)]
 
 
 def _not_about_masks(record: logging.LogRecord) -> bool:

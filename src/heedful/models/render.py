@@ -10,6 +10,7 @@ The rules are the same in training, sampling and chat:
   the token that the template ends a turn with, without a template with EOS. EOS ends a document. Only this module
   writes these tokens. Where people's text spells one, it is plain characters.
 - Where a template writes an answer in another way than a model samples it, `answered` says what is trained on.
+- An encoder reads a pair of texts in the form of its tokenizer (`models.encoders`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.data.records import Message, PromptText
-from heedful.models import templates
+from heedful.models import encoders, templates
 
 Tools = Sequence[dict[str, Any]] | None
 """Tools that a model may call, as the field `tools` has them."""
@@ -34,6 +35,11 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, tools: To
 
     Raises `templates.Refused` for a chat that the template does not take, or of which it leaves out a part.
     """
+    pair = encoders.pair_of(tokenizer)
+    if pair is not None:
+        if tools:
+            raise _needs_template(tokenizer, "`tools`")
+        return [*pair.before, *encode(tokenizer, _first_of_pair(tokenizer, prompt)), *pair.between]
     if tokenizer.chat_template and (tools or not (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))):
         messages = _messages(tokenizer, prompt)
         return templates.encode(tokenizer, templates.written(tokenizer, messages, ask=True, tools=tools))
@@ -101,6 +107,9 @@ def answered(
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool) -> list[int]:
     """Token ids of a response right after a prompt. The end of the turn follows if and only if it is finished."""
+    pair = encoders.pair_of(tokenizer)
+    if pair is not None:
+        return [*encode(tokenizer, completion), *pair.after]
     marked = templates.mark(completion, templates.facts(tokenizer).in_answers)
     ids = templates.encode_after(tokenizer, marked)
     return [*ids, end_id(tokenizer)] if finished else ids
@@ -213,6 +222,13 @@ def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     special = special_ids(tokenizer)  # some templates end a call with another token
     last = max((index for index, token in enumerate(ids) if token in special), default=None)
     return [*ids, end] if last is None else ids[: last + 1]
+
+
+def _first_of_pair(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> str:
+    """A prompt for an encoder: the text itself, or a longer chat with its roles."""
+    if isinstance(prompt, str):
+        return prompt
+    return _plain(tokenizer, prompt).rstrip()
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:

@@ -19,8 +19,9 @@ from heedful.fast import forward
 from heedful.fast.cross_entropy import cross_entropy
 from heedful.fast.linear import is_plain, linear
 from heedful.maths import logprobs as maths
+from heedful.maths.masks import length_mask
+from heedful.models import encoders, heads
 from heedful.models.batches import Batch, in_order, micro_batches
-from heedful.models.heads import reward_bias
 from heedful.models.ids import ids_of
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
@@ -47,8 +48,30 @@ def response_loss(model: Any, batch: Batch) -> Tensor:
 
 def rewards(model: Any, batch: Batch) -> Tensor:
     """scores_B of a reward model: read at the last real token (R1), its bias added (R5)."""
-    last_B1 = batch.lengths_B[:, None] - 1
+    if not heads.reads_last_token(model):
+        return _own_scores(model, batch)
+    last_B1 = _last_read(model, batch)[:, None]
     return _scores(model, _states(model, batch, last_B1, torch.ones_like(last_B1, dtype=torch.bool)))
+
+
+def _last_read(model: Any, batch: Batch) -> Tensor:
+    """last_B: the position at which a score is read."""
+    unread = heads.unread(model)
+    if unread is None:
+        return batch.lengths_B - 1
+    S = batch.input_ids_BS.shape[1]
+    read_BS = length_mask(batch.lengths_B, S) & (batch.input_ids_BS != unread)
+    return (read_BS * torch.arange(S, device=read_BS.device)).argmax(1)
+
+
+def _own_scores(model: Any, batch: Batch) -> Tensor:
+    """scores_B by the model's own forward: a classifier that pools in its own way, as encoders do."""
+    mask_BS = length_mask(batch.lengths_B, batch.input_ids_BS.shape[1]).long()
+    types = encoders.token_types(model, batch)
+    logits_B1 = model(input_ids=batch.input_ids_BS, attention_mask=mask_BS, **types).logits
+    if logits_B1.dim() != 2 or logits_B1.shape[1] != 1:
+        raise UserError(f"{type(model).__name__} has no scalar head; give a reward model")
+    return logits_B1[:, 0].float() + heads.reward_bias(model)
 
 
 def values(model: Any, batch: Batch) -> Tensor:
@@ -147,12 +170,12 @@ def _through_head(model: Any, states_ND: Tensor, tokens_N: Tensor, head: Any, te
 
 def _scores(model: Any, states_ND: Tensor) -> Tensor:
     """The scalar head and its bias in float32: a lower precision would round scores to a few bits."""
-    score = getattr(model, "score", None)
-    if score is None:
-        raise UserError(f"{type(model).__name__} has no scalar head; give a reward model")
+    if not heads.reads_last_token(model):
+        raise UserError(f"{type(model).__name__} has no value for each token. Give a model with a linear head")
+    weight, bias = model.score.weight, model.score.bias
     with torch.autocast(states_ND.device.type, enabled=False):
-        scores_N = F.linear(states_ND.float(), score.weight.float()).squeeze(-1)
-    return scores_N + reward_bias(model)
+        scores_N = F.linear(states_ND.float(), weight.float(), None if bias is None else bias.float()).squeeze(-1)
+    return scores_N + heads.reward_bias(model)
 
 
 def _gather(states_BSX: Tensor, index_BT: Tensor, mask_BT: Tensor) -> Tensor:

@@ -24,8 +24,11 @@ _SPARE_NAME = re.compile(r"reserved|unused|extra_id|placeholder|dummy", re.IGNOR
 _NEW_PADS = ("<|pad|>", "<|padding|>", "<|heedful_pad|>")
 
 
-def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Check that a tokenizer fits a model, allow only its ids, set a pad if a token is free, and the end of a turn."""
+def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str, *, marks: bool = True) -> None:
+    """Check that a tokenizer fits a model, and allow only its ids.
+
+    `marks`: also set a pad if a token is free for it, and the end of a turn. An encoder has its own.
+    """
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
@@ -35,8 +38,9 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     set_ids(model, tokenizer)
     # torch gives this row no gradient, and in many models it is that of EOS
     model.get_input_embeddings().padding_idx = None
-    set_pad(model, tokenizer)
-    render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
+    if marks:
+        set_pad(model, tokenizer)
+        render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
 
 
 def use_template(model: Any, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:

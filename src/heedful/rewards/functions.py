@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
 from heedful.data.records import Prompt, Record, as_text
-from heedful.models import batches, load, render, scoring
+from heedful.models import batches, encoders, load, render, scoring
 from heedful.rewards.calls import MOST, FunctionScorer
 from heedful.rollout.types import Episode
 
@@ -102,7 +102,8 @@ class ModelScorer:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.model, self.tokenizer, self.micro_tokens, self.dtype = model, tokenizer, micro_tokens, dtype
-        self.same_tokens = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
+        same = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
+        self.same_tokens = same and encoders.pair_of(tokenizer) is None  # an encoder has marks between the texts
         self._special = render.special_ids(tokenizer)
 
     def _ids(self, episode: Episode) -> tuple[list[int], list[int]]:

@@ -21,6 +21,7 @@ from heedful.config import Config, UserError, resumable
 from heedful.files import read_json, write_json
 
 NAME = "manifest.json"
+ADAPTER = "adapter_config.json"  # of peft, instead of config.json
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
 _ABSENT = ("resumed", "updated", "forward", "ids", "decoder", "results", "sha256", "reason")  # not written while empty
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -175,7 +176,7 @@ def model_path(ref: str | Path) -> str:
             Manifest.read(path / NAME)  # a snapshot cannot be finished
             raise UserError(f"{ref}: this run has no model/ yet. Finish it with --resume")
         return str(path / "model")
-    if path.exists() and not (path / "config.json").exists():
+    if path.exists() and not any((path / name).exists() for name in ("config.json", ADAPTER)):
         raise UserError(f"{ref}: neither a run nor a Hugging Face model directory (no manifest.json, no config.json)")
     return str(ref)
 
@@ -186,9 +187,13 @@ def parent(ref: str | Path) -> Source:
     if (Path(ref) / NAME).exists():
         described["run"] = Manifest.read(Path(ref) / NAME).id
     directory = Path(model_path(ref))
+    folders = [directory]
+    if (directory / ADAPTER).is_file():  # what it makes also depends on its base
+        folders.append(Path(model_path(str(read_json(directory / ADAPTER).get("base_model_name_or_path")))))
     if directory.is_dir():
         for key, patterns in (("weights_sha256", ("*.safetensors",)), ("tokenizer_sha256", TOKENIZER)):
-            found = sorted({file for pattern in patterns for file in directory.glob(pattern) if file.is_file()})
+            globbed = (folder.glob(pattern) for folder in folders for pattern in patterns if folder.is_dir())
+            found = sorted({file for files in globbed for file in files if file.is_file()})
             if found:
                 described[key] = _sha256(found)
     return described

@@ -53,6 +53,8 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     vocabulary.use_template(model, tokenizer, config.template)
     load.place(model, s.ranks.device, config.compute, trained=True)
+    write_model = load.writer(model, tokenizer, config.save_dtype)
+    s.try_saving(write_model)
     # the model itself before its first step: no copy is needed
     reference = networks.open_reference(config, model, tokenizer, s.ranks.device) if config.reference else model
     context = min(load.context_length(model), load.context_length(reference))
@@ -79,7 +81,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
         s.checkpoint(step, parts)
     counts = {"rankings": len(training), **tied, "pairs": sum(len(row.pairs) for row in training)}
     results = {**counts, "steps": total, **validate(config, model, validation, passes)}
-    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+    s.finish(write_model, results)
 
 
 def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:

@@ -23,7 +23,7 @@ from heedful.learning.steps import Learner, policy_step, update_metrics, value_s
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.losses import policy_loss
-from heedful.models import load, render
+from heedful.models import heads, load, render
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -139,10 +139,14 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
     """
     if config.value is not None:
         value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code)
+        if not heads.reads_last_token(value):
+            raise UserError(
+                f"{config.value}: {type(value).__name__} gives one number a row. A value net reads each token"
+            )
         if not render.same_tokens(its_tokenizer, tokenizer):
             raise UserError(f"{config.value}: a value net reads the policy's tokens, but its tokenizer is another one")
         return value, f"{config.value} (given)"
     for part in reward.parts:
-        if isinstance(part.score, ModelScorer) and part.score.same_tokens:
-            return load.value_from_reward(part.score.model, part.weight), f"{part.name} (reward model, with its head)"
-    return load.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
+        if isinstance(part.score, ModelScorer) and part.score.same_tokens and heads.reads_last_token(part.score.model):
+            return heads.value_from_reward(part.score.model, part.weight), f"{part.name} (reward model, with its head)"
+    return heads.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"

@@ -60,6 +60,8 @@ def _loop(
     config: PretrainConfig, s: StageRun, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
     rows: list[Example], valid_rows: list[Example],
 ) -> None:  # fmt: skip
+    write_model = load.writer(model, tokenizer, config.save_dtype)
+    s.try_saving(write_model)
     settings = config.optimiser
     if settings.lr == 0:
         settings = settings.model_copy(update={"lr": 3e-3 * math.sqrt(128 / model.config.hidden_size)})
@@ -90,7 +92,7 @@ def _loop(
         "steps": total,
         "tokens": batches.seen(total),
     }
-    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+    s.finish(write_model, results)
 
 
 def _gradients(model: LlamaForCausalLM, rows: list[Example], passes: Passes) -> float:

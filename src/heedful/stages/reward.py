@@ -40,6 +40,8 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     )
     vocabulary.use_template(model, tokenizer, config.template)
     load.place(model, s.ranks.device, config.compute, trained=True)
+    write_model = load.writer(model, tokenizer, config.save_dtype)
+    s.try_saving(write_model)
     limits = examples.limits_of(config, load.context_length(model))
     there, validation, tied = examples.divided_rankings(
         config, tokenizer, limits, lambda line: s.say(f"reward: {line}")
@@ -85,7 +87,7 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
         "pairs": sum(len(row.record.pairs()) for row in training),
     }
     results = {**counts, "steps": total, "bias": heads.reward_bias(model), **quality}
-    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+    s.finish(write_model, results)
 
 
 def _gradients(

@@ -13,7 +13,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
-from heedful.models import load, vocabulary
+from heedful.models import dropout, load, vocabulary
 from heedful.models.ids import ids_of
 from heedful.rewards.functions import Reward, models_of, open_reward
 from heedful.rollout.engine import open_engine
@@ -56,6 +56,8 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
         s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
     load.place(model, s.ranks.device, config.compute, trained=True)
     _set_dropout(model, config, s)
+    write_model = load.writer(model, tokenizer, config.save_dtype)
+    s.try_saving(write_model)
     limits = examples.limits_of(config, load.context_length(model))
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = examples.documents(config.pretrain_data, tokenizer, limits.context) if config.pretrain_data else []
@@ -100,7 +102,7 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
         "examples": len(training),
         "valid_examples": len(validation),
     }
-    s.finish(lambda directory: load.save(model, tokenizer, directory), results)
+    s.finish(write_model, results)
 
 
 def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Shape:
@@ -163,9 +165,9 @@ def _mixed_in(config: SFTConfig, texts: list[Example], step: int) -> list[Exampl
 
 def _set_dropout(model: Any, config: SFTConfig, s: StageRun) -> None:
     if config.dropout is not None:
-        load.set_dropout(model, config.dropout)
-    elif load.has_dropout(model):
-        load.set_dropout(model, PAPER_DROPOUT)
+        dropout.set_dropout(model, config.dropout)
+    elif dropout.has_dropout(model):
+        dropout.set_dropout(model, PAPER_DROPOUT)
         s.say(f"sft: residual dropout {PAPER_DROPOUT} (the paper's)")
 
 

@@ -54,6 +54,18 @@ class State(BaseModel):
     stopped: str | None = None
 
 
+def size_of(parts: Mapping[str, Part]) -> int:
+    """Bytes of one checkpoint. Adam keeps two numbers for each weight, once it has taken a step."""
+    size = 0
+    for part in parts.values():
+        if isinstance(part, torch.optim.Optimizer):
+            weights = [weight for group in part.param_groups for weight in group["params"]]
+            size += 2 * sum(weight.numel() * weight.element_size() for weight in weights)
+        else:
+            size += sum(tensor.numel() * tensor.element_size() for tensor in _tensors(part).values())
+    return size
+
+
 def save(directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str, Any]) -> Path:
     """Write checkpoint `step` under `directory`, whole or not at all, and flush it to the disk."""
     final = at(directory, step)

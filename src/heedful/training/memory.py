@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from heedful.config import UserError
-from heedful.configs.shared import Compute
+from heedful.configs.shared import TrainingCompute
 from heedful.fast import decoder, rows
 from heedful.models import scoring
 from heedful.training.parallel import Ranks
@@ -59,9 +59,9 @@ class Plan:
 
     def __str__(self) -> str:
         return (
-            f"memory: weights {_size(self.weights)}, still to come optimiser {_size(self.optimiser)}, gradients "
-            f"{_size(self.gradients)}, activations up to {_size(self.activations)}, sampling up to "
-            f"{_size(self.cache)}; {_size(self.available)} free"
+            f"memory: weights {amount(self.weights)}, still to come optimiser {amount(self.optimiser)}, gradients "
+            f"{amount(self.gradients)}, activations up to {amount(self.activations)}, sampling up to "
+            f"{amount(self.cache)}; {amount(self.available)} free"
         )
 
     def check(self, where: str) -> None:
@@ -76,12 +76,12 @@ class Plan:
         else:
             remedy = "Lower generation.max_rows or generation.max_new_tokens"
         raise UserError(
-            f"{where}: needs about {_size(self.to_come)} of memory beyond the weights, {_size(self.available)} are "
+            f"{where}: needs about {amount(self.to_come)} of memory beyond the weights, {amount(self.available)} are "
             f"free. {remedy}"
         )
 
 
-def plan(trained: Sequence[nn.Module], shape: Shape, compute: Compute, ranks: Ranks) -> Plan:
+def plan(trained: Sequence[nn.Module], shape: Shape, compute: TrainingCompute, ranks: Ranks) -> Plan:
     """The plan of a stage that trains these transformers models in steps of this shape."""
     parameters = [p for model in trained for p in model.parameters()]
     learning = sum(p.numel() for p in parameters if p.requires_grad)
@@ -95,7 +95,7 @@ def plan(trained: Sequence[nn.Module], shape: Shape, compute: Compute, ranks: Ra
     )
 
 
-def _gradient_bytes(shape: Shape, compute: Compute, ranks: Ranks) -> int:
+def _gradient_bytes(shape: Shape, compute: TrainingCompute, ranks: Ranks) -> int:
     """Bytes of gradients per parameter.
 
     4 for those of the last pass. In float32 several passes or ranks are summed in float64: 8 more. Ranks lay the sum
@@ -117,7 +117,7 @@ def available(ranks: Ranks) -> int:
     return int(psutil.virtual_memory().available) // on_this_machine
 
 
-def _activations(model: Any, shape: Shape, compute: Compute, ranks: Ranks) -> int:
+def _activations(model: Any, shape: Shape, compute: TrainingCompute, ranks: Ranks) -> int:
     """Bytes that the largest forward pass keeps for its backward pass."""
     config = model.config.get_text_config()
     width, layers, vocabulary = config.hidden_size, config.num_hidden_layers, config.vocab_size
@@ -147,5 +147,5 @@ def _cache(model: Any, sampled: Sampled, ranks: Ranks) -> int:
     return int(sampled.rows * sampled.columns * per_token * cached) + copied
 
 
-def _size(count: int) -> str:
+def amount(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
+from heedful.models.devices import device_of
 from heedful.training.launcher import place
 
 Item = TypeVar("Item")
@@ -178,15 +179,8 @@ def join_ranks(compute: Compute) -> Ranks:
     the first.
     """
     rank, size, local = place()
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("compute.device = 'cuda' but torch sees no GPU here. Use 'cpu' or 'auto'")
-    cuda = compute.device != "cpu" and torch.cuda.is_available()
-    if cuda and local >= torch.cuda.device_count():
-        raise UserError(
-            f"process {local + 1} of this machine has no GPU of its own, since torch sees {torch.cuda.device_count()}. "
-            "Start as many processes as there are GPUs, or set compute.device = 'cpu'"
-        )
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    device = device_of(compute, local)
+    cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
     keep_freed_memory()

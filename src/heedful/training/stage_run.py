@@ -13,6 +13,7 @@ The loop itself stays in the stage:
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -60,11 +61,30 @@ class StageRun:
         self._shown: dict[str, float] = {}
         self._saved = 0
         self._trackers = Trackers(self.say)
+        self._model_bytes = 0
 
     @property
     def finished(self) -> bool:
         """True if `--resume` met a run that is complete already."""
         return self.ranks.broadcast(self.run.finished if self.run is not None else False)
+
+    def try_saving(self, write_model: Callable[[Path], None]) -> None:
+        """Write the untrained model once, and delete it. What would fail after the last step fails before the first.
+
+        If it fails, all ranks raise UserError.
+        """
+        failure: UserError | None = None
+        if self.run is not None:
+            with files.scratch(self.out / "model") as temporary:
+                try:
+                    write_model(temporary)
+                except UserError as error:
+                    failure = error
+                else:
+                    self._model_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+        failure = self.ranks.broadcast(failure)
+        if failure is not None:
+            raise failure
 
     def restore(self, parts: Mapping[str, Part], shape: Shape | None) -> int:
         """Fill `parts` from the newest checkpoint, if any. Returns the step to go on with.
@@ -73,6 +93,8 @@ class StageRun:
         """
         if shape is not None:
             self._say_how({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, shape)
+        if self.run is not None:
+            self._check_disk(parts)
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
@@ -110,6 +132,19 @@ class StageRun:
         planned = memory.plan(list(models.values()), shape, self.config.compute, self.ranks)
         self.say(f"{self.name}: {planned}")
         planned.check(str(self.out))
+
+    def _check_disk(self, parts: Mapping[str, Part]) -> None:
+        """Raise UserError if the checkpoints and the model will not fit on the disk."""
+        directory, keep = self.out / "checkpoints", self.config.checkpoint.keep
+        there = sum(file.stat().st_size for file in directory.rglob("*.safetensors"))
+        # one more while it is written
+        wanted = max(0, (keep + 1) * checkpoint.size_of(parts) - there) + self._model_bytes
+        free = shutil.disk_usage(self.out).free
+        if wanted > free:
+            raise UserError(
+                f"{self.out}: the checkpoints and the model need {memory.amount(wanted)} of the disk, "
+                f"{memory.amount(free)} are free. Lower checkpoint.keep, or choose another --out"
+            )
 
     def steps(self, first: int, total: int) -> Iterator[int]:
         """Steps `first` to `total` - 1, with progress. Each is reproducible by itself, because it sets torch's seed."""

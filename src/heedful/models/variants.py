@@ -1,0 +1,141 @@
+"""Models in another form: adapters on a base (peft), and quantised weights. Both become plain models when they load.
+
+heedful computes and saves plain weights. So an adapter is merged into its base, and quantised weights are computed
+back. Both need packages that heedful does not install.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
+
+from heedful.config import UserError
+
+# Packages by their names on the index, by quant_method of the config. Others are named by transformers' own message.
+_PACKAGES = {
+    "aqlm": ("aqlm", "accelerate"),
+    "auto-round": ("auto-round",),
+    "awq": ("gptqmodel", "accelerate"),
+    "bitnet": ("accelerate",),
+    "bitsandbytes": ("bitsandbytes", "accelerate"),
+    "compressed-tensors": ("compressed-tensors",),
+    "eetq": ("kernels", "accelerate"),
+    "fp8": ("accelerate",),
+    "gptq": ("gptqmodel", "optimum"),
+    "hqq": ("hqq", "accelerate"),
+    "mxfp4": ("kernels", "accelerate"),
+    "quanto": ("optimum-quanto", "accelerate"),
+    "torchao": ("torchao",),
+}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What the folder of an adapter says of itself."""
+
+    ref: str
+    kind: str
+    """As in "LoRA adapter"."""
+    base: str
+    """The model that it was trained on."""
+    classifies: bool
+    """Whether its base has a head of one number instead of one for text."""
+
+
+def adapter_of(ref: str) -> Adapter | None:
+    """The adapter in a local folder, or None. A folder that also holds a whole model is that model."""
+    file = Path(ref) / ADAPTER_CONFIG_NAME
+    if not file.is_file() or (Path(ref) / "config.json").exists():
+        return None
+    try:
+        found = json.loads(file.read_bytes())
+        kind, base = str(found["peft_type"]), str(found["base_model_name_or_path"])
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"{file}: not the description of an adapter. Save the adapter again.") from None
+    kind = kind.replace("LORA", "LoRA").replace("_", " ")
+    return Adapter(ref, kind, base, found.get("task_type") == "SEQ_CLS")
+
+
+def check_peft(adapter: Adapter) -> None:
+    """Raise UserError if the package that loads adapters is missing, or the weights are."""
+    if importlib.util.find_spec("peft") is None:
+        auto = "AutoPeftModelForSequenceClassification" if adapter.classifies else "AutoPeftModelForCausalLM"
+        raise UserError(
+            f"{adapter.ref}: a {adapter.kind} adapter of {adapter.base}. Install peft to load it, or merge it where "
+            f"peft is installed: {auto}.from_pretrained(...).merge_and_unload().save_pretrained(...)"
+        )
+    if not any((Path(adapter.ref) / name).is_file() for name in (ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME)):
+        raise UserError(f"{adapter.ref}: a {adapter.kind} adapter without {ADAPTER_SAFE_WEIGHTS_NAME}. Save it again.")
+
+
+def merged(model: Any, adapter: Adapter) -> Any:
+    """The base with the adapter merged into its weights. Raises UserError if the adapter does not fit."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with_adapter = importlib.import_module("peft").PeftModel.from_pretrained(model, adapter.ref)
+        missing = [str(warning.message) for warning in said if "missing adapter keys" in str(warning.message)]
+        if missing:
+            raise UserError(
+                f"{adapter.ref}: this {adapter.kind} adapter does not fit {adapter.base}. Give its own base"
+            )
+        plain = with_adapter.merge_and_unload(safe_merge=True)
+    vars(plain).pop("peft_config", None)
+    plain._hf_peft_config_loaded = False
+    return plain.requires_grad_(True)
+
+
+def plain(model: Any, ref: str) -> Any:
+    """The model itself, or one of quantised weights computed back to float32."""
+    if getattr(model, "hf_quantizer", None) is None:
+        return model
+    try:
+        model = model.dequantize(dtype=torch.float32).float().requires_grad_(True)
+    except (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError):
+        raise UserError(
+            f"{ref}: {_quantised(model.config)} weights cannot be computed back to plain ones. "
+            "Give the model that they were made from"
+        ) from None
+    vars(model).pop("_weight_conversions", None)  # they would be applied again when it is saved
+    return model
+
+
+def explain_quantised(config: Any, said: str) -> str | None:
+    """Why quantised weights do not load, and what they need. None for a model with plain weights."""
+    method = _method(config)
+    if method is None:
+        return None
+    lacking = [name for name in _PACKAGES.get(method, ()) if not _installed(name)]
+    remedy = f"Install {' and '.join(lacking)} to load it" if lacking else f"transformers says: {said}"
+    return f"{_quantised(config)} weights. {remedy}, or give the model that they were made from"
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _method(config: Any) -> str | None:
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return None
+    method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
+    return str(getattr(method, "value", method))
+
+
+def _quantised(config: Any) -> str:
+    """As in "4-bit bitsandbytes"."""
+    found = config.quantization_config
+    values = found if isinstance(found, dict) else found.to_dict()
+    bits = values.get("bits") or (4 if values.get("load_in_4bit") else 8 if values.get("load_in_8bit") else None)
+    return f"{bits}-bit {_method(config)}" if bits else str(_method(config))

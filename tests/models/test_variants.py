@@ -1,0 +1,184 @@
+"""Adapter folders and quantised folders: plain models where the packages are there, else one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import tiny
+from heedful.config import UserError
+from heedful.models import batches, heads, load, scoring
+from heedful.runs.manifest import parent
+
+BATCH = batches.collate(tiny.prompts(3), tiny.prompts(3, seed=1), pad_id=1)
+RANK, ALPHA = 4, 8
+needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+
+
+def adapter(path: Path, base: str, *, task: str = "CAUSAL_LM", **more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Write the folder of a LoRA adapter for the queries of the first layer. Returns its tensors."""
+    draw = torch.Generator().manual_seed(0)
+    tensors = {
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.randn(RANK, 32, generator=draw),
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight": torch.randn(32, RANK, generator=draw),
+        **more,
+    }
+    path.mkdir()
+    save_file(tensors, path / "adapter_model.safetensors")
+    described = {
+        "peft_type": "LORA", "task_type": task, "base_model_name_or_path": base, "r": RANK, "lora_alpha": ALPHA,
+        "target_modules": ["q_proj"], "layers_to_transform": [0],
+    }  # fmt: skip
+    (path / "adapter_config.json").write_text(json.dumps(described))
+    return tensors
+
+
+def delta(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    a, b = (tensors[f"base_model.model.model.layers.0.self_attn.q_proj.lora_{x}.weight"] for x in "AB")
+    return ALPHA / RANK * b @ a
+
+
+def saved(path: Path, model: Any) -> str:
+    load.save(model, tiny.tokenizer(), path)
+    return str(path)
+
+
+@needs_peft
+def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy())
+    tensors = adapter(tmp_path / "adapter", base)
+    model, tokenizer = load.load_policy(tmp_path / "adapter")
+    plain, _ = load.load_policy(base)
+    expected = {name: weight.clone() for name, weight in plain.named_parameters()}
+    expected["model.layers.0.self_attn.q_proj.weight"] += delta(tensors)
+    found = dict(model.named_parameters())
+    assert found.keys() == expected.keys()
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name])
+        assert weight.requires_grad
+    assert tokenizer.get_vocab() == tiny.tokenizer().get_vocab()
+    load.save(model, tokenizer, tmp_path / "merged")  # the whole model, without a trace of the adapter
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    again, _ = load.load_policy(tmp_path / "merged")
+    assert torch.equal(again.model.layers[0].self_attn.q_proj.weight, found["model.layers.0.self_attn.q_proj.weight"])
+
+
+@needs_peft
+def test_a_reward_model_can_be_an_adapter_with_a_head(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy())
+    head = torch.randn(1, 32, generator=torch.Generator().manual_seed(1))
+    tensors = adapter(tmp_path / "adapter", base, task="SEQ_CLS", **{"base_model.model.score.weight": head})
+    model, _ = load.load_reward(tmp_path / "adapter")
+    by_hand = heads.reward_from_policy(tiny.policy(), seed=0)
+    with torch.no_grad():
+        by_hand.score.weight.copy_(head)
+        by_hand.model.layers[0].self_attn.q_proj.weight += delta(tensors)
+        torch.testing.assert_close(scoring.rewards(model, BATCH), scoring.rewards(by_hand, BATCH), rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="a reward model"):
+        load.load_policy(tmp_path / "adapter")
+
+
+@needs_peft
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy("gpt_neox"))
+    adapter(tmp_path / "adapter", base)
+    with pytest.raises(UserError) as caught:
+        load.load_policy(tmp_path / "adapter")
+    assert str(caught.value).startswith(f"{tmp_path / 'adapter'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_peft_one_line_names_the_adapter_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = saved(tmp_path / "base", tiny.policy())
+    adapter(tmp_path / "adapter", base)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else find(name))
+    for open_it in (load.load_policy, load.load_reward):
+        with pytest.raises(
+            UserError, match=f"a LoRA adapter of {base}. Install peft to load it, or merge it"
+        ) as caught:
+            open_it(tmp_path / "adapter")
+        assert "\n" not in str(caught.value)
+
+
+@needs_peft
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"base_model_name_or_path": "/nowhere/base"}, "a LoRA adapter of /nowhere/base, which does not exist"),
+        ({"base_model_name_or_path": None}, "a LoRA adapter of None|no such directory"),
+        ("no weights", "a LoRA adapter without adapter_model.safetensors"),
+        ("no json", "not the description of an adapter"),
+    ],
+    ids=str,
+)
+def test_a_damaged_adapter_is_one_line(change: Any, said: str, tmp_path: Path) -> None:
+    adapter(tmp_path / "adapter", saved(tmp_path / "base", tiny.policy()))
+    file = tmp_path / "adapter" / "adapter_config.json"
+    if change == "no weights":
+        (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    elif change == "no json":
+        file.write_text("{")
+    else:
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match=said) as caught:
+        load.load_policy(tmp_path / "adapter")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_parents_of_a_run_know_the_base_of_an_adapter(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy())
+    adapter(tmp_path / "adapter", base)
+    before = parent(tmp_path / "adapter")["weights_sha256"]
+    saved(tmp_path / "base", tiny.policy(seed=1))
+    assert parent(tmp_path / "adapter")["weights_sha256"] != before
+
+
+@pytest.mark.parametrize(
+    ("quantised", "said"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, r"4-bit bitsandbytes weights\. Install bitsandbytes"),
+        ({"quant_method": "gptq", "bits": 4}, r"4-bit gptq weights\. Install gptqmodel and optimum to load it"),
+        ({"quant_method": "awq", "bits": 4}, r"4-bit awq weights\. Install gptqmodel"),
+        ({"quant_method": "compressed-tensors"}, r"compressed-tensors weights\. Install compressed-tensors to load it"),
+        ({"quant_method": "vptq"}, r"vptq weights\. transformers says: .*vptq"),
+    ],
+    ids=lambda value: value["quant_method"] if isinstance(value, dict) else "",
+)
+def test_quantised_weights_without_their_packages_are_one_line(
+    quantised: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec(quantised["quant_method"].replace("-", "_")) is not None:
+        pytest.skip("its package is installed")
+    path = saved(tmp_path / "model", tiny.policy())
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": quantised}))
+    with pytest.raises(UserError, match=f"^{path}: {said}") as caught:
+        load.load_policy(path)
+    assert "\n" not in str(caught.value)
+    assert "or give the model that they were made from" in str(caught.value)
+
+
+def test_quantised_weights_become_plain_ones(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    base, settings = saved(tmp_path / "base", tiny.policy(hidden=64)), BitsAndBytesConfig(load_in_4bit=True)
+    AutoModelForCausalLM.from_pretrained(base, quantization_config=settings).save_pretrained(tmp_path / "small")
+    tiny.tokenizer().save_pretrained(tmp_path / "small")
+    model, tokenizer = load.load_policy(tmp_path / "small")
+    load.save(model, tokenizer, tmp_path / "plain")
+    again, _ = load.load_policy(tmp_path / "plain")
+    exact, _ = load.load_policy(base)
+    weight, found = (one.model.layers[0].self_attn.q_proj.weight for one in (exact, again))
+    assert found.dtype == torch.float32
+    assert not torch.equal(weight, found)
+    assert float((weight - found).detach().abs().max()) < 0.3 * float(weight.detach().abs().max())

@@ -251,6 +251,7 @@ REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
     ("HelpSteer 1 and 2", [{"prompt": Q, "response": GOOD, "helpfulness": 4}], "the only one to its prompt"),
     ("TRL stepwise", [{"prompt": Q, "completions": [GOOD, BAD], "labels": [True, False]}],
      "are the steps of one answer"),
+    ("TRL stepwise", [{"prompt": Q, "completions": [GOOD, BAD], "labels": [1, 0]}], "are the steps of one answer"),
     ("TRL unpaired preference (KTO)", [{"prompt": Q, "completion": BAD, "label": 0}], "field 'label': false marks"),
     ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(BAD)], "label": "False"}], "field 'label': false marks"),
     ("Chatbot Arena, 33k and 140k",
@@ -347,6 +348,7 @@ def test_judged_answers_are_prompts_when_asked_for(tmp_path: Path) -> None:
         ({"prompt": Q, "response_a": GOOD, "response_b": BAD}, "response_a, response_b"),
         ({"messages": [ASK], "best_of": GOOD}, "best_of"),
         ({"prompt": Q, "completion": GOOD, "rejected_answers": [BAD]}, "rejected_answers"),
+        ({"prompt": Q, "completions": [GOOD, BAD], "best_index": 0}, "best_index"),
     ],
 )
 def test_fields_that_seem_to_judge_are_named(tmp_path: Path, row: dict[str, Any], field: str) -> None:

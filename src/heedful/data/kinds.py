@@ -26,7 +26,12 @@ _JUDGING = re.compile(
 _REJECTING = re.compile(
     r"(chosen|reject|prefer|winner|rating|score|reward|thumb|feedback|vote|verdict|is_safe)", re.IGNORECASE
 )
-_MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking"}
+_RANKING = re.compile(
+    r"(chosen|reject|prefer|rank|winner|best|better|rating|vote|label|choice|selected|judg|annotat|verdict)",
+    re.IGNORECASE,
+)
+_PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _RANKING}
+_MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
 
 
 def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL) -> str:
@@ -88,8 +93,8 @@ def unknown(rows: Iterable[Row]) -> str:
 
 
 def judging(rows: Iterable[Row], shape: Shape, kind: str) -> list[str]:
-    """The unused fields of prompts, or of demonstrations, that seem to hold answers or judgements."""
-    pattern = {"prompts": _JUDGING, "demonstrations": _REJECTING}.get(kind)
+    """The unused fields of prompts, demonstrations or completions that seem to hold answers or judgements."""
+    pattern = _PATTERNS.get(kind)
     if pattern is None or shape.unfit is not None:  # the shape looks at the judgement itself
         return []
     known = {*KINDS[kind].model_fields, *_MEANT}

@@ -43,8 +43,11 @@ def _is_pair(row: Row) -> bool:
     return "chosen" in row and "rejected" in row and "completions" not in row
 
 
-def _is_flags(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(flag, bool) for flag in value)
+def _are_steps(row: Row) -> bool:
+    flags, steps = row.get("labels"), row.get("completions")
+    if not isinstance(flags, list) or not isinstance(steps, list) or "ranking" in row:
+        return False
+    return len(flags) == len(steps) > 0 and all(isinstance(flag, bool | int) for flag in flags)
 
 
 SHAPES: tuple[Shape, ...] = (
@@ -150,7 +153,7 @@ SHAPES: tuple[Shape, ...] = (
           others={"demonstrations": trees.demonstrations, "prompts": trees.prompts}),
     # --- answers with labels
     Shape("TRL stepwise", "completions", "`prompt`, `completions`, `labels`: refused", TRL,
-          lambda row: "completions" in row and _is_flags(row.get("labels")), _same, unfit=_stepwise),
+          _are_steps, _same, unfit=_stepwise),
     Shape("TRL unpaired preference (KTO)", "demonstrations", "`prompt`, `completion`, `label`: false is refused", TRL,
           lambda row: "prompt" in row and "completion" in row and _is_label(row), chats.prompt_completion,
           unfit=_unwanted),

@@ -355,6 +355,7 @@ def test_fields_that_seem_to_judge_are_named(tmp_path: Path, row: dict[str, Any]
     path = written(tmp_path, [row])
     with pytest.raises(UserError, match=f"fields that heedful does not know: {field}. Name the fields with --map"):
         kinds.kind_of(path)
+    assert kinds.kind_of(path, lenient=True) in ("prompts", "demonstrations", "completions")
 
 
 def test_an_answer_below_prompts_decides(tmp_path: Path) -> None:

@@ -34,10 +34,13 @@ _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
 
 
-def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL) -> str:
+def kind_of(
+    path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL, *, lenient: bool = False
+) -> str:
     """The key in KINDS for the rows of a file, folder or data set, by the shape of its first rows.
 
-    UserError if the shape is unknown, or if prompts have fields that seem to judge answers.
+    UserError if the shape is unknown. Also if a field that is not known seems to judge answers, unless `lenient`: then
+    the reader uses all fields itself.
     """
     if given is not None:
         return given.kind
@@ -48,7 +51,7 @@ def kind_of(path: str | Path, given: mapping.FieldMap | None = None, limits: Lim
         raise UserError(f"{path}: {unknown(rows)}")
     kind = next((kind for kind in shapes if kind != "prompts"), "prompts")
     shape = shapes[kind]
-    if lost := judging(rows, shape, kind):
+    if not lenient and (lost := judging(rows, shape, kind)):
         raise UserError(
             f"{path}: rows of {kind} with fields that heedful does not know: {', '.join(lost)}."
             f" Name the fields with --map, such as --map completions=FIELD, or give --as {kind} to leave them unused."

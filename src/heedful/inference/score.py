@@ -75,7 +75,7 @@ def _by_row(scores_N: Tensor, counts: Sequence[int]) -> list[list[float | None]]
 
 def _read(path: str) -> list[Completions] | list[Demonstration]:
     # a comparison is read as completions: its other fields are kept as they are
-    if kind_of(path) == "demonstrations":
+    if kind_of(path, lenient=True) == "demonstrations":
         return formats.read(path, Demonstration)
     return formats.read(path, Completions)
 

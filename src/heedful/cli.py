@@ -100,7 +100,6 @@ def _demo(
             made = base.make(out, seed=seed)
         terminal.say(f"{made}: finished. Start a demo from it with --base {made}")
         return
-    from_scratch = from_scratch or not (base_model or base.SHIPPED).exists()
     with terminal.guard(out, interrupted=f"{out}: interrupted. {again}"):
         loop.run(
             out, seed=seed, lesson=lesson, from_scratch=from_scratch, quick=quick, base_model=base_model or base.SHIPPED

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from heedful.config import UserError
+from heedful.config import UserError, build
+from heedful.configs.pretrain import PretrainConfig
 from heedful.data import formats
 from heedful.data.records import Message, Text
 from heedful.demo import base, loop
@@ -178,3 +179,17 @@ def test_models_of_the_demo_read_a_prompt_and_a_blank_line(tmp_path: Path) -> No
     assert not templates.facts(tokenizer).turns
     with pytest.raises(UserError, match="the model answers one prompt, without earlier turns"):
         render.prompt_ids(tokenizer, [Message(role=role, content="Hm") for role in ("user", "assistant", "user")])  # type: ignore[arg-type]
+
+
+def test_the_model_in_the_package_is_the_one_that_its_record_and_settings_name() -> None:
+    kept, settings = base.record(), tomllib.loads(base.SETTINGS.read_text(encoding="utf-8"))
+    weights = base.SHIPPED / "model.safetensors"
+    assert kept["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert weights.stat().st_size <= 8 * 2**20
+    assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.bfloat16}
+    for name in base.PHASES:
+        ran = kept["phases"][name]["settings"]
+        asked = build(PretrainConfig, {**settings[name]["train"], "data": ran["data"]}, name).model_dump(mode="json")
+        kept_then = (asked.keys() & ran.keys()) - {"data", "valid_data", "seed", "model", "compute", "checkpoint"}
+        assert {key: ran[key] for key in kept_then} == {key: asked[key] for key in kept_then}
+        assert kept["texts"][name] == base.Texts(**settings[name]).model_dump(exclude={"train"})

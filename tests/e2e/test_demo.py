@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from heedful.demo import data, loop
-from heedful.runs.run import prompts_to_try
-from heedful.sandbox import tasks
+from heedful.data import formats
+from heedful.data.records import Text
+from heedful.demo import base, data, loop
+from heedful.runs.run import Run, prompts_to_try
+from heedful.sandbox import corpus, generate, tasks
+from heedful.sandbox.world import make_world
 
 SMALL = {
     "sizes": {
@@ -20,7 +24,6 @@ SMALL = {
         10,
         "ranked_prompts": 48, "valid_ranked_prompts": 12, "rl_prompts": 60, "test_prompts": 30, "few_shot_prompts": 6,
     },
-    "pretrain": {"depth": 2, "vocab_size": 600, "tokens": 4480, "checkpoint": {"every": 5}},
     "sft": {"epochs": 1},
     "ppo": {"episodes": 32, "rollout_batch": 16, "minibatch": 8},
     "ppo_ptx": {"ptx_ratio": 0.25},
@@ -36,8 +39,7 @@ def test_from_an_empty_folder_to_table_and_report(
 ) -> None:
     torch.set_num_threads(2)  # PPO, samples and measurements run in processes of their own
     request.addfinalizer(partial(torch.set_num_threads, 1))
-    settings = {"from_scratch": True, "changes": SMALL}
-    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, **settings)
+    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, changes=SMALL)
     printed = capsys.readouterr().out
     for name in ("base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled", "best of 5"):
         assert name in outcome.results
@@ -48,18 +50,42 @@ def test_from_an_empty_folder_to_table_and_report(
     assert all(tasks.parse(3, prompt) for prompt in tried)
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "PPO-ptx" in page
+    assert f"the webs of {base.record()['worlds']:,} made-up worlds, but not of this one" in page
+    assert base.record()["weights_sha256"] in page
     assert "<svg" in page
     assert "://" not in page.replace("http://www.w3.org", "")  # nothing to fetch
     headings = re.findall(r"^\[(\d+)/10\] (.+), (?:about|less than)", printed, re.MULTILINE)
     assert [int(number) for number, _ in headings] == list(range(1, 11))
     assert (tmp_path / "demo" / "report.html").as_uri() in printed
-    demo = loop.opened(tmp_path / "demo", 3, **settings)
+    demo = loop.opened(tmp_path / "demo", 3, changes=SMALL)
     assert demo.seconds.keys() == {name for _, name in headings}
 
     before = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("model/*.safetensors")}
-    again = loop.run(tmp_path / "demo", seed=3, **settings)
+    again = loop.run(tmp_path / "demo", seed=3, changes=SMALL)
     assert {path: path.read_bytes() for path in before} == before
     assert again.results["PPO"].completions == outcome.results["PPO"].completions
+
+
+def test_from_scratch_the_base_model_reads_the_web_of_its_own_world(tmp_path: Path) -> None:
+    pretraining = {"depth": 1, "vocab_size": 300, "tokens": 1000, "checkpoint": {"every": 100}}
+    demo = loop.opened(tmp_path, 5, from_scratch=True, changes={**SMALL, "pretrain": pretraining})
+    data.make(5, demo.files, demo.sizes, demo.base)
+    loop.start_from_base(demo)
+    run = Run.open(demo.run_at("base"))
+    assert run.finished
+    assert run.manifest.data["data"]["path"] == demo.files.corpus
+    texts = [row.text for row in formats.read(demo.files.corpus, Text)]
+    assert texts == [text.text for text in corpus.documents(make_world(5), 300)]
+
+
+def test_from_the_package_it_mixes_in_what_the_base_model_has_read(tmp_path: Path) -> None:
+    demo = loop.opened(tmp_path, 5, changes=SMALL)
+    data.make(5, demo.files, demo.sizes, demo.base)
+    texts, held_out = (
+        [row.text for row in formats.read(path, Text)] for path in (demo.files.corpus, demo.files.corpus_held_out)
+    )
+    assert texts == [text.text for text in islice(generate.webs(base.FIRST_WORLD, 100, 16), 300)]
+    assert held_out == [text.text for text in corpus.documents(make_world(5), 40)]
 
 
 def test_no_prompt_serves_two_purposes_and_no_user_is_in_two_splits(tmp_path: Path) -> None:

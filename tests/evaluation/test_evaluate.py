@@ -387,3 +387,20 @@ def test_a_judge_may_know_the_fields_of_a_row(tmp_path: Path) -> None:
     assert "no opinion" in describe(result)
     with pytest.raises(UserError, match="the field 'answer', which no row has"):
         run(EvaluateConfig(reward=judge, a=sides["b"], b=sides["a"]))
+
+
+def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + tiny.TEMPLATE
+    )
+    load.save(tiny.policy(), tokenizer, tmp_path / "strict")
+    ruled = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say red"}]
+    prompts = put(tmp_path / "p.jsonl", [{"prompt": "Say blue"}, {"prompt": ruled}])
+    sides = {"a": str(tmp_path / "strict"), "b": str(tmp_path / "strict")}
+    config = EvaluateConfig(reward=[JUDGE], prompts=prompts, generation=Generation(max_new_tokens=4), **sides)
+    with pytest.raises(UserError, match=r"prompt 'Be brief.*no system role.*refused-rows skip"):
+        run(config)
+    left_out = run(config.model_copy(update={"refused_rows": "skip"}))["left_out"]
+    assert left_out == {"unanswered": 0, "too_long": 0, "refused_by_the_template": 1}
+    assert run(config.model_copy(update={"refused_rows": "join"}))["prompts"] == 2

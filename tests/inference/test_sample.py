@@ -336,3 +336,22 @@ def test_two_ranks_write_what_one_writes(files: Files, tmp_path: Path, whole: by
     assert out.read_bytes() == whole
     assert len(done.stdout.splitlines()) == 1
     assert json.loads(done.stdout)["results"]["rows"] == 20
+
+
+def test_rows_that_the_template_refuses(files: Files, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    tokenizer.chat_template = refuses + tiny.TEMPLATE
+    model = worlds.save(tmp_path / "strict", tiny.policy(), tokenizer)
+    ruled = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say red"}]
+    prompts = worlds.write(tmp_path / "p.jsonl", [{"prompt": "Say blue"}, {"prompt": ruled}])
+    sets = ["generation.max_new_tokens=6"]
+    with pytest.raises(UserError, match=r"p\.jsonl:2: .*no system role"):
+        sample.run(load(SampleConfig, None, sets, model=model, prompts=prompts), tmp_path / "a.jsonl")
+    for how, counts, rows in (("skip", {"refused": 1}, 1), ("join", {"joined": 1}, 2)):
+        config = load(SampleConfig, None, sets, model=model, prompts=prompts, refused_rows=how)
+        out = sample.run(config, tmp_path / f"{how}.jsonl")
+        assert json.loads(manifest_path(out).read_text())["rows"] == {prompts: counts}
+        made = formats.read(out, Completions)
+        assert len(made) == rows
+    assert len(made[1].prompt) == 2  # the row as it was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from heedful.config import UserError
-from heedful.data.records import Completions, Prompt
+from heedful.data.records import Completions, Message, Prompt
 from heedful.learning import examples
 from heedful.learning.examples import Example, Limits
 from stages import worlds
@@ -147,3 +148,94 @@ def test_what_is_held_out() -> None:
     assert len(examples.divided(prompts[:3], 0.001, 0, never)[1]) == 1  # at least one of several
     assert examples.divided(prompts[:3], 0.0, 0, never) == ([0, 1, 2], [])
     assert examples.divided(prompts[:1], 0.1, 0, never) == ([0], [])
+
+
+# --- rows that are left out or changed are counted ---------------------------------------------------------
+
+SAID = {"prompt": "Say red", "completion": "red"}
+LONG = {"prompt": "Say more", "completion": "a list of things to bring to the river"}
+
+
+def test_answers_that_are_cut_are_told_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = worlds.write(tmp_path / "d.jsonl", [SAID, LONG, LONG])
+    limits = Limits(128, 128, 5)
+    assert [len(row.response_ids) == 5 for _, row in examples.demonstrations(data, TOKENIZER, limits)] == [0, 1, 1]
+    assert limits.counts == {data: {"cut": 2}}
+    assert "2 of 3 rows have an answer that does not fit (context 128). It is cut and has no end" in caplog.text
+    limits = Limits(128, 128, 5, skip_long=True)
+    ((record, _),) = examples.demonstrations(data, TOKENIZER, limits)
+    assert (record.completion, limits.counts) == ("red", {data: {"long_answer": 2}})
+    with pytest.raises(UserError, match="3 of 3 rows have an answer that does not fit"):
+        examples.demonstrations(data, TOKENIZER, Limits(128, 128, 1, skip_long=True))
+
+
+def test_prompts_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = worlds.write(tmp_path / "p.jsonl", [{"prompt": "Say red"}, {"prompt": "Say " + "red " * 50}])
+    limits = Limits(128, 20, 20, skip_long=True)
+    examples.questions(data, TOKENIZER, limits.leaving_room(5))
+    assert limits.counts == {data: {"too_long": 1}}
+    assert "1 of 2 rows have a prompt over 20 tokens. They are left out" in caplog.text
+
+
+def test_answers_with_the_same_tokens_are_no_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    things = "a list of things"
+    rows = [
+        {"prompt": "One", "completions": ["red", "red"], "ranking": [[0], [1]]},
+        {"prompt": "Two", "completions": [f"{things} red", f"{things} blue"], "ranking": [[1], [0]]},  # once cut
+        {"prompt": "Three", "completions": ["red", "blue", "red"], "ranking": [[0], [1], [2]]},
+        {"prompt": "Four", "completions": ["blue", "blue"], "ranking": [[0, 1]]},
+    ]
+    data = worlds.write(tmp_path / "r.jsonl", rows)
+    limits = Limits(128, 128, len(ids(things)))
+    three, four = examples.rankings(data, TOKENIZER, limits)
+    assert three.pairs == [(0, 1), (1, 2)]
+    assert (four.pairs, four.untied) == ([], False)  # all tied is something else
+    assert limits.counts == {data: {"cut": 1, "same_answers": 2, "same_pairs": 1}}
+    assert "2 of 4 rankings rank answers with the same tokens. They are left out" in caplog.text
+    worlds.write(tmp_path / "same.jsonl", rows[:1])
+    with pytest.raises(UserError, match=r"1 of 1 rankings rank answers with the same tokens\. Check the answers"):
+        examples.rankings(str(tmp_path / "same.jsonl"), TOKENIZER, WIDE)
+
+
+STRICT = tiny.tokenizer(template=True)
+STRICT.chat_template = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' ~ m.content ~ '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ASKED = [{"role": "user", "content": "Say red"}]
+RULED = [{"role": "system", "content": "Be brief."}, *ASKED]
+
+
+def test_a_row_that_the_template_refuses_is_named_with_its_line(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": ASKED, "completion": "red"}), "", json.dumps({"prompt": RULED, "completion": "red"})]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    data = str(tmp_path / "d.jsonl")
+    said = (
+        r"d\.jsonl:3: the chat template of .* System role not supported. Leave such rows out with --refused-rows skip"
+    )
+    for read in (examples.demonstrations, examples.questions):
+        with pytest.raises(UserError, match=f"{said}, or join"):
+            read(data, STRICT, WIDE)
+    limits = Limits(128, 128, 128, refused_rows="skip")
+    assert len(examples.demonstrations(data, STRICT, limits)) == 1
+    assert limits.counts == {data: {"refused": 1}}
+
+
+def test_a_system_message_may_join_the_question(tmp_path: Path) -> None:
+    ranking = {"completions": ["red", "blue"], "ranking": [[0], [1]]}
+    data = worlds.write(tmp_path / "r.jsonl", [{"prompt": RULED, **ranking}, {"prompt": ASKED, **ranking}])
+    limits = Limits(128, 128, 128, refused_rows="join")
+    joined, plain = examples.rankings(data, STRICT, limits)
+    expected = [Message(role="user", content="Be brief.\n\nSay red")]
+    assert joined.prompt_ids == examples.render.prompt_ids(STRICT, expected)
+    assert plain.prompt_ids == examples.render.prompt_ids(STRICT, "Say red")
+    assert limits.counts == {data: {"joined": 1}}
+    question, _ = examples.questions(data, STRICT, limits)
+    assert question.prompt == expected  # rewards read what the model is asked
+    assert len(question.record.prompt) == 2  # and files keep the row
+    knows_it = tiny.tokenizer(template=True)
+    assert len(examples.rankings(data, knows_it, limits)[0].record.prompt) == 2
+    twice = worlds.write(tmp_path / "s.jsonl", [{"prompt": [RULED[0], *RULED], **ranking}])
+    with pytest.raises(UserError, match=r"s\.jsonl:1: .*Leave such rows out with --refused-rows skip$"):
+        examples.rankings(twice, STRICT, limits)

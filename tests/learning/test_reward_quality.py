@@ -17,7 +17,7 @@ NUMBERS = itertools.count()
 def ranked(lengths: list[int], ranking: list[list[int]], prompt: str | None = None, **who: Any) -> Ranked:
     prompt = prompt or f"p{next(NUMBERS)}"
     record = Comparison(prompt=prompt, completions=["x" * n for n in lengths], ranking=ranking, **who)
-    return Ranked([9], [[5]] * len(lengths), record.ranks(), lengths, record)
+    return Ranked([9], [[5 + k] for k in range(len(lengths))], record.ranks(), lengths, record)
 
 
 ROWS = [

@@ -318,3 +318,15 @@ def test_explained_variance_does_not_feel_an_offset(offset):
     means = {name: float(a) / float(b) for name, (a, b) in metrics.items()}
     assert losses.explained_variance(means) == pytest.approx(expected, abs=0.002)
     assert total.dtype == torch.float32
+
+
+def test_pairs_of_equal_completions_do_not_count() -> None:
+    """Completions 0 and 2 are the same text in two tiers: two pairs are left, with margins 1 and -1."""
+    rewards_BK, ranks_BK = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[0, 1, 2]])
+    firsts_BK = torch.tensor([[0, 1, 0]])
+    loss, _, metrics = losses.ranking_loss(rewards_BK, ranks_BK, ranks_BK >= 0, "valid_pairs", None, firsts_BK)
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2)
+    assert [float(x) for x in metrics["accuracy"]] == [1.0, 2.0]
+    alike = torch.tensor([[0, 0, 0]])
+    loss, _, metrics = losses.ranking_loss(rewards_BK, ranks_BK, ranks_BK >= 0, "valid_pairs", None, alike)
+    assert (loss.item(), metrics["accuracy"][1].item(), metrics["all_tied"][0].item()) == (0.0, 0, 1)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import tiny
-from heedful.config import UserError
+from heedful.config import UserError, build
+from heedful.configs import registry
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
@@ -271,3 +272,18 @@ def test_low_precision_scores_stay_close(files: Files, tmp_path: Path) -> None:
     losses = [metrics(run)[0]["loss"] for run in (full, low)]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], abs=0.05)
+
+
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_pairs_of_the_same_answer_are_counted_and_not_learned_from(files: Files, tmp_path: Path, stage: str) -> None:
+    rows = [{"prompt": f"Say {i}", "completions": [f"{i} red", f"{i} blue"], "ranking": [[0], [1]]} for i in range(8)]
+    rows += [{"prompt": f"Tell {i}", "completions": ["red", "red"], "ranking": [[0], [1]]} for i in range(4)]
+    rows += [{"prompt": "All", "completions": ["red", "blue", "red"], "ranking": [[0], [1], [2]]}]
+    data = worlds.write(tmp_path / "r.jsonl", rows)
+    values = {"model": files.policy, "data": data, "eval_data": data, **STILL}
+    command = registry.stages()[stage]
+    run = command.run(build(command.config, values, "the test"), tmp_path / stage)
+    manifest = read_json(run / "manifest.json")
+    assert manifest["rows"] == {data: {"same_answers": 4, "same_pairs": 1}}
+    assert (manifest["results"]["rankings"], manifest["results"]["pairs"]) == (9, 10)
+    assert manifest["results"].get("valid", {"accuracy": {"n": 10}})["accuracy"]["n"] == 10

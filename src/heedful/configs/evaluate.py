@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from heedful.config import Config, Seed
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RewardRef, TemplateArguments
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RefusedRows, RewardRef, TemplateArguments
 
 
 class EvaluateConfig(Config):
@@ -35,6 +35,8 @@ class EvaluateConfig(Config):
     """Random seed."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    refused_rows: RefusedRows = "stop"
+    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
     template: TemplateArguments = {}
     """Arguments of the chat template, such as enable_thinking=false. A trained model has its own already.
     `chat_template` is the template itself: Jinja text, or a file that ends in .jinja.

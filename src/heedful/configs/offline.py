@@ -7,7 +7,16 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.config import Count, Seed, Share
-from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, ModelRef, Optimiser, StageConfig, TemplateArguments
+from heedful.configs.shared import (
+    INPUT,
+    MOST_EPOCHS,
+    FilePath,
+    ModelRef,
+    Optimiser,
+    RefusedRows,
+    StageConfig,
+    TemplateArguments,
+)
 
 
 class OfflineConfig(StageConfig):
@@ -30,9 +39,11 @@ class OfflineConfig(StageConfig):
     max_prompt_tokens: Count = 1024
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     max_response_tokens: Count = 1024
-    """Most tokens of a response. A longer one is cut, and then has no end of text."""
+    """Most tokens of a response. A longer one is cut, and then has no end of text, or is left out with `skip_long`."""
     skip_long: bool = False
-    """Leave out prompts that are too long, instead of stopping with an error."""
+    """Leave out prompts and responses that are too long. Otherwise such a prompt is an error, and a response is cut."""
+    refused_rows: RefusedRows = "stop"
+    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
     special_text: Literal["plain", "refuse"] = "plain"
     """A text that spells a special token: read as plain characters, or an error."""
     template: TemplateArguments = {}

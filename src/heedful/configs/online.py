@@ -14,6 +14,7 @@ from heedful.configs.shared import (
     Generation,
     ModelRef,
     Optimiser,
+    RefusedRows,
     RewardRef,
     StageConfig,
     TemplateArguments,
@@ -80,6 +81,8 @@ class OnlineConfig(StageConfig):
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    refused_rows: RefusedRows = "stop"
+    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
     special_text: Literal["plain", "refuse"] = "plain"
     """A text that spells a special token: read as plain characters, or an error."""
     template: TemplateArguments = {}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from heedful.config import Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, TemplateArguments
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
 from heedful.configs.stage import CommandRecord
 
 
@@ -26,6 +26,8 @@ class AnswersConfig(Config):
     """Prompts that are sampled and saved together."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
+    refused_rows: RefusedRows = "stop"
+    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
     special_text: Literal["plain", "refuse"] = "plain"
     """A text that spells a special token: read as plain characters, or an error."""
     template: TemplateArguments = {}

@@ -13,6 +13,7 @@ INPUT = "Input"  # heading of models and files in the help
 FilePath = Annotated[str, "FILE"]
 ModelRef = Annotated[str, "MODEL"]
 RewardRef = Annotated[str, "REWARD"]
+RefusedRows = Literal["stop", "skip", "join"]
 TemplateArguments = dict[str, Annotated[Any, "VALUE"]]
 
 

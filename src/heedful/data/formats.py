@@ -29,7 +29,7 @@ from heedful.data.records import Record
 from heedful.data.shapes import mapping
 
 __all__ = [
-    "ENDINGS", "MANIFEST", "READABLE", "SNAPSHOT_ROWS", "check_fits", "fingerprint", "read", "read_manifest",
+    "ENDINGS", "MANIFEST", "READABLE", "SNAPSHOT_ROWS", "check_fits", "fingerprint", "place", "read", "read_manifest",
     "rejected_path", "sha256", "write", "write_manifest",
 ]  # fmt: skip
 
@@ -84,6 +84,15 @@ def read(
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
         raise UserError(f"{source.path}: none of its {count} rows fits. {first}")
     return good
+
+
+def place(path: str | Path, record_type: type[Record], index: int) -> str:
+    """FILE:LINE of the record with this index among those that `read` gives."""
+    for outcome in convert(sources.find(path).rows(USUAL, "prompt"), record_type, None):
+        if index < len(outcome.records):
+            return f"{outcome.file}:{outcome.line}"
+        index -= len(outcome.records)
+    raise IndexError(index)
 
 
 def write(path: str | Path, records: Iterable[Record | Row]) -> None:

@@ -21,7 +21,7 @@ from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
 
-LOCAL_ONLY = ("compute", "template", "trust_remote_code", "skip_long", "chunk")
+LOCAL_ONLY = ("compute", "template", "trust_remote_code", "skip_long", "refused_rows", "chunk")
 MOST_TOLD = 10  # prompts without an answer whose reason is told
 EVERY = 0.5  # seconds between lines of progress
 

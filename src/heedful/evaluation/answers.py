@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
-from heedful.configs.shared import Compute, Generation
+from heedful.config import UserError
+from heedful.configs.shared import Compute, Generation, RefusedRows
 from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, as_text
-from heedful.models import render
+from heedful.models import refusals, render
+from heedful.models.templates import Refused
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import load_engine
 from heedful.rollout.room import keep_fitting, longest_prompt
@@ -104,18 +106,31 @@ def sample(
     device: torch.device,
     template: Mapping[str, Any],
     skip_long: bool = False,
+    refused_rows: RefusedRows = "stop",
     trust_remote_code: bool = False,
 ) -> Answers:
     """Sample one answer a prompt. For every model, row r draws from the stream (seed, 0, r).
 
-    A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`.
+    A prompt that leaves no room for `max_new_tokens` raises UserError, or has no answer with `skip_long`. With
+    `refused_rows` "skip", a prompt that the chat template refuses has an empty list of answers.
     """
     engine, tokenizer = load_engine(ref, compute, device, trust_remote_code=trust_remote_code, template=template)
     longest = longest_prompt(engine.context, settings.max_new_tokens)
-    ids = [render.prompt_ids(tokenizer, prompt.prompt, prompt.tools) for prompt in prompts]
-    kept = keep_fitting(ids, longest, context=engine.context, skip_long=skip_long, where=ref)
-    drawn = draw(engine, [ids[row] for row in kept], settings, seed, rows=kept)
-    return {
+    ids: list[list[int]] = []
+    asked: list[int] = []
+    refused: Answers = {}
+    for row, prompt in enumerate(prompts):
+        try:
+            ids.append(refusals.asked(tokenizer, prompt, refused_rows)[1])
+            asked.append(row)
+        except Refused as error:
+            if refused_rows != "skip":
+                raise UserError(f"prompt {shown(prompt.prompt)}: {refusals.with_remedy(error, prompt)}") from None
+            refused[key(prompt.prompt)] = []
+    fitting = keep_fitting(ids, longest, context=engine.context, skip_long=skip_long, where=ref)
+    kept = [asked[index] for index in fitting]
+    drawn = draw(engine, [ids[index] for index in fitting], settings, seed, rows=kept)
+    return refused | {
         key(prompts[row].prompt): [Written(render.response_text(tokenizer, found.response_ids), found.finish)]
         for row, (found,) in zip(kept, drawn, strict=True)
     }

@@ -135,12 +135,15 @@ def _machine(config: EvaluateConfig) -> tuple[list[Verdict], Result]:
             sides[ref] = answers.sample(
                 ref, prompts, config.generation, seed=config.seed, compute=config.compute, device=device,
                 skip_long=config.skip_long, trust_remote_code=config.trust_remote_code, template=config.template,
+                refused_rows=config.refused_rows,
             )  # fmt: skip
-    fitting = [prompt for prompt in prompts if all(answers.key(prompt.prompt) in found for found in sides.values())]
+    refused = [p for p in prompts if any(found.get(answers.key(p.prompt)) == [] for found in sides.values())]
+    fitting = [prompt for prompt in prompts if all(found.get(answers.key(prompt.prompt)) for found in sides.values())]
     if not fitting:
         raise UserError(f"no prompt is short enough for both {config.a} and {config.b}")
     verdicts = judges.by_reward(reward, fitting, sides[config.a], sides[config.b])
-    left_out = {"unanswered": len(wanted) - len(answered), "too_long": len(prompts) - len(fitting)}
+    left_out = {"unanswered": len(wanted) - len(answered), "too_long": len(prompts) - len(fitting) - len(refused)}
+    left_out |= {"refused_by_the_template": len(refused)} if refused else {}
     silent = {"no_opinion": dict(reward.no_opinion)} if reward.no_opinion else {}
     return verdicts, {"judge": config.reward, "left_out": left_out, "seed": config.seed, **silent}
 

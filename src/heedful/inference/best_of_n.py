@@ -38,7 +38,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code,
         template=config.template,
     )  # fmt: skip
-    questions = sample.fitting(config, engine, tokenizer)
+    questions = sample.fitting(config, engine, tokenizer, job)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
         trust_remote_code=config.trust_remote_code,

@@ -71,6 +71,11 @@ class Job:
             manifest.ids |= ids.described(models)
             manifest.decoder |= {"model": engine.decoder} if engine is not None else {}
 
+    def count(self, rows: dict[str, dict[str, int]]) -> None:
+        """Record for the manifest which rows were left out or changed."""
+        if self.file is not None:
+            self.file.manifest.rows |= rows
+
 
 @contextlib.contextmanager
 def open_job(

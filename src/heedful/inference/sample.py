@@ -38,7 +38,7 @@ def _sample(config: SampleConfig, job: Job) -> None:
         template=config.template,
     )  # fmt: skip
     job.note({"model": engine.model}, engine)
-    questions = fitting(config, engine, tokenizer)
+    questions = fitting(config, engine, tokenizer, job)
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]
@@ -51,10 +51,13 @@ def _sample(config: SampleConfig, job: Job) -> None:
     job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
-def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> list[Question]:
+def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase, job: Job) -> list[Question]:
     """The prompts of a file, all with room for an answer."""
-    limits = Limits(engine.context, engine.context, 0, config.skip_long, config.special_text == "refuse")
-    return examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
+    refuse = config.special_text == "refuse"
+    limits = Limits(engine.context, engine.context, 0, config.skip_long, refuse, config.refused_rows)
+    found = examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
+    job.count(limits.counts)
+    return found
 
 
 def answers(

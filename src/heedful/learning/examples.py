@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.offline import OfflineConfig, RankingConfig
+from heedful.configs.shared import RefusedRows
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Message, Prompt, PromptText, Text
 from heedful.learning import remarks
-from heedful.models import encoders, render, templates
+from heedful.models import encoders, refusals, render, templates
+from heedful.models.templates import Refused
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
+Made = TypeVar("Made")
 Turns = Literal["last", "all"]
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,15 @@ class Limits:
     response: int
     skip_long: bool = False
     refuse_special: bool = False
+    refused_rows: RefusedRows = "stop"
+    counts: dict[str, dict[str, int]] = field(default_factory=dict, compare=False)
+    """Rows that were left out or changed on reading, by file and reason, for the manifest."""
+
+    def count(self, path: str, reason: str, number: int, remark: str) -> None:
+        """Count such rows and say so in one line, if there are any."""
+        if number:
+            self.counts.setdefault(path, {})[reason] = number
+            log.warning("%s: %s", path, remark)
 
     def leaving_room(self, new: int) -> Limits:
         """Limits for prompts that leave room for `new` tokens of an answer."""
@@ -46,7 +59,8 @@ class Limits:
 def limits_of(config: OfflineConfig, context: int) -> Limits:
     """The limits of a stage that learns from a file of examples."""
     refuse = config.special_text == "refuse"
-    return Limits(context, config.max_prompt_tokens, config.max_response_tokens, config.skip_long, refuse)
+    most = (config.max_prompt_tokens, config.max_response_tokens)
+    return Limits(context, *most, config.skip_long, refuse, config.refused_rows)
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Example:
     response_ids: list[int]
     learned: list[bool] | None = None
     """The response tokens to learn from. None: all of them."""
+    cut: bool = field(default=False, compare=False)
 
     @property
     def count(self) -> int:
@@ -96,26 +111,44 @@ class Ranked:
     def untied(self) -> bool:
         return len(set(self.ranks)) > 1
 
+    @property
+    def firsts(self) -> list[int]:
+        """For each response the first one with the same tokens."""
+        return [self.responses.index(response) for response in self.responses]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(better, worse) of each pair of different tiers. Responses with the same tokens are no pair."""
+        firsts, ranks = self.firsts, self.ranks
+        pairs = itertools.permutations(range(len(ranks)), 2)
+        return [(i, j) for i, j in pairs if ranks[i] < ranks[j] and firsts[i] != firsts[j]]
+
 
 def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Question]:
     """Prompts of a file. Raises UserError naming the first one that is too long, unless `skip_long`."""
-    kept = _with_ids(path, formats.read(path, Prompt), tokenizer, limits)
-    return [Question(record.prompt, ids, record) for record, ids in kept]
+    rows = _asked(path, Prompt, formats.read(path, Prompt), tokenizer, limits, lambda _, ids: ids)
+    return [Question(asked.prompt, ids, record) for record, asked, ids in rows]
 
 
 def demonstrations(
     path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits, turns: Turns = "last"
 ) -> list[tuple[Demonstration, Example]]:
-    """Demonstrations of a file. A response over the limit is cut, and then has no end of turn.
+    """Demonstrations of a file. A response over the limit is cut and has no end of turn, or left out with `skip_long`.
 
     `turns`: "last" has an example for each, "all" as many as `all_turns` needs for all answers of a chat.
     """
-    kept = _with_ids(path, formats.read(path, Demonstration), tokenizer, limits)
-    for number, (record, _) in enumerate(kept, start=1):
+    records = formats.read(path, Demonstration)
+    for number, record in enumerate(records, start=1):
         if not record.completion.strip() and not (record.completion_message and record.completion_message.tool_calls):
             raise UserError(f"{path}: the answer of demonstration {number} is empty. Write one or delete the row")
+
+    def learned_from(record: Demonstration, _: list[int]) -> list[Example]:
+        return [_last(tokenizer, record, limits)] if turns == "last" else all_turns(tokenizer, record, limits)
+
+    rows = _asked(path, Demonstration, records, tokenizer, limits, learned_from)
+    kept = _uncut(path, [(asked, found) for _, asked, found in rows], limits)
     if turns == "last":
-        learned = [(record, ids) for record, ids in kept if _counts(record.completion_message)]
+        learned = [(record, found) for record, found in kept if _counts(record.completion_message)]
         if len(learned) < len(kept):
             log.warning(
                 "%s: the last answer of %d of %d chats has weight 0. They are left out",
@@ -131,8 +164,9 @@ def demonstrations(
                 "%s: earlier answers of %d of %d chats are context. turns = all learns from them too",
                 path, earlier, len(kept),
             )  # fmt: skip
-        return [(record, _last(tokenizer, record, limits)) for record, _ in kept]
-    made = [(record, example) for record, _ in kept for example in all_turns(tokenizer, record, limits)]
+    made = [(record, example) for record, found in kept for example in found]
+    if turns == "last":
+        return made
     if not made:
         raise UserError(f"{path}: no demonstration is left: every answer has weight 0")
     log.warning("%s: all answers of %d chats are learned from, in %d passes", path, len(kept), len(made))
@@ -188,20 +222,28 @@ def _together(rows: list[tuple[list[int], list[int]]], limits: Limits) -> Exampl
     for prompt, response in rows:
         stop = len(prompt) + min(len(response), limits.response)
         learned[len(prompt) : stop] = [True] * (min(stop, len(whole)) - len(prompt))
-    return Example(whole[:begun], whole[begun:], None if len(rows) == 1 else learned[begun:])
+    cut = len(_joined(rows[0])) > limits.context or any(len(response) > limits.response for _, response in rows)
+    return Example(whole[:begun], whole[begun:], None if len(rows) == 1 else learned[begun:], cut)
 
 
 def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
-    """Rankings of a file, including those in which all completions are tied."""
+    """Rankings of a file, including those in which all completions are tied.
+
+    A ranking whose untied completions all have the same tokens says nothing, so it is left out.
+    """
+
+    def answers_of(record: Comparison, ids: list[int]) -> list[Example]:
+        return [answer(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
+
+    rows = _asked(path, Comparison, formats.read(path, Comparison), tokenizer, limits, answers_of)
     ranked = []
-    for record, ids in _with_ids(path, formats.read(path, Comparison), tokenizer, limits):
-        answers = [answer(tokenizer, ids, record, k, limits) for k in range(len(record.completions))]
+    for record, answers in _uncut(path, [(asked, found) for _, asked, found in rows], limits):
         # Templates may begin answers in several ways. The prompt is what all of them share.
         shared = templates.shared(*(row.prompt_ids for row in answers))
         responses = [row.prompt_ids[shared:] + row.response_ids for row in answers]
         lengths = [len(completion) for completion in record.completions]
-        ranked.append(Ranked(ids[:shared], responses, record.ranks(), lengths, record))
-    return ranked
+        ranked.append(Ranked(answers[0].prompt_ids[:shared], responses, record.ranks(), lengths, record))
+    return _different(path, ranked, limits)
 
 
 def divided_rankings(
@@ -265,7 +307,35 @@ def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finis
 
 
 def _cut(prompt_ids: list[int], response_ids: list[int], limits: Limits) -> Example:
-    return Example(prompt_ids, response_ids[: max(1, min(limits.response, limits.context - len(prompt_ids)))])
+    most = max(1, min(limits.response, limits.context - len(prompt_ids)))
+    return Example(prompt_ids, response_ids[:most], cut=len(response_ids) > most)
+
+
+def _uncut(path: str, rows: list[tuple[P, list[Example]]], limits: Limits) -> list[tuple[P, list[Example]]]:
+    """The rows, with `skip_long` without those that have an answer over the limit. Says how many have one."""
+    whole = [row for row in rows if not any(example.cut for example in row[1])]
+    cut = len(rows) - len(whole)
+    some = f"{cut} of {len(rows)} rows have an answer that does not fit (context {limits.context})"
+    if not limits.skip_long:
+        limits.count(path, "cut", cut, f"{some}. It is cut and has no end. Leave them out with --skip-long")
+        return rows
+    if not whole:
+        raise UserError(f"{path}: {some}, so none is left. Raise max_response_tokens, or shorten them")
+    limits.count(path, "long_answer", cut, f"{some}. They are left out")
+    return whole
+
+
+def _different(path: str, rows: list[Ranked], limits: Limits) -> list[Ranked]:
+    """The rankings without those whose untied answers are all the same. Says so, and how many pairs are the same."""
+    kept = [row for row in rows if row.pairs or not row.untied]
+    same = len(rows) - len(kept)
+    some = f"{same} of {len(rows)} rankings rank answers with the same tokens"
+    if not kept:
+        raise UserError(f"{path}: {some}. Check the answers, or raise max_response_tokens if it cuts them")
+    limits.count(path, "same_answers", same, f"{some}. They are left out")
+    pairs = sum(len(row.record.pairs()) - len(row.pairs) for row in kept)
+    limits.count(path, "same_pairs", pairs, f"{pairs} pairs have answers with the same tokens. They do not count")
+    return kept
 
 
 def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> list[Example]:
@@ -316,11 +386,33 @@ def _draw(prompt: PromptText, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{text}".encode()).digest()[:8], "big") / 2.0**64
 
 
-def _with_ids(
-    path: str, records: Iterable[P], tokenizer: PreTrainedTokenizerBase, limits: Limits
-) -> list[tuple[P, list[int]]]:
-    longest, records = min(limits.prompt, limits.context - 1), list(records)
-    ids = [render.prompt_ids(tokenizer, record.prompt, record.tools) for record in records]
-    remarks.tell(path, tokenizer, records, refuse_special=limits.refuse_special)
-    kept = keep_fitting(ids, longest, context=limits.context, skip_long=limits.skip_long, where=path)
-    return [(records[i], ids[i]) for i in kept]
+def _asked(
+    path: str, kind: type[P], records: list[P], tokenizer: PreTrainedTokenizerBase, limits: Limits,
+    make: Callable[[P, list[int]], Made],
+) -> list[tuple[P, P, Made]]:  # fmt: skip
+    """(record, the same as the model is asked, what `make` makes of that and the ids of its prompt) of the rows.
+
+    Says how many rows are left out, and how many have their system message in the question.
+    """
+    rows: list[tuple[P, P, list[int], Made]] = []
+    refused = joined = 0
+    for index, record in enumerate(records):
+        try:
+            asked, ids = refusals.asked(tokenizer, record, limits.refused_rows)
+            rows.append((record, asked, ids, make(asked, ids)))
+            joined += asked is not record
+        except Refused as error:
+            if limits.refused_rows != "skip":
+                raise UserError(f"{formats.place(path, kind, index)}: {refusals.with_remedy(error, record)}") from None
+            refused += 1
+    of = f"of {len(records)} rows"
+    limits.count(path, "refused", refused, f"the chat template refuses {refused} {of}. They are left out")
+    limits.count(path, "joined", joined, f"{joined} {of} have their system message in the question")
+    if not rows:
+        raise UserError(f"{path}: the chat template refuses every row. Check the roles of the messages")
+    remarks.tell(path, tokenizer, [asked for _, asked, _, _ in rows], refuse_special=limits.refuse_special)
+    longest, prompts = min(limits.prompt, limits.context - 1), [ids for _, _, ids, _ in rows]
+    kept = keep_fitting(prompts, longest, context=limits.context, skip_long=limits.skip_long, where=path)
+    long = len(rows) - len(kept)
+    limits.count(path, "too_long", long, f"{long} {of} have a prompt over {longest} tokens. They are left out")
+    return [(record, asked, made) for record, asked, _, made in (rows[i] for i in kept)]

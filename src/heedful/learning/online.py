@@ -84,10 +84,12 @@ class Online:
             0,
             config.skip_long,
             config.special_text == "refuse",
+            config.refused_rows,
         )
         self.questions = examples.questions(
             config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
         )
+        s.note(rows=limits.counts)
         nets.reward.check(question.record for question in self.questions)
         self.longest = max(len(question.prompt_ids) for question in self.questions) + config.generation.max_new_tokens
         if config.reference is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.learning.examples import Ranked
-from heedful.maths.statistics import Pair, Rows, WinRate, ordered_pairs, pair_accuracy
+from heedful.maths.statistics import Pair, Rows, WinRate, pair_accuracy
 
 LENGTH_BINS = ((0.0, 0.25, "under 25 %"), (0.25, 1.0, "25 to 100 %"), (1.0, float("inf"), "over 100 %"))
 
@@ -54,7 +54,8 @@ def warnings(quality: dict[str, Any]) -> list[str]:
 
 
 def _pairs(rows: Sequence[Ranked]) -> list[Pair]:
-    return ordered_pairs([[-float(rank) for rank in row.ranks] for row in rows])
+    """Pairs of different tiers and different tokens."""
+    return [Pair(b, *pair) for b, row in enumerate(rows) for pair in row.pairs]
 
 
 def _length_difference(row: Ranked, pair: Pair) -> float:

@@ -178,10 +178,12 @@ def ranking_loss(
     mask_BK: Tensor,
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2",
     weights_B: Tensor | None = None,
+    firsts_BK: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, dict[str, SumCount]]:
     """Ranking loss of a reward model: -log sigmoid(r_w - r_l) over the pairs of each prompt (R2, R3).
 
-    B prompts with up to K completions each. The smaller rank is better (w). Tied pairs are dropped. The sum over the
+    B prompts with up to K completions each. The smaller rank is better (w). Tied pairs are dropped, and so are pairs
+    of equal completions: `firsts_BK` holds for each the first one that equals it. The sum over the
     pairs of a prompt is divided by all K * (K - 1) / 2 pairs (`k_choose_2`) or by those without a tie (`valid_pairs`).
     Returns (sum, count, metrics). The count is of prompts, including all-tied ones with loss 0. With `weights_B` it is
     the sum of their weights, so that sum / count is the weighted mean. Metrics: `accuracy` (equal rewards count half)
@@ -199,6 +201,8 @@ def ranking_loss(
     rewards_BK = keep(rewards_BK, mask_BK)
     # 1) pairs_BKK[b, w, l] is True where completion w is ranked above l. Margins have the same places.
     pairs_BKK = (ranks_BK[:, :, None] < ranks_BK[:, None, :]) & mask_BK[:, :, None] & mask_BK[:, None, :]
+    if firsts_BK is not None:
+        pairs_BKK &= firsts_BK[:, :, None] != firsts_BK[:, None, :]
     margins_BKK = rewards_BK[:, :, None] - rewards_BK[:, None, :]
     losses_B = keep(-logsigmoid(margins_BKK), pairs_BKK).sum((-2, -1))
 

@@ -23,7 +23,8 @@ from heedful.files import read_json, write_json
 NAME = "manifest.json"
 ADAPTER = "adapter_config.json"  # of peft, instead of config.json
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
-_ABSENT = ("resumed", "updated", "forward", "ids", "decoder", "results", "sha256", "reason")  # not written while empty
+# fields that are not written while they are empty
+_ABSENT = ("resumed", "updated", "forward", "rows", "ids", "decoder", "results", "sha256", "reason")
 Status = Literal["running", "finished", "interrupted", "failed"]
 Source = dict[str, Any]
 TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "chat_template.*", "spiece.model")  # files of a model directory
@@ -68,6 +69,8 @@ class Manifest(BaseModel):
     """Time worked, without pauses."""
     forward: dict[str, str] = {}
     """How each model's forward ran, by role: "packed rows", or "padded rows (why)"."""
+    rows: dict[str, dict[str, int]] = {}
+    """Rows that were left out or changed on reading, by file and reason."""
     ids: dict[str, str] = {}
     """Models with more rows than tokens, by role: how many rows are tokens. The others are never sampled and get no
     probability.

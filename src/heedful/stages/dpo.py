@@ -61,6 +61,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     limits = examples.limits_of(config, context)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
+    s.note(rows=limits.counts)
     training = with_reference(reference, rankings, passes)
     validation = with_reference(reference, held_out, passes)
     del reference
@@ -116,7 +117,7 @@ def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[J
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
     reference = dict(pair for part in passes.ranks.each(_micro_batches(rows, passes), logprobs) for pair in part)
-    return [Judged(row, row.record.pairs(), reference[i]) for i, row in enumerate(rows)]
+    return [Judged(row, row.pairs, reference[i]) for i, row in enumerate(rows)]
 
 
 def _losses(

@@ -49,6 +49,7 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     training = _of_groups(config, there)
     # read before the first step, so that a bad file stops the run at once
     shown = examples.demonstrations(config.demonstrations, tokenizer, limits) if config.demonstrations else []
+    s.note(rows=limits.counts)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}
@@ -84,7 +85,7 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
         "rankings": len(training),
         **tied,
         "other_groups": len(there) - len(training),
-        "pairs": sum(len(row.record.pairs()) for row in training),
+        "pairs": sum(len(row.pairs) for row in training),
     }
     results = {**counts, "steps": total, "bias": heads.reward_bias(model), **quality}
     s.finish(write_model, results)
@@ -104,8 +105,9 @@ def _gradients(
         micro = [rows[i] for i in chosen]
         with ranks.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes)
+        firsts_BK, _ = batches.right_pad([row.firsts for row in micro], 0, rewards_BK.device)
         weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
-        total, _, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B)
+        total, _, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B, firsts_BK)
         ranks.backward(total / whole, model)
         means.add({"loss": (total / mean_weight, len(micro)), **metrics})
     ranks.sum_gradients(model)

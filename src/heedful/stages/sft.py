@@ -64,6 +64,7 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
     selector = _Selector(config, tokenizer, limits, s.ranks) if config.select_with else None
     if selector is not None:
         s.note(decoder={"model": open_engine(model, tokenizer, config.compute).decoder})
+    s.note(rows=limits.counts)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     adam = optim.adam(model, config.optimiser)
     parts = {"model": model, "optimiser": adam}

@@ -98,6 +98,7 @@ def test_an_error_is_shown_at_its_model_and_only_it_is_tried_again(site: Site, e
     admin.post(API, json=BODY | {"models": models})
     one, two = (job := ended(admin))["parts"]
     assert (job["state"], one["state"], two["state"]) == ("stopped", "done", "failed")
+    assert job["said"] == "a model failed"
     assert two["said"] == "status 404, no model two. Check URL and model. The URL of most endpoints ends in /v1"
     page = admin.get("/lead/tea/sampling").text
     assert "no model two" in page
@@ -154,7 +155,7 @@ def test_a_job_outlives_a_killed_server(site: Site, endpoint: Endpoint) -> None:
     assert admin.post(f"{API}/1/resume").status_code == 400
     admin.post(f"{API}/1/stop")
     job = ended(admin)
-    assert (job["state"], job["parts"][0]["state"], job["parts"][0]["said"]) == ("stopped", "failed", "stopped")
+    assert (job["state"], job["parts"][0]["state"], job["said"]) == ("stopped", "waiting", "stopped")
     hold.set()
     admin.post(f"{API}/1/resume")
     assert ended(admin)["state"] == "done"
@@ -172,7 +173,7 @@ def test_a_runner_that_was_killed_is_shown_as_stopped(site: Site, endpoint: Endp
     (process,) = sampler._ours.values()
     os.killpg(process.pid, signal.SIGKILL)
     job = ended(admin)
-    assert (job["state"], job["parts"][0]["said"]) == ("stopped", "the process is gone")
+    assert (job["state"], job["said"]) == ("stopped", "the process is gone")
     hold.set()
 
 
@@ -235,3 +236,20 @@ def test_the_page_says_whether_there_is_a_key_and_never_shows_it(site: Site, mon
     page = lead.get("/lead/tea/sampling").text
     assert "The server sends the key" in page
     assert "sk-hidden-12" not in page + lead.get(API).text
+
+
+def test_one_answer_to_each_prompt_is_no_ranking(site: Site, endpoint: Endpoint) -> None:
+    """One of two models answers nothing at all, so no prompt has two answers, and the page says so."""
+    site.add_prompts(2)
+    admin = site.browser("admin")
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        first = body["messages"][-1]["content"] == "Write about 0."
+        return echo(number, body) if first == (body["model"] == "one") else error(400, "no")
+
+    endpoint.script = script
+    models = [f"{endpoint.url}/v1#{name}" for name in ("one", "two")]
+    admin.post(API, json=BODY | {"models": models, "k": 1})
+    job = ended(admin)
+    assert (job["state"], job["said"]) == ("stopped", "no prompt has two answers")
+    assert "no prompt has two answers" in admin.get("/lead/tea/sampling").text

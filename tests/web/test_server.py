@@ -274,7 +274,7 @@ def test_a_new_consent_text_comes_before_the_next_task(site: Site) -> None:
     done = labeler.post(f"/api/projects/tea/tasks/{task['lease']}/submit", json=body, headers={"Accept": "text/html"})
     assert "data-disagreed" in done.text
     assert labeler.post("/api/projects/tea/next").json()["why"] == "consent"
-    assert labeler.get("/work/tea/ranking").headers["location"] == "/work/tea/consent"
+    assert labeler.get("/work/tea/ranking").headers["location"] == "/work/tea/consent?kind=ranking"
     undone = labeler.post("/api/projects/tea/undo", json={})
     assert (undone.status_code, undone.json()["code"]) == (403, "consent")
     assert labeler.post("/api/projects/tea/consent", json={"version": 2}).status_code == 204

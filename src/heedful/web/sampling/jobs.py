@@ -72,6 +72,8 @@ class Job:
     started: datetime
     state: Literal["running", "done", "stopped"]
     parts: list[Part]
+    said: str
+    """Why the job stopped, if it did not finish."""
     queued: int | None
     """Rankings that were made of it. None: not yet."""
     completions: Hidden[Path]
@@ -256,8 +258,10 @@ class Sampler:
     def _job(self, place: Path) -> Job:
         about = read_json(place / "job.json")
         running, finished = self._is_running(place), (place / "completions.jsonl").exists()
-        log = place / "runner.log"
-        trouble = "" if running or finished or not log.exists() else _last_line(log)
+        parts = [
+            _part(place / f"part-{number}.jsonl", model, about["prompts"], running)
+            for number, model in enumerate(about["models"], 1)
+        ]
         queued = place / "queued.json"
         return Job(
             number=int(place.name),
@@ -265,10 +269,8 @@ class Sampler:
             prompts=about["prompts"],
             started=datetime.fromisoformat(about["started"]),
             state="running" if running else "done" if finished else "stopped",
-            parts=[
-                _part(place / f"part-{number}.jsonl", model, about["prompts"], running, trouble)
-                for number, model in enumerate(about["models"], 1)
-            ],
+            parts=parts,
+            said="" if running or finished else _why_stopped(place, parts),
             queued=read_json(queued) if queued.exists() else None,
             completions=place / "completions.jsonl",
         )
@@ -279,7 +281,7 @@ def lock_file(place: Path) -> Path:
     return place / ".lock"
 
 
-def _part(path: Path, model: str, prompts: int, running: bool, trouble: str) -> Part:
+def _part(path: Path, model: str, prompts: int, running: bool) -> Part:
     log = path.with_suffix(".log")
     if path.exists():
         made = Manifest.read_or_none(manifest_path(path))  # written a moment after the rows
@@ -287,14 +289,21 @@ def _part(path: Path, model: str, prompts: int, running: bool, trouble: str) -> 
         notes = [f"{words}: {results[name]}" for name, words in NOTES.items() if results.get(name)]
         return Part(model, "done", prompts, "; ".join(notes))
     if not log.exists():
-        return Part(model, "waiting", 0, trouble)
+        return Part(model, "waiting", 0, "")
     steps = PROGRESS.findall(log.read_text(encoding="utf-8", errors="replace"))
     done = int(steps[-1][0]) if steps else 0
     ended = path.with_suffix(".ended")
     if ended.exists():
         said = _last_line(log).removeprefix(f"{model}: ") or f"ended with code {ended.read_text()}"
         return Part(model, "failed", done, said)
-    return Part(model, "running" if running else "failed", done, "" if running else trouble or "the process is gone")
+    return Part(model, "running" if running else "waiting", done, "")
+
+
+def _why_stopped(place: Path, parts: Sequence[Part]) -> str:
+    if any(part.state == "failed" for part in parts):
+        return "a model failed"
+    log = place / "runner.log"
+    return (_last_line(log) if log.exists() else "") or "the process is gone"
 
 
 def _last_line(log: Path) -> str:

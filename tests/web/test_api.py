@@ -148,6 +148,10 @@ def test_a_page_that_was_made_for_somebody_else_writes_nothing(site: Site) -> No
         assert (found.status_code, found.json()["code"]) == (401, "other_person"), path
     own = {"Heedful-Person": str(site.ids["labeler"])}
     assert labeler.post("/api/projects/tea/next", headers=own).status_code == 200
-    token = site.browser("lead").post("/api/projects/tea/invitations", json={"role": "lead"}).json()["token"]
+    token = (
+        site.browser("lead")
+        .post("/api/projects/tea/invitations", json={"role": "lead"})
+        .json()["invitations"][0]["token"]
+    )
     joining = labeler.post("/api/join", json={"token": token}, headers={"Heedful-Person": str(site.ids["lead"])})
     assert joining.json()["code"] == "other_person"

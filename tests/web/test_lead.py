@@ -45,7 +45,7 @@ def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
 
 def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     lead = site.browser("lead")
-    token = lead.post(f"{TEA}/invitations", json={"role": "labeler"}).json()["token"]
+    token = lead.post(f"{TEA}/invitations", json={"role": "labeler"}).json()["invitations"][0]["token"]
     answer = lead.post("/api/join", json={"token": token})
     assert (answer.status_code, "this link would make you labeler. The link stays valid" in answer.text) == (400, True)
     assert lead.get("/lead/tea/people").status_code == 200
@@ -369,3 +369,32 @@ def test_people_read_tool_calls_and_their_answers(site: Site) -> None:
     for page in (task, item):
         for told in ("Developer", "Tool", "sunny", "weather", "Orm"):
             assert told in page, told
+
+
+def test_many_invitations_at_once(site: Site) -> None:
+    lead = site.browser("lead")
+    body = {"role": "labeler", "group": "north", "notes": ["Ada", "Bob, by phone"], "hours": 24}
+    made = lead.post(f"{TEA}/invitations", json=body).json()
+    assert [one["note"] for one in made["invitations"]] == ["Ada", "Bob, by phone"]
+    links = [one["link"] for one in made["invitations"]]
+    assert len(set(links)) == 2
+    assert made["lines"] == f"Ada: {links[0]}\nBob, by phone: {links[1]}"
+    page = lead.get("/lead/tea/people").text
+    assert all(note in page for note in ("Ada", "Bob, by phone"))
+    assert "work on this computer only" not in page  # the test server has a public name
+    refused = lead.post(f"{TEA}/invitations", json={"notes": ["x"] * 101})
+    assert refused.status_code == 422
+
+
+def test_links_that_only_this_computer_can_open_are_told() -> None:
+    from heedful.web.settings import WebSettings
+
+    local = ("http://127.0.0.1:8000", "http://localhost:1", "http://[::1]:8000/label", "http://127.3.2.1")
+    assert [WebSettings(base_url=url).is_local for url in local] == [True] * 4
+    public = (
+        "http://192.168.1.4:8000",
+        "https://label.example.org",
+        "http://localhost.example.org",
+        "http://[fe80::1]:80",
+    )
+    assert [WebSettings(base_url=url).is_local for url in public] == [False] * 4

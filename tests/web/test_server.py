@@ -70,7 +70,7 @@ def test_redirects_and_cookies_are_below_the_path_of_the_proxy(below: Site) -> N
     assert labeler.get(f"{ROOT}/").headers["location"] == f"{ROOT}/work/tea"
     assert labeler.get("/work/tea").headers["location"] == f"{ROOT}/work/tea/demonstration"
     assert labeler.get(f"{ROOT}/login").headers["location"] == f"{ROOT}/"
-    invited = below.browser("lead").post(f"{ROOT}/api/projects/tea/invitations", json={}).json()
+    invited = below.browser("lead").post(f"{ROOT}/api/projects/tea/invitations", json={}).json()["invitations"][0]
     assert invited["link"] == f"{HOST}{ROOT}/join/{invited['token']}"
     page = stranger.get(invited["link"]).text
     assert "/label/login?next=/label/join/" in page

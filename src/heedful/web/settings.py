@@ -57,6 +57,12 @@ class WebSettings(Config):
         return self.base_url.startswith("https://")
 
     @property
+    def is_local(self) -> bool:
+        """Whether links lead to this machine only."""
+        host = urlsplit(self.base_url).hostname or ""
+        return host == "localhost" or host == "::1" or host.startswith("127.")
+
+    @property
     def uploads(self) -> Path:
         """Where files wait between their preview and their import."""
         return self.folder / ".uploads"

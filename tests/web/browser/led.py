@@ -162,7 +162,7 @@ def _hostile_item(page: Page, address: str) -> None:
 
 def _invited(page: Page, address: str) -> None:
     at("/people")(page, address)
-    page.get_by_role("button", name="Create invitation").click()
+    page.get_by_role("button", name="Create invitations").click()
     page.locator(".link-once").wait_for()
 
 

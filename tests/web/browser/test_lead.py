@@ -33,7 +33,9 @@ def go(page: Page, where: str) -> None:
 def invite(page: Page, group: str) -> str:
     go(page, "People")
     page.get_by_label("Group").fill(group)
-    page.get_by_role("button", name="Create invitation").click()
+    page.get_by_role("button", name="Create invitations").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
     return page.locator(".link-once").inner_text()
 
 

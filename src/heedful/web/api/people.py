@@ -96,12 +96,17 @@ def rate(member: AsLead, store: Stored, now: Now, event: Id, body: records.Ratin
 @router.post("/invitations", status_code=201)
 def invite(
     member: AsLead, store: Stored, settings: Settings, now: Now, body: records.NewInvitation
-) -> records.Invitation:
-    """Create an invitation: a link that works once."""
+) -> records.Invitations:
+    """Create invitations: links that work once. Each note makes one invitation, for one person."""
+    made = []
+    given = body.model_dump(exclude={"role", "notes"})
     with store.writing() as db:
-        given = body.model_dump(exclude={"role"})
-        made, token = people.invite(db, member.project_id, body.role, now, by=member.person.id, **given)
-        return records.Invitation(id=made.id, link=f"{settings.base_url}/join/{token}", token=token)
+        for note in body.notes or [None]:
+            one, token = people.invite(db, member.project_id, body.role, now, by=member.person.id, note=note, **given)
+            link = f"{settings.base_url}/join/{token}"
+            made.append(records.Invitation(id=one.id, note=one.note, link=link, token=token))
+    lines = "\n".join(f"{one.note}: {one.link}" if one.note else one.link for one in made)
+    return records.Invitations(invitations=made, lines=lines)
 
 
 @router.delete("/invitations/{invitation_id}", status_code=204)

@@ -363,16 +363,24 @@ class NewInvitation(Body):
     role: Role = "labeler"
     group: str | None = Field(None, max_length=100)
     phase: Phase | None = None
-    note: str | None = Field(None, max_length=200)
+    notes: list[Annotated[str, Field(max_length=200)]] = Field([], max_length=100)
+    """A note for yourself, such as who gets the link. Each note makes one invitation. Without any there is one."""
     hours: float = Field(168, gt=0, le=24 * 90)
 
 
 class Invitation(Out):
     id: int
+    note: str | None
     link: str
     """For a person's browser. It works once."""
     token: str
     """For POST /api/join."""
+
+
+class Invitations(Out):
+    invitations: list[Invitation]
+    lines: str
+    """A line for each invitation, with its note and its link, to copy at once."""
 
 
 class Link(Out):

@@ -11,7 +11,7 @@ from heedful.plots.charts import Level, daily, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
 from heedful.web.pages.lead_layout import lead_page
-from heedful.web.security.access import AsReader, Id, Now, Stored
+from heedful.web.security.access import AsReader, Id, Now, Settings, Stored
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 LEAST_RATED = 3  # pairs of judgements before a labeler's rate is drawn
@@ -36,7 +36,7 @@ def overview(request: Request, member: AsReader, store: Stored, now: Now) -> Res
 
 
 @router.get("/people")
-def people_page(request: Request, member: AsReader, store: Stored, now: Now) -> Response:
+def people_page(request: Request, member: AsReader, store: Stored, settings: Settings, now: Now) -> Response:
     """The members, and invitations that nobody has used."""
     agreement = dashboard.agreement_of(request, store, member.project_id)
     with store.reading() as db:
@@ -54,6 +54,8 @@ def people_page(request: Request, member: AsReader, store: Stored, now: Now) -> 
         progress=progress,
         agreement=agreement,
         waiting=waiting,
+        only_here=settings.is_local,
+        address=settings.base_url,
         chart=svg(rates("Agreement with the others", labelers, level)) if len(labelers) > 1 else "",
     )
 

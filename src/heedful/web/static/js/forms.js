@@ -8,6 +8,7 @@
 // the answer's fields; `data-preview` (a selector) shows rendered Markdown; `data-then` is the next page, with `{field}` from the answer; else the page is loaded again.
 // `data-said` is shown on the next page. An error is shown in the form, and nothing that was typed is lost.
 
+import "./copy.js";
 import { headers, root, signIn } from "./site.js";
 
 const SAID = "heedful:said";

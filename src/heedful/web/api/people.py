@@ -100,8 +100,9 @@ def invite(
     """Create invitations: links that work once. Each note makes one invitation, for one person."""
     made = []
     given = body.model_dump(exclude={"role", "notes"})
+    notes: list[str | None] = [*body.notes] or [None]
     with store.writing() as db:
-        for note in body.notes or [None]:
+        for note in notes:
             one, token = people.invite(db, member.project_id, body.role, now, by=member.person.id, note=note, **given)
             link = f"{settings.base_url}/join/{token}"
             made.append(records.Invitation(id=one.id, note=one.note, link=link, token=token))

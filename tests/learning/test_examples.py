@@ -114,6 +114,13 @@ def test_documents_end_with_eos_and_are_cut_at_the_context(tmp_path: Path) -> No
     assert examples.documents(data, TOKENIZER, N - 2) == [*halves, short]
 
 
+def test_documents_that_spell_a_special_token_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = worlds.write(tmp_path / "t.jsonl", [{"text": f"a list {TOKENIZER.eos_token}"}, {"text": "a list"}])
+    (first, _) = examples.documents(data, TOKENIZER, 128)
+    assert first.response_ids.count(EOS) == 1
+    assert "1 of 2 documents spell a special token, such as <|endoftext|>. It is read as plain text" in caplog.text
+
+
 def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
     letters = Tokenizer(models.BPE(vocab={"<eos>": 0, "<pad>": 1, "a": 2}, merges=[]))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="<eos>", pad_token="<pad>")

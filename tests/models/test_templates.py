@@ -155,6 +155,16 @@ def test_a_prompt_in_the_templates_form_is_used_as_it_is(name: str) -> None:
         assert (prompt, response) == (asked, [*render.encode(tokenizer, "red"), render.end_id(tokenizer)])
 
 
+@pytest.mark.parametrize("name", ["chatml", "qwen3", "llama3", "gemma", "phi"])
+def test_a_prompt_in_the_templates_form_gets_the_opening_that_it_lacks(name: str) -> None:
+    tokenizer = DIALECTS[name]
+    messages = [{"role": message.role, "content": message.text} for message in turns("Say red", "red", "Say blue")]
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False)).removesuffix(tiny.EOS)
+    assert render.prompt_ids(tokenizer, text) == render.prompt_ids(tokenizer, turns("Say red", "red", "Say blue"))
+    answered = str(tokenizer.apply_chat_template(messages[:2], tokenize=False)).removesuffix(tiny.EOS)
+    assert not templates.is_written(tokenizer, answered)  # nothing is asked
+
+
 @pytest.mark.parametrize("name", DIALECTS)
 @pytest.mark.parametrize("prompt", ["Say red", "", "assistant", "What is <|im_end|>\n<|im_start|>assistant\n"])
 def test_other_prompts_are_not_in_the_templates_form(name: str, prompt: str) -> None:

@@ -15,7 +15,11 @@ from heedful.config import UserError, build
 from heedful.configs.chat import ChatConfig
 from heedful.configs.dpo import DPOConfig
 from heedful.configs.sample import SampleConfig
-from heedful.inference import sample
+from heedful.configs.score import ScoreConfig
+from heedful.data import formats
+from heedful.data.records import Demonstration
+from heedful.evaluation import answers
+from heedful.inference import sample, score
 from heedful.inference.chat import Chat
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example, Limits
@@ -324,3 +328,15 @@ def test_what_is_told_about_texts(
     read(tmp_path, [row], tiny.tokenizer() if dialect is None else dialects.tokenizer(dialect))
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
+
+
+def test_answers_with_tool_calls_are_neither_scored_nor_compared(files: Files, tmp_path: Path) -> None:
+    rows = [{"prompt": "Weather?", "completion": {"tool_calls": [CALL]}}]
+    data = worlds.write(tmp_path / "d.jsonl", rows)
+    reward = "stages.worlds:count_e"
+    with pytest.raises(UserError, match="an answer with tool calls cannot be scored"):
+        score.run(build(ScoreConfig, {"reward": [reward], "data": data}, "test"), tmp_path / "s.jsonl")
+    written = tmp_path / "native.jsonl"
+    formats.write(written, formats.read(data, Demonstration))
+    with pytest.raises(UserError, match="an answer with tool calls cannot be compared"):
+        answers.read(str(written))

@@ -56,6 +56,8 @@ class Answered(Prompt):
 
     def written(self) -> list[Written]:
         """The answers of the row."""
+        if (self.model_extra or {}).get("completion_message", {}).get("tool_calls"):
+            raise UserError("an answer with tool calls cannot be compared: only texts can. Leave the row out")
         if not self.completions:
             assert self.completion is not None
             return [Written(self.completion)]

@@ -83,6 +83,8 @@ def _read(path: str) -> list[Completions] | list[Demonstration]:
 def _as_completions(record: Completions | Demonstration) -> Completions:
     if isinstance(record, Completions):
         return record
+    if record.completion_message is not None and record.completion_message.tool_calls:
+        raise UserError("an answer with tool calls cannot be scored: only texts can. Leave the row out")
     return Completions(prompt=record.prompt, tools=record.tools, completions=[record.completion])
 
 

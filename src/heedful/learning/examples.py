@@ -343,7 +343,9 @@ def documents(path: str, tokenizer: PreTrainedTokenizerBase, context: int) -> li
 
     Raises UserError if no text has two tokens.
     """
-    rows = document_rows(tokenizer, [record.text for record in formats.read(path, Text)], context)
+    texts = [record.text for record in formats.read(path, Text)]
+    remarks.tell_documents(path, tokenizer, texts)
+    rows = document_rows(tokenizer, texts, context)
     if not rows:
         raise UserError(f"{path}: no text has two tokens or more. Give more text")
     return rows

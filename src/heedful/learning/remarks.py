@@ -64,6 +64,17 @@ def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt
         log.warning("%s: fields of messages that the chat template does not use: %s", path, ", ".join(unused))
 
 
+def tell_documents(path: str, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+    """Log how many documents spell special tokens: they are read as plain text too."""
+    pattern = templates.facts(tokenizer).by_others
+    found = [match[0] for text in texts if (match := pattern.search(text))]
+    if found:
+        log.warning(
+            "%s: %d of %d documents spell a special token, such as %s. It is read as plain text",
+            path, len(found), len(texts), found[0],
+        )  # fmt: skip
+
+
 def _messages(record: Prompt) -> list[Message]:
     own = [] if isinstance(record.prompt, str) else record.prompt
     last = record.completion_message if isinstance(record, Demonstration) else None

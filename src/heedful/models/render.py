@@ -40,13 +40,11 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, tools: To
         if tools:
             raise _needs_template(tokenizer, "`tools`")
         return [*pair.before, *encode(tokenizer, _first_of_pair(tokenizer, prompt)), *pair.between]
-    if tokenizer.chat_template and (tools or not (isinstance(prompt, str) and templates.is_written(tokenizer, prompt))):
-        messages = _messages(tokenizer, prompt)
-        return templates.encode(tokenizer, templates.written(tokenizer, messages, ask=True, tools=tools))
     if tokenizer.chat_template:
-        assert isinstance(prompt, str)
-        bos = templates.facts(tokenizer).bos
-        return templates.encode(tokenizer, prompt if prompt.startswith(bos) else bos + prompt)
+        text = templates.as_written(tokenizer, prompt) if isinstance(prompt, str) and not tools else None
+        if text is None:
+            text = templates.written(tokenizer, _messages(tokenizer, prompt), ask=True, tools=tools)
+        return templates.encode(tokenizer, text)
     if tools:
         raise _needs_template(tokenizer, "`tools`")
     ids = text_prompt_ids(tokenizer, _plain(tokenizer, _messages(tokenizer, prompt)))

@@ -165,18 +165,31 @@ def mark(text: str, pattern: re.Pattern[str]) -> str:
 
 
 def is_written(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Whether a text is a chat in the template's own form already: from its first mark to where an answer begins."""
+    """Whether a text is a chat in the template's own form already."""
+    return as_written(tokenizer, text) is not None
+
+
+def as_written(tokenizer: PreTrainedTokenizerBase, text: str) -> str | None:
+    """A text that is a chat in the template's own form, up to where an answer begins. None for any other text.
+
+    It begins with a mark of the template and ends where an answer begins, or with the end of the user's turn.
+    """
     known = facts(tokenizer)
-    asks = known.after
-    tags = [found.start() for found in _TAG.finditer(asks) if not known.in_answers.fullmatch(found[0])]
-    asks = asks[: tags[0]].strip() if tags else asks.strip()
-    begins = known.before.strip()
+    tags = [found.start() for found in _TAG.finditer(known.after) if not known.in_answers.fullmatch(found[0])]
+    asks, begins = known.after[: tags[0] if tags else None].strip(), known.before.strip()
     if not asks or not (begins or known.in_answers.search(asks)):
-        return False
-    text = text.strip().removeprefix(str(tokenizer.bos_token or "")).lstrip()
-    without_tags = re.sub(r"(\s|</?\w+>)+$", "", text)
-    framed = known.in_answers.match(text) if known.in_answers.search(known.before + asks) else text.startswith(begins)
-    return bool(framed) and (text.endswith(asks) or without_tags.endswith(asks))
+        return None
+    own = text.strip().removeprefix(str(tokenizer.bos_token or "")).lstrip()
+    framed = known.in_answers.match(own) if known.in_answers.search(known.before + asks) else own.startswith(begins)
+    if not framed:
+        return None
+    text = text if text.startswith(known.bos) else known.bos + text
+    without_tags = re.sub(r"(\s|</?\w+>)+$", "", own)
+    if own.endswith(asks) or without_tags.endswith(asks):
+        return text
+    ends, opening = known.after.removesuffix(known.opening).strip(), known.opening.strip()
+    asked = known.in_answers.search(ends) and own.endswith(ends) and own.rfind(opening) < own.rfind(begins)
+    return text.rstrip().removesuffix(ends) + known.after if asked else None
 
 
 def without_frame(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
@@ -341,7 +354,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         bos=bos,
         before=before.removeprefix(bos),
         after=after,
-        opening=question.removeprefix(base),
+        opening=question[shared(base, question) :],
         turns=bool(chat),
         spaced=spaced,
         by_others=_pattern(special | frame | mentioned),

@@ -92,6 +92,13 @@ def test_a_token_that_a_text_spells_is_plain_text(name: str, where: int) -> None
     assert tokenizer.decode(prompt + response) == tokenizer.decode(expected)[: len(tokenizer.decode(prompt + response))]
 
 
+def test_texts_part_before_a_token_and_not_in_it() -> None:
+    assert templates.parting(R1, "a<|User|>b", "a<|User|>c") == len("a<|User|>")
+    assert templates.parting(R1, "a<|User|>b", "a<|Assistant|>b") == 1
+    assert templates.parting(R1, "a<think>b", "a<tool>b") == 1
+    assert templates.parting(R1, "a<|User|>", "a<|User|>") == len("a<|User|>")
+
+
 def test_no_answer_opens_a_turn_of_another_role() -> None:
     tokenizer = DIALECTS["phi"]
     for mark in ("<|user|>", "<|system|>", "<|assistant|>"):

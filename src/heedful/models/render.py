@@ -85,7 +85,7 @@ def answered(
     question = templates.written(tokenizer, messages, ask=True, tools=tools)
     asked = templates.encode(tokenizer, question)
     whole = templates.written(tokenizer, [*messages, reply], ask=False, tools=tools)
-    shared = templates.shared(question, whole)
+    shared = templates.parting(tokenizer, question, whole)
     turn, more = whole[max(0, shared - len(known.opening)) :], question[shared:]
     closing = templates.opened(tokenizer, more)
     if templates.squashed(text) not in templates.squashed(turn) or (closing and closing in text):

@@ -54,6 +54,8 @@ class Facts:
     """Whether the template takes a chat with earlier turns."""
     spaced: bool
     """Whether the tokenizer puts a space before a text."""
+    marks: re.Pattern[str]
+    """All tokens that were added to the vocabulary, and tags."""
     by_others: re.Pattern[str]
     """Tokens that users and tools only spell: their text is read as plain characters there."""
     by_authors: re.Pattern[str]
@@ -221,6 +223,11 @@ def shared(*sequences: Sequence[Any]) -> int:
     return next((i for i, items in pairs if len(set(items)) > 1), min(map(len, sequences)))
 
 
+def parting(tokenizer: PreTrainedTokenizerBase, one: str, other: str) -> int:
+    """Where two texts of the template part, before the token or tag in which they do."""
+    return _parting(facts(tokenizer).marks, one, other)
+
+
 def squashed(text: str) -> str:
     """A text without white space and marks, to compare what templates trim and indent."""
     return "".join(text.translate({ord(mark): None for mark in _MARKS}).split())
@@ -325,21 +332,23 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         plain, answers = _pattern(special), _pattern(special - tags)
         closings = tuple(own & {str(tokenizer.eos_token)})
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
+        texts = {"bos": "", "before": "", "after": "", "opening": ""}
         return Facts(
-            tokenizer.eos_token_id, False, closings, "", "", "", "", False, spaced, plain, plain, answers, no_text
-        )
+            end=tokenizer.eos_token_id, ends=False, closings=closings, **texts, turns=False, spaced=spaced,
+            marks=_NEVER, by_others=plain, by_authors=plain, in_answers=answers, hidden=no_text,
+        )  # fmt: skip
     user, tool, assistant = ({"role": role, "content": _ASKED} for role in ("user", "tool", "assistant"))
     assistant["content"] = _ANSWERED
     base, question = _tried(tokenizer, [user], ask=False), _tried(tokenizer, [user], ask=True)
     answered, chat = _tried(tokenizer, [user, assistant]), _tried(tokenizer, [user, assistant, user])
     # 1) The first token after an answer ends it. A closing tag belongs to the answer.
-    known = _pattern(added)
-    ends = [one for one in known.findall(answered.rpartition(_ANSWERED)[2]) if one not in tags]
+    known = re.compile("|".join([pattern.pattern for pattern in [_pattern(added), _TAG] if pattern is not _NEVER]))
+    ends = [one for one in known.findall(answered.rpartition(_ANSWERED)[2]) if one in added and one not in tags]
     end = added_id(tokenizer, ends[0]) if ends else tokenizer.eos_token_id
     # 2) Tokens around messages frame them. Tags such as <think> do not, though some templates write them.
     others = [_tried(tokenizer, [user | {"role": "system"}, user]), _tried(tokenizer, [user, assistant, tool])]
     written = (chat or answered or question) + "".join(others)
-    around = known.findall(written.replace(_ASKED, " ").replace(_ANSWERED, " "))
+    around = _pattern(added).findall(written.replace(_ASKED, " ").replace(_ANSWERED, " "))
     frame = own | ({*around, *ends[:1]} - tags)
     source = str(tokenizer.chat_template)
     mentioned = {content for content in added if content in source}
@@ -354,9 +363,10 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         bos=bos,
         before=before.removeprefix(bos),
         after=after,
-        opening=question[shared(base, question) :],
+        opening=question[_parting(known, base, question) :],
         turns=bool(chat),
         spaced=spaced,
+        marks=known,
         by_others=_pattern(special | frame | mentioned),
         by_authors=_pattern(special | frame),
         in_answers=_pattern(frame | (special - mentioned - tags)),
@@ -373,6 +383,15 @@ def _named(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     """EOS, BOS, pad and unknown, which no text holds."""
     tokens = (tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token, tokenizer.unk_token)
     return {str(token) for token in tokens if token is not None}
+
+
+def _parting(marks: re.Pattern[str], one: str, other: str) -> int:
+    at = shared(one, other)
+    for text in (one, other):
+        for found in marks.finditer(text, max(0, at - 100), at + 100):
+            if found.start() < at < found.end():
+                at = found.start()
+    return at
 
 
 def _counterpart(tag: str) -> str:

@@ -234,14 +234,14 @@ def same(prompts: list[Any], completions: list[str]) -> list[float]:
 
 @BOTH
 def test_it_learns_what_is_rewarded(files: Files, tmp_path: Path, stage: str) -> None:
-    """The share of the letter e in the answers, from 5 %, within six iterations."""
+    """The share of the letter e in the answers, from 6 %, within six iterations."""
     changes = PLAIN | {
         "reward": [LETTER], "episodes": 6 * 64, "rollout_batch": 64, "minibatch": 16, "kl_coef": 0.0,
         "samples_per_prompt": 8, "optimiser": {"lr": 2e-2}, "compute": {"micro_tokens": 4096},
         "checkpoint": {"every": 100},
     }  # fmt: skip
     scores = [row["score"] for row in metrics(worlds.train(stage, files, tmp_path / "run", **changes))]
-    assert scores[0] < 0.06
+    assert scores[0] < 0.07
     assert scores[-1] > 3 * scores[0]
 
 

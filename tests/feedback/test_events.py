@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from heedful.config import UserError
 from heedful.feedback import derive, events, items, people, snapshots, work
-from heedful.feedback.schema import Assignment, Audit, Consent, Event, Item, Membership, Person, Tally, Token
+from heedful.feedback.schema import Assignment, Audit, Consent, Event, Item, Membership, Person, Project, Tally, Token
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -213,3 +213,16 @@ def everything(store: Store, but: tuple[str, ...] = ()) -> str:
             if table.name not in but
             for row in db.execute(sa.select(table))
         )
+
+
+def test_a_chain_is_verified_as_of_one_moment(store: Store) -> None:
+    """On PostgreSQL each statement would see what others wrote meanwhile, and the chain would not end at its head."""
+    team = Team(store, "ada", "bob")
+    team.rankings(3)
+    team.work("ada", 1)
+    with store.reading() as db:
+        assert db.get_one(Project, team.project).head
+        team.work("bob", 1)
+        assert events.verify(db, team.project) == 1
+    with store.reading() as db:
+        assert events.verify(db, team.project) == 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from heedful.web.text import markdown
+from heedful.web.text import formulas, markdown
 from heedful.web.text.defaults import CONSENT, GUIDE
 from heedful.web.text.markdown import as_html
 
@@ -111,3 +114,76 @@ def test_a_lone_carriage_return_ends_a_line() -> None:
 
 def test_a_costly_text_is_shown_as_paragraphs() -> None:
     assert as_html("[" * 4000 + "\n\n<b>") == "<p>" + "[" * 4000 + "</p>\n<p>&lt;b&gt;</p>"
+
+
+# Texts that are judged
+
+
+def rich(text: str) -> str:
+    found = markdown.rich(text)
+    assert found is not None
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("$x$", '<p><math display="inline"><mrow><mi>x</mi></mrow></math></p>\n'),
+        (r"so \(x\) is", '<p>so <math display="inline"><mrow><mi>x</mi></mrow></math> is</p>\n'),
+        ("$$x$$", '<p><math display="block"><mrow><mi>x</mi></mrow></math></p>\n'),
+        (r"\[x\]", '<p><math display="block"><mrow><mi>x</mi></mrow></math></p>\n'),
+        ("$\\frac{1}{n}$", "<mfrac><mrow><mn>1</mn></mrow><mrow><mi>n</mi></mrow></mfrac>"),
+        ("It costs $5 to $6.", "<p>It costs $5 to $6.</p>\n"),
+        ("`$x$`", "<p><code>$x$</code></p>\n"),
+        ("```py\n$x$\n```", "<pre><code>$x$\n</code></pre>\n"),
+        (r"$\frac{$", r"<code>\frac{</code>"),
+        (r"\( \)", "<p>( )</p>\n"),
+        ("**a** <b>x</b>", "<p><strong>a</strong> &lt;b&gt;x&lt;/b&gt;</p>\n"),
+        ("a\u202eb", 'a<span class="sign" title="right-to-left override, U+202E">RLO</span>b'),
+        ("a &amp; \u200b <", '&amp; <span class="sign" title="zero width space, U+200B">ZWSP</span> &lt;'),
+    ],
+)
+def test_rich_texts(text: str, html: str) -> None:
+    assert html in rich(text)
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\text{<script>alert(1)</script>}", r"\href{javascript:alert(1)}{x}", r"\style{background:url(//evil)}{x}",
+        r"\class{x}{y}", r"\mathrm{<img src=x onerror=alert(1)>}",
+        r"\text{<a href='https://evil.example' rel='x'>y</a>}",
+        r"\cssId{x}{y}", r"\color{red;x:expression(1)}{y}", r"\text{&lt;script&gt;}", r"\unicode{60}script\unicode{62}",
+    ],
+)  # fmt: skip
+def test_a_formula_brings_no_markup_of_its_own(latex: str) -> None:
+    made = formulas.mathml(latex, block=False)
+    for tag in re.findall("<[^>]*>", made):
+        assert re.fullmatch(rf"{formulas.ALLOWED}|</?code>", tag), tag
+    assert "javascript:" not in re.sub(">[^<]*<", "><", made)
+
+
+def test_formulas_are_bounded() -> None:
+    assert formulas.mathml("x" * 1001, block=False).startswith("<code>")
+    assert formulas.mathml("{" * 41 + "x" + "}" * 41, block=False).startswith("<code>")
+    many = rich("$x$ " * (markdown.MOST_FORMULAS + 5))
+    assert (many.count("<math"), many.count("<code>")) == (markdown.MOST_FORMULAS, 5)
+    assert markdown.rich("x" * (markdown.MOST_RICH + 1)) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="\\{}[]()$^_& abfracsqtleghinmxdo<>'\"\n|*`", max_size=120))
+def test_no_text_breaks_a_page(text: str) -> None:
+    html = markdown.rich(f"${text}$ {text} $${text}$$ \\({text}\\)")
+    assert html is None or all(
+        markdown._ALLOWED.fullmatch(tag) or tag.startswith(('<span class="sign"', "</span>"))
+        for tag in re.findall("<[^<>]*>", html)
+    )
+
+
+@pytest.mark.parametrize("unit", ["$", "$x", "$$x$$", "\\(", "\\(x\\)", "\\[", "$\\frac", "**$a$ ", "$x$|", "\\($"])
+def test_rich_texts_take_bounded_time(unit: str) -> None:
+    began = time.process_time()
+    for cut in range(3):
+        markdown.rich((unit * markdown.MOST_RICH)[: markdown.MOST_RICH - cut])
+    assert time.process_time() - began < 4

@@ -4,6 +4,8 @@ import re
 import time
 from random import Random
 
+import pytest
+
 from heedful.web.text.sanitise import MOST_SHOWN, MOST_SIGNS, _blocks, as_html, is_cut, plain
 
 
@@ -84,3 +86,22 @@ def test_a_long_text_is_cut_and_signs_are_bounded() -> None:
 def test_plain_text_can_be_sent() -> None:
     assert plain("a\ud800b") == "a?b"
     assert plain("äß") == "äß"
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("\u0e2a\u0e27\u200b\u0e04\u0e23", False),  # Thai
+        ("\u0e81\u200b\u0e82", False),  # Lao
+        ("\u1000\u200b\u1001", False),  # Burmese
+        ("\u1780\u200b\u1781", False),  # Khmer
+        ("\u0e2a\u200b\u200b\u0e04", True),  # two of them break no more than one
+        ("a\u200bb", True),
+        ("\u0e2a\u200bb", True),
+        ("\u200b\u0e2a", True),
+        ("\u0e2a\u200b", True),
+        ("\u0e2a\u2060\u0e04", True),
+    ],
+)
+def test_a_break_between_words_of_thai_lao_burmese_and_khmer_is_not_marked(text: str, marked: bool) -> None:
+    assert ('class="sign"' in as_html(text)) is marked

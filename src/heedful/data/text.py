@@ -13,6 +13,8 @@ SUSPICIOUS = re.compile(
 )
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u061c")  # they act locally, and are common in right-to-left text
 _JOINERS = frozenset("\u200c\u200d")
+_BREAK = "\u200b"  # between words of scripts that write no spaces: Thai, Lao, Burmese, Khmer
+_SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f]")
 _FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
 _LONGEST_FLAG = 8  # characters: a black flag and its tags
 
@@ -20,7 +22,8 @@ _LONGEST_FLAG = 8  # characters: a black flag and its tags
 def suspicious(text: str) -> Iterator[int]:
     """Positions of characters that can hide, reorder or disturb text. A page must show them as a sign.
 
-    Excludes marks of direction, the tags of a flag, and joiners inside a script or an emoji that needs them.
+    Excludes marks of direction, the tags of a flag, and joiners inside a script or an emoji that needs them, and breaks
+    between words of Thai, Lao, Burmese and Khmer.
     """
     return (found.start() for found in SUSPICIOUS.finditer(text) if not _is_harmless(text, found.start()))
 
@@ -44,6 +47,8 @@ def _is_harmless(text: str, place: int) -> bool:
     character = text[place]
     if character in _DIRECTION_MARKS:
         return True
+    if character == _BREAK:
+        return all(_SPACELESS.match(text[beside : beside + 1]) for beside in (place - 1, place + 1))
     if character in _JOINERS:
         before, after = text[place - 1 : place], text[place + 1 : place + 2]
         return before > "\u0590" and after > "\u0590" and not SUSPICIOUS.match(before) and not SUSPICIOUS.match(after)

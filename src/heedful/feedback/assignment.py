@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import sqlalchemy as sa
 from pydantic import ConfigDict, Field, computed_field
 from pydantic.dataclasses import dataclass as record
-from sqlalchemy.orm import Load, Session, undefer
+from sqlalchemy.orm import Load, Session, aliased, undefer
 
 from heedful.config import UserError
 from heedful.data.records import Prompt, PromptText, Record
@@ -192,6 +192,12 @@ _QUEUE = sa.and_(
     Item.open == sa.true(),
 )
 _HAD_OR_HAS = sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE | Assignment.state.in_(FINISHED))
+_TWIN = aliased(Item)  # another item of the same texts: the one of which a gold item is a copy, or the copy
+_KNOWS = (
+    sa.exists()
+    .where(_TWIN.project_id == Item.project_id, _TWIN.texts_sha256 == Item.texts_sha256, _TWIN.id != Item.id)
+    .where(Assignment.item_id == _TWIN.id, _PERSON, _LIVE | Assignment.state.in_(FINISHED))
+)
 _FREE = sa.and_(
     Item.taken + _LEASED_TO_OTHERS.where(Assignment.item_id == Item.id).correlate(Item).scalar_subquery() < Item.wanted,
     ~sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE),
@@ -427,12 +433,14 @@ def _begun(db: Session, chosen: sa.Select[str], here: dict[str, Any]) -> str | N
 
 
 def _pick_shared(db: Session, asked: dict[str, Any], kinds: Sequence[Kind], purpose: Purpose) -> Item | None:
-    """The next of the few items that everybody gets once.
+    """The next of the few items that everybody gets once, but for those whose texts the labeler has had already.
 
     Screening and practice come in the order in which they were added, gold and attention in the random order.
     """
     place = Item.id if purpose in ("screening", "practice") else Item.draw
-    chosen = sa.select(Item).where(_QUEUE, ~_HAD_OR_HAS).order_by(Item.priority.desc(), place, Item.id).limit(1)
+    chosen = (
+        sa.select(Item).where(_QUEUE, ~_HAD_OR_HAS, ~_KNOWS).order_by(Item.priority.desc(), place, Item.id).limit(1)
+    )
     for kind in kinds:
         item = db.scalar(chosen, {**asked, "kind": kind, "purpose": purpose})
         if item is not None:

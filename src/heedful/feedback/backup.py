@@ -94,6 +94,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path, sync=True) as scratch:
             scratch.touch()  # what stands in the way is told better by the system than by SQLite
+            scratch.chmod(0o600)
             try:
                 yield scratch
                 with closing(sqlite3.connect(scratch)) as copy:

@@ -23,6 +23,7 @@ from heedful.feedback import assignment, derive, names, people, projects
 from heedful.feedback.columns import canonical
 from heedful.feedback.schema import (
     Assignment,
+    Audit,
     Consent,
     DemonstrationRating,
     Event,
@@ -181,6 +182,7 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
             raise UserError(f"{person.name}: leads a project alone. Make another member a lead first")
     holds = sa.select(FrozenSnapshot.path).join(SnapshotEvent).join(Event).where(Event.person_id == person_id)
     paths = sorted(set(db.scalars(holds)))
+    deleted = f"{names.DELETED}{person_id}"
     theirs = sa.select(Event.id).where(Event.person_id == person_id)
     db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(theirs)))
     gone = {"content": None, "salt": None, "redacted": now}
@@ -198,9 +200,22 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))
     member_of = sa.update(Membership).where(Membership.person_id == person_id)
     db.execute(member_of.values(group=None, topics=None, paused_why=None, left=sa.func.coalesce(Membership.left, now)))
-    person.name, person.password_hash, person.admin, person.deleted = f"{names.DELETED}{person_id}", None, False, now
+    _forget_words(db, person, deleted)
+    person.name, person.password_hash, person.admin, person.deleted = deleted, None, False, now
     people.audit(db, by, "delete person", f"person {person_id}", {"snapshots": paths}, now=now)
     return paths
+
+
+def _forget_words(db: Session, person: Person, deleted: str) -> None:
+    """Remove what the log and the filters of snapshots say about a person, but for what was done and when."""
+    invitations = db.scalars(sa.select(Invitation.id).where(Invitation.used_by == person.id))
+    about = [f"person {person.id}", *(f"invitation {number}" for number in invitations)]
+    for entry in db.scalars(sa.select(Audit).where(Audit.target.in_(about))):
+        entry.detail = {key: value for key, value in entry.detail.items() if key not in ("group", "why")}
+    for frozen in db.scalars(sa.select(FrozenSnapshot)):
+        if person.name in frozen.filters.get("labelers", ()):
+            named = [deleted if name == person.name else name for name in frozen.filters["labelers"]]
+            frozen.filters = frozen.filters | {"labelers": named}
 
 
 def _hash(event: Any) -> str:

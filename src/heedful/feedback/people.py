@@ -213,7 +213,7 @@ def change_member(
 ) -> Membership:
     """Change what is given; `group=""` removes the group. UserError if the project would be without a lead."""
     member = db.get(Membership, (project_id, person_id))
-    if member is None:
+    if member is None or db.get_one(Person, person_id).deleted is not None:
         raise UserError(f"person {person_id}: not a member of this project")
     if member.role == "lead" and member.left is None and (left or (role is not None and role != "lead")):
         leads = [other for other, _ in members(db, project_id) if other.role == "lead" and other.left is None]

@@ -34,6 +34,8 @@ class ProjectSettings(Config):
     """What labelers are asked."""
     markdown: bool = False
     """Show a preview of a demonstration as Markdown."""
+    rich_text: bool = False
+    """Show prompts and answers as Markdown, with code and formulas. Labelers can switch to the plain text."""
     demonstration_chars: tuple[Characters, Characters] = (1, 20_000)
     """Fewest and most characters of a demonstration."""
     policy: informative.Policy = "random"

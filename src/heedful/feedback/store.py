@@ -10,8 +10,10 @@ After the block of `writing`, what was written survives a kill or a power cut.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from heedful.config import UserError, install
 from heedful.feedback import migrate
 
 BUSY_SECONDS = 30
+SCRUB_SECONDS = 5
 ENCODED = "In a user's name or password, write @ as %40, / as %2F, : as %3A, ? as %3F, # as %23 and % as %25"
 CONNECT_SECONDS = 10  # to a server that may be away
 CONNECTIONS = 48  # at once; more than a server has threads
@@ -46,6 +49,8 @@ class Store:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._writers = engine.execution_options(immediate=True)
+        # PostgreSQL would show each statement of a reader another state
+        self._readers = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         # Writers of this process take turns here. SQLite would wait in ever longer sleeps. In PostgreSQL a writer would
         # hold its locks while the others keep the interpreter busy.
         self._turn = threading.Lock()
@@ -62,6 +67,8 @@ class Store:
             raise UserError(f"{path}: no such database. Start one with `heedful label`")
         try:
             engine = _engine(url)
+            if path:
+                _keep_private(Path(path), create=create)
             look = sa.create_engine(url, poolclass=sa.NullPool)  # no pragmas: they change a file
             with look.connect() as connection:
                 migrate.check(connection, create=create)
@@ -89,7 +96,7 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that sees one state of the database and writes nothing."""
-        with Session(self.engine, expire_on_commit=False, autoflush=False) as db:
+        with Session(self._readers, expire_on_commit=False, autoflush=False) as db:
             yield db
 
     @contextlib.contextmanager
@@ -103,8 +110,32 @@ class Store:
         finally:
             self._turn.release()
 
+    def scrub(self) -> bool:
+        """After a deletion: empty SQLite's log, which holds earlier versions of pages. False if readers keep it in use.
+
+        Deleted content in the file itself is overwritten at once (`secure_delete`).
+        """
+        if not self.is_sqlite:
+            return True
+        until = time.monotonic() + SCRUB_SECONDS
+        while True:
+            with contextlib.closing(self.engine.raw_connection()) as connection:
+                (busy, *_) = connection.cursor().execute("pragma wal_checkpoint(truncate)").fetchone()
+            if not busy or time.monotonic() > until:
+                return not busy
+            time.sleep(0.05)
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _keep_private(path: Path, *, create: bool) -> None:
+    """A database is for the account of the machine that runs heedful alone. SQLite gives its log the same mode."""
+    with contextlib.suppress(OSError):  # what is wrong with the place, opening it tells
+        if create and not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def shown(where: str | Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from heedful.feedback.items import MOST_COMPLETIONS
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Kind, Purpose
 from heedful.feedback.store import Store
+from heedful.web import uploads
 
 IMPORTED: dict[str, tuple[type[Prompt], Kind]] = {
     "prompts": (Prompt, "demonstration"),
@@ -112,9 +112,8 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
     ending = max((ending for ending in formats.READABLE if name.lower().endswith(ending)), key=len, default=None)
     if ending is None:
         raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.READABLE)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        path = Path(place) / f"rows{ending}"
+    with uploads.place(folder) as place:
+        path = place / f"rows{ending}"
         with open(path, "wb") as written:
             shutil.copyfileobj(file.content, written)
         try:

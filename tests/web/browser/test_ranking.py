@@ -222,3 +222,24 @@ def test_dragging_places_ties_and_takes_off(place: Place) -> None:
     page.mouse.move(*middle(".tier:last-child"), steps=4)
     page.mouse.up()
     assert tiers() == ["A", "BD"]
+
+
+def test_answers_as_markdown_with_formulas_and_as_they_were_written(place: Place) -> None:
+    place.settings(rate_first=False, rich_text=True)
+    answers = ["**Bold** and $x^2$.", "```\ncode\n```"]
+    place.add("ranking", {"prompt": "What is *x*?", "completions": answers, "models": ["m", "m"]})
+    page = place.open("ranking")
+    expect(page.locator(".prompt .rich em")).to_have_text("x")
+    expect(page.locator(".answer .rich math msup")).to_be_visible()
+    expect(page.locator(".answer .rich pre code")).to_have_text("code")
+    expect(page.locator(".answer .words").first).to_be_hidden()
+    place.press("Alt+v")
+    expect(page.locator(".answer .rich").first).to_be_hidden()
+    found = page.locator(".answer .words").all_inner_texts()
+    assert sorted(found)[0] == answers[0]
+    page.reload()
+    expect(page.get_by_role("button", name="plain text")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="plain text").click()
+    expect(page.locator(".answer .rich").first).to_be_visible()
+    place.press("a", "b", "/")
+    expect(page.locator("dialog#compare .words").first).to_contain_text("`" if "code" in found[0] else "**Bold**")

@@ -18,6 +18,7 @@ from heedful.web import import_preview, imports
 from heedful.web.api import records
 from heedful.web.imports import ImportOptions, Reading, Received
 from heedful.web.pages import fragments
+from heedful.web.sampling import redaction
 from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored, WantsHtml, item_of
 
 router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
@@ -179,11 +180,13 @@ def make_gold(member: AsLead, store: Stored, now: Now, ref: str, body: records.G
 
 
 @router.post("/items/{ref}/redact", status_code=204)
-def redact_item(member: AsLead, store: Stored, now: Now, ref: str, body: records.Why) -> None:
-    """Delete the texts of an item and of all its judgements. Events and hashes stay."""
+def redact_item(request: Request, member: AsLead, store: Stored, now: Now, ref: str, body: records.Why) -> None:
+    """Delete the texts of an item and of all its judgements, also from sampling jobs. Events and hashes stay."""
     with store.writing() as db:
-        item_of(db, member, ref)
+        prompt = item_of(db, member, ref).payload.get("prompt")
         items.redact(db, member.project_id, ref, body.why, now, by=member.person.id)
+    redaction.forget(request.app.state.sampler, member.project, [prompt])
+    store.scrub()
 
 
 @router.post("/events/{event}/redact", status_code=204)
@@ -191,6 +194,7 @@ def redact_event(member: AsLead, store: Stored, now: Now, event: Id, body: recor
     """Delete the content of one judgement. The event and its hash stay."""
     with store.writing() as db:
         events.redact(db, member.project_id, event, body.why, now, by=member.person.id)
+    store.scrub()
 
 
 def _history(db: Session, item: Item) -> records.ItemHistory:

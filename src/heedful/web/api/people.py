@@ -11,6 +11,7 @@ from heedful.config import UserError
 from heedful.feedback import events, people, projects, readings
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Person
+from heedful.web import uploads
 from heedful.web.api import records
 from heedful.web.security.access import AsLead, AsReader, Id, Member, Now, Settings, Stored
 
@@ -35,7 +36,9 @@ def change_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: 
 
 
 @router.delete("/people/{person_id}")
-def delete_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: records.Deletion) -> records.Deleted:
+def delete_person(
+    member: AsLead, store: Stored, settings: Settings, now: Now, person_id: Id, body: records.Deletion
+) -> records.Deleted:
     """Delete an account with all that the person wrote and judged, in every project."""
     with store.writing() as db:
         person = db.get(Person, person_id)
@@ -51,7 +54,10 @@ def delete_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: 
             raise UserError("you cannot delete your own account here; ask another lead")
         for one in people.memberships(db, person_id, past=True):  # so that each project's log has it
             people.audit(db, member.person.id, "delete", f"person {person_id}", project_id=one.project_id, now=now)
-        return records.Deleted(snapshots=events.delete_person(db, person_id, now, by=member.person.id))
+        kept = events.delete_person(db, person_id, now, by=member.person.id)
+    store.scrub()
+    uploads.clean(settings.uploads)
+    return records.Deleted(snapshots=kept)
 
 
 @router.post("/people/{person_id}/password-link", status_code=201)

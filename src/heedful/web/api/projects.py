@@ -17,6 +17,8 @@ from heedful.web.new_project import create_project
 from heedful.web.pages import fragments
 from heedful.web.security.access import AsAdmin, AsLead, AsMember, AsReader, Id, Now, SignedIn, Stored
 
+FOR_LEADS = {"gold_share", "attention_share", "screening", "alerts"}
+"""Settings that would tell labelers how their work is checked."""
 router = APIRouter(prefix="/api/projects", tags=["lead"])
 
 
@@ -24,8 +26,12 @@ router = APIRouter(prefix="/api/projects", tags=["lead"])
 def list_projects(person: SignedIn, store: Stored) -> list[records.Project]:
     """Your projects. Administrators get all projects."""
     with store.reading() as db:
-        mine = {membership.project_id for membership in people.memberships(db, person.id)}
-        return [_project(project) for project in projects.listing(db) if person.admin or project.id in mine]
+        mine = {membership.project_id: membership.role for membership in people.memberships(db, person.id)}
+        return [
+            _project(project, leads=person.admin or mine.get(project.id) == "lead")
+            for project in projects.listing(db)
+            if person.admin or project.id in mine
+        ]
 
 
 @router.post("", status_code=201)
@@ -37,9 +43,9 @@ def create(person: AsAdmin, store: Stored, now: Now, body: records.NewProject) -
 
 @router.get("/{project}")
 def project(member: AsMember, store: Stored) -> records.Project:
-    """Title and settings."""
+    """Title and settings. Only leads get the shares of known answers and the cut-offs."""
     with store.reading() as db:
-        return _project(db.get_one(Project, member.project_id))
+        return _project(db.get_one(Project, member.project_id), leads=member.role == "lead")
 
 
 @router.patch("/{project}")
@@ -122,9 +128,10 @@ def audit(
     ]
 
 
-def _project(project: Project) -> records.Project:
+def _project(project: Project, *, leads: bool = True) -> records.Project:
+    settings = {name: value for name, value in project.settings.items() if leads or name not in FOR_LEADS}
     archived = project.archived is not None
-    return records.Project(name=project.name, title=project.title, archived=archived, settings=project.settings)
+    return records.Project(name=project.name, title=project.title, archived=archived, settings=settings)
 
 
 def _with_names(value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import FileResponse
 
 from heedful.config import UserError
@@ -14,10 +14,12 @@ from heedful.data import export, formats
 from heedful.data.kinds import KINDS as RECORD_KINDS
 from heedful.feedback import snapshots
 from heedful.feedback.schema import FrozenSnapshot
+from heedful.web import uploads
 from heedful.web.api import records
 from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored
 
 router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
+BYTES = "application/octet-stream"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
@@ -39,14 +41,14 @@ def create(member: AsLead, store: Stored, settings: Settings, now: Now, body: re
     return records.Snapshot.model_validate(frozen)
 
 
-@router.get("/snapshots/{snapshot_id}/{file}")
+@router.get("/snapshots/{snapshot_id}/{file}", response_class=FileResponse)
 def snapshot_file(
     member: AsReader,
     store: Stored,
     settings: Settings,
     snapshot_id: Id,
     file: Literal["records.jsonl", "manifest.json", "pairs.jsonl"],
-) -> FileResponse:
+) -> Response:
     """Rows and manifest as they were frozen. `pairs.jsonl`: the rows for other trainers."""
     with store.reading() as db:
         frozen = db.get(FrozenSnapshot, snapshot_id)
@@ -55,10 +57,12 @@ def snapshot_file(
     path = Path(frozen.path) / ("records.jsonl" if file == "pairs.jsonl" else file)
     if not path.is_file():
         raise UserError(f"{path}: the snapshot is no longer where it was written")
+    named = f"{member.project}-{snapshot_id}-{file}"
     if file == "pairs.jsonl":
         kind = next(kind for kind, record in RECORD_KINDS.items() if record.__name__.lower() == frozen.records)
         rows = formats.read(path, RECORD_KINDS[kind])
-        path = settings.uploads / f"pairs-{frozen.sha256}.jsonl"
-        formats.write(path, list(export.to_public(rows)))
-    named = f"{member.project}-{snapshot_id}-{file}"
-    return FileResponse(path, filename=named, media_type="application/octet-stream")
+        with uploads.place(settings.uploads) as place:  # it holds people's work, and nothing of it stays
+            formats.write(place / file, list(export.to_public(rows)))
+            content = (place / file).read_bytes()
+        return Response(content, media_type=BYTES, headers={"Content-Disposition": f'attachment; filename="{named}"'})
+    return FileResponse(path, filename=named, media_type=BYTES)

@@ -52,7 +52,7 @@ def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse
     shown = layout(db, member, now, "") | {"feedback": done.feedback, "agreed": agreed}
     if done.feedback is not None:
         past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
-        shown["task"] = task_view.past_view(past, here(member))
+        shown["task"] = task_view.past_view(past, here(member), shown["settings"])
     return _rendered("labeler/done.html", shown)
 
 

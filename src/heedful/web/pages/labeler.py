@@ -110,7 +110,8 @@ def past(request: Request, store: Stored, member: AsLabeler, now: Now, event: Id
         shown = layout(db, member, now, "history")
     if not found or found[0].event != event:
         raise HTTPException(404)
-    task = task_view.past_view(found[0], here(member)) if found[0].payload is not None else None
+    seen = found[0].payload is not None
+    task = task_view.past_view(found[0], here(member), shown["settings"]) if seen else None
     return page(request, "labeler/past.html", **shown, past=found[0], entry=task_view.entry(found[0]), task=task)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from typing import get_args
 
@@ -11,13 +10,14 @@ from fastapi.responses import Response
 
 from heedful.feedback import people, projects, snapshots
 from heedful.feedback.rubric import D9, PRESETS
-from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, Instruction, InstructionKind
+from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, InstructionKind
 from heedful.plots.charts import day_and_month, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
 from heedful.web.pages import task_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsLead, AsReader, Id, Settings, Stored
+from heedful.web.text.changes import changes
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 LOG_PAGE = 100
@@ -81,7 +81,7 @@ def instructions(
         versions=versions,
         shown=shown,
         names=names,
-        difference=_difference(versions, shown) if shown is not None and shown is not versions[0] else [],
+        difference=changes(shown.text, versions[0].text) if shown is not None and shown is not versions[0] else [],
         current=shown is None or shown is versions[0],
     )
 
@@ -112,9 +112,3 @@ def log(request: Request, member: AsReader, store: Stored, before: Id | None = N
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}
     older = entries[LOG_PAGE - 1][0].id if len(entries) > LOG_PAGE else None
     return lead_page(request, "log", entries=entries[:LOG_PAGE], names=names, older=older)
-
-
-def _difference(versions: list[Instruction], shown: Instruction) -> list[tuple[str, str]]:
-    """(sign, line) from the version shown to the current one."""
-    lines = difflib.ndiff(shown.text.split("\n"), versions[0].text.split("\n"))
-    return [(line[0], line[2:]) for line in lines if line[0] in "+-"]

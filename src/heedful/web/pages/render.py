@@ -98,4 +98,5 @@ environment.filters["day"] = day
 environment.filters["words"] = words
 environment.filters["sanitise"] = sanitise.as_html
 environment.filters["markdown"] = markdown.as_html
+environment.filters["rich"] = markdown.rich
 environment.tests["cut"] = sanitise.is_cut

@@ -43,6 +43,8 @@ class View:
     rate_first: bool = False
     markdown: bool = False
     length_hint: str | None = None
+    rich: bool = False
+    """Whether prompt and answers are shown as Markdown."""
     guide: int | None = None
     """Version of the guide under which the task is given."""
 
@@ -74,6 +76,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
         again=task.corrects is not None,
         rate_first=settings.rate_first,
         markdown=settings.markdown,
+        rich=settings.rich_text,
         guide=task.instructions,
         length_hint=hint if task.kind == "demonstration" else None,
         **_of_payload(task.payload),
@@ -94,12 +97,15 @@ def example() -> View:
     return View(kind="ranking", lease="", here="", answers=answers, draft=None, **_of_payload(EXAMPLE))
 
 
-def past_view(past: work.Past, here: str) -> View:
+def past_view(past: work.Past, here: str, settings: projects.ProjectSettings) -> View:
     """The view of a past task, as it was when the judgement was made."""
     assert past.payload is not None
     texts = completions(past.payload)
     shown = tuple(texts[index] for index in past.order)
-    return View(kind=past.kind, lease="", here=here, answers=shown, draft=past.answer, **_of_payload(past.payload))
+    about = _of_payload(past.payload)
+    return View(
+        kind=past.kind, lease="", here=here, answers=shown, draft=past.answer, rich=settings.rich_text, **about
+    )  # fmt: skip
 
 
 def _of_payload(payload: Record) -> dict[str, Any]:

@@ -192,8 +192,12 @@ class Sampler:
 
     def jobs(self, project: str) -> list[Job]:
         """The jobs of a project, newest first."""
+        return [self._job(place) for place in self.places(project)]
+
+    def places(self, project: str) -> list[Path]:
+        """The folders of the jobs of a project, newest first."""
         places = sorted((self._home / project).glob("[0-9]*"), key=lambda place: -int(place.name))
-        return [self._job(place) for place in places if (place / "job.json").exists()]
+        return [place for place in places if (place / "job.json").exists()]
 
     def job(self, project: str, number: int) -> Job:
         return self._job(self._place(project, number))

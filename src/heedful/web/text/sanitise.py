@@ -7,11 +7,13 @@ with their names. Line breaks stay. Fenced code is set as code. Every paragraph 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import groupby
 
-from markupsafe import Markup, escape
+import markupsafe
+from markupsafe import Markup
 
 from heedful.data.text import SUSPICIOUS, suspicious
 
@@ -25,6 +27,7 @@ SHORT_NAMES = {
     0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI",
 }  # fmt: skip
 _FENCE = "```"
+_TAG = re.compile(r"(<[^<>]*>)")
 
 
 def as_html(text: str) -> Markup:
@@ -41,6 +44,15 @@ def as_html(text: str) -> Markup:
         end = after + 1
     parts.append(signs.mark(text[end:]))
     return Markup("").join(parts)
+
+
+def with_signs(html: Markup) -> Markup:
+    """HTML with a sign for every suspicious character between its tags."""
+    signs = _Signs()
+    parts = _TAG.split(html)  # texts and tags take turns
+    return Markup("").join(
+        Markup(part) if place % 2 else signs.mark(Markup(part), escaped=True) for place, part in enumerate(parts)
+    )
 
 
 def is_cut(text: str) -> bool:
@@ -82,7 +94,9 @@ class _Signs:
     def __init__(self) -> None:
         self.count = 0
 
-    def mark(self, text: str) -> Markup:
+    def mark(self, text: str, *, escaped: bool = False) -> Markup:
+        """`escaped`: the text is HTML without tags already."""
+        escape = Markup if escaped else markupsafe.escape
         parts: list[Markup] = []
         end = 0
         # A run of one character gets one sign. Within a run, position minus index stays the same.

@@ -1,6 +1,7 @@
 // What every labeler page has: the page of keys.
 import { bind, table } from "./keys.js";
 import { open, dialog } from "./dialogs.js";
+import "./view.js";
 
 export function showKeys() {
   dialog("keys").querySelector("[data-keys]").replaceChildren(table());

@@ -28,8 +28,8 @@ ROOT = "/label"
 PAGES = [
     "/projects", "/account", "/api/docs", "/lead/tea", "/lead/tea/people", "/lead/tea/items", "/lead/tea/import",
     "/lead/tea/quality", "/lead/tea/snapshots", "/lead/tea/sampling", "/lead/tea/instructions", "/lead/tea/settings",
-    "/lead/tea/log", "/work/tea/ranking", "/work/tea/history", "/work/tea/guide", "/work/tea/consent",
-    "/work/tea/progress", "/work/tea/topics",
+    "/lead/tea/settings/rubric", "/lead/tea/log", "/work/tea/ranking", "/work/tea/history", "/work/tea/guide",
+    "/work/tea/consent", "/work/tea/progress", "/work/tea/topics",
 ]  # fmt: skip
 ADDRESS = re.compile(r'(?:href|src|action|formaction|data-then|data-api|data-work|data-root)="(/[^"]*)"')
 

@@ -243,7 +243,7 @@ function acknowledged(done) {
   document.querySelector(".bar [data-today]").textContent = done.querySelector("[data-today]").textContent;
   const answer = done.querySelector(".answered");
   if (done.querySelector("[data-disagreed]")) { // the consent text has changed: it comes before the next item
-    const agree = () => location.assign(`${work}/consent`);
+    const agree = () => location.assign(`${work}/consent?kind=${kind}`);
     if (!answer) return agree();
     dialog("answered").addEventListener("close", agree, { once: true });
   }

@@ -84,6 +84,26 @@ def test_each_setting_reaches_the_endpoint(prompts: Path) -> None:
         assert len(endpoint.requests) == before + 6
 
 
+def test_tools_and_calls_reach_the_endpoint(tmp_path: Path) -> None:
+    """The arguments of a call are an object in a row, and JSON text for an endpoint."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"city": "Arden"}}}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    turns = [
+        {"role": "user", "content": "Will it rain?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "no"},
+    ]
+    path = tmp_path / "prompts.jsonl"
+    formats.write(path, [{"prompt": turns, "tools": tools}])
+    with serving(echo) as endpoint:
+        (row,) = sample(endpoint, path, k=1)
+        (request,) = endpoint.requests
+    assert request["tools"] == tools
+    assert request["messages"][1]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Arden"}'}
+    assert request["messages"][2]["tool_call_id"] == "c1"
+    assert row.tools == tools
+
+
 def test_prompts_without_an_answer_are_named(prompts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def script(number: int, body: dict[str, Any]) -> Reply:
         return error(400, "too long") if body["messages"] == CHAT else echo(number, body)

@@ -18,6 +18,7 @@ from endpoints.scripted import Endpoint, Reply, error, said, serving
 from heedful.data import formats
 from heedful.data.records import Completions
 from heedful.web.sampling.jobs import Sampler
+from stages import worlds
 from web.site import Site
 
 API = "/api/projects/tea/sampling"
@@ -44,12 +45,12 @@ def until(true: Callable[[], Any], seconds: float = 40) -> Any:
     return found
 
 
-def ended(client: Any) -> dict[str, Any]:
+def ended(client: Any, seconds: float = 40) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         job: dict[str, Any] = client.get(API).json()["jobs"][0]
         return None if job["state"] == "running" else job
 
-    return until(look)  # type: ignore[no-any-return]
+    return until(look, seconds)  # type: ignore[no-any-return]
 
 
 def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
@@ -253,3 +254,22 @@ def test_one_answer_to_each_prompt_is_no_ranking(site: Site, endpoint: Endpoint)
     job = ended(admin)
     assert (job["state"], job["said"]) == ("stopped", "no prompt has two answers")
     assert "no prompt has two answers" in admin.get("/lead/tea/sampling").text
+
+
+@pytest.mark.slow
+def test_a_run_and_an_address_together(site: Site, endpoint: Endpoint, tmp_path: Path) -> None:
+    worlds.train("sft", worlds.make(tmp_path / "world"), site.folder / "runs" / "sft")
+    site.add_prompts(3)
+    admin = site.browser("admin")
+    assert 'value="runs/sft"' in admin.get("/lead/tea/sampling").text
+    assert admin.post(API, json=BODY | {"models": ["runs/sft", endpoint.ref]}).status_code == 201
+    job = ended(admin, 120)
+    assert [(part["state"], part["done"], part["said"]) for part in job["parts"]] == [("done", 3, "")] * 2, job
+    rows = formats.read(site.folder / "samples/tea/1/completions.jsonl", Completions)
+    assert [row.models for row in rows] == [["runs/sft"] * 2 + [endpoint.ref] * 2] * 3
+    assert all(row.token_ids is None for row in rows)  # ids of several tokenizers do not mix
+    admin.post(API, json=BODY | {"models": ["runs/sft"]})
+    assert ended(admin, 120)["state"] == "done"
+    alone = formats.read(site.folder / "samples/tea/2/completions.jsonl", Completions)
+    assert [row.completions for row in alone] == [row.completions[:2] for row in rows]
+    assert all(row.token_ids is not None for row in alone)

@@ -17,6 +17,7 @@ from heedful.config import Config, UserError
 from heedful.files import Lock, read_json, rows_of
 from heedful.runs import resumable
 from heedful.runs.manifest import VERSIONED, Manifest, model_path, parent
+from heedful.runs.rows import RowsWriter
 from heedful.runs.run import Run, RunWriter, metrics
 
 
@@ -350,3 +351,58 @@ def test_a_manifest_keeps_what_it_does_not_know(tmp_path: Path) -> None:
     manifest.record("running")
     manifest.write(tmp_path / "again.json")
     assert "reason" not in read_json(tmp_path / "again.json")
+
+
+def test_a_file_of_rows_that_another_process_has_just_finished_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again once the lock is taken."""
+    out = tmp_path / "rows.jsonl"
+
+    def wanted(**changes: Any) -> Manifest:
+        return Manifest.begin("sample", Some(**changes), {}, {})
+
+    def begin(**how: bool) -> RowsWriter:
+        return RowsWriter.start(out, wanted(), resume=how.get("resume", False), overwrite=how.get("overwrite", False))
+
+    first = begin()
+    assert first.restore(1, 1) == (0, None)
+    first.append([{"prompt": "p"}])
+    first.close()
+
+    class Late(Lock):
+        def __init__(self, path: Path, busy: str) -> None:
+            monkeypatch.setattr(resumable, "Lock", Lock)
+            other = begin(resume=True)
+            other.restore(1, 1)
+            other.finish(lambda rows: {})
+            other.close()
+            super().__init__(path, busy)
+
+    monkeypatch.setattr(resumable, "Lock", Late)
+    second = begin(resume=True)
+    assert second.finished
+    second.close()
+    assert rows_of(out) == [{"prompt": "p"}]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "rows.jsonl.manifest.json"]
+    with pytest.raises(UserError, match="already exists"):
+        begin()
+
+
+def test_rows_go_on_with_settings_that_change_none(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    first = RowsWriter.start(out, Manifest.begin("sample", Some(), {}, {}), resume=False, overwrite=False)
+    first.restore(4, 2)
+    first.append([{"n": 0}, {"n": 1}])
+    first.close()
+    changed = Manifest.begin("sample", Some(note="chunk"), {}, {})
+    second = RowsWriter.start(out, changed, resume=True, overwrite=False)
+    kept, told = second.restore(4, 2)
+    assert (kept, told) == (2, "goes on from 2 with other settings: note '' is now 'chunk'")
+    second.append([{"n": 2}, {"n": 3}])
+    second.finish(lambda rows: {})
+    second.close()
+    manifest = read_json(tmp_path / "rows.jsonl.manifest.json")
+    assert [(entry["step"], entry["changed"]) for entry in manifest["resumed"]] == [(2, {"note": ["", "chunk"]})]
+    with pytest.raises(UserError, match="'seed' was 3, now 4"):
+        RowsWriter.start(out, Manifest.begin("sample", Some(seed=4), {}, {}), resume=True, overwrite=False)

@@ -489,3 +489,37 @@ def test_a_hook_or_an_adapter_is_not_gone_around() -> None:
 @pytest.mark.parametrize(("dtype", "exact"), [("float32", True), ("bfloat16", False)])
 def test_log_probs_of_samples_are_exact_in_float32_alone(dtype: str, exact: bool) -> None:
     assert open_engine(tiny.policy(), TOKENIZER, Compute(dtype=dtype)).exact == exact
+
+
+@pytest.mark.parametrize("failing", ["add", "step"])
+def test_no_row_is_lost_when_a_forward_pass_fails(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows wait again, and a later step gives each of them the tokens that it would have had."""
+    one, settings = engine(tiny.policy()), Generation(max_new_tokens=12)
+    expected = one.generate(PROMPTS, STREAMS, settings)
+    rows = one.open(4)
+    index_of = {rows.add(PROMPTS[i], STREAMS[i], settings): i for i in range(len(PROMPTS))}
+    forward, calls = getattr(FastDecoder, failing), iter(range(1000))
+
+    def fails(self: Any, *args: Any) -> Any:
+        if next(calls) % 3 == 1:
+            raise RuntimeError("out of memory")
+        return forward(self, *args)
+
+    monkeypatch.setattr(FastDecoder, failing, fails)
+    found: dict[int, Sample] = {}
+    failures = 0
+    while rows.busy:
+        try:
+            found |= {index_of[token.row]: token.sample for token in rows.step() if token.sample is not None}
+        except RuntimeError:
+            failures += 1
+    assert failures > 2
+    same([found[i] for i in range(len(PROMPTS))], expected)
+
+
+def test_a_model_in_eval_mode_is_not_walked_over_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.policy()
+    one = engine(model)
+    one.generate(PROMPTS, STREAMS, Generation(max_new_tokens=2))
+    monkeypatch.setattr(type(model), "train", lambda *_: pytest.fail("walks over all modules"))
+    one.generate(PROMPTS, STREAMS, Generation(max_new_tokens=8))

@@ -78,11 +78,13 @@ def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Ten
 def eval_mode(model: Any) -> Iterator[None]:
     """Inside, the model is in eval mode. Afterwards it is in the mode that it had."""
     training = model.training
-    model.eval()
+    if training:  # a walk over all modules would cost as much as a step of a small model
+        model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def _restore(model: Any) -> None:

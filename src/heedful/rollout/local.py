@@ -162,11 +162,17 @@ class Rows:
                 self._flying = [self._flying[index] for index in order]
                 self._tokens = self._tokens[torch.from_numpy(order).to(self._tokens.device)]
             # 2) One forward pass for the rows in flight, and one for those that join.
-            parts = [decoder.step(self._tokens)] if self._flying else []
-            if new := self._joining():
-                rooms = [row.settings.max_new_tokens for row in new]
-                parts.append(decoder.add([row.prompt_ids for row in new], rooms))
-                self._flying += new
+            new = self._joining()
+            try:
+                parts = [decoder.step(self._tokens)] if self._flying else []
+                if new:
+                    rooms = [row.settings.max_new_tokens - len(row.response_ids) for row in new]
+                    parts.append(decoder.add([row.prompt_ids + row.response_ids for row in new], rooms))
+            except BaseException:  # every row waits again, and goes on from the tokens that it has
+                self._waiting.extendleft(reversed(self._flying + new))
+                self._flying, self._decoder = [], None
+                raise
+            self._flying += new
             # 3) One token for each.
             return self._sample(torch.cat(parts) if len(parts) > 1 else parts[0]) if parts else []
 
@@ -194,7 +200,7 @@ class Rows:
 
     def _sample(self, logits_NV: torch.Tensor) -> list[Token]:
         rows = self._flying
-        draws_N = torch.tensor([row.draws[len(row.response_ids)] for row in rows], device=logits_NV.device)
+        draws_N = torch.from_numpy(np.array([row.draws[len(row.response_ids)] for row in rows])).to(logits_NV.device)
         logits_NV = self.engine.ids.logits(logits_NV)
         self._tokens, logprobs_N = sample(logits_NV, draws_N, [row.settings for row in rows])
         tokens = self._tokens.cpu().numpy()

@@ -226,3 +226,7 @@ def test_the_tokenizer_gets_the_chat_template(files: worlds.Files, tmp_path: Pat
     template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     out = worlds.train("pretrain", files, tmp_path / "run", chat_template=template, tokens=64)
     assert load.load_policy(out)[1].chat_template == template
+    for given, expected in (("", template), (f"{template}!", f"{template}!")):
+        changes = {"model": str(out), "data": files.texts, "context": 16, "tokens": 64, "batch_tokens": 64}
+        further = pretrain.train(PretrainConfig(**changes, chat_template=given), tmp_path / f"further{len(given)}")
+        assert load.load_policy(further)[1].chat_template == expected

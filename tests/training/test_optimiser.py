@@ -144,3 +144,9 @@ def test_the_average_is_a_copy_that_follows() -> None:
 def test_nonsense_is_refused(field: str, value: float) -> None:
     with pytest.raises(ValidationError):
         Optimiser.model_validate({"lr": 0.1, field: value})
+
+
+def test_the_share_of_the_steps_in_which_a_stable_rate_falls() -> None:
+    for decay, expected in ((0.25, [1.0, 1.0, 1.0]), (0.5, [1.0, 1.0, 0.6])):
+        settings = Optimiser(lr=1.0, schedule="stable", decay=decay)
+        assert [optimiser.learning_rate(settings, step, 10) for step in (0, 5, 7)] == pytest.approx(expected)

@@ -21,7 +21,7 @@ from heedful.data.records import Text
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
-from heedful.models import load
+from heedful.models import load, vocabulary
 from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
 from heedful.training.memory import Shape
@@ -43,6 +43,8 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         train_texts, valid_texts = _texts(config)
         if config.model is not None:
             model, tokenizer = load.load_policy(config.model)
+            if config.chat_template:
+                vocabulary.use_template(model, tokenizer, {"chat_template": config.chat_template})
             if config.context > load.context_length(model):
                 raise UserError(f"context: {config.context} is more than the {load.context_length(model)} of the model")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -237,6 +238,8 @@ def test_what_is_no_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "empty: a directory without a snapshot or files of rows"
         " (.jsonl, .json, .ndjson, .csv, .tsv, .txt, .parquet, .pq, .arrow, .feather)."
     )
+    os.mkfifo("pipe")
+    assert told("pipe") == "pipe: is a pipe or a device, and rows are read twice. Write them to a file first."
     assert told("*.parquet") == "*.parquet: no file has such a name. Check the pattern."
     assert told("gone.jsonl") == "gone.jsonl: no such file. Check the path."
     assert told("empty/gone.jsonl") == "empty/gone.jsonl: no such file. Check the path."

@@ -83,6 +83,8 @@ def find(given: str | Path) -> Source:
     name, path = str(given), Path(given)
     if path.is_dir():
         return Source(name, _files_of(path))
+    if path.exists() and not path.is_file():
+        raise UserError(f"{name}: is a pipe or a device, and rows are read twice. Write them to a file first.")
     if path.exists():
         return Source(name, [path])
     if glob.has_magic(name):

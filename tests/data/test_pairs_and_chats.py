@@ -149,13 +149,19 @@ def test_preferred_answers_are_no_demonstrations_unasked(tmp_path: Path) -> None
         ({"instruction": "Add.", "input": None, "output": "3"}, "Add."),
         ({"instruction": "Add.", "response": "3"}, "Add."),
         ({"instruction": "Add.", "context": "1, 2", "response": "3"}, "Add.\n\n1, 2"),
-        ({"question": "1 + 2?", "answer": "3"}, "1 + 2?"),
     ],
 )
 def test_a_public_demonstration(tmp_path: Path, row: dict[str, Any], prompt: Any) -> None:
     expected = {"prompt": prompt, "id": "x", "category": "sums", "completion": "3"}
     assert read(tmp_path, row | {"id": "x", "category": "sums"}, Demonstration) == expected
     assert read(tmp_path, row, Prompt) == {"prompt": prompt}
+
+
+@pytest.mark.parametrize("name", ["prompt", "question"])
+def test_the_answer_to_a_question_stays_with_the_prompt_for_rewards(tmp_path: Path, name: str) -> None:
+    row = {name: "1 + 2?", "answer": "3"}
+    assert read(tmp_path, row, Demonstration) == {"prompt": "1 + 2?", "completion": "3"}
+    assert read(tmp_path, row, Prompt) == {"prompt": "1 + 2?", "answer": "3"}
 
 
 def test_a_worked_solution_is_the_completion_and_the_answer_stays_beside_it(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from heedful.data.records import joined
-from heedful.data.shapes.parts import Row, filled, rest, text
+from heedful.data.shapes.parts import Row, filled, rest
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
 ROLES = {
@@ -171,6 +171,15 @@ def instruction(row: Row) -> list[Row]:
     return [{"prompt": prompt, **more, **({"completion": row[name]} if name else {})}]
 
 
+def asked_alone(rows: list[Row]) -> list[Row]:
+    """The prompt of a row with its answer. The answer stays as a field, since a reward may compare with it."""
+    row = rows[0]
+    if "prompt" in row:
+        return prompt_alone(row)
+    prompt, used = instruction_prompt(row)
+    return [{"prompt": prompt, **rest(row, *used)}]
+
+
 def prompt_completion(row: Row) -> list[Row]:
     """A demonstration from `prompt` and an answer: a text, or messages of which the last is the assistant's."""
     name = next(key for key in ANSWERS if row.get(key) is not None)
@@ -217,8 +226,6 @@ def prompt_of(row: Row) -> tuple[Any, list[str]]:
         return with_system(prompt, row.get("system")), ["prompt", "system"]
     if (name := chat_field(row)) is not None:
         return with_system(chat(row[name], name), row.get("system")), [name, "system"]
-    if "instruction" in row or isinstance(row.get("question"), str):
+    if "instruction" in row or is_question(row):
         return instruction_prompt(row)
-    if isinstance(row.get("input"), str):
-        return with_system(text(row, "input"), row.get("system")), ["input", "system"]
     return None, []

@@ -175,7 +175,8 @@ SHAPES: tuple[Shape, ...] = (
     Shape("heedful", "demonstrations", "`prompt`, `completion`: TRL too", OWN,
           lambda row: "prompt" in row and row.get("completion") is not None, chats.prompt_completion),
     Shape("prompt and answer", "demonstrations", "`prompt`, and `response`, `output`, `answer`, `solution` or `target`",
-          TRL, lambda row: "prompt" in row and _has_answer(row), chats.prompt_completion),
+          TRL, lambda row: "prompt" in row and _has_answer(row), chats.prompt_completion,
+          others={"prompts": chats.asked_alone}),
     Shape("Alpaca", "demonstrations",
           "`instruction`, [`input`, `context`, `system`, `history`], `output` or `response`",
           "github.com/tatsu-lab/stanford_alpaca",
@@ -183,7 +184,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("question and answer", "demonstrations",
           "`question`, `query`, `input` or `inputs`, and `solution`, `answer`, `response`, `output` or `targets`",
           HUB + "openai/gsm8k", lambda row: chats.is_question(row) and "prompt" not in row and _has_answer(row),
-          chats.instruction),
+          chats.instruction, others={"prompts": chats.asked_alone}),
     Shape("messages", chats.messages_kind, "`messages`", TRL,
           lambda row: "prompt" not in row and any(name in row for name in chats.CHATS), chats.messages),
     # --- the simplest

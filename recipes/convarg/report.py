@@ -25,10 +25,11 @@ def judges(out: Path) -> tuple[list[Comparison], dict[str, list[float]], float]:
     training = formats.read(out / "comparisons_gold.jsonl.gz", Comparison)
     pairs = [(row.completions[better], row.completions[worse]) for row in training for better, worse in row.pairs()]
     bag = baselines.BagOfWords(pairs, [str(row.group) for row in training])
-    gold, votes = (formats.read(out / f"scored_{labels}.jsonl.gz", Comparison) for labels in ("gold", "votes"))
+    models = [name for name in ("encoder", "gold", "votes") if (out / f"scored_{name}.jsonl.gz").exists()]
+    scored = {name: formats.read(out / f"scored_{name}.jsonl.gz", Comparison) for name in models}
+    gold = scored["gold"]
     scores = {
-        "reward, gold": [row.scores or [] for row in gold],
-        "reward, votes": [row.scores or [] for row in votes],
+        **{f"reward, {name}": [row.scores or [] for row in rows] for name, rows in scored.items()},
         "longer wins": shared.lengths(gold),
         "bag of words": [bag.scores(row.completions) for row in gold],
     }

@@ -21,6 +21,7 @@ from heedful.models import batches, load, render, scoring
 from recipes import baselines, shared
 
 SHOWN = 3
+ENCODER = "scored_encoder.jsonl.gz"
 CALM = re.compile(r"SUBREDDIT: r/(books|dogs|pets|travel)\n", re.IGNORECASE)
 WIDTH = 42
 
@@ -29,8 +30,10 @@ def reward_model(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
     """Accuracy on the held-out comparisons. The intervals resample posts."""
     rankings = formats.read(out / "scored.jsonl.gz", Comparison)
     posts = [ranking.id for ranking in rankings for _ in ranking.pairs()]
-    judges = {
-        "reward model": [ranking.scores or [] for ranking in rankings],
+    judges = {"reward model": [ranking.scores or [] for ranking in rankings]}
+    if (out / ENCODER).exists():
+        judges["on an encoder"] = [ranking.scores or [] for ranking in formats.read(out / ENCODER, Comparison)]
+    judges |= {
         "longer wins": shared.lengths(rankings),
         "bag of words": [bag.scores(ranking.completions) for ranking in rankings],
     }
@@ -47,6 +50,24 @@ def reward_model(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
         "all": shared.compare(right, partial(mean_interval, clusters=posts)),
         "by_length_difference": by_length,
     }
+
+
+def on_encoder(out: Path, bag: baselines.BagOfWords) -> dict[str, Any] | None:
+    """PPO and best of n with the reward model on an encoder, against SFT. None without that variant.
+
+    The judge is the reward model from scratch, which neither of them used. The bag of words is another one.
+    """
+    if not (out / ENCODER).exists():
+        return None
+    theirs, found = formats.read(out / "sft.jsonl.gz", Completions), {}
+    for name in ("ppo_encoder", "best_of_n"):
+        ours = formats.read(out / f"{name}.jsonl.gz", Completions)
+        found[name] = {
+            "wins_by_reward_model_from_scratch": _as_mean(read_json(out / f"evaluation_{name}.json")["win_rate"]),
+            "wins_by_bag_of_words": _wins(ours, theirs, bag.scores),
+            "repeated_pairs_of_words": _repeats(ours),
+        }
+    return found
 
 
 def people(data: Path) -> dict[str, Any] | None:
@@ -146,6 +167,7 @@ def table(found: dict[str, Any]) -> str:
     """The figures as aligned lines."""
     cut = found["account"]["valid"]
     lines = [*_accuracy_lines(found["reward_model"], found["people"]), "", *_policy_lines(found["policies"]), ""]
+    lines += [*_encoder_lines(found["on_an_encoder"]), ""] if found["on_an_encoder"] else []
     lines.append(
         f"{cut['posts_cut']} of {cut['posts']} held-out posts were cut. On average the models read "
         f"{cut['mean_share_of_words_kept']:.0%} of a post. People read all of it."
@@ -196,6 +218,17 @@ def _policy_lines(side: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _encoder_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["preferred to SFT with the reward model on an encoder, in %"]
+    for name, title in (("ppo_encoder", "PPO"), ("best_of_n", "best of n SFT answers")):
+        for key, judge in (
+            ("wins_by_reward_model_from_scratch", "reward model from scratch"),
+            ("wins_by_bag_of_words", "bag of words"),
+        ):
+            lines.append(f"  {f'{title}, by the {judge}':<{WIDTH + 6}}{shared.percent(found[name][key])}")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -212,6 +245,7 @@ def main() -> None:
         "bag_of_words_penalty": bag.penalty,
         "people": people(given.data),
         "policies": policies(given.out, bag),
+        "on_an_encoder": on_encoder(given.out, bag),
         "samples": samples(given.out),
         "duration": shared.duration(given.out),
     }

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recipes.convarg import prepare as convarg
+from recipes.shared import rankings
 from recipes.tldr import prepare as tldr
-from recipes.tldr.prepare import preferred, rankings
+from recipes.tldr.prepare import preferred
 
 from heedful.data import formats
 from heedful.data.records import Comparison
@@ -50,6 +51,14 @@ JUDGED = st.lists(st.permutations("abcdef").map(lambda p: (p[0], p[1])), min_siz
 @given(JUDGED)
 def test_every_judged_pair_stands_in_one_ranking_and_no_other_pair_in_any(judged: list[tuple[str, str]]) -> None:
     assert sorted(pairs_of(rankings(judged))) == sorted(judged)
+
+
+@settings(max_examples=40)
+@given(JUDGED)
+def test_rankings_may_have_a_largest_size(judged: list[tuple[str, str]]) -> None:
+    found = rankings(judged, most=3)
+    assert sorted(pairs_of(found)) == sorted(judged)
+    assert max(map(len, found)) == min(3, max(map(len, rankings(judged))))
 
 
 def test_preferred_are_those_that_won_more_than_they_lost() -> None:
@@ -101,7 +110,7 @@ def test_posts_are_put_together(data: Path) -> None:
     found = tldr.posts(data, "train", None)
     assert [len(post.pairs) for post in found] == [6, 5] * 12
     assert len({post.name for post in found}) == 24
-    assert [len(ranking) for ranking in tldr.rankings(found[0].pairs)] == [4]
+    assert [len(ranking) for ranking in rankings(found[0].pairs)] == [4]
     assert [post.name for post in tldr.posts(data, "valid", 2)] == ["valid-0000", "valid-0001"]
 
 

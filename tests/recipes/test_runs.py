@@ -31,9 +31,9 @@ def results(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_tldr(data: Path, tmp_path: Path) -> None:
+def test_tldr(data: Path, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("tldr", out, DATA=str(data))
+    done = run("tldr", out, DATA=str(data), ENCODER=str(encoder))
     assert done.returncode == 0, done.stderr
     found = results(out)
     whole = found["reward_model"]["all"]
@@ -45,6 +45,11 @@ def test_tldr(data: Path, tmp_path: Path) -> None:
     assert found["policies"]["prompts"] == 8
     assert 0 <= found["policies"]["wins_by_its_own_reward_model"]["mean"] <= 1
     assert "by the reward model it was trained on" in done.stdout
+    assert whole["on an encoder"]["n"] == whole["reward model"]["n"]
+    assert "reward model minus on an encoder" in whole
+    for name in ("ppo_encoder", "best_of_n"):
+        assert 0 <= found["on_an_encoder"][name]["wins_by_reward_model_from_scratch"]["mean"] <= 1
+    assert "best of n SFT answers, by the bag of words" in done.stdout
 
 
 def by_hand(out: Path) -> float:
@@ -54,14 +59,14 @@ def by_hand(out: Path) -> float:
 
 
 @pytest.mark.slow
-def test_convarg(data: Path, tmp_path: Path) -> None:
+def test_convarg(data: Path, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("convarg", out, DATA=str(data))
+    done = run("convarg", out, DATA=str(data), ENCODER=str(encoder))
     assert done.returncode == 0, done.stderr
     found = results(out)
     assert list(found["by_debate"]) == ["Is coffee good?", "Is tea good?"]
     for values in (found["all"], *found["by_debate"].values(), *found["by_length_difference"].values()):
-        for name in ("reward, gold", "reward, votes", "bag of words"):
+        for name in ("reward, encoder", "reward, gold", "reward, votes", "bag of words"):
             assert values[name]["low"] <= values[name]["mean"] <= values[name]["high"]
     assert found["all"]["longer wins"]["mean"] > 0.9
     assert found["all"]["reward, gold"]["n"] == 24
@@ -70,9 +75,15 @@ def test_convarg(data: Path, tmp_path: Path) -> None:
     stage = json.loads((out / "reward_votes" / "manifest.json").read_text(encoding="utf-8"))["results"]
     assert stage["all_tied"] == found["account"]["single_votes"].get("tie", 0)
 
+    ranked = formats.read(out / "comparisons_ranked.jsonl.gz", Comparison)
+    pairs = [(row.completions[a], row.completions[b]) for row in ranked for a, b in row.pairs()]
+    gold = formats.read(out / "comparisons_gold.jsonl.gz", Comparison)
+    assert sorted(pairs) == sorted((row.completions[a], row.completions[b]) for row in gold for a, b in row.pairs())
+    assert max(len(row.completions) for row in ranked) > 2
+
     ids = [run_id(out / name) for name in ("base", "reward_gold", "reward_votes")]
     (out / "scored_votes.jsonl.gz").unlink()
-    again = run("convarg", out, DATA=str(data))
+    again = run("convarg", out, DATA=str(data), ENCODER=str(encoder))
     assert again.returncode == 0, again.stderr
     assert [run_id(out / name) for name in ("base", "reward_gold", "reward_votes")] == ids
     assert {key: results(out)[key] for key in ("all", "by_debate")} == {key: found[key] for key in ("all", "by_debate")}

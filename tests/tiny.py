@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
     GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -22,6 +25,7 @@ from heedful.models import dropout, heads
 FAMILIES = ("llama", "qwen3", "gpt2", "gpt_neox", "gemma", "mistral")
 EOS, PAD, BOS, UNK = "<|endoftext|>", "<|pad|>", "<|bos|>", "<|unk|>"
 VOCAB = 320
+MARKS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 TEMPLATE = (
     "{{ bos_token or '' }}{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -114,3 +118,32 @@ def prompts(count: int, *, seed: int = 0, shortest: int = 1, longest: int = 17, 
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
     return [torch.randint(8, vocab, (length,), generator=generator).tolist() for length in lengths]
+
+
+def pair_tokenizer(*, twice: bool = False, types: bool = True) -> PreTrainedTokenizerFast:
+    """[CLS] a [SEP] b [SEP], or as RoBERTa writes it: [CLS] a [SEP] [SEP] b [SEP]."""
+    bpe = Tokenizer(models.BPE(unk_token="[UNK]"))
+    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
+    bpe.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=380, special_tokens=MARKS, show_progress=False))
+    bpe.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in MARKS])
+    second = 1 if types else 0
+    bpe.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS]:0 $A:0 [SEP]:0 {'[SEP]:0 ' if twice else ''}$B:{second} [SEP]:{second}",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+    )
+    names = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
+        model_input_names=names,
+    )  # fmt: skip
+
+
+def encoder(folder: Path, *, context: int = 128) -> str:
+    """Write the folder of a random bare encoder."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=400, max_position_embeddings=context, initializer_range=0.3, **size)
+    BertModel(config).save_pretrained(folder)
+    pair_tokenizer().save_pretrained(folder)
+    return str(folder)

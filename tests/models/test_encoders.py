@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
@@ -28,7 +27,6 @@ from heedful.data.records import Message
 from heedful.models import batches, encoders, heads, load, render, scoring
 
 ROWS = [("What is seven plus five?", "Seven plus five is twelve."), ("A list?", "bread"), ("cats and a dog", "two")]
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 SIZE = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 FAMILIES: dict[str, Any] = {
     "bert": lambda: BertConfig(**SIZE, pad_token_id=0, initializer_range=0.3),
@@ -43,27 +41,8 @@ FAMILIES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def pair_tokenizer(*, twice: bool = False, types: bool = True) -> PreTrainedTokenizerFast:
-    """[CLS] a [SEP] b [SEP], or as RoBERTa writes it: [CLS] a [SEP] [SEP] b [SEP]."""
-    bpe = Tokenizer(models.BPE(unk_token="[UNK]"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    bpe.train_from_iterator(tiny.TEXT, trainers.BpeTrainer(vocab_size=380, special_tokens=SPECIAL, show_progress=False))
-    bpe.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
-    second = 1 if types else 0
-    bpe.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair=f"[CLS]:0 $A:0 [SEP]:0 {'[SEP]:0 ' if twice else ''}$B:{second} [SEP]:{second}",
-        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
-    )
-    names = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
-        model_input_names=names,
-    )  # fmt: skip
-
-
 def tokenizer_for(family: str) -> PreTrainedTokenizerFast:
-    return pair_tokenizer(twice=family == "roberta", types=family in ("bert", "deberta"))
+    return tiny.pair_tokenizer(twice=family == "roberta", types=family in ("bert", "deberta"))
 
 
 def classifier(family: str, path: Path, **changes: Any) -> Path:
@@ -141,7 +120,7 @@ def bare(path: Path, pooling: dict[str, Any] | None = None) -> Path:
     """A bare encoder, as sentence-transformers keeps it."""
     torch.manual_seed(0)
     BertModel(FAMILIES["bert"]()).save_pretrained(path)
-    pair_tokenizer().save_pretrained(path)
+    tiny.pair_tokenizer().save_pretrained(path)
     if pooling is not None:
         (path / "1_Pooling").mkdir()
         (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 32} | pooling))

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
@@ -61,23 +60,8 @@ def arguments(draw: random.Random, debates: list[str]) -> Iterable[dict[str, Any
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny encoder without a head, with the tokenizer that such models have."""
-    folder = tmp_path_factory.mktemp("encoder")
-    bpe = Tokenizer(models.BPE(unk_token="[UNK]"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    marks = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    bpe.train_from_iterator([" ".join(WORDS)], trainers.BpeTrainer(special_tokens=marks, show_progress=False))
-    bpe.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, model_input_names=inputs, **names)
-    tokenizer.save_pretrained(folder)
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **size)).save_pretrained(folder)
-    return folder
+    """A tiny encoder without a head."""
+    return Path(tiny.encoder(tmp_path_factory.mktemp("encoder"), context=1024))
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -139,17 +139,29 @@ def _forward(model: Any, rows: list[Ranked], passes: Passes) -> tuple[Tensor, Te
 
 @torch.no_grad()
 def score_rankings(model: Any, rows: list[Ranked], passes: Passes) -> list[list[float]]:
-    """Scores of every completion of every ranking, the same list on every rank."""
+    """Scores of every completion of every ranking, the same list on every rank.
+
+    An answer that several rankings share is scored once.
+    """
     model.eval()
+    distinct = {_key(example): example for row in rows for example in row.examples}
+    place = {key: index for index, key in enumerate(distinct)}
+    examples = list(distinct.values())
 
-    def scored(chosen: list[int]) -> list[list[float]]:
-        micro = [rows[i] for i in chosen]
+    def scored(chosen: list[int]) -> list[float]:
         with passes.ranks.autocast():
-            rewards_BK, _, _ = _forward(model, micro, passes)
-        return [scores[: len(row.ranks)] for row, scores in zip(micro, rewards_BK.tolist(), strict=True)]
+            scores: list[float] = scoring.rewards(model, passes.batch([examples[i] for i in chosen])).tolist()
+        return scores
 
-    parts = passes.ranks.each(_whole_prompts(rows, passes), scored)
-    return [scores for part in parts for scores in part]
+    cut, found = passes.cut(model, examples), [0.0] * len(examples)
+    for chosen, scores in zip(cut, passes.ranks.each(cut, scored), strict=True):
+        for index, score in zip(chosen, scores, strict=True):
+            found[index] = score
+    return [[found[place[_key(example)]] for example in row.examples] for row in rows]
+
+
+def _key(example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(example.prompt_ids), tuple(example.response_ids)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ README, GUIDE, COMMANDS = (
     (ROOT / name).read_text("utf-8") for name in ("README.md", "docs/guide.md", "docs/commands.md")
 )
 PAGES = {"README.md": README, **{f"docs/{path.name}": path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")}}
-TREE = re.search(r"## The tree\n\n(.*?)\n\n", README, re.DOTALL)[1]  # type: ignore[index]
+TREE = re.search(r"## The tree\n\n(.*?)\n\n", PAGES["docs/architecture.md"], re.DOTALL)[1]  # type: ignore[index]
 KNOWN = app.commands
 # What makes the guide's commands small, beside what they are given there.
 SMALL = {

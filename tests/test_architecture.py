@@ -293,8 +293,8 @@ def test_only_the_commands_print() -> None:
     assert wrong == []
 
 
-def test_the_readme_names_every_folder() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tree_names_every_folder() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folders = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
     assert [folder for folder in folders if f"{folder}/" not in text] == []
 

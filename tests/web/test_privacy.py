@@ -50,11 +50,11 @@ def work_of(site: Site) -> TestClient:
     site.add_prompts(4)
     site.add_rankings(3)
     lead = site.browser("lead")
-    invited = lead.post(f"{TEA}/invitations", json={"note": f"for {CANARY}", "group": f"group {CANARY}"}).json()
+    invited = lead.post(f"{TEA}/invitations", json={"notes": [f"for {CANARY}"], "group": f"group {CANARY}"})
     script = TestClient(site.app, base_url="http://testserver")
     given = {"name": f"Zoe {CANARY}", "password": "a long password"}
     joined = script.post(
-        "/api/join", json=given, headers={"Authorization": f"Bearer {invited['token']}"}
+        "/api/join", json=given, headers={"Authorization": f"Bearer {invited.json()['invitations'][0]['token']}"}
     )  # fmt: skip
     zoe = TestClient(
         site.app, base_url="http://testserver", headers={"Authorization": f"Bearer {joined.json()['token']}"}

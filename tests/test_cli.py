@@ -20,7 +20,7 @@ import click
 import pytest
 
 from heedful import cli, options, terminal
-from heedful.config import UserError
+from heedful.config import UserError, install
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
 from heedful.inference import sample
@@ -292,7 +292,7 @@ def test_without_the_training_half_the_remedy_is_named(files: Files, tmp_path: P
         f"main(['dpo', '--model', 'm', '--data', 'd', '--out', {str(tmp_path / 'run')!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
-    refused(Done(done.returncode, done.stdout, done.stderr), r"^this needs torch: pip install 'heedful\[train\]'$")
+    refused(Done(done.returncode, done.stdout, done.stderr), f"^this needs torch: {re.escape(install('train'))}$")
 
 
 def environment() -> dict[str, str]:

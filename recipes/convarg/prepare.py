@@ -128,6 +128,7 @@ def main() -> None:
         "held_out_debates": sorted({row["debate"] for row in testing}),
         "training_pairs": len(training),
         "training_arguments": len({row[response] for row in training for response in RESPONSES}),
+        "different_pairs": sum(len(row.pairs()) for row in made["comparisons_ranked"]),
         "rankings_by_size": dict(sorted(Counter(len(row.completions) for row in made["comparisons_ranked"]).items())),
         "single_votes": dict(
             Counter(_name(record, row) for record, row in zip(made["comparisons_votes"], training, strict=True))

@@ -139,7 +139,7 @@ def test_prompts_of_three_kinds(place: Place) -> None:
 def test_undo_brings_the_last_one_back(place: Place) -> None:
     place.add("ranking", samples.TWO, samples.NOTE)
     page = place.open("ranking")
-    place.press("7", "h", "Enter", "2", "Enter", "a", "b", "Control+Enter")
+    place.press("7", "l", "Enter", "2", "Enter", "a", "b", "Control+Enter")
     expect(page.locator(".ranking")).to_have_attribute("data-count", "4")
     place.wait_for_judgements(1)
     expect(page.locator("[data-today]")).to_have_text("1 today")

@@ -181,6 +181,24 @@ def test_what_changes_results_is_refused_and_explained(tmp_path: Path, config: C
     assert told in str(refused.value)
 
 
+class Templated(Some):
+    template: dict[str, Any] = {}
+
+
+def test_a_template_file_that_has_changed_is_refused(tmp_path: Path) -> None:
+    file, moved = tmp_path / "own.jinja", tmp_path / "moved.jinja"
+    file.write_text("{{ messages }}")
+    start(tmp_path / "run", Templated(template={"chat_template": str(file)})).close()
+    file.rename(moved)
+    start(tmp_path / "run", Templated(template={"chat_template": str(moved)}), resume=True).close()
+    file.write_text("{{ messages }} ")
+    with pytest.raises(UserError, match=r"other templates \('chat_template' has changed since\)"):
+        start(tmp_path / "run", Templated(template={"chat_template": str(file)}), resume=True)
+    moved.unlink()
+    with pytest.raises(UserError, match=r"moved\.jinja: no such file"):
+        start(tmp_path / "new", Templated(template={"chat_template": str(moved)}))
+
+
 def test_another_tokenizer_with_the_same_weights_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -77,6 +77,18 @@ def test_usual_words_fields_and_answers_say_which_is_better(tmp_path: Path, vote
     assert told.preview[0]["preferred"] == preferred
 
 
+def test_a_vote_that_names_both_sides_is_refused(tmp_path: Path) -> None:
+    row = {"q": "Which?", "left": "B", "right": "A", "vote": "A"}
+    told = explain(written(tmp_path, row), ["prompt=q", "a=left", "b=right", "preferred=vote"])
+    assert "field 'vote': 'A' may be a or b. Give the words as preferred=vote:A,B" in told.problem
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    row = {"q": "Which?", "one": "Green.", "two": "Black.", "s1": "nan", "s2": 2}
+    fields = ["completions=one", "completions=two", "scores=s1", "scores=s2"]
+    assert "field 'scores': 'nan' is no number" in explain(written(tmp_path, row), ["prompt=q", *fields]).problem
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [

@@ -19,7 +19,7 @@ from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.reading import columns, sources
 from heedful.data.reading.streams import Limits
-from heedful.data.records import Comparison, Demonstration, Prompt, Text
+from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Text
 
 ROWS = [{"prompt": "What is two plus two?", "completion": "Four."}, {"prompt": "Ünd?\nWhy?", "completion": 'a "b", c'}]
 TABLE = pa.Table.from_pylist(ROWS)
@@ -112,6 +112,9 @@ def test_cells_hold_text_and_where_a_record_has_lists_json(tmp_path: Path) -> No
     assert formats.read(tmp_path / "a.csv", Comparison) == rows
     (tmp_path / "b.csv").write_text('prompt,completion\n"[1, 2]","{""a"": 1}"\n')
     assert read(tmp_path / "b.csv") == [{"prompt": "[1, 2]", "completion": '{"a": 1}'}]
+    (tmp_path / "c.csv").write_text("prompt,a,b,preferred,context\n2+2?,4,true,a,7\n")
+    sides = {"a": {"text": "4"}, "b": {"text": "true"}}
+    assert read(tmp_path / "c.csv", Choice) == [{"prompt": "2+2?", **sides, "preferred": "a", "context": "7"}]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from heedful.config import UserError
-from heedful.data import formats, kinds
+from heedful.data import conversion, formats, kinds
 from heedful.data.explain import explain
 from heedful.data.records import Demonstration
 from heedful.data.shapes.table import SHAPES
@@ -282,6 +284,56 @@ def test_a_row_without_a_judgement_to_read_is_refused(tmp_path: Path, shape: str
     with pytest.raises(UserError) as caught:
         formats.read(path, kinds.KINDS[told.kind])
     assert reason in str(caught.value)
+
+
+ODD = ("x", 1.5, True, None, [], [None], [[1]], {"a": 1})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to each part of a row."""
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_part_of_another_type_is_read_or_refused_and_never_an_error(odd: Any) -> None:
+    for name, rows, kind, *_ in READ:
+        for path in places(rows):
+            if len(path) < 2:
+                continue
+            changed = copy.deepcopy(rows)
+            part: Any = changed
+            for key in path[:-1]:
+                part = part[key]
+            part[path[-1]] = odd
+            placed = [(Path("f"), line, row) for line, row in enumerate(changed, 1)]
+            for outcome in conversion.convert(placed, kinds.KINDS[kind]):
+                said = outcome.reason
+                assert outcome.records or said or len(rows) > 1, (name, path)
+                assert not any(words in said for words in ("\n", "zip()", "int()", "could not convert")), (name, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "reason"),
+    [
+        ("demonstrations", {"prompt": Q, "response": None, "is_safe": True}, "field 'response': missing"),
+        ("prompts", {"prompt": None, "system": "Be brief."}, "field 'prompt': must be a string or a list"),
+        ("comparisons", {**ARENA, "winner": ["model_a"]}, "a field holds another type of value than rows of Chatbot"),
+        ("comparisons", {"fields": FIELDS, "responses": [1]}, "a field holds another type of value than rows of Arg"),
+    ],
+)
+def test_a_row_with_a_part_of_another_type_is_told(tmp_path: Path, kind: str, row: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: ") as caught:
+        formats.read(written(tmp_path, [row]), kinds.KINDS[kind])
+    assert reason in str(caught.value)
+
+
+def test_an_answer_that_is_only_context_stays_marked(tmp_path: Path) -> None:
+    path = written(tmp_path, [{"prompt": Q, "completion": [reply(GOOD, weight=0)]}])
+    (made,) = formats.read(path, Demonstration)
+    assert made.completion_message is not None
+    assert made.completion_message.row()["weight"] == 0
 
 
 def test_every_shape_is_tested() -> None:

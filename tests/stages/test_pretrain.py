@@ -224,7 +224,8 @@ def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, c
 
 def test_the_tokenizer_gets_the_chat_template(files: worlds.Files, tmp_path: Path) -> None:
     template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
-    out = worlds.train("pretrain", files, tmp_path / "run", chat_template=template, tokens=64)
+    (tmp_path / "own.jinja").write_text(template, encoding="utf-8")
+    out = worlds.train("pretrain", files, tmp_path / "run", chat_template=str(tmp_path / "own.jinja"), tokens=64)
     assert load.load_policy(out)[1].chat_template == template
     for given, expected in (("", template), (f"{template}!", f"{template}!")):
         changes = {"model": str(out), "data": files.texts, "context": 16, "tokens": 64, "batch_tokens": 64}

@@ -32,7 +32,9 @@ class PretrainConfig(StageConfig):
     context: int = Field(default=512, ge=2)
     """Longest input of the model in tokens. Longer texts are cut into pieces."""
     chat_template: str = ""
-    """Chat template of the tokenizer (Jinja). Without one, models that learn from it later use prompts as written."""
+    """Chat template of the tokenizer: Jinja text, or a file that ends in .jinja. Without one, models that learn from
+    it later use prompts as written.
+    """
     tokens: int = Field(default=0, ge=0)
     """Tokens of text to train on, without padding. 0 = 20 for each parameter. A short file is read repeatedly."""
     batch_tokens: int = Field(default=0, ge=0)

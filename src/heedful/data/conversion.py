@@ -112,11 +112,12 @@ def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> 
     kind = _kind_of(record_type)
     if record_type is not Prompt and shape.unfit is not None and (reason := shape.unfit(rows[0])):
         raise ValueError(reason)
-    if kind in shape.others:
-        found = shape.others[kind](rows)
-    else:
-        found = shape.gather(rows) if shape.gather is not None else shape.convert(rows[0])
-    return [_split(_as(kind, native)) for native in found]
+    with shape.reading():
+        if kind in shape.others:
+            found = shape.others[kind](rows)
+        else:
+            found = shape.gather(rows) if shape.gather is not None else shape.convert(rows[0])
+        return [_split(_as(kind, native)) for native in found]
 
 
 def _kind_of(record_type: type[Record]) -> str:
@@ -137,7 +138,7 @@ def _as(kind: str, row: Row) -> Row:
 
 
 def _as_comparison(row: Row) -> Row:
-    sides = [row["a"], row["b"]]
+    sides = [{"text": side} if isinstance(side, str) else side for side in (row["a"], row["b"])]
     if not all(isinstance(side, dict) for side in sides):
         return row
     tiers = {"a": [[0], [1]], "b": [[1], [0]], "tie": [[0, 1]]}

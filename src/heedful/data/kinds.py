@@ -106,7 +106,8 @@ def judging(rows: Iterable[Row], shape: Shape, kind: str) -> list[str]:
         if table.find(row) is not shape:
             continue
         try:
-            made = shape.convert(row)
+            with shape.reading():
+                made = shape.convert(row)
         except ValueError:
             continue
         names |= {name: None for native in made for name, value in native.items() if value is not None}

@@ -320,6 +320,12 @@ class Answer(Record):
     text: str
     model: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, side: Any) -> Any:
+        """Accept the text alone."""
+        return {"text": side} if isinstance(side, str) else side
+
 
 class Choice(Prompt):
     """Two answers to a prompt and which one a person prefers."""

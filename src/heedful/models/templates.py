@@ -34,7 +34,7 @@ class Refused(UserError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What one tokenizer and its template write. Without a template only `end`, `frame` and `spelled` say something."""
+    """What one tokenizer and its template write. Without a template all that it would write is empty."""
 
     end: int | None
     """The token that ends an answer: the first one that the template writes after it, else the tokenizer's EOS."""

@@ -18,13 +18,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from heedful.config import Config, UserError, resumable
+from heedful.data.formats import sha256
 from heedful.files import read_json, write_json
 
 NAME = "manifest.json"
 ADAPTER = "adapter_config.json"  # of peft, instead of config.json
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
 # fields that are not written while they are empty
-_ABSENT = ("resumed", "updated", "forward", "rows", "ids", "decoder", "results", "sha256", "reason")
+_ABSENT = ("templates", "resumed", "updated", "forward", "rows", "ids", "decoder", "results", "sha256", "reason")
 Status = Literal["running", "finished", "interrupted", "failed"]
 Source = dict[str, Any]
 TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "chat_template.*", "spiece.model")  # files of a model directory
@@ -58,6 +59,8 @@ class Manifest(BaseModel):
     """Models by role: `ref`, and as far as known `run` (its id) and `weights_sha256`."""
     data: dict[str, Source]
     """Files by role: `path`, `sha256`, `rows`."""
+    templates: dict[str, Source] = {}
+    """The file of a chat template by its setting: `path`, `sha256`."""
     revision: str | None = None
     """Git revision of the code, if it ran from a checkout."""
     versions: dict[str, str | None] = {}
@@ -96,6 +99,7 @@ class Manifest(BaseModel):
             seed=getattr(config, "seed", None),
             parents=parents,
             data=data,
+            templates=_template_file(config),
             revision=_revision(),
             versions={name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
             config=config.model_dump(mode="json"),
@@ -148,7 +152,8 @@ class Manifest(BaseModel):
             may = ", ".join([*sorted(free), *(f"a larger {key}" for key in sorted(growing))])
             return Changes(f"another config ({', '.join(refused)}). The results would not be those of one run. "
                            f"These settings may change: {may}")  # fmt: skip
-        for kind, before, now in (("data", self.data, wanted.data), ("parents", self.parents, wanted.parents)):
+        for kind in ("data", "parents", "templates"):
+            before, now = getattr(self, kind), getattr(wanted, kind)
             for role, source in before.items():
                 if not _same(source, now.get(role, {})):
                     return Changes(f"other {kind} ('{role}' has changed since)")
@@ -159,6 +164,7 @@ class Manifest(BaseModel):
         if taken:
             self.resumed = [*self.resumed, {"step": step, "time": _now(), "changed": taken}]
         self.config, self.parents, self.data = wanted.config, wanted.parents, wanted.data
+        self.templates = wanted.templates
 
 
 def manifest_path(made: str | Path) -> Path:
@@ -229,11 +235,19 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
     return [] if old == new else [(prefix, old, new)]
 
 
+def _template_file(config: Config) -> dict[str, Source]:
+    """The file of a chat template as an entry of `templates`."""
+    given = getattr(config, "template", {}).get("chat_template", getattr(config, "chat_template", None))
+    if not isinstance(given, str) or not given.endswith(".jinja"):
+        return {}
+    return {"chat_template": {"path": given, "sha256": sha256(given)}}
+
+
 def _named(value: Any, manifest: Manifest) -> Any:
     """A value of the config with hashes in place of the paths of models and files: "0.5*<hash>" for "0.5*runs/a"."""
     if isinstance(value, list):
         return [_named(one, manifest) for one in value]
-    for source in (*manifest.parents.values(), *manifest.data.values()):
+    for source in (*manifest.parents.values(), *manifest.data.values(), *manifest.templates.values()):
         place = source.get("ref") or source.get("path")
         if isinstance(value, str) and place and (value == place or value.endswith(f"*{place}")):
             return value.removesuffix(place) + str(content(source))

@@ -21,7 +21,7 @@ from heedful.data.records import Text
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
-from heedful.models import load, vocabulary
+from heedful.models import load, templates, vocabulary
 from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
 from heedful.training.memory import Shape
@@ -172,7 +172,8 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrai
     if s.ranks.main and not place.exists():
         with files.replacing(place, sync=True) as temporary:
             made = new_tokenizer(texts, config.vocab_size, config.context)
-            made.chat_template = config.chat_template or None
+            if config.chat_template:
+                templates.give(made, {"chat_template": config.chat_template})
             made.save_pretrained(temporary)
             checkpoint.write_sums(temporary)
     s.ranks.wait()

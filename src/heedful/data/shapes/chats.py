@@ -81,7 +81,7 @@ def _called(content: Any, field: str, number: int) -> list[Row]:
 
 def with_system(prompt: Any, system: Any, field: str = "system") -> Any:
     """A prompt with a system message before it, if there is one."""
-    if system is None or system == "":
+    if system is None or system == "" or not isinstance(prompt, str | list):
         return prompt
     if not isinstance(system, str):
         raise ValueError(f"field '{field}': must be a string")
@@ -125,9 +125,9 @@ def _to_learn(turn: Row) -> bool:
 
 
 def answer(turn: Row) -> Row:
-    """The fields of a demonstration for the assistant's message. It stays whole if it holds more than a text."""
+    """The fields of a demonstration for the assistant's message. It stays whole unless it is only a text to learn."""
     more = {key for key, value in turn.items() if value is not None} - {"role", "content", "weight"}
-    return {"completion": turn if more else turn.get("content")}
+    return {"completion": turn if more or not _to_learn(turn) else turn.get("content")}
 
 
 def messages_kind(row: Row) -> str:
@@ -182,7 +182,10 @@ def asked_alone(rows: list[Row]) -> list[Row]:
 
 def prompt_completion(row: Row) -> list[Row]:
     """A demonstration from `prompt` and an answer: a text, or messages of which the last is the assistant's."""
-    name = next(key for key in ANSWERS if row.get(key) is not None)
+    name = next((key for key in ANSWERS if row.get(key) is not None), None)
+    if name is None:
+        empty = next(key for key in ANSWERS if key in row)
+        raise ValueError(f"field '{empty}': missing. Give it or leave the row out.")
     prompt, completion = row["prompt"], row[name]
     if isinstance(prompt, list):
         prompt = chat(prompt, "prompt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -110,10 +111,16 @@ class FieldMap:
             if given in self.words:
                 return ("a", "b", "tie")[self.words.index(given)]
         else:
-            for side, words in (("a", _FIRST), ("b", _SECOND), ("tie", _TIES)):
-                names = self.fields.get(side, []) + ([values[side]] if side in values else [])
-                if given in words or given in names:
-                    return side
+            usual = {"a": _FIRST, "b": _SECOND, "tie": _TIES}
+            named = {side: [*words, *self.fields.get(side, []), values.get(side)] for side, words in usual.items()}
+            found = [side for side, names in named.items() if given in names]
+            if len(found) == 1:
+                return found[0]
+            if found:
+                name = self.fields["preferred"][0]
+                raise ValueError(
+                    f"field '{name}': {given!r:.40} may be {' or '.join(found)}. Give the words as preferred={name}:A,B"
+                )
         name = self.fields["preferred"][0]
         raise ValueError(
             f"field '{name}': {given!r:.40} says neither a, b nor tie. Give the words as preferred={name}:A,B,TIE"
@@ -139,9 +146,12 @@ _MEANT = {
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
+        score = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"field 'scores': {value!r:.40} is no number") from None
+        score = math.nan
+    if math.isnan(score):
+        raise ValueError(f"field 'scores': {value!r:.40} is no number")
+    return score
 
 
 def _at(row: Row, name: str) -> Any:

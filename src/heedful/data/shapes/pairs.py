@@ -228,7 +228,7 @@ def summary(row: Row) -> list[Row]:
     if axes.get("overall") is None:
         raise NoJudgement("the summary has no overall grade")
     fields = {"completions": [text(judged, "text")], "models": [judged.get("policy")]}
-    return [{"prompt": prompt, **more, **fields, "ratings": [{"overall": int(axes["overall"])}]}]
+    return [{"prompt": prompt, **more, **fields, "ratings": [{"overall": int(number(axes, "overall"))}]}]
 
 
 def post(row: Row) -> tuple[str, Row]:

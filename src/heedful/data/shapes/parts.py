@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +45,16 @@ class Shape:
         """The kind of the records of a row."""
         return self.kind if isinstance(self.kind, str) else self.kind(row)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn the error of a value of another type than the shape has, such as a number for a list, into one line."""
+        try:
+            yield
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(
+                f"a field holds another type of value than rows of {self.name} do. Correct it or leave the row out."
+            ) from error
+
 
 def having(*names: str, without: Sequence[str] = ()) -> Callable[[Row], bool]:
     """A test of a row: it has all these fields, and none of the others."""
@@ -74,9 +86,9 @@ def number(row: Row, name: str) -> float:
     """The number of a field, also from a cell of a table."""
     value = row.get(name)
     try:
-        if isinstance(value, bool) or value is None:
+        if isinstance(value, bool) or value is None or math.isnan(found := float(value)):
             raise ValueError
-        return float(value)
+        return found
     except (TypeError, ValueError):
         raise ValueError(f"field '{name}': must be a number, not {value!r:.60}") from None
 

@@ -149,7 +149,7 @@ SHAPES: tuple[Shape, ...] = (
     Shape("oasst1 and 2, messages", "comparisons", "`message_id`, `parent_id`, `text`, `role`, `rank`: a tree together",
           HUB + "OpenAssistant/oasst2",
           having("message_id", "text", "role", "message_tree_id"), lambda row: trees.comparisons([row]),
-          group=lambda row: row["message_tree_id"], gather=trees.comparisons,
+          group=lambda row: str(row["message_tree_id"]), gather=trees.comparisons,
           others={"demonstrations": trees.demonstrations, "prompts": trees.prompts}),
     # --- answers with labels
     Shape("TRL stepwise", "completions", "`prompt`, `completions`, `labels`: refused", TRL,

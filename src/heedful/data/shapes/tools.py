@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, rest
+from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number, rest
 
 _ASKING = ("prompt", "instruction", "question", "input", "context", "text", "query")
 
@@ -164,6 +164,8 @@ def argilla_flat(row: Row) -> list[Row]:
         values = row[f"{question}.responses"] or []
         users = row.get(f"{question}.responses.users") or [None] * len(values)
         states = row.get(f"{question}.responses.status") or ["submitted"] * len(values)
+        if not len(values) == len(users) == len(states):
+            raise ValueError(f"field '{question}.responses': its users or states are more or fewer. Leave the row out.")
         for value, user, status in zip(values, users, states, strict=True):
             answered = True
             if status == "submitted" and (tiers := _tiers(value)):
@@ -208,11 +210,14 @@ def _is_response_list(value: Any) -> bool:
 def _tiers(value: Any) -> list[tuple[str, float]]:
     """(option, rank) of the value of a ranking question. Empty for another question."""
     if isinstance(value, dict) and isinstance(value.get("value"), list) and isinstance(value.get("rank"), list):
-        return list(zip(map(str, value["value"]), map(float, value["rank"]), strict=True))
+        if len(value["value"]) != len(value["rank"]):
+            raise ValueError("field 'rank': holds another number of entries than 'value'. Leave the row out.")
+        parts = zip(value["value"], value["rank"], strict=True)
+        return [(str(option), number({"rank": rank}, "rank")) for option, rank in parts]
     if isinstance(value, list) and value and all(isinstance(option, str) for option in value):
         return [(option, float(rank)) for rank, option in enumerate(value)]
     if isinstance(value, list) and value and all(isinstance(part, dict) and "rank" in part for part in value):
-        return [(str(part.get("value")), float(part["rank"])) for part in value]
+        return [(str(part.get("value")), number(part, "rank")) for part in value]
     return []
 
 

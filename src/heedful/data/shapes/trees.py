@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison
+from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 _READ = {"text", "role", "rank", "replies", "parent_id", "message_tree_id", "deleted"}
@@ -41,7 +41,7 @@ def _comparison(turns: list[Row], node: Row, replies: list[Row]) -> Iterator[Row
     ranked = [reply for reply in replies if reply.get("rank") is not None]
     if len(ranked) < 2:
         return
-    ranks = [-float(reply["rank"]) for reply in ranked]
+    ranks = [-number(reply, "rank") for reply in ranked]
     more = {"notes": {"prompt": _notes(node), "replies": [_notes(reply) for reply in ranked]}}
     yield comparison(turns, [reply.get("text") for reply in ranked], by_score(ranks), more | _named(node))
 

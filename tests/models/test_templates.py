@@ -57,6 +57,13 @@ def test_the_ids_of_a_whole_chat_are_the_templates(name: str, texts: tuple[str, 
     assert render.prompt_ids(tokenizer, messages[:-1])[: len(prompt)] == prompt
 
 
+def test_a_template_that_changes_the_words_of_answers_ends_them_with_eos() -> None:
+    tokenizer = tiny.tokenizer(extra=("<|user|>", "<|assistant|>", "<|end|>"))
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | upper }}<|end|>{% endfor %}"
+    assert not templates.facts(tokenizer).ends
+    assert tokenizer.decode([render.end_id(tokenizer)]) == tiny.EOS
+
+
 @pytest.mark.parametrize("name", DIALECTS)
 def test_stop_ids_follow_from_the_template(name: str) -> None:
     tokenizer, end = DIALECTS[name], dialects.DIALECTS[name][4]

@@ -119,7 +119,8 @@ class Online:
         if part.score.same_tokens:
             self.check_reads(part.score.model, part.name)
             return
-        prompt = max(len(render.prompt_ids(part.score.tokenizer, question.prompt)) for question in self.questions)
+        asked = [(question.prompt, question.record.tools) for question in self.questions]
+        prompt = max(len(render.prompt_ids(part.score.tokenizer, *one)) for one in asked)
         context, new = load.context_length(part.score.model), self.config.generation.max_new_tokens
         if prompt >= context:
             raise UserError(

@@ -343,7 +343,9 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     answered, chat = _tried(tokenizer, [user, assistant]), _tried(tokenizer, [user, assistant, user])
     # 1) The first token after an answer ends it. A closing tag belongs to the answer.
     known = re.compile("|".join([pattern.pattern for pattern in [_pattern(added), _TAG] if pattern is not _NEVER]))
-    ends = [one for one in known.findall(answered.rpartition(_ANSWERED)[2]) if one in added and one not in tags]
+    # A template that changes the words of an answer, such as one that writes capitals, shows no end.
+    behind = answered.rpartition(_ANSWERED)[2] if _ANSWERED in answered else ""
+    ends = [one for one in known.findall(behind) if one in added and one not in tags]
     end = added_id(tokenizer, ends[0]) if ends else tokenizer.eos_token_id
     # 2) Tokens around messages frame them. Tags such as <think> do not, though some templates write them.
     others = [_tried(tokenizer, [user | {"role": "system"}, user]), _tried(tokenizer, [user, assistant, tool])]

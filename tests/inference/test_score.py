@@ -222,6 +222,22 @@ def test_an_answer_over_the_context_names_its_row(files: Files, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
 
 
+CALL = {"content": "a", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "Say", "completion": CALL}, r"c\.jsonl: the answer of row 2 has tool calls\. Only texts can"),
+        ({"prompt": "Say", "completion": "a", "tools": [{"name": "f"}]}, r"c\.jsonl: row 2: .* no chat template"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_is_named(files: Files, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    data = worlds.write(tmp_path / "c.jsonl", [{"prompt": "Say", "completion": "a"}, row])
+    with pytest.raises(UserError, match=message):
+        run(files, tmp_path, data)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -20,6 +20,7 @@ from heedful.inference.job import Job, open_job
 from heedful.learning import examples
 from heedful.learning.examples import Limits
 from heedful.models import load, render
+from heedful.models.templates import Refused
 from heedful.rewards.functions import ModelScorer, Part, models_of, open_reward
 from heedful.rollout.types import Episode
 from heedful.runs.rows import Row
@@ -41,7 +42,7 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
 
 def _score(config: ScoreConfig, job: Job) -> None:
     records = _read(config.data)
-    answers = [_as_completions(record) for record in records]
+    answers = [_as_completions(record, config.data, number) for number, record in enumerate(records, start=1)]
     ranks = job.ranks
     reward = open_reward(
         config.reward, compute=config.compute, device=ranks.device, trust_remote_code=config.trust_remote_code
@@ -80,11 +81,13 @@ def _read(path: str) -> list[Completions] | list[Demonstration]:
     return formats.read(path, Completions)
 
 
-def _as_completions(record: Completions | Demonstration) -> Completions:
+def _as_completions(record: Completions | Demonstration, path: str, number: int) -> Completions:
     if isinstance(record, Completions):
         return record
     if record.completion_message is not None and record.completion_message.tool_calls:
-        raise UserError("an answer with tool calls cannot be scored: only texts can. Leave the row out")
+        raise UserError(
+            f"{path}: the answer of row {number} has tool calls. Only texts can be scored. Leave the row out"
+        )
     return Completions(prompt=record.prompt, tools=record.tools, completions=[record.completion])
 
 
@@ -106,14 +109,18 @@ def _prepare(
     anything = Limits(1 << 30, 1 << 30, 1 << 30)
     episodes: list[list[Episode]] = []
     for number, record in enumerate(records, start=1):
-        prompt_ids = render.prompt_ids(tokenizer, record.prompt, record.tools)
+        try:
+            prompt_ids = render.prompt_ids(tokenizer, record.prompt, record.tools)
+            count = len(record.completions)
+            found = [examples.answer(tokenizer, prompt_ids, record, k, anything) for k in range(count)]
+        except Refused as error:
+            raise UserError(f"{path}: row {number}: {error}") from None
         episodes.append([])
-        for k, text in enumerate(record.completions):
-            row = examples.answer(tokenizer, prompt_ids, record, k, anything)
+        for k, (text, row) in enumerate(zip(record.completions, found, strict=True)):
             if len(row) > limit:
                 raise UserError(
                     f"{path}: answer {k + 1} of row {number} has {len(row)} tokens with its prompt, "
-                    f"{part.name} reads at most {limit}; shorten it or leave the row out"
+                    f"{part.name} reads at most {limit}. Shorten it or leave the row out"
                 )
             episodes[-1].append(Episode(record.prompt, row.prompt_ids, row.response_ids, text, _finished(record, k)))
     return Part(part.name, part.weight, scorer), episodes

@@ -404,3 +404,16 @@ def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
     left_out = run(config.model_copy(update={"refused_rows": "skip"}))["left_out"]
     assert left_out == {"unanswered": 0, "too_long": 0, "refused_by_the_template": 1}
     assert run(config.model_copy(update={"refused_rows": "join"}))["prompts"] == 2
+
+
+def test_an_answer_that_is_a_message_is_read_by_its_text(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Say"}
+    thought = {"messages": [asked, {"role": "assistant", "content": "dog", "reasoning_content": "Hm."}]}
+    given = {"prompt": "Name", "completion": "cat", "completion_message": None}
+    path = put(tmp_path / "a.jsonl", [thought, given])
+    assert answers.read(path)[1] == {"Say": [answers.Written("dog")], "Name": [answers.Written("cat")]}
+    calls = [{"function": {"name": "f", "arguments": "{}"}}]
+    called = {"messages": [asked, {"role": "assistant", "content": "dog", "tool_calls": calls}]}
+    path = put(tmp_path / "b.jsonl", [thought, called])
+    with pytest.raises(UserError, match=r"b\.jsonl: row 2: its answer has tool calls\. Only texts can"):
+        answers.read(path)

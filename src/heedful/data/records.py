@@ -198,16 +198,20 @@ class Demonstration(Prompt):
     @model_validator(mode="before")
     @classmethod
     def _from_message(cls, row: Any) -> Any:
-        """Accept a message as the completion."""
-        answer = row.get("completion") if isinstance(row, dict) else None
-        if not isinstance(answer, dict):
-            return row
-        try:
-            message = _message(0, answer | {"role": "assistant"})
-        except ValueError as error:
-            raise ValueError(str(error).replace("message 0", "the answer")) from None
-        more = message.row().keys() - {"role", "content"}
-        return {**row, "completion": message.text, **({"completion_message": message} if more else {})}
+        return with_text(row)
+
+
+def with_text(row: Any) -> Any:
+    """A row with the text of its completion, where that is a message. What else it holds is `completion_message`."""
+    answer = row.get("completion") if isinstance(row, dict) else None
+    if not isinstance(answer, dict):
+        return row
+    try:
+        message = _message(0, answer | {"role": "assistant"})
+    except ValueError as error:
+        raise ValueError(str(error).replace("message 0", "the answer")) from None
+    more = message.row().keys() - {"role", "content"}
+    return {**row, "completion": message.text, **({"completion_message": message} if more else {})}
 
 
 class Completions(Prompt):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from heedful.config import UserError
 from heedful.configs.shared import Compute, Generation, RefusedRows
 from heedful.data import formats
-from heedful.data.records import Prompt, PromptText, as_text
+from heedful.data.records import Message, Prompt, PromptText, as_text, with_text
 from heedful.models import refusals, render
 from heedful.models.templates import Refused
 from heedful.rollout.draw import draw
@@ -37,8 +37,15 @@ class Answered(Prompt):
     """A row of a file of demonstrations or completions."""
 
     completion: str | None = None
+    completion_message: Message | None = None
     completions: list[str] = Field(default=[], validate_default=True)
     finish: list[Finish] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_message(cls, row: Any) -> Any:
+        """Accept a message as the completion, such as one with thoughts."""
+        return with_text(row)
 
     @field_validator("completions")
     @classmethod
@@ -55,9 +62,9 @@ class Answered(Prompt):
         return finish
 
     def written(self) -> list[Written]:
-        """The answers of the row."""
-        if (self.model_extra or {}).get("completion_message", {}).get("tool_calls"):
-            raise UserError("an answer with tool calls cannot be compared: only texts can. Leave the row out")
+        """The answers of the row. Raises UserError for tool calls."""
+        if self.completion_message is not None and self.completion_message.tool_calls:
+            raise UserError("its answer has tool calls. Only texts can be compared. Leave the row out")
         if not self.completions:
             assert self.completion is not None
             return [Written(self.completion)]
@@ -93,8 +100,11 @@ def read(path: str) -> tuple[list[Prompt], Answers]:
     """The prompts and answers of a file of completions or demonstrations. Rows of one prompt are joined."""
     answers: Answers = {}
     rows = formats.read(path, Answered)
-    for row in rows:
-        answers.setdefault(key(row.prompt), []).extend(row.written())
+    for number, row in enumerate(rows, start=1):
+        try:
+            answers.setdefault(key(row.prompt), []).extend(row.written())
+        except UserError as error:
+            raise UserError(f"{path}: row {number}: {error}") from None
     return unique(rows), answers
 
 

@@ -163,6 +163,26 @@ def test_a_job_outlives_a_killed_server(site: Site, endpoint: Endpoint) -> None:
     assert not (site.folder / "samples/tea/1/.lock").exists()
 
 
+def test_a_job_that_another_server_resumed_is_running(site: Site, endpoint: Endpoint) -> None:
+    """The server that started it neither resumes it a second time nor starts another one."""
+    site.add_prompts(1)
+    hold = threading.Event()
+    endpoint.script = lambda number, body: (hold.wait(30), echo(number, body))[1]
+    admin = site.browser("admin")
+    admin.post(API, json=BODY | {"models": [f"{endpoint.url}/v1#one"]})
+    until(lambda: endpoint.requests)
+    admin.post(f"{API}/1/stop")
+    assert ended(admin)["state"] == "stopped"
+    other = Sampler(site.folder)
+    other.resume("tea", 1)
+    until(lambda: admin.get(API).json()["jobs"][0]["state"] == "running")
+    refused = admin.post(f"{API}/1/resume")
+    assert (refused.status_code, "another job is running (sampling 1 of tea)" in refused.text) == (400, True)
+    hold.set()
+    assert ended(admin)["state"] == "done"
+    until(lambda: other.job("tea", 1).state == "done")
+
+
 def test_a_runner_that_was_killed_is_shown_as_stopped(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(1)
     hold = threading.Event()

@@ -248,9 +248,9 @@ class Sampler:
         return None
 
     def _is_running(self, place: Path) -> bool:
-        process = self._ours.get(place)
-        if process is not None:
-            return process.poll() is None
+        process = self._ours.get(place)  # not the last word: another server may have resumed the job
+        if process is not None and process.poll() is None:
+            return True
         if not lock_file(place).exists():
             return False
         try:

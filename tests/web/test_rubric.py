@@ -51,6 +51,19 @@ def test_own_flags_from_the_page_to_the_files(site: Site) -> None:
     assert "3 of 7" in site.browser("labeler").get(f"/work/tea/history/{event}").text
 
 
+def test_a_flag_with_the_name_of_a_method(site: Site) -> None:
+    """Records have methods `json`, `copy` and `row`. Flags of these names count as any other."""
+    site.add_rankings(2, K=2, wanted=2)
+    lead = site.script("lead")
+    names = ["json", "copy", "row"]
+    assert change(lead, own_flags=[f"{name}: It is wrong" for name in names], flags=[]).status_code == 200
+    for name in ("labeler", "lead"):
+        script = site.script(name)
+        assert [submit(script, "json").status_code for _ in range(2)] == [200, 200]
+    assert lead.get(f"{TEA}/agreement").json()["flags"]["json"]["mean"] == 1.0
+    assert site.browser("lead").get("/lead/tea/quality").status_code == 200
+
+
 def test_a_change_in_part_leaves_the_rest(site: Site) -> None:
     """Of the rubric, and of every section of the settings."""
     lead = site.script("lead")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from web.browser import samples
 from web.browser.place import Place
@@ -139,21 +139,47 @@ def test_one_enter_too_few_flags_nothing(place: Place) -> None:
     assert not any(value is True for rating in past.answer["ratings"] for value in rating.values())
 
 
-def test_flags_of_the_project_and_a_shorter_scale(place: Place) -> None:
-    rubric = {"own_flags": ["Off topic"], "flags": ["opinion"], "qualities": ["bad", "fair", "good"]}
+@pytest.mark.parametrize(
+    "own", ["off_topic", "length", "elements", "constructor"]
+)  # a form has properties of these names
+def test_flags_of_the_project_and_a_shorter_scale(place: Place, own: str) -> None:
+    rubric = {"own_flags": [f"{own}: It is wrong"], "flags": ["opinion"], "qualities": ["bad", "fair", "good"]}
     place.settings(rubric=rubric)
     place.add("ranking", samples.TWO)
     page = place.open("ranking")
     expect(page.locator("[data-quality]")).to_have_text("1 bad … 3 good")
     place.press("7", "Enter")  # beyond the scale: nothing
     expect(page.locator(".rating .missing")).to_contain_text("from 1 to 3")
-    key = page.locator("[name=off_topic]").get_attribute("data-key")
+    key = page.locator(f"[name={own}]").get_attribute("data-key")
     assert key is not None
     place.press("2", key, "Enter", "3", "Enter", "a", "b", "Control+Enter")
     (past,) = place.wait_for_judgements(1)
     assert past.answer["ratings"] == [
-        {"overall": 2, "opinion": False, "off_topic": True}, {"overall": 3, "opinion": False, "off_topic": False},
+        {"overall": 2, "opinion": False, own: True}, {"overall": 3, "opinion": False, own: False},
     ]  # fmt: skip
+
+
+def test_a_flag_that_is_no_longer_asked(place: Place) -> None:
+    """The submission is refused once, and then goes without the flag."""
+    place.settings(rubric={"own_flags": ["Off topic"], "flags": ["opinion"]})
+    place.add("ranking", samples.TWO)
+    page = place.open("ranking")
+    key = page.locator("[name=off_topic]").get_attribute("data-key")
+    assert key is not None
+    place.press("2", key, "Enter", "3", "Enter", "a", "b")
+    place.settings(rubric={"own_flags": [], "flags": ["opinion"]})
+    held: list[Route] = []
+    page.route("**/next?*", lambda route: held.append(route))
+    place.press("Control+Enter")
+    expect(page.locator("[data-line]")).to_contain_text("no flag 'off_topic'")
+    expect(page.locator(".rating:not(:has([name=off_topic]))")).to_have_count(1)
+    with page.expect_response("**/next?*"):
+        held[0].continue_()  # there is no other item, and the one that came back stays
+    page.unroute("**/next?*")
+    page.wait_for_timeout(200)
+    place.press("Control+Enter")
+    (past,) = place.wait_for_judgements(1)
+    assert past.answer["ratings"] == [{"overall": 2, "opinion": False}, {"overall": 3, "opinion": False}]
 
 
 def test_keys_of_layouts_without_latin_letters(place: Place) -> None:

@@ -75,8 +75,10 @@ def preferences(ranking: Sequence[Sequence[int]]) -> dict[tuple[int, int], int]:
 
 def said(rating: Rating, name: str) -> bool | int | None:
     """The overall quality or a flag of a rating, of D9 or of the project's own. None: not asked."""
-    found: bool | int | None = getattr(rating, name, None)
-    return found
+    if name in Rating.model_fields:
+        found: bool | int | None = getattr(rating, name)
+        return found
+    return (rating.model_extra or {}).get(name)  # an attribute may be a method, such as `copy`
 
 
 def flag_names(judgements: Iterable[Judgement]) -> list[str]:

@@ -159,7 +159,7 @@ function prefetch() {
 }
 
 async function next() {
-  const wanted = ahead;
+  const wanted = ahead, left = item;
   item?.element.setAttribute("inert", "");
   let found = await wanted;
   if (!found?.lease || Date.now() > found.until) { // nothing was ready, or for too long: ask again, once what was submitted is in
@@ -169,11 +169,15 @@ async function next() {
       found = null;
     }
   }
+  if (item !== left) { // an item came back meanwhile, refused or taken back: the next one waits
+    ahead = found && Promise.resolve(found);
+    return;
+  }
   if (!found) {
     tell("No connection. The next item appears when it is back. Your submissions are kept on this device.", { stay: true });
     stuck = starved = true;
     ahead = null;
-    setTimeout(next, 3000);
+    setTimeout(() => item === left && next(), 3000);
     return;
   }
   mount(found.element);

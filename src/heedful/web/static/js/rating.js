@@ -2,17 +2,19 @@
 
 const CONSTRAINT = "satisfies_constraint"; // the one flag with three states
 
-/** What was said, without what was not. */
-const said = (rating) => Object.fromEntries(Object.entries(rating ?? {}).filter(([name, value]) => value !== null && (value !== false || name === CONSTRAINT)));
+/** What was said, without what was not, and without flags that the project no longer asks for. */
+const said = (rating, names) => Object.fromEntries(Object.entries(rating ?? {}).filter(([name, value]) => names.has(name) && value !== null && (value !== false || name === CONSTRAINT)));
 
 export class Rating {
   constructor(task, ratings, changed) {
     this.task = task;
     this.form = task.querySelector(".rating");
-    this.scale = Number(this.form.dataset.scale);
+    // by attribute and selector: a flag named "dataset" or "elements" hides the form's property of that name
+    this.scale = Number(this.form.getAttribute("data-scale"));
     this.ends = this.form.querySelector("[data-quality]").textContent;
     this.answers = [...task.querySelectorAll(".answer")];
-    this.ratings = this.answers.map((_, place) => said(ratings?.[place]));
+    const names = new Set([...this.form.querySelectorAll("input")].map((input) => input.name));
+    this.ratings = this.answers.map((_, place) => said(ratings?.[place], names));
     this.changed = changed;
     this.place = Math.max(0, this.ratings.findIndex((rating) => !rating.overall));
     this.form.addEventListener("change", () => this.#take());
@@ -32,8 +34,8 @@ export class Rating {
     if (name === "overall") this.#choose(name, value);
     else if (name === CONSTRAINT) {
       const states = ["", "true", "false"];
-      this.#choose(name, states[(states.indexOf(this.form.elements[name].value) + 1) % 3]);
-    } else this.form.elements[name].checked = !this.form.elements[name].checked;
+      this.#choose(name, states[(states.indexOf(this.#chosen(name)) + 1) % 3]);
+    } else this.#inputs(name)[0].checked = !this.#inputs(name)[0].checked;
     this.#take();
   }
 
@@ -43,16 +45,20 @@ export class Rating {
     this.changed();
   }
 
+  #inputs(name) { return this.form.querySelectorAll(`input[name="${name}"]`); }
+
   /** Among radio buttons; setting the value of their list would not choose an empty one. */
   #choose(name, value) {
-    for (const radio of this.form.elements[name] ?? []) radio.checked = radio.value === value;
+    for (const radio of this.#inputs(name)) radio.checked = radio.value === value;
   }
 
+  /** The value of the radio button that is chosen, or "". */
+  #chosen(name) { return [...this.#inputs(name)].find((radio) => radio.checked)?.value ?? ""; }
+
   #take() {
-    const { elements } = this.form;
     const rating = {};
-    if (elements.overall.value) rating.overall = Number(elements.overall.value);
-    if (elements[CONSTRAINT]?.value) rating[CONSTRAINT] = elements[CONSTRAINT].value === "true";
+    if (this.#chosen("overall")) rating.overall = Number(this.#chosen("overall"));
+    if (this.#chosen(CONSTRAINT)) rating[CONSTRAINT] = this.#chosen(CONSTRAINT) === "true";
     for (const box of this.form.querySelectorAll("input[type=checkbox]")) if (box.checked) rating[box.name] = true;
     this.ratings[this.place] = rating;
     this.show();
@@ -64,7 +70,7 @@ export class Rating {
     const rating = this.ratings[this.place];
     this.#choose("overall", String(rating.overall));
     this.#choose(CONSTRAINT, String(rating[CONSTRAINT] ?? ""));
-    for (const box of this.form.querySelectorAll("input[type=checkbox]")) box.checked = Boolean(rating[box.name]);
+    for (const box of this.form.querySelectorAll("input[type=checkbox]")) box.checked = rating[box.name] === true;
     const chosen = this.form.querySelector("[name=overall]:checked");
     this.form.querySelector("[data-quality]").textContent = chosen ? `${chosen.value} ${chosen.dataset.words}` : this.ends;
     const last = this.place === this.answers.length - 1;
@@ -86,7 +92,7 @@ export class Rating {
   words(place) {
     const rating = this.ratings[place];
     if (!rating.overall) return "";
-    const flags = [...this.form.querySelectorAll("input[type=checkbox]")].filter((box) => rating[box.name]).map((box) => box.dataset.short);
+    const flags = [...this.form.querySelectorAll("input[type=checkbox]")].filter((box) => rating[box.name] === true).map((box) => box.dataset.short);
     if (rating[CONSTRAINT] !== undefined) flags.unshift(rating[CONSTRAINT] ? "constraint kept" : "constraint broken");
     return [`${rating.overall} of ${this.scale}`, ...flags].join(" · ");
   }

@@ -120,6 +120,22 @@ def test_the_table_shows_answers_and_hides_markup(site: Site) -> None:
         assert told in page, told
 
 
+@pytest.mark.parametrize(
+    ("row", "purpose", "says"),
+    [
+        ({"prompt": "Why?", "completions": ["So."]}, "train", "row 1: has 1 completions. Rankings take 2 to 9"),
+        ({"prompt": "Why?", "completions": ["So.", "No."]}, "gold", "row 1: gold items need a known answer"),
+    ],
+)
+def test_what_an_import_would_refuse_is_not_offered(site: Site, row: dict[str, Any], purpose: str, says: str) -> None:
+    lead, sent = site.browser("lead"), {"params": {"purpose": purpose}, "content": jsonl([row])}
+    seen = lead.post(f"{TEA}/items/preview", **sent).json()
+    assert (seen["items"], says in seen["problem"]) == (0, True), seen["problem"]
+    assert 'data-ready="0"' in lead.post(f"{TEA}/items/preview", headers=HTML, **sent).text
+    refused = lead.post(f"{TEA}/items", **sent)
+    assert (refused.status_code, says in refused.json()["error"]) == (400, True)
+
+
 def test_texts_are_prompts_here_and_nothing_is_nothing(site: Site) -> None:
     lead = site.browser("lead")
     seen = lead.post(f"{TEA}/items/preview", files=csv("text\nWhy?\n")).json()

@@ -85,6 +85,12 @@ def add(
     return added
 
 
+def check(kind: Kind, records: Sequence[Record], purpose: Purpose) -> None:
+    """UserError for the first record that `add` would refuse."""
+    for number, record in enumerate(records, 1):
+        _row(kind, record, f"row {number}", None, purpose)
+
+
 def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Versus]:
     """Head-to-head items (D8) from two files of answers, paired by prompt. The first completion of each row counts."""
     theirs = {digest(record.row()["prompt"]): record for record in b}

@@ -14,6 +14,7 @@ from heedful.data.explain import Explanation, explain
 from heedful.data.records import Prompt, as_text
 from heedful.data.shapes import mapping
 from heedful.data.shapes.mapping import TARGETS
+from heedful.feedback import items
 from heedful.web import imports
 from heedful.web.imports import IMPORTED, LIMITS, NAMES, ImportOptions, Reading, Received, Rows
 
@@ -117,7 +118,13 @@ def guessed(fields: list[str]) -> list[str]:
 def _with_rows(found: Look, rows: Rows, options: ImportOptions) -> Look:
     kept, report = imports.curated(rows.rows, options)
     chosen = kept if options.curate else rows.rows
-    more: dict[str, Any] = {"name": rows.name, "rows": rows, "chosen": chosen, "report": report}
+    more: dict[str, Any] = {"name": rows.name}
+    try:
+        items.check(rows.work, chosen, options.purpose)
+    except UserError as error:
+        more["problem"] = f"{rows.name}: {error}"
+    else:
+        more |= {"rows": rows, "chosen": chosen, "report": report}
     return Look(**{name: getattr(found, name) for name in ("problem", "fields", "mapped", "guessed", "told")} | more)
 
 

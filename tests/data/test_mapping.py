@@ -77,6 +77,11 @@ def test_usual_words_fields_and_answers_say_which_is_better(tmp_path: Path, vote
     assert told.preview[0]["preferred"] == preferred
 
 
+def test_a_row_that_nobody_judged_is_no_tie(tmp_path: Path) -> None:
+    told = explain(written(tmp_path, ROW | {"vote": ""}), ["prompt=q", "a=good", "b=bad", "preferred=vote"])
+    assert "field 'vote': " in told.problem
+
+
 def test_a_vote_that_names_both_sides_is_refused(tmp_path: Path) -> None:
     row = {"q": "Which?", "left": "B", "right": "A", "vote": "A"}
     told = explain(written(tmp_path, row), ["prompt=q", "a=left", "b=right", "preferred=vote"])

@@ -191,6 +191,8 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
      FIRST | {"prompt": [ASK], "id": "1", "user": "u1"}, ["notes"]),
     ("TRL unpaired preference (KTO)", [{"prompt": [ASK], "completion": [reply(GOOD)], "label": True}],
      "demonstrations", CHAT, ["label"]),
+    ("TRL unpaired preference (KTO)", [{"prompt": Q, "completion": GOOD, "label": "Yes"}],
+     "demonstrations", {"prompt": Q, "completion": GOOD}, ["label"]),
     ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(GOOD)], "kto_tag": True}], "demonstrations", CHAT,
      ["kto_tag"]),
     ("chat", [{"prompt": Q, "prompt_id": "i", "messages": [ASK, reply(GOOD)], "category": "Open QA"}],

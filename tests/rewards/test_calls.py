@@ -154,6 +154,7 @@ def test_what_it_may_not_return(opened: Open, returned: str, said: str) -> None:
 @pytest.mark.parametrize(("source", "said"), [
     ("class f:\n    def __init__(self, path): pass", r"raised TypeError: .*Fix the class"),
     ("class f: pass", r"its objects cannot be called"),
+    ("def f(completion, prompt): return [0.0]", r"takes completion and then prompt, and heedful gives"),
     ("async def f(p, c):\n    raise OSError('no server')", r"raised OSError: no server \(called\d+\.py, line 2\)"),
 ])  # fmt: skip
 def test_what_goes_wrong_is_one_line(opened: Open, source: str, said: str) -> None:

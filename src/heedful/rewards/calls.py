@@ -88,6 +88,12 @@ class FunctionScorer:
         named = {one.name for one in parameters if one.name in _TEXTS and one.kind is not one.POSITIONAL_ONLY}
         if named == {"completions"} and len(parameters) > 1 and parameters[1].name == "completions":
             self.before = parameters[0].name
+        first, second = ([one.name for one in parameters] + ["", ""])[:2]
+        if "completions" not in named and first.startswith("completion") and second.startswith("prompt"):
+            raise UserError(
+                f"{self.spec}: takes {first} and then {second}, and heedful gives the prompts first. Call them"
+                " completions and prompts, then the order does not matter"
+            )
         if "completions" not in named and (parameters or not takes_all):
             named, parameters = set(), parameters[2:]
         elif not parameters:

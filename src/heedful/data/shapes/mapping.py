@@ -40,7 +40,7 @@ TARGETS = {
 _SEVERAL = ("completions", "scores")
 _FIRST = ("a", "left", "model_a", "1", "A")
 _SECOND = ("b", "right", "model_b", "2", "B")
-_TIES = ("tie", "both", "equal", "same", "Tie", "")
+_TIES = ("tie", "both", "equal", "same", "Tie")
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ def number(row: Row, name: str) -> float:
 def truth(value: Any) -> bool | None:
     """True or false from what files write for it, else None."""
     if isinstance(value, str):
-        value = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}.get(value.lower())
+        words = {True: ("true", "yes", "1", "1.0"), False: ("false", "no", "0", "0.0")}
+        value = next((meant for meant, those in words.items() if value.lower() in those), None)
     return bool(value) if value in (True, False) and value is not None and not isinstance(value, str) else None
 
 

@@ -180,7 +180,7 @@ def test_an_interruption_loses_no_answer(prompts: Path) -> None:
     """The second prompt is never answered in time. What was answered before the signal is not asked again."""
     environment = os.environ | {"HEEDFUL_CACHE": str(prompts.parent / "cache")}
     command = [sys.executable, "-m", "heedful", "sample", "--prompts", "prompts.jsonl", "--out", "o.jsonl", "--model"]
-    slow = Reply(wait=3, body={})
+    slow = Reply(wait=10, body={})
     with serving(lambda number, body: slow if number == 1 else echo(number, body)) as endpoint:
         command += [endpoint.ref, "--endpoint.parallel", "1", "--endpoint.retries", "0"]
         how: dict[str, Any] = {"env": environment, "cwd": prompts.parent, "stderr": subprocess.PIPE, "text": True}

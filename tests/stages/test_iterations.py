@@ -14,7 +14,7 @@ from heedful.files import rows_of
 from heedful.learning import examples, online, steps
 from heedful.learning.examples import Limits
 from heedful.learning.passes import Passes
-from heedful.models import load
+from heedful.models import heads
 from heedful.runs.run import metrics
 from heedful.stages import reward
 from heedful.training.metrics import Means
@@ -109,11 +109,11 @@ def test_the_value_gradient_is_that_of_the_mean_over_the_minibatch(files: Files)
 
 def test_a_new_reward_head_has_its_scale(files: Files) -> None:
     """Normal with standard deviation 1/sqrt(D + 1), here of 1,024 weights, and without a bias of its own (R1)."""
-    model = load.reward_from_policy(tiny.policy(hidden=1024, layers=1), seed=0)
+    model = heads.reward_from_policy(tiny.policy(hidden=1024, layers=1), seed=0)
     weight = model.score.weight.detach()
     assert float(weight.std()) == pytest.approx(1025**-0.5, rel=0.08)
     assert abs(float(weight.mean())) < 3 * 1025**-0.5 / 32
-    other = load.reward_from_policy(tiny.policy(hidden=1024, layers=1), seed=1)
+    other = heads.reward_from_policy(tiny.policy(hidden=1024, layers=1), seed=1)
     assert not torch.equal(model.score.weight, other.score.weight)
 
 

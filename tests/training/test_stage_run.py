@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_named_with_the_way_on(tmp_path: Path) -> None:
     broken.write_bytes(b"damaged")
     with (
         pytest.raises(
-            UserError, match=r"step-00000004/model\.safetensors: cannot be read .*\. Remove .*step-00000004 to"
+            UserError, match=r"step-00000004/model\.safetensors: damaged .*\. Delete .*step-00000004 to continue"
         ),
         opened(tmp_path / "run", resume=True) as s,
     ):

@@ -29,7 +29,7 @@ def lead_session(server: Server) -> str:
     return led.populate(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, no other event loop can, in tests of other modules
 def browser() -> Iterator[Browser]:
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing; scripts/browser installs it"
     with sync_playwright() as playwright:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import statistics
 from pathlib import Path
@@ -234,14 +235,17 @@ def same(prompts: list[Any], completions: list[str]) -> list[float]:
 
 @BOTH
 def test_it_learns_what_is_rewarded(files: Files, tmp_path: Path, stage: str) -> None:
-    """The share of the letter e in the answers, from 6 %, within six iterations."""
+    """The share of the letter e in the answers, from 5 %, within six iterations. A blank line ends each prompt."""
+    rows = [json.loads(line) for line in Path(files.prompts).read_text(encoding="utf-8").splitlines()]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps(row | {"prompt": row["prompt"] + "\n\n"}) + "\n" for row in rows))
     changes = PLAIN | {
         "reward": [LETTER], "episodes": 6 * 64, "rollout_batch": 64, "minibatch": 16, "kl_coef": 0.0,
         "samples_per_prompt": 8, "optimiser": {"lr": 2e-2}, "compute": {"micro_tokens": 4096},
-        "checkpoint": {"every": 100},
+        "checkpoint": {"every": 100}, "prompts": str(prompts),
     }  # fmt: skip
     scores = [row["score"] for row in metrics(worlds.train(stage, files, tmp_path / "run", **changes))]
-    assert scores[0] < 0.07
+    assert scores[0] < 0.06
     assert scores[-1] > 3 * scores[0]
 
 

@@ -172,7 +172,7 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
 def disagreements(one: Path, other: Path, atol: float = 1e-5, step: int | None = None) -> list[str]:
     """What differs between two runs: logged figures, and weights of models and checkpoints beyond `atol`.
 
-    `step`: look at that one alone.
+    `step`: look at that one alone, and at the moments of Adam, too. They show each gradient before epsilon divides it.
     """
     found = []
     rows = [(a, b) for a, b in zip(metrics(one), metrics(other), strict=step is None) if step in (None, a["step"])]
@@ -181,7 +181,11 @@ def disagreements(one: Path, other: Path, atol: float = 1e-5, step: int | None =
         assert a.keys() == b.keys()
         found += [key for key in a if abs(a[key] - b[key]) > atol * max(1.0, abs(a[key]))]
     folder = one if step is None else checkpoint.at(one / "checkpoints", step + 1)
-    weights = [path.relative_to(one) for path in folder.rglob("*.safetensors") if "optimiser" not in path.name]
+    weights = [
+        path.relative_to(one)
+        for path in folder.rglob("*.safetensors")
+        if step is not None or "optimiser" not in path.name
+    ]
     assert len(weights) > (2 if step is None else 0)
     for file in weights:
         a, b = load_file(one / file), load_file(other / file)

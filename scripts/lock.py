@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "train,postgres,dev"
+EXTRAS = "train,postgres,serve,dev"
 LEFT_TO_TORCH = ("nvidia-", "cuda-", "triton")
 
 

@@ -141,6 +141,37 @@ class Token(Numbered):
     expires: Mapped[datetime | None] = mapped_column(Time)
 
 
+class ApiKey(Numbered):
+    """A key with which a program of a person asks the models of a server. A deleted one stays, because rows name it.
+
+    Without `secret_hash` it stands for what the person asks on the pages of the server. `consent`: the version of the
+    text that the person agreed to, None: nothing may be kept.
+    """
+
+    __tablename__ = "api_key"
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    secret_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    created: Mapped[datetime] = mapped_column(Time)
+    suspended: Mapped[datetime | None] = mapped_column(Time)
+    suspended_why: Mapped[str | None] = mapped_column(String(200))
+    deleted: Mapped[datetime | None] = mapped_column(Time)
+    consent: Mapped[str | None] = mapped_column(String(100))
+    consented: Mapped[datetime | None] = mapped_column(Time)
+    requests_a_minute: Mapped[int | None] = mapped_column(Integer)  # None: the server's limit
+    tokens_a_day: Mapped[int | None] = mapped_column(Id)  # None: the server's quota
+
+
+class ApiUse(Base):
+    """What was asked with a key on a day (UTC)."""
+
+    __tablename__ = "api_use"
+    key_id: Mapped[int] = mapped_column(ForeignKey("api_key.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    requests: Mapped[int] = mapped_column(Integer)
+    tokens: Mapped[int] = mapped_column(Id)
+
+
 class Audit(Numbered):
     """An entry of the audit log: who did what to accounts, settings or data."""
 

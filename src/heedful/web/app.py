@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
 
 from heedful.config import UserError
 from heedful.feedback.store import Store
@@ -29,7 +31,7 @@ from heedful.web.settings import WebSettings
 UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
 API = (account, work, projects, items, people, snapshots, sampling)
 PAGES = (entry, api_reference, lead_people, lead_items, lead_sampling, lead_project, labeler)
-PARTS = (*API, *PAGES)
+ROUTERS = tuple(part.router for part in (*API, *PAGES))
 
 
 def create_app(store: Store, settings: WebSettings) -> FastAPI:
@@ -50,14 +52,14 @@ def create_app(store: Store, settings: WebSettings) -> FastAPI:
     )
     errors.install(app)
     app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
-    for part in PARTS:
-        app.include_router(part.router)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
 
 
-def check_root(settings: WebSettings) -> None:
+def check_root(settings: WebSettings, routers: Sequence[APIRouter] = ROUTERS) -> None:
     """UserError for a path of the address that begins like a page: nobody could tell the two apart."""
     first = settings.root.split("/")[1:2]
-    paths = ["/static", *(getattr(route, "path", "") for part in PARTS for route in part.router.routes)]
+    paths = ["/static", *(getattr(route, "path", "") for router in routers for route in router.routes)]
     if first and any(path.split("/")[1:2] == first for path in paths):
         raise UserError(f"{settings.base_url}: heedful has pages at /{first[0]} itself. Choose another path")

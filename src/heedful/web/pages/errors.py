@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -68,8 +69,12 @@ def answer(
     return response
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers."""
+Answer = Callable[..., Response]
+"""Makes a response from the arguments of `answer`."""
+
+
+def install(app: FastAPI, answer: Answer = answer) -> None:
+    """Register the handlers. `answer` makes their responses."""
 
     @app.exception_handler(NotSignedIn)
     async def not_signed_in(request: Request, error: NotSignedIn) -> Response:
@@ -103,13 +108,15 @@ def install(app: FastAPI) -> None:
         if isinstance(error, OURS):
             raise error
         reason = " ".join(str(getattr(error, "orig", error)).split())[:300]
-        return _unavailable(request, reason, FULL if "full" in reason or "readonly" in reason else AWAY)
+        _note(request, reason)
+        return answer(request, 503, FULL if "full" in reason or "readonly" in reason else AWAY, AGAIN)
 
     @app.exception_handler(OSError)
     async def unwritable(request: Request, error: OSError) -> Response:
         if error.errno not in UNWRITABLE:
             raise error
-        return _unavailable(request, str(error.strerror), FULL)
+        _note(request, str(error.strerror))
+        return answer(request, 503, FULL, AGAIN)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -122,11 +129,10 @@ def install(app: FastAPI) -> None:
         return answer(request, 422, _first(list(error.errors())))
 
 
-def _unavailable(request: Request, reason: str, words: str) -> Response:
-    """A refusal for as long as database or disk are away, with one line in the log for all of them."""
+def _note(request: Request, reason: str) -> None:
+    """One line in the log for all requests that are refused while database or disk are away."""
     incidents: Incidents = request.app.state.incidents
     incidents.note(reason, f"Requests are refused with 503: {reason}. The line is not repeated while this goes on.")
-    return answer(request, 503, words, AGAIN)
 
 
 def _first(problems: list[dict[str, Any]]) -> str:

@@ -1,0 +1,88 @@
+"""The application that answers with models: OpenAI's routes, accounts, pages. It needs no torch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from heedful.feedback.store import Store, StoreBusy
+from heedful.serve import entry, errors, openai
+from heedful.serve.answering import Service
+from heedful.serve.callers import Callers
+from heedful.serve.limits import Gate
+from heedful.serve.metrics import Metrics
+from heedful.serve.settings import ServeSettings
+from heedful.serve.types import Backend, Collector
+from heedful.web.api import account
+from heedful.web.app import check_root
+from heedful.web.incidents import Incidents
+from heedful.web.pages import render
+from heedful.web.security.access import cookie_name
+from heedful.web.security.guard import Guard
+from heedful.web.security.tries import Tries
+
+PARTS = (openai, account, entry)
+ROUTERS = tuple(part.router for part in PARTS)
+SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
+GRACE_SECONDS = 8.0  # for running answers at the end
+
+
+def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSettings, collector: Collector) -> FastAPI:
+    """Creates the server. Nothing is read from the environment.
+
+    Pages and other routes find the models and `answer` at `app.state.service` (`answering.Service`).
+    """
+    check_root(settings, ROUTERS)
+    app = FastAPI(
+        title="heedful serve", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json", redirect_slashes=False,
+        lifespan=_running,
+    )  # fmt: skip
+    app.state.store, app.state.settings = store, settings
+    app.state.tries, app.state.incidents = Tries(), Incidents()
+    app.state.cookie = cookie_name(store, settings)
+    app.state.callers = Callers(store)
+    gate = Gate(store, settings.limits)
+    app.state.service = Service(models, gate, Metrics(), collector, settings.limits.seconds)
+    app.add_middleware(
+        Guard,
+        body_mb=settings.body_mb,
+        upload_mb=settings.upload_mb,
+        uploads=(),
+        address=settings.base_url,
+        refuse=errors.answer,
+    )
+    errors.install(app)
+    app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    """Starts the models, and ends them with the server."""
+    service: Service = app.state.service
+    for model in service.models.values():
+        await model.start()
+    saving = asyncio.ensure_future(_save(service.gate))
+    try:
+        yield
+    finally:
+        saving.cancel()
+        with suppress(asyncio.CancelledError):
+            await saving
+        await asyncio.gather(*(model.close(GRACE_SECONDS) for model in service.models.values()))
+        await service.close()
+        await run_in_threadpool(service.gate.save)
+
+
+async def _save(gate: Gate) -> None:
+    while True:
+        await asyncio.sleep(SAVE_SECONDS)
+        with suppress(StoreBusy, SQLAlchemyError, OSError):  # what was not saved is saved the next time
+            await run_in_threadpool(gate.save)

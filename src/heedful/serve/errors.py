@@ -1,0 +1,53 @@
+"""Error responses of a server of models: in OpenAI's shape below /v1, else those of the web app."""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from heedful.serve.callers import NO_KEY
+from heedful.serve.types import ApiError
+from heedful.web.pages import errors
+from heedful.web.security.access import session_cookie
+
+CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+
+
+def is_openai_path(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
+
+
+def refusal(error: ApiError) -> Response:
+    """An error as a response."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(error.body, error.status, headers=headers)
+
+
+def answer(
+    request: Request, status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None
+) -> Response:
+    """An error as JSON in the shape that the client expects, or as a page."""
+    if not is_openai_path(request.url.path):
+        return errors.answer(request, status, message, headers, code)
+    if status == 403 and "authorization" not in request.headers and not session_cookie(request):
+        return refusal(ApiError(401, NO_KEY, code="invalid_api_key"))  # a program, not a page of another site
+    response = refusal(ApiError(status, message, code=code or CODES.get(status)))
+    response.headers.update(headers or {})
+    return response
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+    errors.install(app, answer)
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        if not is_openai_path(request.url.path):
+            return errors.answer(request, error.status, error.message, code=error.code)
+        return refusal(error)

@@ -1,0 +1,93 @@
+"""The server around the models: who may ask, what is refused and how, and what the collector gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from heedful.feedback import keys
+from heedful.feedback.schema import ApiKey
+from serve.place import START, Place
+
+CHAT = {"model": "echo", "messages": [{"role": "user", "content": "a canary sings"}]}
+
+
+def error_of(response: Any) -> tuple[int, str, str | None]:
+    found = response.json()["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    return response.status_code, found["type"], found["code"]
+
+
+def test_a_key_is_needed(place: Place) -> None:
+    nobody = place.client(None)
+    assert error_of(nobody.post("/v1/chat/completions", json=CHAT)) == (401, "authentication_error", "invalid_api_key")
+    assert error_of(nobody.get("/v1/models"))[0] == 401
+    nobody.headers["Authorization"] = "Bearer heedful-wrong"
+    assert error_of(nobody.post("/v1/chat/completions", content=b"{"))[0] == 401  # before the body is read
+    assert place.client().get("/v1/models").json()["data"][0]["id"] == "echo"
+
+
+def test_a_page_asks_with_its_session_and_no_other_site_does(place: Place) -> None:
+    browser = place.browser("bo")
+    answer = browser.post("/v1/chat/completions", json=CHAT).json()
+    assert answer["choices"][0]["message"]["content"] == "a canary sings"
+    with place.store.reading() as db:
+        key = keys.find_of_pages(db, place.ids["bo"])
+    assert key is not None
+    assert key.secret_hash is None
+    browser.headers["Origin"] = "http://elsewhere"
+    assert error_of(browser.post("/v1/chat/completions", json=CHAT))[:2] == (403, "permission_error")
+
+
+def test_a_suspended_key_is_refused_and_a_deleted_one_unknown(place: Place) -> None:
+    client = place.client("bo")
+    with place.store.writing() as db:
+        (key,) = keys.of_person(db, place.ids["bo"])
+        keys.suspend(db, key, START, by=place.ids["admin"], why="spam")
+    refused = client.get("/v1/models")
+    assert error_of(refused) == (403, "permission_error", "key_suspended")
+    assert "spam" in refused.json()["error"]["message"]
+    with place.store.writing() as db:
+        keys.resume(db, db.get_one(ApiKey, key.id), START, by=place.ids["admin"])
+    assert client.get("/v1/models").status_code == 200
+    with place.store.writing() as db:
+        keys.delete(db, db.get_one(ApiKey, key.id), START, by=place.ids["bo"])
+    place.app.state.callers.forget()
+    assert error_of(client.get("/v1/models"))[0] == 401
+
+
+def test_refusals_have_openais_shape(place: Place) -> None:
+    client = place.client()
+    for content in (b"{", b"[1]", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b'{"x": NaN}', b"[" * 100_000):
+        assert error_of(client.post("/v1/chat/completions", content=content))[:2] == (400, "invalid_request_error")
+    assert error_of(client.post("/v1/chat/completions", json={**CHAT, "model": "x"}))[::2] == (404, "model_not_found")
+    assert error_of(client.post("/v1/chat/completions", json={"messages": []}))[0] == 400
+    assert error_of(client.get("/v1/nothing"))[0] == 404
+    assert error_of(client.get("/v1/chat/completions"))[0] == 405
+    large = {**CHAT, "messages": [{"role": "user", "content": "x" * 2_100_000}]}
+    assert error_of(client.post("/v1/chat/completions", json=large))[::2] == (413, "request_too_large")
+
+
+def test_the_collector_gets_what_may_be_kept(place: Place) -> None:
+    ada, bo = place.client(), place.client("bo")
+    whole = ada.post("/v1/chat/completions", json={**CHAT, "user": "u7", "temperature": 0.5}).json()
+    with ada.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as streamed:
+        assert b"".join(streamed.iter_bytes()).endswith(b"data: [DONE]\n\n")
+    for client, body, header in (
+        (bo, CHAT, {}),
+        (ada, {**CHAT, "store": False}, {}),
+        (ada, CHAT, {"Heedful-Store": "no"}),
+    ):
+        assert client.post("/v1/chat/completions", json=body, headers=header).status_code == 200
+    first, second = place.collector.kept  # type: ignore[attr-defined]
+    assert (first.id, first.user, first.consent, first.model) == (whole["id"], "ada/u7", "1", "echo")
+    assert whole["id"].startswith("chatcmpl-")
+    assert (first.messages, first.prompt) == (CHAT["messages"], None)
+    assert (first.answers, first.finish, first.settings) == (["a canary sings"], ["stop"], {"temperature": 0.5})
+    assert (second.user, second.answers) == ("ada", ["a canary sings"])
+
+
+def test_the_server_needs_no_torch() -> None:
+    script = "import sys, heedful.serve.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
@@ -50,17 +50,25 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _sensible(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false for a number, which would be 1 and 0, and numbers that nobody means."""
-        kinds = kinds_of(cls.model_fields.get(info.field_name or ""))
-        inner = [_plain(get_args(kind)[-1]) for kind in kinds if get_origin(kind) in (dict, list, tuple)]
-        several = isinstance(value, dict | list | tuple) and bool(inner)
-        for one in (value.values() if isinstance(value, dict) else value) if several else (value,):
-            wanted = inner if several else kinds
-            if isinstance(one, bool) and {int, float} & set(wanted) and bool not in wanted:
-                raise ValueError(f"a number is needed, not {str(one).lower()}")
+        """Refuse true and false for a number, and numbers that nobody means."""
+        for one in refuse_truth(cls.model_fields.get(info.field_name or ""), value):
             if isinstance(one, int | float) and LARGEST < abs(one) < math.inf:
                 raise ValueError(f"the largest number is {LARGEST:.0e}")
         return value
+
+
+def refuse_truth(field: FieldInfo | None, value: Any) -> Iterable[Any]:
+    """Raise ValueError for true or false where a field holds numbers: they would be 1 and 0. Returns its parts."""
+    kinds = kinds_of(field)
+    inner = [_plain(get_args(kind)[-1]) for kind in kinds if get_origin(kind) in (dict, list, tuple)]
+    several = isinstance(value, dict | list | tuple) and bool(inner)
+    parts: list[Any] = list(value.values() if isinstance(value, dict) else value) if several else [value]
+    wanted = inner if several else kinds
+    if {int, float} & set(wanted) and bool not in wanted:
+        for one in parts:
+            if isinstance(one, bool):
+                raise ValueError(f"a number is needed, not {str(one).lower()}")
+    return parts
 
 
 def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[str]:

@@ -122,6 +122,16 @@ def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
         backup.restore(tmp_path / "b.db", tmp_path / "gone.db")
 
 
+@pytest.mark.parametrize("place", ["/", ".", "..", ""])
+def test_a_place_without_a_name_is_refused(team: Team, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "b.db"
+    backup.backup(team.store, file)
+    for attempt in (lambda: backup.restore(file, place), lambda: backup.backup(team.store, place)):
+        with pytest.raises(UserError, match="already exists") as told:
+            attempt()
+        assert "\n" not in str(told.value)
+
+
 def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_path: Path, postgres_url: str) -> None:
     backup.backup(team.store, tmp_path / "b.db")
     whole = (tmp_path / "b.db").read_bytes()

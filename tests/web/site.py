@@ -75,10 +75,10 @@ class Site:
     def wait(self, **delta: float) -> None:
         self.now += timedelta(**delta)
 
-    def add_rankings(self, count: int, K: int = 3, **options: Any) -> tuple[str, ...]:
+    def add_rankings(self, count: int, K: int = 3, start: int = 0, **options: Any) -> tuple[str, ...]:
         rows = [
             Completions(prompt=f"Question {i}?", completions=[f"Answer {i}.{k}" for k in range(K)], models=["m"] * K)
-            for i in range(count)
+            for i in range(start, start + count)
         ]
         with self.store.writing() as db:
             return items.add(db, self.project_id, "ranking", rows, self.now, by=None, **options).refs

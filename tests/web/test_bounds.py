@@ -104,6 +104,35 @@ def test_a_value_beyond_its_bounds_is_one_line(site: Site, name: str, value: Any
     assert name in found.json()["error"]
 
 
+def with_a_truth(schema: dict[str, Any], value: Any) -> Iterator[Any]:
+    """A body for each number of a schema of settings, in which it is true."""
+    for name, field in schema["properties"].items():
+        inner = schema.get("$defs", {}).get(field.get("$ref", "").rpartition("/")[2])
+        if inner and "properties" in inner:
+            yield from ({name: one} for one in with_a_truth(inner | {"$defs": schema["$defs"]}, value[name]))
+        elif field.get("type") in NUMBERS:
+            yield {name: True}
+
+
+def test_a_truth_is_no_number(site: Site) -> None:
+    site.add_rankings(1)
+    lead, labeler = site.browser("lead"), site.browser("labeler")
+    changes = list(with_a_truth(ProjectSettings.model_json_schema(), ProjectSettings().model_dump(mode="json")))
+    assert len(changes) > 15
+    for change in changes:
+        found = lead.patch(TEA, json={"settings": change})
+        assert (found.status_code, "number is needed, not true" in found.json()["error"]) == (400, True), change
+    lease = labeler.post(f"{TEA}/next").json()["task"]["lease"]
+    answer = {"answer": {"ranking": [[0], [1], [2]]}, "idempotency_key": "12345678", "seconds": True}
+    for client, path, body in (
+        (lead, "prompt-requests", {"count": True}), (lead, "sampling", {"models": [], "k": True}),
+        (lead, "invitations", {"hours": True}), (labeler, f"tasks/{lease}/submit", answer),
+        (labeler, "undo", {"event": True}), (labeler, "consent", {"version": True}),
+    ):  # fmt: skip
+        found = client.post(f"{TEA}/{path}", json=body)
+        assert (found.status_code, "number is needed, not true" in found.json()["error"]) == (422, True), path
+
+
 def nested(levels: int, inner: Any = 1) -> Any:
     for level in range(levels):
         inner = [inner] if level % 2 else {"a": inner}

@@ -330,7 +330,7 @@ def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) 
     """On gold items, which everybody gets, all agree; on the doubled one the two are of opposite opinions."""
     site.settle(gold_share=1.0, show_agreement=True)
     site.add_rankings(3, K=2, purpose="gold", gold=[{"ranking": [[0], [1]]}] * 3)
-    (doubled,) = site.add_rankings(1, K=2, wanted=2)
+    (doubled,) = site.add_rankings(1, K=2, start=3, wanted=2)
     with site.store.writing() as db:
         people.join(db, site.project_id, site.ids["lead"], "lead", site.now, group="long")
     for name, best in (("labeler", 0), ("lead", 1)):

@@ -188,6 +188,36 @@ def test_who_judged_an_item_does_not_get_its_gold_copy(site: Site) -> None:
     assert lead.post(f"{TEA}/next").json()["task"] is not None  # who has not seen it
 
 
+def test_who_had_the_gold_copy_does_not_get_its_item(site: Site) -> None:
+    refs = site.add_rankings(2, wanted=2)
+    labeler, lead = site.browser("labeler"), site.browser("lead")
+    assert lead.post(f"{TEA}/items/{refs[0]}/gold", json={"answer": "1 > 2 > 3"}).status_code == 201
+    site.settle(gold_share=1.0)
+    copy = rank(labeler)
+    site.settle(gold_share=0.0)
+    assert copy["event"]
+    assert next_task(labeler)["ref"] == refs[1]
+    rank(labeler)
+    assert labeler.post(f"{TEA}/next").json()["task"] is None
+    others = [next_task(lead)["ref"]]  # who has not had the copy
+    rank(lead)
+    others.append(next_task(lead)["ref"])
+    assert set(others) == set(refs)
+
+
+def test_only_leads_see_in_the_log_how_work_is_checked(site: Site) -> None:
+    lead, reader = site.browser("lead"), site.browser("reader")
+    given = {"gold_share": 0.125, "attention_share": 0.25, "alerts": {"gold": 0.375}, "copies": 3}
+    assert lead.patch(TEA, json={"settings": given}).status_code == 200
+    for client, hidden in ((lead, False), (reader, True)):
+        told = client.get(f"{TEA}/audit").json()[0]["detail"]
+        assert told["copies"] == 3
+        assert set(told) == ({"copies"} if hidden else set(given))
+        page = client.get("/lead/tea/log").text
+        assert "copies: 3" in page
+        assert [value in page for value in ("0.125", "0.25", "0.375")] == [not hidden] * 3
+
+
 def test_only_leads_see_how_work_is_checked(site: Site) -> None:
     secret = {"gold_share", "attention_share", "screening", "alerts"}
     for name, told in (("lead", True), ("admin", True), ("labeler", False), ("held_out", False), ("reader", False)):

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Load, Session, aliased, undefer
 
 from heedful.config import UserError
 from heedful.data.records import Prompt, PromptText, Record
-from heedful.feedback import judgements, people, projects
+from heedful.feedback import judgements, people, projects, schema
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import Assignment, Item, Kind, Membership, Project, Purpose, State, may_have
 
@@ -201,6 +201,7 @@ _KNOWS = (
 _FREE = sa.and_(
     Item.taken + _LEASED_TO_OTHERS.where(Assignment.item_id == Item.id).correlate(Item).scalar_subquery() < Item.wanted,
     ~sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE),
+    ~_KNOWS.where(_TWIN.purpose.in_(schema.SHARED)),  # who had the copy may know the answer
 )
 _HIGHEST = sa.select(Item.priority).where(_QUEUE).order_by(Item.priority.desc()).limit(1)
 _LOWER = _HIGHEST.where(Item.priority < sa.bindparam("level"))

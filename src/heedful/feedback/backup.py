@@ -76,7 +76,7 @@ def restore(path: str | Path, where: str | Path) -> int:
 
 def _log(path: Path) -> Path:
     """The path of SQLite's write-ahead log, which holds what is not yet in the file itself."""
-    return path.with_name(f"{path.name}-wal")
+    return Path(f"{path}-wal")
 
 
 def _check_free(path: Path, remedy: str) -> None:

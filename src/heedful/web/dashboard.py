@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from fastapi import Request
 from sqlalchemy.orm import Session
@@ -20,6 +21,34 @@ from heedful.maths.statistics import Interval
 DRAWS = 1000  # of a bootstrap: as few as an interval may have (T3)
 LEAST_SHARED = 5  # items two labelers share before the pair is shown
 KEPT = 8  # projects
+
+
+FOR_LEADS = {"gold_share", "attention_share", "screening", "alerts"}
+"""Settings that would tell labelers how their work is checked."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An entry of the log, as a member sees it."""
+
+    id: int
+    when: datetime
+    who: str | None
+    action: str
+    target: str
+    detail: dict[str, Any]
+
+
+def log(db: Session, project_id: int, *, leads: bool, before: int | None = None, limit: int = 100) -> list[Logged]:
+    """The log, newest first. Only `leads` see the settings that tell how work is checked."""
+    hidden = set() if leads else FOR_LEADS
+    return [
+        Logged(
+            one.id, one.when, who, one.action, one.target,
+            {key: value for key, value in one.detail.items() if key not in hidden},
+        )
+        for one, who in people.audit_log(db, project_id, before=before, limit=limit)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+
+from heedful.config import refuse_truth
 
 MOST_NESTED = 50  # levels of lists and objects
 
@@ -16,7 +18,7 @@ def _inner(value: Any) -> Iterable[Any]:
 
 
 class Body(BaseModel):
-    """Base of what is sent: a field that does not exist is an error, and so is what cannot be sent back as JSON."""
+    """Base of what is sent. A field that does not exist is an error, and so is a value that JSON cannot hold."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -31,6 +33,13 @@ class Body(BaseModel):
             if not level:
                 return sent
         raise ValueError(f"is nested in more than {MOST_NESTED} levels")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false for a number."""
+        refuse_truth(cls.model_fields.get(info.field_name or ""), value)
+        return value
 
 
 class Out(BaseModel):

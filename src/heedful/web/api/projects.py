@@ -12,13 +12,11 @@ from fastapi.responses import HTMLResponse
 from heedful.feedback import people, projects
 from heedful.feedback.schema import InstructionKind, Project
 from heedful.web.api import records
-from heedful.web.dashboard import agreement_of, progress
+from heedful.web.dashboard import FOR_LEADS, agreement_of, log, progress
 from heedful.web.new_project import create_project
 from heedful.web.pages import fragments
 from heedful.web.security.access import AsAdmin, AsLead, AsMember, AsReader, Id, Now, SignedIn, Stored
 
-FOR_LEADS = {"gold_share", "attention_share", "screening", "alerts"}
-"""Settings that would tell labelers how their work is checked."""
 router = APIRouter(prefix="/api/projects", tags=["lead"])
 
 
@@ -119,13 +117,13 @@ def write_instruction(
 def audit(
     member: AsReader, store: Stored, before: Id | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 100
 ) -> list[records.AuditEntry]:
-    """The log, newest first. `before`: the id of an entry, for the next page."""
+    """The log, newest first. `before`: the id of an entry, for the next page.
+
+    Only leads get the shares and cut-offs that tell how work is checked.
+    """
     with store.reading() as db:
-        found = people.audit_log(db, member.project_id, before=before, limit=limit)
-    return [
-        records.AuditEntry(id=one.id, when=one.when, who=who, action=one.action, target=one.target, detail=one.detail)
-        for one, who in found
-    ]
+        found = log(db, member.project_id, before=before, limit=limit, leads=member.role == "lead")
+    return [records.AuditEntry.model_validate(one) for one in found]
 
 
 def _project(project: Project, *, leads: bool = True) -> records.Project:

@@ -108,7 +108,8 @@ def rubric_page(request: Request, member: AsLead, store: Stored) -> Response:
 def log(request: Request, member: AsReader, store: Stored, before: Id | None = None) -> Response:
     """What leads and the command line did."""
     with store.reading() as db:
-        entries = people.audit_log(db, member.project_id, before=before, limit=LOG_PAGE + 1)
+        leads = member.role == "lead"
+        entries = dashboard.log(db, member.project_id, leads=leads, before=before, limit=LOG_PAGE + 1)
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}
-    older = entries[LOG_PAGE - 1][0].id if len(entries) > LOG_PAGE else None
+    older = entries[LOG_PAGE - 1].id if len(entries) > LOG_PAGE else None
     return lead_page(request, "log", entries=entries[:LOG_PAGE], names=names, older=older)

@@ -77,8 +77,8 @@ def refused(done: Done, pattern: str) -> None:
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        (("--set", "modle=x"), r"unknown key 'modle'; known here: .*\bmodel\b"),
-        (("--set", "optimiser.rate=1"), r"unknown key 'optimiser\.rate'; known here: .*\blr\b"),
+        (("--set", "modle=x"), r"unknown key 'modle'. Known here: .*\bmodel\b"),
+        (("--set", "optimiser.rate=1"), r"unknown key 'optimiser\.rate'. Known here: .*\blr\b"),
         (("--set", "batch"), r"--set batch: write it as section\.key=value"),
         (("--data", "nowhere.jsonl"), r"^nowhere\.jsonl: no such file"),
         (("--data", "malformed.jsonl"), r"^malformed\.jsonl:2: not JSON"),
@@ -97,8 +97,8 @@ def refused(done: Done, pattern: str) -> None:
         (("--config", "nowhere.toml"), r"^nowhere\.toml: no such config file"),
         (("--config", "bad.toml"), r"^bad\.toml: not valid TOML"),
         (("--config", "unknown.toml"), r"^unknown\.toml: unknown key 'stpes'"),
-        (("--fast",), r"^No such option '--fast'.*; see heedful dpo --help$"),
-        (("--epohcs", "2"), r"^No such option '--epohcs'. Did you mean '--epochs'.*; see heedful dpo --help$"),
+        (("--fast",), r"^No such option '--fast'.*\. See heedful dpo --help$"),
+        (("--epohcs", "2"), r"^No such option '--epohcs'. Did you mean '--epochs'.*\. See heedful dpo --help$"),
         (("--seed", "many"), r"^the options: 'seed': .* integer.*, not 'many'$"),
         (("--optimiser.schedule", "steep"), r"^the options: 'optimiser\.schedule': .*'cosine'.*, not 'steep'$"),
         (("--eval-data", "none", "--epochs", "none"), r"^the options: 'epochs': .*integer"),
@@ -131,9 +131,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_a_missing_option_is_named(heedful: Run, tmp_path: Path) -> None:
-    refused(heedful("sft", "--out", tmp_path / "run"), "^--model is missing; see --help$")
-    refused(heedful("sft"), r"^Missing option '--out'.*; see heedful sft --help$")
-    refused(heedful("pertain"), r"^No such command 'pertain'.*; see heedful --help$")
+    refused(heedful("sft", "--out", tmp_path / "run"), "^--model is missing. See --help$")
+    refused(heedful("sft"), r"^Missing option '--out'.*\. See heedful sft --help$")
+    refused(heedful("pertain"), r"^No such command 'pertain'.*\. See heedful --help$")
 
 
 def test_k_starts_at_one(files: Files, heedful: Run, tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.Monke
     done = heedful("chat", "--model", files.policy, *SHORT)
     assert done.code == 0
     assert done.out.endswith("\n")
-    assert done.err == "[cut off at 6 tokens; more with --generation.max-new-tokens 12]\n"
+    assert done.err == "[cut off at 6 tokens. More with --generation.max-new-tokens 12]\n"
 
 
 def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run) -> None:

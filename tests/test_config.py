@@ -108,9 +108,9 @@ def test_an_override_cannot_pass_through_a_value() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stepz=3", "unknown key 'stepz'; known here: model, note, optimiser, steps"),
-        ("optimiser.lr=3", "unknown key 'optimiser.lr'; known here: betas, decay, rate"),
-        ("optimizer.rate=3", "unknown key 'optimizer'; known here: model, note, optimiser, steps"),
+        ("stepz=3", "unknown key 'stepz'. Known here: model, note, optimiser, steps"),
+        ("optimiser.lr=3", "unknown key 'optimiser.lr'. Known here: betas, decay, rate"),
+        ("optimizer.rate=3", "unknown key 'optimizer'. Known here: model, note, optimiser, steps"),
     ],
 )
 def test_an_unknown_key_names_the_known_ones(override: str, message: str) -> None:
@@ -123,7 +123,7 @@ def test_unknown_keys_are_found_inside_optional_sections() -> None:
     class Holder(Config):
         section: Optimiser | None = None
 
-    with pytest.raises(UserError, match=r"unknown key 'section\.lr'; known here: betas, decay, rate"):
+    with pytest.raises(UserError, match=r"unknown key 'section\.lr'. Known here: betas, decay, rate"):
         config.load(Holder, None, ["section.lr=1"])
 
 
@@ -204,7 +204,7 @@ def test_a_section_given_in_part_keeps_the_rest_of_its_default_here() -> None:
 
     assert config.load(Holder, None, ["section.rate=0.25"]).section == Section(size=3, rate=0.25)
     assert config.load(Holder, section={"size": 4}).section == Section(size=4, rate=0.5)
-    with pytest.raises(UserError, match=r"unknown key 'section\.rates'; known here: rate, size"):
+    with pytest.raises(UserError, match=r"unknown key 'section\.rates'. Known here: rate, size"):
         config.load(Holder, None, ["section.rates=1"])
 
 

@@ -335,7 +335,7 @@ def _agreement(source: Path, group: str | None, out: Path | None, overwrite: boo
 @_command(
     "label", PEOPLE, DB,
     _option("--host", default="127.0.0.1", metavar="HOST", help="Address to listen on."),
-    _option("--port", type=int, default=8000, metavar="N", help="Port; 0 takes a free one."),
+    _option("--port", type=int, default=8000, metavar="N", help="Port. 0 takes a free one."),
     _option("--url", metavar="URL", help="Address that people type, with http:// or https://, if a proxy changes it."),
     _option("--proxies", metavar="HOSTS", help="Proxies whose forwarding headers are trusted."),
     _option("--text-chars", type=int, default=500_000, metavar="N", help="Longest text to import."),

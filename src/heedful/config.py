@@ -137,7 +137,7 @@ def explain(error: ValidationError, cls: type[BaseModel], field: str = "") -> st
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _fields_at(cls, problem["loc"][:-1])
-        return f"unknown key '{key}'; known here: {', '.join(sorted(known))}"
+        return f"unknown key '{key}'. Known here: {', '.join(sorted(known))}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         needed = [name for name, info in _fields_at(cls, problem["loc"][:-1]).items() if info.is_required()]
@@ -159,7 +159,7 @@ def _merged(fields: dict[str, FieldInfo], values: dict[str, Any]) -> dict[str, A
 
 
 def _fields_at(cls: type[BaseModel], location: Sequence[int | str]) -> dict[str, FieldInfo]:
-    """The fields of the section at `location`; empty where there is no such section."""
+    """The fields of the section at `location`. Empty where there is no such section."""
     for part in location:
         field = cls.model_fields.get(str(part))
         sections = [kind for kind in kinds_of(field) if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -256,7 +256,7 @@ def _loaded(
     named = {*preset, *(setting.path for setting, _ in given)} | {text.partition("=")[0].strip() for text in sets}
     for setting in settings(config):
         if setting.required and file is None and setting.path not in named:
-            raise UserError(f"{setting.option} is missing; see --help")
+            raise UserError(f"{setting.option} is missing. See --help")
     return load(config, file, [*overrides, *sets], preset, **lists)
 
 

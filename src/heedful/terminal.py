@@ -38,7 +38,7 @@ def run(app: click.Command, arguments: list[str]) -> int:
         return left.exit_code
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "heedful"
-        return _fail(f"{error.format_message().rstrip('.')}; see {command} --help")
+        return _fail(f"{error.format_message().rstrip('.')}. See {command} --help")
     except UserError as error:
         return _fail(str(error))
     except NonFinite as error:
@@ -113,7 +113,7 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
         say(interrupted or str(error))
         raise click.exceptions.Exit(128 + error.signal_number) from None
     except _errors_of("safetensors", "SafetensorError") as error:
-        raise UserError(f"{out}: {str(error).splitlines()[0]}; fix that, then go on with --resume") from None
+        raise UserError(f"{out}: {str(error).splitlines()[0]}. Fix that, then go on with --resume") from None
     except _errors_of("torch", "OutOfMemoryError"):
         raise UserError(f"{out}: the GPU's memory is full. Try a smaller --compute.micro-tokens") from None
     except OSError as error:

@@ -127,7 +127,7 @@ def test_a_place_that_cannot_be_taken_makes_no_database(
     with socket.create_server(("127.0.0.1", 0)) as other:
         given = place or ["--port", str(other.getsockname()[1])]
         assert terminal.run(app, ["label", *given]) == 2
-    assert re.search("; choose another --host or --port$", capsys.readouterr().err.strip())
+    assert re.search(r"\. Choose another --host or --port$", capsys.readouterr().err.strip())
     assert list(tmp_path.iterdir()) == []
 
 

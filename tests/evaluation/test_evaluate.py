@@ -291,7 +291,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
     with pytest.raises(UserError, match="enough"):
         run(build(EvaluateConfig, values, "the test"))
     assert (seen["device"], seen["compute"].dtype, seen["compute"].micro_tokens) == (torch.device("cpu"), "bfloat16", 7)
-    with pytest.raises(UserError, match=r"unknown key 'device'; known here: .*compute"):
+    with pytest.raises(UserError, match=r"unknown key 'device'. Known here: .*compute"):
         build(EvaluateConfig, {**values, "device": "cpu"}, "the test")
 
 

@@ -116,19 +116,19 @@ def test_the_end_of_the_context_is_said(plain: str) -> None:
     long = "house " * 12
     for _ in range(6):
         terminal.say(long)
-    assert "the context of 128 tokens is full (128; /reset starts over), the answer is cut off" in terminal.remarks
+    assert "the context of 128 tokens is full (128 used, /reset starts over), the answer is cut off" in terminal.remarks
     assert terminal.remarks[-1].startswith("the context of 128 tokens is full (")
-    assert terminal.remarks[-1].endswith("; /reset starts over), not answered")
+    assert terminal.remarks[-1].endswith(" used, /reset starts over), not answered")
     assert terminal.say("/reset", "Say red") != ""
     fresh = Terminal(plain)
     assert fresh.say("house " * 200) == ""
-    assert fresh.remarks[0].endswith("; ask something shorter), not answered")
+    assert fresh.remarks[0].endswith(" used, ask something shorter), not answered")
 
 
 def test_an_answer_cut_by_the_limit_says_how_to_get_more(plain: str) -> None:
     terminal = Terminal(plain, "generation.max_new_tokens=3")
     terminal.say("Say red")
-    assert terminal.remarks == ["cut off at 3 tokens; more with --generation.max-new-tokens 6"]
+    assert terminal.remarks == ["cut off at 3 tokens. More with --generation.max-new-tokens 6"]
 
 
 def test_the_terminal_is_not_commanded(plain: str, monkeypatch: pytest.MonkeyPatch) -> None:

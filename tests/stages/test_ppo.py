@@ -246,7 +246,7 @@ def test_a_nan_in_the_weights_stops_cleanly_and_keeps_the_last_good_checkpoint(
     files: Files, tmp_path: Path, poison: Callable[[str, int], None], network: str, named: str
 ) -> None:
     poison(network, 1)
-    with pytest.raises(UserError, match=f"{named} is not finite at step 3; the checkpoint of step 2 is kept") as stop:
+    with pytest.raises(UserError, match=f"{named} is not finite at step 3. The checkpoint of step 2 is kept") as stop:
         worlds.train("ppo", files, tmp_path / "run", **PLAIN)
     assert "\n" not in str(stop.value)
     manifest = read_json(tmp_path / "run" / "manifest.json")
@@ -269,7 +269,7 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
     whole = worlds.train("ppo", files, tmp_path / "whole", **PLAIN)
     with monkeypatch.context() as patch:
         patch.setattr(ppo, "learn", fail_once)
-        with pytest.raises(UserError, match=r"gradient of policy\.x is not finite at step 4; the checkpoint of step 2"):
+        with pytest.raises(UserError, match=r"gradient of policy\.x is not finite at step 4. The checkpoint of step 2"):
             worlds.train("ppo", files, tmp_path / "run", **PLAIN)
     worlds.train("ppo", files, tmp_path / "run", resume=True, **PLAIN)
     assert worlds.hashes(tmp_path / "run") == worlds.hashes(whole)
@@ -280,7 +280,7 @@ def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
     judge = tiny.reward(seed=1)
     judge.score.weight.data.fill_(float("nan"))
     broken = worlds.save(tmp_path / "judge", judge)
-    with pytest.raises(UserError, match=f"the score of {broken} is not finite at step 1; there is no checkpoint yet"):
+    with pytest.raises(UserError, match=f"the score of {broken} is not finite at step 1. There is no checkpoint yet"):
         worlds.train("ppo", files, tmp_path / "run", reward=[broken], **PLAIN)
     with pytest.raises(UserError, match=r"returned nan\. A reward must be a finite number"):
         worlds.train("ppo", files, tmp_path / "other", reward=["stages.worlds:no_number"], **PLAIN)
@@ -298,7 +298,7 @@ def test_weights_that_the_last_step_broke_are_not_kept(
 ) -> None:
     monkeypatch.setattr(Learner, "rate", lambda *_: 1e38)
     changes = PLAIN | {"episodes": 8, "minibatch": 8}
-    with pytest.raises(UserError, match=r"the weight policy\.\S+ is not finite at step 1; there is no checkpoint yet"):
+    with pytest.raises(UserError, match=r"the weight policy\.\S+ is not finite at step 1. There is no checkpoint yet"):
         worlds.train("ppo", files, tmp_path / "run", **changes)
     assert not (tmp_path / "run" / "model").exists()
 

@@ -119,9 +119,9 @@ def test_a_group_left_out_teaches_nothing_and_is_still_measured(files: Files, tm
 
 
 def test_groups_that_nobody_is_in(files: Files, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"rankings\.jsonl: groups\.c names nobody; .* hold a \(\d+\), b \(\d+\)"):
+    with pytest.raises(UserError, match=r"rankings\.jsonl: groups\.c names nobody. .* hold a \(\d+\), b \(\d+\)"):
         worlds.train("reward", files, tmp_path / "run", groups={"a": 1.0, "c": 1.0})
-    with pytest.raises(UserError, match=r"every group has weight 0; give one of them more: a \(\d+\), b \(\d+\)"):
+    with pytest.raises(UserError, match=r"every group has weight 0. Give one of them more: a \(\d+\), b \(\d+\)"):
         worlds.train("reward", files, tmp_path / "run", groups={"a": 0.0})
     with pytest.raises(UserError, match=r"groups\.a"):
         worlds.train("reward", files, tmp_path / "run", groups={"a": -1.0})

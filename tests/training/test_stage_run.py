@@ -67,11 +67,11 @@ def test_the_best_is_kept_and_comes_back(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_named_with_what_is_kept(tmp_path: Path) -> None:
     losses = [5.0] * 9
     for name, stop_at, told in (
-        ("a", 0, "gradient of weight is not finite at step 1; there is no checkpoint yet"),
+        ("a", 0, "gradient of weight is not finite at step 1. There is no checkpoint yet"),
         (
             "b",
             5,
-            "gradient of weight is not finite at step 6; the checkpoint of step 4 is kept. Start again with another",
+            "gradient of weight is not finite at step 6. The checkpoint of step 4 is kept. Start again with another",
         ),
     ):
         with pytest.raises(UserError, match=told), opened(tmp_path / name) as s:

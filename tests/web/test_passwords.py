@@ -42,5 +42,5 @@ def test_a_name_that_nobody_has_costs_a_hash_all_the_same(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("password", ["", "nine char", "x" * 201])
 def test_passwords_of_a_wrong_length_are_refused(password: str) -> None:
-    with pytest.raises(UserError, match=f"has {len(password)} characters; choose one of 10 to 200"):
+    with pytest.raises(UserError, match=f"has {len(password)} characters. Choose one of 10 to 200"):
         passwords.hash_password(password)

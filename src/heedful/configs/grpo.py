@@ -20,7 +20,7 @@ class GRPOConfig(GroupConfig):
     scale_rewards: bool = True
     """Divide the advantages of a prompt's answers by the standard deviation of their rewards."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo"] = "grpo"
-    """Mean of the loss: over an answer's tokens, then answers (grpo); over all tokens (bnpo); or the sum divided by
+    """Mean of the loss: over an answer's tokens, then answers (grpo), over all tokens (bnpo), or the sum divided by
     answers times `generation.max_new_tokens` (dr_grpo, meant for `scale_rewards` off).
     """
 

@@ -43,7 +43,7 @@ COMMAND = Stage(
         ChartSpec("Loss on mixed-in text", "nats a token", {"ptx_loss": "loss"}, "The pretraining text of PPO-ptx."),
         ChartSpec(
             "Value net", "explained variance", {"explained_variance": "explained"},
-            "1: it foresees the return of every answer; 0: it knows only their mean.",
+            "1 means that it foresees the return of every answer, 0 that it knows only their mean.",
         ),
     ),
     online=True,

@@ -34,8 +34,8 @@ COMMAND = Stage(
     help="Train a reward model on rankings.",
     config=RewardConfig,
     function="heedful.stages.reward:train",
-    details="Results: `rankings` and `pairs` in training; `all_tied`, rankings without a pair; `other_groups`, "
-    "rankings of groups without a weight; `bias`, which gives the demonstrations a mean reward of 0; "
+    details="Results: `rankings` and `pairs` in training. `all_tied`, rankings without a pair. `other_groups`, "
+    "rankings of groups without a weight. `bias`, which gives the demonstrations a mean reward of 0. "
     "`valid`, the accuracy on held-out pairs.",
     place=30,
     heading="Reward model training",

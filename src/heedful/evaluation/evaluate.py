@@ -99,7 +99,7 @@ def describe(result: Result) -> str:
     if score is not None:
         lines.append(f"{'mean score':<{width}}  A {score['a']:.3f}  B {score['b']:.3f}")
     longer = f"A is longer on {length['a_longer_share']:.0%}"
-    lines.append(f"{'mean length':<{width}}  A {chars['a']:.0f}  B {chars['b']:.0f} characters; {longer}")
+    lines.append(f"{'mean length':<{width}}  A {chars['a']:.0f}  B {chars['b']:.0f} characters. {longer}")
     if result.get("agreement"):
         rate, pairs = result["agreement"]["rate"], result["agreement"]["pairs"]
         lines.append(f"{'labelers agree':<{width}}  {_percent(rate)} % of {pairs:,} pairs of choices")

@@ -18,7 +18,7 @@ LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # at a time: few beside what a pass 
 
 
 def cross_entropy(states_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, tokens_N: Tensor) -> Tensor:
-    """Sum over N of -log softmax(states weight' + bias)[token], in nats, float32 at least; with gradients (once).
+    """Sum over N of -log softmax(states weight' + bias)[token], in nats, float32 at least. With gradients (once).
 
     Products are in autocast's precision where that is on, sums over parts in that of the weight.
     """

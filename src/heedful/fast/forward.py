@@ -29,7 +29,7 @@ ROUGH = 5e-2  # of lower precisions
 class Path:
     """How a model's forward runs, as manifests record it.
 
-    `packed`: on packed rows. `fast`: whether the user wants the fast path; else everything is transformers' own.
+    `packed`: on packed rows. `fast`: whether the user wants the fast path. Else everything is transformers' own.
     `why`: the reason where rows are padded, else "".
     """
 

@@ -71,18 +71,18 @@ class Task:
     payload: Hidden[Record]
     """The item's record (`judgements.PAYLOADS`). Its completions are not shuffled."""
     completions: tuple[str, ...]
-    """In the order to be shown; of a choice the two answers; empty for demonstrations and prompts."""
+    """In the order to be shown. Of a choice the two answers. Empty for demonstrations and prompts."""
     order: Hidden[tuple[int, ...]]
     """Place -> index in the payload."""
     draft: Any
-    """What `save_draft` got last; None: nothing yet."""
+    """What `save_draft` got last. None: nothing yet."""
     drafted: datetime | None
     """When the draft was saved."""
     expires: datetime
     practice: bool
     """Practice items answer back after submission, and may say so."""
     corrects: int | None
-    """The undone event that the answer will replace; `draft` is then what was submitted."""
+    """The undone event that the answer will replace. `draft` is then what was submitted."""
     instructions: int | None
     """Version of the guide under which the task is given. The judgement will name it."""
 
@@ -285,7 +285,7 @@ def at_hand(
     settings: ProjectSettings,
     now: datetime,
 ) -> Lease | None:
-    """The labeler's oldest live lease, else the item of their last draft if it is free; `besides` is left out.
+    """The labeler's oldest live lease, else the item of their last draft if it is free. `besides` is left out.
 
     `besides` names the lease that the labeler is busy with. It is renewed if it has expired and its item is free.
     """
@@ -371,7 +371,7 @@ def had_by(people: Iterable[int]) -> str:
 def choose(
     db: Session, member: Membership, kinds: Sequence[Kind], settings: ProjectSettings, now: datetime
 ) -> Item | None:
-    """A new item for a labeler, by phase and role; now and then one with a known answer."""
+    """A new item for a labeler, by phase and role. Now and then one with a known answer."""
     asked = {"project": member.project_id, "person": member.person_id, "now": now}
     if member.phase != "work" and member.role in ("labeler", "held_out"):
         item = _pick_shared(db, asked, kinds, member.phase)

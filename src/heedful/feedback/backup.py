@@ -23,7 +23,7 @@ BATCH = 500
 
 
 def backup(store: Store, path: str | Path) -> int:
-    """Copy the database into a new SQLite file while people work; returns the number of events in it.
+    """Copy the database into a new SQLite file while people work. Returns the number of events in it.
 
     PostgreSQL, too, is backed up as SQLite: one format, which `restore` puts into either. Before the file takes its
     place, SQLite checks it and `events.verify_all` its chains of events. UserError if the file exists already, the
@@ -88,7 +88,7 @@ def _check_free(path: Path, remedy: str) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path. The database written there takes the place of `path`; after an error nothing is left."""
+    """Yield a temporary path. The database written there takes the place of `path`. After an error nothing is left."""
     scratch = path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ class Time(TypeDecorator[datetime]):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON as ASCII text. PostgreSQL refuses null characters and lone surrogates in text; here they are escapes."""
+    """JSON as ASCII text. PostgreSQL refuses null characters and lone surrogates in text. Here they are escapes."""
 
     impl = Text
     cache_ok = True

@@ -54,7 +54,7 @@ def tally(db: Session, event: Event, item: Item, sign: int) -> None:
 
 
 def rebuild(db: Session, project_id: int) -> int:
-    """Compute every cache of a project from its events again; returns how many items had wrong ones. Leases stay."""
+    """Compute every cache of a project from its events again. Returns how many items had wrong ones. Leases stay."""
     projects.lock(db, project_id)
     wrong = 0
     counted: Counter[tuple[int, date, Kind, Purpose]] = Counter()

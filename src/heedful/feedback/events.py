@@ -72,7 +72,7 @@ def append(
     refers_to: int | None = None,
     instructions: int | None = None,
 ) -> Event:
-    """Add an event to the chain of a locked project. `instructions`: version of the guide; None: the current one."""
+    """Add an event to the chain of a locked project. `instructions`: version of the guide. None: the current one."""
     salt = secrets.token_hex(16)
     event = Event(
         project_id=project.id,

@@ -32,7 +32,7 @@ class PromptRequest(Record):
     form: Literal["plain", "few_shot", "user_based"]
     use_case: str | None = None
     about: str | None = None
-    """Topic of the prompt; of a user-based prompt the use case as a user stated it."""
+    """Topic of the prompt. Of a user-based prompt the use case as a user stated it."""
 
 
 class RankingJudgement(Config):

@@ -185,7 +185,7 @@ def membership(db: Session, project_id: int, person_id: int) -> Membership | Non
 
 
 def memberships(db: Session, person_id: int, *, past: bool = False) -> list[Membership]:
-    """Memberships of a person; `past`: including projects that they left, where their work still is."""
+    """Memberships of a person. `past`: including projects that they left, where their work still is."""
     chosen = sa.select(Membership).where(Membership.person_id == person_id).order_by(Membership.project_id)
     return list(db.scalars(chosen if past else chosen.where(Membership.left.is_(None))))
 
@@ -211,7 +211,7 @@ def change_member(
     why: str | None = None,
     left: bool | None = None,
 ) -> Membership:
-    """Change what is given; `group=""` removes the group. UserError if the project would be without a lead."""
+    """Change what is given. `group=""` removes the group. UserError if the project would be without a lead."""
     member = db.get(Membership, (project_id, person_id))
     if member is None or db.get_one(Person, person_id).deleted is not None:
         raise UserError(f"person {person_id}: not a member of this project")
@@ -238,7 +238,7 @@ def change_member(
 
 
 def _give_role(db: Session, member: Membership, role: Role, now: datetime) -> None:
-    """Change a role. Leases on items that the new role may not have end; their drafts wait."""
+    """Change a role. Leases on items that the new role may not have end. Their drafts wait."""
     if member.role == role:
         return
     projects.lock(db, member.project_id)

@@ -103,7 +103,7 @@ def the_one(db: Session, name: str | None) -> Project:
         return found[0]
     names = ", ".join(project.name for project in every) or "none yet"
     raise UserError(
-        f"--project {name}: no such project. There are: {names}" if name else f"give --project; there are: {names}"
+        f"--project {name}: no such project. There are: {names}" if name else f"give --project. There are: {names}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables. Events are only ever added; what else changes is accounts, settings, leases, and caches of events.
+"""The tables. Events are only ever added. What else changes is accounts, settings, leases, and caches of events.
 
 `Item.taken`, `had_by`, `open`, `Assignment.state` and `event_id` (leases aside), and `Tally` follow from the events:
 `derive.rebuild` computes them again.
@@ -23,7 +23,7 @@ EventKind = Literal["judgement", "skip", "undo", "personal"]
 State = Literal["leased", "done", "skipped"]
 """What became of an item with a labeler.
 
-leased: the labeler has it until `expires`; after that others may have it, and a draft waits for the labeler.
+leased: the labeler has it until `expires`. After that others may have it, and a draft waits for the labeler.
 done: the labeler's judgement stands.
 skipped: the labeler left it to others, and does not get it again.
 """

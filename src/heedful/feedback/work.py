@@ -60,7 +60,7 @@ class Feedback:
     expected: dict[str, Any]
     explanation: str | None
     share: float | None
-    """Share of the pairs ordered by the known answer that the labeler ordered the same way; None for texts."""
+    """Share of the pairs ordered by the known answer that the labeler ordered the same way. None for texts."""
     attention: bool = False
     """The item only asks whether somebody is reading. It answers back if the answer was wrong."""
 
@@ -89,7 +89,7 @@ class Past:
     """It counts: it was not undone, corrected or redacted."""
     payload: Hidden[Record | None]
     answer: dict[str, Any] | None
-    """In places; None if it was redacted."""
+    """In places. None if it was redacted."""
     order: Hidden[tuple[int, ...]]
     seconds: float | None
 
@@ -139,12 +139,12 @@ def next_task(
 
 
 def task_of(db: Session, person_id: int, lease: str, now: datetime) -> Task:
-    """The task of a lease; an expired one is renewed if its item is free. Raises Refused."""
+    """The task of a lease. An expired one is renewed if its item is free. Raises Refused."""
     return assignment.resume(db, person_id, lease, now)[0].task(db)
 
 
 def save_draft(db: Session, person_id: int, lease: str, draft: Any, now: datetime) -> datetime:
-    """Keep a draft (any JSON) and renew the lease; returns when it expires. Raises Refused."""
+    """Keep a draft (any JSON) and renew the lease. Returns when it expires. Raises Refused."""
     held, settings = assignment.resume(db, person_id, lease, now)
     held.assignment.draft, held.assignment.drafted = draft, now
     held.assignment.expires = assignment.end(settings, now)
@@ -202,7 +202,7 @@ def skip(
     idempotency_key: str,
     note: str | None = None,
 ) -> int:
-    """Leave an item to others for good; returns the event. Raises Refused.
+    """Leave an item to others for good. Returns the event. Raises Refused.
 
     An item that `most_skips` labelers skipped is put on hold until a lead looks at it.
     """
@@ -294,7 +294,7 @@ def undo(
 
 
 def history(db: Session, project_id: int, person_id: int, *, before: int | None = None, limit: int = 50) -> list[Past]:
-    """A labeler's own judgements and skips, the newest first; `before`: an event's id, for the next page."""
+    """A labeler's own judgements and skips, the newest first. `before`: an event's id, for the next page."""
     chosen = (
         sa.select(Event, Item, Assignment.id)
         .join(Item, Item.id == Event.item_id)
@@ -321,7 +321,7 @@ def history(db: Session, project_id: int, person_id: int, *, before: int | None 
 
 
 def progress(db: Session, project_id: int, person_id: int, now: datetime, *, days: int = 14) -> OwnProgress:
-    """A labeler's own standing judgements; `by_day` of the last `days`."""
+    """A labeler's own standing judgements. `by_day` of the last `days`."""
     rows = list(db.scalars(sa.select(Tally).where(Tally.project_id == project_id, Tally.person_id == person_id)))
     today = now.astimezone(UTC).date()
     by_kind: dict[Kind, int] = {}
@@ -340,7 +340,7 @@ def progress(db: Session, project_id: int, person_id: int, now: datetime, *, day
 
 
 def _barred(project: Project, member: Membership | None) -> Why | None:
-    """Why a person gets no work at all; None if they do."""
+    """Why a person gets no work at all. None if they do."""
     if project.archived is not None:
         return "archived"
     if member is None or member.role == "reader":

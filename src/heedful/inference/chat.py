@@ -64,11 +64,11 @@ class Chat:
             return None
         if left < wanted:
             return f"{self._full(len(prompt_ids) + left)}, the answer is cut off"
-        return f"cut off at {left} tokens; more with --generation.max-new-tokens {2 * left}"
+        return f"cut off at {left} tokens. More with --generation.max-new-tokens {2 * left}"
 
     def _full(self, used: int) -> str:
-        remedy = f"; {RESET} starts over" if self.messages else "; ask something shorter"
-        return f"the context of {self.engine.context} tokens is full ({used}{remedy})"
+        remedy = f"{RESET} starts over" if self.messages else "ask something shorter"
+        return f"the context of {self.engine.context} tokens is full ({used} used, {remedy})"
 
 
 def help_lines(prompts: list[str]) -> list[str]:

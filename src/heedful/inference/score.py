@@ -27,7 +27,7 @@ from heedful.runs.rows import Row
 
 
 def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Write the rows of `data` with `scores`, one number an answer; returns `out`.
+    """Write the rows of `data` with `scores`, one number an answer. Returns `out`.
 
     Of several rewards `score_parts` keeps each one's unweighted numbers by name, None where it has no opinion.
     """

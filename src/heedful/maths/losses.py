@@ -104,7 +104,7 @@ def grpo_loss(
 
     `loss_type`: "grpo" is the mean over the tokens of each response, then over responses. "bnpo" is the mean over all
     tokens. "dr_grpo" divides the sum by the number of responses and by `longest`, the most tokens of a response.
-    Sources: Shao et al. 2024, equation 3; Liu et al. 2025 (Dr. GRPO).
+    Sources: Shao et al. 2024, equation 3, and Liu et al. 2025 (Dr. GRPO).
     """
     kl_BT = _k3(logprobs_BT, ref_logprobs_BT, mask_BT)
     weights_B = 1 / mask_BT.sum(-1).clamp(min=1).to(kl_BT.dtype) if loss_type == "grpo" else None

@@ -53,12 +53,12 @@ class Batch:
 
     @cached_property
     def predecessors_BT(self) -> Tensor:
-        """Where the hidden state that predicts response token t stands; past a row's end, any valid position."""
+        """Where the hidden state that predicts response token t stands. Past a row's end, any valid position."""
         return predecessors(self.prompt_lengths_B, self.T).clamp(max=self.input_ids_BS.shape[1] - 1)
 
     @cached_property
     def response_tokens_BT(self) -> Tensor:
-        """Response ids; past a row's end, any valid id."""
+        """Response ids. Past a row's end, any valid id."""
         index_BT = (self.predecessors_BT + 1).clamp(max=self.input_ids_BS.shape[1] - 1)
         return self.input_ids_BS.gather(1, index_BT)
 
@@ -84,7 +84,7 @@ def collate(
     pad_id: int | None,
     learned: Sequence[Sequence[bool] | None] = (),
 ) -> Batch:
-    """One row per (prompt, response). Prompts are not empty; a response may be. `pad_id`: None takes any id.
+    """One row per (prompt, response). Prompts are not empty. A response may be. `pad_id`: None takes any id.
 
     `learned`: for each row the response tokens to learn from, None for all.
     """

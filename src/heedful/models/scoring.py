@@ -70,7 +70,7 @@ def _own_scores(model: Any, batch: Batch) -> Tensor:
     types = encoders.token_types(model, batch)
     logits_B1 = model(input_ids=batch.input_ids_BS, attention_mask=mask_BS, **types).logits
     if logits_B1.dim() != 2 or logits_B1.shape[1] != 1:
-        raise UserError(f"{type(model).__name__} has no scalar head; give a reward model")
+        raise UserError(f"{type(model).__name__} has no scalar head. Give a reward model")
     return logits_B1[:, 0].float() + heads.reward_bias(model)
 
 

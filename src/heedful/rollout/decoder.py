@@ -89,7 +89,7 @@ class CachedDecoder:
         new = self.cache.admit([len(prompt) for prompt in prompts], rooms)
         parts, rows = [], []
         for prefill in prefills(prompts, PREFILL_TOKENS):
-            # Without a config every layer keeps all its columns, in sliding layers too; their mask does the sliding.
+            # Without a config every layer keeps all its columns, in sliding layers too. Their mask does the sliding.
             prefilled = DynamicCache()
             ids_BP, mask_BP = left_pad(prefill.prompts, device=self.model.device)
             padded = not bool(mask_BP.all())

@@ -41,7 +41,7 @@ def keep_fitting(
         first = next(index for index, ids in enumerate(prompts) if len(ids) > longest)
         raise UserError(
             f"{where}: prompt {first + 1} has {len(prompts[first])} tokens, the most here is {longest} "
-            f"(context {context}); shorten it or use --skip-long"
+            f"(context {context}). Shorten it or use --skip-long"
         )
     if not kept:
         raise UserError(f"{where}: no prompt is short enough ({skipped} of over {longest} tokens were skipped)")

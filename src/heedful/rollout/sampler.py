@@ -15,7 +15,7 @@ from heedful.configs.shared import Generation
 def sample(logits_NV: Tensor, draws_N: Tensor, settings: Sequence[Generation]) -> tuple[Tensor, Tensor]:
     """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (in [0, 1)).
 
-    Each row has its own settings. The log-probability is that of logits / temperature, without top-k and top-p; at
+    Each row has its own settings. The log-probability is that of logits / temperature, without top-k and top-p. At
     temperature 0, of the logits. Raises NonFinite if the logits hold a NaN or +inf.
     """
     kinds = list({id(one): one for one in settings}.values())  # most rows share one object

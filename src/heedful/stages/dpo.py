@@ -38,9 +38,9 @@ class Judged:
 
 
 def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Move the policy towards the preferred completions; returns the run directory."""
+    """Move the policy towards the preferred completions. Returns the run directory."""
     if config.kind == "ipo" and config.label_smoothing:
-        raise UserError("label_smoothing belongs to dpo; set it to 0 for kind = 'ipo'")
+        raise UserError("label_smoothing belongs to dpo. Set it to 0 for kind = 'ipo'")
     files = {"data": config.data, "eval_data": config.eval_data}
     models = {"model": config.model, "reference": config.reference}
     with open_stage("dpo", config, out, models=models, files=files, resume=resume) as s:
@@ -86,7 +86,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
 
 
 def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
-    """Backward pass over this rank's micro-batches; gradients are those of the mean over all pairs of the batch."""
+    """Backward pass over this rank's micro-batches. Gradients are those of the mean over all pairs of the batch."""
     count = sum(len(row.pairs) for row in rows)
     means = Means()
     for total, pairs, metrics in _losses(config, model, rows, passes):

@@ -1,4 +1,4 @@
-"""PPO and PPO-ptx (section 3.5 and C.4 of the paper; items P1-P24).
+"""PPO and PPO-ptx (section 3.5 and C.4 of the paper, items P1-P24).
 
 `iteration` is the algorithm. `learn` is its update. The rest opens the run and the value net.
 """

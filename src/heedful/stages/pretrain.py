@@ -1,6 +1,6 @@
 """Pretraining: a small base model and its tokenizer from text, so that a laptop needs no download.
 
-One dial, `depth`, sets the size; width, heads, learning rate, batch and tokens follow from it unless given.
+One dial, `depth`, sets the size. Width, heads, learning rate, batch and tokens follow from it unless given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EOS, PAD = "<|endoftext|>", "<|pad|>"
 
 
 def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Train a base model; returns the run directory. `out`/model loads with plain transformers."""
+    """Train a base model. Returns the run directory. `out`/model loads with plain transformers."""
     files = {"data": config.data, "valid_data": config.valid_data}
     if config.model is not None and (given := SIZES & config.model_fields_set):
         raise UserError(f"{sorted(given)[0]}: sets the size of a new model, and model = {config.model}. Leave one out")
@@ -98,7 +98,7 @@ def _loop(
 
 
 def _gradients(model: LlamaForCausalLM, rows: list[Example], passes: Passes) -> float:
-    """Backward pass over this rank's passes; gradients are those of the mean over the global batch."""
+    """Backward pass over this rank's passes. Gradients are those of the mean over the global batch."""
     means = Means()
     likelihood.add_gradients(model, rows, passes, means, "loss")
     passes.ranks.sum_gradients(model)
@@ -167,7 +167,7 @@ def _texts(config: PretrainConfig) -> tuple[list[str], list[str]]:
 
 
 def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrainedTokenizerBase:
-    """Trained once, on the main rank; a resumed run reads it back."""
+    """Trained once, on the main rank. A resumed run reads it back."""
     place = s.out / "tokenizer"
     if s.ranks.main and not place.exists():
         with files.replacing(place, sync=True) as temporary:

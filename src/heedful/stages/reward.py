@@ -1,4 +1,4 @@
-"""The reward model (section 3.5 and C.2 of the paper; items R1-R6): K-wise rankings in, one number for a completion
+"""The reward model (section 3.5 and C.2 of the paper, items R1-R6): K-wise rankings in, one number for a completion
 out.
 """
 
@@ -26,7 +26,7 @@ from heedful.training.stage_run import StageRun, open_stage
 
 
 def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Train a reward model on rankings; returns the run directory."""
+    """Train a reward model on rankings. Returns the run directory."""
     files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
     with open_stage("reward", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         if not s.finished:
@@ -177,13 +177,13 @@ def mean_score(model: Any, rows: list[Example], passes: Passes) -> float:
 
 
 def _of_groups(config: RewardConfig, rows: list[Ranked]) -> list[Ranked]:
-    """The rankings that have a weight; validation keeps every group, to show what the left-out ones lose."""
+    """The rankings that have a weight. Validation keeps every group, to show what the left-out ones lose."""
     there = Counter(row.record.group for row in rows if row.record.group is not None)
     found = ", ".join(f"{group} ({count})" for group, count in sorted(there.items())) or "no group"
     unknown = sorted(config.groups.keys() - there.keys())
     if unknown:
-        raise UserError(f"{config.data}: groups.{unknown[0]} names nobody; the training rankings hold {found}")
+        raise UserError(f"{config.data}: groups.{unknown[0]} names nobody. The training rankings hold {found}")
     weighing = [row for row in rows if _weight(config, row) > 0]
     if not weighing:
-        raise UserError(f"{config.data}: every group has weight 0; give one of them more: {found}")
+        raise UserError(f"{config.data}: every group has weight 0. Give one of them more: {found}")
     return weighing

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on demonstrations (section 3.5 and C.1 of the paper; items S1-S3)."""
+"""Supervised fine-tuning on demonstrations (section 3.5 and C.1 of the paper, items S1-S3)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FEW_EPOCHS = 2  # so many can be told apart by validation loss
 
 
 def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Fine-tune `config.model` on demonstrations; returns the run directory."""
+    """Fine-tune `config.model` on demonstrations. Returns the run directory."""
     if (config.select_with is None) != (config.prompts is None):
         raise UserError(
-            "--select-with needs --prompts to sample for, and --prompts is only for it; give both or neither"
+            "--select-with needs --prompts to sample for, and --prompts is only for it. Give both or neither"
         )
     files = {
         "data": config.data,

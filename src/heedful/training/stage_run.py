@@ -252,9 +252,9 @@ class StageRun:
         try:
             yield
         except NonFinite as error:
-            kept = f"the checkpoint of step {self._saved} is kept" if self._saved else "there is no checkpoint yet"
+            kept = f"The checkpoint of step {self._saved} is kept" if self._saved else "There is no checkpoint yet"
             raise UserError(
-                f"{self.out}: {error} is not finite at step {self._step + 1}; {kept}. Start again with another --out "
+                f"{self.out}: {error} is not finite at step {self._step + 1}. {kept}. Start again with another --out "
                 "and a lower learning rate, or look at the data of that step"
             ) from None
         finally:

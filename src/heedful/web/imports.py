@@ -111,7 +111,7 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
     name = name_of(file)
     ending = max((ending for ending in formats.READABLE if name.lower().endswith(ending)), key=len, default=None)
     if ending is None:
-        raise UserError(f"{name}: cannot read this kind of file; give {', '.join(formats.READABLE)}")
+        raise UserError(f"{name}: cannot read this kind of file. Give {', '.join(formats.READABLE)}")
     with uploads.place(folder) as place:
         path = place / f"rows{ending}"
         with open(path, "wb") as written:
@@ -123,7 +123,7 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
 
 
 def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading) -> Rows:
-    """The rows of a file; two files of answers become head-to-head items (D8), paired by prompt.
+    """The rows of a file. Two files of answers become head-to-head items (D8), paired by prompt.
 
     UserError names row and field of what is malformed or too large.
     """
@@ -144,7 +144,7 @@ def read_path(path: Path, name: str, text_chars: int, how: Reading) -> Rows:
     fields = mapping.parse(how.given)
     kind = how.kind or kind_of(path, fields, limits=LIMITS)
     if kind not in IMPORTED:
-        raise UserError(f"{name}: holds {kind}; people work on {', '.join(IMPORTED)}")
+        raise UserError(f"{name}: holds {kind}. People work on {', '.join(IMPORTED)}")
     rows = list(formats.read(path, IMPORTED[kind][0], given=fields, limits=LIMITS, skip_bad=how.skip_bad))
     _check_sizes(rows, text_chars, name)
     return Rows(name, kind, rows)
@@ -168,7 +168,7 @@ def add_rows(
     """Puts rows of a kind (a key of IMPORTED) into the queue."""
     chosen = curated(rows, options)[0] if options.curate else list(rows)  # takes seconds: nobody else waits for it
     if not chosen:
-        raise UserError("curation leaves nothing of this file; look at its preview")
+        raise UserError("curation leaves nothing of this file. Look at its preview")
     given = options.model_dump(include={"purpose", "priority", "wanted"}) | {"source": options.source or None}
     with store.writing() as db:
         return items.add(db, project_id, IMPORTED[kind][1], chosen, now, by=person_id, **given)
@@ -202,11 +202,11 @@ def _check_sizes(rows: Sequence[Record], text_chars: int, name: str) -> None:
         for field, text in _texts(row):
             if len(text) > text_chars:
                 raise UserError(
-                    f"{name}: row {number}: field '{field}': {len(text):,} characters; at most {text_chars:,} are"
+                    f"{name}: row {number}: field '{field}': {len(text):,} characters. At most {text_chars:,} are"
                     " allowed: cut the text, leave the row out, or start the server with a larger --text-chars"
                 )
         if isinstance(row, Completions) and len(row.completions) > MOST_COMPLETIONS:
-            found = f"{len(row.completions)} completions; at most {MOST_COMPLETIONS} are shown at once"
+            found = f"{len(row.completions)} completions. At most {MOST_COMPLETIONS} are shown at once"
             raise UserError(f"{name}: row {number}: {found}")
 
 

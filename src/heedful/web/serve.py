@@ -74,4 +74,4 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{host}:{port}: {why}; choose another --host or --port") from None
+        raise UserError(f"{host}:{port}: {why}. Choose another --host or --port") from None

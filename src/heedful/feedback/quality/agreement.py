@@ -24,7 +24,7 @@ Period = Literal["day", "week", "month"]
 
 @dataclass(frozen=True)
 class AgreementTable:
-    """Values [labelers, units], NaN where a labeler did not judge a unit; `items` names the item of each unit.
+    """Values [labelers, units], NaN where a labeler did not judge a unit. `items` names the item of each unit.
 
     Units of one item are resampled together. Only items that at least two labelers judged are kept.
     `indifferent`: the value that counts as no opinion in the pairwise rate.
@@ -77,7 +77,7 @@ def overall_table(judgements: Iterable[Judgement]) -> AgreementTable:
 
 
 def pairwise_rate(table: AgreementTable) -> Interval | None:
-    """Share of pairs of judgements that say the same; of preferences, pairs with a tie are left out (D12, S C.2).
+    """Share of pairs of judgements that say the same. Of preferences, pairs with a tie are left out (D12, S C.2).
 
     `n` is the number of pairs. None without one.
     """
@@ -102,7 +102,7 @@ def cohen_kappa(table: AgreementTable, first: str, second: str, *, draws: int = 
 
 
 def fleiss_kappa(table: AgreementTable, *, draws: int = 2000, seed: int = 0) -> Interval | None:
-    """Fleiss' kappa. Units may have different numbers of judgements; those with one are left out."""
+    """Fleiss' kappa. Units may have different numbers of judgements. Those with one are left out."""
     several = (~np.isnan(table.values)).sum(axis=0) >= 2
     values = table.values[:, several]
     if not values.size:
@@ -235,7 +235,7 @@ def _counts(table: AgreementTable, rows: NDArray[np.bool_] | None = None) -> Flo
 
 
 def _ratio(terms: Floats, items: Sequence[Key]) -> Interval | None:
-    """Ratio of the sums of two columns, with its interval; None if the second sum is 0."""
+    """Ratio of the sums of two columns, with its interval. None if the second sum is 0."""
     total = terms[:, 1].sum()
     if not total:
         return None

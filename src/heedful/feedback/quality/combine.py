@@ -22,7 +22,7 @@ ALIKE = Consensus({}, {}, tie=1.0)
 
 
 def figures(records: Sequence[Comparison | Choice]) -> dict[str, Any]:
-    """Agreement on preferences, on the overall rating and on each flag; reliability of each labeler. JSON-able."""
+    """Agreement on preferences, on the overall rating and on each flag. Reliability of each labeler. JSON-able."""
     work = from_records(records)
     if not work:
         raise UserError("no row with a labeler. Check the file, and the name of the group")

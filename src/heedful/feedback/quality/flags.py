@@ -22,7 +22,7 @@ FLOOR = 1e-10  # of a probability
 
 @dataclass(frozen=True)
 class DawidSkene:
-    """`posterior` [units, classes]; `errors` [labelers, true, said]; `prior` [classes]."""
+    """`posterior` [units, classes]. `errors` [labelers, true, said]. `prior` [classes]."""
 
     units: tuple[Any, ...]
     labelers: tuple[str, ...]

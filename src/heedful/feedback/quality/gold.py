@@ -61,7 +61,7 @@ def accuracy(judgements: Iterable[Judgement]) -> dict[str, GoldAccuracy]:
 def agreement_with_gold(judgements: Iterable[Judgement]) -> Interval | None:
     """Pairwise agreement with the known answers (D12): a pair that either ties is left out.
 
-    Interval over items, `n` the number of pairs; None without one.
+    Interval over items, `n` the number of pairs. None without one.
     """
     found = []
     for judgement in judgements:

@@ -28,7 +28,7 @@ from heedful.web.settings import WebSettings
 from heedful.web.text import markdown
 
 router = APIRouter(prefix="/api", tags=["account"])
-USED = "this link was used, was withdrawn, or is too old; ask for a new one"
+USED = "this link was used, was withdrawn, or is too old. Ask for a new one"
 
 
 @router.post("/login", status_code=204)

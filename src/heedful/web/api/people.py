@@ -51,7 +51,7 @@ def delete_person(
         if body.name.strip() != person.name:
             raise UserError(f"Nothing was deleted. Type the name {person.name} to confirm.")
         if person_id == member.person.id:
-            raise UserError("you cannot delete your own account here; ask another lead")
+            raise UserError("you cannot delete your own account here. Ask another lead")
         for one in people.memberships(db, person_id, past=True):  # so that each project's log has it
             people.audit(db, member.person.id, "delete", f"person {person_id}", project_id=one.project_id, now=now)
         kept = events.delete_person(db, person_id, now, by=member.person.id)
@@ -137,4 +137,4 @@ def _check_leads(db: Session, member: Member, person: Person) -> None:
         return
     leads = {one.project_id for one in people.memberships(db, member.person.id) if one.role == "lead"}
     if person.admin or not {one.project_id for one in people.memberships(db, person.id, past=True)} <= leads:
-        raise UserError(f"{person.name} works, or worked, in projects you do not lead; an administrator can do this")
+        raise UserError(f"{person.name} works, or worked, in projects you do not lead. An administrator can do this")

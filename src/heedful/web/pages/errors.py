@@ -41,7 +41,7 @@ REFUSALS = {
     "unknown": 404, "lost": 409, "done": 409, "nothing_to_undo": 409, "paused": 403, "archived": 403, "no_role": 403,
     "consent": 403,
 }  # fmt: skip
-"""Status of the codes of `feedback.work.Refused`; every other code is 400."""
+"""Status of the codes of `feedback.work.Refused`. Every other code is 400."""
 MEANINGS = {
     403: "Your role in this project does not include this. A lead can change your role.",
     404: "The address is wrong, or the page is gone, or it belongs to a project that you are not in.",

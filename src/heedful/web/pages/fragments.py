@@ -35,7 +35,7 @@ def task(
 def task_context(
     db: Session, member: Member, now: Now, found: work.Task | work.Nothing, kind: Kind | None = None
 ) -> dict[str, Any]:
-    """The context of `labeler/task.html`; `fragment` is the template of the task in it."""
+    """The context of `labeler/task.html`. `fragment` is the template of the task in it."""
     if isinstance(found, work.Task):
         shown = layout(db, member, now, found.kind)
         lasts = (found.expires - now).total_seconds()

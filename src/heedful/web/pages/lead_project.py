@@ -67,7 +67,7 @@ def snapshot_list(request: Request, member: AsReader, store: Stored, settings: S
 def instructions(
     request: Request, member: AsReader, store: Stored, kind: InstructionKind = "guide", version: Id | None = None
 ) -> Response:
-    """The guide or the consent text, with a form for a new version; or an older version and what changed since."""
+    """The guide or the consent text, with a form for a new version. Or an older version and what changed since."""
     with store.reading() as db:
         versions = projects.instructions(db, member.project_id, kind)
         names = {person.id: person.name for _, person in people.members(db, member.project_id)}

@@ -156,10 +156,10 @@ class Sampler:
                 " number of models, or of answers of each model"
             )
         if not prompts:
-            raise UserError("the project has no prompts; import some first")
+            raise UserError("the project has no prompts. Import some first")
         with self._lock:
             if (running := self._running()) is not None:
-                raise UserError(f"another job is running ({running}); wait until it is done, or stop it")
+                raise UserError(f"another job is running ({running}). Wait until it is done, or stop it")
             number = max((int(path.name) for path in (self._home / project).glob("[0-9]*")), default=0) + 1
             place = self._home / project / str(number)
             formats.write(place / "prompts.jsonl", prompts)
@@ -181,7 +181,7 @@ class Sampler:
         place = self._place(project, number)
         with self._lock:
             if (running := self._running()) is not None:
-                raise UserError(f"another job is running ({running}); wait until it is done, or stop it")
+                raise UserError(f"another job is running ({running}). Wait until it is done, or stop it")
             if self._job(place).state == "stopped":
                 self._run(place)
         return self._job(place)

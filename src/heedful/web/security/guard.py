@@ -154,4 +154,4 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> str:
-    return f"Larger than the {limit / MB:g} MB that are allowed here; send less at a time."
+    return f"Larger than the {limit / MB:g} MB that are allowed here. Send less at a time."

@@ -39,7 +39,7 @@ def _turn() -> Iterator[None]:
 def hash_password(password: str) -> str:
     """Hash a password for the database. Raises UserError if it is too short or too long, Busy."""
     if not SHORTEST <= len(password) <= LONGEST:
-        raise UserError(f"password: it has {len(password)} characters; choose one of {SHORTEST} to {LONGEST}")
+        raise UserError(f"password: it has {len(password)} characters. Choose one of {SHORTEST} to {LONGEST}")
     with _turn():
         return _hasher.hash(password)
 

@@ -74,7 +74,7 @@ def _by_row(scores_N: Tensor, counts: Sequence[int]) -> list[list[float | None]]
     return [[None if math.isnan(x) else x for x in part.tolist()] for part in scores_N.split(list(counts))]
 
 
-def _read(path: str) -> list[Completions] | list[Demonstration]:
+def _read(path: str) -> Sequence[Completions | Demonstration]:
     # a comparison is read as completions: its other fields are kept as they are
     if kind_of(path, lenient=True) == "demonstrations":
         return formats.read(path, Demonstration)

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -468,13 +469,16 @@ def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.Monke
     assert done.err == "[cut off at 6 tokens. More with --generation.max-new-tokens 12]\n"
 
 
-def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run) -> None:
-    given = ["evaluate", "--a", files.policy, "--b", files.policy, "--prompts", files.prompts, *SHORT]
-    done = heedful(*given, "--reward", "stages.worlds:count_e")
+def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run, tmp_path: Path) -> None:
+    again = shutil.copytree(files.policy, tmp_path / "again")
+    models = ["--model", f"sft={files.policy}", "--model", f"ppo={again}"]
+    given = ["evaluate", *models, "--prompts", files.prompts, *SHORT, "--judge", "stages.worlds:count_e"]
+    done = heedful(*given, "--out", tmp_path / "out")
     assert done.code == 0
-    assert "A wins" in done.out
-    result = json.loads(heedful(*given, "--reward", "stages.worlds:count_e", "--json").out.splitlines()[-1])
-    assert result["win_rate"]["rate"] == 0.5
+    assert "wins over sft" in done.out
+    result = json.loads(heedful(*given, "--json").out.splitlines()[-1])
+    assert result["judges"]["stages.worlds:count_e"]["win_rates"]["ppo"]["rate"] == 0.5
+    assert result == json.loads((tmp_path / "out" / "result.json").read_text())
 
 
 def test_only_the_main_rank_speaks(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -60,14 +60,22 @@ def on_encoder(out: Path, bag: baselines.BagOfWords) -> dict[str, Any] | None:
     if not (out / ENCODER).exists():
         return None
     theirs, found = formats.read(out / "sft.jsonl.gz", Completions), {}
+    rates = evaluated(out / "evaluation_encoder")["win_rates"]
     for name in ("ppo_encoder", "best_of_n"):
         ours = formats.read(out / f"{name}.jsonl.gz", Completions)
         found[name] = {
-            "wins_by_reward_model_from_scratch": _as_mean(read_json(out / f"evaluation_{name}.json")["win_rate"]),
+            "wins_by_reward_model_from_scratch": _as_mean(rates[name]),
             "wins_by_bag_of_words": _wins(ours, theirs, bag.scores),
             "repeated_pairs_of_words": _repeats(ours),
         }
     return found
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """The result of `heedful evaluate` with one judge: facts about the answers, and the figures of the judge."""
+    result = read_json(folder / "result.json")
+    (figures,) = result.pop("judges").values()
+    return {**result, **figures}
 
 
 def people(data: Path) -> dict[str, Any] | None:
@@ -91,17 +99,17 @@ def people(data: Path) -> dict[str, Any] | None:
 
 def policies(out: Path, bag: baselines.BagOfWords) -> dict[str, Any]:
     """PPO compared with SFT: win rates by the reward model and by the bag of words, length, ends, KL."""
-    evaluation = read_json(out / "evaluation.json")
+    evaluation = evaluated(out / "evaluation")
     ours, theirs = (formats.read(out / f"{name}.jsonl.gz", Completions) for name in ("ppo", "sft"))
     return {
         "prompts": evaluation["prompts"],
         "samples_of_each": len(ours[0].completions),
-        "wins_by_its_own_reward_model": _as_mean(evaluation["win_rate"]),
-        "the_same_at_similar_length": _as_mean(evaluation["length"]["similar"]),
+        "wins_by_its_own_reward_model": _as_mean(evaluation["win_rates"]["ppo"]),
+        "the_same_at_similar_length": _as_mean(evaluation["length"]["ppo"]["similar"]),
         "wins_by_bag_of_words": _wins(ours, theirs, bag.scores),
-        "mean_score": {"ppo": evaluation["mean_score"]["a"], "sft": evaluation["mean_score"]["b"]},
+        "mean_score": evaluation["mean_score"],
         "mean_tokens": {"ppo": _mean_tokens(ours), "sft": _mean_tokens(theirs)},
-        "finished": {"ppo": evaluation["finished"]["a"], "sft": evaluation["finished"]["b"]},
+        "finished": evaluation["finished"],
         "kl_to_sft_nats": sequence_kl(ours, out / "ppo", out / "sft"),
         "repeated_pairs_of_words": {"ppo": _repeats(ours), "sft": _repeats(theirs)},
     }

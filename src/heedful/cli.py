@@ -138,18 +138,18 @@ def _chat(settings: Any) -> None:
 
 @_command(
     "evaluate", USE,
-    _option("--out", type=Path, metavar="FILE", panel=RUN, help="Also write the result to this .json file, and all "
-            "verdicts next to it."), AS_JSON, config="heedful.configs.evaluate:EvaluateConfig",
+    _option("--out", type=Path, metavar="DIR", panel=RUN, help="Also write the result, the answers and all verdicts "
+            "into this folder."), AS_JSON, config="heedful.configs.evaluate:EvaluateConfig",
 )  # fmt: skip
 def _evaluate(settings: Any, out: Path | None, as_json: bool) -> None:
-    """Compute the win rate of A over B with its confidence interval.
+    """Compare models: win rates over a baseline with their confidence intervals.
 
-    A reward (--reward) or people's choices (--judgements) decide.
+    A reward, a function, people's judgements in a file or a model behind an address decides, or several of these.
     """
-    from heedful.evaluation import evaluate
+    from heedful.evaluation import described, evaluate
 
     result = evaluate.run(settings, out)
-    print(json.dumps(result, ensure_ascii=False) if as_json else evaluate.describe(result))
+    print(json.dumps(result, ensure_ascii=False) if as_json else described.describe(result))
 
 
 @_command(

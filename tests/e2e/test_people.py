@@ -66,6 +66,6 @@ def test_peoples_choices_become_a_win_rate(team: Team, tmp_path: Path) -> None:
         better = next(place for place, text in enumerate(task.completions) if text.endswith("moved"))
         team.submit("ada", task, {"preferred": "tie" if turn == 3 else "ab"[better]})
     path = freeze(team, tmp_path / "choices", "choice", purposes=("evaluate",))
-    found = evaluate(EvaluateConfig(a="ppo", b="sft", judgements=path))
-    assert found["win_rate"]["rate"] == 3.5 / 4
+    (found,) = evaluate(EvaluateConfig(model=["sft", "ppo"], judge=[str(path)]))["judges"].values()
+    assert found["win_rates"]["ppo"]["rate"] == 3.5 / 4
     assert (found["prompts"], found["labelers"]) == (4, 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from heedful.config import UserError, build
 from heedful.configs.evaluate import EvaluateConfig
 from heedful.configs.shared import Generation
 from heedful.data import formats
-from heedful.data.records import Choice, Prompt
+from heedful.data.records import Choice, Completions, Prompt
 from heedful.evaluation import answers, evaluate, judges
-from heedful.evaluation.evaluate import describe, run
+from heedful.evaluation.described import describe
+from heedful.evaluation.evaluate import run
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Stream
@@ -45,6 +48,22 @@ def demonstrations(path: Path, answers: dict[str, str], **fields: dict[str, str]
     return put(path, [{"prompt": p, "completion": c, **extra[p]} for p, c in answers.items()])
 
 
+def comparing(a: str, b: str, *judges: str, **settings: Any) -> EvaluateConfig:
+    """A compared with the baseline B, by the count of "good" unless other judges are given."""
+    return EvaluateConfig(model=[f"a={a}", f"b={b}"], baseline="b", judge=list(judges) or [JUDGE], **settings)
+
+
+def only(result: dict[str, Any]) -> dict[str, Any]:
+    """The facts of the result with the figures of the one judge, those of model a taken out of their tables."""
+    (found,) = result["judges"].values()
+    facts = {name: value for name, value in result.items() if name not in ("judges", "agreement")}
+    return {**facts, **found, "win_rate": found["win_rates"]["a"], "length": found["length"]["a"]}
+
+
+def judged(a: str, b: str, *judges: str, out: Path | None = None, **settings: Any) -> dict[str, Any]:
+    return only(run(comparing(a, b, *judges, **settings), out))
+
+
 A = {"p1": "good good", "p2": "good", "p3": "bad", "p4": "bad indeed"}
 B = {"p1": "good", "p2": "good", "p3": "good", "p4": "bad"}
 
@@ -54,17 +73,17 @@ def test_win_rate_ties_lengths_and_use_cases_by_hand(tmp_path: Path) -> None:
     use_case = {"p1": "chat", "p2": "chat", "p3": "rewrite", "p4": "rewrite"}
     a = demonstrations(tmp_path / "a.jsonl", A, use_case=use_case)
     b = demonstrations(tmp_path / "b.jsonl", B, use_case=use_case)
-    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))
+    result = judged(a, b)
     assert result["win_rate"]["rate"] == 0.5
     assert (result["prompts"], result["verdicts"], result["ties"]) == (4, 4, 2)
     assert result["mean_score"] == {"a": 0.75, "b": 0.75}
     assert result["mean_length"] == {"a": (9 + 4 + 3 + 10) / 4, "b": (4 + 4 + 4 + 3) / 4}
-    assert result["by_use_case"]["chat"]["rate"] == 0.75
-    assert result["by_use_case"]["rewrite"]["rate"] == 0.25
+    assert result["by_use_case"]["chat"]["a"]["rate"] == 0.75
+    assert result["by_use_case"]["rewrite"]["a"]["rate"] == 0.25
     length = result["length"]
-    assert length["a_longer_share"] == 0.5  # p1, p4
-    assert length["a_longer"]["rate"] == 0.75
-    assert length["a_shorter"]["rate"] == 0.0  # p3
+    assert length["longer_share"] == 0.5  # p1, p4
+    assert length["longer"]["rate"] == 0.75
+    assert length["shorter"]["rate"] == 0.0  # p3
     assert length["similar"] == {"rate": 0.5, "low": None, "high": None, "n": 1}  # p2 alone
     assert result["finished"] is None
     json.dumps(result, allow_nan=False)
@@ -80,7 +99,7 @@ def test_a_prompt_with_several_answers_counts_once(tmp_path: Path) -> None:
         {"prompt": "p1", "completions": ["good"], "finish": ["stop"]},
         {"prompt": "p2", "completions": ["good"], "finish": ["stop"]},
     ])  # fmt: skip
-    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))
+    result = judged(a, b)
     assert result["win_rate"]["rate"] == 0.375
     assert (result["prompts"], result["verdicts"], result["ties"]) == (2, 4, 1)
     assert result["mean_score"] == {"a": 0.75, "b": 1.0}
@@ -89,9 +108,9 @@ def test_a_prompt_with_several_answers_counts_once(tmp_path: Path) -> None:
 
 def test_the_judge_may_be_a_weighted_sum(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
-    result = run(EvaluateConfig(a=a, b=b, reward=[f"-2*{JUDGE}", JUDGE]))
+    result = judged(a, b, f"-2*{JUDGE} + {JUDGE}")
     assert result["mean_score"] == {"a": -0.75, "b": -0.75}
-    assert run(EvaluateConfig(a=a, b=b, reward=[f"-2*{JUDGE}", JUDGE], limit=1))["win_rate"]["rate"] == 0.0
+    assert judged(a, b, f"-2*{JUDGE} + {JUDGE}", limit=1)["win_rate"]["rate"] == 0.0
 
 
 def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
@@ -104,11 +123,12 @@ def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
     b = demonstrations(
         tmp_path / "b.jsonl", {p: "bad" if i < 20 else "good" for i, p in enumerate(prompts)}, user=users
     )
-    by_prompt = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]))["win_rate"]
-    by_user = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))["win_rate"]
+    by_prompt = judged(a, b, cluster="prompt")["win_rate"]
+    by_user = judged(a, b, cluster="user")["win_rate"]
     assert by_prompt["rate"] == by_user["rate"] == 0.5
     assert (by_user["low"], by_user["high"]) == pytest.approx((0.2, 0.8), abs=0.03)
-    few = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user", limit=36))["win_rate"]
+    assert judged(a, b)["win_rate"] == by_user  # every prompt names its user
+    few = judged(a, b, cluster="user", limit=36)["win_rate"]
     assert (few["low"], few["high"]) == (None, None)  # nine users
     assert 0.3 < by_prompt["low"] < by_prompt["high"] < 0.7
 
@@ -116,9 +136,9 @@ def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
 def test_clusters_of_users_need_users(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
     with pytest.raises(UserError, match=r"4 of 4 prompts name no user. Use cluster = prompt"):
-        run(EvaluateConfig(a=a, b=b, reward=[JUDGE], cluster="user"))
+        judged(a, b, cluster="user")
     with pytest.raises(UserError, match=r"4 of 4 prompts name no user"):  # before the model is looked for
-        run(EvaluateConfig(a=a, b="./no-model", reward=[JUDGE], cluster="user"))
+        judged(a, "./no-model", cluster="user")
 
 
 def test_files_must_answer_the_same_prompts(tmp_path: Path) -> None:
@@ -126,25 +146,24 @@ def test_files_must_answer_the_same_prompts(tmp_path: Path) -> None:
     fewer = demonstrations(tmp_path / "fewer.jsonl", {"p1": "good", "p2": "good"})
     other = demonstrations(tmp_path / "other.jsonl", {"x": "good"})
     with pytest.raises(UserError, match=r"fewer.jsonl: no answer to 2 of 4 prompts, the first 'p3'"):
-        run(EvaluateConfig(a=a, b=fewer, reward=[JUDGE]))
-    with pytest.raises(UserError, match=r"a.jsonl: answers 2 prompts that the other side does not"):
-        run(EvaluateConfig(a=fewer, b=a, reward=[JUDGE]))
+        judged(a, fewer)
+    with pytest.raises(UserError, match=r"a.jsonl: answers 2 prompts that another model does not"):
+        judged(fewer, a)
     with pytest.raises(UserError, match=r"have no prompt in common"):
-        run(EvaluateConfig(a=a, b=other, reward=[JUDGE], common=True))
-    result = run(EvaluateConfig(a=a, b=fewer, reward=[JUDGE], common=True))
+        judged(a, other, common=True)
+    result = judged(a, fewer, common=True)
     assert result["win_rate"]["rate"] == 0.75
     assert result["left_out"] == {"unanswered": 2, "too_long": 0}
-    assert "left out" in describe(result)
-    assert "2 unanswered" in describe(result)
+    assert "left out: 2 unanswered" in describe(run(comparing(a, fewer, common=True)))
 
 
 def test_prompts_choose_what_to_compare_on(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
     prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "p1"}, {"prompt": "p3"}, {"prompt": "p1"}])
-    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE], prompts=prompts))
+    result = judged(a, b, prompts=prompts)
     assert (result["prompts"], result["win_rate"]["rate"]) == (2, 0.5)
     chat = put(tmp_path / "chat.jsonl", [{"prompt": [{"role": "user", "content": "p1"}]}])
-    assert run(EvaluateConfig(a=a, b=b, reward=[JUDGE], prompts=chat))["win_rate"]["rate"] == 1.0
+    assert judged(a, b, prompts=chat)["win_rate"]["rate"] == 1.0
 
 
 def test_a_row_needs_an_answer(tmp_path: Path) -> None:
@@ -152,13 +171,27 @@ def test_a_row_needs_an_answer(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"a.jsonl:1: field 'completions': missing. A row needs completion or completions"
     ):
-        run(EvaluateConfig(a=path, b=path, reward=[JUDGE]))
+        judged(path, "b.jsonl")
 
 
-@pytest.mark.parametrize("judges", [{}, {"reward": [JUDGE], "judgements": "choices.jsonl"}])
-def test_there_is_one_judge(judges: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="Give either --reward or --judgements"):
-        run(EvaluateConfig(a="a", b="b", **judges))
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"judge": []}, "an evaluation needs a judge. Give --judge"),
+        ({"judge": [JUDGE, JUDGE]}, "--judge count_of_good:score: is given twice"),
+        ({"model": ["a"]}, "a comparison needs two models"),
+        ({"model": ["a=x", "a=y"]}, "--model a=y: there is a model a already"),
+        ({"model": ["a=x", "b=x"]}, "--model b=x: a is the same model. Give each model once"),
+        ({"model": ["a=", "b=x"]}, "--model a=: write NAME=MODEL"),
+        ({"baseline": "c"}, "--baseline c: no such model. The models are a, b"),
+        ({"max_requests": 5}, "--max-requests is for judges behind an address"),
+        ({"model": ["a=http://h/v1#m", "b=x"]}, "sample it first with heedful sample"),
+    ],
+)
+def test_what_is_no_comparison_is_told_before_any_work(settings: dict[str, Any], told: str) -> None:
+    values = {"model": ["a=x", "b=y"], "judge": [JUDGE], **settings}
+    with pytest.raises(UserError, match=re.escape(told)):
+        run(build(EvaluateConfig, values, "the test"))
 
 
 def test_a_judge_gives_finite_numbers() -> None:
@@ -166,8 +199,8 @@ def test_a_judge_gives_finite_numbers() -> None:
         return torch.full((len(episodes),), float("nan")), {}
 
     one = {"p1": [answers.Written("x")]}
-    with pytest.raises(UserError, match=r"the reward of an answer to 'p1' is nan"):
-        judges.by_reward(reward, [Prompt(prompt="p1")], one, one)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"broken: the score of an answer to 'p1' is nan"):
+        judges.by_reward("broken", reward, [Prompt(prompt="p1")], {"a": one, "b": one}, [("a", "b")])  # type: ignore[arg-type]
 
 
 # --- people ------------------------------------------------------------------------------------------------
@@ -188,17 +221,17 @@ def test_peoples_choices_are_turned_and_counted_by_prompt(tmp_path: Path) -> Non
         choice("p2", "sft", "ppo", "a", labeler="ann"),
         choice("p2", "sft", "base", "b", labeler="ben"),
     ])  # fmt: skip
-    result = run(EvaluateConfig(a="ppo", b="sft", judgements=path))
+    result = judged("ppo", "sft", path)
     assert result["win_rate"]["rate"] == pytest.approx((2.5 / 3 + 0) / 2)
     assert (result["prompts"], result["verdicts"], result["ties"], result["labelers"]) == (2, 4, 1, 3)
-    assert result["other_choices"] == 1
-    assert result["agreement"] == {"rate": 1.0, "pairs": 1}  # ann and ben on p1; a tie does not count
-    assert result["mean_score"] is None
-    turned = run(EvaluateConfig(a="sft", b="ppo", judgements=path))
+    assert result["other_rows"] == 1
+    assert result["labeler_agreement"] == {"rate": 1.0, "pairs": 1}  # ann and ben on p1; a tie does not count
+    assert "mean_score" not in result
+    turned = judged("sft", "ppo", path)
     assert turned["win_rate"]["rate"] == pytest.approx(1 - (2.5 / 3) / 2)
     one = put(tmp_path / "p2.jsonl", [{"prompt": "p2"}])
-    assert run(EvaluateConfig(a="ppo", b="sft", judgements=path, prompts=one))["win_rate"]["rate"] == 0.0
-    assert run(EvaluateConfig(a="ppo", b="sft", judgements=path, limit=1))["prompts"] == 1
+    assert judged("ppo", "sft", path, prompts=one)["win_rate"]["rate"] == 0.0
+    assert judged("ppo", "sft", path, limit=1)["prompts"] == 1
 
 
 def test_a_run_is_known_by_its_id(tmp_path: Path) -> None:
@@ -207,23 +240,21 @@ def test_a_run_is_known_by_its_id(tmp_path: Path) -> None:
         '{"id": "f00d", "stage": "ppo", "status": "finished", "config": {}, "parents": {}, "data": {}}'
     )
     path = put(tmp_path / "choices.jsonl", [choice("p1", "f00d", "sft", "a")])
-    assert run(EvaluateConfig(a=str(tmp_path / "run"), b="sft", judgements=path))["win_rate"]["rate"] == 1.0
+    assert judged(str(tmp_path / "run"), "sft", path)["win_rate"]["rate"] == 1.0
 
 
 def test_unnamed_sides_count_as_they_stand(tmp_path: Path) -> None:
     path = put(tmp_path / "choices.jsonl", [{"prompt": "p", "a": {"text": "x"}, "b": {"text": "y"}, "preferred": "b"}])
-    assert run(EvaluateConfig(a="left", b="right", judgements=path))["win_rate"]["rate"] == 0.0
+    assert judged("left", "right", path)["win_rate"]["rate"] == 0.0
 
 
 def test_choices_on_other_models_are_refused(tmp_path: Path) -> None:
     path = put(tmp_path / "choices.jsonl", [choice("p1", "flan", "sft", "a")])
-    with pytest.raises(UserError, match=r"choices.jsonl: no choice between ppo and sft. It compares flan, sft"):
-        run(EvaluateConfig(a="ppo", b="sft", judgements=path))
-    with pytest.raises(UserError, match=r"A and B are both sft. Name two of the models in it: flan, sft"):
-        run(EvaluateConfig(a="sft", b="sft", judgements=path))
+    with pytest.raises(UserError, match=r"choices.jsonl: compares no two of a, b. It compares flan, sft"):
+        judged("ppo", "sft", path)
     prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "other"}])
-    with pytest.raises(UserError, match=r"no choice on a prompt of"):
-        run(EvaluateConfig(a="flan", b="sft", judgements=path, prompts=prompts))
+    with pytest.raises(UserError, match=r"no judgement on a prompt of --prompts"):
+        judged("flan", "sft", path, prompts=prompts)
 
 
 # --- models ------------------------------------------------------------------------------------------------
@@ -244,20 +275,18 @@ def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str) -> N
     load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "again")
     load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
     prompts = put(tmp_path / "prompts.jsonl", ASKED)
-    config = EvaluateConfig(
-        a=model, b=str(tmp_path / "again"), reward=[str(tmp_path / "rm")], prompts=prompts, generation=GENERATION
-    )
-    result = run(config, tmp_path / "result.json")
+    config = comparing(model, str(tmp_path / "again"), str(tmp_path / "rm"), prompts=prompts, generation=GENERATION)
+    result = only(run(config, tmp_path / "result"))
     assert result["win_rate"] == {"rate": 0.5, "low": None, "high": None, "n": 4}
     assert result["ties"] == 4
     assert result["finished"] is not None
-    rows = formats.read(tmp_path / "result.choices.jsonl", Choice)
+    rows = formats.read(tmp_path / "result" / "choices.1.jsonl", Choice)
     assert all(row.a.text == row.b.text for row in rows)
     policy, tokenizer = load.load_policy(model)
     ids = render.prompt_ids(tokenizer, rows[2].prompt)
     (alone,) = LocalEngine(policy, tokenizer).generate([ids], [Stream(0, 0, 2)], GENERATION)
     assert rows[2].a.text == render.response_text(tokenizer, alone.response_ids)
-    other = run(config.model_copy(update={"seed": 1}), tmp_path / "other.json")
+    other = run(config.model_copy(update={"seed": 1}), tmp_path / "other")
     assert other["mean_length"] != result["mean_length"]
 
 
@@ -265,9 +294,8 @@ def test_a_reward_model_scores_what_it_would_score(tmp_path: Path, model: str) -
     """The score in the rows is the reward model's own of prompt and answer, EOS after a finished one only."""
     load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
     b = put(tmp_path / "b.jsonl", [{**row, "completions": ["Twelve."], "finish": ["length"]} for row in ASKED])
-    config = EvaluateConfig(a=model, b=b, reward=[str(tmp_path / "rm")], generation=GENERATION)
-    run(config, tmp_path / "deep" / "result.json")
-    row = formats.read(tmp_path / "deep" / "result.choices.jsonl", Choice)[0]
+    run(comparing(model, b, str(tmp_path / "rm"), generation=GENERATION), tmp_path / "deep" / "result")
+    row = formats.read(tmp_path / "deep" / "result" / "choices.1.jsonl", Choice)[0]
     reward, tokenizer = load.load_reward(tmp_path / "rm")
     prompt, response = (
         render.prompt_ids(tokenizer, row.prompt),
@@ -287,7 +315,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
 
     monkeypatch.setattr(evaluate, "open_reward", opened)
     compute = {"device": "cpu", "dtype": "bfloat16", "micro_tokens": 7}
-    values = {"a": model, "b": model, "reward": [JUDGE], "compute": compute}
+    values = {"model": [f"a={model}", "b=other"], "judge": [JUDGE], "compute": compute}
     with pytest.raises(UserError, match="enough"):
         run(build(EvaluateConfig, values, "the test"))
     assert (seen["device"], seen["compute"].dtype, seen["compute"].micro_tokens) == (torch.device("cpu"), "bfloat16", 7)
@@ -296,10 +324,12 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
 
 
 def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
-    with pytest.raises(UserError, match=r"two models to sample\. Give --prompts"):
-        run(EvaluateConfig(a=model, b=model, reward=[JUDGE]))
-    prompts = put(tmp_path / "prompts.jsonl", [*ASKED, {"prompt": "long " * 200}])
-    config = EvaluateConfig(a=model, b=model, reward=[JUDGE], prompts=prompts, generation=GENERATION)
+    with pytest.raises(UserError, match=r"all models are to be sampled\. Give --prompts"):
+        judged(model, "other")
+    rows = [*ASKED, {"prompt": "long " * 200}]
+    prompts = put(tmp_path / "prompts.jsonl", rows)
+    b = put(tmp_path / "b.jsonl", [{**row, "completions": ["x"], "finish": ["stop"]} for row in rows])
+    config = comparing(model, b, prompts=prompts, generation=GENERATION)
     with pytest.raises(UserError, match="policy: prompt 5 has 801 tokens, the most here is 122 "):
         run(config)
     assert run(config.model_copy(update={"skip_long": True}))["left_out"] == {"unanswered": 0, "too_long": 1}
@@ -313,51 +343,75 @@ def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
 def test_written_verdicts_are_choices_that_give_the_same_win_rate(tmp_path: Path) -> None:
     users = {"p1": "u", "p2": "u", "p3": "v", "p4": "w"}
     a, b = demonstrations(tmp_path / "a.jsonl", A, user=users), demonstrations(tmp_path / "b.jsonl", B, user=users)
-    result = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
-    assert json.loads((tmp_path / "out.json").read_text()) == result
-    rows = formats.read(tmp_path / "out.choices.jsonl", Choice)
+    result = run(comparing(a, b), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == result
+    rows = formats.read(tmp_path / "out" / "choices.1.jsonl", Choice)
     assert [row.preferred for row in rows] == ["a", "tie", "b", "tie"]
     assert [row.user for row in rows] == ["u", "u", "v", "w"]
-    assert rows[0].a.row() == {"text": "good good", "model": a, "score": 2.0}
-    again = run(EvaluateConfig(a=a, b=b, judgements=str(tmp_path / "out.choices.jsonl")))
-    assert again["win_rate"] == result["win_rate"]
-
-
-def test_the_result_is_named_json_before_any_work_is_done(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"out.txt: the result is one JSON object. Name it .json"):
-        run(EvaluateConfig(a="nowhere.jsonl", b="nowhere.jsonl", reward=[JUDGE]), tmp_path / "out.txt")
+    assert rows[0].a.row() == {"text": "good good", "model": "a", "score": 2.0}
+    written = formats.read(tmp_path / "out" / "answers.jsonl", Completions)
+    assert (written[3].completions, written[3].models) == (["bad indeed", "bad"], ["a", "b"])
+    again = judged(a, b, str(tmp_path / "out" / "choices.1.jsonl"))
+    assert again["win_rates"] == only(result)["win_rates"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
 def test_only_an_earlier_result_is_replaced(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
-    for name, text in (("people.json", '{"people": 3}'), ("people.choices.jsonl", "{}")):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(UserError, match=f"{name}: already exists and is not the result of an evaluation"):
-            run(EvaluateConfig(a=a, b=b, reward=["nowhere"]), tmp_path / "people.json")  # before a judge is opened
-        assert (tmp_path / name).read_text() == text
-        (tmp_path / name).unlink()
-    first = run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
-    again = run(EvaluateConfig(a=b, b=a, reward=[JUDGE]), tmp_path / "out.json")
-    assert first != again == json.loads((tmp_path / "out.json").read_text())
+    for name in ("notes.txt", "result.json"):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text('{"people": 3}')
+        with pytest.raises(UserError, match="mine: holds something else than the result of an evaluation"):
+            judged(a, b, "nowhere", out=tmp_path / "mine")  # before a judge is opened
+        assert (tmp_path / "mine" / name).read_text() == '{"people": 3}'
+        (tmp_path / "mine" / name).unlink()
+    (tmp_path / "brief.py").write_text("def score(p, c): return [-float(len(x)) for x in c]\n")
+    first = run(comparing(a, b, JUDGE, "brief:score"), tmp_path / "out")
+    again = run(comparing(b, a), tmp_path / "out")
+    assert first != again == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "answers.jsonl",
+        "choices.1.jsonl",
+        "result.json",
+    ]
 
 
-def test_a_place_that_cannot_be_written_is_said_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("out", "told"), [("file", "file: is a file"), ("file/out", "a file is where a folder is needed")]
+)
+def test_a_place_that_cannot_be_written_is_said_first(tmp_path: Path, out: str, told: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/out\.json: .*: a file is where a folder is needed"):
-        run(EvaluateConfig(a="nowhere", b="nowhere", reward=[JUDGE]), tmp_path / "file" / "out.json")
+    with pytest.raises(UserError, match=told):
+        judged("nowhere", "elsewhere", out=tmp_path / out)
+
+
+def test_a_full_disk_leaves_the_earlier_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    run(comparing(a, b), tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "write_json", full)
+    with pytest.raises(UserError, match=r"out: No space left on device\. Free some space"):
+        run(comparing(b, a), tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_description_is_aligned(tmp_path: Path) -> None:
     a = demonstrations(tmp_path / "a.jsonl", A, use_case=dict.fromkeys(A, "chat"))
     b = demonstrations(tmp_path / "b.jsonl", B, use_case=dict.fromkeys(A, "chat"))
-    text = describe(run(EvaluateConfig(a=a, b=b, reward=[JUDGE])))
-    lines = text.splitlines()
-    assert lines[0] == f"A  {a}"
-    assert lines[2] == f"4 prompts, 4 verdicts, 2 tied, judged by {JUDGE}"
-    rates = [line for line in lines if " %  " in line]
-    assert [line.split()[-1] for line in rates] == ["4", "1", "1", "2", "4"]
-    assert len({line.index(" %  ") for line in rates}) == 1
-    assert any(line.startswith("mean score") and line.endswith("A 0.750  B 0.750") for line in lines)
+    lines = describe(run(comparing(a, b))).splitlines()
+    assert lines[2] == f"b (baseline)  {b}           4         0.0"
+    assert f"judge {JUDGE}" in lines
+    assert "4 prompts, 4 verdicts, 2 tied. Intervals of 95 % count prompts" in lines
+    start = next(number for number, line in enumerate(lines) if line.startswith("wins over b"))
+    table = lines[start : start + 6]
+    assert [line.split()[-1] for line in table] == ["prompts", "4", "users", "1", "1", "2"]
+    assert table[1].split()[:2] == ["a", "50.0"]
+    assert "mean score: a 0.750, b 0.750" in lines
 
 
 def test_equal_prompts_of_a_file_are_put_together(tmp_path: Path) -> None:
@@ -369,7 +423,7 @@ def test_equal_prompts_of_a_file_are_put_together(tmp_path: Path) -> None:
 
 def test_evaluate_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
-    run(EvaluateConfig(a=a, b=b, reward=[JUDGE]), tmp_path / "out.json")
+    run(comparing(a, b), tmp_path / "out")
     assert capfd.readouterr() == ("", "")
 
 
@@ -380,13 +434,13 @@ def test_a_judge_may_know_the_fields_of_a_row(tmp_path: Path) -> None:
     )
     answers = {"answer": {"p1": "good", "p2": "good", "p3": "bad", "p4": "any"}}
     sides = {"a": demonstrations(tmp_path / "a.jsonl", A, **answers), "b": demonstrations(tmp_path / "b.jsonl", B)}
-    judge = ["knowing_judge:exact", "knowing_judge:brief"]
-    result = run(EvaluateConfig(reward=judge, **sides))
+    judge = "knowing_judge:exact + knowing_judge:brief"
+    result = judged(sides["a"], sides["b"], judge)
     assert result["no_opinion"] == {"knowing_judge:exact": 2}
     assert (result["win_rate"]["rate"], result["ties"]) == (0.375, 1)  # by hand: p1 and p4 lost, p2 tied, p3 won
-    assert "no opinion" in describe(result)
+    assert "no opinion: knowing_judge:exact on 2 answers" in describe(run(comparing(sides["a"], sides["b"], judge)))
     with pytest.raises(UserError, match="the field 'answer', which no row has"):
-        run(EvaluateConfig(reward=judge, a=sides["b"], b=sides["a"]))
+        judged(sides["b"], sides["a"], judge)
 
 
 def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
@@ -397,8 +451,8 @@ def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
     load.save(tiny.policy(), tokenizer, tmp_path / "strict")
     ruled = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say red"}]
     prompts = put(tmp_path / "p.jsonl", [{"prompt": "Say blue"}, {"prompt": ruled}])
-    sides = {"a": str(tmp_path / "strict"), "b": str(tmp_path / "strict")}
-    config = EvaluateConfig(reward=[JUDGE], prompts=prompts, generation=Generation(max_new_tokens=4), **sides)
+    b = put(tmp_path / "b.jsonl", [{"prompt": "Say blue", "completion": "x"}, {"prompt": ruled, "completion": "y"}])
+    config = comparing(str(tmp_path / "strict"), b, prompts=prompts, generation=Generation(max_new_tokens=4))
     with pytest.raises(UserError, match=r"prompt 'Be brief.*no system role.*refused-rows skip"):
         run(config)
     left_out = run(config.model_copy(update={"refused_rows": "skip"}))["left_out"]

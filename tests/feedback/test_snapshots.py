@@ -12,7 +12,9 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Comparison, Demonstration, Prompt
 from heedful.data.snapshots import open_snapshot
-from heedful.evaluation.judges import by_people
+from heedful.evaluation.models import parse
+from heedful.evaluation.people import by_people
+from heedful.evaluation.summary import between
 from heedful.feedback import events, items, people, projects, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Event, FrozenSnapshot, SnapshotEvent
@@ -119,7 +121,8 @@ def test_held_out_labelers_work_is_a_file_of_its_own(store: Store) -> None:
     team.work("ada", 2)
     assert {record.labeler for record in records(team)} == {"ada"}
     held_out = records(team, roles=("held_out",), purposes=("evaluate",))
-    assert [record.labeler for record in held_out] == ["eve"]
+    assert [(record.labeler, record.role) for record in held_out] == [("eve", "held_out")]
+    assert [record.model_extra.get("role") for record in records(team)] == [None]
 
 
 def test_every_filter_chooses(store: Store) -> None:
@@ -186,10 +189,11 @@ def test_choices_become_the_file_that_evaluate_reads(store: Store, tmp_path: Pat
         place = next((p for p, text in enumerate(task.completions) if wanted and text.endswith(wanted)), None)
         team.submit("ada", task, {"preferred": "tie" if place is None else "ab"[place]})
     frozen = freeze(team, tmp_path / "s", "choice", purposes=("evaluate",))
-    verdicts, others = by_people(frozen.path, "runs/ppo", "runs/sft")
+    found = by_people(frozen.path, parse(["ppo=runs/ppo", "sft=runs/sft"], "sft"))
+    verdicts = between(found.verdicts, "ppo", "sft")
     assert sorted(verdict.outcome for verdict in verdicts) == [0.5, 1.0, 1.0]
     assert {verdict.labeler for verdict in verdicts} == {"ada"}
-    assert others == 0
+    assert found.facts["other_rows"] == 0
     assert len(formats.read(frozen.path, Choice)) == 3
 
 

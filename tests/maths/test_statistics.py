@@ -166,7 +166,7 @@ def test_a_perfect_agreement_has_no_interval():
 
 
 def test_student_has_the_quantiles_of_the_tables():
-    assert [statistics._student(n) for n in (9, 19, 30, 10**6)] == pytest.approx(
+    assert [statistics.student(n) for n in (9, 19, 30, 10**6)] == pytest.approx(
         [2.26216, 2.09302, 2.04227, 1.95996], abs=3e-4
     )
 

@@ -6,31 +6,38 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heedful.config import Config, Seed
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RefusedRows, RewardRef, TemplateArguments
+from heedful.config import Config, Count, Seed
+from heedful.configs.endpoint import EndpointConfig
+from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RefusedRows, TemplateArguments
 
 
 class EvaluateConfig(Config):
-    panels = {"a": INPUT, "common": "Settings"}
+    panels = {"model": INPUT, "common": "Settings"}
 
-    a: Annotated[str, "A"]
-    """Model to sample from, or file of answers. With `judgements`: a name in that file."""
-    b: Annotated[str, "B"]
-    """The other side of the comparison, of the same forms."""
-    reward: list[RewardRef] = []
-    """The judge: reward model, or Python function as module:function, with an optional weight. Several add up."""
-    judgements: FilePath | None = None
-    """The judge: a file of people's choices."""
+    model: list[Annotated[str, "NAME=MODEL"]]
+    """Model to compare, two or more: one to sample from, or a file of answers. In a file of judgements its name, its
+    reference or the id of its run stands for it.
+    """
+    baseline: str | None = None
+    """Name of the model that the others are compared with. none = the first."""
+    judge: list[Annotated[str, "JUDGE"]] = []
+    """Who judges: a reward model, a function as module:function, a sum of these such as '0.5*runs/rm + my:score', a
+    file of people's choices or rankings, or a model behind an address as URL#model. Several judge side by side.
+    """
     prompts: FilePath | None = None
-    """Prompts to compare on. Not needed if a file of answers or choices has them."""
+    """Prompts to compare on. Not needed if a file of answers or judgements has them."""
     common: bool = False
-    """Leave out prompts that one side has not answered, instead of stopping with an error."""
+    """Leave out prompts that one model has not answered, instead of stopping with an error."""
     limit: int | None = Field(default=None, ge=1)
     """Use only the first prompts, this many."""
-    cluster: Literal["prompt", "user"] = "prompt"
-    """Unit that the interval counts (T3). Take users if the prompts of one user resemble each other."""
+    pairs: Literal["all", "baseline"] = "all"
+    """Which pairs a reward or an endpoint judges: all, or each model with the baseline. Fewer pairs cost less."""
+    cluster: Literal["auto", "prompt", "user"] = "auto"
+    """Unit that intervals count (T3). auto = users if every prompt names one, else prompts."""
     similar_length: float = Field(default=0.1, ge=0)
     """Two answers are of similar length if the longer one exceeds the shorter one by at most this share."""
+    max_requests: Count | None = None
+    """Most requests to judges behind an address. Answers that this machine keeps do not count."""
     seed: Seed = 0
     """Random seed."""
     skip_long: bool = False
@@ -45,3 +52,4 @@ class EvaluateConfig(Config):
     """Run Python code that comes with a model."""
     generation: Generation = Generation(max_new_tokens=256)
     compute: Compute = Compute()
+    endpoint: EndpointConfig = EndpointConfig()

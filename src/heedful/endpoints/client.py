@@ -103,6 +103,16 @@ class Client:
         """The answers in the order of the requests. `seen(place, answer)` is called as each arrives."""
         return _run(self._ask_all(requests, seen))
 
+    def kept(self, request: Request) -> bool:
+        """Whether the answer to a request is on this machine already."""
+        return self._from_cache(request) is not None
+
+    def _from_cache(self, request: Request) -> Answer | None:
+        return self._cache.get(self.address.url, self._body(request)) if self._cache else None
+
+    def _body(self, request: Request) -> Request:
+        return {"model": self.address.model, **request}
+
     async def _ask_all(
         self, requests: Sequence[Request], seen: Callable[[int, Answer | Failure], None]
     ) -> list[Answer | Failure]:
@@ -130,9 +140,8 @@ class Client:
 
     async def _one(self, http: httpx.AsyncClient, request: Request) -> Answer | Failure:
         """From the cache, or from the endpoint."""
-        body = {"model": self.address.model, **request}
-        kept = self._cache.get(self.address.url, body) if self._cache else None
-        if kept is not None:
+        body = self._body(request)
+        if (kept := self._from_cache(request)) is not None:
             return kept
         try:
             answer = await self._tried(http, body)

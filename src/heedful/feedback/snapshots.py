@@ -181,7 +181,7 @@ def _about(row: Any) -> dict[str, Any]:
     about = {
         "labeler": row.labeler, "group": row.group, "item": row.ref, "judgement": row.hash,
         "judged": row.when.isoformat(timespec="seconds"), "seconds": row.seconds, "instructions": row.instructions,
-        "note": row.content.get("note"),
+        "note": row.content.get("note"), "role": "held_out" if row.role == "held_out" else None,
     }  # fmt: skip
     return {key: value for key, value in about.items() if value is not None}
 

@@ -108,7 +108,7 @@ def alpha_interval(
     if values.size < 2:
         return Interval(math.nan, None, None, n)
     if clusters is not None:
-        clusters = _numbered(clusters)[paired]
+        clusters = numbered(clusters)[paired]
     return sums_interval(
         lambda sums: _alpha_of_coincidences(sums.reshape(-1, values.size, values.size), values, level),
         _coincidences(np.stack([(shared == value).sum(axis=0) for value in values], axis=1)),
@@ -256,7 +256,7 @@ def ratio_interval(terms: ArrayLike, clusters: Clusters = None, *, n: int | None
     if count < FEWEST:
         return Interval(rate, None, None, n)
     spread = float(np.square(sums[:, 0] - rate * sums[:, 1]).sum() / whole**2) * count / (count - 1)
-    quantile = _student(count - 1)
+    quantile = student(count - 1)
     if min(rate, 1 - rate) < 1e-12:
         return Interval(rate, *_score(round(rate), count, quantile), n)
     if spread < 1e-24:  # no cluster differs, as where all outcomes are ties
@@ -333,7 +333,7 @@ def _score(rate: float, count: float, quantile: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _student(degrees: int) -> float:
+def student(degrees: int) -> float:
     """The 97.5 % quantile of Student's distribution, to 1e-3 from 9 degrees on. Source: Abramowitz & Stegun 26.7.5."""
     z = _Z
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -355,7 +355,7 @@ def _values(values: ArrayLike, clusters: Clusters) -> Floats:
 
 def _totals(terms: Floats, clusters: Sequence[object] | NDArray) -> Floats:
     """Sums of the terms [N, F] of each cluster."""
-    index = _numbered(clusters)
+    index = numbered(clusters)
     totals = np.zeros((index.max() + 1, terms.shape[1]))
     np.add.at(totals, index, terms)
     return totals
@@ -403,7 +403,7 @@ def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
         return 1 - observed / expected
 
 
-def _numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
+def numbered(clusters: Sequence[object] | NDArray) -> NDArray[np.int64]:
     """Clusters as the numbers 0, 1, 2, ... in the order in which they first occur."""
     number = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
     return np.fromiter((number[cluster] for cluster in clusters), dtype=np.int64, count=len(clusters))

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "sandbox": {"data"},
     "feedback": {"data", "maths.statistics", "runs"},
+    "collection": {"configs", "data", "feedback", "runs"},
     "fast": {"maths"},
     "models": {"configs", "fast", "maths", "data.records", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
@@ -61,8 +62,30 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plots": {"data.text", "maths.statistics"},
     "evaluation": {"configs", "endpoints", "rewards", "rollout", "models", "maths", "data", "runs"},
     "report": {"configs", "plots", "evaluation", "maths.statistics", "data", "runs"},
-    "serve": {"configs", "data", "endpoints", "feedback", "fast", "maths", "models", "rollout", "runs", "web"},
-    "web": {"configs", "data", "endpoints", "feedback", "plots", "maths.statistics", "rollout.types", "runs"},
+    "serve": {
+        "collection",
+        "configs",
+        "data",
+        "endpoints",
+        "feedback",
+        "fast",
+        "maths",
+        "models",
+        "rollout",
+        "runs",
+        "web",
+    },
+    "web": {
+        "collection",
+        "configs",
+        "data",
+        "endpoints",
+        "feedback",
+        "plots",
+        "maths.statistics",
+        "rollout.types",
+        "runs",
+    },
 }
 IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
 COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
@@ -70,8 +93,8 @@ PROGRESS = "runs.progress"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "web", "plots",
-    "report", "sandbox", "maths.statistics",
+    "cli", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "collection", "web",
+    "plots", "report", "sandbox", "maths.statistics",
 )  # fmt: skip
 
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}  # not on Windows

@@ -358,6 +358,29 @@ def _label(
     labelling.run(db, host, port, web, proxies=proxies, demo=demo, new_password=new_password, say=say)
 
 
+@_command(
+    "forget", PEOPLE,
+    _option("--user", required=True, metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),
+    _option("--folder", type=Path, default=Path("."), metavar="DIR", help="Project folder, with runs and the database "
+            "heedful.db."),
+    _option("--db", metavar="DB", help="Another database: a SQLite file or a postgresql:// URL."), AS_JSON,
+)  # fmt: skip
+def _forget(user: str, folder: Path, db: str | None, as_json: bool) -> None:
+    """Delete what is kept of a user of served models.
+
+    Prompts, answers, thumbs, edits, picks, items of the queue and snapshots that no run has read are gone. The command
+    lists the snapshots and runs that hold some all the same. The account stays.
+    """
+    from datetime import UTC, datetime
+
+    from heedful.collection import forget
+    from heedful.feedback.store import Store
+
+    store = Store.open(db or folder / "heedful.db", create=False)
+    gone = forget.forget(store, user, [folder], datetime.now(UTC), by=None)
+    print(json.dumps(gone.row(), ensure_ascii=False) if as_json else "\n".join(gone.lines()))
+
+
 @_command("backup", PEOPLE, _argument("out", "FILE", "New file."), DB)
 def _backup(out: Path, db: str) -> None:
     """Verify the labelling database and copy it into one file, while people work."""

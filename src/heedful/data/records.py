@@ -342,6 +342,44 @@ class Choice(Prompt):
     group: Name | None = None
 
 
+class Reacted(Prompt):
+    """What a user of a served model said about an answer. Reward training reads none of these rows."""
+
+    answer: Answer
+    settings: dict[str, Any] | None = None
+    labeler: Name | None = None
+
+
+class Thumb(Reacted):
+    """A thumb up or down."""
+
+    up: StrictBool
+    reasons: list[str] | None = None
+    comment: str | None = None
+
+
+class Edit(Reacted):
+    """The answer as its user would have it."""
+
+    edited: str
+
+
+class Pick(Prompt):
+    """A choice between two answers side by side. `blind`: no model was named before it."""
+
+    left: Answer
+    right: Answer
+    outcome: Literal["left", "right", "tie", "both_bad"]
+    blind: StrictBool
+    settings: dict[str, Any] | None = None
+    labeler: Name | None = None
+
+    def choice(self) -> dict[str, Any]:
+        """The judgement as a `Choice` has it."""
+        preferred = {"left": "a", "right": "b"}.get(self.outcome, "tie")
+        return {"preferred": preferred, **({"none_acceptable": True} if self.outcome == "both_bad" else {})}
+
+
 def as_text(prompt: PromptText) -> str:
     """The words of a prompt, to show and to compare. `models.render` makes the text that models read."""
     return prompt if isinstance(prompt, str) else "\n\n".join(message.shown for message in prompt)

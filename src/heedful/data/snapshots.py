@@ -78,3 +78,9 @@ def open_snapshot(path: str | Path) -> Snapshot:
         raise UserError(f"{path}: not a snapshot. Give the directory of one.")
     manifest = formats.read_manifest(path)
     return Snapshot(path, manifest["records"], manifest["rows"], manifest["sha256"], manifest["filters"])
+
+
+def holds(path: str | Path, sha256: str) -> bool:
+    """Whether a directory is the snapshot with this hash of rows, as its manifest says."""
+    path = Path(path)
+    return (path / formats.MANIFEST).is_file() and bool(formats.read_manifest(path).get("sha256") == sha256)

@@ -16,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 from heedful import files
 from heedful.config import UserError, refused
 from heedful.feedback import events, migrate
-from heedful.feedback.schema import Base, Event
+from heedful.feedback.collected import Base
+from heedful.feedback.schema import Event
 from heedful.feedback.store import Store, shown
 
 BATCH = 500

@@ -167,11 +167,8 @@ def blank(db: Session, event: Event, now: datetime) -> None:
     assignment.refresh(db, item)
 
 
-def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
-    """Delete a person's data: account, secrets, drafts, consent, and the contents of their events. Logged.
-
-    Returns the paths of snapshots that hold their work. A lead has to delete those files.
-    """
+def check_deletable(db: Session, person_id: int) -> Person:
+    """The person. UserError if they are deleted already or lead a project alone."""
     person = db.get(Person, person_id)
     if person is None or person.deleted is not None:
         raise UserError(f"person {person_id}: does not exist, or is deleted already")
@@ -180,6 +177,15 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
         leads = [other for other, _ in people.members(db, member.project_id) if other.role == "lead" and not other.left]
         if [lead.person_id for lead in leads] == [person_id]:
             raise UserError(f"{person.name}: leads a project alone. Make another member a lead first")
+    return person
+
+
+def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
+    """Delete a person's data: account, secrets, drafts, consent, and the contents of their events. Logged.
+
+    Returns the paths of snapshots that hold their work. A lead has to delete those files.
+    """
+    person = check_deletable(db, person_id)
     holds = sa.select(FrozenSnapshot.path).join(SnapshotEvent).join(Event).where(Event.person_id == person_id)
     paths = sorted(set(db.scalars(holds)))
     deleted = f"{names.DELETED}{person_id}"

@@ -21,7 +21,7 @@ from heedful.feedback import assignment, events, informative, judgements, people
 from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.projects import ProjectSettings
-from heedful.feedback.schema import PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
+from heedful.feedback.schema import KINDS, PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
 
 MOST_COMPLETIONS = 9  # K of D10
 BATCH = 500
@@ -67,6 +67,8 @@ def add(
     settings = ProjectSettings.model_validate(project.settings)
     if purpose not in PURPOSES:
         raise UserError(f"purpose: {purpose!r} is none of {', '.join(PURPOSES)}")
+    if kind not in KINDS:
+        raise UserError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
     rows = []
     for number, record in enumerate(records):
         row = _row(kind, record, f"row {number + 1}", gold[number] if gold else None, purpose)
@@ -83,6 +85,18 @@ def add(
     detail = {"kind": kind, "purpose": purpose, "items": added.items, "known": added.known}
     people.audit(db, by, "add items", printable(source or ""), detail, project_id, now=now)
     return added
+
+
+def for_reaction(db: Session, project_id: int, kind: Kind, payload: Record, now: datetime) -> Item:
+    """An item that holds what a user of a served model reacts to. It is in no queue."""
+    row = _row(kind, payload, kind, None, "use")
+    item = Item(
+        **row, project_id=project_id, purpose="use", created=now, ref=secrets.token_urlsafe(12), draw=0.0,
+        double_draw=0.0, rank=0.0, wanted=1,
+    )  # fmt: skip
+    db.add(item)
+    db.flush()
+    return item
 
 
 def check(kind: Kind, records: Sequence[Record], purpose: Purpose) -> None:
@@ -232,7 +246,7 @@ def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime,
     people.audit(db, by, "release" if why is None else "hold", f"item {ref}", project_id=project_id, now=now)
 
 
-def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, by: int) -> None:
+def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, by: int | None) -> None:
     """Remove the texts of an item and of all its judgements for good. Events and hashes stay."""
     (item,) = _named(db, project_id, [ref])
     item.payload, item.gold, item.explanation, item.scores, item.redacted = {}, None, None, None, now

@@ -26,6 +26,20 @@ class Versus(Prompt):
     b: Answer
 
 
+class Reply(Prompt):
+    """The payload of a thumb or an edit: what a served model answered, and with which settings."""
+
+    answer: Answer
+    settings: dict[str, Any] | None = None
+
+
+class SideBySide(Versus):
+    """The payload of a pick: two answers of served models, `a` on the left. `blind`: no model was named."""
+
+    settings: dict[str, Any] | None = None
+    blind: StrictBool
+
+
 class PromptRequest(Record):
     """The payload of an item that asks for a prompt (D1)."""
 
@@ -84,17 +98,41 @@ class PromptJudgement(Config):
         return "\n\n".join([self.prompt, *shots, f"Query: {self.query}\nResponse:"])
 
 
+class ThumbJudgement(Config):
+    up: StrictBool
+    reasons: list[str] = []
+    comment: Words | None = None
+
+
+class EditJudgement(Config):
+    """The answer as the user would have it."""
+
+    text: Words
+
+
+class PickJudgement(Config):
+    """`both_bad` is a tie of two answers that the user would not accept."""
+
+    outcome: Literal["left", "right", "tie", "both_bad"]
+
+
 JUDGEMENTS: dict[Kind, type[Config]] = {
     "ranking": RankingJudgement,
     "choice": ChoiceJudgement,
     "demonstration": DemonstrationJudgement,
     "prompt": PromptJudgement,
+    "thumb": ThumbJudgement,
+    "edit": EditJudgement,
+    "pick": PickJudgement,
 }
 PAYLOADS: dict[Kind, type[Record]] = {
     "ranking": Completions,
     "choice": Versus,
     "demonstration": Prompt,
     "prompt": PromptRequest,
+    "thumb": Reply,
+    "edit": Reply,
+    "pick": SideBySide,
 }
 _SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
 
@@ -103,6 +141,8 @@ def completions(payload: Record) -> list[str]:
     """The completions of an item, by index. Empty for demonstrations and prompts."""
     if isinstance(payload, Versus):
         return [payload.a.text, payload.b.text]
+    if isinstance(payload, Reply):
+        return [payload.answer.text]
     return payload.completions if isinstance(payload, Completions) else []
 
 

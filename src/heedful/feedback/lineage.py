@@ -152,10 +152,10 @@ def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> La
     )
     snapshots = tuple((snapshot, number) for snapshot, number in db.execute(counted))
     hashes = {snapshot.sha256 for snapshot, _ in snapshots}
-    return LabelerLineage(person.name, snapshots, tuple(_holding(found_under(folders), hashes)))
+    return LabelerLineage(person.name, snapshots, tuple(holding(found_under(folders), hashes)))
 
 
-def _holding(artifacts: list[Artifact], hashes: set[str]) -> Iterator[str]:
+def holding(artifacts: list[Artifact], hashes: set[str]) -> Iterator[str]:
     """Paths of artifacts made from data with these hashes, or from a parent that was."""
     by_id = {artifact.manifest.id: artifact for artifact in artifacts}
     held: dict[str, bool] = {}

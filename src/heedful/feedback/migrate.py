@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from heedful.config import UserError
-from heedful.feedback.schema import Base
+from heedful.feedback.collected import Base
 
 VERSION = "alembic_version"  # the table that holds it
 FIRST = {VERSION, "assignment", "event", "membership", "person", "project"}  # tables of every version

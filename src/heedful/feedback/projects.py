@@ -15,7 +15,17 @@ from heedful.feedback import informative
 from heedful.feedback.quality.alerts import AlertCutoffs
 from heedful.feedback.quality.screening import ScreeningCutoffs
 from heedful.feedback.rubric import Rubric
-from heedful.feedback.schema import KINDS, SHARED, Event, Instruction, InstructionKind, Item, Kind, Phase, Project
+from heedful.feedback.schema import (
+    KINDS,
+    SHARED,
+    Event,
+    Instruction,
+    InstructionKind,
+    Item,
+    LabelingKind,
+    Phase,
+    Project,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -26,7 +36,7 @@ Characters = Annotated[int, Field(ge=1, le=1_000_000)]
 class ProjectSettings(Config):
     """Settings of a project. A lead may change them while people work."""
 
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[LabelingKind, ...] = KINDS
     """Kinds of work that labelers get."""
     rate_first: bool = True
     """Rate each completion alone (D9) before ranking all (D10)."""

@@ -121,12 +121,13 @@ def standing(project_id: int, kinds: Sequence[Kind], purposes: Sequence[Purpose]
             Event.id.label("event_id"), Event.hash, Event.when, Event.seconds, Event.order.label("shown"),
             Event.instructions, Event.content, Event.person_id, Event.item_id,
             Item.ref, Item.kind, Item.purpose, Item.source, Item.payload, Item.gold, Item.prompt_sha256, Item.held,
-            Person.name.label("labeler"), Membership.group.label("group"), Membership.role.label("role"),
+            Person.name.label("labeler"), Membership.group.label("group"),
+            sa.func.coalesce(Membership.role, "user").label("role"),
         )
         .join(Assignment, Assignment.event_id == Event.id)
         .join(Item, Item.id == Event.item_id)
         .join(Person, Person.id == Event.person_id)
-        .join(Membership, sa.and_(
+        .outerjoin(Membership, sa.and_(  # users of a served model are no members
             Membership.person_id == Event.person_id, Membership.project_id == Event.project_id
         ))
         .where(

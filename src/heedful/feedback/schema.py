@@ -16,8 +16,9 @@ from heedful.feedback.columns import Id, Json, Time
 
 Role = Literal["lead", "labeler", "held_out", "reader"]
 Phase = Literal["screening", "practice", "work"]
-Kind = Literal["demonstration", "ranking", "choice", "prompt"]
-Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice"]
+LabelingKind = Literal["demonstration", "ranking", "choice", "prompt"]
+Kind = Literal["demonstration", "ranking", "choice", "prompt", "thumb", "edit", "pick"]
+Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice", "use"]
 InstructionKind = Literal["guide", "consent"]
 EventKind = Literal["judgement", "skip", "undo", "personal"]
 State = Literal["leased", "done", "skipped"]
@@ -31,7 +32,10 @@ skipped: the labeler left it to others, and does not get it again.
 ROLES: tuple[Role, ...] = ("lead", "labeler", "held_out", "reader")
 """From the highest to the lowest: an invitation never lowers a member's role."""
 PHASES: tuple[Phase, ...] = ("screening", "practice", "work")
-KINDS: tuple[Kind, ...] = ("demonstration", "ranking", "choice", "prompt")
+KINDS: tuple[LabelingKind, ...] = ("demonstration", "ranking", "choice", "prompt")
+"""What labelers are asked for."""
+REACTIONS: tuple[Kind, ...] = ("thumb", "edit", "pick")
+"""What users of a served model say about its answers. Their items have the purpose `use` and are in no queue."""
 PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "gold", "attention", "screening", "practice")
 WORK: tuple[Purpose, ...] = ("train", "evaluate")
 """Purposes of the work itself. Agreement is measured on these alone: items that everybody gets would dominate it."""

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from sqlalchemy.orm import Session
 
 from heedful.config import Config, Share, UserError
 from heedful.data import snapshots
-from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Record
+from heedful.data.records import Choice, Comparison, Demonstration, Edit, Pick, Prompt, Record, Thumb
 from heedful.feedback import people, readings
 from heedful.feedback.judgements import PromptJudgement
 from heedful.feedback.quality.types import Ranking, preferences
-from heedful.feedback.schema import Event, FrozenSnapshot, Kind, Project, Purpose, Role, SnapshotEvent
+from heedful.feedback.schema import REACTIONS, Event, FrozenSnapshot, Kind, Project, Purpose, Role, SnapshotEvent
 from heedful.feedback.store import Store
 
-Records = Literal["demonstration", "comparison", "choice", "prompt"]
+Records = Literal["demonstration", "comparison", "choice", "prompt", "thumb", "edit", "pick"]
 BATCH = 1000
 
 KIND: dict[Records, Kind] = {
@@ -31,6 +31,9 @@ KIND: dict[Records, Kind] = {
     "comparison": "ranking",
     "choice": "choice",
     "prompt": "prompt",
+    "thumb": "thumb",
+    "edit": "edit",
+    "pick": "pick",
 }
 
 
@@ -38,7 +41,13 @@ class Filters(Config):
     """Which judgements a snapshot holds. An empty list means all."""
 
     records: Records
-    """What the judgements are. `comparison` means rankings, `prompt` means prompts written by labelers."""
+    """What the judgements are. `comparison` means rankings, `prompt` means prompts written by labelers. `thumb`, `edit`
+    and `pick` are what users of served models said. Roles and purposes do not matter for these three.
+    """
+    as_choices: bool = False
+    """Write picks and thumbs as choices, so that reward training reads them. Without it no reward learns from them.
+    Only blind picks count. A thumb up and a thumb down for two answers to one prompt make a choice.
+    """
     since: datetime | None = None
     """Only judgements from this time on. A time without a zone is UTC."""
     until: datetime | None = None
@@ -47,8 +56,10 @@ class Filters(Config):
     """Only the work of these labelers."""
     groups: tuple[str, ...] = ()
     """Only the work of these groups of labelers."""
-    roles: tuple[Role, ...] = ("labeler", "lead")
-    """Only the work of these roles. The work of held-out labelers (held_out) makes an evaluation file."""
+    roles: tuple[Role | Literal["user"], ...] = ("labeler", "lead", "user")
+    """Only the work of these roles. The work of held-out labelers (held_out) makes an evaluation file. The work of
+    users (user) is their edits that a lead accepted as demonstrations.
+    """
     sources: tuple[str, ...] = ()
     """Only items from these sources."""
     purposes: tuple[Purpose, ...] = ("train",)
@@ -57,6 +68,12 @@ class Filters(Config):
     """Of items with several judgements, only those with at least this pairwise agreement, 0 to 1 (D12)."""
     least_judgements: int = Field(1, ge=1, le=1000)
     """Only items with at least this many judgements."""
+
+    @model_validator(mode="after")
+    def _choices_of_reactions(self) -> Filters:
+        if self.as_choices and self.records not in ("thumb", "pick"):
+            raise ValueError(f"as_choices is for thumbs and picks. Rows of {self.records} have one form only")
+        return self
 
     @field_validator("since", "until")
     @classmethod
@@ -90,8 +107,11 @@ def freeze(
         raise UserError(f"{directory}: nothing to freeze. All items that pass are on hold. Check them first")
     directory.parent.mkdir(parents=True, exist_ok=True)
     written = snapshots.freeze([record for _, record in found], directory, told)
+    events = sorted({event for event, _ in found})
+    if filters.records == "thumb":  # a choice is made of two
+        events = [row.event_id for row in passing if row.held is None]
     with store.writing() as db:
-        if _redacted(db, [event for event, _ in found]):
+        if _redacted(db, events):
             if not there:
                 shutil.rmtree(directory)
             raise UserError(f"{directory}: a judgement was redacted meanwhile. Freeze it again")
@@ -109,7 +129,7 @@ def freeze(
         )  # fmt: skip
         db.add(frozen)
         db.flush()
-        rows = [{"snapshot_id": frozen.id, "event_id": event} for event, _ in found]
+        rows = [{"snapshot_id": frozen.id, "event_id": event} for event in events]
         for start in range(0, len(rows), BATCH):
             db.execute(sa.insert(SnapshotEvent), rows[start : start + BATCH])
         detail = {"rows": frozen.rows, "sha256": frozen.sha256} | ({"held": held} if held else {})
@@ -134,20 +154,30 @@ def agreement(rankings: Iterable[Ranking]) -> float | None:
 
 def _passing(db: Session, project_id: int, filters: Filters) -> list[Any]:
     """The judgements that pass the filters, including those of items on hold."""
-    everyone = list(db.execute(readings.standing(project_id, (KIND[filters.records],), filters.purposes)))
+    kind = KIND[filters.records]
+    purposes: tuple[Purpose, ...] = ("use",) if kind in REACTIONS else filters.purposes
+    everyone = list(db.execute(readings.standing(project_id, (kind,), purposes)))
     items = _fitting_items(everyone, filters)
     return [row for row in everyone if row.item_id in items and _passes(row, filters)]
 
 
 def _records(passing: list[Any], filters: Filters) -> list[tuple[int, Record]]:
     """(event, record) of each, without items on hold: they may contain personal data."""
-    make = {"demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt}
-    return [(row.event_id, make[filters.records](row)) for row in passing if row.held is None]
+    passing = [row for row in passing if row.held is None]
+    if filters.records == "thumb" and filters.as_choices:
+        return list(_opposed(passing))
+    if filters.records == "pick" and filters.as_choices:
+        return [(row.event_id, _chosen(row)) for row in passing if row.payload["blind"]]
+    make: dict[Records, Callable[[Any], Record]] = {
+        "demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt,
+        "thumb": _thumb, "edit": _edit, "pick": _pick,
+    }  # fmt: skip
+    return [(row.event_id, make[filters.records](row)) for row in passing]
 
 
 def _passes(row: Any, filters: Filters) -> bool:
     return (
-        row.role in filters.roles
+        (row.role in filters.roles or row.kind in REACTIONS)
         and (not filters.labelers or row.labeler in filters.labelers)
         and (not filters.groups or row.group in filters.groups)
         and (not filters.sources or row.source in filters.sources)
@@ -211,3 +241,37 @@ def _prompt(row: Any) -> Prompt:
     return Prompt.model_validate(
         {"prompt": judgement.text(), "user": about["labeler"], "source": "labeler", **extras, **about}
     )
+
+
+def _thumb(row: Any) -> Thumb:
+    return Thumb.model_validate({**row.payload, **row.content, **_about(row)})
+
+
+def _edit(row: Any) -> Edit:
+    return Edit.model_validate({**row.payload, "edited": row.content["text"], **_about(row)})
+
+
+def _pick(row: Any) -> Pick:
+    payload = {key: value for key, value in row.payload.items() if key not in ("a", "b")}
+    sides = {"left": row.payload["a"], "right": row.payload["b"]}
+    return Pick.model_validate({**payload, **sides, "outcome": row.content["outcome"], **_about(row)})
+
+
+def _chosen(row: Any) -> Choice:
+    payload = {key: value for key, value in row.payload.items() if key not in ("settings", "blind")}
+    return Choice.model_validate({**payload, **_pick(row).choice(), "judged_as": "pick", **_about(row)})
+
+
+def _opposed(rows: list[Any]) -> Iterator[tuple[int, Choice]]:
+    """A choice for each thumb up and thumb down of different answers to one prompt, as the event of the thumb up."""
+    by_prompt: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_prompt[row.prompt_sha256].append(row)
+    for judged in by_prompt.values():
+        for better in judged:
+            for worse in judged:
+                said = better.payload["answer"], worse.payload["answer"]
+                if better.content["up"] and not worse.content["up"] and said[0]["text"] != said[1]["text"]:
+                    payload = {key: value for key, value in better.payload.items() if key not in ("answer", "settings")}
+                    told = {"a": said[0], "b": said[1], "preferred": "a", "judged_as": "thumb", **_about(better)}
+                    yield better.event_id, Choice.model_validate({**payload, **told})

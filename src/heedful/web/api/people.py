@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 from sqlalchemy.orm import Session
 
+from heedful.collection import forget
 from heedful.config import UserError
-from heedful.feedback import events, people, projects, readings
+from heedful.feedback import people, projects, readings
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Person
 from heedful.web import uploads
@@ -54,8 +55,7 @@ def delete_person(
             raise UserError("you cannot delete your own account here. Ask another lead")
         for one in people.memberships(db, person_id, past=True):  # so that each project's log has it
             people.audit(db, member.person.id, "delete", f"person {person_id}", project_id=one.project_id, now=now)
-        kept = events.delete_person(db, person_id, now, by=member.person.id)
-    store.scrub()
+    kept = forget.delete_account(store, person_id, [settings.folder], now, by=member.person.id)
     uploads.clean(settings.uploads)
     return records.Deleted(snapshots=kept)
 

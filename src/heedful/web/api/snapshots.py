@@ -57,12 +57,16 @@ def snapshot_file(
     path = Path(frozen.path) / ("records.jsonl" if file == "pairs.jsonl" else file)
     if not path.is_file():
         raise UserError(f"{path}: the snapshot is no longer where it was written")
-    named = f"{member.project}-{snapshot_id}-{file}"
+    download = f"{member.project}-{snapshot_id}-{file}"
     if file == "pairs.jsonl":
-        kind = next(kind for kind, record in RECORD_KINDS.items() if record.__name__.lower() == frozen.records)
+        named = {record.__name__.lower(): kind for kind, record in RECORD_KINDS.items()}
+        if frozen.records not in named:
+            raise UserError(f"{path}: rows of {frozen.records} have no form for other trainers. Take records.jsonl")
+        kind = named[frozen.records]
         rows = formats.read(path, RECORD_KINDS[kind])
         with uploads.place(settings.uploads) as place:  # it holds people's work, and nothing of it stays
             formats.write(place / file, list(export.to_public(rows)))
             content = (place / file).read_bytes()
-        return Response(content, media_type=BYTES, headers={"Content-Disposition": f'attachment; filename="{named}"'})
-    return FileResponse(path, filename=named, media_type=BYTES)
+        headers = {"Content-Disposition": f'attachment; filename="{download}"'}
+        return Response(content, media_type=BYTES, headers=headers)
+    return FileResponse(path, filename=download, media_type=BYTES)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from heedful.feedback import people, projects, work
-from heedful.feedback.schema import InstructionKind, Kind
+from heedful.feedback.schema import InstructionKind, LabelingKind
 from heedful.web.api import records
 from heedful.web.pages import fragments
 from heedful.web.security.access import AsLabeler, AsMember, Id, Now, Stored, WantsHtml
@@ -18,7 +18,12 @@ router = APIRouter(prefix="/api/projects/{project}", tags=["work"])
 
 @router.post("/next", response_model=records.Next)
 def next_task(
-    member: AsLabeler, store: Stored, now: Now, html: WantsHtml, kind: Kind | None = None, besides: str | None = None
+    member: AsLabeler,
+    store: Stored,
+    now: Now,
+    html: WantsHtml,
+    kind: LabelingKind | None = None,
+    besides: str | None = None,
 ) -> records.Next | Response:
     """The next task. `besides`: the lease in progress, to get the task after it."""
     with store.writing() as db:

@@ -1,0 +1,90 @@
+"""Forget a user: all that they sent, what was said about it, and what was made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from heedful.collection import removal, users
+from heedful.feedback import events, people
+from heedful.feedback.store import Store
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What is gone, and what holds words of the user all the same."""
+
+    exchanges: int
+    items: int
+    """Thumbs, edits, picks and items of the queue."""
+    snapshots: tuple[str, ...]
+    """Folders of unused snapshots that were deleted."""
+    changed: tuple[str, ...]
+    """Folders that were unused snapshots and hold something else by now. They stay."""
+    used: tuple[tuple[str, tuple[str, ...]], ...]
+    """(folder of a snapshot, what was made from it) of each snapshot that stays, because a run has read it."""
+
+    def row(self) -> dict[str, Any]:
+        """JSON-able."""
+        used = [{"snapshot": path, "runs": list(runs)} for path, runs in self.used]
+        counts = {"exchanges": self.exchanges, "items": self.items}
+        return {**counts, "deleted_snapshots": self.snapshots, "changed_snapshots": self.changed, "used": used}
+
+    def lines(self) -> list[str]:
+        """Lines for people."""
+        told = [f"{self.exchanges:,} exchanges and {self.items:,} reactions and items are gone"]
+        told += [f"{path}: deleted, no run has read it" for path in self.snapshots]
+        told += [f"{path}: is another snapshot by now. Look yourself whether it holds some" for path in self.changed]
+        for path, runs in self.used:
+            told.append(f"{path}: holds some. It stays, because these were made from it: {', '.join(runs)}")
+        if self.used:
+            told.append("Delete these snapshots and runs yourself, or train again without them")
+        return told
+
+
+def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime, *, by: int | None) -> Forgotten:
+    """Delete all that is kept of a user, or of all users of an account. `folders` are searched for runs. Logged.
+
+    The account stays. UserError if there is no such account.
+    """
+    with store.reading() as db:
+        mine = [one.id for one in users.find(db, user)]
+        account = users.account(db, user).id
+        exchanges = removal.exchanges_of(db, mine)
+        found = sorted({*removal.items_of(db, mine), *removal.items_from(db, exchanges)})
+        held = removal.held(db, found, folders)
+    changed = removal.delete_folders(held.unused)
+    with store.writing() as db:
+        removal.remove_snapshots(db, held.unused)
+        # what came in meanwhile goes, too
+        exchanges = removal.exchanges_of(db, mine)
+        found = sorted({*removal.items_of(db, mine), *removal.items_from(db, exchanges)})
+        removed = removal.remove_items(db, found, "their user is forgotten", now, by=by)
+        removal.remove_exchanges(db, exchanges)
+        removal.remove_users(db, mine)
+        detail = {"exchanges": len(exchanges), "items": removed}
+        people.audit(db, by, "forget", f"person {account}", detail, now=now)
+    store.scrub()
+    used = tuple((each.path, runs) for each, runs in held.used)
+    deleted = tuple(each.path for each in held.unused if each.path not in changed)
+    return Forgotten(len(exchanges), removed, deleted, tuple(changed), used)
+
+
+def delete_account(
+    store: Store, person_id: int, folders: Sequence[str | Path], now: datetime, *, by: int | None
+) -> list[str]:
+    """Delete a person: what is kept of them as a user, and their account (`events.delete_person`).
+
+    Returns the paths of snapshots that still hold words of theirs.
+    """
+    with store.writing() as db:
+        person = events.check_deletable(db, person_id)
+        served = users.find(db, person.name)
+    used = forget(store, person.name, folders, now, by=by).used if served else ()
+    with store.writing() as db:
+        paths = events.delete_person(db, person_id, now, by=by)
+    store.scrub()
+    return sorted({*paths, *(path for path, _ in used)})

@@ -1,0 +1,29 @@
+"""What is collected of the requests to served models."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from heedful.config import Config, Share
+from heedful.feedback.columns import digest
+
+CONSENT = """\
+You agree that this server stores what you send to its models and what they answer, together with the thumbs, \
+improvements and choices that you give. The people who run this server read some of it, write better answers to it, \
+and train models with it. Personal data that the server finds is hidden from them first. You see what is stored on \
+your page, and you delete it there. What has entered a training before cannot be taken out of the trained model. \
+You withdraw at any time, and one request is left out with the header "Heedful-Store: no"."""
+
+
+class CollectionConfig(Config):
+    rate: Share = 1.0
+    """Share of the requests with consent that are stored, drawn at random."""
+    days: int = Field(365, ge=1, le=36_500)
+    """Days after which what was stored is deleted."""
+    consent: str = Field(CONSENT, min_length=1, max_length=20_000)
+    """What people agree to when they let their requests be stored."""
+
+    @property
+    def version(self) -> str:
+        """Names the text of consent. Another text is another version, to which nobody has agreed yet."""
+        return digest(self.consent)[:12]

@@ -1,0 +1,217 @@
+"""What is kept of the requests to served models: from users who agreed, a share of them, for some days.
+
+    collection = Collection(store, CollectionConfig())
+    if collection.wants(user, consent, refused):   # before anything of the request is held
+        ...
+        collection.keep(exchange)                  # in a thread: it waits for the disk
+
+Users see and delete what is kept of them: `of_user`, `delete`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from heedful.collection import react, removal, users
+from heedful.collection.removal import Held
+from heedful.collection.settings import CollectionConfig
+from heedful.config import UserError
+from heedful.feedback.collected import Exchange, Origin
+from heedful.feedback.columns import printable
+from heedful.feedback.schema import Event, Item
+from heedful.feedback.store import Store
+
+SWEEP_EVERY = timedelta(hours=1)
+
+
+class Answered(Protocol):
+    """A request that was answered, as the server tells it (`serve.types.Exchange`)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def key_id(self) -> int | None: ...
+    @property
+    def consent(self) -> str | None: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def upstream(self) -> bool: ...
+    @property
+    def messages(self) -> list[dict[str, Any]] | None: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def answers(self) -> list[str]: ...
+    @property
+    def finish(self) -> list[str]: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    @property
+    def started(self) -> datetime: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An exchange that is stored, with the reactions to it, as its user sees it."""
+
+    exchange: Exchange
+    user: str
+    reactions: tuple[tuple[str, dict[str, Any]], ...]
+    """Kind and content of each that stands."""
+
+
+class Collection:
+    """The collector of a server. It is safe to use from several threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: CollectionConfig,
+        *,
+        draw: Callable[[], float] = random.random,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.store, self.config, self._draw, self._clock = store, config, draw, clock
+        self._swept: datetime | None = None
+
+    def terms(self) -> tuple[str, str]:
+        """(version, text) of what people agree to."""
+        return self.config.version, self.config.consent
+
+    def wants(self, user: str, consent: str | None, refused: bool) -> bool:
+        """Whether to keep a request. Agreement to another version of the text does not count."""
+        return not refused and consent == self.config.version and self._draw() < self.config.rate
+
+    def keep(self, exchange: Answered) -> None:
+        """Store an exchange. What came back is on the disk. Now and then it also deletes what is too old."""
+        now = self._clock()
+        with self.store.writing() as db:
+            add(db, exchange, now)
+        if self._swept is None or now - self._swept >= SWEEP_EVERY:
+            self._swept = now
+            sweep(self.store, self.config.days, now)
+
+
+def add(db: Session, exchange: Answered, now: datetime) -> str:
+    """Store an exchange, and return its id. The same one again changes nothing.
+
+    Upstream servers choose ids themselves. Another exchange with a known id gets a number at its end.
+    """
+    if exchange.consent is None:
+        raise UserError("an exchange without consent is never stored")
+    user = users.enter(db, exchange.user, now)
+    row = {
+        "user_id": user.id,
+        "key_id": exchange.key_id,
+        "consent": printable(exchange.consent, 100),
+        "model": printable(exchange.model),
+        "upstream": exchange.upstream,
+        "prompt": exchange.prompt if exchange.messages is None else exchange.messages,
+        "answers": list(exchange.answers),
+        "finish": list(exchange.finish),
+        "settings": dict(exchange.settings),
+        "started": exchange.started,
+        "seconds": exchange.seconds,
+    }
+    name, number = printable(exchange.id, 90), 1
+    place = name
+    while (known := db.get(Exchange, place)) is not None:
+        if all(getattr(known, key) == value for key, value in row.items()):
+            return place
+        number += 1
+        place = f"{name}#{number}"
+    db.add(Exchange(id=place, **row))
+    db.flush()
+    return place
+
+
+def of_user(db: Session, user: str, *, before: str | None = None, limit: int = 50) -> list[Kept]:
+    """What is stored of a user, or of all users of an account: the newest first. `before`: an id, for the next page."""
+    mine = [one.id for one in users.find(db, user)]
+    chosen = sa.select(Exchange).where(Exchange.user_id.in_(mine))
+    if before is not None:
+        last = _own(db, user, before)
+        chosen = chosen.where(
+            sa.or_(Exchange.started < last.started, sa.and_(Exchange.started == last.started, Exchange.id < last.id))
+        )
+    found = list(db.scalars(chosen.order_by(Exchange.started.desc(), Exchange.id.desc()).limit(limit)))
+    return [Kept(one, users.name_of(db, one.user_id), tuple(_reactions(db, one.id))) for one in found]
+
+
+def picks_of_user(db: Session, user: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """(ref, payload, content) of each pick of a user that stands. No exchange is named in it."""
+    mine = [one.id for one in users.find(db, user)]
+    chosen = (
+        sa.select(Item.ref, Item.payload, Event.content)
+        .join(Origin, Origin.item_id == Item.id)
+        .join(Event, Event.item_id == Item.id)
+        .where(Origin.user_id.in_(mine), Item.kind == "pick", Item.redacted.is_(None), Item.held.is_(None))
+        .where(Event.kind == "judgement", Event.content.is_not(None))
+    )
+    return [(ref, payload, content) for ref, payload, content in db.execute(chosen.order_by(Item.id))]
+
+
+def delete(store: Store, user: str, exchange_id: str, folders: Sequence[str | Path], now: datetime) -> Held:
+    """Delete an exchange of a user, the reactions to it, what was made of it, and the unused snapshots with some.
+
+    Returns the snapshots that held some. Those that runs have read stay.
+    """
+    with store.reading() as db:
+        exchange = _own(db, user, exchange_id).id
+        found = removal.items_from(db, [exchange])
+        held = removal.held(db, found, folders)
+        by = users.account(db, user).id
+    removal.delete_folders(held.unused)
+    with store.writing() as db:
+        removal.remove_snapshots(db, held.unused)
+        removal.remove_items(db, found, "deleted by their user", now, by=by)
+        removal.remove_exchanges(db, [exchange])
+    store.scrub()
+    return held
+
+
+def sweep(store: Store, days: int, now: datetime) -> int:
+    """Delete exchanges and picks that are older than some days, and return their number.
+
+    Reactions to them and items that nobody has judged go, too. What a labeler judged and what a snapshot holds stays.
+    """
+    before = now - timedelta(days=days)
+    with store.writing() as db:
+        old = list(db.scalars(sa.select(Exchange.id).where(Exchange.started < before)))
+        chosen = sa.select(Item.id).join(Origin, Origin.item_id == Item.id).where(Origin.exchange_id.is_(None))
+        picks = list(db.scalars(chosen.where(Item.kind == "pick", Item.created < before)))
+        gone = removal.outdated(db, [*removal.items_from(db, old), *picks])
+        removal.remove_items(db, gone, "older than the retention", now, by=None)
+        removal.remove_exchanges(db, old)
+    if old or gone:
+        store.scrub()
+    return len(old) + len(set(gone) & set(picks))
+
+
+def count(db: Session) -> int:
+    """Number of exchanges that are stored."""
+    return db.scalar(sa.select(sa.func.count()).select_from(Exchange)) or 0
+
+
+def _own(db: Session, user: str, exchange_id: str) -> Exchange:
+    found = db.get(Exchange, printable(exchange_id, 100))
+    if found is None or found.user_id not in {one.id for one in users.find(db, user)}:
+        raise UserError(f"{exchange_id}: nothing of yours is stored under this id")
+    return found
+
+
+def _reactions(db: Session, exchange_id: str) -> list[tuple[str, dict[str, Any]]]:
+    return [(kind, content) for kind, _, content in react.of_exchange(db, exchange_id)]

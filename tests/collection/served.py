@@ -38,6 +38,6 @@ def open_store(folder: Path, *names: str) -> Store:
     return store
 
 
-def keep(store: Store, *exchanges: Exchange, now: datetime = START) -> list[str]:
+def keep(store: Store, *exchanges: Exchange, now: datetime = START) -> list[str | None]:
     with store.writing() as db:
         return [collected.add(db, one, now) for one in exchanges]

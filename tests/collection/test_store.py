@@ -14,8 +14,9 @@ from heedful.collection import store as collected
 from heedful.collection.settings import CollectionConfig
 from heedful.collection.store import Collection
 from heedful.config import UserError
+from heedful.feedback import events, keys, people
 from heedful.feedback.collected import Exchange, Origin
-from heedful.feedback.schema import Item
+from heedful.feedback.schema import ApiKey, Item
 from heedful.feedback.store import Store
 
 from .served import CONFIG, START, exchange, keep
@@ -57,6 +58,23 @@ def test_an_exchange_is_kept_once_and_a_foreign_id_twice(store: Store) -> None:
     assert (mine.user, mine.exchange.prompt) == ("bob", [{"role": "user", "content": "Why is x blue?"}])
     with pytest.raises(UserError, match="without consent"):
         keep(store, exchange("y", consent=None))
+
+
+def test_consent_withdrawn_or_an_account_deleted_while_the_model_answers(store: Store) -> None:
+    with store.writing() as db:
+        ada = people.person_named(db, "ada")
+        assert ada is not None
+        key = keys.new(db, ada.id, "test", START, consent=CONFIG.version)[0].id
+        people.add_person(db, "bob b", None, START)
+        # the account follows from the key, whatever the name of the program's user
+        assert collected.add(db, exchange("a", "ada/bob b", key_id=key), START) == "a"
+        assert collected.add(db, exchange("b", "ada/ada", key_id=key), START) == "b"
+        assert [kept.user for kept in collected.of_user(db, "ada")] == ["ada/ada", "ada/bob b"]
+        keys.agree(db.get_one(ApiKey, key), None, START)
+        assert collected.add(db, exchange("c", key_id=key), START) is None
+        keys.agree(db.get_one(ApiKey, key), CONFIG.version, START)
+        events.delete_person(db, ada.id, START, by=None)
+        assert collected.add(db, exchange("d", key_id=key), START) is None
 
 
 def test_users_whom_a_program_names_are_apart_and_belong_to_its_account(store: Store) -> None:

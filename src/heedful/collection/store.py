@@ -26,7 +26,7 @@ from heedful.collection.settings import CollectionConfig
 from heedful.config import UserError
 from heedful.feedback.collected import Exchange, Origin
 from heedful.feedback.columns import printable
-from heedful.feedback.schema import Event, Item
+from heedful.feedback.schema import ApiKey, Event, Item, Person
 from heedful.feedback.store import Store
 
 SWEEP_EVERY = timedelta(hours=1)
@@ -105,14 +105,18 @@ class Collection:
             sweep(self.store, self.config.days, now)
 
 
-def add(db: Session, exchange: Answered, now: datetime) -> str:
+def add(db: Session, exchange: Answered, now: datetime) -> str | None:
     """Store an exchange, and return its id. The same one again changes nothing.
 
-    Upstream servers choose ids themselves. Another exchange with a known id gets a number at its end.
+    None if the key has withdrawn its consent while the model answered, or if its account was deleted. Upstream servers
+    choose ids themselves. Another exchange with a known id gets a number at its end.
     """
     if exchange.consent is None:
         raise UserError("an exchange without consent is never stored")
-    user = users.enter(db, exchange.user, now)
+    key = db.get(ApiKey, exchange.key_id) if exchange.key_id is not None else None
+    if key is not None and (key.consent != exchange.consent or db.get_one(Person, key.person_id).deleted is not None):
+        return None
+    user = users.enter(db, exchange.user, now, exchange.key_id)
     row = {
         "user_id": user.id,
         "key_id": exchange.key_id,

@@ -11,7 +11,7 @@ from heedful.config import UserError
 from heedful.feedback import people
 from heedful.feedback.collected import ServedUser
 from heedful.feedback.columns import printable
-from heedful.feedback.schema import Person
+from heedful.feedback.schema import ApiKey, Person
 
 LONGEST = 200  # characters of the name that a program gives to its user
 
@@ -23,9 +23,15 @@ def find(db: Session, user: str) -> list[ServedUser]:
     return list(db.scalars(chosen.where(ServedUser.name == name) if name else chosen))
 
 
-def enter(db: Session, user: str, now: datetime) -> ServedUser:
-    """The user of a name, entered if new. UserError if there is no such account."""
-    person, name = _parts(db, user)
+def enter(db: Session, user: str, now: datetime, key_id: int | None = None) -> ServedUser:
+    """The user of a name, entered if new. UserError if there is no such account.
+
+    A key tells the account for sure: the name that a program gives to its user may be anything.
+    """
+    key = db.get(ApiKey, key_id) if key_id is not None else None
+    person, name = _parts(db, user) if key is None else (db.get_one(Person, key.person_id), "")
+    if key is not None and user != person.name:
+        name = printable(user.removeprefix(f"{person.name}/"), LONGEST)
     found = db.scalar(sa.select(ServedUser).where(ServedUser.person_id == person.id, ServedUser.name == name))
     if found is None:
         found = ServedUser(person_id=person.id, name=name, since=now)

@@ -31,6 +31,8 @@ def checked(name: str) -> str:
         raise UserError(f"name: holds a character that people cannot see (U+{ord(hidden[0]):04X}). Leave it out")
     if not any(unicodedata.category(each)[0] in "LN" for each in name):
         raise UserError(f"{name}: a name has a letter or a digit. Choose another")
+    if "/" in name:
+        raise UserError(f"{name}: a slash separates an account from the users of its programs. Leave it out")
     if re.fullmatch(rf"{DELETED}[0-9]+", name.casefold()):
         raise UserError(f"{name}: heedful gives such names to deleted accounts. Choose another")
     return name

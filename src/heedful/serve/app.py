@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from heedful.feedback.store import Store, StoreBusy
-from heedful.serve import entry, errors, openai
+from heedful.serve import collected, entry, errors, openai
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
@@ -26,7 +26,7 @@ from heedful.web.security.access import cookie_name
 from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 
-PARTS = (openai, account, entry)
+PARTS = (openai, collected, account, entry)
 ROUTERS = tuple(part.router for part in PARTS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
 GRACE_SECONDS = 8.0  # for running answers at the end

@@ -47,14 +47,43 @@ def test_the_ids_of_a_whole_chat_are_the_templates(name: str, texts: tuple[str, 
     prompt, response = render.answered(tokenizer, messages[:-1], texts[-1])
     expected = whole(tokenizer, messages)
     end = tokenizer.convert_tokens_to_ids(dialects.DIALECTS[name][4])
-    if end not in expected[len(prompt) :]:  # words: the template ends no turn
-        expected = [*expected, end]
+    if not templates.facts(tokenizer).ends:  # words: EOS ends an answer, and no token reaches over its beginning
+        assert tokenizer.decode(expected) == tokenizer.decode(prompt + response[:-1]) + "\n"
+        expected = [*render.prompt_ids(tokenizer, messages[:-1]), *render.encode(tokenizer, texts[-1]), end]
     assert prompt + response == expected[: len(prompt + response)]
     assert response[-1] == end == render.end_id(tokenizer)
     assert response.count(end) == 1
     assert end not in expected[len(prompt + response) :]
     assert response  # and what a model is asked with is the beginning of it, but for open thoughts
     assert render.prompt_ids(tokenizer, messages[:-1])[: len(prompt)] == prompt
+
+
+WORDS = {
+    "lines": ("### {{ m.role }}:\n{{ m.content }}\n\n", "### assistant:\n"),
+    "an unknown token": ("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n", "<|im_start|>assistant\n"),
+    "a closed tag": ("{{ m.role }}: <a>{{ m.content }}</a> END\n", "assistant: "),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_where_a_template_ends_turns_with_words_eos_ends_every_answer_instead(name: str) -> None:
+    turn, ask = WORDS[name]
+    tokenizer = tiny.tokenizer()
+    # as a Jinja expression, since Jinja drops the line break after a block
+    tokenizer.chat_template = (
+        "{% for m in messages %}" + turn + "{{ '' }}{% endfor %}{% if add_generation_prompt %}" + ask + "{% endif %}"
+    )
+    said = "<a>Twelve.</a>" if name == "a closed tag" else "Twelve."
+    chat = turns("Say red", "red", "What is seven plus five?")
+    for prompt in (chat[2].text, chat):
+        asked, response = render.answered(tokenizer, prompt, "Twelve.")
+        assert asked == render.prompt_ids(tokenizer, prompt)
+        assert response == [*render.encode(tokenizer, said), tokenizer.eos_token_id]
+        if said == "Twelve.":  # what a model samples, and what a reward model reads
+            assert response == render.response_ids(tokenizer, "Twelve.", finished=True)
+    assert render.stop_ids(tokenizer) == [tokenizer.eos_token_id]
+    if name == "an unknown token":
+        assert render.answered(tokenizer, "Say red", "red<|im_end|>") == render.answered(tokenizer, "Say red", "red")
 
 
 def test_a_template_that_changes_the_words_of_answers_ends_them_with_eos() -> None:

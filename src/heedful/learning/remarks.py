@@ -56,8 +56,10 @@ def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt
         if count:
             log.warning("%s: %d of %d rows %s", path, count, len(records), remark)
     if tokenizer.chat_template and not templates.facts(tokenizer).ends:
+        words = templates.facts(tokenizer).words.strip()
+        instead = f", and not with {words!r}" if words else ""
         end = tokenizer.eos_token
-        log.warning("%s: the chat template writes no token after an answer. Answers end with %s", path, end)
+        log.warning("%s: the chat template writes no token after an answer. Answers end with %s%s", path, end, instead)
     source = str(tokenizer.chat_template or "")
     fields = {name for record in records for turn in _messages(record) for name in turn.row()} - _KNOWN
     if unused := sorted(name for name in fields if name not in source):

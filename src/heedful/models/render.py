@@ -7,8 +7,9 @@ The rules are the same in training, sampling and chat:
   message is that string. A longer chat has the line "User:", the text, a blank line, the line "Assistant:", the text, a
   blank line, and so on. It ends with "Assistant:".
 - BOS comes once: from the template, or without one where the tokenizer adds it itself. A finished response ends with
-  the token that the template ends a turn with, without a template with EOS. EOS ends a document. Only this module
-  writes these tokens. Where people's text spells one, it is plain characters.
+  the token that the template ends a turn with. If it ends turns with words, EOS ends the response instead of them. So
+  does EOS without a template. EOS ends a document. Only this module writes these tokens. Where people's text spells
+  one, it is plain characters.
 - Where a template writes an answer in another way than a model samples it, `answered` says what is trained on.
 - An encoder reads a pair of texts in the form of its tokenizer (`models.encoders`).
 """
@@ -68,8 +69,8 @@ def answered(
 ) -> tuple[list[int], list[int]]:
     """(ids of the prompt, ids of the response). The end of a turn follows if it is finished (not cut off by length).
 
-    Together they are the ids of the whole chat by `apply_chat_template`, up to the end of the turn. Two kinds of
-    answers follow the prompt that a model samples from instead: those that were cut off, and those of which the
+    Together they are the ids of the whole chat by `apply_chat_template`, up to the end of the turn. Under a template
+    without a token there, they are the ids of the question and of the answer's text. Two kinds of answers follow the prompt that a model samples from instead: those that were cut off, and those of which the
     template leaves out a part, such as thoughts. So do the answers of templates that ask with more than they write
     before an answer, such as empty thoughts. Open thoughts before an answer without any are left out.
     """
@@ -96,7 +97,9 @@ def answered(
             )
         opening = question[len(question) - len(known.opening) :]
         return asked, response_ids(tokenizer, _continuing(tokenizer, opening, text), finished=True)
-    if more and closing is None:
+    whole = whole.removesuffix(known.words)
+    # Without a token between them, a token could reach from the question into the answer: no model samples that.
+    if closing is None and (more or not known.ends):
         return asked, _to_end(tokenizer, templates.encode_after(tokenizer, whole[shared:]))
     ids = templates.encode(tokenizer, whole)
     begun = templates.shared(asked, ids)

@@ -25,6 +25,7 @@ from heedful.data.records import Message
 
 _ASKED, _ANSWERED = "whichway", "thatway"  # words of the probes
 _TAG = re.compile(r"</?\w+>")  # <think>, </think>: a model writes them inside an answer
+_SPELLED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # an end of a turn that is no token of this tokenizer
 _NEVER = re.compile(r"(?!)")
 
 
@@ -42,6 +43,8 @@ class Facts:
     """Whether the template writes it."""
     closings: tuple[str, ...]
     """The end of an answer and of a text, as a text spells them."""
+    words: str
+    """What the template writes after an answer where no token ends it. It is no part of an answer: EOS ends that."""
     bos: str
     """BOS where the template writes it."""
     before: str
@@ -334,7 +337,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
         texts = {"bos": "", "before": "", "after": "", "opening": ""}
         return Facts(
-            end=tokenizer.eos_token_id, ends=False, closings=closings, **texts, turns=False, spaced=spaced,
+            end=tokenizer.eos_token_id, ends=False, closings=closings, words="", **texts, turns=False, spaced=spaced,
             marks=_NEVER, by_others=plain, by_authors=plain, in_answers=answers, hidden=no_text,
         )  # fmt: skip
     user, tool, assistant = ({"role": role, "content": _ASKED} for role in ("user", "tool", "assistant"))
@@ -347,6 +350,8 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     behind = answered.rpartition(_ANSWERED)[2] if _ANSWERED in answered else ""
     ends = [one for one in known.findall(behind) if one in added and one not in tags]
     end = added_id(tokenizer, ends[0]) if ends else tokenizer.eos_token_id
+    words = "" if ends else _after_tags(behind, answered.rpartition(_ANSWERED)[0].rpartition(_ASKED)[2])
+    spelled = {words.strip()} if _SPELLED.fullmatch(words.strip()) else set()
     # 2) Tokens around messages frame them. Tags such as <think> do not, though some templates write them.
     others = [_tried(tokenizer, [user | {"role": "system"}, user]), _tried(tokenizer, [user, assistant, tool])]
     written = (chat or answered or question) + "".join(others)
@@ -361,7 +366,8 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     return Facts(
         end=end,
         ends=bool(ends),
-        closings=tuple(sorted((own & {str(tokenizer.eos_token)}) | {*ends[:1]})),
+        closings=tuple(sorted((own & {str(tokenizer.eos_token)}) | {*ends[:1]} | spelled)),
+        words=words,
         bos=bos,
         before=before.removeprefix(bos),
         after=after,
@@ -374,6 +380,13 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         in_answers=_pattern(frame | (special - mentioned - tags)),
         hidden=frozenset(hidden if end is None else hidden | {end}),
     )
+
+
+def _after_tags(behind: str, opening: str) -> str:
+    """The text after an answer, without the closings of tags that its opening opens: they belong to the answer."""
+    while (tag := re.match(r"\s*(</\w+>)", behind)) and _counterpart(tag[1]) in opening:
+        behind = behind[tag.end() :]
+    return behind
 
 
 def added_id(tokenizer: PreTrainedTokenizerBase, content: str) -> int:

@@ -70,11 +70,40 @@ def test_what_is_not_named_stays_without_a_meaning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("vote", "preferred"),
-    [("A", "a"), ("2", "b"), ("model_a", "a"), ("tie", "tie"), ("good", "a"), ("None.", "b"), (1, "a")],
+    [("A", "a"), ("B", "b"), ("model_a", "a"), ("tie", "tie"), ("good", "a"), ("None.", "b")],
 )
 def test_usual_words_fields_and_answers_say_which_is_better(tmp_path: Path, vote: Any, preferred: str) -> None:
     told = explain(written(tmp_path, ROW | {"vote": vote}), ["prompt=q", "a=good", "b=bad", "preferred=vote"])
     assert told.preview[0]["preferred"] == preferred
+
+
+@pytest.mark.parametrize("vote", [0, 1, "1", "2", 1.0, "-1"])
+def test_a_number_is_a_vote_only_where_the_count_is_told(tmp_path: Path, vote: Any) -> None:
+    fields = ["prompt=q", "a=good", "b=bad"]
+    told = explain(written(tmp_path, ROW | {"vote": vote}), [*fields, "preferred=vote"])
+    assert (
+        "does not say where the count begins. Give the numbers of a and b, such as preferred=vote:0,1" in told.problem
+    )
+    if float(vote) in (0, 1):
+        told = explain(written(tmp_path, ROW | {"vote": vote}), [*fields, "preferred=vote:0,1"])
+        assert told.preview[0]["preferred"] == ("b" if float(vote) else "a")
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("bad", "'bad' marks an answer"),
+        (0, "0 marks an answer"),
+        ("so so", "is neither good nor bad"),
+        ("good", ""),
+        (1, ""),
+    ],
+)
+def test_a_mapped_label_says_which_answers_are_demonstrations(tmp_path: Path, label: Any, reason: str) -> None:
+    told = explain(written(tmp_path, ROW | {"v": label}), ["prompt=q", "completion=good", "label=v"])
+    assert reason in told.problem
+    assert bool(told.problem) == bool(reason)
+    assert told.records == (0 if reason else 1)
 
 
 def test_a_row_that_nobody_judged_is_no_tie(tmp_path: Path) -> None:

@@ -193,6 +193,8 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
      "demonstrations", CHAT, ["label"]),
     ("TRL unpaired preference (KTO)", [{"prompt": Q, "completion": GOOD, "label": "Yes"}],
      "demonstrations", {"prompt": Q, "completion": GOOD}, ["label"]),
+    ("instruction or question and answer with a label", [{"instruction": Q, "output": GOOD, "label": "good"}],
+     "demonstrations", {"prompt": Q, "completion": GOOD}, ["label"]),
     ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(GOOD)], "kto_tag": True}], "demonstrations", CHAT,
      ["kto_tag"]),
     ("chat", [{"prompt": Q, "prompt_id": "i", "messages": [ASK, reply(GOOD)], "category": "Open QA"}],
@@ -256,8 +258,9 @@ REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
     ("TRL stepwise", [{"prompt": Q, "completions": [GOOD, BAD], "labels": [True, False]}],
      "are the steps of one answer"),
     ("TRL stepwise", [{"prompt": Q, "completions": [GOOD, BAD], "labels": [1, 0]}], "are the steps of one answer"),
-    ("TRL unpaired preference (KTO)", [{"prompt": Q, "completion": BAD, "label": 0}], "field 'label': false marks"),
-    ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(BAD)], "label": "False"}], "field 'label': false marks"),
+    ("TRL unpaired preference (KTO)", [{"prompt": Q, "completion": BAD, "label": 0}], "field 'label': 0 marks"),
+    ("ShareGPT with a label (KTO)", [{"messages": [ASK, reply(BAD)], "label": "False"}],
+     "field 'label': 'False' marks"),
     ("Chatbot Arena, 33k and 140k",
      [{**ARENA, "winner": "tie", "conversation_a": [ASK, reply(GOOD), ASK, reply(GOOD)],
        "conversation_b": [ASK, reply(BAD), ASK, reply(BAD)]}],
@@ -387,6 +390,40 @@ def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
     assert caplog.messages == [
         f"{tmp_path / 'rows.jsonl'}: read as demonstrations. Fields that heedful does not use: rejected_answers"
     ]
+
+
+LABELS = {
+    "good": True, "bad": False, "1": True, "-1": False, -1: False, "up": True, "Thumbs_Down": False,
+    "👎": False, "accepted": True, "rejected": False, "thumbs-up": True, "undesirable": False, "Yes ": True,
+    "no": False, "+1": True,
+}  # fmt: skip
+ANSWERED = [
+    {"prompt": Q, "completion": GOOD}, {"prompt": Q, "response": GOOD}, {"instruction": Q, "output": GOOD},
+    {"question": Q, "answer": GOOD}, {"messages": [ASK, reply(GOOD)]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("row", ANSWERED, ids=lambda row: "+".join(row))
+def test_an_answer_with_a_bad_label_is_no_demonstration(tmp_path: Path, row: dict[str, Any], label: Any) -> None:
+    path = written(tmp_path, [row | {"label": label}])
+    assert kinds.kind_of(path) == "demonstrations"
+    if LABELS[label]:
+        assert formats.read(path, Demonstration)[0].completion == GOOD
+    else:
+        with pytest.raises(UserError, match="marks an answer that people did not want"):
+            formats.read(path, Demonstration)
+
+
+@pytest.mark.parametrize("label", ["4", "brainstorming", 7, None])
+@pytest.mark.parametrize("row", ANSWERED[:4], ids=lambda row: "+".join(row))
+def test_a_label_of_unknown_meaning_is_asked_about(tmp_path: Path, row: dict[str, Any], label: Any) -> None:
+    path = written(tmp_path, [row | {"label": label}])
+    if label is None:
+        assert kinds.kind_of(path) == "demonstrations"
+    else:
+        with pytest.raises(UserError, match="fields that heedful does not know: label"):
+            kinds.kind_of(path)
 
 
 def test_judged_answers_are_prompts_when_asked_for(tmp_path: Path) -> None:

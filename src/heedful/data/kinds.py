@@ -24,7 +24,9 @@ _JUDGING = re.compile(
     re.IGNORECASE,
 )
 _REJECTING = re.compile(
-    r"(chosen|reject|prefer|winner|rating|score|reward|thumb|feedback|vote|verdict|is_safe)", re.IGNORECASE
+    r"(chosen|reject|prefer|winner|rating|score|reward|thumb|feedback|vote|verdict|label|judg|accepted|approv|liked|"
+    r"grade|is_(safe|good|bad|correct|wrong|helpful|harmful))",
+    re.IGNORECASE,
 )
 _RANKING = re.compile(
     r"(chosen|reject|prefer|rank|winner|best|better|rating|vote|label|choice|selected|judg|annotat|verdict)",

@@ -70,9 +70,10 @@ def answered(
     """(ids of the prompt, ids of the response). The end of a turn follows if it is finished (not cut off by length).
 
     Together they are the ids of the whole chat by `apply_chat_template`, up to the end of the turn. Under a template
-    without a token there, they are the ids of the question and of the answer's text. Two kinds of answers follow the prompt that a model samples from instead: those that were cut off, and those of which the
-    template leaves out a part, such as thoughts. So do the answers of templates that ask with more than they write
-    before an answer, such as empty thoughts. Open thoughts before an answer without any are left out.
+    without a token there, they are the ids of the question and of the answer's text. Two kinds of answers follow the
+    prompt that a model samples from instead: those that were cut off, and those of which the template leaves out a
+    part, such as thoughts. So do the answers of templates that ask with more than they write before an answer, such as
+    empty thoughts. Open thoughts before an answer without any are left out.
     """
     reply = completion if isinstance(completion, Message) else Message(role="assistant", content=completion)
     if reply.tool_calls and not tokenizer.chat_template:

@@ -10,7 +10,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.data.records import Choice, Comparison, Demonstration
 from heedful.data.shapes import chats, pairs
-from heedful.data.shapes.parts import Row, Shape, by_score, comparison
+from heedful.data.shapes.parts import Row, Shape, by_score, comparison, wanted
 
 TARGETS = {
     "prompt": "the prompt: a text or a chat",
@@ -38,8 +38,8 @@ TARGETS = {
 """What a field can become, with its meaning."""
 
 _SEVERAL = ("completions", "scores")
-_FIRST = ("a", "left", "model_a", "1", "A")
-_SECOND = ("b", "right", "model_b", "2", "B")
+_FIRST = ("a", "left", "model_a", "A")
+_SECOND = ("b", "right", "model_b", "B")
 _TIES = ("tie", "both", "equal", "same", "Tie")
 
 
@@ -79,6 +79,14 @@ class FieldMap:
         }  # fmt: skip
         return self._made(values, {key: value for key, value in more.items() if key not in named} | named)
 
+    def unwanted(self, row: Row) -> str | None:
+        """The reason why the answer of a row is not to be learned: its label. None if people wanted it."""
+        name = self.fields["label"][0]
+        label = _at(row, name)
+        if (found := wanted(label)) is None:
+            return f"field '{name}' (the label): {label!r:.40} is neither good nor bad. Write true or false"
+        return None if found else f"field '{name}' (the label): {label!r:.40} marks an answer that people did not want"
+
     def _made(self, values: Row, more: Row) -> list[Row]:
         kind = self.kind
         if kind == "texts":
@@ -106,7 +114,7 @@ class FieldMap:
 
     def _preferred(self, values: Row) -> str:
         """a, b or tie from the user's words, the usual words, the names of the fields, or the answer itself."""
-        given = str(values["preferred"])
+        given = _word(values["preferred"])
         if self.words:
             if given in self.words:
                 return ("a", "b", "tie")[self.words.index(given)]
@@ -122,6 +130,11 @@ class FieldMap:
                     f"field '{name}': {given!r:.40} may be {' or '.join(found)}. Give the words as preferred={name}:A,B"
                 )
         name = self.fields["preferred"][0]
+        if not self.words and given.strip().lstrip("+-").isdecimal():
+            raise ValueError(
+                f"field '{name}': {given!r:.40} does not say where the count begins. Give the numbers of a and b, such"
+                f" as preferred={name}:0,1 or preferred={name}:1,2"
+            )
         raise ValueError(
             f"field '{name}': {given!r:.40} says neither a, b nor tie. Give the words as preferred={name}:A,B,TIE"
         )
@@ -142,6 +155,11 @@ _NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "labe
 _MEANT = {
     *(name for cls in (Comparison, Choice, Demonstration) for name in cls.model_fields), *TARGETS, *chats.CHATS
 } - _NAMED  # fmt: skip
+
+
+def _word(value: Any) -> str:
+    """A vote as a word: 1.0, as tables with gaps have it, is 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _number(value: Any) -> float:
@@ -234,4 +252,5 @@ def _check(fields: dict[str, list[str]]) -> None:
 
 def shape(mapping: FieldMap) -> Shape:
     """The shape of rows whose fields the user named."""
-    return Shape("mapped", mapping.kind, "", "", lambda row: True, mapping.apply)
+    unfit = mapping.unwanted if "label" in mapping.fields else None
+    return Shape("mapped", mapping.kind, "", "", lambda row: True, mapping.apply, unfit=unfit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,6 +100,24 @@ def truth(value: Any) -> bool | None:
         words = {True: ("true", "yes", "1", "1.0"), False: ("false", "no", "0", "0.0")}
         value = next((meant for meant, those in words.items() if value.lower() in those), None)
     return bool(value) if value in (True, False) and value is not None and not isinstance(value, str) else None
+
+
+_GOOD = frozenset(
+    "good up thumbsup like liked accept accepted approve approved positive pos correct right chosen preferred desirable"
+    " desired helpful upvote upvoted pass passed y t +1 + 👍".split()
+)
+_BAD = frozenset(
+    "bad down thumbsdown dislike disliked reject rejected disapprove disapproved negative neg incorrect wrong"
+    " undesirable undesired unhelpful downvote downvoted fail failed n f -1 -1.0 - 👎".split()
+)
+
+
+def wanted(value: Any) -> bool | None:
+    """Whether a label says that people wanted an answer, in the words that files write for it. Else None."""
+    if isinstance(value, str):
+        word = re.sub(r"[\s_]|(?<=.)-", "", value.strip().lower())
+        return word in _GOOD if word in _GOOD | _BAD else truth(word)
+    return False if not isinstance(value, bool) and value == -1 else truth(value)
 
 
 def items(row: Row, name: str) -> list[Row]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from heedful.data.shapes import chats, pairs, rated, tools, trees
-from heedful.data.shapes.parts import Row, Shape, filled, having, truth
+from heedful.data.shapes.parts import Row, Shape, filled, having, truth, wanted
 
 HUB = "huggingface.co/datasets/"
 TRL = "huggingface.co/docs/trl/dataset_formats"
@@ -17,14 +18,16 @@ def _same(row: Row) -> list[Row]:
 
 
 def _is_label(row: Row) -> bool:
-    return truth(row.get("label")) is not None
+    return wanted(row.get("label")) is not None
 
 
 def _unwanted(row: Row) -> str | None:
-    if truth(row.get("label")):
+    if wanted(label := row.get("label")):
         return None
+    said = json.dumps(label, ensure_ascii=False) if not isinstance(label, str) else repr(label)
     return (
-        "field 'label': false marks an answer that people did not want, so it is no demonstration. Leave the row out."
+        f"field 'label': {said} marks an answer that people did not want, so it is no demonstration."
+        " Leave the row out, or rename the field if it means something else."
     )
 
 
@@ -37,6 +40,10 @@ def _stepwise(row: Row) -> str:
 
 def _has_answer(row: Row) -> bool:
     return any(filled(row, name) for name in chats.ANSWERS)
+
+
+def _asks(row: Row) -> bool:
+    return "instruction" in row or chats.is_question(row)
 
 
 def _is_pair(row: Row) -> bool:
@@ -155,14 +162,18 @@ SHAPES: tuple[Shape, ...] = (
     Shape("TRL stepwise", "completions", "`prompt`, `completions`, `labels`: refused", TRL,
           _are_steps, _same, unfit=_stepwise),
     Shape("TRL unpaired preference (KTO)", "demonstrations", "`prompt`, `completion`, `label`: false is refused", TRL,
-          lambda row: "prompt" in row and "completion" in row and _is_label(row), chats.prompt_completion,
+          lambda row: "prompt" in row and _has_answer(row) and _is_label(row), chats.prompt_completion,
+          unfit=_unwanted),
+    Shape("instruction or question and answer with a label", "demonstrations",
+          "`instruction` or `question`, its answer, `label`: false is refused", OWN,
+          lambda row: _asks(row) and "prompt" not in row and _has_answer(row) and _is_label(row), chats.instruction,
           unfit=_unwanted),
     Shape("BeaverTails", "demonstrations", "`prompt`, `response`, `is_safe`: false is refused",
           HUB + "PKU-Alignment/BeaverTails", having("prompt", "response", "is_safe"), chats.prompt_completion,
           unfit=lambda row: None if truth(row["is_safe"]) else _UNSAFE),
     Shape("ShareGPT with a label (KTO)", "demonstrations", "`messages` or `conversations`, `label` or `kto_tag`",
           "github.com/hiyouga/LLaMA-Factory/tree/main/data",
-          lambda row: chats.chat_field(row) is not None and (_is_label(row) or truth(row.get("kto_tag")) is not None),
+          lambda row: chats.chat_field(row) is not None and (_is_label(row) or wanted(row.get("kto_tag")) is not None),
           chats.messages, unfit=lambda row: _unwanted({"label": row.get("label", row.get("kto_tag"))})),
     Shape("heedful", "completions", "`prompt`, `completions`", OWN, having("prompt", "completions"), _same),
     # --- chats and instructions

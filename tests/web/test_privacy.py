@@ -128,17 +128,25 @@ def test_redacted_texts_leave_the_files_of_sampling(site: Site) -> None:
         if finished:
             formats.write(place / "completions.jsonl", answered)
             formats.write(place / "part-1.jsonl", answered)
+            results = {"prompts_left_out": 1, "left_out": {"prompt 1": f"status 400, cannot answer '{CANARY} asks.'"}}
+            write_json(place / "part-1.jsonl.manifest.json", {"results": results})
         else:
             (place / ".part-1.jsonl.partial").write_text(json.dumps(rows[0]))
+            (place / "part-1.log").write_text(f"prompt 1 is left out: status 400, cannot answer '{CANARY} asks.'")
+            (place / "part-1.ended").write_text("2")
+            (place / "cache" / "answers" / "ab").mkdir(parents=True)
+            (place / "cache" / "answers" / "ab" / "abcd.json").write_text(json.dumps({"text": f"{CANARY} says so."}))
         write_json(place / "job.json", {"models": {}, "k": 2, "prompts": 2, "started": site.now.isoformat()})
     (site.folder / ".uploads").mkdir(exist_ok=True)
-    assert len(holding(site.folder / "samples")) == 5
+    assert len(holding(site.folder / "samples")) == 8
     lead = site.browser("lead")
     ref = next(one["ref"] for one in lead.get(f"{TEA}/items").json() if CANARY in one["payload"]["prompt"])
     assert lead.post(f"{TEA}/items/{ref}/redact", json={"why": "a name"}).status_code == 204
     assert holding(site.folder) == []
     kept = formats.read(site.folder / "samples/tea/1/completions.jsonl", Completions)
     assert [row.prompt for row in kept] == ["Another asks."]
+    told = json.loads((site.folder / "samples/tea/1/part-1.jsonl.manifest.json").read_text())
+    assert told == {"results": {"prompts_left_out": 1}}
     assert json.loads((site.folder / "samples/tea/2/job.json").read_text())["prompts"] == 1
 
 

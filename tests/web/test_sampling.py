@@ -83,6 +83,8 @@ def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
     assert [row.models for row in rows] == [[models[0]] * 2 + [models[1]] * 2] * 3
     assert rows[0].completions[0].startswith("one says")
     assert rows[0].completions[3].startswith("two says")
+    assert not (site.folder / "samples/tea/1/cache").exists()
+    assert not list((site.folder / "cache").rglob("*.json"))  # what redaction cannot reach
     added = admin.post(f"{API}/1/queue").json()
     assert (added["items"], added["known"]) == (3, 0)
     page = admin.get(API, headers={"Accept": "text/html"}).text

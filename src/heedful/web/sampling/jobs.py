@@ -4,6 +4,7 @@
         job.json             what was asked
         prompts.jsonl
         part-1.jsonl, .log   `heedful sample` of the first model, and so on
+        cache/               answers of endpoints, until the job is done
         completions.jsonl    the answers of all models, one row for each prompt
 
 A process of its own (`runner`) works on a job and holds a lock while it lives. So a job goes on without its server, and
@@ -278,6 +279,11 @@ class Sampler:
             queued=read_json(queued) if queued.exists() else None,
             completions=place / "completions.jsonl",
         )
+
+
+def cache(place: Path) -> Path:
+    """The cache of a job: answers of endpoints belong to its folder, so that redaction reaches them."""
+    return place / "cache"
 
 
 def lock_file(place: Path) -> Path:

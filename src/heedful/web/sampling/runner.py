@@ -6,6 +6,8 @@ other. Then it puts the answers of all models to a prompt into one row. A file `
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +21,9 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt, as_text
 from heedful.endpoints import client
+from heedful.endpoints.cache import FOLDER
 from heedful.files import Lock, read_json
-from heedful.web.sampling.jobs import lock_file
+from heedful.web.sampling.jobs import cache, lock_file
 
 PAUSE = 0.2  # seconds between two looks at the processes
 CHUNK = 16  # prompts between two lines of progress
@@ -44,8 +47,9 @@ class Process:
         self.ended.unlink(missing_ok=True)
         with open(self.out.with_suffix(".log"), "wb") as log:
             self.running = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.out.parent
-            )
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.out.parent,
+                env=os.environ | {FOLDER: str(cache(self.out.parent))},
+            )  # fmt: skip
 
     def stop(self) -> None:
         if self.running is not None and self.running.poll() is None:
@@ -69,6 +73,7 @@ def run(place: Path) -> None:
         _work(place, [*remote, [process for process in waiting if not process.remote]])
         if not any(process.ended.exists() for process in processes):
             merge(place, [process.out for process in processes])
+            shutil.rmtree(cache(place), ignore_errors=True)
     finally:
         lock.release()
 

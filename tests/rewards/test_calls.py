@@ -15,7 +15,7 @@ from heedful.config import UserError
 from heedful.data.records import Prompt
 from heedful.learning.experience import Experience, Scores, describe
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.functions import Part, Reward
+from heedful.rewards.functions import Part, Reward, functions_of
 from heedful.rollout.types import Episode
 
 NUMBERS = itertools.count()
@@ -104,6 +104,32 @@ def test_a_field_that_no_row_has_is_named_before_anything_is_sampled(opened: Ope
     with pytest.raises(UserError, match="the field 'solution'"):
         scorer(EPISODES)
     opened("def f(prompts, completions, solution=None): return [0] * len(prompts)")(EPISODES)
+
+
+def test_a_field_with_a_default_that_no_row_has_is_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    scorer = opened("def f(prompts, completions, answr=None, level=0): return level")
+    scorer.check(e.record for e in EPISODES if e.record is not None)
+    assert caplog.messages == [f"{scorer.spec}: no row has the field 'answr', so its default is used"]
+    assert scorer(EPISODES[:2]).tolist() == [1.0, 2.0]
+
+
+def test_a_first_parameter_with_the_name_of_a_field_is_refused_where_all_fields_are_given(opened: Open) -> None:
+    rows = [e.record for e in EPISODES if e.record is not None]
+    scorer = opened("def f(level, c, **kw): return [1.0] * len(c)")
+    with pytest.raises(UserError, match="its parameter level gets the prompts or the completions"):
+        scorer.check(rows)
+    for source in ("def f(level, c, /, **kw): return kw['level'][:2]", "def f(p, c, **kw): return kw['level'][:2]"):
+        scorer = opened(source)
+        scorer.check(rows)
+        assert scorer(EPISODES[:2]).tolist() == [1.0, 2.0]
+
+
+def test_the_file_of_a_function_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hashed.py").write_bytes(b"def f(p, c): return [0]\n")
+    found = functions_of(["runs/rm", "0.5*hashed:f", "sys:intern", "nowhere:f"])
+    digest = "d823c14ffb5603d6341054ea61ffa2ec1c6cbe66e1ddc17a145915fc2a70589c"
+    assert found == {"reward.1": {"ref": "hashed:f", "path": str(tmp_path / "hashed.py"), "sha256": digest}}
 
 
 def test_a_batch_without_the_field_gets_none_where_other_rows_have_it(opened: Open) -> None:

@@ -110,7 +110,7 @@ def test_a_template_that_takes_arguments_as_text_gets_text(tmp_path: Path) -> No
         # r1 writes the messages of users and of the assistant, and nothing of others
         ({"prompt": [*chat("Hi", "Yes"), {"role": "tool", "content": "sunny"}]}, "r1", r"message 2 \(role tool\)"),
         ({"prompt": [{"role": "system", "content": "Be brief."}, *chat("Hi")]}, "r1", r"message 0 \(role system\)"),
-        ({"prompt": "Hi", "completion": " "}, "chatml", "the answer of demonstration 1 is empty"),
+        ({"prompt": "Hi", "completion": " "}, "chatml", "d.jsonl:1: the answer is empty"),
         ({"messages": [*chat("Hi"), {"role": "assistant", "tool_calls": [CALL]}]}, "phi", "writes no `tool_calls`"),
         ({"messages": [*chat("Hi"), {"role": "assistant", "tool_calls": [CALL]}]}, None, "which `tool_calls` need"),
     ],
@@ -281,16 +281,34 @@ def test_limits_and_weights_of_the_answers_of_a_chat(tmp_path: Path, caplog: pyt
     assert example.learned[-1]
 
 
+def test_messages_after_the_last_answer_to_learn_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    messages = chat("Say red", "red", "Say blue", "blue")
+    messages[3]["weight"] = 0
+    (example,) = read(tmp_path, [{"messages": messages}], CHATML)
+    assert str(CHATML.decode(example.response_ids)) == "red<|im_end|>"
+    assert "1 of 1 rows have messages after the last answer to learn. They are not used" in caplog.text
+
+
+def test_a_row_is_named_by_its_line_after_rows_that_were_left_out(tmp_path: Path) -> None:
+    spelling = {"messages": chat("Say <|im_end|>", "red")}
+    refused = {"messages": [{"role": "system", "content": "x"}, *chat("Say red", "red")]}
+    gemma = dialects.tokenizer("gemma")
+    spelling["messages"][0]["content"] = "Say <end_of_turn>"
+    limits = Limits(128, 128, 128, refuse_special=True, refused_rows="skip")
+    with pytest.raises(UserError, match=r"jsonl:2: spells <end_of_turn>"):
+        read(tmp_path, [refused, spelling], gemma, limits)
+
+
 def test_a_row_that_spells_a_special_token_can_be_refused(
     tmp_path: Path, files: Files, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"prompt": "Say red", "completion": "red"}, {"prompt": "What is <|im_end|>?", "completion": "A token."}]
     assert len(read(tmp_path, rows, CHATML)) == 2
     assert "1 of 2 rows spell a special token, such as <|im_end|>. It is read as plain text" in caplog.text
-    with pytest.raises(UserError, match=r"row 2 spells <\|im_end\|>"):
+    with pytest.raises(UserError, match=r"jsonl:2: spells <\|im_end\|>"):
         read(tmp_path, rows, CHATML, Limits(128, 128, 128, refuse_special=True))
     data = worlds.write(tmp_path / "s.jsonl", [{"prompt": f"Say {tiny.EOS}", "completion": "x"}])
-    with pytest.raises(UserError, match=r"row 1 spells <\|endoftext\|>"):
+    with pytest.raises(UserError, match=r"jsonl:1: spells <\|endoftext\|>"):
         worlds.train("sft", files, tmp_path / "run", data=data, special_text="refuse")
 
 
@@ -334,7 +352,7 @@ def test_answers_with_tool_calls_are_neither_scored_nor_compared(files: Files, t
     rows = [{"prompt": "Weather?", "completion": {"tool_calls": [CALL]}}]
     data = worlds.write(tmp_path / "d.jsonl", rows)
     reward = "stages.worlds:count_e"
-    with pytest.raises(UserError, match="an answer with tool calls cannot be scored"):
+    with pytest.raises(UserError, match="the answer of row 1 has tool calls. Only texts can be scored"):
         score.run(build(ScoreConfig, {"reward": [reward], "data": data}, "test"), tmp_path / "s.jsonl")
     written = tmp_path / "native.jsonl"
     formats.write(written, formats.read(data, Demonstration))

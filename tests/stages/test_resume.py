@@ -22,8 +22,9 @@ import pytest
 from safetensors.torch import load_file
 
 from heedful.config import UserError, resumable
+from heedful.data.formats import sha256
 from heedful.files import read_json
-from heedful.runs.manifest import model_path
+from heedful.runs.manifest import Manifest, model_path
 from heedful.runs.resumable import Interrupted
 from heedful.runs.run import metrics
 from heedful.training import checkpoint
@@ -263,6 +264,25 @@ def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files,
         worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
     worlds.save(tmp_path / "model", worlds.tiny.policy())
     worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
+
+
+def test_a_changed_reward_function_is_named(
+    files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "changing.py"
+    source.write_text("def f(prompts, completions): return [float(len(c)) for c in completions]\n")
+    changes: dict[str, Any] = {"reward": ["changing:f"], "episodes": 16}
+    with pytest.raises(Crash), at_step(1, crash):
+        worlds.train("rloo", files, tmp_path / "run", **changes)
+    before = sha256(source)[:12]
+    source.write_text(source.read_text() + "# mended\n")
+    worlds.train("rloo", files, tmp_path / "run", resume=True, **changes)
+    after = sha256(source)[:12]
+    assert f"with other settings: the code of {source} '{before}' is now '{after}'" in capsys.readouterr().err
+    manifest = Manifest.read(tmp_path / "run" / "manifest.json")
+    assert manifest.resumed[0]["changed"] == {f"the code of {source}": [before, after]}
+    assert manifest.functions["reward.0"]["sha256"].startswith(after)
 
 
 def test_a_taken_place_is_refused(files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path) -> None:

@@ -61,15 +61,20 @@ def test_trackio_gets_config_and_metrics_and_keeps_standard_output_clean(
     assert capsys.readouterr().out == ""
 
 
+class OwnError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [ConnectionError, ImportError, KeyError, AttributeError, OwnError])
 def test_a_tracker_that_fails_is_named_once(
-    calls: list[tuple[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], calls: list[tuple[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(metrics: dict[str, float], step: int) -> None:
-        raise ConnectionError("no route\nto host")
+        raise error("no route to host")
 
     monkeypatch.setattr(sys.modules["trackio"], "log", fails)
     said = _logged(["trackio"], tmp_path, 0, range(3))
-    assert said == ["trackers: trackio failed (no route to host). The run goes on without it"]
+    assert said == [f"trackers: trackio failed ({error('no route to host')}). The run goes on without it"]
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_the_first_step(tmp_path: Path) -> None:

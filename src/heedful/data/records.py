@@ -107,6 +107,8 @@ def _message(position: int, turn: Any) -> Message:
     if turn["role"] not in ROLES:
         raise ValueError(f"message {position} has the role {turn['role']!r}. The roles are {', '.join(ROLES)}.")
     turn = {key: value for key, value in turn.items() if value is not None}
+    if (reason := wrong_weight(turn)) is not None:
+        raise ValueError(f"message {position} {reason}")
     if isinstance(turn.get("content"), list):
         try:
             turn["content"] = joined(turn["content"])
@@ -121,6 +123,14 @@ def _message(position: int, turn: Any) -> Message:
     ):
         raise ValueError(f"message {position} must be an object with the strings 'role' and 'content'")
     return Message.model_validate(turn)
+
+
+def wrong_weight(turn: dict[str, Any]) -> str | None:
+    """What is wrong with the weight of a message. None if there is none, or if it is 0 or 1."""
+    weight = turn.get("weight")
+    if weight is None or (isinstance(weight, int | float) and weight in (0, 1)):
+        return None
+    return f"has the weight {weight!r:.40}. Write 1 for an answer to learn, or 0 for context"
 
 
 def joined(parts: list[Any]) -> str:

@@ -12,7 +12,7 @@ from heedful.inference import sample
 from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
 from heedful.maths.kl import best_of_n_kl
-from heedful.rewards.functions import Reward, models_of, open_reward
+from heedful.rewards.functions import Reward, functions_of, models_of, open_reward
 from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Episode
 from heedful.runs.rows import Row
@@ -25,7 +25,8 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
     """
     with open_job(
         "best_of_n", config, out, models={"model": config.model, **models_of(config.reward)},
-        data={"prompts": config.prompts}, compute=config.compute, resume=resume, overwrite=overwrite,
+        data={"prompts": config.prompts}, compute=config.compute, functions=functions_of(config.reward), resume=resume,
+        overwrite=overwrite,
     ) as job:  # fmt: skip
         if not job.finished:
             _choose(config, job)

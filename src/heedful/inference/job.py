@@ -15,7 +15,7 @@ from heedful.data.records import Record
 from heedful.fast import forward
 from heedful.models import ids
 from heedful.rollout.types import Engine
-from heedful.runs.manifest import Manifest, parent
+from heedful.runs.manifest import Manifest, Source, parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.rows import Row, RowsWriter
@@ -86,6 +86,7 @@ def open_job(
     models: Mapping[str, str],
     data: Mapping[str, str],
     compute: Compute,
+    functions: dict[str, Source] | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Job]:
@@ -95,7 +96,7 @@ def open_job(
     if ranks.main:
         parents = {role: parent(ref) for role, ref in models.items()}
         hashes = {role: formats.fingerprint(path) for role, path in data.items()}
-        wanted = Manifest.begin(stage, config, parents, hashes)
+        wanted = Manifest.begin(stage, config, parents, hashes, functions)
         file = RowsWriter.start(Path(out), wanted, resume=resume, overwrite=overwrite)
     with recording_end(file):
         job = Job(stage, ranks, file)

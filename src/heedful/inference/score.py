@@ -21,7 +21,7 @@ from heedful.learning import examples
 from heedful.learning.examples import Limits
 from heedful.models import load, render
 from heedful.models.templates import Refused
-from heedful.rewards.functions import ModelScorer, Part, models_of, open_reward
+from heedful.rewards.functions import ModelScorer, Part, functions_of, models_of, open_reward
 from heedful.rollout.types import Episode
 from heedful.runs.rows import Row
 
@@ -33,7 +33,7 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
     """
     with open_job(
         "score", config, out, models=models_of(config.reward), data={"data": config.data},
-        compute=config.compute, resume=resume, overwrite=overwrite,
+        compute=config.compute, functions=functions_of(config.reward), resume=resume, overwrite=overwrite,
     ) as job:  # fmt: skip
         if not job.finished:
             _score(config, job)

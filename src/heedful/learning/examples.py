@@ -138,9 +138,10 @@ def demonstrations(
     `turns`: "last" has an example for each, "all" as many as `all_turns` needs for all answers of a chat.
     """
     records = formats.read(path, Demonstration)
-    for number, record in enumerate(records, start=1):
+    for index, record in enumerate(records):
         if not record.completion.strip() and not (record.completion_message and record.completion_message.tool_calls):
-            raise UserError(f"{path}: the answer of demonstration {number} is empty. Write one or delete the row")
+            where = formats.place(path, Demonstration, index)
+            raise UserError(f"{where}: the answer is empty. Write one or delete the row")
 
     def learned_from(record: Demonstration, _: list[int]) -> list[Example]:
         return [_last(tokenizer, record, limits)] if turns == "last" else all_turns(tokenizer, record, limits)
@@ -397,11 +398,13 @@ def _asked(
     Says how many rows are left out, and how many have their system message in the question.
     """
     rows: list[tuple[P, P, list[int], Made]] = []
+    places: list[int] = []
     refused = joined = 0
     for index, record in enumerate(records):
         try:
             asked, ids = refusals.asked(tokenizer, record, limits.refused_rows)
             rows.append((record, asked, ids, make(asked, ids)))
+            places.append(index)
             joined += asked is not record
         except Refused as error:
             if limits.refused_rows != "skip":
@@ -412,7 +415,12 @@ def _asked(
     limits.count(path, "joined", joined, f"{joined} {of} have their system message in the question")
     if not rows:
         raise UserError(f"{path}: the chat template refuses every row. Check the roles of the messages")
-    remarks.tell(path, tokenizer, [asked for _, asked, _, _ in rows], refuse_special=limits.refuse_special)
+    shown = [asked for _, asked, _, _ in rows]
+
+    def place(index: int) -> str:
+        return formats.place(path, kind, places[index])
+
+    remarks.tell(path, tokenizer, shown, place, refuse_special=limits.refuse_special)
     longest, prompts = min(limits.prompt, limits.context - 1), [ids for _, _, ids, _ in rows]
     kept = keep_fitting(prompts, longest, context=limits.context, skip_long=limits.skip_long, where=path)
     long = len(rows) - len(kept)

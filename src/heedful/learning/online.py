@@ -18,7 +18,7 @@ from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
-from heedful.rewards.functions import ModelScorer, Part, models_of
+from heedful.rewards.functions import ModelScorer, Part, functions_of, models_of
 from heedful.training import order
 from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
@@ -37,7 +37,8 @@ def open_online(
     _check(stage, config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
     models = {"policy": config.policy, "reference": config.reference, **(models or {}), **models_of(config.reward)}
-    with open_stage(stage, config, out, models=models, files=files, resume=resume) as s:
+    code = functions_of(config.reward)
+    with open_stage(stage, config, out, models=models, files=files, functions=code, resume=resume) as s:
         yield s
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.data.records import Completions, Demonstration, Message, Prompt
+from heedful.data.shapes.chats import LATER
 from heedful.models import templates
 
 log = logging.getLogger(__name__)
@@ -17,17 +18,18 @@ _MARKER = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<ï½œ[^ï½
 _KNOWN = {"role", "content", "tool_calls", "weight"}
 
 
-def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt], *, refuse_special: bool) -> None:
-    """Log how the texts of a file are read where that may surprise.
+def tell(
+    path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt], place: Callable[[int], str],
+    *, refuse_special: bool,
+) -> None:  # fmt: skip
+    """Log how the texts of a file are read where that may surprise. `place(i)`: where record i stands.
 
     Raises UserError for the first row that spells a special token, if they are refused.
     """
-    spelled = {row: token for row, record in enumerate(records, 1) if (token := _spelled(tokenizer, record))}
+    spelled = {row: token for row, record in enumerate(records) if (token := _spelled(tokenizer, record))}
     if spelled and refuse_special:
         row, token = next(iter(spelled.items()))
-        raise UserError(
-            f"{path}: row {row} spells {token}. Delete the row, or read it as text with special_text = plain"
-        )
+        raise UserError(f"{place(row)}: spells {token}. Delete the row, or read it as text with special_text = plain")
     remarks = {
         f"spell a special token, such as {next(iter(spelled.values()), '')}. It is read as plain text": len(spelled),
         "have a prompt in the form of the chat template. It is used as it is": sum(
@@ -48,6 +50,9 @@ def tell(path: str, tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt
             f"have an answer without {closing}, though the chat template asks with '{' '.join(opening.split())}'. "
             "The model learns them as the template writes them in a chat"
         ] = sum(any(closing not in answer for answer in _answers(record)) for record in records)
+    remarks["have messages after the last answer to learn. They are not used"] = sum(
+        LATER in (record.model_extra or {}) for record in records
+    )
     if not tokenizer.chat_template:
         remarks["have nothing between prompt and answer, and the model has no chat template"] = sum(
             _glued(record) for record in records

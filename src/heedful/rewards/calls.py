@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import importlib
+import importlib.util
 import inspect
+import logging
 import math
 import sys
 import threading
@@ -23,6 +25,7 @@ from heedful.config import NonFinite, UserError
 from heedful.data.records import Record
 from heedful.rollout.types import Episode
 
+log = logging.getLogger(__name__)
 MOST = 1e30  # largest reward or weight: float32 can still hold sums of them
 _TEXTS = ("prompts", "completions")
 _FORM = "It must return a list with one number for each completion, or None for no opinion"
@@ -47,13 +50,17 @@ class FunctionScorer:
                 f"{spec}: its objects cannot be called. Give the class a __call__(self, prompts, completions)"
             )
         self.before: str | None = None
+        self.first: set[str] = set()
         self.named, self.others, self.takes_all = self._parameters()
 
     def check(self, records: Iterable[Record]) -> None:
-        """Raise UserError if the function asks for a field that none of these rows has."""
-        if self.others:
+        """Raise UserError if the function asks for a field that none of these rows has. Log it if it has a default."""
+        if self.others or self.takes_all:
             self.fields = {field for record in records for field in record.row()}
             self._fields_for(self.fields)
+            for name, needed in self.others.items():
+                if not needed and name not in self.fields | {"rows"}:
+                    log.warning("%s: no row has the field '%s', so its default is used", self.spec, name)
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
         texts = [e.prompt for e in episodes], [e.completion for e in episodes]
@@ -95,6 +102,7 @@ class FunctionScorer:
                 " completions and prompts, then the order does not matter"
             )
         if "completions" not in named and (parameters or not takes_all):
+            self.first = {one.name for one in parameters[:2] if one.kind is not one.POSITIONAL_ONLY}
             named, parameters = set(), parameters[2:]
         elif not parameters:
             named = set(_TEXTS)
@@ -110,6 +118,11 @@ class FunctionScorer:
             raise UserError(
                 f"{self.spec}: asks for the field '{lacking[0]}', which no row has. The rows have "
                 f"{', '.join(sorted(there)) or 'no fields'}. Add it to the rows, or rename the parameter"
+            )
+        if self.takes_all and (clash := sorted(self.first & there)):
+            raise UserError(
+                f"{self.spec}: its parameter {clash[0]} gets the prompts or the completions, and the rows have a field"
+                " of that name, too. Rename the parameter"
             )
         return [name for name in (sorted(there - set(_TEXTS)) if self.takes_all else wanted) if name in there]
 
@@ -152,11 +165,26 @@ def _awaited(found: Awaitable[object]) -> object:
     return asyncio.run_coroutine_threadsafe(whole(), _loop()).result()
 
 
+def file_of(spec: str) -> Path | None:
+    """The file of the module of `module:function`. None if it has none, or if it cannot be found."""
+    _find_here()
+    with _Foreign(spec, "module"):  # finding a.b imports a
+        try:
+            found = importlib.util.find_spec(spec.partition(":")[0])
+        except (ImportError, ValueError, SyntaxError):
+            return None  # opening it says why
+    return Path(found.origin) if found is not None and found.has_location and found.origin else None
+
+
+def _find_here() -> None:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
 def open_function(spec: str) -> Callable[..., Any]:
     """Import `module:function`. Modules in the current directory are found, too."""
     module_name, _, name = spec.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _find_here()
     with _Foreign(spec, "module"):
         try:
             module = importlib.import_module(module_name)

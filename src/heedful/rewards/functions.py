@@ -19,9 +19,10 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
+from heedful.data import formats
 from heedful.data.records import Prompt, Record, as_text
 from heedful.models import batches, encoders, load, render, scoring
-from heedful.rewards.calls import MOST, FunctionScorer
+from heedful.rewards.calls import MOST, FunctionScorer, file_of
 from heedful.rollout.types import Episode
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -179,6 +180,17 @@ def models_of(specs: Sequence[str]) -> dict[str, str]:
     """The models among reward specs, by their role in a manifest."""
     targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
     return {role: target for role, target in targets.items() if not is_function(target)}
+
+
+def functions_of(specs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The functions among reward specs as a manifest has them, by their role. One without a file is left out."""
+    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
+    files = {role: file_of(target) for role, target in targets.items() if is_function(target)}
+    return {
+        role: {"ref": targets[role], "path": str(file), "sha256": formats.sha256(file)}
+        for role, file in files.items()
+        if file is not None
+    }
 
 
 def is_function(spec: str) -> bool:

@@ -25,7 +25,19 @@ NAME = "manifest.json"
 ADAPTER = "adapter_config.json"  # of peft, instead of config.json
 VERSIONED = ("heedful", "torch", "transformers", "tokenizers", "numpy")
 # fields that are not written while they are empty
-_ABSENT = ("templates", "resumed", "updated", "forward", "rows", "ids", "decoder", "results", "sha256", "reason")
+_ABSENT = (
+    "templates",
+    "functions",
+    "resumed",
+    "updated",
+    "forward",
+    "rows",
+    "ids",
+    "decoder",
+    "results",
+    "sha256",
+    "reason",
+)
 Status = Literal["running", "finished", "interrupted", "failed"]
 Source = dict[str, Any]
 TOKENIZER = ("tokenizer*", "vocab.*", "merges.txt", "chat_template.*", "spiece.model")  # files of a model directory
@@ -61,6 +73,8 @@ class Manifest(BaseModel):
     """Files by role: `path`, `sha256`, `rows`."""
     templates: dict[str, Source] = {}
     """The file of a chat template by its setting: `path`, `sha256`."""
+    functions: dict[str, Source] = {}
+    """Reward functions by role: `ref`, and the `path` and `sha256` of the module."""
     revision: str | None = None
     """Git revision of the code, if it ran from a checkout."""
     versions: dict[str, str | None] = {}
@@ -89,7 +103,10 @@ class Manifest(BaseModel):
     """The config itself, of work that starts now."""
 
     @classmethod
-    def begin(cls, stage: str, config: Config, parents: dict[str, Source], data: dict[str, Source]) -> Manifest:
+    def begin(
+        cls, stage: str, config: Config, parents: dict[str, Source], data: dict[str, Source],
+        functions: dict[str, Source] | None = None,
+    ) -> Manifest:  # fmt: skip
         """The manifest of work that starts now."""
         begun = cls(
             id=uuid.uuid4().hex[:16],
@@ -100,6 +117,7 @@ class Manifest(BaseModel):
             parents=parents,
             data=data,
             templates=_template_file(config),
+            functions=functions or {},
             revision=_revision(),
             versions={name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
             config=config.model_dump(mode="json"),
@@ -157,6 +175,10 @@ class Manifest(BaseModel):
             for role, source in before.items():
                 if not _same(source, now.get(role, {})):
                     return Changes(f"other {kind} ('{role}' has changed since)")
+        for role, source in self.functions.items():
+            now = wanted.functions.get(role, source)
+            if not _same(source, now):  # a function that failed has to be mended before its run can go on
+                taken[f"the code of {now['path']}"] = [source["sha256"][:12], now["sha256"][:12]]
         return Changes("", taken, longer)
 
     def go_on(self, wanted: Manifest, taken: dict[str, list[Any]], step: int) -> None:
@@ -164,7 +186,7 @@ class Manifest(BaseModel):
         if taken:
             self.resumed = [*self.resumed, {"step": step, "time": _now(), "changed": taken}]
         self.config, self.parents, self.data = wanted.config, wanted.parents, wanted.data
-        self.templates = wanted.templates
+        self.templates, self.functions = wanted.templates, wanted.functions
 
 
 def manifest_path(made: str | Path) -> Path:

@@ -70,7 +70,7 @@ class RunWriter(Resumable):
     @classmethod
     def start(
         cls, out: str | Path, stage: str, config: Config, *, parents: dict[str, Source], data: dict[str, Source],
-        resume: bool = False,
+        functions: dict[str, Source] | None = None, resume: bool = False,
     ) -> RunWriter:  # fmt: skip
         """Make a new run directory, or go on with one if `resume` is set.
 
@@ -78,7 +78,7 @@ class RunWriter(Resumable):
         """
         path = Path(out)
         run = cls(path, path / NAME, path / LOCK)
-        run._claim(Manifest.begin(stage, config, parents, data), run._found, resume)
+        run._claim(Manifest.begin(stage, config, parents, data, functions), run._found, resume)
         run._write_config()
         (path / "checkpoints").mkdir(exist_ok=True)
         return run

@@ -15,7 +15,7 @@ from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
 from heedful.models import dropout, load, vocabulary
 from heedful.models.ids import ids_of
-from heedful.rewards.functions import Reward, models_of, open_reward
+from heedful.rewards.functions import Reward, functions_of, models_of, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -42,7 +42,8 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
     }
     judge = [config.select_with] if config.select_with is not None else []
     models = {"model": config.model, **models_of(judge)}
-    with open_stage("sft", config, out, models=models, files=files, resume=resume) as s:
+    code = functions_of(judge)
+    with open_stage("sft", config, out, models=models, files=files, functions=code, resume=resume) as s:
         if not s.finished:
             _loop(config, s)
     return Path(out)

@@ -30,7 +30,7 @@ from heedful.configs.shared import StageConfig
 from heedful.data import formats
 from heedful.fast import forward
 from heedful.models import ids
-from heedful.runs.manifest import parent
+from heedful.runs.manifest import Source, parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import METRICS, RunWriter, metrics, short
@@ -282,11 +282,12 @@ def open_stage(
     *,
     models: Mapping[str, str | None],
     files: Mapping[str, str | None],
+    functions: dict[str, Source] | None = None,
     resume: bool,
 ) -> Iterator[StageRun]:
     """Open the run on the main rank, watch for SIGINT and SIGTERM, and say in one line what went wrong.
 
-    `models` and `files`: references and paths by role. None is left out.
+    `models` and `files`: references and paths by role. None is left out. `functions`: entries of the manifest by role.
     """
     data = {role: formats.fingerprint(path) for role, path in files.items() if path}
     ranks = join_ranks(config.compute)
@@ -294,7 +295,7 @@ def open_stage(
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
-            run = RunWriter.start(out, stage, config, parents=parents, data=data, resume=resume)
+            run = RunWriter.start(out, stage, config, parents=parents, data=data, functions=functions, resume=resume)
         ranks.wait()
         current = StageRun(stage, config, Path(out), ranks, run)
         with recording_end(run), current.watching():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -115,19 +115,30 @@ class Trackers:
                 tracker.close()
         self._open.clear()
 
-    @contextlib.contextmanager
-    def _watched(self, name: str) -> Iterator[None]:
-        """Keep what a tracker prints off standard output, and leave it out if it fails."""
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                yield
-        except _failures() as error:
-            self._open.pop(name, None)
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            self._say(f"trackers: {name} failed ({reason}). The run goes on without it")
+    def _watched(self, name: str) -> _Watched:
+        return _Watched(partial(self._failed, name))
+
+    def _failed(self, name: str, error: Exception) -> None:
+        self._open.pop(name, None)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        self._say(f"trackers: {name} failed ({reason}). The run goes on without it")
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What a tracker may raise: no network, no account, a full disk."""
-    wandb = sys.modules.get("wandb.errors")
-    return (OSError, RuntimeError, ValueError, *((wandb.Error,) if wandb else ()))
+class _Watched:
+    """A context for a tracker's code: keeps what it prints off standard output, and calls `failed` if it raises.
+
+    Trackers are other people's code. They may raise anything: no network, no account, a full disk, a broken install.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed, self._quiet = failed, contextlib.redirect_stdout(sys.stderr)
+
+    def __enter__(self) -> None:
+        self._quiet.__enter__()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        self._quiet.__exit__(kind, error, trace)
+        if isinstance(error, Exception):
+            self._failed(error)
+            return True
+        return False

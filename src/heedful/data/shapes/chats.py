@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from heedful.data.records import joined
+from heedful.data.records import joined, wrong_weight
 from heedful.data.shapes.parts import Row, filled, rest
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
@@ -20,6 +20,7 @@ ROLES = {
 CHATS = ("messages", "conversations", "conversation")
 _ASKING = ("instruction", "question", "query", "input", "inputs")
 _EXTRAS = ("input", "context", "query")
+LATER = "later_messages"
 ANSWERS = ("completion", "output", "response", "solution", "answer", "target", "targets")
 
 
@@ -55,6 +56,8 @@ def message(turn: Row, field: str, number: int = 0) -> Row:
     """A message with `role` and `content`. Its other fields stay."""
     if "from" in turn and "value" in turn:
         turn = {"role": turn["from"], "content": turn["value"], **rest(turn, "from", "value")}
+    if (reason := wrong_weight(turn)) is not None:
+        raise ValueError(f"field '{field}': message {number} {reason}")
     role = turn.get("role")
     made = {**turn, "role": ROLES.get(role.lower(), role) if isinstance(role, str) else role}
     if role == "function_call":
@@ -101,7 +104,8 @@ def chat_field(row: Row) -> str | None:
 def messages(row: Row) -> list[Row]:
     """A demonstration from a chat: the last turn of the assistant is the completion. Else a prompt.
 
-    Turns of the assistant with `weight` 0 are not to be learned, so the last one with another weight counts.
+    Turns of the assistant with `weight` 0 are not to be learned, so the last one with another weight counts. What
+    follows it stays in the field `later_messages`.
     """
     name = next(name for name in CHATS if name in row)
     if not isinstance(row[name], list) or not row[name]:
@@ -116,6 +120,7 @@ def messages(row: Row) -> list[Row]:
     last = max((n for n, turn in enumerate(turns) if _to_learn(turn)), default=None)
     if last is None:
         raise ValueError(f"field '{name}': every answer has weight 0, so there is nothing to learn. Leave the row out.")
+    more |= {LATER: turns[last + 1 :]} if turns[last + 1 :] else {}
     prompt = with_system(turns[:last], row.get("system"))
     return [{"prompt": prompt, **more, **answer(turns[last])}]
 

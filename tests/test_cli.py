@@ -141,7 +141,7 @@ def test_k_starts_at_one(files: Files, heedful: Run, tmp_path: Path) -> None:
     done = heedful(
         "sample", "--model", files.policy, "--prompts", files.prompts, "-k", "0", "--out", tmp_path / "c.jsonl"
     )
-    refused(done, r"'k': input should be greater than or equal to 1, not 0")
+    refused(done, r"'k': must be at least 1, not 0")
 
 
 def test_an_existing_file_is_not_replaced(files: Files, heedful: Run, tmp_path: Path) -> None:
@@ -420,6 +420,8 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
     refused(
         heedful("import", votes, "--out", tmp_path / "x.jsonl"), r"unknown kind of rows \(fields: q, best, worst, who"
     )
+    nothing = tmp_path / "x.jsonl"
+    refused(heedful("import", votes, "--explain", "--out", nothing), "--out: --explain writes nothing. Leave one")
     refused(heedful("import", votes), "--out: give a new file, or --explain")
     fields = [f"--map={part}" for part in ("prompt=q", "chosen=best", "rejected=worst", "labeler=who")]
     told = heedful("import", votes, *fields, "--explain")

@@ -131,7 +131,7 @@ def test_a_wrong_value_names_file_key_and_value(tmp_path: Path) -> None:
     path = toml(tmp_path, "[optimiser]\nrate = -1\n")
     with pytest.raises(UserError) as error:
         config.load(Stage, path)
-    assert str(error.value) == f"{path}: 'optimiser.rate': input should be greater than 0, not -1"
+    assert str(error.value) == f"{path}: 'optimiser.rate': must be greater than 0, not -1"
     with pytest.raises(UserError) as error:
         config.load(Stage, path, ["steps=many"])
     assert str(error.value).startswith("the options: 'steps': ")
@@ -294,9 +294,9 @@ def test_what_is_no_sensible_number_is_refused(override: str, told: str) -> None
     ("override", "told"),
     [
         ("optimiser.lr=1e300", "'optimiser.lr'"),
-        ("optimiser.lr=11", "'optimiser.lr': .* less than or equal to 10, not 11"),
+        ("optimiser.lr=11", "'optimiser.lr': .* at most 10, not 11"),
         (f"epochs={10**25}", "'epochs'"),
-        ("epochs=2000000", "'epochs': .* less than or equal to 1000000, not 2000000"),
+        ("epochs=2000000", "'epochs': .* at most 1000000, not 2000000"),
         ("epochs=true", "'epochs': a number is needed, not true"),
     ],
 )

@@ -192,6 +192,7 @@ def _curate(settings: Any, prompts: str, out: Path, overwrite: bool, as_json: bo
 
     terminal.check_free(out, overwrite)
     kept, account = curation.curate(formats.read(prompts, Prompt), settings)
+    curation.warn_of_empty(account)
     formats.write(out, kept)
     results = account.model_dump(exclude={"settings"})
     if not as_json:
@@ -224,6 +225,9 @@ def _import(
     from heedful.data.shapes import mapping
 
     if explain:
+        unused = {"--out": out is not None, "--skip-bad": skip_bad, "--overwrite": overwrite}
+        if named := [name for name, is_given in unused.items() if is_given]:
+            raise UserError(f"{named[0]}: --explain writes nothing. Leave one of the two out")
         told = explaining.explain(source, given, kind)
         print(json.dumps(told.row(), ensure_ascii=False) if as_json else "\n".join(told.lines()))
         if told.problem:

@@ -144,8 +144,25 @@ def explain(error: ValidationError, cls: type[BaseModel], field: str = "") -> st
         message = f"missing. Required: {', '.join(needed)}." if needed else "missing"
     elif problem["type"] != "value_error":  # a validator of ours says in its message what was given, if that helps
         shown = repr(problem["input"])
-        message = f"{message[0].lower()}{message[1:]}, not {shown[:60] + '…' if len(shown) > 60 else shown}"
+        message = f"{plain(message)}, not {shown[:60] + '…' if len(shown) > 60 else shown}"
     return f"{field}'{key}': {message}" if key else message
+
+
+_PLAIN = {
+    "Input should be ": "must be ", "a valid integer, unable to parse string as an integer": "a whole number",
+    "a valid integer, got a number with a fractional part": "a whole number", "a valid integer": "a whole number",
+    "a valid number, unable to parse string as a number": "a number", "a valid number": "a number",
+    "a valid boolean, unable to interpret input": "true or false", "a valid boolean": "true or false",
+    "a valid string": "a string", "a valid list": "a list", "a valid dictionary": "a table of settings",
+    "greater than or equal to ": "at least ", "less than or equal to ": "at most ",
+}  # fmt: skip
+
+
+def plain(message: str) -> str:
+    """A message of pydantic in plain words."""
+    for theirs, ours in _PLAIN.items():
+        message = message.replace(theirs, ours)
+    return message[0].lower() + message[1:]
 
 
 def _merged(fields: dict[str, FieldInfo], values: dict[str, Any]) -> dict[str, Any]:

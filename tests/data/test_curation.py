@@ -18,6 +18,7 @@ from heedful.data.curation import (
     deduplicate,
     filter_personal_data,
     split_by_user,
+    warn_of_empty,
 )
 from heedful.data.records import Comparison, Demonstration, Message, Prompt, as_text
 
@@ -244,9 +245,11 @@ def test_a_filter_of_a_split_that_is_none_is_refused(given: dict[str, Any], name
 
 def test_a_split_that_came_out_empty_is_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     one = [Prompt(prompt="what is tea", user="ann")]
-    curate(one, CurationConfig(fractions={"train": 0.0, "test": 1.0}))
+    warn_of_empty(curate(one, CurationConfig(fractions={"train": 0.0, "test": 1.0}))[1])
     assert caplog.messages == []
-    curate(one, CurationConfig(fractions=PLAIN))  # ann is in test
+    _, report = curate(one, CurationConfig(fractions=PLAIN))  # ann is in test
+    assert caplog.messages == []  # a preview curates, too
+    warn_of_empty(report)
     assert caplog.messages == [
         "no prompt is left for train and valid. Give prompts of more users, or change the fractions."
     ]

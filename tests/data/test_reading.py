@@ -65,6 +65,8 @@ def told(path: Path | str, cls: Any = Demonstration, **options: Any) -> str:
         ("a.csv", QUOTED.encode()),
         ("a.csv", b"\xef\xbb\xbf" + QUOTED.encode()),
         ("A.CSV", QUOTED.replace(",", ";").replace('b""; c', 'b"", c').encode()),
+        ("a.csv", b"sep=;\r\n" + QUOTED.replace(",", ";").replace('b""; c', 'b"", c').encode()),
+        ("a.csv", b'\xef\xbb\xbf"sep=,"\r\n' + QUOTED.encode()),
         ("a.tsv", QUOTED.replace(",", "\t").replace('b""\t c', 'b"", c').encode()),
         ("a.csv.gz", gzip.compress(QUOTED.encode())),
         ("a.csv.zst", zstd(QUOTED.encode())),

@@ -154,8 +154,8 @@ def test_the_command_serves_from_an_empty_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--text-chars", "0"], "'text_chars': input should be greater than or equal to 1, not 0"),
-        (["--text-chars", "-5"], "'text_chars': input should be greater than or equal to 1, not -5"),
+        (["--text-chars", "0"], "'text_chars': must be at least 1, not 0"),
+        (["--text-chars", "-5"], "'text_chars': must be at least 1, not -5"),
         (["--url", "foo"], "--url foo: not the address of a server. Write https://HOST or https://HOST/PATH"),
         (["--url", "https://"], "--url https://: not the address of a server"),
         (["--url", "https://x/work/"], "--url https://x/work: heedful has pages at /work itself"),

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+import dialects
+import tiny
 from heedful.config import UserError
-from heedful.data.records import Prompt
+from heedful.data.records import Message, Prompt
 from heedful.learning.experience import Experience, Scores, describe
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.functions import Part, Reward, functions_of
+from heedful.rewards.functions import ModelScorer, Part, Reward, functions_of
 from heedful.rollout.types import Episode
 
 NUMBERS = itertools.count()
@@ -122,6 +124,15 @@ def test_a_first_parameter_with_the_name_of_a_field_is_refused_where_all_fields_
         scorer = opened(source)
         scorer.check(rows)
         assert scorer(EPISODES[:2]).tolist() == [1.0, 2.0]
+
+
+def test_a_reward_model_with_a_stricter_template_refuses_a_prompt_before_anything_is_sampled() -> None:
+    own, strict = dialects.tokenizer("chatml"), dialects.tokenizer("gemma")
+    scorer = ModelScorer(tiny.reward(vocab=len(strict)), strict, own)
+    system = [Message(role="system", content="Be brief."), Message(role="user", content="Hi")]
+    Reward([Part("rm", 1.0, scorer)]).check_prompts([("Hi", None)])
+    with pytest.raises(UserError, match=r"rm: .* refuses this chat: System role not supported\. The prompt: 'Be brief"):
+        Reward([Part("rm", 1.0, scorer)]).check_prompts([("Hi", None), (system, None)])
 
 
 def test_the_file_of_a_function_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_it_learns_what_is_rewarded(files: Files, tmp_path: Path, stage: str) ->
     ("changes", "message"),
     [
         ({"samples_per_prompt": 3}, "rollout_batch 8 is not a multiple of samples_per_prompt 3. Change one"),
-        ({"samples_per_prompt": 1}, "'samples_per_prompt': input should be greater than or equal to 2"),
+        ({"samples_per_prompt": 1}, "'samples_per_prompt': must be at least 2"),
         ({"generation": {"top_p": 0.9}}, "samples from the policy itself"),
         ({"kl_in": "nowhere"}, "'kl_in'"),
     ],

@@ -311,7 +311,7 @@ def test_how_often_it_validates(
     """Six steps in two epochs."""
     counted(monkeypatch)
     if stage == "reward" and evaluations == 0:
-        with pytest.raises(UserError, match="'evaluations': input should be greater than or equal to 1"):
+        with pytest.raises(UserError, match="'evaluations': must be at least 1"):
             worlds.config(stage, files, evaluations=0)
         return
     data, sort = (

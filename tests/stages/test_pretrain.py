@@ -199,7 +199,7 @@ def test_one_text_is_trained_on(files: Files, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_vocabulary_beyond_all_bounds() -> None:
     """The trainer of tokenizers would end the process over the memory it asks for."""
-    with pytest.raises(UserError, match=r"'vocab_size': .* less than or equal to 1048576, not 99999999999"):
+    with pytest.raises(UserError, match=r"'vocab_size': .* at most 1048576, not 99999999999"):
         config.load(PretrainConfig, None, ["vocab_size=99999999999"], data="x")
 
 

@@ -99,12 +99,17 @@ def curate(prompts: Sequence[P], config: CurationConfig | None = None) -> tuple[
         prompts_by_split=_by_split(config, clean),
         users_by_split=_by_split(config, {_owner(prompt): prompt for prompt in clean}.values()),
     )
-    empty = [name for name, count in report.prompts_by_split.items() if not count and config.fractions[name] > 0]
+    return clean, report
+
+
+def warn_of_empty(report: CurationReport) -> None:
+    """Log the splits for which no prompt is left."""
+    shares = report.settings.fractions
+    empty = [name for name, count in report.prompts_by_split.items() if not count and shares[name] > 0]
     if empty:
         log.warning(
             "no prompt is left for %s. Give prompts of more users, or change the fractions.", " and ".join(empty)
         )
-    return clean, report
 
 
 def deduplicate(prompts: Iterable[P], prefix_length: int) -> list[P]:

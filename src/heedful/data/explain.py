@@ -57,6 +57,8 @@ class Explanation:
     """The number of rows that cannot be read."""
     unjudged: dict[str, int] = field(default_factory=dict)
     """Reasons why rows hold no judgement, with the number of such rows. They are left out."""
+    unknown: bool = False
+    """Whether no shape fits, so that the fields have to be named."""
     problem: str = ""
     """Why the file cannot be read as it is, in one line that ends with the remedy. Empty if it can be read."""
 
@@ -101,7 +103,7 @@ def explain(
     try:
         told.kind = kind or kinds.kind_of(source, chosen, limits)
     except UserError as error:
-        told.problem = str(error)
+        told.problem, told.unknown = str(error), isinstance(error, kinds.UnknownShape)
     if told.kind and told.kind not in kinds.KINDS:
         raise UserError(f"--as {told.kind}: no such kind. Choose from {', '.join(kinds.KINDS)}")
     record_type = kinds.KINDS[told.kind or "prompts"]

@@ -36,6 +36,10 @@ _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
 
 
+class UnknownShape(UserError):
+    """The rows of a file have no shape that heedful knows."""
+
+
 def kind_of(
     path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL, *, lenient: bool = False
 ) -> str:
@@ -50,7 +54,7 @@ def kind_of(
     if not rows:
         return "prompts"  # reading the file will tell what is wrong with it
     if not shapes:
-        raise UserError(f"{path}: {unknown(rows)}")
+        raise UnknownShape(f"{path}: {unknown(rows)}")
     kind = next((kind for kind in shapes if kind != "prompts"), "prompts")
     shape = shapes[kind]
     if not lenient and (lost := judging(rows, shape, kind)):

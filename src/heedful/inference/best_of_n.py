@@ -45,6 +45,7 @@ def _choose(config: BestOfNConfig, job: Job) -> None:
         trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
     reward.check(question.record for question in questions)
+    reward.check_prompts((question.prompt, question.record.tools) for question in questions)
     job.note({"model": engine.model, **reward.models}, engine)
 
     def work(rows: range) -> list[Row]:

@@ -92,6 +92,7 @@ class Online:
         )
         s.note(rows=limits.counts)
         nets.reward.check(question.record for question in self.questions)
+        nets.reward.check_prompts((question.prompt, question.record.tools) for question in self.questions)
         self.longest = max(len(question.prompt_ids) for question in self.questions) + config.generation.max_new_tokens
         if config.reference is not None:
             self.check_reads(nets.reference, config.reference)

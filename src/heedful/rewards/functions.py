@@ -20,8 +20,9 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
 from heedful.data import formats
-from heedful.data.records import Prompt, Record, as_text
+from heedful.data.records import Prompt, PromptText, Record, as_text
 from heedful.models import batches, encoders, load, render, scoring
+from heedful.models.templates import Refused
 from heedful.rewards.calls import MOST, FunctionScorer, file_of
 from heedful.rollout.types import Episode
 
@@ -90,6 +91,13 @@ class Reward:
             if isinstance(part.score, FunctionScorer):
                 part.score.check(records)
 
+    def check_prompts(self, asked: Iterable[tuple[PromptText, render.Tools]]) -> None:
+        """Raise UserError if a model with a chat template of its own cannot read an answer to one of these prompts."""
+        asked = list(asked)
+        for part in self.parts:
+            if isinstance(part.score, ModelScorer):
+                part.score.check(part.name, asked)
+
 
 class ModelScorer:
     """A reward model as a scorer. It reads the policy's token ids if both have the same tokenizer, else the text."""
@@ -125,6 +133,17 @@ class ModelScorer:
                 "Lower generation.max_new_tokens or leave out the long prompts"
             )
         return prompt_ids, response_ids
+
+    def check(self, name: str, asked: Iterable[tuple[PromptText, render.Tools]]) -> None:
+        """Raise UserError for a prompt whose answers its template refuses."""
+        if self.same_tokens or not self.tokenizer.chat_template:
+            return
+        for prompt, tools in asked:
+            try:
+                render.answered(self.tokenizer, prompt, "Yes.", tools=tools)
+            except Refused as error:
+                shown = " ".join(as_text(prompt).split())[:60]
+                raise UserError(f"{name}: {str(error).rstrip('.')}. The prompt: '{shown}'") from None
 
     @torch.no_grad()
     def __call__(self, episodes: list[Episode]) -> Tensor:

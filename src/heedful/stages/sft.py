@@ -186,6 +186,7 @@ class _Selector:
             trust_remote_code=config.trust_remote_code,
         )  # fmt: skip
         self.reward.check(question.record for question in self.questions)
+        self.reward.check_prompts((question.prompt, question.record.tools) for question in self.questions)
         self.config, self.tokenizer = config, tokenizer
         self.sampled = rollouts.sampled(self.questions, config.generation, len(self.questions))
 

@@ -88,7 +88,7 @@ def _explained(path: Path, how: Reading) -> tuple[Explanation, list[str], bool]:
         told.problem, told.kind, told.refused_rows = MAP.sub("", str(error)), "", 0
         return told, given, False
     told = explain(path, given, how.kind, first=FIRST_ROWS, limits=LIMITS)
-    unknown = "unknown kind of rows" in told.problem or told.kind == "texts"
+    unknown = told.unknown or told.kind == "texts"
     if given or how.kind or not unknown:
         return told, given, False
     guess = guessed(list(told.fields))

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ Found = Iterator[tuple[int, Row | Bad]]
 REJECTED = {"line", "reason", "row"}
 """The fields of a rejected row. Rows of several files also have `file`."""
 _ARRAY = "a JSON array. Write one object a line instead (jq -c '.[]' FILE.json > FILE.jsonl)."
+_NAMES_DELIMITER = re.compile(rb'"?sep=([,;\t|])"?[ \t]*\r?\n')
 _LONGEST_CELL = 2**31 - 1
 _LISTS = {"data", "rows", "examples", "records", "instances", "samples", "items", "train", "validation", "test"}
 """What an object calls its list of rows, if it has other fields too."""
@@ -183,14 +185,17 @@ def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:
         line = 1
         try:
             delimiter = "\t" if tabs else _delimiter(file)
-            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            if not tabs and _NAMES_DELIMITER.match(file.peek(16)):  # type: ignore[attr-defined]
+                text.readline()
+                line = 2
+            reader, before = csv.reader(text, delimiter=delimiter, strict=True), line
             header: list[str] = []
             for cells in reader:
                 if not header and any(cell.strip() for cell in cells):
                     header = _header(path, line, cells)
                 elif any(cell.strip() for cell in cells):
                     yield line, _cells(header, cells)
-                line = reader.line_num + 1
+                line = reader.line_num + before
         except UnicodeDecodeError:
             raise UserError(f"{path}:{line}: not UTF-8 after this line. Save the file as UTF-8.") from None
         except csv.Error as error:
@@ -200,8 +205,11 @@ def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:
 
 
 def _delimiter(file: BinaryIO) -> str:
-    """The delimiter of a .csv: a comma, or what Excel writes in its place."""
-    head = file.peek(1 << 16).split(b"\n")[0]  # type: ignore[attr-defined]
+    """The delimiter of a .csv: a comma, or what Excel writes in its place. It may name it in a first line `sep=;`."""
+    head = file.peek(1 << 16)  # type: ignore[attr-defined]
+    if (named := _NAMES_DELIMITER.match(head)) is not None:
+        return named[1].decode()
+    head = head.split(b"\n")[0]
     counts = {mark: head.count(mark.encode()) for mark in (",", ";", "\t")}
     return "," if counts[","] else max(counts, key=lambda mark: counts[mark])
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from heedful.config import UserError
+from heedful.config import UserError, plain
 from heedful.feedback.store import StoreBusy
 from heedful.feedback.work import Refused
 from heedful.web.incidents import Incidents
@@ -139,4 +139,4 @@ def _first(problems: list[dict[str, Any]]) -> str:
     """The first problem of a request as one line, without the value that was sent."""
     problem = problems[0]
     where = ".".join(str(part) for part in problem["loc"] if part not in ("body", "query", "path"))
-    return f"{where or 'the request'}: {str(problem['msg']).removeprefix('Value error, ')}"
+    return f"{where or 'the request'}: {plain(str(problem['msg']).removeprefix('Value error, '))}"

@@ -17,7 +17,7 @@ SOURCE, PAGES = ROOT / "src" / "heedful", ROOT / "build" / "pages"
 MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PACKAGES = (
     "configs", "stages", "learning", "maths", "rewards", "rollout", "models", "fast", "training", "inference",
-    "evaluation", "data", "runs", "feedback", "report",
+    "evaluation", "data", "runs", "feedback", "collection", "report",
 )  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\]\[]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 

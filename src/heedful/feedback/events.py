@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
-from heedful.feedback import assignment, derive, names, people, projects
+from heedful.feedback import assignment, chats, derive, names, people, projects
 from heedful.feedback.columns import canonical
 from heedful.feedback.schema import (
     Assignment,
@@ -181,7 +181,7 @@ def check_deletable(db: Session, person_id: int) -> Person:
 
 
 def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None) -> list[str]:
-    """Delete a person's data: account, secrets, drafts, consent, and the contents of their events. Logged.
+    """Delete a person's data: account, secrets, drafts, consent, conversations, contents of their events. Logged.
 
     Returns the paths of snapshots that hold their work. A lead has to delete those files.
     """
@@ -201,6 +201,7 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     db.expire_all()
     for item_id in items:
         assignment.refresh(db, db.get_one(Item, item_id))
+    chats.delete_all(db, person_id)
     for table in (Tally, Consent, Token):
         db.execute(sa.delete(table).where(table.person_id == person_id))
     db.execute(sa.update(Invitation).where(Invitation.used_by == person_id).values(note=None, group=None))

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from heedful.config import UserError
+from heedful.feedback import chats  # noqa: F401  # its tables are part of `Base`
 from heedful.feedback.collected import Base
 
 VERSION = "alembic_version"  # the table that holds it

@@ -16,6 +16,7 @@ from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
 from heedful.serve.metrics import Metrics
+from heedful.serve.playground import install
 from heedful.serve.settings import ServeSettings
 from heedful.serve.types import Backend, Collector
 from heedful.web.api import account
@@ -27,7 +28,7 @@ from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 
 PARTS = (openai, collected, account, entry)
-ROUTERS = tuple(part.router for part in PARTS)
+ROUTERS = (*(part.router for part in PARTS), *install.ROUTERS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
 GRACE_SECONDS = 8.0  # for running answers at the end
 
@@ -48,6 +49,7 @@ def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSetti
     app.state.callers = Callers(store)
     gate = Gate(store, settings.limits)
     app.state.service = Service(models, gate, Metrics(), collector, settings.limits.seconds)
+    install.install(app, store)
     app.add_middleware(
         Guard,
         body_mb=settings.body_mb,
@@ -77,6 +79,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await saving
         await asyncio.gather(*(model.close(GRACE_SECONDS) for model in service.models.values()))
+        await app.state.answers.close()
         await service.close()
         await run_in_threadpool(service.gate.save)
 

@@ -19,15 +19,15 @@ from heedful.plots.svg import STYLE
 from heedful.web.security.access import root_of
 from heedful.web.text import markdown, sanitise, vocabulary
 
-HERE = Path(__file__).resolve().parent.parent
-STATIC = HERE / "static"
+FOLDERS = [Path(__file__).resolve().parent.parent]
+"""Folders with `templates` and `static`. `include` adds those of packages above this one."""
 FOREVER = "public, max-age=31536000, immutable"
 
 for _type, _ending in (("text/javascript", ".js"), ("text/css", ".css"), ("image/svg+xml", ".svg")):
     mimetypes.add_type(_type, _ending)  # the registry of Windows may say otherwise
 
 environment = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
+    loader=FileSystemLoader(FOLDERS[0] / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -41,10 +41,23 @@ def page(request: Request, template: str, status: int = 200, **context: Any) -> 
     return HTMLResponse(environment.get_template(template).render(shared | context), status)
 
 
+def include(folder: Path) -> None:
+    """Add the templates and static files of another folder. Its pages see those of the app, too."""
+    if folder not in FOLDERS:
+        FOLDERS.append(folder)
+        environment.loader = FileSystemLoader([each / "templates" for each in FOLDERS])
+        _files.cache_clear()
+        version.cache_clear()
+
+
 @cache
 def _files() -> dict[str, bytes]:
+    roots = [folder / "static" for folder in FOLDERS]
     found = {
-        path.relative_to(STATIC).as_posix(): path.read_bytes() for path in sorted(STATIC.rglob("*")) if path.is_file()
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for root in roots
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
     }
     return found | {"css/charts.css": STYLE.encode()}
 

@@ -1,0 +1,170 @@
+"""Conversations of people with served models: their tables, and what reads and writes them.
+
+A conversation is a tree of turns. `Chat.tip` is the last turn of the branch that its page shows.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from heedful.config import UserError
+from heedful.feedback.columns import Id, Json, Time
+from heedful.feedback.schema import Numbered
+
+TurnState = Literal["writing", "done", "stopped", "failed", "interrupted"]
+"""What became of an answer.
+
+writing: a model writes it. done: it is whole. stopped: its reader stopped it. failed: the model did not finish it, and
+`note` says why. interrupted: the server ended while a model wrote it.
+"""
+LONGEST_TITLE = 80  # characters
+
+
+class Chat(Numbered):
+    """A conversation of a person. `settings` is a `serve.playground.records.ChatSettings`."""
+
+    __tablename__ = "chat"
+    ref: Mapped[str] = mapped_column(String(24), unique=True)
+    person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
+    title: Mapped[str] = mapped_column(Json)
+    settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    tip: Mapped[int | None] = mapped_column(Id)
+    created: Mapped[datetime] = mapped_column(Time)
+    updated: Mapped[datetime] = mapped_column(Time)
+    __table_args__ = (Index("ix_chat_person", "person_id", "updated"),)
+
+
+class Turn(Numbered):
+    """A message of a conversation. Turns with the same parent are branches.
+
+    Two answers with the same `pair` are compared. `place` is 0 for the left one, and `verdict` is the choice.
+    """
+
+    __tablename__ = "turn"
+    chat_id: Mapped[int] = mapped_column(ForeignKey("chat.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("turn.id"))
+    role: Mapped[Literal["user", "assistant"]] = mapped_column(String(10))
+    text: Mapped[str] = mapped_column(Json)
+    state: Mapped[TurnState] = mapped_column(String(12))
+    note: Mapped[str | None] = mapped_column(Json)  # what its reader is told about it
+    model: Mapped[str | None] = mapped_column(String(200))
+    settings: Mapped[dict[str, Any] | None] = mapped_column(Json)  # with which the model wrote it
+    exchange: Mapped[str | None] = mapped_column(String(100))  # its name in the collection
+    pair: Mapped[str | None] = mapped_column(String(24))
+    place: Mapped[int | None] = mapped_column(Integer)
+    verdict: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    thumb: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    edit: Mapped[str | None] = mapped_column(Json)  # the reader's improvement
+    key: Mapped[str | None] = mapped_column(String(100))  # of the request, which may come twice
+    created: Mapped[datetime] = mapped_column(Time)
+    __table_args__ = (
+        UniqueConstraint("chat_id", "key"),
+        Index("ix_turn_chat", "chat_id", "id"),
+        Index("ix_turn_parent", "parent_id"),
+    )
+
+
+def create(db: Session, person_id: int, title: str, settings: dict[str, Any], now: datetime) -> Chat:
+    """Create a conversation without turns. Its title is the first line of `title`, cut to LONGEST_TITLE."""
+    chat = Chat(
+        ref=secrets.token_urlsafe(12),
+        person_id=person_id,
+        title=_title(title),
+        settings=settings,
+        created=now,
+        updated=now,
+    )
+    db.add(chat)
+    db.flush()
+    return chat
+
+
+def by_ref(db: Session, person_id: int, ref: str) -> Chat | None:
+    """A conversation of this person."""
+    return db.scalar(sa.select(Chat).where(Chat.ref == ref, Chat.person_id == person_id))
+
+
+def of_person(db: Session, person_id: int, most: int, before: datetime | None = None) -> list[Chat]:
+    """The conversations of a person, the newest first. `before`: only those that were last used earlier."""
+    chosen = sa.select(Chat).where(Chat.person_id == person_id)
+    if before is not None:
+        chosen = chosen.where(Chat.updated < before)
+    return list(db.scalars(chosen.order_by(Chat.updated.desc(), Chat.id.desc()).limit(most)))
+
+
+def turns(db: Session, chat: Chat) -> list[Turn]:
+    """All turns of a conversation, the oldest first."""
+    return list(db.scalars(sa.select(Turn).where(Turn.chat_id == chat.id).order_by(Turn.id)))
+
+
+def turn(db: Session, chat: Chat, turn_id: int) -> Turn | None:
+    """A turn of this conversation."""
+    return db.scalar(sa.select(Turn).where(Turn.chat_id == chat.id, Turn.id == turn_id))
+
+
+def keyed(db: Session, chat: Chat, key: str) -> Turn | None:
+    """The turn that an earlier request with this key made."""
+    return db.scalar(sa.select(Turn).where(Turn.chat_id == chat.id, Turn.key == key))
+
+
+def add(db: Session, chat: Chat, now: datetime, **columns: Any) -> Turn:
+    """Add a turn and make it the tip."""
+    made = Turn(chat_id=chat.id, created=now, **columns)
+    db.add(made)
+    db.flush()
+    chat.tip, chat.updated = made.id, now
+    return made
+
+
+def write(db: Session, turn_id: int, **columns: Any) -> None:
+    """Change columns of an answer in progress. Nothing happens if it has ended or is deleted."""
+    db.execute(sa.update(Turn).where(Turn.id == turn_id, Turn.state == "writing").values(**columns))
+
+
+def path(found: Sequence[Turn], last: int | None) -> list[Turn]:
+    """The turns from the first message to the turn `last`."""
+    by_id = {one.id: one for one in found}
+    steps: list[Turn] = []
+    while last is not None:
+        one = by_id.get(last)
+        if one is None:
+            raise UserError(f"turn {last}: not in this conversation")
+        steps.append(one)
+        last = one.parent_id
+    return steps[::-1]
+
+
+def rename(chat: Chat, title: str) -> None:
+    """Give a conversation another title."""
+    chat.title = _title(title)
+
+
+def delete(db: Session, chat: Chat) -> None:
+    """Delete a conversation with all its turns."""
+    _delete(db, sa.select(Chat.id).where(Chat.id == chat.id))
+
+
+def delete_all(db: Session, person_id: int) -> None:
+    """Delete the conversations of a person."""
+    _delete(db, sa.select(Chat.id).where(Chat.person_id == person_id))
+
+
+def _delete(db: Session, chosen: sa.Select[Any]) -> None:
+    ids = list(db.scalars(chosen))
+    # SQLite checks each row: children first
+    db.execute(sa.update(Turn).where(Turn.chat_id.in_(ids)).values(parent_id=None))
+    db.execute(sa.delete(Turn).where(Turn.chat_id.in_(ids)))
+    db.execute(sa.delete(Chat).where(Chat.id.in_(ids)))
+
+
+def _title(text: str) -> str:
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else "Untitled"
+    return first if len(first) <= LONGEST_TITLE else first[: LONGEST_TITLE - 1] + "…"

@@ -1,0 +1,382 @@
+"""Conversations as the API stores them: branches, answers in progress, reactions, consent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from heedful.collection import react
+from heedful.collection.store import of_user
+from heedful.feedback import chats, events
+from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.collected import Exchange
+from serve.playground.scripted import Play, picks_of
+
+CANARY = "canary-7f3a"
+Playing = Callable[..., Play]
+
+
+def start(client: TestClient, text: str = "What is 2 + 2?", **settings: Any) -> dict[str, Any]:
+    """A new conversation whose answers have ended."""
+    made = client.post("/api/chats", json={"text": text, "settings": settings})
+    assert made.status_code == 201, made.text
+    return ended(client, made.json()["ref"])
+
+
+def ended(client: TestClient, ref: str) -> dict[str, Any]:
+    until = time.monotonic() + 10
+    while True:
+        chat: dict[str, Any] = client.get(f"/api/chats/{ref}").json()
+        if all(turn["state"] != "writing" for turn in chat["turns"]):
+            return chat
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def lines(response: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def tree(chat: dict[str, Any]) -> list[tuple[int | None, str, str]]:
+    """(place of the parent, role, text) of each turn."""
+    places = {turn["id"]: place for place, turn in enumerate(chat["turns"])}
+    return [(places.get(turn["parent"]), turn["role"], turn["text"]) for turn in chat["turns"]]
+
+
+def test_messages_branch(playing: Playing) -> None:
+    play = playing()
+    play.model.says = lambda messages: f"{len(messages)}: {messages[-1]['content']}"
+    with play.browser("ada") as ada:
+        chat = start(ada, "One", system="Be brief.", temperature=0.5, seed=7)
+        ref, (one, answer) = chat["ref"], [turn["id"] for turn in chat["turns"]]
+        sent = {"parent": answer, "text": "Two", "key": "k1"}
+        first = ada.post(f"/api/chats/{ref}/turns", json=sent).json()
+        assert ada.post(f"/api/chats/{ref}/turns", json=sent).json()["turns"][0] == first["turns"][0]  # sent twice
+        ended(ada, ref)
+        ada.post(f"/api/chats/{ref}/turns", json={"parent": answer, "text": "Two, edited", "key": "k2"})
+        ended(ada, ref)
+        for _ in range(2):
+            ada.post(f"/api/chats/{ref}/answers", json={"parent": one, "key": "k3"})
+        chat = ended(ada, ref)
+    assert tree(chat) == [
+        (None, "user", "One"), (0, "assistant", "2: One"),
+        (1, "user", "Two"), (2, "assistant", "4: Two"),
+        (1, "user", "Two, edited"), (4, "assistant", "4: Two, edited"),
+        (0, "assistant", "2: One"),
+    ]  # fmt: skip
+    assert chat["tip"] == chat["turns"][6]["id"]
+    assert chat["title"] == "One"
+    asked = play.model.asked[1]
+    assert asked["messages"] == [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "One"},
+        {"role": "assistant", "content": "2: One"}, {"role": "user", "content": "Two"},
+    ]  # fmt: skip
+    assert (asked["temperature"], asked["top_p"], asked["max_tokens"], asked["seed"]) == (0.5, 1.0, 512, 7)
+    assert chat["turns"][1]["html"] == "<p>2: One</p>\n"
+
+
+def test_an_answer_is_followed_from_any_place_and_stopped(playing: Playing) -> None:
+    play = playing()
+    play.model.says, play.model.holds = "One two 🙂 three", 3
+    with play.browser("ada") as ada:
+        chat = ada.post("/api/chats", json={"text": "Count"}).json()
+        turn = chat["turns"][1]["id"]
+        here = f"/api/chats/{chat['ref']}/turns/{turn}"
+        while ada.get(f"/api/chats/{chat['ref']}").json()["turns"][1]["text"] != "One two 🙂":
+            time.sleep(0.005)
+        assert play.model.running == 1
+        ada.post(f"{here}/stop")
+        assert play.model.running == 0  # its row is free
+        (end,) = lines(ada.get(f"{here}/text?start=9"))
+        assert (end["turn"]["text"], end["turn"]["state"]) == ("One two 🙂", "stopped")
+        play.model.holds = None
+        ada.post(f"/api/chats/{chat['ref']}/answers", json={"parent": chat["turns"][0]["id"], "key": "k"})
+        found = lines(ada.get(f"/api/chats/{chat['ref']}/turns/{turn + 1}/text?start=4"))
+        assert "".join(line.get("text", "") for line in found) in ("two 🙂 three", "")
+        assert found[-1]["turn"]["text"] == "One two 🙂 three"
+
+
+def test_a_server_that_ends_leaves_what_it_wrote(playing: Playing) -> None:
+    play = playing()
+    play.model.says, play.model.holds = "One two three", 2
+    with play.browser("ada") as ada:
+        chat = ada.post("/api/chats", json={"text": "Count"}).json()
+        while ada.get(f"/api/chats/{chat['ref']}").json()["turns"][1]["text"] != "One two":
+            time.sleep(0.005)
+    with play.store.writing() as db:  # the loop of the server is gone
+        assert db.get_one(Turn, chat["turns"][1]["id"]).state in ("writing", "interrupted")
+        chats.write(db, chat["turns"][1]["id"], text="One two")
+    play.app.state.answers.live.clear()
+    play.app.state.clock = lambda: datetime(2100, 1, 1, tzinfo=UTC)
+    with play.store.writing() as db:
+        db.execute(sa.text("update token set expires = null"))
+    with play.browser("ada") as ada:
+        with play.store.writing() as db:
+            db.execute(sa.text("update token set expires = null"))
+        turn = ada.get(f"/api/chats/{chat['ref']}").json()["turns"][1]
+    assert (turn["text"], turn["state"]) == ("One two", "interrupted")
+
+
+@pytest.mark.parametrize("holds", [None, 1])
+def test_an_answer_that_fails_says_why(playing: Playing, holds: int | None) -> None:
+    play = playing()
+    play.model.fails, play.model.holds = "The model is away.", holds
+    play.model.says = "One two"
+    play.model.go.set()
+    with play.browser("ada") as ada:
+        answer = start(ada)["turns"][1]
+    assert (answer["state"], answer["note"], answer["text"]) == ("failed", "The model is away.", "One" if holds else "")
+
+
+def test_an_answer_at_the_limit_of_tokens_says_so(playing: Playing) -> None:
+    play = playing()
+    play.model.finish = "length"
+    with play.browser("ada") as ada:
+        assert "limit of tokens" in start(ada)["turns"][1]["note"]
+
+
+def test_conversations_are_for_their_person_alone(playing: Playing) -> None:
+    play = playing()
+    play.agree("bo")
+    with play.browser("ada") as ada, play.browser("bo") as bo:
+        chat = start(ada)
+        here = f"/api/chats/{chat['ref']}"
+        turn = f"{here}/turns/{chat['turns'][1]['id']}"
+        refused = [
+            bo.get(here), bo.patch(here, json={"title": "Mine"}), bo.delete(here), bo.get(f"/chat/{chat['ref']}"),
+            bo.post(f"{here}/turns", json={"parent": None, "text": "x", "key": "k"}),
+            bo.post(f"{here}/answers", json={"parent": 1, "key": "k"}), bo.get(f"{turn}/text"), bo.post(f"{turn}/stop"),
+            bo.post(f"{turn}/thumb", json={"thumb": "up"}), bo.post(f"{turn}/edit", json={"text": "x"}),
+            bo.post(f"{here}/pairs/x", json={"verdict": "tie"}),
+        ]  # fmt: skip
+        assert {one.status_code for one in refused} == {404}
+        assert bo.get("/api/chats").json() == []
+        assert [one["ref"] for one in ada.get("/api/chats").json()] == [chat["ref"]]
+        anybody = TestClient(play.app, base_url="http://testserver", follow_redirects=False)
+        assert anybody.get(here).status_code == 401
+        assert anybody.get("/").headers["location"].startswith("/login")
+
+
+def test_deleting_a_conversation_or_an_account_leaves_nothing(playing: Playing) -> None:
+    play = playing()
+    with play.browser("ada") as ada:
+        first, second = start(ada, CANARY), start(ada, "Another")
+        assert ada.delete(f"/api/chats/{first['ref']}").status_code == 204
+        assert ada.get(f"/api/chats/{first['ref']}").status_code == 404
+        assert [one["ref"] for one in ada.get("/api/chats").json()] == [second["ref"]]
+    with play.store.writing() as db:
+        events.delete_person(db, play.ids["ada"], datetime.now(UTC), by=None)
+    with play.store.reading() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Turn)) == 0
+        assert db.scalar(sa.select(sa.func.count()).select_from(Chat)) == 0
+
+
+# Consent
+
+
+def found_in(play: Play, words: str) -> list[str]:
+    """Files of the folder that hold some words, as text or escaped in JSON."""
+    return [str(path) for path in play.folder.rglob("*") if path.is_file() and words.encode() in path.read_bytes()]
+
+
+def test_without_consent_nothing_is_written(playing: Playing) -> None:
+    play = playing("a1b", "c2d")
+    play.model.says = f"The {CANARY} sings"
+    with play.browser("bo") as bo:
+        refused = bo.post("/api/chats", json={"text": CANARY})
+        assert (refused.status_code, refused.json()["code"]) == (403, "consent")
+        for name in ("ada", "bo"):
+            with play.browser(name) as client:
+                body = {
+                    "messages": [{"role": "user", "content": CANARY}],
+                    "settings": {"compare": True, "system": CANARY},
+                }
+                found = lines(client.post("/api/passing", json=body))
+                ends = {line["place"]: line["end"] for line in found if "end" in line}
+                texts = ["".join(line.get("text", "") for line in found if line["place"] == place) for place in (0, 1)]
+                assert sorted(texts) == ["Four.", f"The {CANARY} sings"]
+                assert {end["model"] for end in ends.values()} == {"a1b", "c2d"}
+                assert all(end["state"] == "done" for end in ends.values())
+                client.post("/api/passing", json=body | {"settings": {"model": "none"}})
+                client.post("/api/passing", json={"messages": [{"role": "user", "content": CANARY, "more": 1}]})
+    play.app.state.service.gate.save()
+    assert found_in(play, CANARY) == []
+    with play.browser("ada") as ada:  # the same words are found where they may be stored
+        start(ada, CANARY)
+    assert found_in(play, CANARY) != []
+
+
+def test_consent_is_given_and_withdrawn(playing: Playing) -> None:
+    play = playing()
+    version = play.collection.terms()[0]
+    with play.browser("bo") as bo:
+        assert bo.post("/api/playground/consent", json={"version": "old"}).json()["code"] == "consent"
+        assert bo.post("/api/playground/consent", json={"version": version}).status_code == 204
+        chat = start(bo)
+        assert bo.post("/api/playground/consent", json={"version": None}).status_code == 204
+        sent = {"parent": chat["turns"][1]["id"], "text": "More", "key": "k"}
+        assert bo.post(f"/api/chats/{chat['ref']}/turns", json=sent).json()["code"] == "consent"
+
+
+def test_a_reader_who_leaves_frees_the_model(playing: Playing) -> None:
+    play = playing()
+    play.model.says, play.model.holds = "One two three", 1
+    with play.browser("bo") as bo:
+        # the test client reads whole answers, so the page's departure is a closed generator
+        from heedful.serve.playground import asking, passing
+        from heedful.serve.playground.records import ChatSettings
+
+        async def leave() -> int:
+            with play.store.writing() as db:
+                caller = asking.caller_of(db, _Person(play.ids["bo"], "bo"), datetime.now(UTC))  # type: ignore[arg-type]
+            messages = [{"role": "user", "content": "Count"}]
+            speech = asking.speech(play.app.state.service, caller, "tiny", messages, ChatSettings(), refused=True)
+            answer = passing._merged([speech])
+            assert json.loads(await anext(answer)) == {"place": 0, "text": "One"}
+            running = play.model.running
+            await answer.aclose()  # type: ignore[attr-defined]
+            return running
+
+        assert bo.portal is not None
+        assert bo.portal.call(leave) == 1
+        assert play.model.running == 0
+
+
+class _Person:
+    def __init__(self, id: int, name: str) -> None:
+        self.id, self.name = id, name
+
+
+# Reactions
+
+
+def test_a_thumb_and_an_edit_are_found_in_the_collection(playing: Playing) -> None:
+    play = playing()
+    with play.browser("ada") as ada:
+        chat = start(ada, temperature=0.25)
+        answer = f"/api/chats/{chat['ref']}/turns/{chat['turns'][1]['id']}"
+        assert ada.post(f"{answer}/thumb", json={"thumb": "up"}).status_code == 204
+        down = {"thumb": "down", "reasons": ["wrong"], "comment": " It is five. "}
+        for _ in range(2):
+            assert ada.post(f"{answer}/thumb", json=down).status_code == 204
+        assert ada.post(f"{answer}/edit", json={"text": "Five."}).status_code == 204
+        assert "same" in ada.post(f"{answer}/edit", json={"text": "Four. "}).json()["error"]
+        assert ada.post(f"{answer}/thumb", json={"thumb": "up", "reasons": ["loud"]}).status_code == 400
+        (kept,) = kept_of(play)
+        assert (kept.exchange.prompt, kept.exchange.answers) == (
+            [{"role": "user", "content": "What is 2 + 2?"}],
+            ["Four."],
+        )
+        assert kept.exchange.model == "tiny"
+        assert kept.exchange.settings["temperature"] == 0.25
+        assert dict(kept.reactions) == {
+            "thumb": {"up": False, "reasons": ["wrong"], "comment": "It is five."}, "edit": {"text": "Five."}
+        }  # fmt: skip
+        shown = ada.get(f"/api/chats/{chat['ref']}").json()["turns"][1]
+        assert (shown["thumb"]["up"], shown["thumb"]["reasons"], shown["edit"]) == (False, ["wrong"], "Five.")
+        assert ada.post(f"{answer}/thumb", json={"thumb": None}).status_code == 204
+        assert [kind for kind, _ in kept_of(play)[0].reactions] == ["edit"]
+
+
+def kept_of(play: Play) -> list[Any]:
+    with play.store.reading() as db:
+        return of_user(db, "ada")
+
+
+def compared(ada: TestClient, play: Play) -> tuple[dict[str, Any], str]:
+    chat = start(ada, compare=True, top_p=0.5)
+    left, right = chat["turns"][1:]
+    assert left["pair"] == right["pair"]
+    return chat, f"/api/chats/{chat['ref']}/pairs/{left['pair']}"
+
+
+def test_a_choice_between_two_blind_answers(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    play.models["red"].says = "Four."
+    play.models["sft-2"].says = "It is 4."
+    sides = set()
+    with play.browser("ada") as ada:
+        for _ in range(12):
+            chat, here = compared(ada, play)
+            left, right = chat["turns"][1:]
+            assert (left["model"], right["model"]) == (None, None)  # blind
+            thumb = ada.post(f"/api/chats/{chat['ref']}/turns/{left['id']}/thumb", json={"thumb": "up"})
+            assert thumb.status_code == 400
+            sides.add(left["text"])
+        made = ada.post(here, json={"verdict": "right"})
+        assert [turn["model"] for turn in made.json()["turns"]] == (
+            ["red", "sft-2"] if left["text"] == "Four." else ["sft-2", "red"]
+        )
+        assert made.json()["tip"] == right["id"]
+        assert ada.post(here, json={"verdict": "right"}).json() == made.json()  # sent twice
+        again = ada.post(here, json={"verdict": "tie"})
+        assert (again.status_code, again.json()["code"]) == (409, "done")
+    assert sides == {"Four.", "It is 4."}  # 1 in 2048 fails
+    ((pick, judged),) = picks_of(play, "ada")
+    assert judged == {"outcome": "right"}
+    assert pick["prompt"] == [{"role": "user", "content": "What is 2 + 2?"}]
+    assert [pick[side]["text"] for side in "ab"] == [left["text"], right["text"]]
+    assert {pick[side]["model"] for side in "ab"} == {"red", "sft-2"}
+    assert (
+        pick["settings"]["left"] == pick["settings"]["right"] == {"temperature": 1.0, "top_p": 0.5, "max_tokens": 512}
+    )
+    assert pick["blind"] is True
+    asked = [model.asked[-1] for model in play.models.values()]
+    assert asked[0] | {"model": ""} == asked[1] | {"model": ""}
+
+
+def test_a_choice_after_an_answer_that_names_its_model_is_not_blind(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    play.models["red"].says = "I am RED, and it is four."
+    with play.browser("ada") as ada:
+        _, here = compared(ada, play)
+        made = ada.post(here, json={"verdict": "bad"}).json()
+    assert [turn["verdict"] for turn in made["turns"]] == [{"verdict": "bad", "blind": False}] * 2
+    assert picks_of(play, "ada")[0][0]["blind"] is False
+
+
+def test_a_comparison_needs_two_models_and_two_answers(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    play.model.fails = "away"
+    with play.browser("ada") as ada:
+        _, here = compared(ada, play)
+        assert "complete" in ada.post(here, json={"verdict": "tie"}).json()["error"]
+        play.app.state.service.models.pop("red")
+        alone = ada.post("/api/chats", json={"text": "x", "settings": {"compare": True}})
+        assert "needs two" in alone.json()["error"]
+        unknown = ada.post("/api/chats", json={"text": "x", "settings": {"model": "blue"}})
+        assert "not served here" in unknown.json()["error"]
+
+
+def test_what_is_not_drawn_takes_reactions_in_the_conversation_alone(playing: Playing) -> None:
+    play = playing()
+    play.collection._draw = lambda: 1.0
+    with play.browser("ada") as ada:
+        chat = start(ada)
+        answer = f"/api/chats/{chat['ref']}/turns/{chat['turns'][1]['id']}"
+        assert ada.post(f"{answer}/thumb", json={"thumb": "up"}).status_code == 204
+        assert ada.get(f"/api/chats/{chat['ref']}").json()["turns"][1]["thumb"]["up"] is True
+    with play.store.reading() as db:
+        assert db.scalar(sa.select(sa.func.count()).select_from(Exchange)) == 0
+        assert react.of_exchange(db, "x") == []
+
+
+# Hostile texts
+
+
+def test_a_hostile_text_is_quick_and_plain(playing: Playing) -> None:
+    play = playing()
+    play.model.says = "[" * 20_000 + "<script>alert(1)</script>"
+    with play.browser("ada") as ada:
+        began = time.monotonic()
+        answer = start(ada)["turns"][1]
+        assert time.monotonic() - began < 2
+    assert answer["rich"] is False
+    assert "&lt;script&gt;" in answer["html"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from heedful.data.records import Comparison
 from heedful.demo.measure import matmul_rate
-from heedful.learning.reward_quality import LENGTH_BINS
+from heedful.maths.lengths import LENGTH_BINS, length_bin
 from heedful.maths.statistics import FEWEST, Interval, ends
 
 CUT = " ..."
@@ -85,13 +85,9 @@ def lengths(rankings: Sequence[Comparison]) -> list[list[float]]:
 
 def length_bins(rankings: Sequence[Comparison]) -> list[str]:
     """For every judged pair, the name of its bin: by how much the longer answer is longer."""
-    names = []
-    for ranking in rankings:
-        for pair in ranking.pairs():
-            short, long = sorted(len(ranking.completions[k]) for k in pair)
-            difference = (long - short) / max(1, short)
-            names += [name for low, high, name in LENGTH_BINS if low <= difference < high]
-    return names
+    return [
+        length_bin(*(len(ranking.completions[k]) for k in pair)) for ranking in rankings for pair in ranking.pairs()
+    ]
 
 
 def over_answers(values: Sequence[float], pairs: Sequence[tuple[Hashable, Hashable]]) -> Interval:

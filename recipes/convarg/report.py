@@ -13,9 +13,10 @@ import numpy as np
 
 from heedful.data import formats
 from heedful.data.records import Comparison
+from heedful.evaluation import baselines
 from heedful.files import read_json, write_json
 from heedful.maths.statistics import agreement
-from recipes import baselines, shared
+from recipes import shared
 
 VOTE = {"a": 1, "b": -1, "tie": 0}
 

@@ -14,11 +14,12 @@ import torch
 
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
+from heedful.evaluation import baselines
 from heedful.files import read_json, write_json
 from heedful.maths import kl
 from heedful.maths.statistics import ends, mean_interval, rate_interval
 from heedful.models import batches, load, render, scoring
-from recipes import baselines, shared
+from recipes import shared
 
 SHOWN = 3
 ENCODER = "scored_encoder.jsonl.gz"

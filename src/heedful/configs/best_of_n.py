@@ -12,7 +12,9 @@ class BestOfNConfig(AnswersConfig):
     panels = {"reward": INPUT, "n": "Settings"}
 
     reward: list[RewardRef]
-    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.
+    An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
+    """
     n: Count = 16
     """Answers to choose from: those of `heedful sample` with k = n and the same seed."""
     chunk: Count = 64

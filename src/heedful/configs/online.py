@@ -36,7 +36,9 @@ class OnlineConfig(StageConfig):
     first SFT model to stay close to it.
     """
     reward: list[RewardRef]
-    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.
+    An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
+    """
     prompts: FilePath
     """Prompts to answer."""
     pretrain_data: FilePath | None = None

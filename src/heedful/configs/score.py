@@ -12,7 +12,9 @@ class ScoreConfig(Config):
     may_change = ("chunk", "trust_remote_code")
 
     reward: list[RewardRef]
-    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up."""
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.
+    An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
+    """
     data: FilePath
     """Completions, comparisons or demonstrations."""
     chunk: Count = 256

@@ -12,7 +12,8 @@ from heedful.inference import sample
 from heedful.inference.job import Job, open_job
 from heedful.learning import rollouts
 from heedful.maths.kl import best_of_n_kl
-from heedful.rewards.functions import Reward, functions_of, models_of, open_reward
+from heedful.rewards.functions import Reward, open_reward
+from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Episode
 from heedful.runs.rows import Row

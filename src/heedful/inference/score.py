@@ -21,7 +21,8 @@ from heedful.learning import examples
 from heedful.learning.examples import Limits
 from heedful.models import load, render
 from heedful.models.templates import Refused
-from heedful.rewards.functions import ModelScorer, Part, functions_of, models_of, open_reward
+from heedful.rewards.functions import Ensemble, ModelScorer, Part, open_reward
+from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.types import Episode
 from heedful.runs.rows import Row
 
@@ -95,7 +96,8 @@ def _prepare(
     part: Part, rows: Sequence[Record], records: Sequence[Completions], path: str
 ) -> tuple[Part, list[list[Episode]]]:
     """The answers as a reward wants them: a model gets the sampled ids where they are its own, else the text."""
-    if not isinstance(part.score, ModelScorer):
+    models = [one for one in _members(part) if isinstance(one.score, ModelScorer)]
+    if not models:
         return part, [
             [
                 Episode(record.prompt, [], [], text, _finished(record, k), record=row)
@@ -103,9 +105,8 @@ def _prepare(
             ]
             for row, record in zip(rows, records, strict=True)
         ]
-    model, tokenizer = part.score.model, part.score.tokenizer
-    scorer = ModelScorer(model, tokenizer, tokenizer, part.score.micro_tokens, part.score.dtype)
-    limit = load.context_length(model)
+    tokenizer = _scorer(models[0]).tokenizer  # that of all members
+    name, limit = min(((one.name, load.context_length(_scorer(one).model)) for one in models), key=lambda one: one[1])
     anything = Limits(1 << 30, 1 << 30, 1 << 30)
     episodes: list[list[Episode]] = []
     for number, record in enumerate(records, start=1):
@@ -120,10 +121,33 @@ def _prepare(
             if len(row) > limit:
                 raise UserError(
                     f"{path}: answer {k + 1} of row {number} has {len(row)} tokens with its prompt, "
-                    f"{part.name} reads at most {limit}. Shorten it or leave the row out"
+                    f"{name} reads at most {limit}. Shorten it or leave the row out"
                 )
-            episodes[-1].append(Episode(record.prompt, row.prompt_ids, row.response_ids, text, _finished(record, k)))
-    return Part(part.name, part.weight, scorer), episodes
+            ids = row.prompt_ids, row.response_ids
+            own = rows[number - 1]
+            episodes[-1].append(Episode(record.prompt, *ids, text, _finished(record, k), record=own))
+    return _reading_ids(part), episodes
+
+
+def _members(part: Part) -> list[Part]:
+    return part.score.parts if isinstance(part.score, Ensemble) else [part]
+
+
+def _scorer(part: Part) -> ModelScorer:
+    assert isinstance(part.score, ModelScorer)
+    return part.score
+
+
+def _reading_ids(part: Part) -> Part:
+    """The part with models that read the ids of episodes."""
+    score = part.score
+    if isinstance(score, Ensemble):
+        return Part(
+            part.name, part.weight, Ensemble(score.spec, [_reading_ids(one) for one in score.parts], score.aggregate)
+        )
+    if isinstance(score, ModelScorer):
+        score = ModelScorer(score.model, score.tokenizer, score.tokenizer, score.micro_tokens, score.dtype)
+    return Part(part.name, part.weight, score)
 
 
 def _finished(record: Completions, k: int) -> bool:

@@ -18,7 +18,8 @@ from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
-from heedful.rewards.functions import ModelScorer, Part, functions_of, models_of
+from heedful.rewards.functions import ModelScorer, Part
+from heedful.rewards.specs import functions_of, models_of
 from heedful.training import order
 from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
@@ -96,7 +97,7 @@ class Online:
         self.longest = max(len(question.prompt_ids) for question in self.questions) + config.generation.max_new_tokens
         if config.reference is not None:
             self.check_reads(nets.reference, config.reference)
-        for part in nets.reward.parts:
+        for part in nets.reward.members():
             self._check_context(part)
         texts = texts_of(config.pretrain_data, nets, config.ptx_tokens)
         rows = max(1, round(config.minibatch * config.ptx_ratio))

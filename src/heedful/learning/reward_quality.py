@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from heedful.learning.examples import Ranked
+from heedful.maths.lengths import LENGTH_BINS, length_bin
 from heedful.maths.statistics import Pair, Rows, WinRate, pair_accuracy
-
-LENGTH_BINS = ((0.0, 0.25, "under 25 %"), (0.25, 1.0, "25 to 100 %"), (1.0, float("inf"), "over 100 %"))
 
 
 def accuracy(rows: Sequence[Ranked], scores: Rows, pairs: Sequence[Pair] | None = None) -> WinRate:
@@ -25,8 +24,8 @@ def measure(rows: Sequence[Ranked], scores: Rows) -> dict[str, Any]:
     pairs = _pairs(rows)
     lengths = [[float(length) for length in row.lengths] for row in rows]
     groups: dict[str, dict[str, list[Pair]]] = {"by_length_difference": {}, "by_labeler": {}, "by_group": {}}
-    for low, high, name in LENGTH_BINS:
-        inside = [pair for pair in pairs if low <= _length_difference(rows[pair.row], pair) < high]
+    for _, _, name in LENGTH_BINS:
+        inside = [pair for pair in pairs if _length_bin(rows[pair.row], pair) == name]
         groups["by_length_difference"] |= {name: inside} if inside else {}
     for field in ("labeler", "group"):
         names = [getattr(row.record, field) for row in rows]
@@ -58,7 +57,5 @@ def _pairs(rows: Sequence[Ranked]) -> list[Pair]:
     return [Pair(b, *pair) for b, row in enumerate(rows) for pair in row.pairs]
 
 
-def _length_difference(row: Ranked, pair: Pair) -> float:
-    """How much longer the longer of two completions is, relative to the shorter."""
-    short, long = sorted((row.lengths[pair.better], row.lengths[pair.worse]))
-    return (long - short) / max(1, short)
+def _length_bin(row: Ranked, pair: Pair) -> str:
+    return length_bin(row.lengths[pair.better], row.lengths[pair.worse])

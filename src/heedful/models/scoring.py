@@ -50,8 +50,13 @@ def rewards(model: Any, batch: Batch) -> Tensor:
     """scores_B of a reward model: read at the last real token (R1), its bias added (R5)."""
     if not heads.reads_last_token(model):
         return _own_scores(model, batch)
+    return _scores(model, last_states(model, batch))
+
+
+def last_states(model: Any, batch: Batch) -> Tensor:
+    """states_BD of a reward model's body, before the head, where the score is read."""
     last_B1 = _last_read(model, batch)[:, None]
-    return _scores(model, _states(model, batch, last_B1, torch.ones_like(last_B1, dtype=torch.bool)))
+    return _states(model, batch, last_B1, torch.ones_like(last_B1, dtype=torch.bool))
 
 
 def _last_read(model: Any, batch: Batch) -> Tensor:

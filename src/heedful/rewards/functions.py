@@ -1,16 +1,15 @@
-"""Rewards: reward models and Python functions that score texts, and weighted sums of them.
+"""Rewards: reward models, Python functions and ensembles of these, and weighted sums of them.
 
 A spec names a reward model (run, directory or hub name) or a function (`module:function`). A weight may stand in front:
-`0.5*runs/rm`. How functions are called is in `rewards.calls`.
+`0.5*runs/rm`. `min(A,B,C)`, `mean(A,B,C)` and `mean-0.5*std(A,B,C)` are ensembles (`rewards.specs`). How functions are
+called is in `rewards.calls`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +18,12 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
-from heedful.data import formats
 from heedful.data.records import Prompt, PromptText, Record, as_text
 from heedful.models import batches, encoders, load, render, scoring
 from heedful.models.templates import Refused
-from heedful.rewards.calls import MOST, FunctionScorer, file_of
+from heedful.rewards.calls import FunctionScorer
+from heedful.rewards.specs import ensemble_of, is_function, split_weight
 from heedful.rollout.types import Episode
-
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-WEIGHTED = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\*(.+)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Part:
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
         scores_B = self.score(episodes)
-        if not isinstance(self.score, FunctionScorer) and not scores_B.isfinite().all():
+        if isinstance(self.score, ModelScorer) and not scores_B.isfinite().all():
             raise NonFinite(f"the score of {self.name}")
         return scores_B
 
@@ -61,8 +57,16 @@ class Reward:
 
     @property
     def models(self) -> dict[str, Any]:
-        """The reward models by name."""
-        return {part.name: part.score.model for part in self.parts if isinstance(part.score, ModelScorer)}
+        """The reward models by name, those of ensembles too."""
+        return {part.name: part.score.model for part in self.members() if isinstance(part.score, ModelScorer)}
+
+    def members(self) -> Iterator[Part]:
+        """The parts, with the members of an ensemble in place of it. A member has the weight of its ensemble."""
+        for part in self.parts:
+            if isinstance(part.score, Ensemble):
+                yield from (Part(one.name, part.weight, one.score) for one in part.score.parts)
+            else:
+                yield part
 
     def __call__(self, episodes: list[Episode]) -> tuple[Tensor, dict[str, Tensor]]:
         scores = {part.name: part(episodes) for part in self.parts}
@@ -87,14 +91,14 @@ class Reward:
     def check(self, records: Iterable[Record]) -> None:
         """Raise UserError if a function asks for a field that none of these rows has."""
         records = list(records)
-        for part in self.parts:
+        for part in self.members():
             if isinstance(part.score, FunctionScorer):
                 part.score.check(records)
 
     def check_prompts(self, asked: Iterable[tuple[PromptText, render.Tools]]) -> None:
         """Raise UserError if a model with a chat template of its own cannot read an answer to one of these prompts."""
         asked = list(asked)
-        for part in self.parts:
+        for part in self.members():
             if isinstance(part.score, ModelScorer):
                 part.score.check(part.name, asked)
 
@@ -115,7 +119,19 @@ class ModelScorer:
         self.same_tokens = same and encoders.pair_of(tokenizer) is None  # an encoder has marks between the texts
         self._special = render.special_ids(tokenizer)
 
-    def _ids(self, episode: Episode) -> tuple[list[int], list[int]]:
+    def ids(self, episode: Episode) -> tuple[list[int], list[int]]:
+        """(prompt ids, response ids) as the model reads them. Raises UserError if they are too many."""
+        prompt_ids, response_ids = self.read(episode)
+        total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
+        if total > limit:
+            raise UserError(
+                f"the reward model reads at most {limit} tokens, a prompt with its response has {total}. "
+                "Lower generation.max_new_tokens or leave out the long prompts"
+            )
+        return prompt_ids, response_ids
+
+    def read(self, episode: Episode) -> tuple[list[int], list[int]]:
+        """The same, however many they are."""
         if self.same_tokens:
             prompt_ids, response_ids = episode.prompt_ids, episode.response_ids
             if episode.finished and response_ids and response_ids[-1] in self._special:
@@ -125,12 +141,6 @@ class ModelScorer:
             tools = episode.record.tools if isinstance(episode.record, Prompt) else None
             prompt_ids, response_ids = render.answered(
                 self.tokenizer, episode.prompt, episode.completion, finished=episode.finished, tools=tools
-            )
-        total, limit = len(prompt_ids) + len(response_ids), load.context_length(self.model)
-        if total > limit:
-            raise UserError(
-                f"the reward model reads at most {limit} tokens, a prompt with its response has {total}. "
-                "Lower generation.max_new_tokens or leave out the long prompts"
             )
         return prompt_ids, response_ids
 
@@ -145,17 +155,42 @@ class ModelScorer:
                 shown = " ".join(as_text(prompt).split())[:60]
                 raise UserError(f"{name}: {str(error).rstrip('.')}. The prompt: '{shown}'") from None
 
-    @torch.no_grad()
     def __call__(self, episodes: list[Episode]) -> Tensor:
-        rows = [self._ids(episode) for episode in episodes]
-        scores_B = torch.empty(len(rows))
+        return self.over([self.ids(episode) for episode in episodes], scoring.rewards)
+
+    @torch.no_grad()
+    def over(self, rows: Sequence[tuple[list[int], list[int]]], compute: Callable[[Any, Any], Tensor]) -> Tensor:
+        """compute(model, batch) of rows of (prompt ids, response ids), in float32 on the CPU."""
+        out: list[Tensor] = [torch.empty(0)] * len(rows)
         for chosen in scoring.passes(self.model, [len(p) + len(r) for p, r in rows], self.micro_tokens):
             batch = batches.collate(
                 [rows[i][0] for i in chosen], [rows[i][1] for i in chosen], self.tokenizer.pad_token_id
             ).to(self.model.device)
             with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                scores_B[chosen] = scoring.rewards(self.model, batch).float().cpu()
-        return scores_B
+                for i, value in zip(chosen, compute(self.model, batch).float().cpu(), strict=True):
+                    out[i] = value
+        return torch.stack(out)
+
+
+class Ensemble:
+    """Several scorers as one. `aggregate` maps scores_MB of the members to score_B.
+
+    An ensemble has no opinion (NaN) where one of its members has none.
+    """
+
+    def __init__(self, spec: str, parts: Sequence[Part], aggregate: Callable[[Tensor], Tensor]) -> None:
+        self.spec, self.parts, self.aggregate = spec, list(parts), aggregate
+        models = [part for part in self.parts if isinstance(part.score, ModelScorer)]
+        for other in models[1:]:
+            first = models[0]
+            if not render.same_tokens(first.score.tokenizer, other.score.tokenizer):  # type: ignore[attr-defined]
+                raise UserError(
+                    f"{spec}: {first.name} and {other.name} have different tokenizers. "
+                    "Choose reward models that were trained from one model"
+                )
+
+    def __call__(self, episodes: list[Episode]) -> Tensor:
+        return self.aggregate(torch.stack([part(episodes) for part in self.parts]))
 
 
 def open_reward(
@@ -172,46 +207,25 @@ def open_reward(
     parts: list[Part] = []
     for spec in specs:
         weight, target = split_weight(spec)
-        if is_function(target):
-            scorer: Callable[[list[Episode]], Tensor] = FunctionScorer(target)
-        else:
-            model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
-            load.place(model, device, compute)
-            dtype = getattr(torch, compute.dtype)
-            scorer = ModelScorer(model, tokenizer, policy_tokenizer, compute.micro_tokens, dtype)
+        scorer = _open(target, policy_tokenizer, compute, device, trust_remote_code)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
         parts.append(Part(name, weight, scorer))
     return Reward(parts)
 
 
-def split_weight(spec: str) -> tuple[float, str]:
-    """Weight and target of a spec: '0.5*runs/rm' gives (0.5, 'runs/rm')."""
-    found = WEIGHTED.fullmatch(spec.strip())
-    if not found or Path(spec).exists():
-        return 1.0, spec.strip()
-    weight = float(found[1])
-    if abs(weight) > MOST:
-        raise UserError(f"{spec}: a weight of {found[1]} is too large. Give a smaller one")
-    return weight, found[2].strip()
-
-
-def models_of(specs: Sequence[str]) -> dict[str, str]:
-    """The models among reward specs, by their role in a manifest."""
-    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
-    return {role: target for role, target in targets.items() if not is_function(target)}
-
-
-def functions_of(specs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The functions among reward specs as a manifest has them, by their role. One without a file is left out."""
-    targets = {f"reward.{i}": split_weight(spec)[1] for i, spec in enumerate(specs)}
-    files = {role: file_of(target) for role, target in targets.items() if is_function(target)}
-    return {
-        role: {"ref": targets[role], "path": str(file), "sha256": formats.sha256(file)}
-        for role, file in files.items()
-        if file is not None
-    }
-
-
-def is_function(spec: str) -> bool:
-    """Whether a spec without weight names a function. A path that exists is a model."""
-    return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()
+def _open(
+    target: str,
+    policy_tokenizer: PreTrainedTokenizerBase | None,
+    compute: Compute,
+    device: torch.device | str,
+    trust_remote_code: bool,
+) -> Callable[[list[Episode]], Tensor]:
+    """The scorer of a spec without weight."""
+    if (found := ensemble_of(target)) is not None:
+        opened = {one: _open(one, policy_tokenizer, compute, device, trust_remote_code) for one in found.members}
+        return Ensemble(target, [Part(name, 1.0, scorer) for name, scorer in opened.items()], found.aggregate)
+    if is_function(target):
+        return FunctionScorer(target)
+    model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
+    load.place(model, device, compute)
+    return ModelScorer(model, tokenizer, policy_tokenizer, compute.micro_tokens, getattr(torch, compute.dtype))

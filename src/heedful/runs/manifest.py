@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
 import subprocess
 import uuid
 from pathlib import Path
@@ -266,9 +267,14 @@ def _template_file(config: Config) -> dict[str, Source]:
 
 
 def _named(value: Any, manifest: Manifest) -> Any:
-    """A value of the config with hashes in place of the paths of models and files: "0.5*<hash>" for "0.5*runs/a"."""
+    """A value of the config with hashes in place of the paths of models and files: "0.5*<hash>" for "0.5*runs/a".
+
+    So the members of an ensemble of rewards may move, too: "min(<hash>,<hash>)" for "min(runs/a,runs/b)".
+    """
     if isinstance(value, list):
         return [_named(one, manifest) for one in value]
+    if isinstance(value, str) and (inner := re.fullmatch(r"([^()]*)\(([^()]*)\)", value)) and not Path(value).exists():
+        return f"{inner[1]}({','.join(str(_named(one.strip(), manifest)) for one in inner[2].split(','))})"
     for source in (*manifest.parents.values(), *manifest.data.values(), *manifest.templates.values()):
         place = source.get("ref") or source.get("path")
         if isinstance(value, str) and place and (value == place or value.endswith(f"*{place}")):

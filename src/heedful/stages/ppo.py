@@ -146,7 +146,7 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
         if not render.same_tokens(its_tokenizer, tokenizer):
             raise UserError(f"{config.value}: a value net reads the policy's tokens, but its tokenizer is another one")
         return value, f"{config.value} (given)"
-    for part in reward.parts:
+    for part in reward.members():
         if isinstance(part.score, ModelScorer) and part.score.same_tokens and heads.reads_last_token(part.score.model):
             return heads.value_from_reward(part.score.model, part.weight), f"{part.name} (reward model, with its head)"
     return heads.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"

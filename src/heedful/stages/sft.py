@@ -15,7 +15,8 @@ from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
 from heedful.models import dropout, load, vocabulary
 from heedful.models.ids import ids_of
-from heedful.rewards.functions import Reward, functions_of, models_of, open_reward
+from heedful.rewards.functions import Reward, open_reward
+from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from heedful.data.shapes import chats, pairs, rated, tools, trees
+from heedful.data.shapes import chats, judged, pairs, rated, tools, trees
 from heedful.data.shapes.parts import Row, Shape, filled, having, truth, wanted
 
 HUB = "huggingface.co/datasets/"
@@ -118,6 +118,23 @@ SHAPES: tuple[Shape, ...] = (
           HUB + "openai/summarize_from_feedback", having("info", "summaries", "choice"), pairs.summaries),
     Shape("summarize_from_feedback, axis", "completions", "`info`, `summary` with `axes`, `worker`",
           HUB + "openai/summarize_from_feedback", having("info", "summary"), pairs.summary),
+    Shape("summarize_from_feedback, flat", "comparisons",
+          "`post`, [`title`, `subreddit`], `chosen` and `rejected`, or `summary_a`, `summary_b`, `choice`, `worker`",
+          HUB + "openai/summarize_from_feedback",
+          lambda row: "post" in row and "prompt" not in row and (_is_pair(row) or "summary_a" in row), judged.tldr),
+    Shape("LLMBar", "comparisons", "`input`, `output_1`, `output_2`, `label`", "github.com/princeton-nlp/LLMBar",
+          having("input", "output_1", "output_2", "label"), judged.llmbar),
+    Shape("LLMBar with sides", "comparisons", "`instruction`, `response_a`, `response_b`, `better`",
+          "github.com/princeton-nlp/LLMBar", having("instruction", "response_a", "response_b", "better"),
+          judged.llmbar),
+    Shape("PandaLM", "comparisons", "`instruction`, `response1`, `response2`, `annotator1`: a comparison for each of 3",
+          "github.com/WeOpenML/PandaLM", having("instruction", "response1", "response2", "annotator1"),
+          judged.pandalm),
+    Shape("PandaLM with sides", "comparisons", "`instruction`, `response_a`, `response_b`, `votes`",
+          "github.com/WeOpenML/PandaLM", having("instruction", "response_a", "response_b", "votes"), judged.pandalm),
+    Shape("UKPConvArg", "comparisons", "`debate`, `stance`, `response_a`, `response_b`, `votes` with `worker`, `vote`",
+          "github.com/UKPLab/acl2016-convincing-arguments",
+          having("debate", "stance", "response_a", "response_b", "votes"), judged.convarg),
     Shape("WebGPT", "comparisons", "`question`, `answer_0`, `answer_1`, `score_0`, `score_1`",
           HUB + "openai/webgpt_comparisons", having("question", "answer_0", "answer_1", "score_0", "score_1"),
           pairs.webgpt),

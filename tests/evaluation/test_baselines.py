@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import pytest
-from recipes.baselines import BagOfWords
 
-from recipes import baselines
+from heedful.evaluation import baselines
+from heedful.evaluation.baselines import BagOfWords
 
 WORDS = "river stone bread apple miller wind seven house".split()
 

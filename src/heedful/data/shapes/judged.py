@@ -1,0 +1,81 @@
+"""Sets of two answers that several people judged, and test sets for reward models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heedful.data.shapes.pairs import post
+from heedful.data.shapes.parts import NoJudgement, Row, better_of_two, comparison, rest, text
+
+_SIDES: dict[Any, int | None] = {"a": 0, "b": 1, "tie": None, 1: 0, 2: 1, 0: None}
+_PANDALM = ("annotator1", "annotator2", "annotator3")
+
+
+def llmbar(row: Row) -> list[Row]:
+    """A comparison of two answers of which one follows the instruction, as LLMBar has it or with sides a and b."""
+    if "output_1" in row:
+        fields = ("output_1", "output_2", "label")
+        prompt, used = text(row, "input"), ("input",)
+    else:
+        fields = ("response_a", "response_b", "better")
+        prompt, used = _instruction(row), ("instruction", "input")
+    first, second, verdict = fields
+    better = better_of_two(_side(row[verdict], verdict))
+    return [comparison(prompt, [text(row, first), text(row, second)], better, rest(row, *fields, *used))]
+
+
+def pandalm(row: Row) -> list[Row]:
+    """A comparison for each of the three annotators of two answers."""
+    if "votes" in row:
+        names, votes = ("response_a", "response_b"), list(row["votes"])
+        used = (*names, "votes", "majority")
+    else:
+        names, votes = ("response1", "response2"), [row[name] for name in _PANDALM]
+        used = (*names, *_PANDALM)
+    if not votes:
+        raise NoJudgement("nobody judged the pair")
+    answers = [text(row, name) for name in names]
+    more = rest(row, "instruction", "input", *used)
+    return [
+        comparison(_instruction(row), answers, better_of_two(_side(vote, "votes")), more, labeler=labeler)
+        for labeler, vote in zip(_PANDALM, votes, strict=False)
+    ]
+
+
+def convarg(row: Row) -> list[Row]:
+    """A comparison of two arguments for each person who judged how convincing they are."""
+    if not row["votes"]:
+        raise NoJudgement("nobody judged the pair")
+    prompt = " ".join(part.strip() for part in (text(row, "debate"), text(row, "stance")))
+    answers = [text(row, name) for name in ("response_a", "response_b")]
+    more = rest(row, "response_a", "response_b", "votes", "majority", "gold", "strict")
+    return [
+        comparison(prompt, answers, better_of_two(_side(vote["vote"], "votes")), more, labeler=vote["worker"])
+        for vote in row["votes"]
+    ]
+
+
+def tldr(row: Row) -> list[Row]:
+    """A comparison of two summaries of a post, from flat fields."""
+    names = ("post", "title", "subreddit", "id")
+    prompt, named = post({"info": {name: row[name] for name in names if row.get(name) is not None}})
+    if "choice" in row:
+        fields = ("summary_a", "summary_b", "choice", "worker")
+        better = better_of_two(_side(row["choice"], "choice"))
+    else:
+        fields, better = ("chosen", "rejected", "worker"), [[0], [1]]
+    answers = [text(row, name) for name in fields[:2]]
+    more = rest(row, *names, *fields) | named
+    return [comparison(prompt, answers, better, more, labeler=row.get("worker"))]
+
+
+def _instruction(row: Row) -> str:
+    """The instruction, and its input after an empty line."""
+    parts = [text(row, "instruction"), str(row.get("input") or "")]
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _side(value: Any, field: str) -> int | None:
+    if isinstance(value, bool | float | list | dict) or value not in _SIDES:
+        raise ValueError(f"field '{field}': {value!r:.40} is none of a, b and tie")
+    return _SIDES[value]

@@ -1,0 +1,103 @@
+"""How rewards are named: a model or a function, with a weight in front, or an ensemble of these."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.rewards.calls import MOST, file_of
+
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\*(.+)")
+ENSEMBLE = re.compile(rf"(min|mean|mean-({_NUMBER})\*std)\((.*)\)")
+_FORMS = "min(A,B), mean(A,B) or mean-0.5*std(A,B)"
+
+
+@dataclass(frozen=True)
+class EnsembleSpec:
+    """`min(A,B,C)`, `mean(A,B,C)` or `mean-0.5*std(A,B,C)`."""
+
+    members: list[str]
+    worst: bool
+    """Whether it takes the lowest score of all members."""
+    doubt: float
+    """Standard deviations of the members that are taken off their mean."""
+
+    def aggregate(self, scores_MB: Tensor) -> Tensor:
+        """score_B. The standard deviation is that of the members at hand, divided by their number."""
+        if self.worst:
+            worst_B: Tensor = scores_MB.amin(0)
+            return worst_B
+        mean_B = scores_MB.mean(0)
+        return mean_B - self.doubt * scores_MB.std(0, unbiased=False) if self.doubt else mean_B
+
+
+def split_weight(spec: str) -> tuple[float, str]:
+    """Weight and target of a spec: '0.5*runs/rm' gives (0.5, 'runs/rm')."""
+    found = WEIGHTED.fullmatch(spec.strip())
+    if not found or Path(spec).exists():
+        return 1.0, spec.strip()
+    weight = float(found[1])
+    if abs(weight) > MOST:
+        raise UserError(f"{spec}: a weight of {found[1]} is too large. Give a smaller one")
+    return weight, found[2].strip()
+
+
+def ensemble_of(spec: str) -> EnsembleSpec | None:
+    """The ensemble that a spec without weight names, or None. Raises UserError for one that cannot be."""
+    found = ENSEMBLE.fullmatch(spec)
+    if found is None or Path(spec).exists():
+        return None
+    kind, doubt, inside = found.groups()
+    members = [one.strip() for one in inside.split(",")]
+    if len(members) < 2 or not all(members):
+        raise UserError(f"{spec}: an ensemble has two members or more. Write {_FORMS}")
+    if len(set(members)) < len(members):
+        raise UserError(f"{spec}: names a member twice. Name each once")
+    inner = next(
+        (one for one in members if split_weight(one)[1] != one or ("(" in one and not Path(one).exists())), None
+    )
+    if inner is not None:
+        raise UserError(
+            f"{spec}: '{inner}' is no plain member. Name models and functions, without weights. Write {_FORMS}"
+        )
+    return EnsembleSpec(members, kind == "min", float(doubt or 0.0))
+
+
+def models_of(specs: Sequence[str]) -> dict[str, str]:
+    """The models among reward specs, by their role in a manifest. A member of an ensemble has its own role."""
+    return {role: target for role, target in _targets(specs).items() if not is_function(target)}
+
+
+def functions_of(specs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The functions among reward specs as a manifest has them, by their role. One without a file is left out."""
+    targets = _targets(specs)
+    files = {role: file_of(target) for role, target in targets.items() if is_function(target)}
+    return {
+        role: {"ref": targets[role], "path": str(file), "sha256": formats.sha256(file)}
+        for role, file in files.items()
+        if file is not None
+    }
+
+
+def _targets(specs: Sequence[str]) -> dict[str, str]:
+    """Every model and function by its role."""
+    targets: dict[str, str] = {}
+    for i, spec in enumerate(specs):
+        target = split_weight(spec)[1]
+        found = ensemble_of(target)
+        targets |= {f"reward.{i}.{j}": one for j, one in enumerate(found.members)} if found else {f"reward.{i}": target}
+    return targets
+
+
+def is_function(spec: str) -> bool:
+    """Whether a spec without weight names a function. A path that exists is a model."""
+    return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()

@@ -1,0 +1,144 @@
+"""Ensembles of rewards: what they compute, what a manifest says of them, and which are refused."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from heedful.config import UserError
+from heedful.configs.score import ScoreConfig
+from heedful.configs.shared import Compute
+from heedful.data import formats
+from heedful.data.records import Completions
+from heedful.inference import score
+from heedful.models import load
+from heedful.rewards.functions import ModelScorer, Reward, open_reward
+from heedful.rewards.specs import models_of, split_weight
+from heedful.rollout.types import Episode
+from heedful.runs.manifest import Manifest, manifest_path
+
+CODE = """
+def one(prompts, completions): return [1.0, 4.0, None][: len(completions)]
+def two(prompts, completions): return [5.0, 2.0, 1.0][: len(completions)]
+"""
+EPISODES = [Episode("p", [], [], text, True) for text in ("red", "blue", "green")]
+
+
+@pytest.fixture(autouse=True)
+def _functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judging.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "judging", raising=False)
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two reward models of one tokenizer, and one of another."""
+    root = tmp_path_factory.mktemp("judges")
+    for name, seed in (("a", 1), ("b", 2)):
+        load.save(tiny.reward(seed=seed), tiny.tokenizer(), root / name)
+    load.save(tiny.reward(seed=3, vocab=300), tiny.tokenizer(vocab=300), root / "c")
+    return [str(root / name) for name in "abc"]
+
+
+def opened(*specs: str) -> Reward:
+    return open_reward(specs, compute=Compute(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("min(judging:one, judging:two)", [1.0, 2.0]),
+        ("mean(judging:one,judging:two)", [3.0, 3.0]),
+        ("mean-0.5*std(judging:one,judging:two)", [3.0 - 0.5 * 2.0, 3.0 - 0.5 * 1.0]),  # both differ by 2 and 1 from it
+        ("2*min(judging:one,judging:two)", [2.0, 4.0]),
+        ("-1*mean-1*std(judging:one,judging:two)", [-1.0, -2.0]),
+    ],
+)
+def test_ensembles_by_hand(spec: str, expected: list[float]) -> None:
+    total, parts = opened(spec)(EPISODES[:2])
+    assert total.tolist() == pytest.approx(expected)
+    assert list(parts) == [split_weight(spec)[1]]
+
+
+def test_without_the_opinion_of_a_member_there_is_none() -> None:
+    reward = opened("min(judging:one,judging:two)", "judging:two")
+    total, parts = reward(EPISODES)
+    assert math.isnan(parts["min(judging:one,judging:two)"][2])
+    assert total.tolist() == [1 + 5, 2 + 2, 1.0]
+
+
+def test_models_are_members_of_ensembles(judges: list[str]) -> None:
+    a, b, _ = judges
+    alone = torch.stack([opened(one)(EPISODES)[0] for one in (a, b)])
+    reward = opened(f"0.5*mean-2*std({a},{b})", "judging:two")
+    assert reward(EPISODES[:2])[0].tolist() == pytest.approx(
+        (0.5 * (alone.mean(0) - 2 * alone.std(0, unbiased=False)))[:2].add(torch.tensor([5.0, 2.0])).tolist(), abs=1e-5
+    )
+    assert list(reward.models) == [a, b]
+    assert [(part.name, part.weight) for part in reward.members()] == [(a, 0.5), (b, 0.5), ("judging:two", 1.0)]
+    assert models_of([f"0.5*min({a},judging:one,{b})", a]) == {"reward.0.0": a, "reward.0.2": b, "reward.1": a}
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("min(judging:one)", "two members or more"),
+        ("min()", "two members or more"),
+        ("min(judging:one,)", "two members or more"),
+        ("mean(judging:one,judging:one)", "names a member twice"),
+        ("min(0.5*judging:one,judging:two)", "'0.5\\*judging:one' is no plain member"),
+        ("min(mean(judging:one,judging:two),judging:two)", "is no plain member"),
+    ],
+)
+def test_what_is_no_ensemble_is_one_line(spec: str, why: str) -> None:
+    with pytest.raises(UserError, match=why) as caught:
+        opened(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_members_of_unlike_tokenizers_are_refused(judges: list[str]) -> None:
+    a, _, c = judges
+    with pytest.raises(UserError, match="have different tokenizers\\. Choose reward models"):
+        opened(f"min({a},{c})")
+
+
+def test_score_takes_ensembles(judges: list[str], tmp_path: Path) -> None:
+    """The scores of a file are those of the members, put together; the manifest names each member."""
+    a, b, _ = judges
+    rows = [Completions(prompt="Say it", completions=["red", "blue house"])]
+    formats.write(tmp_path / "rows.jsonl", rows)
+    found = {}
+    for spec in (a, b, f"min({a},{b})"):
+        out = tmp_path / "out.jsonl"
+        score.run(ScoreConfig(reward=[spec], data=str(tmp_path / "rows.jsonl")), out, overwrite=True)
+        found[spec] = formats.read(out, Completions)[0].scores
+    assert found[f"min({a},{b})"] == pytest.approx([min(pair) for pair in zip(found[a], found[b], strict=True)])
+    assert set(Manifest.read(manifest_path(out)).parents) == {"reward.0.0", "reward.0.1"}
+
+
+def test_an_ensemble_whose_members_move_is_the_same() -> None:
+    """A run that is resumed knows a member by its weights, not by its place."""
+    source = {"data": {"path": "d", "sha256": "0"}}
+
+    def begun(*refs: str) -> Manifest:
+        config = ScoreConfig(reward=[f"min({refs[0]},{refs[1]})"], data="d")
+        parents = {f"reward.0.{j}": {"ref": ref, "weights_sha256": ref[-1]} for j, ref in enumerate(refs)}
+        return Manifest.begin("score", config, parents, source)
+
+    one, moved, other = begun("r/a", "r/b"), begun("s/a", "s/b"), begun("r/a", "r/c")
+    assert one.changes(moved).refused == ""
+    assert "another config" in one.changes(other).refused
+
+
+def test_the_value_of_a_row_is_that_of_its_own_pass(judges: list[str]) -> None:
+    scorer = opened(judges[0]).parts[0].score
+    assert isinstance(scorer, ModelScorer)
+    many = scorer([*EPISODES, *EPISODES[::-1]])
+    assert many.tolist() == pytest.approx([float(scorer([e])[0]) for e in (*EPISODES, *EPISODES[::-1])], abs=1e-5)

@@ -88,13 +88,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
-COMPOSERS = {"__main__", "cli", "demo", "terminal"}  # may import everything, but not cli; nobody else may import them
+# These may import everything, but not cli. Nobody else may import them.
+COMPOSERS = {"__main__", "cli", "commands", "demo", "terminal"}
 PROGRESS = "runs.progress"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "collection", "web",
-    "plots", "report", "sandbox", "maths.statistics",
+    "cli", "commands", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "collection",
+    "web", "plots", "report", "sandbox", "maths.statistics",
 )  # fmt: skip
 
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}  # not on Windows

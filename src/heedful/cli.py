@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
+import importlib
 import json
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from heedful import terminal
-from heedful.config import Config, UserError
+from heedful.commands.base import AS_JSON, DATA, DB, OUT_ROWS, OUT_RUN, OVERWRITE, PEOPLE, RESUME, TRAIN, USE, app
+from heedful.commands.base import argument as _argument
+from heedful.commands.base import command as _command
+from heedful.commands.base import option as _option
+from heedful.config import UserError
 from heedful.configs import presets, registry
 from heedful.configs.stage import Stage
-from heedful.options import INPUT, RUN, WIDTH, Command, Commands, Option, Preset
+from heedful.options import INPUT, RUN
 
-TRAIN, USE, DATA, PEOPLE = "Training", "Using models", "Data", "Labelling"
-
-
-def _option(*names: str, panel: str = "Options", **how: Any) -> Option:
-    return Option(names, panel=panel, show_default="default" in how, **how)
-
-
-def _argument(name: str, metavar: str, help: str, type: type = Path, **how: Any) -> click.Argument:
-    return click.Argument([name], metavar=metavar, help=help, type=type, **how)
-
-
-def _command(
-    name: str,
-    panel: str,
-    *params: click.Parameter,
-    config: type[Config] | str | None = None,
-    help: str | None = None,
-    preset: Preset | None = None,
-) -> Callable[[Callable[..., Any]], None]:
-    """Register a function as the command `name`, its docstring as the help."""
-
-    def register(function: Callable[..., Any]) -> None:
-        text = help or inspect.getdoc(function)
-        app.add_command(
-            Command(name, callback=function, params=list(params), help=text, panel=panel, config=config, preset=preset)
-        )
-
-    return register
-
-
-OUT_RUN = _option("--out", type=Path, required=True, metavar="RUN", help="New folder for the run.", panel=RUN)
-OUT_ROWS = _option(
-    "--out", type=Path, required=True, metavar="FILE", help="New file: .jsonl, .jsonl.gz or .parquet.", panel=RUN
-)
-OVERWRITE = _option("--overwrite", is_flag=True, help="Replace an existing file.", panel=RUN)
-RESUME = _option("--resume", is_flag=True, help="Continue after an interruption.", panel=RUN)
-AS_JSON = _option("--json", "as_json", is_flag=True, help="Print the results as one line of JSON.", panel=RUN)
-DB = _option("--db", default="heedful.db", metavar="DB", help="SQLite file or postgresql:// URL.")
-
-
-@click.group(
-    cls=Commands,
-    epilog="heedful COMMAND --help shows every setting of a command.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
-)
-@click.version_option(package_name="heedful", message="heedful %(version)s", help="Show the version.")
-def app() -> None:
-    """Train language models from human feedback with the method of InstructGPT.
-
-    Supervised fine-tuning, a reward model from people's rankings, PPO, evaluation, and the labelling app.
-    """
+__all__ = ["app", "main"]
 
 
 @_command(
@@ -152,21 +103,7 @@ def _evaluate(settings: Any, out: Path | None, as_json: bool) -> None:
     print(json.dumps(result, ensure_ascii=False) if as_json else described.describe(result))
 
 
-@_command(
-    "trust", USE, _option("--out", type=Path, required=True, metavar="DIR", panel=RUN, help="New folder: trust.json, "
-            "and trust.txt with what is printed."), OVERWRITE, AS_JSON, config="heedful.configs.trust:TrustConfig",
-)  # fmt: skip
-def _trust(settings: Any, out: Path, overwrite: bool, as_json: bool) -> None:
-    """Examine whether a reward can be trusted, on comparisons that it has not seen.
-
-    Accuracy next to "longer wins", a bag of words and labelers' agreement, calibration, distance from the training
-    answers, and shortcuts.
-    """
-    from heedful.evaluation import trust, trust_text
-
-    with terminal.guard(out):
-        result = trust.run(settings, out, overwrite=overwrite)
-    print(json.dumps(result, ensure_ascii=False) if as_json else trust_text.describe(result))
+importlib.import_module("heedful.commands.rewards")  # registers its commands here, after `evaluate`
 
 
 @_command(

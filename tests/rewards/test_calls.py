@@ -17,7 +17,8 @@ from heedful.config import UserError
 from heedful.data.records import Message, Prompt
 from heedful.learning.experience import Experience, Scores, describe
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.functions import ModelScorer, Part, Reward, functions_of
+from heedful.rewards.functions import ModelScorer, Part, Reward
+from heedful.rewards.specs import functions_of
 from heedful.rollout.types import Episode
 
 NUMBERS = itertools.count()

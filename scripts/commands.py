@@ -51,7 +51,7 @@ def _command(command: Command) -> Iterator[str]:
         setting = getattr(param, "setting", None)
         if setting is not None:
             section = setting.path.rpartition(".")[0]
-            sections.append(section)
+            sections += [section] if section.removeprefix("value_") in SECTIONS or not section else []
             if not section or _differs(setting):
                 rows.append(_row(_names(param), setting.shown_default, setting.meaning))
         elif isinstance(param, Option) and param.name not in ("config_file", "sets"):
@@ -69,7 +69,7 @@ def _command(command: Command) -> Iterator[str]:
 def _differs(setting: Setting) -> bool:
     """Whether the section of other commands lacks the setting, or has another default."""
     section, _, name = setting.path.partition(".")
-    shared = SECTIONS[section.removeprefix("value_")].model_fields
+    shared = SECTIONS.get(section.removeprefix("value_"), Config).model_fields
     return name not in shared or bool(shared[name].default != setting.default)
 
 

@@ -316,6 +316,32 @@ def _label(
     labelling.run(db, host, port, web, proxies=proxies, demo=demo, new_password=new_password, say=say)
 
 
+@_command("serve", PEOPLE, config="heedful.configs.serve:ServeConfig")
+def _serve(settings: Any) -> None:
+    """Serve models through OpenAI's API, with accounts, keys and limits.
+
+    --model NAME=RUN samples in this process, --upstream NAME=URL#MODEL passes requests on to another server. Both are
+    repeatable. The first start prints a link for the first account. The link works once.
+    """
+    from heedful.config import install
+
+    try:
+        import prometheus_client  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError(f"serving needs prometheus-client: {install('serve')}") from None
+    from heedful.collection.settings import CollectionConfig
+    from heedful.collection.store import Collection
+    from heedful.serve import run
+    from heedful.serve.types import KeepsNothing
+
+    collect = settings.collect
+    text = {"consent": run.text_of(collect.consent, "--collect.consent")} if collect.consent is not None else {}
+    kept = CollectionConfig(rate=collect.rate, days=collect.days, **text)
+    run.run(
+        settings, lambda store: Collection(store, kept) if kept.rate else KeepsNothing(), partial(print, flush=True)
+    )
+
+
 @_command(
     "forget", PEOPLE,
     _option("--user", required=True, metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),

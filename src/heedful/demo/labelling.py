@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
@@ -21,17 +20,13 @@ from heedful.feedback.store import Store
 from heedful.sandbox import mistakes, prompts
 from heedful.sandbox.world import make_world
 from heedful.web.app import check_root, create_app
+from heedful.web.first_account import first_account
 from heedful.web.new_project import create_project
-from heedful.web.serve import serve
+from heedful.web.serve import NO_PROXIES, address_of, behind_proxy, serve
 from heedful.web.settings import WebSettings, checked_address
 
 NAME, TITLE = "demo", "The demo's small world"
 RANKINGS, DEMONSTRATIONS = 120, 40
-HERE = ("127.0.0.1", "0.0.0.0", "::1", "::")  # hosts that a browser on this machine reaches as localhost
-UNTRUSTED = (
-    "--url names a proxy, and --proxies does not. All people will seem to come from one address, and share its limit of"
-    " wrong passwords. If there is a proxy, start with --proxies and its address."
-)
 SETTINGS = {"kinds": ["ranking", "demonstration"], "gold_share": 0.0, "attention_share": 0.0}
 
 
@@ -58,23 +53,16 @@ def run(
 
     def app(port: int) -> FastAPI:
         store = Store.open(db, create=new_password is None)  # not before the port is ours
-        shown = "localhost" if host in HERE else f"[{host}]" if ":" in host else host
-        web = checked.model_copy(update={"base_url": address or f"http://{shown}:{port}"})
+        web = checked.model_copy(update={"base_url": address or address_of(host, port)})
         served = create_app(store, web)
         folder = settings["folder"] if demo else None
         if address is not None and proxies is None and behind_proxy(address, port):
-            say(UNTRUSTED)
+            say(NO_PROXIES)
         for line in welcome(store, web.base_url, folder, datetime.now(UTC), new_password):
             say(line)
         return served
 
     serve(app, host, port, proxies=proxies)
-
-
-def behind_proxy(address: str, port: int) -> bool:
-    """Whether people reach the server at another port, with TLS, or below a path: only a proxy can do that."""
-    parts = urlsplit(address)
-    return parts.scheme == "https" or bool(parts.path) or (parts.port or 80) != port
 
 
 def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_password: str | None = None) -> list[str]:
@@ -91,9 +79,7 @@ def welcome(store: Store, address: str, demo: Path | None, now: datetime, new_pa
                 lines.append(f"The project '{TITLE}' is ready to try, with {source}.")
             _, token = people.invite(db, project.id, "labeler", now, by=None, hours=24, note="demo")
             lines.append(f"Rank answers as a labeler (this link works once): {address}/join/{token}")
-        if not people.has_admin(db):
-            _, token = people.invite(db, None, "lead", now, by=None, hours=24)
-            lines.append(f"Create your admin account (this link works once): {address}/join/{token}")
+        lines += first_account(db, address, now)
         if new_password is not None:
             person = people.person_named(db, new_password)
             if person is None:

@@ -84,7 +84,7 @@ def invite(
     note: str | None = None,
     hours: float = 168,
 ) -> tuple[Invitation, str]:
-    """Create a single-use invitation and its token. Without a project it is for an admin account."""
+    """Create a single-use invitation and its token. Without a project it is for an account: with role lead an admin."""
     _check(role, ROLES, "role")
     if phase is not None:
         _check(phase, PHASES, "phase")
@@ -114,7 +114,7 @@ def open_invitation(db: Session, token: str, now: datetime) -> Invitation | None
 
 
 def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership | None:
-    """Use an invitation: the person joins its project, or becomes an admin (returns None).
+    """Use an invitation: the person joins its project, or it was for an account alone (returns None).
 
     UserError if the link was used or revoked or is too old. An invitation never lowers a member's role: then UserError
     too, and the link stays valid.
@@ -132,7 +132,7 @@ def accept(db: Session, token: str, person_id: int, now: datetime) -> Membership
     invitation.used, invitation.used_by = now, person_id
     audit(db, person_id, "accept", f"invitation {invitation.id}", project_id=invitation.project_id, now=now)
     if invitation.project_id is None:
-        db.get_one(Person, person_id).admin = True
+        db.get_one(Person, person_id).admin |= invitation.role == "lead"
         return None
     return join(db, invitation.project_id, person_id, invitation.role, now, invitation.group, invitation.phase)
 

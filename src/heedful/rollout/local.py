@@ -24,7 +24,8 @@ from heedful.rollout.decoder import Decoder, fastest, open_decoder
 from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
-from heedful.rollout.types import Finish, Sample, Stream, Token
+from heedful.rollout.tops import tops
+from heedful.rollout.types import Finish, Sample, Stream, Token, Top
 
 
 class LocalEngine:
@@ -103,6 +104,7 @@ class _Row:
     prompt_ids: list[int]
     settings: Generation
     draws: NDArray[np.float64]
+    top: int | None = None
     response_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     versions: list[tuple[int, int]] = field(default_factory=list)
@@ -127,8 +129,11 @@ class Rows:
         self._tokens = torch.empty(0, dtype=torch.long)  # the last token of each row in flight
         self._decoder: Decoder | None = None
 
-    def add(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> int:
-        """Queue a prompt: the number of its row. Raises UserError for a prompt that leaves no room for its answer."""
+    def add(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation, top: int | None = None) -> int:
+        """Queue a prompt: the number of its row. Raises UserError for a prompt that leaves no room for its answer.
+
+        `top`: its tokens come with the log-probabilities of so many most probable tokens.
+        """
         longest = longest_prompt(self.engine.context, settings.max_new_tokens)
         if not 1 <= len(prompt_ids) <= longest:
             raise UserError(
@@ -136,7 +141,7 @@ class Rows:
                 f"in the model's context of {self.engine.context}. Shorten it or lower generation.max_new_tokens"
             )
         draws = uniforms(stream, settings.max_new_tokens)
-        row = _Row(next(self._numbers), list(prompt_ids), settings, draws)
+        row = _Row(next(self._numbers), list(prompt_ids), settings, draws, top)
         self._rows[row.number] = row
         self._waiting.append(row)
         return row.number
@@ -205,8 +210,14 @@ class Rows:
         self._tokens, logprobs_N = sample(logits_NV, draws_N, [row.settings for row in rows])
         tokens = self._tokens.cpu().numpy()
         stopped_N = (tokens[:, None] == self.engine.stops).any(1).tolist()
+        asked = [place for place, row in enumerate(rows) if row.top is not None]
+        with_top: dict[int, Top] = {}
+        if asked:
+            most = max(rows[place].top or 0 for place in asked)
+            with_top = dict(zip(asked, tops(logits_NV[asked], self._tokens[asked], most), strict=True))
         found = []
-        for row, token, logprob, stopped in zip(rows, tokens.tolist(), logprobs_N.tolist(), stopped_N, strict=True):
+        each = zip(rows, tokens.tolist(), logprobs_N.tolist(), stopped_N, strict=True)
+        for place, (row, token, logprob, stopped) in enumerate(each):
             if not row.versions or row.versions[-1][0] != self.version:
                 row.versions.append((self.version, len(row.response_ids)))
             row.response_ids.append(token)
@@ -216,5 +227,5 @@ class Rows:
                 row.finish = "stop" if stopped else "length"
                 whole = Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs, row.versions)
                 self._rows.pop(row.number, None)
-            found.append(Token(row.number, token, logprob, whole))
+            found.append(Token(row.number, token, logprob, whole, with_top.get(place)))
         return found

@@ -38,13 +38,24 @@ class Sample:
     versions: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
 
+class Top(NamedTuple):
+    """The log-probability of a token under the plain logits, and the most probable tokens with theirs, best first."""
+
+    logprob: float
+    most: list[tuple[int, float]]
+
+
 class Token(NamedTuple):
-    """One sampled token of the row `row`. The last one of a response comes with the whole `sample`."""
+    """One sampled token of the row `row`. The last one of a response comes with the whole `sample`.
+
+    `top`: for rows that asked for it.
+    """
 
     row: int
     id: int
     logprob: float
     sample: Sample | None = None
+    top: Top | None = None
 
 
 @dataclass(frozen=True)

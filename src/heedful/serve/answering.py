@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from heedful.feedback.store import StoreBusy
 from heedful.serve.limits import Gate
 from heedful.serve.metrics import Metrics
-from heedful.serve.types import ApiError, Backend, Call, Caller, Collector, Exchange, Outcome, Reply, Route
+from heedful.serve.types import ApiError, Backend, Call, Caller, Collector, Exchange, Outcome, Pieces, Reply, Route
 
 PREFIX: dict[Route, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
 DONE = b"data: [DONE]\n\n"
@@ -55,7 +55,7 @@ class Service:
     async def answer(self, caller: Caller, route: Route, body: bytes, *, refused: bool = False) -> Reply:
         """Answer a request: its body is that of OpenAI's API. Raises ApiError.
 
-        `refused`: the request must not be kept. Close the iterator of a reply in pieces if you stop reading it.
+        `refused`: the request must not be kept. Close the pieces of a reply in the end.
         """
         begun = time.perf_counter()
         self.gate.enter(caller)
@@ -75,17 +75,17 @@ class Service:
         try:
             reply = await backend.respond(call)
         except ApiError as error:
-            self._end(caller, call, begun, str(error.status))
+            self.end(caller, call, begun, str(error.status))
             raise
         except BaseException:
-            self._end(caller, call, begun, "cancelled")
+            self.end(caller, call, begun, "cancelled")
             raise
         if isinstance(reply.content, bytes):
-            self._end(caller, call, begun, str(reply.status))
+            self.end(caller, call, begun, str(reply.status))
             if kept is not None and reply.status == 200:
-                await self._keep(kept)
+                await self.keep(kept)
             return reply
-        reply.content = self._watched(reply.content, caller, call, begun, kept)
+        reply.content = _Watched(self, reply.content, caller, call, begun, kept)
         return reply
 
     def model_of(self, values: Mapping[str, Any]) -> tuple[str, Backend]:
@@ -109,27 +109,8 @@ class Service:
         """Wait for what runs in the background."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _watched(
-        self, pieces: AsyncIterator[bytes], caller: Caller, call: Call, begun: float, kept: Kept | None
-    ) -> AsyncIterator[bytes]:
-        """The pieces as they come. The exchange is stored before the last one."""
-        status = "cancelled"
-        try:
-            async for piece in pieces:
-                if kept is not None and piece.endswith(DONE):
-                    await self._keep(kept)
-                    kept = None
-                yield piece
-            status = "200"
-        finally:
-            self._end(caller, call, begun, status)
-            if kept is not None and any(call.outcome.answers or ()):
-                self.background(self._keep(kept))
-            close: Callable[[], Coroutine[Any, Any, None]] | None = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
-
-    def _end(self, caller: Caller, call: Call, begun: float, status: str) -> None:
+    def end(self, caller: Caller, call: Call, begun: float, status: str) -> None:
+        """Count a request at its end."""
         outcome = call.outcome
         first = outcome.first - begun if outcome.first is not None else None
         self.metrics.end(
@@ -137,7 +118,8 @@ class Service:
         )
         self.gate.spend(caller, outcome.prompt_tokens + outcome.completion_tokens)
 
-    async def _keep(self, kept: Kept) -> None:
+    async def keep(self, kept: Kept) -> None:
+        """Give an exchange to the collector. The answer goes on if it cannot be stored."""
         try:
             for exchange in exchanges(kept):
                 await run_in_threadpool(self.collector.keep, exchange)
@@ -145,6 +127,39 @@ class Service:
         except (OSError, StoreBusy, SQLAlchemyError) as error:
             self.storing = f"nothing is stored: {type(error).__name__}"
             log.warning("An exchange was answered and not stored: %s", type(error).__name__)
+
+
+class _Watched:
+    """The pieces of an answer as they come. The exchange is stored before the last one."""
+
+    def __init__(
+        self, service: Service, pieces: Pieces, caller: Caller, call: Call, begun: float, kept: Kept | None
+    ) -> None:
+        self.service, self.pieces, self.caller, self.call, self.begun = service, pieces, caller, call, begun
+        self.kept, self.status, self.closed = kept, "cancelled", False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece = await self.pieces.__anext__()
+        except StopAsyncIteration:
+            self.status = str(self.call.outcome.failed or 200)
+            raise
+        if self.kept is not None and piece.endswith(DONE) and self.call.outcome.failed is None:
+            kept, self.kept = self.kept, None
+            await self.service.keep(kept)
+        return piece
+
+    async def aclose(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        await self.pieces.aclose()
+        self.service.end(self.caller, self.call, self.begun, self.status)
+        if self.kept is not None and any(self.call.outcome.answers or ()) and self.call.outcome.failed is None:
+            self.service.background(self.service.keep(self.kept))
 
 
 def exchanges(kept: Kept) -> list[Exchange]:

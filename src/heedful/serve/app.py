@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from heedful.feedback.store import Store, StoreBusy
-from heedful.serve import collected, entry, errors, openai
+from heedful.serve import collected, entry, errors, health, keys, openai, placed
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
@@ -27,10 +27,9 @@ from heedful.web.security.access import cookie_name
 from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 
-PARTS = (openai, collected, account, entry)
-ROUTERS = (*(part.router for part in PARTS), *install.ROUTERS)
+PARTS = (openai, collected, account, entry, keys, health)
+ROUTERS = (*(part.router for part in PARTS), keys.pages, *install.ROUTERS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
-GRACE_SECONDS = 8.0  # for running answers at the end
 
 
 def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSettings, collector: Collector) -> FastAPI:
@@ -71,14 +70,15 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     for model in service.models.values():
         await model.start()
-    saving = asyncio.ensure_future(_save(service.gate))
+    work = [asyncio.ensure_future(_save(service.gate))]
+    work.append(asyncio.ensure_future(placed.follow(app.state.settings.folder, service.models)))
     try:
         yield
     finally:
-        saving.cancel()
-        with suppress(asyncio.CancelledError):
-            await saving
-        await asyncio.gather(*(model.close(GRACE_SECONDS) for model in service.models.values()))
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
+        await asyncio.gather(*(model.close(app.state.settings.limits.grace) for model in service.models.values()))
         await app.state.answers.close()
         await service.close()
         await run_in_threadpool(service.gate.save)

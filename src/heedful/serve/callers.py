@@ -77,7 +77,7 @@ def caller_of(key: ApiKey, person: Person) -> Caller:
     if key.suspended is not None:
         why = f" {key.suspended_why}" if key.suspended_why else ""
         raise ApiError(403, f"{SUSPENDED}{why}", code="key_suspended")
-    return Caller(person.id, person.name, key.id, key.consent, key.requests_a_minute, key.tokens_a_day)
+    return Caller(person.id, person.name, key.id, key.consent, key.requests_a_minute, key.tokens_a_day, person.admin)
 
 
 def pages_caller(db: Session, person: Person, now: datetime) -> Caller:

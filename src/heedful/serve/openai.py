@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -85,16 +84,19 @@ class Answer(Response):
         headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
         if isinstance(reply.content, bytes):
             headers.append((b"content-length", str(len(reply.content)).encode()))
+        try:
+            await self._send(reply, headers, send)
+        finally:
+            if not isinstance(reply.content, bytes):
+                await reply.content.aclose()
+
+    async def _send(self, reply: Reply, headers: list[tuple[bytes, bytes]], send: Send) -> None:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         if isinstance(reply.content, bytes):
             await send({"type": "http.response.body", "body": reply.content})
             return
-        pieces: AsyncIterator[bytes] = reply.content
-        try:
-            async for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        finally:
-            await pieces.aclose()  # type: ignore[attr-defined]
+        async for piece in reply.content:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -105,6 +105,7 @@ class Caller:
     requests_a_minute: int | None = None
     """None: the server's limit."""
     tokens_a_day: int | None = None
+    admin: bool = False
 
 
 @dataclass
@@ -119,6 +120,8 @@ class Outcome:
     answers: list[str] | None = None
     """The texts, for the collector. None: nobody may hold them."""
     finish: list[str] = field(default_factory=list)
+    failed: int | None = None
+    """The status that a stream would have had, if it failed in the middle."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +136,23 @@ class Call:
     """When the answer must be there, by `time.perf_counter`."""
 
 
+class Pieces(Protocol):
+    """The parts of an answer as they come."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None:
+        """Drop what is still to come. It may be called again, and before the first piece."""
+        ...
+
+
 @dataclass
 class Reply:
-    """An answer, whole or in pieces. Whoever stops reading the pieces closes their iterator."""
+    """An answer, whole or in pieces. Close the pieces (`aclose`) when you stop reading them, also before the first."""
 
-    content: bytes | AsyncIterator[bytes]
+    content: bytes | Pieces
     status: int = 200
     media_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -160,6 +175,13 @@ class Backend(Protocol):
         """Let running answers end for `grace` seconds, then end them."""
         ...
 
+    async def swap(self, path: str) -> bool:
+        """Load another checkpoint and put it in place. Returns whether the old one had to end first.
+
+        New requests get the new one, running ones end on the old. Raises UserError if it cannot be loaded.
+        """
+        ...
+
     def state(self) -> dict[str, Any]:
-        """What /healthz shows of it: "status" is "ok" or says what is wrong."""
+        """ "status" is "ok" or says what is wrong, as /healthz shows it. "path": what is loaded, "" for an upstream."""
         ...

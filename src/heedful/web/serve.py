@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heedful.config import UserError
-from heedful.web.connections import SPARE, Connections, most_files
+from heedful.web.connections import OF_AN_ADDRESS, SPARE, Connections, most_files
 from heedful.web.incidents import Incidents, Once
 
 BACKLOG = 128  # connections that wait until they are accepted
@@ -21,11 +22,36 @@ UNTRUSTED = (
     "A proxy is in front of this server, and --proxies does not name it. All people seem to come from the proxy's"
     " address, and share its limit of wrong passwords. Start heedful with --proxies and the proxy's address."
 )
+HERE = ("127.0.0.1", "0.0.0.0", "::1", "::")  # hosts that a browser on this machine reaches as localhost
+NO_PROXIES = (
+    "--url names a proxy, and --proxies does not. All people will seem to come from one address, and share its limit of"
+    " wrong passwords. If there is a proxy, start with --proxies and its address."
+)
 
 
-def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str | None) -> None:
+def address_of(host: str, port: int) -> str:
+    """What people on this machine type to reach a server."""
+    return f"http://{'localhost' if host in HERE else f'[{host}]' if ':' in host else host}:{port}"
+
+
+def behind_proxy(address: str, port: int) -> bool:
+    """Whether people reach the server at another port, with TLS, or below a path: only a proxy can do that."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or bool(parts.path) or (parts.port or 80) != port
+
+
+def serve(
+    app: Callable[[int], FastAPI],
+    host: str,
+    port: int,
+    *,
+    proxies: str | None,
+    grace: int = 10,
+    of_an_address: int = OF_AN_ADDRESS,
+) -> None:
     """Serve until a signal comes. `app(port)` is called when the port is taken. Port 0: any free one.
 
+    `grace`: seconds that requests in progress have at the end. `of_an_address`: connections of one address.
     `proxies`: addresses whose X-Forwarded-For and -Proto are trusted, in uvicorn's notation. None trusts no proxy.
     """
     listening = _listen(host, port)
@@ -36,14 +62,14 @@ def serve(app: Callable[[int], FastAPI], host: str, port: int, *, proxies: str |
     logging.getLogger("uvicorn.error").addFilter(Once())
     config = uvicorn.Config(
         Clients(behind, incidents, trusting=proxies is not None),
-        http=Connections(behind.trusted_hosts, incidents, most).protocol(),
+        http=Connections(behind.trusted_hosts, incidents, most, of_an_address).protocol(),
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=False,  # `behind` does it
         backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=grace,
     )
     with listening:
         uvicorn.Server(config).run(sockets=[listening])

@@ -84,7 +84,8 @@ def join(
     if secret is None:
         raise HTTPException(401, "send the invitation's token as the bearer token")
     with store.reading() as db:
-        if people.open_invitation(db, secret, now) is None:
+        invitation = people.open_invitation(db, secret, now)
+        if invitation is None:
             raise UserError(USED)
         cookie = session_cookie(request)
         member = people.person_of(db, cookie, "session", now) if cookie and not script else None
@@ -102,7 +103,7 @@ def join(
         if member is None and not script:
             _start_session(db, request, response, person, settings, now)
         if joined is None:
-            return records.Joined(token=token, project=None, role="lead", page=f"{settings.root}/projects")
+            return records.Joined(token=token, project=None, role=invitation.role, page=f"{settings.root}/projects")
         project = db.get_one(Project, joined.project_id).name
         return records.Joined(
             token=token, project=project, role=joined.role, page=home_of(settings.root, joined.role, project)

@@ -78,6 +78,9 @@ def account(request: Request, store: Stored, person: SignedIn) -> Response:
 
 
 def _welcome(db: Session, invitation: Invitation) -> dict[str, Any]:
+    if invitation.project_id is None and invitation.role != "lead":
+        words = "Create your account. You can then ask the models of this server."
+        return {"title": "Welcome to heedful", "words": words, "button": "Create account"}
     if invitation.project_id is None:
         words = "Create your admin account. You can then create projects and invite people."
         return {"title": "Welcome to heedful", "words": words, "button": "Create account"}

@@ -1,0 +1,190 @@
+"""A model in this process behind OpenAI's API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+from starlette.concurrency import run_in_threadpool
+from transformers import PreTrainedTokenizerBase
+
+from heedful.config import UserError
+from heedful.configs.serve import Limits
+from heedful.configs.shared import Generation
+from heedful.models import render
+from heedful.rollout.local import LocalEngine
+from heedful.serve import requests
+from heedful.serve.answers import Answer, Prompt
+from heedful.serve.batching import Lane
+from heedful.serve.requests import Plan
+from heedful.serve.spelling import Spelling
+from heedful.serve.types import ApiError, Call, Reply
+
+Load = Callable[[str], tuple[LocalEngine, PreTrainedTokenizerBase]]
+"""Loads a run, a directory or a hub name. It runs in a thread."""
+log = logging.getLogger("heedful.serve")
+AWAY = "The model is not there at the moment."
+FULL = "Too many requests wait for this model. Try again in a moment."
+
+
+class LocalBackend:
+    """A model that this process samples from."""
+
+    upstream = False
+
+    def __init__(self, path: str, load: Load, limits: Limits) -> None:
+        self.path, self.load, self.limits = path, load, limits
+        self.created = int(time.time())
+        self.waiting = 0
+        """Answers that are asked for and not finished."""
+        self.lane: Lane | None = None
+        self._spelling: Spelling | None = None
+        self._rendering = threading.Lock()
+        self._swapping = asyncio.Lock()
+        self._there = asyncio.Event()
+        """Set while there is a lane."""
+
+    async def start(self) -> None:
+        self._use(*await run_in_threadpool(self.load, self.path))
+
+    async def swap(self, path: str) -> bool:
+        """Put another checkpoint in place. Running answers end on the old one. See `types.Backend`.
+
+        If memory holds only one of them, new requests wait until the old one has ended and the new one is loaded.
+        """
+        async with self._swapping:
+            old = self.lane
+            drained = old is not None and not await run_in_threadpool(_fits_twice, old.engine)
+            if old is not None and drained:
+                log.warning("%s: memory does not hold two models. The old one ends first, and requests wait.", path)
+                self._there.clear()
+                self.lane = None
+                old.retire()
+                await old.ended.wait()
+            try:
+                loaded = await run_in_threadpool(self.load, path)
+            except BaseException:
+                if drained:  # the old weights are still in the old engine
+                    assert old is not None
+                    self._use(old.engine, old.tokenizer)
+                raise
+            self._use(*loaded)
+            self.path = path
+            if old is not None and not drained:
+                old.retire()
+            log.warning("%s is in place of the model before.", path)
+            return drained
+
+    def _use(self, engine: LocalEngine, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.lane = Lane(engine, tokenizer, self.limits.rows)
+        self._spelling = Spelling(tokenizer)
+        self._there.set()
+        self.created = int(time.time())
+
+    def _ended(self, answers: int) -> None:
+        self.waiting -= answers
+
+    async def close(self, grace: float) -> None:
+        if self.lane is not None:
+            self.lane.close()
+            try:
+                await asyncio.wait_for(self.lane.ended.wait(), grace)
+            except TimeoutError:
+                self.lane.stop()
+
+    def state(self) -> dict[str, Any]:
+        lane = self.lane
+        failure = "not loaded" if lane is None else lane.failure
+        return {"status": failure or "ok", "path": self.path, "answers": self.waiting}
+
+    async def respond(self, call: Call) -> Reply:
+        plan = requests.read(call.route, call.body, self.limits)
+        if not self._there.is_set():
+            await self._arrival(call)
+        lane, spelling = self.lane, self._spelling
+        if lane is None or spelling is None or lane.failure:
+            raise ApiError(503, AWAY, code="model_unavailable", retry_after=5)
+        lane.users += 1
+        try:
+            prompts = await run_in_threadpool(self._prompts, lane, plan)
+            answer = self._admit(call, plan, prompts, lane, spelling)
+        except BaseException:
+            lane.leave()
+            raise
+        try:
+            await answer.begin(lambda prompt: self.settings(lane, plan, prompt))
+            if plan.stream:
+                return Reply(answer, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+            return Reply(await answer.whole())
+        except BaseException:
+            await answer.aclose()
+            raise
+
+    async def _arrival(self, call: Call) -> None:
+        """Wait for a model that is being replaced. Raises ApiError."""
+        try:
+            async with asyncio.timeout(max(0.0, call.deadline - time.perf_counter())):
+                await self._there.wait()
+        except TimeoutError:
+            raise ApiError(503, AWAY, code="model_unavailable", retry_after=5) from None
+
+    def _admit(self, call: Call, plan: Plan, prompts: list[Prompt], lane: Lane, spelling: Spelling) -> Answer:
+        """Take a place in the queue. Raises ApiError 503 if it is full."""
+        answers = plan.n * len(prompts)
+        if self.waiting + answers > self.limits.rows + self.limits.queue:
+            raise ApiError(503, FULL, code="overloaded", retry_after=1)
+        self.waiting += answers
+        return Answer(call, plan, prompts, lane, spelling, self._ended)
+
+    def _prompts(self, lane: Lane, plan: Plan) -> list[Prompt]:
+        """The tokens of the prompts, as heedful makes them everywhere. Raises ApiError 400."""
+        tokenizer = lane.tokenizer
+        with self._rendering:
+            try:
+                if plan.messages is not None:
+                    found = [Prompt(render.prompt_ids(tokenizer, plan.messages))]
+                else:
+                    found = [_prompt(tokenizer, given, lane.engine.ids.end, plan.echo) for given in plan.prompts]
+            except UserError as error:
+                raise ApiError(400, str(error), param="messages" if plan.messages is not None else "prompt") from None
+        context = self.context(lane)
+        for prompt in found:
+            left, wanted = context - len(prompt.ids), plan.max_tokens
+            words = f"this model reads {context} tokens in all, and the prompt has {len(prompt.ids)}."
+            if left < (1 if wanted is None else wanted):
+                name = "max_tokens" if wanted and left > 0 else "messages" if plan.messages is not None else "prompt"
+                raise ApiError(400, f"'{name}': {words}", param=name, code="context_length_exceeded")
+        return found
+
+    def context(self, lane: Lane) -> int:
+        """Most tokens of a prompt and its answer."""
+        return min(lane.engine.context, self.limits.context)
+
+    def settings(self, lane: Lane, plan: Plan, prompt: Prompt) -> Generation:
+        most = self.context(lane) - len(prompt.ids) if plan.max_tokens is None else plan.max_tokens
+        return Generation(max_new_tokens=most, temperature=plan.temperature, top_p=plan.top_p, top_k=plan.top_k)
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, given: str | list[int], end: int, echo: bool) -> Prompt:
+    if isinstance(given, str):
+        ids = render.text_prompt_ids(tokenizer, given)
+        if not ids:
+            raise UserError("'prompt' is empty: this tokenizer gives no tokens for it.")
+        return Prompt(ids, given if echo else "")
+    if max(given) >= end:
+        raise UserError(f"'prompt' holds the token {max(given)}. The last one of this model is {end - 1}.")
+    return Prompt(given, str(tokenizer.decode(given, clean_up_tokenization_spaces=False)) if echo else "")
+
+
+def _fits_twice(engine: LocalEngine) -> bool:
+    """Whether memory holds another model like this one, with the copy of its weights that a decoder keeps."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in engine.model.state_dict().values())
+    device = engine.model.device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return bool(free > 2 * weights + weights // 4)

@@ -10,9 +10,10 @@ import pytest
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Answer, Choice, Comparison, Completions, Demonstration, Prompt, Rating
-from heedful.feedback import informative, items, work
+from heedful.feedback import informative, items, search, work
 from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.schema import Item
+from heedful.feedback.search import Filters
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -143,16 +144,12 @@ def test_a_lead_changes_items(store: Store) -> None:
     done = team.work("ada")[0].ref
     held, other = (ref for ref in refs if ref != done)
     with store.writing() as db:
-        items.want(db, team.project, [done], 2)
-        items.hold(db, team.project, held, "withdrawn", team.now, by=None)
-        assert [item.ref for item in items.listing(db, team.project, held=True)] == [held]
-        assert [item.ref for item in items.listing(db, team.project, limit=2)] == [refs[2], refs[1]]
-        before = items.listing(db, team.project, limit=1)[0].id
-        assert len(items.listing(db, team.project, before=before)) == 2
+        items.change(db, team.project, [done], team.now, by=None, wanted=2)
+        items.change(db, team.project, held, team.now, by=None, held="withdrawn")
+        assert [item.ref for item in search.listing(db, team.project, Filters(state="held"))] == [held]
     assert {one.ref for one in team.work("bob", 2)} == {done, other}
-    for change in ("want", "prioritise"):
-        with pytest.raises(UserError, match="not in this project"), store.writing() as db:
-            getattr(items, change)(db, team.project, ["none"], 2)
+    with pytest.raises(UserError, match="not in this project"), store.writing() as db:
+        items.change(db, team.project, ["none"], team.now, by=None, priority=2)
 
 
 def test_an_item_becomes_a_gold_one(store: Store) -> None:

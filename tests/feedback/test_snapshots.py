@@ -102,11 +102,11 @@ def test_held_items_are_in_no_snapshot_and_counted(store: Store, tmp_path: Path)
         (logged, _), *_ = people.audit_log(db, team.project, limit=1)
         assert logged.detail["held"] == 1
         (other,) = {record.item for record in formats.read(frozen.path, Comparison)}  # type: ignore[attr-defined]
-        items.hold(db, team.project, other, "withdrawn", team.now, by=None)
+        items.change(db, team.project, other, team.now, by=None, held="withdrawn")
     with pytest.raises(UserError, match=r"nothing to freeze\. All items that pass are on hold"):
         freeze(team, tmp_path / "none")
     with store.writing() as db:
-        items.hold(db, team.project, marked, None, team.now, by=None)  # a lead has looked
+        items.change(db, team.project, marked, team.now, by=None, held="")  # a lead has looked
     released = freeze(team, tmp_path / "t")
     assert (released.rows, released.filters["left_out"]) == (1, {"held": 1})
     assert [record.item for record in formats.read(released.path, Comparison)] == [marked]  # type: ignore[attr-defined]
@@ -155,7 +155,7 @@ def test_items_on_which_labelers_disagree_can_be_left_out(store: Store) -> None:
     team = Team(store, "ada", "bob", double_share=0.0)
     refs = team.rankings(3)
     with store.writing() as db:
-        items.want(db, team.project, refs[:2], 2)
+        items.change(db, team.project, refs[:2], team.now, by=None, wanted=2)
     rankings = {refs[0]: {"ada": [[0], [1], [2]], "bob": [[1], [0], [2]]}}
     for name in ("ada", "bob"):
         while not hasattr(found := team.next(name), "why"):

@@ -234,21 +234,22 @@ def test_leases_of_the_first_tables_are_carried_over(tmp_path: Path, postgres_ur
         db.add(Project(id=1, name="p", title="p", settings={}, created=NOW))
         db.flush()
         for number, wanted, taken, had_by in ((1, 2, 2, "|1|2|"), (2, 1, 1, "|1|"), (3, 1, 0, "")):
-            db.add(Item(
-                id=number, ref=f"{number}", project_id=1, kind="ranking", purpose="train", payload={}, created=NOW,
-                payload_sha256="", prompt_sha256="", texts_sha256="", draw=0.5, double_draw=0.5, rank=0.5,
-                wanted=wanted, taken=taken, had_by=had_by, open=taken < wanted,
-            ))  # fmt: skip
-        db.flush()
+            row = {"id": number, "ref": f"{number}", "project_id": 1, "kind": "ranking", "purpose": "train",
+                "payload": {"prompt": f"Why  TEA {number}?", "use_case": "chat"}, "created": NOW, "payload_sha256": "",
+                "prompt_sha256": "", "texts_sha256": "", "draw": 0.5, "double_draw": 0.5, "rank": 0.5,
+                "wanted": wanted, "taken": taken, "had_by": had_by, "open": taken < wanted}  # fmt: skip
+            db.execute(sa.insert(Item), [row])  # the columns of that time alone
         for number, person, state in ((1, 1, "done"), (1, 2, "live"), (2, 1, "live"), (3, 2, "lapsed")):
-            row = {"token": f"{number}/{person}", "project_id": 1, "item_id": number, "person_id": person}
-            row |= {"kind": "ranking", "order": [0], "state": state, "created": NOW, "expires": later}
-            db.execute(sa.insert(Assignment), [row])  # the columns of that time alone
+            given = {"token": f"{number}/{person}", "project_id": 1, "item_id": number, "person_id": person}
+            given |= {"kind": "ranking", "order": [0], "state": state, "created": NOW, "expires": later}
+            db.execute(sa.insert(Assignment), [given])
     engine.dispose()
     store = Store.open(url)
     with store.reading() as db:
         found = [tuple(row) for row in db.execute(sa.select(Item.taken, Item.had_by, Item.open).order_by(Item.id))]
         assert found == [(1, "|1|", True), (0, "", True), (0, "", True)]
+        found = db.execute(sa.select(Item.searched, Item.use_case, Item.flags, Item.disagreement).order_by(Item.id))
+        assert [tuple(row) for row in found] == [(f"why tea {n}?", "chat", "", None) for n in (1, 2, 3)]
         chosen = sa.select(Assignment.state, Assignment.expires > datetime.now(UTC)).order_by(Assignment.token)
         assert [tuple(row) for row in db.execute(chosen)] == [
             ("done", True), ("leased", True), ("leased", True), ("leased", False),

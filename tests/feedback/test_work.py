@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from heedful.data.records import Answer, Completions
-from heedful.feedback import assignment, items, people, projects, work
+from heedful.feedback import assignment, items, people, projects, search, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Event, Item, Membership, Role
 from heedful.feedback.store import Store
@@ -72,8 +72,8 @@ def test_the_highest_priority_goes_first(store: Store) -> None:
     team.rankings(5)
     urgent = team.rankings(2, start=10, priority=5)
     with store.writing() as db:
-        last = items.listing(db, team.project, limit=100)[-1].ref
-        items.prioritise(db, team.project, [last], 9)
+        last = search.listing(db, team.project, limit=100)[-1].ref
+        items.change(db, team.project, [last], team.now, by=None, priority=9)
     assert [team.work("ada")[0].ref for _ in range(3)] == [last, *sorted(urgent, key=lambda ref: team.item(ref).rank)]
 
 
@@ -397,7 +397,7 @@ def test_an_item_that_many_skip_is_held_for_a_lead(store: Store) -> None:
     assert team.next("cyd") == work.Nothing("empty")
     assert team.item(ref).held == "skipped by 2"
     with store.writing() as db:
-        items.hold(db, team.project, ref, None, team.now, by=None)
+        items.change(db, team.project, ref, team.now, by=None, held="")
     assert team.task("cyd").ref == ref
 
 
@@ -541,7 +541,7 @@ def test_a_lead_who_holds_a_reported_item_takes_it_back(store: Store) -> None:
     task = team.task("ada")
     with store.writing() as db:
         work.mark_personal(db, team.ids["ada"], task.lease, True, team.now)
-        items.hold(db, team.project, task.ref, "we look into it", team.now, by=None)
+        items.change(db, team.project, task.ref, team.now, by=None, held="we look into it")
     team.wait(minutes=11)
     with pytest.raises(work.Refused):
         team.submit("ada", task)

@@ -307,7 +307,7 @@ def test_a_snapshot_says_how_many_judgements_are_held_back(site: Site) -> None:
     lead.post(f"{TEA}/snapshots", json={"name": "march", "filters": filters})
     assert "held back" not in lead.get("/lead/tea/snapshots").text
     with site.store.writing() as db:
-        items.hold(db, site.project_id, ref, "withdrawn", site.now, by=None)
+        items.change(db, site.project_id, ref, site.now, by=None, held="withdrawn")
     lead.post(f"{TEA}/snapshots", json={"name": "april", "filters": filters})
     assert lead.get("/lead/tea/snapshots").text.count("1 held back") == 1
 

@@ -16,103 +16,19 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ConfigDict, Field, computed_field
-from pydantic.dataclasses import dataclass as record
 from sqlalchemy.orm import Load, Session, aliased, undefer
 
-from heedful.config import UserError
-from heedful.data.records import Prompt, PromptText, Record
-from heedful.feedback import judgements, people, projects, schema
+from heedful.data.records import Record
+from heedful.feedback import differing, judgements, people, projects, schema
 from heedful.feedback.projects import ProjectSettings
-from heedful.feedback.schema import Assignment, Item, Kind, Membership, Project, Purpose, State, may_have
+from heedful.feedback.schema import Assignment, Event, Item, Kind, Membership, Project, Purpose, State, may_have
+from heedful.feedback.tasks import Refused, Task
 
 REMEMBERED = 20  # the latest leases of a labeler among which a draft is looked for
 FINISHED: tuple[State, ...] = ("done", "skipped")
-
-T = TypeVar("T")
-Hidden = Annotated[T, Field(exclude=True)]
-"""A field for pages that the API leaves out."""
-SHOWN = ConfigDict(use_attribute_docstrings=True)
-"""Of the records that the API returns: it shows the docstrings of their fields."""
-
-Why = Literal["paused", "consent", "archived", "no_role", "screened", "in_other_hands", "empty"]
-"""Why a labeler gets no task.
-
-paused: a lead paused the account. consent: the labeler has not agreed to the current text. archived: the project is
-closed. no_role: the role includes no work. screened: the onboarding test is done, and a lead decides. in_other_hands:
-others hold what is left. empty: nothing is left.
-"""
-
-
-class Refused(UserError):
-    """The store did not take a submission, draft, skip or undo.
-
-    `code` is for programs: unknown (no such lease of this person), lost (somebody else has the item now), done,
-    invalid, nothing_to_undo, or one of `Why`: paused, archived, no_role.
-    """
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-@record(frozen=True, config=SHOWN)
-class Task:
-    """An item as its labeler sees it. Nothing here tells a gold item from another, or who wrote a completion."""
-
-    lease: str
-    """The token that names the lease."""
-    kind: Kind
-    ref: str
-    """The item's name in addresses."""
-    payload: Hidden[Record]
-    """The item's record (`judgements.PAYLOADS`). Its completions are not shuffled."""
-    completions: tuple[str, ...]
-    """In the order to be shown. Of a choice the two answers. Empty for demonstrations and prompts."""
-    order: Hidden[tuple[int, ...]]
-    """Place -> index in the payload."""
-    draft: Any
-    """What `save_draft` got last. None: nothing yet."""
-    drafted: datetime | None
-    """When the draft was saved."""
-    expires: datetime
-    practice: bool
-    """Practice items answer back after submission, and may say so."""
-    corrects: int | None
-    """The undone event that the answer will replace. `draft` is then what was submitted."""
-    instructions: int | None
-    """Version of the guide under which the task is given. The judgement will name it."""
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def prompt(self) -> PromptText | None:
-        """None where the labeler writes the prompt."""
-        return self.payload.prompt if isinstance(self.payload, Prompt) else None
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def request(self) -> dict[str, str | None] | None:
-        """Of an item that asks for a prompt: form, use_case, about."""
-        if not isinstance(self.payload, judgements.PromptRequest):
-            return None
-        return {"form": self.payload.form, "use_case": self.payload.use_case, "about": self.payload.about}
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def constraint(self) -> str | None:
-        """What the prompt asks for beyond its task, in words."""
-        return judgements.constraint(self.payload)
-
-
-@record(frozen=True, config=SHOWN)
-class Nothing:
-    """No task, the reason, and when there may be one (the end of another labeler's lease)."""
-
-    why: Why
-    retry: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +61,7 @@ class Lease:
             expires=assignment.expires,
             practice=self.item.purpose == "practice",
             corrects=assignment.corrects,
+            sent_back=_note_of(db, assignment),
             instructions=assignment.instructions,
         )
 
@@ -184,6 +101,13 @@ _FINISHED = sa.select(Assignment.person_id, Assignment.state).where(
 _LEASED_TO_OTHERS = sa.select(sa.func.count()).where(_LIVE, Assignment.person_id != sa.bindparam("person"))
 _OTHERS_OF_ITEM = _LEASED_TO_OTHERS.where(Assignment.item_id == sa.bindparam("item"))
 
+_SENT_BACK = (
+    sa.select(Event.content)
+    .where(Event.item_id == sa.bindparam("item"), Event.refers_to == sa.bindparam("event"))
+    .where(Event.kind == "sent_back", Event.content.is_not(None))
+    .limit(1)
+)
+
 # The search through the queue: from the highest priority down, and in each from begun items to fresh ones.
 _QUEUE = sa.and_(
     Item.project_id == sa.bindparam("project"),
@@ -215,6 +139,14 @@ _FIRST = (
     .limit(1)
     .options(undefer(Item.payload))
 )
+
+
+def _note_of(db: Session, assignment: Assignment) -> str | None:
+    """What a lead wrote when they sent the judgement back. None: nobody did, or its labeler took it back."""
+    if assignment.corrects is None:
+        return None
+    content = db.scalar(_SENT_BACK, {"item": assignment.item_id, "event": assignment.corrects})
+    return content.get("note", "") if content is not None else None
 
 
 # Leases
@@ -348,6 +280,7 @@ def refresh(db: Session, item: Item) -> None:
     """Compute the caches of an item again from its assignments."""
     db.flush()
     settle(item, [(person, state) for person, state in db.execute(_FINISHED, {"item": item.id})])
+    differing.update(db, item)
     db.flush()
 
 

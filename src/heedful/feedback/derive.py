@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.feedback import assignment, projects
+from heedful.feedback import assignment, differing, projects
 from heedful.feedback.schema import WORK, Assignment, Event, Item, Kind, Person, Purpose, Tally
 
 BATCH = 500
@@ -74,9 +74,11 @@ def rebuild(db: Session, project_id: int) -> int:
                     counted[key] += 1
                     spent[key] += _milliseconds(event.seconds)
             _reassign(db, item, standing, assignments[item.id])
-            before = item.taken, item.had_by, item.open
+            before = _caches(item)
             assignment.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
-            wrong += before != (item.taken, item.had_by, item.open)
+            db.flush()
+            differing.update(db, item)
+            wrong += before != _caches(item)
         db.flush()
         db.expunge_all()
     db.execute(sa.delete(Tally).where(Tally.project_id == project_id))
@@ -88,14 +90,18 @@ def rebuild(db: Session, project_id: int) -> int:
     return wrong
 
 
+def _caches(item: Item) -> tuple[Any, ...]:
+    return item.taken, item.had_by, item.open, item.flags, item.disagreement
+
+
 def standing(events: Iterable[Any]) -> dict[int, Any]:
     """The judgement or skip that counts of each person, from the events of one item in their order."""
     found: dict[int, Any] = {}
     for event in events:
         if (event.kind == "judgement" and event.redacted is None) or event.kind == "skip":
             found[event.person_id] = event
-        elif event.kind == "undo" and event.person_id in found and found[event.person_id].id == event.refers_to:
-            del found[event.person_id]
+        elif event.kind in ("undo", "sent_back"):  # a lead sends back the judgement of another person
+            found = {person: one for person, one in found.items() if one.id != event.refers_to}
     return found
 
 

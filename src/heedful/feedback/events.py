@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from heedful.config import UserError
 from heedful.feedback import assignment, chats, derive, names, people, projects
@@ -192,7 +192,12 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     theirs = sa.select(Event.id).where(Event.person_id == person_id)
     db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(theirs)))
     gone = {"content": None, "salt": None, "redacted": now}
-    db.execute(sa.update(Event).where(Event.person_id == person_id, Event.redacted.is_(None)).values(gone))
+    judged = aliased(Event)
+    about = sa.and_(
+        Event.kind == "sent_back", Event.refers_to.in_(sa.select(judged.id).where(judged.person_id == person_id))
+    )  # notes of leads about their work
+    blanked = sa.update(Event).where(sa.or_(Event.person_id == person_id, about), Event.redacted.is_(None)).values(gone)
+    db.execute(blanked.execution_options(synchronize_session=False))
     judged = sa.select(Assignment.item_id).where(Assignment.person_id == person_id, Assignment.state == "done")
     items = list(db.scalars(judged))
     released = {"state": "leased", "expires": now, "event_id": None, "draft": None}

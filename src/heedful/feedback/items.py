@@ -22,9 +22,12 @@ from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import KINDS, PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
+from heedful.feedback.search import Filters, searched
 
 MOST_COMPLETIONS = 9  # K of D10
 BATCH = 500
+Which = str | Sequence[str] | Filters
+"""Items of a project: a ref, several, or all that pass the filters. Redacted ones are never meant."""
 OF_JUDGEMENTS = {"ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred", "scores"}
 """Fields of a record that an item keeps apart from its payload, or not at all."""
 OF_COMPLETIONS = {"completions", "completion", "models", "finish", "token_ids"}
@@ -168,29 +171,6 @@ def by_ref(db: Session, project_id: int, ref: str) -> Item | None:
     return db.scalar(chosen.options(undefer("*")))
 
 
-def listing(
-    db: Session,
-    project_id: int,
-    *,
-    kind: Kind | None = None,
-    purpose: Purpose | None = None,
-    open: bool | None = None,
-    held: bool | None = None,
-    before: int | None = None,
-    limit: int = 50,
-) -> list[Item]:
-    """Items, the newest first, all columns loaded. `before`: an id, for the next page."""
-    chosen = sa.select(Item).where(Item.project_id == project_id).options(undefer("*"))
-    for column, value in ((Item.kind, kind), (Item.purpose, purpose), (Item.open, open)):
-        if value is not None:
-            chosen = chosen.where(column == value)
-    if held is not None:
-        chosen = chosen.where(Item.held.is_not(None) if held else Item.held.is_(None))
-    if before is not None:
-        chosen = chosen.where(Item.id < before)
-    return list(db.scalars(chosen.order_by(Item.id.desc()).limit(limit)))
-
-
 def counts(db: Session, project_id: int) -> list[tuple[Kind, Purpose, bool, int]]:
     """Numbers of items: (kind, purpose, whether open, number)."""
     columns = (Item.kind, Item.purpose, Item.open)
@@ -198,19 +178,48 @@ def counts(db: Session, project_id: int) -> list[tuple[Kind, Purpose, bool, int]
     return [(kind, purpose, open, number) for kind, purpose, open, number in db.execute(chosen.order_by(*columns))]
 
 
-def prioritise(db: Session, project_id: int, refs: Sequence[str], priority: int) -> None:
-    """Set the priority of items. The highest goes first."""
-    for item in _named(db, project_id, refs):
-        item.priority = priority
+def change(
+    db: Session,
+    project_id: int,
+    which: Which,
+    now: datetime,
+    *,
+    by: int | None,
+    priority: int | None = None,
+    wanted: int | None = None,
+    held: str | None = None,
+) -> int:
+    """Change what is given of items, and return their number.
+
+    `priority`: the highest goes first. `wanted`: how many labelers judge each. `held`: why they are on hold, and ""
+    releases them.
+    """
+    where, values = _where(db, project_id, which), dict[str, Any]()
+    if priority is not None:
+        values["priority"] = priority
+    if wanted is not None:
+        _check_wanted(db, where, wanted)
+        values["wanted"] = wanted
+    if held is not None:
+        values["held"] = printable(held) or None
+    if wanted is not None or held is not None:
+        number = sa.literal(wanted) if wanted is not None else Item.wanted
+        on_hold = Item.held.is_not(None) if held is None else sa.literal(bool(held))
+        values["open"] = sa.and_(sa.not_(on_hold), sa.or_(number.is_(None), Item.taken < number))
+    chosen = sa.select(Item.id).where(*where)
+    changed = sa.update(Item).where(Item.id.in_(chosen)).values(values)
+    count: int = db.execute(changed.execution_options(synchronize_session="fetch")).rowcount  # type: ignore[attr-defined]
+    if held is not None:
+        named = f"item {which}" if isinstance(which, str) else f"{count} items"
+        people.audit(db, by, "hold" if held else "release", named, project_id=project_id, now=now)
+    return count
 
 
-def want(db: Session, project_id: int, refs: Sequence[str], wanted: int) -> None:
-    """Set how many labelers judge each of these items."""
-    for item in _named(db, project_id, refs):
-        if item.purpose in SHARED or wanted < 1:
-            raise UserError(f"{item.ref}: items with a known answer go to everybody, others to one labeler or more")
-        item.wanted = wanted
-        assignment.refresh(db, item)
+def _check_wanted(db: Session, where: list[sa.ColumnElement[bool]], wanted: int) -> None:
+    shared = db.scalar(sa.select(Item.ref).where(*where, Item.purpose.in_(SHARED)).order_by(Item.id).limit(1))
+    if shared is not None or wanted < 1:
+        named = f"{shared}: " if shared is not None else ""
+        raise UserError(f"{named}items with a known answer go to everybody, others to one labeler or more")
 
 
 def set_gold(
@@ -225,7 +234,7 @@ def set_gold(
     by: int,
 ) -> str:
     """Copy an item with a known answer (in indices), for everybody to judge once. Returns the ref of the copy."""
-    (item,) = _named(db, project_id, [ref])
+    item = _one(db, project_id, ref)
     if purpose not in SHARED:
         raise UserError(f"purpose: {purpose!r} is none of {', '.join(SHARED)}")
     record = judgements.PAYLOADS[item.kind].model_validate(item.payload)
@@ -238,18 +247,11 @@ def set_gold(
     return added.refs[0]
 
 
-def hold(db: Session, project_id: int, ref: str, why: str | None, now: datetime, *, by: int | None) -> None:
-    """Put an item on hold, or release it (`why` None)."""
-    (item,) = _named(db, project_id, [ref])
-    item.held = printable(why) if why is not None else None
-    assignment.refresh(db, item)
-    people.audit(db, by, "release" if why is None else "hold", f"item {ref}", project_id=project_id, now=now)
-
-
 def redact(db: Session, project_id: int, ref: str, why: str, now: datetime, *, by: int | None) -> None:
     """Remove the texts of an item and of all its judgements for good. Events and hashes stay."""
-    (item,) = _named(db, project_id, [ref])
+    item = _one(db, project_id, ref)
     item.payload, item.gold, item.explanation, item.scores, item.redacted = {}, None, None, None, now
+    item.searched, item.use_case = "", None
     for event in db.scalars(sa.select(Event).where(Event.item_id == item.id)):
         events.blank(db, event, now)
     db.execute(sa.update(Assignment).where(Assignment.item_id == item.id).values(draft=None))
@@ -265,7 +267,7 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
         told = {"ranking", "none_acceptable", "ratings"}
         gold = {key: value for key, value in record.row().items() if key in told}
     elif isinstance(record, Choice) and gold is None:
-        gold = {"preferred": record.preferred}
+        gold = {"preferred": record.preferred, "none_acceptable": record.none_acceptable or None}
     wanted_type = judgements.PAYLOADS[kind]
     scores = record.row().get("scores")
     dropped = OF_JUDGEMENTS | (OF_COMPLETIONS if kind == "demonstration" else set())
@@ -290,6 +292,8 @@ def _row(kind: Kind, record: Record, where: str, gold: dict[str, Any] | None, pu
         "gold": gold,
         "scores": {"imported": scores} if scores is not None else None,
         "source": printable(given["source"]) if given.get("source") else None,
+        "use_case": printable(given["use_case"]) if given.get("use_case") else None,
+        "searched": searched(payload.row()),
     }
 
 
@@ -326,15 +330,30 @@ def _unknown(
     return [row for name, row in reversed(fresh.items()) if name not in known]
 
 
-def _named(db: Session, project_id: int, refs: Sequence[str]) -> list[Item]:
+def _one(db: Session, project_id: int, ref: str) -> Item:
     projects.lock(db, project_id)
-    found = []
-    for ref in refs:
-        item = by_ref(db, project_id, ref)
-        if item is None or item.redacted is not None:
-            raise UserError(f"item {ref}: not in this project, or redacted")
-        found.append(item)
-    return found
+    item = by_ref(db, project_id, ref)
+    if item is None or item.redacted is not None:
+        raise UserError(_absent(ref))
+    return item
+
+
+def _absent(ref: str) -> str:
+    return f"item {ref}: not in this project, or redacted"
+
+
+def _where(db: Session, project_id: int, which: Which) -> list[sa.ColumnElement[bool]]:
+    """The condition of the items that are meant. UserError if one of them does not exist."""
+    projects.lock(db, project_id)
+    there = [Item.project_id == project_id, Item.redacted.is_(None)]
+    if isinstance(which, Filters):
+        return [*there, *which.where(project_id)]
+    refs = [which] if isinstance(which, str) else list(which)
+    chosen = Item.ref.in_([printable(ref) for ref in refs])
+    missing = set(refs) - set(db.scalars(sa.select(Item.ref).where(*there, chosen)))
+    if missing:
+        raise UserError(_absent(min(missing)))
+    return [*there, chosen]
 
 
 def _prompt_fields(record: Prompt) -> dict[str, Any]:

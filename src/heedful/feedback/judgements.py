@@ -59,9 +59,10 @@ class RankingJudgement(Config):
 
 
 class ChoiceJudgement(Config):
-    """`a` is the answer shown first."""
+    """`a` is the answer shown first. Both are bad: `tie` with `none_acceptable`."""
 
     preferred: Literal["a", "b", "tie"]
+    none_acceptable: StrictBool | None = None
     note: Words | None = None
 
 

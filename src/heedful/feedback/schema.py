@@ -1,7 +1,7 @@
 """The tables. Events are only ever added. What else changes is accounts, settings, leases, and caches of events.
 
-`Item.taken`, `had_by`, `open`, `Assignment.state` and `event_id` (leases aside), and `Tally` follow from the events:
-`derive.rebuild` computes them again.
+`Item.taken`, `had_by`, `open`, `flags`, `disagreement`, `Assignment.state` and `event_id` (leases aside), and `Tally`
+follow from the events: `derive.rebuild` computes them again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LabelingKind = Literal["demonstration", "ranking", "choice", "prompt"]
 Kind = Literal["demonstration", "ranking", "choice", "prompt", "thumb", "edit", "pick"]
 Purpose = Literal["train", "evaluate", "gold", "attention", "screening", "practice", "use"]
 InstructionKind = Literal["guide", "consent"]
-EventKind = Literal["judgement", "skip", "undo", "personal"]
+EventKind = Literal["judgement", "skip", "undo", "personal", "sent_back"]
 State = Literal["leased", "done", "skipped"]
 """What became of an item with a labeler.
 
@@ -232,6 +232,10 @@ class Item(Numbered):
     open: Mapped[bool] = mapped_column(Boolean, default=True)
     held: Mapped[str | None] = mapped_column(String(200))  # why the item is on hold: personal data, withdrawn
     redacted: Mapped[datetime | None] = mapped_column(Time)
+    use_case: Mapped[str | None] = mapped_column(String(200))
+    flags: Mapped[str] = mapped_column(Text, server_default="")  # that judgements set, "|hallucination|violent|"
+    disagreement: Mapped[float | None] = mapped_column(Float)  # `differing.disagreement`; None below two judgements
+    searched: Mapped[str] = mapped_column(Text, server_default="", deferred=True)  # of the prompt (`search.searched`)
 
 
 Index(
@@ -240,6 +244,8 @@ Index(
     sqlite_where=Item.open == true(), postgresql_where=Item.open == true(),
 )  # fmt: skip
 Index("ix_item_list", Item.project_id, Item.purpose, Item.kind, Item.open, Item.id)
+Index("ix_item_source", Item.project_id, Item.source)
+Index("ix_item_use_case", Item.project_id, Item.use_case)
 Index("ix_item_texts", Item.project_id, Item.texts_sha256)
 Index("ix_item_prompt", Item.project_id, Item.prompt_sha256)
 Index(

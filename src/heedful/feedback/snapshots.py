@@ -226,7 +226,8 @@ def _comparison(row: Any) -> Comparison:
 
 
 def _choice(row: Any) -> Choice:
-    told = {"preferred": row.content["preferred"], "order": row.shown}
+    told = {key: row.content[key] for key in ("preferred", "none_acceptable") if key in row.content}
+    told["order"] = row.shown
     return Choice.model_validate({**row.payload, **told, **_about(row)})
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, undefer
 from heedful.config import UserError
 from heedful.data.records import Record
 from heedful.feedback import assignment, derive, events, judgements, people, projects
-from heedful.feedback.assignment import SHOWN, Hidden, Lease, Nothing, Refused, Task, Why
+from heedful.feedback.assignment import Lease
 from heedful.feedback.columns import printable
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.quality import gold
@@ -38,6 +38,7 @@ from heedful.feedback.schema import (
     Tally,
     may_have,
 )  # fmt: skip
+from heedful.feedback.tasks import SHOWN, Hidden, Nothing, Refused, Task, Why
 
 __all__ = [
     "Done", "Feedback", "Nothing", "OwnProgress", "Past", "Refused", "Task", "Why", "history", "mark_personal",
@@ -92,6 +93,8 @@ class Past:
     """In places. None if it was redacted."""
     order: Hidden[tuple[int, ...]]
     seconds: float | None
+    sent_back: str | None = None
+    """What a lead wrote when they sent it back. null: nobody did."""
 
 
 @record(frozen=True, config=SHOWN)
@@ -305,7 +308,9 @@ def history(db: Session, project_id: int, person_id: int, *, before: int | None 
     if before is not None:
         chosen = chosen.where(Event.id < before)
     found = []
-    for event, item, stands in db.execute(chosen.order_by(Event.id.desc()).limit(limit)):
+    rows = list(db.execute(chosen.order_by(Event.id.desc()).limit(limit)))
+    notes = _sent_back(db, [item.id for _, item, _ in rows])
+    for event, item, stands in rows:
         payload = None if item.redacted else judgements.PAYLOADS[item.kind].model_validate(item.payload)
         order = event.order or []
         answer = event.content
@@ -314,10 +319,16 @@ def history(db: Session, project_id: int, person_id: int, *, before: int | None 
         found.append(
             Past(
                 event.id, item.kind, event.kind, event.when, item.ref, stands is not None, payload, answer,
-                tuple(order), event.seconds,
+                tuple(order), event.seconds, notes.get(event.id),
             )
         )  # fmt: skip
     return found
+
+
+def _sent_back(db: Session, items: list[int]) -> dict[int, str]:
+    """What leads wrote about the judgements of these items that they sent back, by event."""
+    chosen = sa.select(Event.refers_to, Event.content).where(Event.item_id.in_(items), Event.kind == "sent_back")
+    return {event: (content or {}).get("note", "") for event, content in db.execute(chosen) if event is not None}
 
 
 def progress(db: Session, project_id: int, person_id: int, now: datetime, *, days: int = 14) -> OwnProgress:

@@ -108,6 +108,8 @@ class Agreement:
     """Of preferences, unless a field says otherwise. See `quality.agreement`."""
 
     judgements: int
+    none_acceptable: int
+    """Judgements that find no answer acceptable. They are ties of all answers, or have an order all the same."""
     all: agreement.Summary
     groups: dict[str, agreement.Summary]
     between: list[tuple[str, str, Interval | None]]
@@ -165,6 +167,7 @@ def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs, flags: l
     names = sorted({one.group for one in plain if one.group is not None})
     return Agreement(
         judgements=len(judged),
+        none_acceptable=sum(one.none_acceptable for one in judged),
         all=agreement.summary(table, draws=DRAWS),
         groups=agreement.by_group(plain, draws=DRAWS),
         between=[

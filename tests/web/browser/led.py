@@ -77,7 +77,7 @@ def populate(server: Server) -> str:
         items.add(db, project, "demonstration", asked, start, by=lead.id)
         versus = [Versus.model_validate(samples.CHOICE)]
         items.add(db, project, "choice", versus, start, by=lead.id, purpose="evaluate")
-        items.hold(db, project, refs[3], "names a person", start, by=lead.id)
+        items.change(db, project, refs[3], start, by=lead.id, held="names a person")
         people.change_member(db, project, ids["hasty"], start, by=lead.id, paused=True, why="Let us talk first.")
         people.change_member(db, project, ids["hasty"], start, by=lead.id, paused=False)
         _, session = people.new_token(db, lead.id, "session", datetime.now(UTC))

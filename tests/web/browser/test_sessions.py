@@ -186,9 +186,9 @@ def test_skip_with_a_reason_and_personal_data(place: Place) -> None:
     assert past.event_kind == "skip"
     assert past.answer == {"reason": "language"}
     with place.store.reading() as db:
-        from heedful.feedback import items
+        from heedful.feedback import search
 
-        held = items.listing(db, place.project_id, held=True)
+        held = search.listing(db, place.project_id, search.Filters(state="held"))
     assert len(held) == 1
     assert held[0].held is not None
     assert "personal data" in held[0].held

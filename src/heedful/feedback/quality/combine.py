@@ -30,6 +30,7 @@ def figures(records: Sequence[Comparison | Choice]) -> dict[str, Any]:
     flagged = {name: agreement.alpha(agreement.flag_table(work, name)) for name in flag_names(work)}
     return {
         "judgements": len(work),
+        "none_acceptable": sum(judgement.none_acceptable for judgement in work),
         "labelers": len({judgement.labeler for judgement in work}),
         "items": len({judgement.item for judgement in work}),
         "items_of_several_labelers": preferences.items,

@@ -107,13 +107,14 @@ def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
         prompt = as_text(record.prompt)
         item = items.setdefault((prompt, *texts), len(items))
         size = words(prompt, *texts)
+        none = bool(record.none_acceptable)
         if isinstance(record, Choice):
-            found.append(Judgement(record.labeler, item, CHOICES[record.preferred], record.group, words=size))
+            ranking = CHOICES[record.preferred]
+            found.append(Judgement(record.labeler, item, ranking, record.group, words=size, none_acceptable=none))
         else:
             ranking = tuple(tuple(tier) for tier in record.ranking)
             ratings = tuple(record.ratings) if record.ratings is not None else None
             order = tuple(record.order) if record.order is not None else None
-            none = bool(record.none_acceptable)
             found.append(
                 Judgement(record.labeler, item, ranking, record.group, ratings, order, words=size, none_acceptable=none)
             )

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from heedful.config import UserError
-from heedful.feedback import events, items
-from heedful.feedback.schema import Item, Kind, Purpose
+from heedful.feedback import events, items, search
+from heedful.feedback.schema import Item
+from heedful.feedback.send_back import send_back
 from heedful.web import import_preview, imports
-from heedful.web.api import records
+from heedful.web.api import item_records, records
 from heedful.web.imports import ImportOptions, Reading, Received
 from heedful.web.pages import fragments
 from heedful.web.sampling import redaction
@@ -128,55 +129,67 @@ def import_scores(
 
 @router.get("/items")
 def list_items(
-    member: AsReader,
-    store: Stored,
-    kind: Kind | None = None,
-    purpose: Purpose | None = None,
-    open: bool | None = None,
-    held: bool | None = None,
-    before: Annotated[str | None, Query(description="The ref of an item, for the next page.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> list[records.Item]:
-    """The items that pass the filters, newest first."""
+    member: AsReader, store: Stored, query: Annotated[item_records.ItemQuery, Query()]
+) -> list[item_records.Item]:
+    """The items that pass the filters, newest first or in another order."""
     with store.reading() as db:
-        last = item_of(db, member, before).id if before else None
-        listed = items.listing(
-            db, member.project_id, kind=kind, purpose=purpose, open=open, held=held, before=last, limit=limit
+        before = item_of(db, member, query.before).id if query.before else None
+        listed = search.listing(
+            db, member.project_id, query, order=query.order, before=before, offset=query.offset, limit=query.limit
         )
-        return [records.Item.model_validate(item) for item in listed]
+        return [item_records.Item.model_validate(item) for item in listed]
+
+
+@router.patch("/items")
+def change_items(member: AsLead, store: Stored, now: Now, body: item_records.ItemsChange) -> item_records.Changed:
+    """Change the priority or the number of labelers of many items, hold them back or release them."""
+    which = body.refs if body.matching is None else body.matching
+    assert which is not None
+    values = {"priority": body.priority, "wanted": body.wanted, "held": body.held}
+    with store.writing() as db:
+        changed = items.change(db, member.project_id, which, now, by=member.person.id, **values)
+        return item_records.Changed(items=changed)
 
 
 @router.get("/items/{ref}")
-def item(member: AsReader, store: Stored, ref: str) -> records.ItemHistory:
+def item(member: AsReader, store: Stored, ref: str) -> item_records.ItemHistory:
     """An item and its history."""
     with store.reading() as db:
         return _history(db, item_of(db, member, ref))
 
 
 @router.patch("/items/{ref}")
-def change_item(member: AsLead, store: Stored, now: Now, ref: str, body: records.ItemChange) -> records.ItemHistory:
+def change_item(
+    member: AsLead, store: Stored, now: Now, ref: str, body: item_records.ItemChange
+) -> item_records.ItemHistory:
     """Change the priority or the number of labelers, hold the item back or release it."""
     with store.writing() as db:
         item_of(db, member, ref)
-        if body.priority is not None:
-            items.prioritise(db, member.project_id, [ref], body.priority)
-        if body.wanted is not None:
-            items.want(db, member.project_id, [ref], body.wanted)
-        if body.held is not None:
-            items.hold(db, member.project_id, ref, body.held or None, now, by=member.person.id)
+        values = {"priority": body.priority, "wanted": body.wanted, "held": body.held}
+        items.change(db, member.project_id, ref, now, by=member.person.id, **values)
         db.flush()
         db.expire_all()
         return _history(db, item_of(db, member, ref))
 
 
 @router.post("/items/{ref}/gold", status_code=201)
-def make_gold(member: AsLead, store: Stored, now: Now, ref: str, body: records.Gold) -> records.Item:
+def make_gold(member: AsLead, store: Stored, now: Now, ref: str, body: item_records.Gold) -> item_records.Item:
     """Copy an item, with a known answer, for every labeler to judge once. Returns the copy."""
     with store.writing() as db:
         item_of(db, member, ref)
         answer, by = body.answer, member.person.id
         made = items.set_gold(db, member.project_id, ref, body.purpose, answer, body.explanation, now, by=by)
-        return records.Item.model_validate(item_of(db, member, made))
+        return item_records.Item.model_validate(item_of(db, member, made))
+
+
+@router.post("/events/{event}/send-back", status_code=201)
+def send_event_back(
+    member: AsLead, store: Stored, now: Now, event: Id, body: item_records.Note
+) -> item_records.SentBack:
+    """Send a judgement back to its labeler with a note. It no longer counts, and stays in the history."""
+    with store.writing() as db:
+        sent = send_back(db, member.project_id, event, body.note, now, by=member.person.id)
+        return item_records.SentBack(event=sent)
 
 
 @router.post("/items/{ref}/redact", status_code=204)
@@ -197,16 +210,16 @@ def redact_event(member: AsLead, store: Stored, now: Now, event: Id, body: recor
     store.scrub()
 
 
-def _history(db: Session, item: Item) -> records.ItemHistory:
+def _history(db: Session, item: Item) -> item_records.ItemHistory:
     told = [
-        records.Event(
+        item_records.Event(
             event=one.event.id,
             labeler=one.labeler,
             group=one.group,
             stands=one.stands,
-            **{name: getattr(one.event, name) for name in records.Event.model_fields if hasattr(one.event, name)},
+            **{name: getattr(one.event, name) for name in item_records.Event.model_fields if hasattr(one.event, name)},
         )
         for one in events.of_item(db, item.id)
     ]
-    shown = records.Item.model_validate(item)
-    return records.ItemHistory(item=shown, gold=item.gold, scores=item.scores, events=told)
+    shown = item_records.Item.model_validate(item)
+    return item_records.ItemHistory(item=shown, gold=item.gold, scores=item.scores, events=told)

@@ -6,11 +6,11 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from heedful.data.curation import CurationReport
 from heedful.feedback import snapshots, work
-from heedful.feedback.schema import Kind, Phase, Purpose, Role
+from heedful.feedback.schema import Phase, Role
 from heedful.web.api.base import Body, Out
 from heedful.web.sampling.jobs import Job
 from heedful.web.security.access import Id
@@ -205,70 +205,6 @@ class AuditEntry(Out):
 
 
 # Items
-
-
-class Item(Out):
-    ref: str
-    kind: Kind
-    purpose: Purpose
-    source: str | None
-    priority: int
-    wanted: int | None
-    taken: int
-    open: bool
-    held: str | None
-    created: datetime
-    payload: dict[str, Any]
-
-
-class Event(Out):
-    event: int
-    kind: str
-    labeler: str
-    group: str | None
-    when: datetime
-    seconds: float | None
-    instructions: int | None
-    order: list[int] | None
-    refers_to: int | None
-    stands: bool
-    content: dict[str, Any] | None
-    """In the item's indices. null if it was redacted."""
-    hash: str
-
-
-class ItemHistory(Out):
-    item: Item
-    gold: dict[str, Any] | None
-    scores: dict[str, list[float]] | None
-    events: list[Event]
-
-
-class ItemChange(Body):
-    priority: int | None = Field(None, ge=-1000, le=1000)
-    wanted: int | None = Field(None, ge=1, le=100)
-    held: str | None = Field(None, max_length=200)
-    """Why the item is held back. An empty text releases it."""
-
-
-def _known_answer(answer: Any) -> Any:
-    """A ranking as people write it, `2 > 1 = 3` with the best first. A choice: `a`, `b` or `tie`."""
-    if not isinstance(answer, str):
-        return answer
-    text = answer.strip()
-    if text in ("a", "b", "tie"):
-        return {"preferred": text}
-    try:
-        return {"ranking": [[int(one) - 1 for one in tier.split("=")] for tier in text.split(">")]}
-    except ValueError:
-        raise ValueError("write it as 2 > 1 = 3: numbers of the answers, the best first") from None
-
-
-class Gold(Body):
-    purpose: Purpose = "gold"
-    answer: Annotated[dict[str, Any], BeforeValidator(_known_answer)]
-    """A judgement in the item's indices, or a text, `2 > 1 = 3` (numbers from 1, best first), `a`, `b` or `tie`."""
-    explanation: str | None = Field(None, max_length=20_000)
 
 
 class Why(Body):

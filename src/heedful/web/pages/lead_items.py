@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
+from pydantic import Field, ValidationInfo, field_validator
 
 from heedful.data import formats
 from heedful.data.records import Prompt
-from heedful.feedback import events, items, projects, readings
+from heedful.feedback import differing, events, projects, readings, search
 from heedful.feedback.judgements import PAYLOADS, PromptRequest, completions
-from heedful.feedback.quality import combine
-from heedful.feedback.schema import KINDS, PURPOSES, Item, Kind, Purpose
+from heedful.feedback.rubric import Rubric
+from heedful.feedback.schema import KINDS, PURPOSES, Item
 from heedful.web.imports import ImportOptions
+from heedful.web.pages import item_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsLead, AsReader, Settings, Stored, item_of
 from heedful.web.text import sanitise
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
-PAGE = 40
+PAGE = 50
+CHOSEN: tuple[Literal["source", "use_case"], ...] = ("source", "use_case")  # filters with the values that items have
 EXCERPT = 220  # characters
 
 
@@ -30,42 +34,53 @@ def import_page(request: Request, member: AsLead, settings: Settings) -> Respons
     return lead_page(request, "import", settings=settings, options=ImportOptions(), endings=endings)
 
 
+class Asked(search.Filters):
+    """What the address of the list says."""
+
+    order: search.Order = "newest"
+    page: int = Field(1, ge=1, le=1_000_000)
+
+    @field_validator("order", "page", mode="before")
+    @classmethod
+    def _usual(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[info.field_name or ""].default if value in ("", None) else value
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The filters that are set."""
+        named = search.Filters.model_fields
+        return {name: str(value) for name in named if (value := getattr(self, name)) is not None}
+
+    def address(self, page: int) -> str:
+        """The query of another page of the same list."""
+        order = {"order": self.order} if self.order != "newest" else {}
+        return urlencode({**self.given, **order, **({"page": page} if page > 1 else {})})
+
+
 @router.get("/items")
-def listing(
-    request: Request,
-    member: AsReader,
-    store: Stored,
-    kind: str = "",
-    purpose: str = "",
-    state: str = "",
-    before: str = "",
-) -> Response:
-    """The items, newest first, with filters."""
-    chosen_kind: Kind | None = kind if kind in KINDS else None
-    chosen_purpose: Purpose | None = purpose if purpose in PURPOSES else None
+def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[Asked, Query()]) -> Response:
+    """The items that pass the filters, page by page."""
     with store.reading() as db:
-        last = item_of(db, member, before).id if before else None
-        found = items.listing(
-            db,
-            member.project_id,
-            kind=chosen_kind,
-            purpose=chosen_purpose,
-            open={"open": True, "done": False}.get(state),
-            held=True if state == "held" else None,
-            before=last,
-            limit=PAGE + 1,
-        )
-        rows = [(item, _excerpt(item)) for item in found[:PAGE]]
+        filters = search.Filters(**asked.given)
+        total = search.count(db, member.project_id, filters)
+        pages = max(1, -(-total // PAGE))
+        page = min(asked.page, pages)
+        found = search.listing(db, member.project_id, filters, order=asked.order, offset=PAGE * (page - 1), limit=PAGE)
+        settings = projects.settings(db, member.project_id)
+        offered: dict[str, list[str]] = {name: search.choices(db, member.project_id, name) for name in CHOSEN}
     return lead_page(
         request,
         "items",
-        rows=rows,
-        kind=kind,
-        purpose=purpose,
-        state=state,
-        next=rows[-1][0].ref if len(found) > PAGE else "",
+        rows=[(item, _excerpt(item), _flags(item, settings.rubric)) for item in found],
+        asked=asked,
+        total=total,
+        first=PAGE * (page - 1) + 1,
+        page=page,
+        pages=pages,
         kinds=KINDS,
         purposes=PURPOSES,
+        offered=offered,
+        flags=[(flag.name, flag.short) for flag in settings.rubric.asked()],
     )
 
 
@@ -86,12 +101,19 @@ def item(request: Request, member: AsReader, store: Stored, ref: str) -> Respons
             asks=payload if isinstance(payload, PromptRequest) else None,
             answers=_answers(found, completions(payload)) if payload else [],
             told=told,
+            matrix=item_view.matrix(found, told, judged, completions(payload) if payload else []),
             standing=sum(one.stands for one in told),
-            combined=combine.of_item(judged),
             gold=found.gold,
             explanation=found.explanation,
             rubric=projects.settings(db, member.project_id).rubric,
         )
+
+
+def _flags(item: Item, rubric: Rubric) -> list[str]:
+    """The flags that labelers set, in words."""
+    names = [name for name in item.flags.split("|") if name]
+    set_ = {name: name != differing.CONSTRAINT for name in names if name != differing.NONE_ACCEPTABLE}
+    return rubric.said(set_) + (["none acceptable"] if differing.NONE_ACCEPTABLE in names else [])
 
 
 def _excerpt(item: Item) -> str:

@@ -39,7 +39,9 @@ class View:
     """Spent on the judgement that this one will replace."""
     practice: bool = False
     again: bool = False
-    """The labeler took it back and submits it again."""
+    """The labeler took it back and submits it again, or a lead sent it back."""
+    note: str | None = None
+    """What a lead wrote when they sent it back."""
     rate_first: bool = False
     markdown: bool = False
     length_hint: str | None = None
@@ -74,6 +76,7 @@ def view(task: work.Task, here: str, settings: projects.ProjectSettings, lasts: 
         seconds=seconds,
         practice=task.practice,
         again=task.corrects is not None,
+        note=task.sent_back,
         rate_first=settings.rate_first,
         markdown=settings.markdown,
         rich=settings.rich_text,
@@ -154,6 +157,7 @@ class Entry:
     """The judgement in words."""
     seconds: float | None
     may_undo: bool
+    sent_back: bool = False
 
 
 def entry(past: work.Past) -> Entry:
@@ -161,7 +165,17 @@ def entry(past: work.Past) -> Entry:
     prompt = payload.prompt if isinstance(payload, Prompt) else (past.answer or {}).get("prompt", "")
     beginning = " ".join(_text(prompt)[: 3 * BEGINNING].split())[:BEGINNING]
     may_undo = past.stands and past.event_kind in ("judgement", "skip")
-    return Entry(past.event, past.kind, past.when, past.stands, beginning, _said(past), past.seconds, may_undo)
+    return Entry(
+        past.event,
+        past.kind,
+        past.when,
+        past.stands,
+        beginning,
+        _said(past),
+        past.seconds,
+        may_undo,
+        past.sent_back is not None,
+    )
 
 
 def _text(prompt: str | list[Any]) -> str:
@@ -182,6 +196,8 @@ def _said(past: work.Past) -> str:
         )
         return f"{tiers}, none acceptable" if answer.get("none_acceptable") else tiers
     if past.kind == "choice":
+        if answer["preferred"] == "tie" and answer.get("none_acceptable"):
+            return "both are bad"
         return {"a": "A is better", "b": "B is better", "tie": "equally good"}[answer["preferred"]]
     text = answer["completion"] if past.kind == "demonstration" else _text(answer["prompt"])
     return f"{len(text.split()):,} words"

@@ -31,9 +31,9 @@ from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.endpoints import client
-from heedful.feedback import items
-from heedful.feedback.assignment import SHOWN, Hidden
+from heedful.feedback import search
 from heedful.feedback.items import MOST_COMPLETIONS
+from heedful.feedback.tasks import SHOWN, Hidden
 from heedful.files import Lock, read_json, write_json
 from heedful.runs.manifest import Manifest, manifest_path
 from heedful.runs.run import Run
@@ -107,7 +107,7 @@ def prompts(db: Session, project_id: int, count: int) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     before = None
     while len(found) < count:
-        listed = items.listing(db, project_id, purpose="train", before=before, limit=500)
+        listed = search.listing(db, project_id, search.Filters(purpose="train"), before=before, limit=500)
         if not listed:
             break
         for item in listed:

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Load, Session, aliased, undefer
@@ -28,6 +28,7 @@ from heedful.feedback.schema import Assignment, Event, Item, Kind, Membership, P
 from heedful.feedback.tasks import Refused, Task
 
 REMEMBERED = 20  # the latest leases of a labeler among which a draft is looked for
+MOST_COUNTED = 200
 FINISHED: tuple[State, ...] = ("done", "skipped")
 
 
@@ -116,6 +117,7 @@ _QUEUE = sa.and_(
     Item.open == sa.true(),
 )
 _HAD_OR_HAS = sa.exists().where(Assignment.item_id == Item.id, _PERSON, _LIVE | Assignment.state.in_(FINISHED))
+_DONE_OR_SKIPPED = sa.exists().where(Assignment.item_id == Item.id, _PERSON, Assignment.state.in_(FINISHED))
 _TWIN = aliased(Item)  # another item of the same texts: the one of which a gold item is a copy, or the copy
 _KNOWS = (
     sa.exists()
@@ -261,6 +263,33 @@ def give(db: Session, member: Membership, item: Item, settings: ProjectSettings,
     return Lease(db.get_one(Project, member.project_id), member, item, assignment)
 
 
+def waiting(
+    db: Session, member: Membership, settings: ProjectSettings, now: datetime, most: int = MOST_COUNTED
+) -> dict[Kind, int]:
+    """Tasks that there are for a labeler, by kind: what they hold, and what is free for them. At most `most` of each.
+
+    Items with a known answer that come unmarked between the others do not count.
+    """
+    asked = {"project": member.project_id, "person": member.person_id, "now": now, "had": f"%|{member.person_id}|%"}
+    found = dict.fromkeys(settings.kinds, 0)
+
+    def count(kind: Kind, purpose: Purpose, *conditions: sa.ColumnElement[bool]) -> int:
+        some = sa.select(Item.id).where(_QUEUE, *conditions).limit(most).subquery()
+        given = {**asked, "kind": kind, "purpose": purpose}
+        return db.scalar(sa.select(sa.func.count()).select_from(some), given) or 0
+
+    if member.phase != "work" and member.role in ("labeler", "held_out"):
+        found |= {kind: count(kind, cast(Purpose, member.phase), ~_DONE_OR_SKIPPED, ~_KNOWS) for kind in found}
+        if member.phase == "screening" or any(found.values()):
+            return found
+    held = sa.select(Assignment.kind, sa.func.count()).where(Assignment.project_id == member.project_id, _PERSON, _LIVE)
+    found |= {kind: number for kind, number in db.execute(held.group_by(Assignment.kind), asked) if kind in found}
+    for purpose in _purposes(member, settings):
+        for kind in found:
+            found[kind] += count(kind, purpose, Item.had_by.not_like(sa.bindparam("had")), _FREE)
+    return {kind: min(number, most) for kind, number in found.items()}
+
+
 def next_end(db: Session, member: Membership, kinds: Sequence[Kind], now: datetime) -> datetime | None:
     """When the first live lease of another labeler expires."""
     chosen = sa.select(sa.func.min(Assignment.expires)).where(
@@ -318,10 +347,15 @@ def choose(
         item = _pick_shared(db, asked, kinds, known)
         if item is not None:
             return item
+    return _pick(db, asked, kinds, _purposes(member, settings), rng)
+
+
+def _purposes(member: Membership, settings: ProjectSettings) -> list[Purpose]:
+    """Of the work that a member gets."""
     purposes: list[Purpose] = ["train"] if may_have(member.role, "train") else []
     if member.role == "held_out" or settings.labelers_evaluate:
         purposes.append("evaluate")
-    return _pick(db, asked, kinds, purposes, rng)
+    return purposes
 
 
 def _pick(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from heedful.feedback.schema import (
 )
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "o", "æ": "ae", "đ": "d", "ł": "l", "þ": "th"})
 
 
 Characters = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -99,6 +101,17 @@ def create(
     db.add(project)
     db.flush()
     return project
+
+
+def name_of(db: Session, title: str) -> str:
+    """A free name for a project of this title: "Tee & Gärten" becomes `tee-gaerten`, or `tee-gaerten-2`."""
+    plain = unicodedata.normalize("NFKD", title.casefold().translate(_LETTERS)).encode("ascii", "ignore").decode()
+    base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:50].rstrip("-") or "project"
+    name, number = base, 1
+    while by_name(db, name) is not None:
+        number += 1
+        name = f"{base}-{number}"
+    return name
 
 
 def by_name(db: Session, name: str) -> Project | None:

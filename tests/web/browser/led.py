@@ -198,7 +198,10 @@ LEAD_PAGES: dict[str, Callable[[Page, str], None]] = {
     "items": at("/items"), "item": _item, "hostile": _hostile_item, "import": at("/import"),
     "import_preview": _preview, "import_refused": _refused, "agreement": at("/quality"),
     "snapshots": at("/snapshots", "Filters"), "sampling": at("/sampling"), "instructions": at("/instructions"),
-    "old_guide": _old_guide, "settings": at("/settings"), "rubric": at("/settings/rubric"),
+    "old_guide": _old_guide, "settings": at("/settings"), "settings_work": at("/settings/work"),
+    "settings_assignment": at("/settings/assignment"), "settings_labelers": at("/settings/labelers"),
+    "settings_screening": at("/settings/screening"), "settings_alerts": at("/settings/alerts"),
+    "rubric": at("/settings/rubric"),
     "log": at("/log"), "projects": _general("/projects"),
     "account": _general("/account"), "api": _general("/api/docs"), "nowhere": at("/nowhere"),
 }  # fmt: skip

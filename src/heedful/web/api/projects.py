@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
+from heedful.config import UserError
 from heedful.feedback import people, projects
 from heedful.feedback.schema import InstructionKind, Project
 from heedful.web.api import records
@@ -36,7 +37,11 @@ def list_projects(person: SignedIn, store: Stored) -> list[records.Project]:
 def create(person: AsAdmin, store: Stored, now: Now, body: records.NewProject) -> records.Project:
     """Create a project. You become its lead."""
     with store.writing() as db:
-        return _project(create_project(db, body.name.strip(), body.title, now, by=person.id, settings=body.settings))
+        title = (body.title or "").strip()
+        if not title and not body.name:
+            raise UserError("Give the project a title or a name.")
+        name = (body.name or "").strip() or projects.name_of(db, title)
+        return _project(create_project(db, name, title, now, by=person.id, settings=body.settings))
 
 
 @router.get("/{project}")

@@ -171,7 +171,8 @@ class Project(Out):
 
 
 class NewProject(Body):
-    name: str
+    name: str | None = None
+    """In addresses. null: it follows from the title."""
     title: str | None = Field(None, max_length=200)
     settings: dict[str, Any] = {}
 

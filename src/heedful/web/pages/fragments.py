@@ -49,9 +49,9 @@ def task_context(
 def done(db: Session, member: Member, now: Now, done: work.Done) -> HTMLResponse:
     """How much was done today, and what a practice or gold item answers back."""
     agreed = people.has_consented(db, member.project_id, member.person.id)
-    shown = layout(db, member, now, "") | {"feedback": done.feedback, "agreed": agreed}
+    past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
+    shown = layout(db, member, now, past.kind) | {"feedback": done.feedback, "agreed": agreed}
     if done.feedback is not None:
-        past = work.history(db, member.project_id, member.person.id, before=done.event + 1, limit=1)[0]
         shown["task"] = task_view.past_view(past, here(member), shown["settings"])
     return _rendered("labeler/done.html", shown)
 

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, undefer
 
 from heedful.feedback.events import HistoryEntry
 from heedful.feedback.quality import combine
 from heedful.feedback.quality.types import Judgement, Ranking
 from heedful.feedback.readings import ranking
 from heedful.feedback.schema import Item
+from heedful.web.text import sanitise
+
+BEGINNING = 220  # characters
+
+
+def beginning(item: Item) -> str:
+    """Of the prompt, or what the item asks for."""
+    prompt = item.payload.get("prompt")
+    if prompt is None:
+        return " ".join(str(part) for part in (item.payload.get("form"), item.payload.get("use_case")) if part)
+    text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    return str(sanitise.plain(" ".join(text[: 2 * BEGINNING].split())[:BEGINNING]))
+
+
+def beginnings(db: Session, project_id: int, refs: Iterable[Any]) -> dict[str, str]:
+    """The beginnings of the prompts of items, by ref."""
+    chosen = sa.select(Item).where(Item.project_id == project_id, Item.ref.in_(set(map(str, refs))))
+    return {item.ref: beginning(item) for item in db.scalars(chosen.options(undefer(Item.payload)))}
 
 
 @dataclass(frozen=True)

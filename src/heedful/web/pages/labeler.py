@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -124,7 +124,7 @@ def progress(request: Request, store: Stored, member: AsLabeler, now: Now) -> Re
         known = _quality(db, member, shown["settings"], now)
     days = [now.date() - timedelta(days=ago) for ago in reversed(range(DAYS))]
     chart = svg(daily("The last two weeks", [(day, own.by_day.get(day, 0)) for day in days], "judgements"))
-    return page(request, "labeler/progress.html", **shown, own=own, known=known, chart=chart)
+    return page(request, "labeler/progress.html", **shown, own=own, known=known, chart=chart, midnight=_midnight(now))
 
 
 @router.get("/{kind}")
@@ -139,6 +139,11 @@ def task(request: Request, store: Stored, member: AsLabeler, now: Now, kind: str
         found = work.next_task(db, member.project_id, member.person.id, now, kind=chosen)
         shown = fragments.task_context(db, member, now, found, chosen)
     return page(request, "labeler/task.html", **shown)
+
+
+def _midnight(now: datetime) -> datetime:
+    """When the day of tallies began."""
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _quality(

@@ -19,12 +19,10 @@ from heedful.web.imports import ImportOptions
 from heedful.web.pages import item_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsLead, AsReader, Settings, Stored, item_of
-from heedful.web.text import sanitise
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 PAGE = 50
 CHOSEN: tuple[Literal["source", "use_case"], ...] = ("source", "use_case")  # filters with the values that items have
-EXCERPT = 220  # characters
 
 
 @router.get("/import")
@@ -71,7 +69,7 @@ def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[
     return lead_page(
         request,
         "items",
-        rows=[(item, _excerpt(item), _flags(item, settings.rubric)) for item in found],
+        rows=[(item, item_view.beginning(item), _flags(item, settings.rubric)) for item in found],
         asked=asked,
         total=total,
         first=PAGE * (page - 1) + 1,
@@ -114,14 +112,6 @@ def _flags(item: Item, rubric: Rubric) -> list[str]:
     names = [name for name in item.flags.split("|") if name]
     set_ = {name: name != differing.CONSTRAINT for name in names if name != differing.NONE_ACCEPTABLE}
     return rubric.said(set_) + (["none acceptable"] if differing.NONE_ACCEPTABLE in names else [])
-
-
-def _excerpt(item: Item) -> str:
-    prompt = item.payload.get("prompt")
-    if prompt is None:
-        return " ".join(str(part) for part in (item.payload.get("form"), item.payload.get("use_case")) if part)
-    text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-    return str(sanitise.plain(" ".join(text[: 2 * EXCERPT].split())[:EXCERPT]))
 
 
 def _answers(item: Item, texts: list[str]) -> list[dict[str, Any]]:

@@ -10,10 +10,12 @@ from heedful.feedback.quality import screening
 from heedful.plots.charts import Level, daily, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
+from heedful.web.pages import item_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsReader, Id, Now, Settings, Stored
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
+SHOWN = 5  # items of an alert
 LEAST_RATED = 3  # pairs of judgements before a labeler's rate is drawn
 
 
@@ -76,17 +78,22 @@ def person_page(request: Request, member: AsReader, store: Stored, now: Now, per
         unrated = []
         if member.role == "lead" and membership.phase == "screening":
             unrated = readings.unrated(db, member.project_id, member.person.id)
+        alerts = [alert for alert in agreement.alerts if alert.labeler == person.name]
+        past = work.history(db, member.project_id, person_id, limit=25)
+        named = [*(one.ref for one in past), *(ref for alert in alerts for ref in alert.items[:SHOWN])]
         return lead_page(
             request,
             "person",
             one=membership,
             person=person,
             own=work.progress(db, member.project_id, person_id, now, days=28),
-            past=work.history(db, member.project_id, person_id, limit=25),
+            past=past,
+            beginnings=item_view.beginnings(db, member.project_id, named),
             rate=agreement.labelers.get(person.name),
             gold=agreement.gold.get(person.name),
             pairs=[pair for pair in agreement.pairs if person.name in (pair.first, pair.second)],
-            alerts=[alert for alert in agreement.alerts if alert.labeler == person.name],
+            alerts=alerts,
+            shown=SHOWN,
             screened=screened,
             unrated=unrated,
         )

@@ -14,13 +14,24 @@ from heedful.feedback.schema import KINDS, PHASES, PURPOSES, ROLES, InstructionK
 from heedful.plots.charts import day_and_month, rates
 from heedful.plots.svg import svg
 from heedful.web import dashboard
-from heedful.web.pages import task_view
+from heedful.web.pages import item_view, task_view
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsLead, AsReader, Id, Settings, Stored
 from heedful.web.text.changes import changes
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 LOG_PAGE = 100
+OPPOSED = 15  # items on which two groups are opposed
+TABS = {
+    "project": "Project",
+    "work": "Work",
+    "rubric": "Rubric",
+    "assignment": "Assignment",
+    "labelers": "What labelers see",
+    "screening": "Screening",
+    "alerts": "Alerts",
+}
+"""Parts of the settings, by the end of their address."""
 
 
 @router.get("/quality")
@@ -30,6 +41,7 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
     with store.reading() as db:
         settings = projects.settings(db, member.project_id)
         ids = {person.name: person.id for _, person in people.members(db, member.project_id)}
+        opposed = item_view.beginnings(db, member.project_id, [split.item for split in found.opposed[:OPPOSED]])
     weeks = [(day_and_month(week), one.rate) for week, one in found.weeks if one.rate]
     labelers = [(name, rate) for name, rate in found.labelers.items() if rate]
     return lead_page(
@@ -37,6 +49,8 @@ def quality(request: Request, member: AsReader, store: Stored) -> Response:
         "quality",
         found=found,
         ids=ids,
+        beginnings=opposed,
+        most_opposed=OPPOSED,
         over_time=svg(rates("Same preference, by week", weeks, joined=True)),
         by_labeler=svg(rates("Each labeler with the others", labelers)),
         rubric=settings.rubric,
@@ -86,14 +100,6 @@ def instructions(
     )
 
 
-@router.get("/settings")
-def settings_page(request: Request, member: AsLead, store: Stored) -> Response:
-    """The settings of the project."""
-    with store.reading() as db:
-        settings = projects.settings(db, member.project_id)
-    return lead_page(request, "settings", settings=settings, kinds=KINDS, phases=PHASES)
-
-
 @router.get("/settings/rubric")
 def rubric_page(request: Request, member: AsLead, store: Stored) -> Response:
     """What labelers are asked, with a preview of their page."""
@@ -101,7 +107,19 @@ def rubric_page(request: Request, member: AsLead, store: Stored) -> Response:
         settings = projects.settings(db, member.project_id)
     presets = {words: json.dumps(values) for words, values in PRESETS.values()}
     shown = {"settings": settings, "rubric": settings.rubric, "task": task_view.example()}
+    shown["tabs"] = TABS
     return lead_page(request, "rubric", paper=D9.values(), presets=presets, **shown)
+
+
+@router.get("/settings")
+@router.get("/settings/{tab}")
+def settings_page(request: Request, member: AsLead, store: Stored, tab: str = "project") -> Response:
+    """The settings of the project, one part at a time."""
+    if tab not in TABS:
+        raise HTTPException(404)
+    with store.reading() as db:
+        settings = projects.settings(db, member.project_id)
+    return lead_page(request, "settings", settings=settings, kinds=KINDS, phases=PHASES, tabs=TABS, tab=tab)
 
 
 @router.get("/log")

@@ -13,6 +13,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup
 
 from heedful.data.records import Message
 from heedful.plots.svg import STYLE
@@ -98,6 +99,15 @@ def day(when: datetime, rest: str = "%B %Y") -> str:
     return f"{when.day} {when.strftime(rest)}"
 
 
+FORMS = {"minute": "%b %Y, %H:%M UTC", "day": "%b %Y", "long": "%B %Y", "long-minute": "%B %Y, %H:%M UTC"}
+
+
+def local(when: datetime, form: str = "minute") -> Markup:
+    """A time as an element that `static/js/times.js` shows in the zone of the browser."""
+    text = f"{when:%H:%M} UTC" if form == "clock" else day(when, FORMS[form])
+    return Markup('<time datetime="{}" data-as="{}">{}</time>').format(when.isoformat(), form, text)
+
+
 def spent(seconds: float) -> str:
     """A time in words."""
     minutes = round(seconds / 60)
@@ -106,7 +116,13 @@ def spent(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-environment.globals |= {"static": static, "spent": spent, "vocabulary": vocabulary, "most_shown": sanitise.MOST_SHOWN}
+environment.globals |= {
+    "static": static,
+    "spent": spent,
+    "local": local,
+    "vocabulary": vocabulary,
+    "most_shown": sanitise.MOST_SHOWN,
+}
 environment.filters["day"] = day
 environment.filters["words"] = words
 environment.filters["sanitise"] = sanitise.as_html

@@ -141,6 +141,8 @@ class Empty:
     again: bool = True
     undo: bool = True
     """Whether a submission can be taken back here."""
+    retry: datetime | None = None
+    """When there may be a task."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,5 @@ EMPTY = {
 def empty(nothing: work.Nothing, kind: str) -> Empty:
     found = EMPTY[nothing.why]
     lines = [line.format(kind=vocabulary.KINDS[kind].lower()) for line in found.lines]
-    if nothing.retry is not None:
-        lines.append(f"An item may become free at {nothing.retry:%H:%M} UTC.")
-    return replace(found, title=found.title.format(kind=vocabulary.KINDS[kind].lower()), lines=tuple(lines))
+    title = found.title.format(kind=vocabulary.KINDS[kind].lower())
+    return replace(found, title=title, lines=tuple(lines), retry=nothing.retry)

@@ -54,7 +54,7 @@ def test_four_answers_with_a_tie(place: Place) -> None:
     assert flagged == [{"satisfies_constraint"}, {"fails_instruction", "hallucination"}, set(), set()]
     assert past.seconds is not None
     assert 0 < past.seconds < 60
-    expect(page.locator("[data-today]")).to_have_text("1 today")
+    expect(page.locator("[data-today]")).to_contain_text("1 today")
 
 
 def test_two_answers_and_none_acceptable(place: Place) -> None:

@@ -1,0 +1,80 @@
+"""Take the pictures of README and docs from the app as it is, and of a report.
+
+    PYTHONPATH=src:tests .venv/bin/python scripts/pictures.py                        # all pages of the app
+    PYTHONPATH=src:tests .venv/bin/python scripts/pictures.py --report demo/report.html  # the report of a demo, too
+    PYTHONPATH=src:tests .venv/bin/python scripts/pictures.py labelling-rank team-item   # some of them
+
+It needs Chromium (`scripts/browser`). Each picture is docs/images/NAME.png, 1280 pixels wide and below 150 kB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+from web.browser import led, shots
+from web.browser.place import ARGUMENTS, CHROMIUM, Server
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
+MOST = 150_000  # bytes
+WIDTH = 1280
+PICTURES = {
+    "labelling-rate": ("rating", 720),
+    "labelling-rank": ("ranking", 760),
+    "labelling-rank-dark": ("ranking", 760),
+    "labelling-compare": ("compared", 640),
+    "labelling-demonstration": ("demonstration", 560),
+    "labelling-head-to-head": ("choice", 700),
+    "team-overview": ("overview", 900),
+    "team-people": ("people", 660),
+    "team-rubric": ("rubric", 900),
+    "team-import": ("import_preview", 900),
+    "team-items": ("items", 760),
+    "team-item": ("item", 1150),
+    "team-agreement": ("agreement", 900),
+}
+"""Name of each picture: the page of `web.browser` that it shows, and its height."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="default: all")
+    parser.add_argument("--report", type=Path, help="a report page, for docs/images/report.png")
+    asked = parser.parse_args()
+    names = asked.names or ([] if asked.report else list(PICTURES))
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        if asked.report:
+            page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+            page.goto(asked.report.resolve().as_uri())
+            take(page, "report", 1000)
+        if names:
+            server = Server(Path(scratch))
+            session = led.populate(server)
+            for name in names:
+                shown, height = PICTURES[name]
+                page = shots.shown(server, browser, session, shown)
+                take(page, name, height)
+                page.context.close()
+            server.stop()
+        browser.close()
+
+
+def take(page: Page, name: str, height: int) -> None:
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.emulate_media(color_scheme="dark" if name.endswith("-dark") else "light")
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.move(0, 0)
+    path = FOLDER / f"{name}.png"
+    page.screenshot(path=path)
+    size = path.stat().st_size
+    print(f"{path.relative_to(FOLDER.parent.parent)}  {size / 1000:.0f} kB")
+    if size > MOST:
+        sys.exit(f"{path}: larger than {MOST / 1000:.0f} kB. Show less of the page")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
+
 from web.browser import led, shots
 from web.browser.place import ARGUMENTS, CHROMIUM, Server
 

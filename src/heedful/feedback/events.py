@@ -192,9 +192,9 @@ def delete_person(db: Session, person_id: int, now: datetime, *, by: int | None)
     theirs = sa.select(Event.id).where(Event.person_id == person_id)
     db.execute(sa.delete(DemonstrationRating).where(DemonstrationRating.event_id.in_(theirs)))
     gone = {"content": None, "salt": None, "redacted": now}
-    judged = aliased(Event)
+    work = aliased(Event)
     about = sa.and_(
-        Event.kind == "sent_back", Event.refers_to.in_(sa.select(judged.id).where(judged.person_id == person_id))
+        Event.kind == "sent_back", Event.refers_to.in_(sa.select(work.id).where(work.person_id == person_id))
     )  # notes of leads about their work
     blanked = sa.update(Event).where(sa.or_(Event.person_id == person_id, about), Event.redacted.is_(None)).values(gone)
     db.execute(blanked.execution_options(synchronize_session=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from io import BytesIO
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ from heedful.web.api import item_records, records
 from heedful.web.imports import ImportOptions, Reading, Received
 from heedful.web.pages import fragments
 from heedful.web.sampling import redaction
-from heedful.web.security.access import AsLead, AsReader, Id, Now, Settings, Stored, WantsHtml, item_of
+from heedful.web.security.access import AsLead, AsReader, Id, Member, Now, Settings, Stored, WantsHtml, item_of
 
 router = APIRouter(prefix="/api/projects/{project}", tags=["lead"])
 MOST_PASTED = 64 * 1024 * 1024  # bytes of a pasted text
@@ -145,10 +146,8 @@ def change_items(member: AsLead, store: Stored, now: Now, body: item_records.Ite
     """Change the priority or the number of labelers of many items, hold them back or release them."""
     which = body.refs if body.matching is None else body.matching
     assert which is not None
-    values = {"priority": body.priority, "wanted": body.wanted, "held": body.held}
     with store.writing() as db:
-        changed = items.change(db, member.project_id, which, now, by=member.person.id, **values)
-        return item_records.Changed(items=changed)
+        return item_records.Changed(items=_change(db, member, now, which, body))
 
 
 @router.get("/items/{ref}")
@@ -165,8 +164,7 @@ def change_item(
     """Change the priority or the number of labelers, hold the item back or release it."""
     with store.writing() as db:
         item_of(db, member, ref)
-        values = {"priority": body.priority, "wanted": body.wanted, "held": body.held}
-        items.change(db, member.project_id, ref, now, by=member.person.id, **values)
+        _change(db, member, now, ref, body)
         db.flush()
         db.expire_all()
         return _history(db, item_of(db, member, ref))
@@ -208,6 +206,13 @@ def redact_event(member: AsLead, store: Stored, now: Now, event: Id, body: recor
     with store.writing() as db:
         events.redact(db, member.project_id, event, body.why, now, by=member.person.id)
     store.scrub()
+
+
+def _change(db: Session, member: Member, now: datetime, which: items.Which, body: item_records.ItemChange) -> int:
+    by = member.person.id
+    return items.change(
+        db, member.project_id, which, now, by=by, priority=body.priority, wanted=body.wanted, held=body.held
+    )
 
 
 def _history(db: Session, item: Item) -> item_records.ItemHistory:

@@ -34,7 +34,8 @@ def layout(db: Session, member: Member, now: Now, at: str) -> dict[str, Any]:
 
 def _waiting(db: Session, member: Member, settings: projects.ProjectSettings, now: Now) -> dict[str, int]:
     joined = people.membership(db, member.project_id, member.person.id)
-    return {**assignment.waiting(db, joined, settings, now)} if joined is not None else {}
+    found = assignment.waiting(db, joined, settings, now) if joined is not None else {}
+    return {str(kind): number for kind, number in found.items()}
 
 
 def _today(db: Session, member: Member, settings: projects.ProjectSettings, now: Now, left: int | None) -> str:

@@ -217,13 +217,14 @@ def test_peoples_choices_are_turned_and_counted_by_prompt(tmp_path: Path) -> Non
     path = put(tmp_path / "choices.jsonl", [
         choice("p1", "ppo", "sft", "a", labeler="ann"),
         choice("p1", "sft", "ppo", "b", labeler="ben"),
-        choice("p1", "ppo", "sft", "tie", labeler="cas"),
+        choice("p1", "ppo", "sft", "tie", labeler="cas", none_acceptable=True),
         choice("p2", "sft", "ppo", "a", labeler="ann"),
         choice("p2", "sft", "base", "b", labeler="ben"),
     ])  # fmt: skip
     result = judged("ppo", "sft", path)
     assert result["win_rate"]["rate"] == pytest.approx((2.5 / 3 + 0) / 2)
     assert (result["prompts"], result["verdicts"], result["ties"], result["labelers"]) == (2, 4, 1, 3)
+    assert result["both_bad"] == 1  # of the ties
     assert result["other_rows"] == 1
     assert result["labeler_agreement"] == {"rate": 1.0, "pairs": 1}  # ann and ben on p1; a tie does not count
     assert "mean_score" not in result

@@ -52,6 +52,8 @@ def _models(result: Result) -> list[str]:
 
 def _counts(found: Result) -> str:
     parts = [f"{found['prompts']:,} prompts", f"{found['verdicts']:,} verdicts", f"{found['ties']:,} tied"]
+    if found.get("both_bad"):
+        parts.append(f"{found['both_bad']:,} of them both bad")
     if found.get("labelers"):
         parts.append(f"{found['labelers']:,} labelers")
     return f"{', '.join(parts)}. Intervals of 95 % count {found['cluster']}s"

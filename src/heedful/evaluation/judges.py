@@ -39,6 +39,13 @@ class Verdict:
     labeler: str | None = None
     group: str | None = None
     held_out: bool = False
+    none_acceptable: bool | None = None
+    """Whether neither answer is good. None: not asked."""
+
+    @property
+    def both_bad(self) -> bool:
+        """A tie in which neither answer is good."""
+        return self.outcome == 0.5 and bool(self.none_acceptable)
 
     def turned(self) -> Verdict:
         """The same judgement with the sides exchanged."""
@@ -57,6 +64,7 @@ class Verdict:
         facts = {name: getattr(self.prompt, name) for name in Prompt.model_fields}
         facts |= {"preferred": PREFERRED[self.outcome], "labeler": self.labeler, "group": self.group}
         facts |= {"role": "held_out"} if self.held_out else {}
+        facts |= {"none_acceptable": self.none_acceptable} if self.none_acceptable is not None else {}
         return Choice.model_validate({**facts, "a": sides[0], "b": sides[1]})
 
 

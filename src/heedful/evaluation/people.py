@@ -124,7 +124,7 @@ def _verdict(choice: Choice, models: tuple[str, str]) -> Verdict:
     sides = Written(choice.a.text), Written(choice.b.text)
     return Verdict(
         choice, models, *sides, OUTCOME[choice.preferred],
-        labeler=choice.labeler, group=choice.group, held_out=_held_out(choice),
+        labeler=choice.labeler, group=choice.group, held_out=_held_out(choice), none_acceptable=choice.none_acceptable,
     )  # fmt: skip
 
 

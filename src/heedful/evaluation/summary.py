@@ -43,6 +43,7 @@ def of_judge(judged: Judged, models: Models, config: EvaluateConfig) -> Result:
         "prompts": len({key(verdict.prompt.prompt) for verdict in verdicts}),
         "verdicts": len(verdicts),
         "ties": sum(verdict.outcome == 0.5 for verdict in verdicts),
+        "both_bad": sum(verdict.both_bad for verdict in verdicts),
         "cluster": cluster,
         "win_rates": rates,
         "controlled": figures.controlled(verdicts),

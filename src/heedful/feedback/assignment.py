@@ -271,7 +271,7 @@ def waiting(
     Items with a known answer that come unmarked between the others do not count.
     """
     asked = {"project": member.project_id, "person": member.person_id, "now": now, "had": f"%|{member.person_id}|%"}
-    found = dict.fromkeys(settings.kinds, 0)
+    found: dict[Kind, int] = dict.fromkeys(settings.kinds, 0)
 
     def count(kind: Kind, purpose: Purpose, *conditions: sa.ColumnElement[bool]) -> int:
         some = sa.select(Item.id).where(_QUEUE, *conditions).limit(most).subquery()

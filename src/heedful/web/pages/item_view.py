@@ -75,7 +75,7 @@ class Matrix:
 
 def matrix(item: Item, told: Sequence[HistoryEntry], judged: Sequence[Judgement], answers: Sequence[str]) -> Matrix:
     """The table of a ranking or a choice. Without rows for other kinds, and of an item whose texts were deleted."""
-    if not answers:
+    if not answers or item.kind not in ("ranking", "choice"):
         return Matrix([], None, [])
     rows = [_row(item, one) for one in told if one.stands and one.event.kind == "judgement" and one.event.content]
     known = None

@@ -10,10 +10,12 @@ It needs Chromium (`scripts/browser`). Each picture is docs/images/NAME.png, 128
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from web.browser import led, shots
@@ -21,7 +23,7 @@ from web.browser.place import ARGUMENTS, CHROMIUM, Server
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
 MOST = 150_000  # bytes
-WIDTH = 1280
+WIDTH, COLOURS = 1280, 128
 PICTURES = {
     "labelling-rate": ("rating", 720),
     "labelling-rank": ("ranking", 760),
@@ -42,9 +44,11 @@ PICTURES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*PICTURES, []], help="default: all")
+    parser.add_argument("names", nargs="*", help="default: all")
     parser.add_argument("--report", type=Path, help="a report page, for docs/images/report.png")
     asked = parser.parse_args()
+    if unknown := set(asked.names) - set(PICTURES):
+        sys.exit(f"{', '.join(sorted(unknown))}: no such picture. There are {', '.join(PICTURES)}")
     names = asked.names or ([] if asked.report else list(PICTURES))
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -70,7 +74,8 @@ def take(page: Page, name: str, height: int) -> None:
     page.evaluate("scrollTo(0, 0)")
     page.mouse.move(0, 0)
     path = FOLDER / f"{name}.png"
-    page.screenshot(path=path)
+    with Image.open(io.BytesIO(page.screenshot())) as shot:
+        shot.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(FOLDER.parent.parent)}  {size / 1000:.0f} kB")
     if size > MOST:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback import chats
-from heedful.feedback.assignment import Refused
 from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.tasks import Refused
 from heedful.serve.answering import Service
 from heedful.serve.callers import pages_caller
 from heedful.serve.playground.answers import Answers

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from heedful.collection import react
 from heedful.feedback import keys
-from heedful.feedback.assignment import Refused
+from heedful.feedback.tasks import Refused
 from heedful.serve.playground import asking
 from heedful.serve.playground.api import Serving, Writing, listing, read
 from heedful.serve.playground.records import Agreement, ChatOut, ChatSettings

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from heedful.collection import react
 from heedful.config import UserError
 from heedful.feedback import chats
-from heedful.feedback.assignment import Refused
 from heedful.feedback.chats import Chat, Turn
 from heedful.feedback.collected import Exchange
+from heedful.feedback.tasks import Refused
 from heedful.serve.answering import Service
 from heedful.serve.playground import asking, view
 from heedful.serve.playground.api import Serving, find, turn_of

@@ -11,8 +11,8 @@ from heedful.feedback import differing, search
 from heedful.feedback.columns import Json, printable
 from heedful.feedback.readings import ranking
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 BATCH = 500
 item = sa.table(

@@ -11,14 +11,14 @@ import click
 from heedful import cli
 from heedful.config import Config
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser
+from heedful.configs.shared import Checkpointing, Compute, Generation, Lora, Optimiser
 from heedful.options import Command, Option, Setting, option_of, settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 MARK = "<!-- `python scripts/commands.py` writes everything below this line. -->\n"
 SECTIONS: dict[str, type[Config]] = {
     "optimiser": Optimiser, "generation": Generation, "compute": Compute, "checkpoint": Checkpointing,
-    "endpoint": EndpointConfig,
+    "endpoint": EndpointConfig, "lora": Lora,
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.rloo import RLOOConfig
 from heedful.configs.sft import SFTConfig
-from heedful.configs.shared import Checkpointing, Compute, Generation, Optimiser, StageConfig, TrainingCompute
+from heedful.configs.shared import Checkpointing, Compute, Generation, Lora, Optimiser, StageConfig, TrainingCompute
 from heedful.learning import examples, experience, likelihood, online
 from heedful.learning.passes import Passes
 from heedful.models import load, scoring
@@ -37,6 +37,7 @@ SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
     f"stages/test_{name}.py::" for name in ("sft", "reward", "pretrain", "ppo", "ppo_experience", "ppo_update")
 )
 SAVING = "stages/test_saving.py::"
+LORA = "stages/test_lora.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
@@ -184,6 +185,13 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
 for _cls in EFFECTS:
     if issubclass(_cls, StageConfig):
         EFFECTS[_cls]["trackers"] = "training/test_trackers.py::test_a_stage_sends_its_metrics_to_its_trackers"
+    if "lora" in _cls.model_fields:
+        EFFECTS[_cls]["lora"] = LORA + "test_a_run_with_lora_leaves_a_plain_model_and_checkpoints_of_what_is_trained"
+EFFECTS[Lora] = {
+    "rank": LORA + "test_without_matrices_the_manifest_says_so",
+    **dict.fromkeys(("alpha", "targets"), LORA + "test_alpha_and_targets_are_those_of_the_paper"),
+    "save": LORA + "test_an_adapter_alone_loads_on_its_own_base_and_on_no_other",
+}
 # What all three share is one code; what a stage has to pass on is tested with the stage.
 GROUP_EFFECTS = {
     **{field: EFFECTS[PPOConfig][field] for field in OnlineConfig.model_fields},

@@ -11,6 +11,7 @@ from heedful.configs.shared import (
     INPUT,
     MOST_EPOCHS,
     FilePath,
+    Lora,
     ModelRef,
     Optimiser,
     RefusedRows,
@@ -53,6 +54,7 @@ class OfflineConfig(StageConfig):
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6)
+    lora: Lora = Lora()
 
 
 class RankingConfig(OfflineConfig):

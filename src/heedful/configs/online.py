@@ -12,6 +12,7 @@ from heedful.configs.shared import (
     MOST_EPOCHS,
     FilePath,
     Generation,
+    Lora,
     ModelRef,
     Optimiser,
     RefusedRows,
@@ -94,6 +95,7 @@ class OnlineConfig(StageConfig):
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
+    lora: Lora = Lora()
     generation: Generation = Generation(max_new_tokens=1024)
 
     @property

@@ -67,6 +67,19 @@ class Optimiser(Config):
     """Largest gradient norm. 0 = no clipping."""
 
 
+class Lora(Config):
+    """Train small matrices next to frozen weights, instead of all weights (Hu et al. 2021). Needs peft."""
+
+    rank: int = Field(default=0, ge=0, le=4096)
+    """Rank of the trained matrices. 0 = train all weights. 8 to 64 is usual."""
+    alpha: float | None = Field(default=None, gt=0, le=1e6)
+    """Their product is scaled by alpha / rank. none = twice the rank."""
+    targets: list[str] = []
+    """Linear layers to adapt, by the last part of their names, such as q_proj. Without it: all but the head."""
+    save: Literal["merged", "adapter"] = "merged"
+    """What model/ is: a plain model with the matrices added to its weights, or the adapter alone in peft's format."""
+
+
 class Checkpointing(Config):
     """When to save and how much to keep."""
 

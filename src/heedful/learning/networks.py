@@ -13,7 +13,7 @@ from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
 from heedful.configs.online import OnlineConfig
 from heedful.learning.steps import Learner
-from heedful.models import load, render, vocabulary
+from heedful.models import adapters, load, render, vocabulary
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Engine
@@ -51,6 +51,7 @@ def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     """Load the policy, the reference and the reward, and copy the average."""
     policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
     vocabulary.use_template(policy, tokenizer, config.template)
+    adapters.add(policy, config.lora, seed=config.seed, base=config.policy)
     compute = config.compute
     reference = open_reference(config, policy, tokenizer, ranks.device)
     reward = open_reward(
@@ -67,6 +68,8 @@ def open_reference(
     config: OnlineConfig | DPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device
 ) -> Any:
     """The frozen model that `config.reference` names, else a copy of the policy. Raises UserError for other tokens."""
+    if config.reference is None and adapters.found(policy):
+        return load.place(adapters.without(policy), device, config.compute)
     if config.reference is None:
         return load.place(copy.deepcopy(policy).requires_grad_(False), device, config.compute)
     reference, its_tokenizer = load.load_policy(config.reference, trust_remote_code=config.trust_remote_code)

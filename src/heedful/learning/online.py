@@ -76,7 +76,7 @@ class Online:
     ) -> None:
         """`facts` go into the manifest and the results. The signs need to know `whiten_rewards`."""
         self.config, self.s, self.nets, self.facts = config, s, nets, facts
-        self._write_model = load.writer(nets.average.model, nets.tokenizer, config.save_dtype)
+        self._write_model = load.writer(nets.average.model, nets.tokenizer, config.save_dtype, config.lora)
         s.try_saving(self._write_model)
         self.setup = Setup(config.compute.dtype != "float32", whiten_rewards, config.reference is not None)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)

@@ -68,12 +68,12 @@ def draw_head(weight: Tensor, seed: int) -> None:
     weight.data.copy_(normal)
 
 
-def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
-    """A value net: a copy of the whole reward model with head and bias (P16).
+def value_from_reward(reward: Any, weight: float = 1.0, *, share: bool = False) -> Any:
+    """A value net: a copy of the whole reward model with head and bias (P16). `share`: the body is the same tensors.
 
     `weight`: the weight of the reward model in the reward. It multiplies head and bias: values are sums of rewards.
     """
-    value = dropout.set_dropout(copy.deepcopy(reward), 0.0).eval()
+    value = dropout.set_dropout(copy.deepcopy(reward, _shared(reward.base_model) if share else {}), 0.0).eval()
     with torch.no_grad():
         for parameter in value.score.parameters():
             parameter.mul_(weight)
@@ -81,8 +81,8 @@ def value_from_reward(reward: Any, weight: float = 1.0) -> Any:
     return value
 
 
-def value_from_policy(policy: Any) -> Any:
-    """A sequence classifier with one label: a copy of the policy's body, and a head of zeros.
+def value_from_policy(policy: Any, *, share: bool = False) -> Any:
+    """A sequence classifier with one label: a copy of the policy's body, or `share` the same tensors, and a head of 0.
 
     It is the value net for rewards that are not models.
     """
@@ -91,7 +91,8 @@ def value_from_policy(policy: Any) -> Any:
     setattr(config, BIAS, 0.0)
     with torch.device("meta"):  # the body below replaces it, so that it needs no weights
         model = classifier_of(type(policy), config)(config)
-    body = copy.deepcopy(getattr(policy, _body_name(policy)))
+    body: Any = getattr(policy, _body_name(policy))
+    body = copy.deepcopy(body, _shared(body) if share else {})
     sample: Tensor = next(body.parameters())
     model.score = nn.Linear(
         model.score.in_features, 1, bias=model.score.bias is not None, device=sample.device, dtype=sample.dtype
@@ -102,6 +103,11 @@ def value_from_policy(policy: Any) -> Any:
     note_dtype(model, stored_dtype(policy))
     note_code(model, type(policy))
     return dropout.set_dropout(model, 0.0).eval()
+
+
+def _shared(body: nn.Module) -> dict[int, Any]:
+    """The memo of a deep copy that leaves the tensors of `body` where they are."""
+    return {id(weight): weight for weight in body.parameters()}
 
 
 def classifier_of(causal: type[Any], config: Any) -> type[Any]:

@@ -31,9 +31,9 @@ from transformers.utils import logging as transformers_logging
 
 from heedful import files
 from heedful.config import UserError
-from heedful.configs.shared import Compute, TrainingCompute
+from heedful.configs.shared import Compute, Lora, TrainingCompute
 from heedful.fast import forward
-from heedful.models import encoders, heads, saving, variants, vocabulary
+from heedful.models import adapters, encoders, heads, saving, variants, vocabulary
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
 from heedful.models.variants import Adapter
@@ -96,9 +96,29 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path, dtype
         raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
 
 
-def writer(model: Any, tokenizer: PreTrainedTokenizerBase, save_dtype: str) -> Callable[[Path], None]:
-    """What writes a stage's model: a function of the directory. `save_dtype`: as in the config of the stage."""
-    return lambda directory: save(model, tokenizer, directory, saving.output_dtype(model, save_dtype))
+def writer(model: Any, tokenizer: PreTrainedTokenizerBase, save_dtype: str, lora: Lora) -> Callable[[Path], None]:
+    """What writes a stage's model: a function of the directory. `save_dtype`: as in the config of the stage.
+
+    A trained adapter is merged into its base, or with `lora.save` = "adapter" written alone.
+    """
+
+    def write(directory: Path) -> None:
+        if adapters.found(model) and lora.save == "adapter":
+            save_adapter(model, tokenizer, directory)
+        else:
+            save(adapters.merged(model), tokenizer, directory, saving.output_dtype(model, save_dtype))
+
+    return write
+
+
+def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write a trained adapter and the tokenizer as one directory, whole or not at all."""
+    try:
+        with files.replacing(path) as temporary, _quiet():
+            adapters.write(model, temporary)
+            tokenizer.save_pretrained(temporary)
+    except _SAVE_ERRORS as error:
+        raise UserError(f"{path}: cannot write the adapter ({_brief(error)})") from None
 
 
 def place(model: Any, device: torch.device | str, compute: Compute, *, trained: bool = False) -> Any:
@@ -180,6 +200,7 @@ def _config(ref: str, trust_remote_code: bool) -> Any:
 def _base_of(adapter: Adapter) -> str:
     """Where the base of an adapter is. Raises UserError if it is not there, or the adapter cannot be loaded."""
     variants.check_peft(adapter)
+    variants.check_base(adapter)
     if not Path(adapter.base).is_dir() and (Path(adapter.base).is_absolute() or adapter.base.startswith(".")):
         raise UserError(
             f"{adapter.ref}: a {adapter.kind} adapter of {adapter.base}, which does not exist. Correct "

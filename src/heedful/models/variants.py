@@ -18,6 +18,8 @@ import torch
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
 
 from heedful.config import UserError
+from heedful.files import read_json
+from heedful.runs.manifest import parent
 
 # Packages by their names on the index, by quant_method of the config. Others are named by transformers' own message.
 _PACKAGES = {
@@ -35,6 +37,10 @@ _PACKAGES = {
     "quanto": ("optimum-quanto", "accelerate"),
     "torchao": ("torchao",),
 }
+
+
+BASE = "heedful_base.json"
+"""Next to an adapter that heedful has made: the hash of the weights that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,19 @@ def check_peft(adapter: Adapter) -> None:
         )
     if not any((Path(adapter.ref) / name).is_file() for name in (ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME)):
         raise UserError(f"{adapter.ref}: a {adapter.kind} adapter without {ADAPTER_SAFE_WEIGHTS_NAME}. Save it again.")
+
+
+def check_base(adapter: Adapter) -> None:
+    """Raise UserError if the base has other weights than when heedful trained the adapter."""
+    file = Path(adapter.ref) / BASE
+    if not file.is_file():
+        return
+    trained_on = read_json(file).get("weights_sha256")
+    there = parent(adapter.base).get("weights_sha256")
+    if None not in (trained_on, there) and trained_on != there:
+        raise UserError(
+            f"{adapter.ref}: a {adapter.kind} adapter of other weights than {adapter.base} has now. Give its own base"
+        )
 
 
 def merged(model: Any, adapter: Adapter) -> Any:

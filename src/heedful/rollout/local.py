@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.shared import Generation
 from heedful.fast.forward import eval_mode
+from heedful.models import adapters
 from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
@@ -40,13 +41,14 @@ class LocalEngine:
     ) -> None:
         self.model, self.dtype, self.fast = model, dtype, fast
         self.version = 0
+        self._tried: dict[Any, bool] = {}  # kinds of decoders on the merged model, which is new at each call
         self.context, self.ids = context_length(model), ids_of(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
 
     @property
     def decoder(self) -> str:
         """Which decoder this model samples with: "fast", "cached" or "plain"."""
-        return fastest(self.model, self.fast).__name__.removesuffix("Decoder").lower()
+        return fastest(adapters.merged(self.model), self.fast).__name__.removesuffix("Decoder").lower()
 
     @property
     def exact(self) -> bool:
@@ -87,10 +89,13 @@ class LocalEngine:
 
     def computing(self) -> Any:
         """The model in the precision that it computes in."""
-        if self.dtype in (None, self.model.dtype):
-            return self.model
-        fastest(self.model, self.fast)  # tried once; the copy inherits what was found
-        copied = copy.deepcopy(self.model)
+        model = adapters.merged(self.model)  # a plain one has fewer products, and may use the fast decoder
+        if model is not self.model:
+            model.__dict__["_heedful_decoders"] = self._tried
+        if self.dtype in (None, model.dtype):
+            return model
+        fastest(model, self.fast)  # tried once; the copy inherits what was found
+        copied = copy.deepcopy(model)
         for parameter in copied.parameters():  # and no buffer: rotary frequencies stay in float32
             parameter.data = parameter.data.to(self.dtype)
         return copied

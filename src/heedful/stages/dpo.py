@@ -20,7 +20,7 @@ from heedful.learning import examples, networks
 from heedful.learning.examples import Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import SumCount, dpo_loss
-from heedful.models import batches, load, scoring, vocabulary
+from heedful.models import adapters, batches, load, scoring, vocabulary
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -52,8 +52,9 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 def _loop(config: DPOConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     vocabulary.use_template(model, tokenizer, config.template)
+    adapters.add(model, config.lora, seed=config.seed, base=config.model)
     load.place(model, s.ranks.device, config.compute, trained=True)
-    write_model = load.writer(model, tokenizer, config.save_dtype)
+    write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     # the model itself before its first step: no copy is needed
     reference = networks.open_reference(config, model, tokenizer, s.ranks.device) if config.reference else model

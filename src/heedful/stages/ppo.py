@@ -23,7 +23,7 @@ from heedful.learning.steps import Learner, policy_step, update_metrics, value_s
 from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.losses import policy_loss
-from heedful.models import heads, load, render
+from heedful.models import adapters, heads, load, render
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -126,6 +126,7 @@ def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     """The policy's side and the value net."""
     nets = open_networks(config, ranks)
     value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward)
+    adapters.add(value, config.lora, seed=config.seed + 1, base=config.policy)
     load.place(value, ranks.device, config.compute, trained=True)
     critic = Learner("value", value, optim.adam(value, config.value_optimiser), config.value_optimiser)
     return Networks(**vars(nets), critic=critic, value_from=value_from)
@@ -148,5 +149,8 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
         return value, f"{config.value} (given)"
     for part in reward.members():
         if isinstance(part.score, ModelScorer) and part.score.same_tokens and heads.reads_last_token(part.score.model):
-            return heads.value_from_reward(part.score.model, part.weight), f"{part.name} (reward model, with its head)"
-    return heads.value_from_policy(policy), f"{config.policy} (policy's body, zero head)"
+            return heads.value_from_reward(
+                part.score.model, part.weight, share=bool(config.lora.rank)
+            ), f"{part.name} (reward model, with its head)"
+    start = adapters.without(policy) if adapters.found(policy) else policy
+    return heads.value_from_policy(start, share=bool(config.lora.rank)), f"{config.policy} (policy's body, zero head)"

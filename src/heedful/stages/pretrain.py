@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from heedful import files
 from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
+from heedful.configs.shared import Lora
 from heedful.data import formats
 from heedful.data.records import Text
 from heedful.learning import examples, likelihood
@@ -62,7 +63,7 @@ def _loop(
     config: PretrainConfig, s: StageRun, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase,
     rows: list[Example], valid_rows: list[Example],
 ) -> None:  # fmt: skip
-    write_model = load.writer(model, tokenizer, config.save_dtype)
+    write_model = load.writer(model, tokenizer, config.save_dtype, Lora())
     s.try_saving(write_model)
     settings = config.optimiser
     if settings.lr == 0:

@@ -18,7 +18,7 @@ from heedful.learning.examples import Example, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
 from heedful.maths.masks import length_mask
-from heedful.models import batches, heads, load, scoring, vocabulary
+from heedful.models import adapters, batches, heads, load, scoring, vocabulary
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
@@ -39,8 +39,9 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
     vocabulary.use_template(model, tokenizer, config.template)
+    adapters.add(model, config.lora, seed=config.seed, base=config.model)
     load.place(model, s.ranks.device, config.compute, trained=True)
-    write_model = load.writer(model, tokenizer, config.save_dtype)
+    write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     limits = examples.limits_of(config, load.context_length(model))
     there, validation, tied = examples.divided_rankings(

@@ -13,7 +13,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.learning import examples, likelihood, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
-from heedful.models import dropout, load, vocabulary
+from heedful.models import adapters, dropout, load, vocabulary
 from heedful.models.ids import ids_of
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rewards.specs import functions_of, models_of
@@ -53,12 +53,15 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 def _loop(config: SFTConfig, s: StageRun) -> None:
     model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
     vocabulary.use_template(model, tokenizer, config.template)
+    if config.special_tokens and config.lora.rank:
+        raise UserError("--special-tokens need trained embeddings, and LoRA freezes them. Leave one of the two out")
     if config.special_tokens:
         tokenizer = vocabulary.add_tokens(model, tokenizer, config.special_tokens)
         s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
+    adapters.add(model, config.lora, seed=config.seed, base=config.model)
     load.place(model, s.ranks.device, config.compute, trained=True)
     _set_dropout(model, config, s)
-    write_model = load.writer(model, tokenizer, config.save_dtype)
+    write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     limits = examples.limits_of(config, load.context_length(model))
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))

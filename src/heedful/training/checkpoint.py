@@ -159,10 +159,8 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
 
 
 def _tensors(part: Part) -> dict[str, Tensor]:
-    if isinstance(part, Average):
-        part = part.model
-    if isinstance(part, nn.Module):
-        return {name: p.detach().contiguous() for name, p in part.named_parameters()}
+    if isinstance(part, Average | nn.Module):
+        return {name: p.detach().contiguous() for name, p in _trained(part).items()}
     return {
         f"{index}.{key}": value.detach().contiguous()
         for index, state in part.state_dict()["state"].items()
@@ -170,12 +168,17 @@ def _tensors(part: Part) -> dict[str, Tensor]:
     }
 
 
+def _trained(part: nn.Module | Average) -> dict[str, nn.Parameter]:
+    """What a checkpoint holds of a model: the weights that are trained. The others come with the model."""
+    if isinstance(part, Average):
+        return part.weights
+    return {name: weight for name, weight in part.named_parameters() if weight.requires_grad}
+
+
 def _fill(part: Part, tensors: dict[str, Tensor]) -> None:
     """Copy the tensors into a part. Raises KeyError or ValueError, before the part changes, if they do not fit."""
-    if isinstance(part, Average):
-        part = part.model
-    if isinstance(part, nn.Module):
-        parameters = dict(part.named_parameters())
+    if isinstance(part, Average | nn.Module):
+        parameters = _trained(part)
         _compare(tensors, {name: parameter.shape for name, parameter in parameters.items()})
         with torch.no_grad():
             for name, parameter in parameters.items():

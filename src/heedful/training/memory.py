@@ -83,7 +83,7 @@ class Plan:
 
 def plan(trained: Sequence[nn.Module], shape: Shape, compute: TrainingCompute, ranks: Ranks) -> Plan:
     """The plan of a stage that trains these transformers models in steps of this shape."""
-    parameters = [p for model in trained for p in model.parameters()]
+    parameters = list({id(p): p for model in trained for p in model.parameters()}.values())
     learning = sum(p.numel() for p in parameters if p.requires_grad)
     return Plan(
         weights=sum(p.numel() * p.element_size() for p in parameters),

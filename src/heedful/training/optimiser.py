@@ -71,8 +71,13 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay else model
-        self._pairs = list(zip(self.model.parameters(), model.parameters(), strict=True)) if decay else []
+        frozen = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.model = copy.deepcopy(model, frozen).requires_grad_(False).eval() if decay else model
+        averages = dict(self.model.named_parameters())
+        self.weights = {name: averages[name] for name in trained}
+        """Of the average, what is trained. The rest are the tensors of the model itself."""
+        self._pairs = [(self.weights[name], weight) for name, weight in trained.items()] if decay else []
 
     def update(self) -> None:
         with torch.no_grad():

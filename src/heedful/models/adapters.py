@@ -1,0 +1,144 @@
+"""LoRA (Hu et al. 2021): small trained matrices next to frozen weights. The layers are those of peft.
+
+A model keeps its class, its names and its forward. Only its linear layers become peft's, so that the fast path, scoring
+and heads work as before. Copies share the frozen tensors: a base is in memory once, whoever uses it.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from heedful.config import UserError, install
+from heedful.configs.shared import Lora
+from heedful.files import write_json
+from heedful.models.heads import CLASSIFIER
+from heedful.models.variants import BASE
+from heedful.runs.manifest import model_path, parent
+
+NAME = "default"  # peft's for the only adapter of a model
+HEADS = ("score", "classifier")
+
+
+def add(model: Any, settings: Lora, *, seed: int, base: str) -> Any:
+    """Freeze a model and put trained matrices next to its linear layers. Rank 0 changes nothing. Returns the model.
+
+    A scalar head stays trained as it is. `base`: the reference of the model, for the files of an adapter. The matrices
+    change nothing until the first step: one of each pair is 0. Raises UserError without peft or for an unknown target.
+    """
+    if not settings.rank:
+        return model
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(f"lora.rank {settings.rank} needs peft. {install('lora')}")
+    peft: Any = importlib.import_module("peft")
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha or 2 * settings.rank,
+        target_modules=_targets(model, settings.targets),
+        task_type="SEQ_CLS" if _head(model) else "CAUSAL_LM",
+        base_model_name_or_path=_absolute(base),
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that only matter when peft writes a model
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(config, model, adapter_name=NAME)
+    for parameter in getattr(model, _head(model) or "", nn.Module()).parameters():
+        parameter.requires_grad_(True)
+    model._heedful_lora = config
+    return model
+
+
+def found(model: Any) -> bool:
+    """Whether a model has adapters."""
+    return getattr(model, "_heedful_lora", None) is not None
+
+
+def share(model: Any) -> Any:
+    """A copy of a model that has the same frozen tensors, and copies of the trained ones."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
+
+
+def without(model: Any) -> Any:
+    """The model as it was before `add`, in the same tensors: the reference of a policy, the base of a value net."""
+    return _plain(model, lambda layer: layer.get_base_layer())
+
+
+def merged(model: Any) -> Any:
+    """A plain model in which each adapted weight is base + trained product. A model without adapters is itself."""
+    return _plain(model, _merged_layer) if found(model) else model
+
+
+def write(model: Any, directory: Path) -> None:
+    """Write the adapter alone, in peft's format, with the hash of the base that it belongs to."""
+    peft: Any = importlib.import_module("peft")
+    config = model._heedful_lora
+    weights = peft.get_peft_model_state_dict(model, adapter_name=NAME)
+    head = _head(model)
+    if head:
+        config.modules_to_save = [head]
+        weights |= {f"{head}.{name}": tensor for name, tensor in getattr(model, head).state_dict().items()}
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {f"base_model.model.{name}": tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+        str(directory / "adapter_model.safetensors"), metadata={"format": "pt"},
+    )  # fmt: skip
+    config.save_pretrained(str(directory))
+    write_json(directory / BASE, {"weights_sha256": parent(config.base_model_name_or_path).get("weights_sha256")})
+
+
+def _plain(model: Any, make: Any) -> Any:
+    layer_class = importlib.import_module("peft.tuners.lora").LoraLayer
+    copied = share(model)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, layer_class):
+            copied.set_submodule(name, make(module))
+    for attribute in ("_heedful_lora", "peft_config"):
+        vars(copied).pop(attribute, None)
+    return copied.requires_grad_(False).eval()
+
+
+def _merged_layer(layer: Any) -> nn.Module:
+    base: Any = layer.get_base_layer()
+    plain = copy.copy(base)
+    plain._parameters = dict(base._parameters)
+    weight = base.weight.detach() + layer.get_delta_weight(NAME).to(base.weight.dtype)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    return plain
+
+
+def _targets(model: Any, wanted: list[str]) -> list[str]:
+    """Last parts of the names of the linear layers to adapt: all of the body, or those that are wanted."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and name != _head(model)
+    }
+    unknown = sorted(set(wanted) - linear)
+    if unknown or not linear:
+        raise UserError(
+            f"lora.targets: {type(model).__name__} has no linear layer {unknown[0] if unknown else 'at all'}. "
+            f"It has {', '.join(sorted(linear)) or 'none'}"
+        )
+    return sorted(wanted or linear)
+
+
+def _head(model: Any) -> str | None:
+    """The name of the scalar head of a reward or value model."""
+    if not type(model).__name__.endswith(CLASSIFIER):
+        return None
+    return next((name for name in HEADS if isinstance(getattr(model, name, None), nn.Module)), None)
+
+
+def _absolute(base: str) -> str:
+    where = model_path(base)
+    return str(Path(where).resolve()) if Path(where).is_dir() else where

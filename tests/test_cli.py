@@ -481,6 +481,12 @@ def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run, tmp_p
     result = json.loads(heedful(*given, "--json").out.splitlines()[-1])
     assert result["judges"]["stages.worlds:count_e"]["win_rates"]["ppo"]["rate"] == 0.5
     assert result == json.loads((tmp_path / "out" / "result.json").read_text())
+    before_people = ("--queue", "final", "--db", tmp_path / "people.db")
+    done = heedful(*given[:-2], *before_people, "--form", "toxicity")
+    count = len(formats.read(files.prompts, Prompt))
+    assert f"{count:,} pairs are in project final, which is new" in done.out
+    assert "heedful evaluate --model sft --model ppo --baseline sft --judge judged" in done.out
+    refused(heedful(*given[:-2], "--queue", "A b", "--db", tmp_path / "people.db"), "'A b': not a project's name")
 
 
 def test_only_the_main_rank_speaks(files: Files, heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -90,16 +90,26 @@ def _chat(settings: Any) -> None:
 @_command(
     "evaluate", USE,
     _option("--out", type=Path, metavar="DIR", panel=RUN, help="Also write the result, the answers and all verdicts "
-            "into this folder."), AS_JSON, config="heedful.configs.evaluate:EvaluateConfig",
+            "into this folder."), AS_JSON,
+    _option("--queue", metavar="PROJECT", panel=PEOPLE, help="Put each model's answer next to the baseline's into this "
+            "project, for held-out labelers to judge. A new project gets a guide for final evaluations."),
+    _option("--form", type=click.Choice(["quality", "toxicity"]), default="quality", panel=PEOPLE,
+            help="What a new project asks: overall quality and flags (D9), or toxicity (D11)."),
+    _option("--db", default="heedful.db", metavar="DB", help="Database of --queue: SQLite file or postgresql:// URL.",
+            panel=PEOPLE),
+    config="heedful.configs.evaluate:EvaluateConfig",
 )  # fmt: skip
-def _evaluate(settings: Any, out: Path | None, as_json: bool) -> None:
+def _evaluate(settings: Any, out: Path | None, as_json: bool, queue: str | None, form: Any, db: str) -> None:
     """Compare models: win rates over a baseline with their confidence intervals.
 
     A reward, a function, people's judgements in a file or a model behind an address decides, or several of these.
     """
     from heedful.evaluation import described, evaluate
+    from heedful.feedback import final
+    from heedful.web.text import defaults
 
-    result = evaluate.run(settings, out)
+    put = final.opened(db, queue, form, defaults.CONSENT) if queue is not None else None
+    result = evaluate.run(settings, out, put)
     print(json.dumps(result, ensure_ascii=False) if as_json else described.describe(result))
 
 

@@ -26,7 +26,25 @@ def describe(result: Result) -> str:
         blocks.append(_remarks(found))
     if result["agreement"]:
         blocks.append(["judges that decide alike, ties left out", *_judges(result["agreement"])])
+    if result.get("queue"):
+        blocks.append(_queued(result["queue"], result["models"], result["baseline"]))
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _queued(queued: Result, models: Result, baseline: str) -> list[str]:
+    """What people have to do now, and the commands that read what they said."""
+    name, named = queued["project"], " ".join(f"--model {model}" for model in models)
+    lines = [f"{queued['pairs']:,} pairs are in project {name}" + (", which is new" if queued["new_project"] else "")]
+    if queued["known"]:
+        lines.append(f"{queued['known']:,} pairs were there already")
+    if not queued["held_out_labelers"]:
+        lines.append("It has no held-out labeler yet. Invite some on its page People")
+    return [
+        *lines,
+        "When they have judged:",
+        f"  heedful snapshot --project {name} --records comparison --roles held_out --purposes evaluate --out judged",
+        f"  heedful evaluate {named} --baseline {baseline} --judge judged",
+    ]
 
 
 def percent(share: float) -> str:
@@ -60,16 +78,19 @@ def _counts(found: Result) -> str:
 
 
 def _rates(found: Result, baseline: str) -> list[str]:
-    rows = []
+    rows: list[list[str]] = []
+    reasons: list[str] = []
     for name, rate in found["win_rates"].items():
         length, controlled = found["length"][name], found["controlled"][name]
         rows.append([name, *_cells(rate), _needed(found["prompts_needed"][name])])
         why = controlled.get("why")
-        rows.append(["  at equal length", *(["–", why, ""] if why else _cells(controlled)), ""])
+        rows.append(["  at equal length", *(["–", "", ""] if why else _cells(controlled)), ""])
+        reasons += [f"no win rate of {name} at equal length: {why}"] if why else []
         for label in ("similar", "shorter", "longer"):
             rows.append([f"  where its length is {label}" if label == "similar" else f"  where it is {label}",
                          *_cells(length[label]), ""])  # fmt: skip
-    return _table([f"wins over {baseline}", "%", "95 % interval", "prompts", "more prompts to settle it"], rows)
+    heading = [f"wins over {baseline}", "%", "95 % interval", "prompts", "more prompts to settle it"]
+    return [*_table(heading, rows), *reasons]
 
 
 def _cells(rate: Result | None) -> list[str]:

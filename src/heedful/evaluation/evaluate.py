@@ -39,6 +39,17 @@ class Collected:
     answers: dict[str, Answers]
     left_out: dict[str, int] = field(default_factory=dict)
 
+    def pairs(self) -> list[Completions]:
+        """The first answer of each model next to the baseline's, in one row a pair."""
+        found = []
+        for prompt in self.prompts:
+            asked = answers.key(prompt.prompt)
+            for pair in self.models.pairs("baseline"):
+                texts = [self.answers[name][asked][0].text for name in pair]
+                facts = {name: getattr(prompt, name) for name in Prompt.model_fields}
+                found.append(Completions.model_validate({**facts, "completions": texts, "models": list(pair)}))
+        return found
+
     def rows(self) -> list[Completions]:
         """One row of all answers to each prompt, with the models that wrote them."""
         found = []
@@ -57,17 +68,21 @@ class Collected:
         return found
 
 
-def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:
+def run(
+    config: EvaluateConfig, out: str | Path | None = None, queue: Callable[[list[Completions]], Result] | None = None
+) -> Result:
     """Compare the models. With `out` (a folder), write the result, the answers and every verdict there.
 
+    `queue` puts pairs of answers before people. What it returns is part of the result, and no judge is needed then.
     Raises UserError if models, prompts and judges do not fit together.
     """
     models = parse(config.model, config.baseline)
-    _check_judges(config)
+    _check_judges(config, needed=queue is None)
     if out is not None:
         check_free(Path(out))
     machines = [_Machine.open(spec, config) for spec in config.judge if not answers.is_file(spec)]
-    collected = collect(config, models, [one.reward for one in machines if one.reward]) if machines else None
+    rewards = [one.reward for one in machines if one.reward]
+    collected = collect(config, models, rewards) if machines or queue is not None else None
     wanted = answers.unique(formats.read(config.prompts, Prompt)) if config.prompts is not None else None
     said: dict[str, Judged] = {}
     for spec in config.judge:
@@ -85,6 +100,8 @@ def run(config: EvaluateConfig, out: str | Path | None = None) -> Result:
         "judges": {spec: summary.of_judge(said[spec], models, config) for spec in config.judge},
         "agreement": summary.agreement([said[spec] for spec in config.judge]),
     }
+    if queue is not None and collected is not None:
+        result["queue"] = queue(collected.pairs())
     if out is not None:
         _write(Path(out), result, collected, [said[spec] for spec in config.judge])
     return result
@@ -149,8 +166,8 @@ class _Machine:
         return judges.by_reward(self.spec, self.reward, collected.prompts, collected.answers, pairs)
 
 
-def _check_judges(config: EvaluateConfig) -> None:
-    if not config.judge:
+def _check_judges(config: EvaluateConfig, *, needed: bool) -> None:
+    if not config.judge and needed:
         raise UserError("an evaluation needs a judge. Give --judge: a reward model, module:function, a file, URL#model")
     twice = next((spec for spec in config.judge if config.judge.count(spec) > 1), None)
     if twice is not None:

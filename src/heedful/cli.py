@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+
 from heedful import terminal
 from heedful.commands.base import AS_JSON, DATA, DB, OUT_ROWS, OUT_RUN, OVERWRITE, PEOPLE, RESUME, TRAIN, USE, app
 from heedful.commands.base import argument as _argument

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.collection import removal, users
-from heedful.feedback import events, people
+from heedful.feedback import chats, events, people
 from heedful.feedback.store import Store
 
 
@@ -46,7 +46,9 @@ class Forgotten:
 
 
 def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime, *, by: int | None) -> Forgotten:
-    """Delete all that is kept of a user, or of all users of an account. `folders` are searched for runs. Logged.
+    """Delete all that is kept of a user, or of all users of an account with its chats. Logged.
+
+    `folders` are searched for runs.
 
     The account stays. UserError if there is no such account.
     """
@@ -65,6 +67,8 @@ def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime
         removed = removal.remove_items(db, found, "their user is forgotten", now, by=by)
         removal.remove_exchanges(db, exchanges)
         removal.remove_users(db, mine)
+        if users.is_account(db, user):
+            chats.delete_all(db, account)
         detail = {"exchanges": len(exchanges), "items": removed}
         people.audit(db, by, "forget", f"person {account}", detail, now=now)
     store.scrub()

@@ -175,14 +175,28 @@ def delete(store: Store, user: str, exchange_id: str, folders: Sequence[str | Pa
     """
     with store.reading() as db:
         exchange = _own(db, user, exchange_id).id
-        found = removal.items_from(db, [exchange])
+    return delete_several(store, user, [exchange], [], folders, now)
+
+
+def delete_several(
+    store: Store, user: str, exchange_ids: Sequence[str], picks: Sequence[str], folders: Sequence[str | Path],
+    now: datetime,
+) -> Held:  # fmt: skip
+    """Delete exchanges of a user as `delete` does, and picks of theirs by their refs. Unknown ones are left out."""
+    with store.reading() as db:
+        mine = [one.id for one in users.find(db, user)]
+        chosen = sa.select(Exchange.id).where(Exchange.id.in_(exchange_ids), Exchange.user_id.in_(mine))
+        exchanges = list(db.scalars(chosen))
+        picked = sa.select(Item.id).join(Origin, Origin.item_id == Item.id)
+        picked = picked.where(Item.ref.in_(picks), Origin.user_id.in_(mine))
+        found = sorted({*removal.items_from(db, exchanges), *db.scalars(picked)})
         held = removal.held(db, found, folders)
         by = users.account(db, user).id
     removal.delete_folders(held.unused)
     with store.writing() as db:
         removal.remove_snapshots(db, held.unused)
         removal.remove_items(db, found, "deleted by their user", now, by=by)
-        removal.remove_exchanges(db, [exchange])
+        removal.remove_exchanges(db, exchanges)
     store.scrub()
     return held
 

@@ -47,6 +47,11 @@ def name_of(db: Session, user_id: int) -> str:
     return f"{person.name}/{found.name}" if found.name else person.name
 
 
+def is_account(db: Session, user: str) -> bool:
+    """Whether a name is that of an account, with all its users. UserError if nobody has this name."""
+    return not _parts(db, user)[1]
+
+
 def account(db: Session, user: str) -> Person:
     """The account of a user. UserError if there is none."""
     return _parts(db, user)[0]

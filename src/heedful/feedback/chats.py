@@ -91,11 +91,12 @@ def by_ref(db: Session, person_id: int, ref: str) -> Chat | None:
     return db.scalar(sa.select(Chat).where(Chat.ref == ref, Chat.person_id == person_id))
 
 
-def of_person(db: Session, person_id: int, most: int, before: datetime | None = None) -> list[Chat]:
-    """The conversations of a person, the newest first. `before`: only those that were last used earlier."""
+def of_person(db: Session, person_id: int, most: int, after: Chat | None = None) -> list[Chat]:
+    """The conversations of a person, the last used first. `after`: only those that follow this one."""
     chosen = sa.select(Chat).where(Chat.person_id == person_id)
-    if before is not None:
-        chosen = chosen.where(Chat.updated < before)
+    if after is not None:
+        earlier = sa.and_(Chat.updated == after.updated, Chat.id < after.id)
+        chosen = chosen.where(sa.or_(Chat.updated < after.updated, earlier))
     return list(db.scalars(chosen.order_by(Chat.updated.desc(), Chat.id.desc()).limit(most)))
 
 

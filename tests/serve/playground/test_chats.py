@@ -12,11 +12,12 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from heedful.collection import react
+from heedful.collection import forget, react
 from heedful.collection.store import of_user
 from heedful.feedback import chats, events
 from heedful.feedback.chats import Chat, Turn
 from heedful.feedback.collected import Exchange
+from heedful.serve.playground import api
 from serve.playground.scripted import Play, picks_of
 
 CANARY = "canary-7f3a"
@@ -178,6 +179,58 @@ def test_deleting_a_conversation_or_an_account_leaves_nothing(playing: Playing) 
         assert db.scalar(sa.select(sa.func.count()).select_from(Chat)) == 0
 
 
+def test_what_was_collected_goes_with_the_conversation_and_conversations_with_their_user(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    play.model.says = f"{CANARY} says"
+    with play.browser("ada") as ada:
+        first, here = compared(ada, play, CANARY)
+        assert ada.post(here, json={"verdict": "tie"}).status_code == 200
+        answer = f"/api/chats/{first['ref']}/turns/{first['turns'][1]['id']}"
+        assert ada.post(f"{answer}/edit", json={"text": f"{CANARY} edits"}).status_code == 204
+        play.model.says = "Four."
+        start(ada, "Another")
+        assert (len(kept_of(play)), len(picks_of(play, "ada"))) == (3, 1)
+        assert ada.delete(f"/api/chats/{first['ref']}").status_code == 204
+        assert [one.exchange.prompt for one in kept_of(play)] == [[{"role": "user", "content": "Another"}]]
+        assert picks_of(play, "ada") == []
+        assert found_in(play, CANARY) == []
+        forget.forget(play.store, "ada", [play.folder], datetime.now(UTC), by=None)
+        assert ada.get("/api/chats").json() == []
+
+
+def test_conversations_are_listed_page_by_page(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "LISTED", 2)
+    play = playing()
+    with play.browser("ada") as ada:
+        refs = [start(ada, f"Number {place}")["ref"] for place in range(3)]
+        first = [one["ref"] for one in ada.get("/api/chats").json()]
+        then = [one["ref"] for one in ada.get(f"/api/chats?after={first[-1]}").json()]
+        assert [*first, *then] == refs[::-1]
+
+
+def test_what_cannot_be_is_refused_in_one_line(playing: Playing) -> None:
+    play = playing()
+    with play.browser("ada") as ada:
+        here = f"/api/chats/{start(ada)['ref']}"
+        for method, path, body in (
+            ("get", "/api/chats?after=%00", None),
+            ("get", "/api/chats/%00%ff", None),
+            ("get", f"{here}/turns/99999999999999999999/text", None),
+            ("post", "/api/chats", {"text": " "}),
+            ("post", "/api/chats", {"text": "x", "settings": {"temperature": 3}}),
+            ("post", "/api/chats", {"text": "x", "settings": {"tempreature": 1}}),
+            ("post", f"{here}/turns", {"parent": 2**70, "text": "x", "key": "k"}),
+            ("post", f"{here}/turns", {"parent": None, "text": "x", "key": "\0"}),
+            ("post", f"{here}/answers", {"parent": 10**9, "key": "k"}),
+            ("patch", here, {"tip": 10**9}),
+            ("post", f"{here}/pairs/%00", {"verdict": "tie"}),
+            ("post", "/api/passing", {"messages": [{"role": "assistant", "content": "x"}]}),
+        ):
+            refused = ada.request(method, path, json=body)
+            assert refused.status_code in (400, 404, 422), (path, refused.text)
+            assert "\n" not in refused.json()["error"]
+
+
 # Consent
 
 
@@ -290,8 +343,8 @@ def kept_of(play: Play) -> list[Any]:
         return of_user(db, "ada")
 
 
-def compared(ada: TestClient, play: Play) -> tuple[dict[str, Any], str]:
-    chat = start(ada, compare=True, top_p=0.5)
+def compared(ada: TestClient, play: Play, text: str = "What is 2 + 2?") -> tuple[dict[str, Any], str]:
+    chat = start(ada, text, compare=True, top_p=0.5)
     left, right = chat["turns"][1:]
     assert left["pair"] == right["pair"]
     return chat, f"/api/chats/{chat['ref']}/pairs/{left['pair']}"
@@ -338,7 +391,7 @@ def test_a_choice_after_an_answer_that_names_its_model_is_not_blind(playing: Pla
     with play.browser("ada") as ada:
         _, here = compared(ada, play)
         made = ada.post(here, json={"verdict": "bad"}).json()
-    assert [turn["verdict"] for turn in made["turns"]] == [{"verdict": "bad", "blind": False}] * 2
+    assert [turn["verdict"]["blind"] for turn in made["turns"]] == [False] * 2
     assert picks_of(play, "ada")[0][0]["blind"] is False
 
 

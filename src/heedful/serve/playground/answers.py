@@ -132,6 +132,7 @@ class Answers:
             answer.stored = True
         except (OSError, DBAPIError, StoreBusy) as error:
             answer.stored = False
+            answer.speech.service.storing = f"nothing is stored: {type(error).__name__}"
             self.incidents.note("chats", f"Answers of the playground are not stored: {type(error).__name__}")
 
 

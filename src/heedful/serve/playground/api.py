@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from heedful.collection import store as collected
 from heedful.config import UserError
 from heedful.feedback import chats
 from heedful.feedback.chats import Chat, Turn
@@ -29,11 +31,12 @@ from heedful.serve.playground.records import (
     TurnsOut,
 )
 from heedful.serve.types import Caller
-from heedful.web.security.access import Id, Now, Person, SignedIn, Stored
+from heedful.web.security.access import Id, Now, Person, Settings, SignedIn, Stored
 
 router = APIRouter(prefix="/api/chats", tags=["playground"])
 LISTED = 60  # conversations at once
 NDJSON = "application/x-ndjson"
+REF = re.compile(r"[\w-]{1,24}", re.ASCII)
 
 
 def get_service(request: Request) -> Service:
@@ -51,10 +54,11 @@ Writing = Annotated[Answers, Depends(get_answers)]
 
 
 @router.get("")
-def listing(person: SignedIn, store: Stored, before: datetime | None = None) -> list[ChatLine]:
-    """Your conversations, the newest first."""
+def listing(person: SignedIn, store: Stored, after: str | None = None) -> list[ChatLine]:
+    """Your conversations, the newest first. `after`: the ref of the last one that you have."""
     with store.reading() as db:
-        return [ChatLine.model_validate(one) for one in chats.of_person(db, person.id, LISTED, before)]
+        last = find(db, person, after) if after is not None else None
+        return [ChatLine.model_validate(one) for one in chats.of_person(db, person.id, LISTED, last)]
 
 
 @router.post("", status_code=201)
@@ -100,8 +104,8 @@ def change(person: SignedIn, store: Stored, service: Serving, ref: str, body: Ch
 
 
 @router.delete("/{ref}", status_code=204)
-async def delete(person: SignedIn, store: Stored, answers: Writing, ref: str) -> None:
-    """Delete a conversation. What was collected of it, you delete on the page of what is kept."""
+async def delete(person: SignedIn, store: Stored, answers: Writing, settings: Settings, now: Now, ref: str) -> None:
+    """Delete a conversation, and what was collected of it."""
 
     def turns() -> list[int]:
         with store.reading() as db:
@@ -111,6 +115,11 @@ async def delete(person: SignedIn, store: Stored, answers: Writing, ref: str) ->
         await answers.stop(turn)
 
     def gone() -> None:
+        with store.reading() as db:
+            found = chats.turns(db, find(db, person, ref))
+        exchanges = [one.exchange for one in found if one.exchange is not None]
+        picks = [str(one.verdict["ref"]) for one in found if one.verdict and one.verdict.get("ref")]
+        collected.delete_several(store, person.name, exchanges, picks, [settings.folder], now)
         with store.writing() as db:
             chats.delete(db, find(db, person, ref))
         store.scrub()
@@ -206,7 +215,7 @@ async def stop(person: SignedIn, store: Stored, answers: Writing, ref: str, turn
 
 def find(db: Session, person: Person, ref: str) -> Chat:
     """A conversation of the person. 404 for any other."""
-    found = chats.by_ref(db, person.id, ref)
+    found = chats.by_ref(db, person.id, ref) if REF.fullmatch(ref) else None
     if found is None:
         raise HTTPException(404)
     return found

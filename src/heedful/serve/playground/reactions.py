@@ -102,7 +102,8 @@ def _decide(
     if system.strip():
         prompt = [{"role": "system", "content": system}, *prompt]
     outcome: react.Outcome = "both_bad" if body.verdict == "bad" else body.verdict
-    react.pick(db, caller.name, prompt, _side(left), _side(right), outcome, blind=blind, now=now)
+    made = react.pick(db, caller.name, prompt, _side(left), _side(right), outcome, blind=blind, now=now)
+    left.verdict = right.verdict = {**left.verdict, "ref": made.ref}
 
 
 def _side(turn: Turn) -> react.Side:

@@ -9,12 +9,13 @@ from pydantic import Field
 
 from heedful.feedback.chats import TurnState
 from heedful.web.api.base import Body, Out
+from heedful.web.security.access import Id
 
 MOST_TEXT = 200_000  # characters of a message
 MOST_MESSAGES = 1_000  # of a conversation that is not stored
 Verdict = Literal["left", "right", "tie", "bad"]
-Key = Annotated[str, Field(min_length=1, max_length=100)]
-Message = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
+Key = Annotated[str, Field(pattern=r"^[!-~]{1,100}$")]
+Message = Annotated[str, Field(pattern=r"\S", max_length=MOST_TEXT)]
 
 
 class ChatSettings(Body):
@@ -48,7 +49,7 @@ class NewChat(Body):
 class NewTurn(Body):
     """A message. `parent` is the answer that it follows, None at the beginning. An edited one has the same parent."""
 
-    parent: int | None
+    parent: Id | None
     text: Message
     key: Key
     """Of this request. A request that comes twice is taken once."""
@@ -57,15 +58,15 @@ class NewTurn(Body):
 class Again(Body):
     """Another answer to the message `parent`."""
 
-    parent: int
+    parent: Id
     key: Key
 
 
 class ChatChange(Body):
     """Changes of a conversation. What is left out stays."""
 
-    title: str | None = Field(None, min_length=1, max_length=200)
-    tip: int | None = None
+    title: str | None = Field(None, pattern=r"\S", max_length=200)
+    tip: Id | None = None
     """The last turn of the branch that is shown."""
     settings: ChatSettings | None = None
 

@@ -25,7 +25,7 @@ export class Past {
   }
 
   async more() {
-    const found = await call("GET", `/api/chats?before=${encodeURIComponent(this.chats.at(-1).updated)}`);
+    const found = await call("GET", `/api/chats?after=${this.chats.at(-1).ref}`);
     this.chats.push(...found);
     this.older.hidden = found.length < PAGE;
     this.show(this.current);

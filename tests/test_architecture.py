@@ -6,6 +6,7 @@ docs/architecture.md explains the graph; here it is the law. Only the last test 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -281,6 +282,18 @@ def test_every_folder_is_a_package() -> None:
     """Without its `__init__.py` a folder of modules would be missing from what is installed."""
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_migrations_are_one_chain() -> None:
+    """Two of one number would each pass their own tests, and no database could be opened."""
+    files = sorted((PACKAGE / "feedback" / "migrations" / "versions").glob("v*.py"))
+    found = [
+        dict(re.findall(r'^(revision|down_revision) = "?(\w+)"?$', path.read_text("utf-8"), re.M)) for path in files
+    ]
+    numbers = [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert [path.name[1:5] for path in files] == numbers
+    assert [one["revision"] for one in found] == numbers
+    assert [one["down_revision"] for one in found] == ["None", *numbers[:-1]]
 
 
 def test_modules_are_short() -> None:

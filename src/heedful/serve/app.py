@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from heedful.feedback.store import Store, StoreBusy
-from heedful.serve import collected, entry, errors, health, keys, openai, placed
+from heedful.serve import collected, described, entry, errors, health, keys, openai, placed
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
@@ -58,6 +58,7 @@ def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSetti
         refuse=errors.answer,
     )
     errors.install(app)
+    described.install(app)
     app.get("/static/{digest}/{name:path}", include_in_schema=False)(render.serve_static)
     for router in ROUTERS:
         app.include_router(router)

@@ -6,38 +6,42 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
+from heedful.serve.described import ANSWERED, body_of, refusals
 from heedful.serve.types import ApiError, Backend, Reply, Route
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 STORE = "heedful-store"
 """Header with which a request says "no": nothing of it may be kept."""
 
+ALL = ANSWERED | refusals(400, 401, 403, 404, 413, 429, 503, 504)
 
-@router.get("/models")
+
+@router.get("/models", responses=refusals(401, 403))
 async def models(request: Request) -> dict[str, Any]:
     """The models that this server answers with."""
     await _callers(request).find(request)
     return {"object": "list", "data": [_card(name, one) for name, one in _service(request).models.items()]}
 
 
-@router.get("/models/{name:path}")
+@router.get("/models/{name:path}", responses=refusals(401, 403, 404))
 async def model(request: Request, name: str) -> dict[str, Any]:
     """One model."""
     await _callers(request).find(request)
     return _card(*_service(request).model_of({"model": name}))
 
 
-@router.post("/chat/completions")
+@router.post("/chat/completions", responses=ALL, openapi_extra=body_of("Chat"))
 async def chat(request: Request) -> Response:
     """Answer a chat."""
     return await _answered(request, "chat")
 
 
-@router.post("/completions")
+@router.post("/completions", responses=ALL, openapi_extra=body_of("Completion"))
 async def completions(request: Request) -> Response:
     """Continue a text, or several."""
     return await _answered(request, "completions")
@@ -45,7 +49,10 @@ async def completions(request: Request) -> Response:
 
 async def _answered(request: Request, route: Route) -> Response:
     caller = await _callers(request).find(request)
-    body = await request.body()
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it
     refused = may_not_store(request)
     return Answer(_service(request).answer(caller, route, body, refused=refused))
 

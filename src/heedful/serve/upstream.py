@@ -25,6 +25,7 @@ OURS = ("user", "metadata", "store")
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 CONNECT_SECONDS = 10.0
 LARGEST = 32_000_000  # bytes of an answer that is not streamed
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 AWAY = "The upstream of this model does not answer."
 CUT = "The upstream of this model ended in the middle of its answer."
 
@@ -121,7 +122,7 @@ class _Relay:
         self.backend, self.response, self.call = backend, response, call
         self._bytes = response.aiter_raw()
         self._along = _Along(call.outcome)
-        self._ended = False
+        self._ended, self._held = False, b""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -132,11 +133,15 @@ class _Relay:
         outcome = self.call.outcome
         try:
             async with asyncio.timeout(max(0.0, self.call.deadline - time.perf_counter())):
-                piece = await self._bytes.__anext__()
+                while not (piece := self._whole_events(await self._bytes.__anext__())):
+                    pass
         except StopAsyncIteration:
-            if self._along.done:
+            if not self._along.done:
+                return self._end(ApiError(503, CUT, code="upstream_failed"))
+            self._ended = True
+            if not self._held:
                 raise
-            return self._end(ApiError(503, CUT, code="upstream_failed"))
+            piece, self._held = self._held, b""
         except TimeoutError:
             return self._end(ApiError(504, "The answer took too long.", code="timeout"))
         except httpx.HTTPError:
@@ -146,11 +151,18 @@ class _Relay:
         self._along.read(piece)
         return piece
 
+    def _whole_events(self, piece: bytes) -> bytes:
+        """What is complete. A part of an event waits for the rest: should that never come, no client can read it."""
+        piece = self._held + piece
+        end = max((at + len(mark) for mark in EVENT_ENDS if (at := piece.rfind(mark)) >= 0), default=0)
+        self._held = piece[end:]
+        return piece[:end]
+
     def _end(self, error: ApiError) -> bytes:
-        """The event with which a stream fails. A part of an event may come before it."""
+        """The event with which a stream fails."""
         self._ended = True
         self.call.outcome.failed, self.backend.last = error.status, error.message
-        return b"\n\n" + error_event(error)
+        return error_event(error)
 
     async def whole(self) -> bytes:
         """An answer that is not streamed. Raises ApiError."""

@@ -1,0 +1,129 @@
+"""Another checkpoint behind a name while clients stream: by the route, and by serving.json."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from heedful.config import UserError
+from heedful.serve import local as local_module
+from heedful.serve import placed
+from serve.live import load, local, running, wait_for
+from serve.place import HOST, Place
+
+OTHER = "llama 5"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path, {"m": local("llama", rows=16)}, limits={"requests_a_minute": 0})
+    with running(made.app) as address:
+        made.address = address  # type: ignore[attr-defined]
+        yield made
+    made.store.close()
+
+
+def browsing(place: Place, name: str | None) -> httpx.Client:
+    """Signed in as somebody, at the port of the server."""
+    cookies = dict(place.browser(name).cookies) if name else {}
+    return httpx.Client(base_url=place.address, headers={"Origin": HOST}, cookies=cookies, timeout=20)  # type: ignore[attr-defined]
+
+
+def text_of(path: str, prompt: str, seed: int, tokens: int) -> str:
+    from heedful.configs.shared import Generation
+    from heedful.models import render
+    from heedful.rollout.types import Stream
+
+    engine, tokenizer = load(path)
+    asked = Generation(max_new_tokens=tokens)
+    (sample,) = engine.generate([tokenizer.encode(prompt)], [Stream(seed, 0, 0)], asked)
+    return render.response_text(tokenizer, sample.response_ids)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["side by side", "drained first"])
+def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    """64 clients that stream all the time: none of them fails."""
+    monkeypatch.setattr(local_module, "_fits_twice", lambda engine: fits)
+    expected = {path: [text_of(path, "Go on", seed, 30) for seed in range(8)] for path in ("llama", OTHER)}
+    admin = place.browser("admin")
+
+    async def run() -> tuple[list[str], list[str], Any]:
+        async with openai.AsyncOpenAI(api_key=place.secrets["ada"], base_url=place.address + "/v1") as client:  # type: ignore[attr-defined]
+
+            async def one(number: int) -> str:
+                given: Any = {"model": "m", "prompt": "Go on", "max_tokens": 30, "seed": number % 8}
+                stream = await client.completions.create(**given, stream=True)
+                return "".join([chunk.choices[0].text async for chunk in stream])
+
+            first = [asyncio.ensure_future(one(number)) for number in range(64)]
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            async with httpx.AsyncClient(timeout=30, cookies=dict(admin.cookies)) as http:
+                swapping = asyncio.ensure_future(
+                    http.put(
+                        place.address + "/api/models/m",  # type: ignore[attr-defined]
+                        json={"path": OTHER},
+                        headers={"Origin": "http://testserver"},
+                    )
+                )
+                during = [asyncio.ensure_future(one(number)) for number in range(64)]
+                answer = await swapping
+            texts = await asyncio.gather(*first), await asyncio.gather(*during)
+            after = await asyncio.gather(*(one(number) for number in range(8)))
+            assert after == expected[OTHER]
+            return [*texts[0], *texts[1]], after, answer
+
+    texts, _, answer = asyncio.run(run())
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"model": "m", "path": OTHER, "drained": not fits}
+    for number, text in enumerate(texts):
+        assert text in (
+            expected["llama"][number % 8],
+            expected[OTHER][number % 8],
+        )
+    backend: Any = place.app.state.service.models["m"]
+    assert backend.waiting == 0
+    assert backend.lane.users == 0
+
+
+def test_a_file_puts_a_checkpoint_in_place(place: Place) -> None:
+    backend: Any = place.app.state.service.models["m"]
+    placed.place(place.folder, "m", OTHER, by="ada")
+    wait_for(lambda: backend.path == OTHER)
+    placed.place(place.folder, "other", "x")
+    assert json.loads((place.folder / "serving.json").read_text())["models"]["m"] == {"path": OTHER, "by": "ada"}
+    assert placed.read(place.folder) == {"m": OTHER, "other": "x"}
+    (place.folder / "serving.json").write_text("{")
+    with pytest.raises(UserError, match=r"serving\.json"):
+        placed.read(place.folder)
+
+
+def test_what_cannot_be_loaded_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend: Any = place.app.state.service.models["m"]
+
+    def missing(path: str) -> Any:
+        raise UserError(f"{path}: no such run")
+
+    monkeypatch.setattr(backend, "load", missing)
+    for fits in (True, False):
+        monkeypatch.setattr(local_module, "_fits_twice", lambda engine, fits=fits: fits)
+        with browsing(place, "admin") as http:
+            refused = http.put("/api/models/m", json={"path": "runs/none"})
+        assert (refused.status_code, refused.json()["error"]) == (400, "runs/none: no such run")
+        with openai.OpenAI(api_key=place.secrets["ada"], base_url=place.address + "/v1") as client:  # type: ignore[attr-defined]
+            given: Any = {"model": "m", "prompt": "Go on", "max_tokens": 30, "seed": 3}
+            assert client.completions.create(**given).choices[0].text == text_of("llama", "Go on", 3, 30)
+
+
+def test_only_administrators_swap(place: Place) -> None:
+    for name, status in (("ada", 403), (None, 401)):
+        with browsing(place, name) as http:
+            assert http.put("/api/models/m", json={"path": OTHER}).status_code == status

@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 TORCH := 2.13.0
 export DATA
 
-.PHONY: help setup demo recipes test fast check docs format lock clean
+.PHONY: help setup demo recipes test fast check siege docs format lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/mypy --no-error-summary
 	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
+
+siege: $(READY)  ## attacks on app and runs, with a table; make siege FULL=1 takes an hour, ONLY="NAME ..." picks some
+	@$(BROWSER)
+	@PYTHONPATH=src:tests $(BIN)/python -m siege $(if $(FULL),--full) $(ONLY)
 
 docs: $(READY)  ## the pages of docs/ as a site with search and a Python reference, in build/site
 	@$(BIN)/python scripts/pages.py

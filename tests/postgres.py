@@ -27,31 +27,47 @@ def server(given: dict[str, str] = QUICK) -> Iterator[str]:
     `given`: PostgreSQL's settings.
     """
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a short path: sockets want one
-    process: subprocess.Popen[bytes] | None = None
     try:
         programs, who = _programs(folder), _who()
         if who:
             os.chown(folder, NOBODY, NOBODY)
-        data = folder / "data"
         settings = [option for name, value in given.items() for option in ("-c", f"{name}={value}")]
-        create = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"]
-        done = subprocess.run([*create, "--locale=C.UTF-8"], capture_output=True, cwd=folder, **who)
+        create = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--encoding=utf8"]
+        create += ["--no-sync", "--locale=C.UTF-8"]
+        done = subprocess.run(create, capture_output=True, cwd=folder, **who)
         assert done.returncode == 0, f"no PostgreSQL, so nothing is tested on it: {done.stderr.decode()}"
-        with (folder / "log").open("wb") as log:
-            start = [programs / "postgres", "-D", data, "-k", folder, "-h", "", *settings]
-            process = subprocess.Popen(start, stdout=log, stderr=log, cwd=folder, **who)
-        ready = [programs / "pg_isready", "-h", folder, "-q"]
-        end = time.monotonic() + 60
-        while subprocess.run(ready, **who).returncode:
-            assert process.poll() is None, f"no PostgreSQL: {(folder / 'log').read_text()}"
-            assert time.monotonic() < end, "no PostgreSQL within a minute"
-            time.sleep(0.05)
+        _programs_of[folder] = programs, settings
+        start(folder)
         yield f"postgresql://postgres@/{{}}?host={folder}"
     finally:
-        if process is not None:
-            process.send_signal(3)  # stop at once, without a checkpoint
-            process.wait(30)
+        stop(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+_programs_of: dict[Path, tuple[Path, list[str]]] = {}
+_running: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def start(folder: Path) -> None:
+    """Start the server of a folder, the `host` of its URL, again."""
+    (programs, settings), who = _programs_of[folder], _who()
+    with (folder / "log").open("ab") as log:
+        command = [programs / "postgres", "-D", folder / "data", "-k", folder, "-h", "", *settings]
+        process = _running[folder] = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **who)
+    ready = [programs / "pg_isready", "-h", folder, "-q"]
+    end = time.monotonic() + 60
+    while subprocess.run(ready, **who).returncode:
+        assert process.poll() is None, f"no PostgreSQL: {(folder / 'log').read_text()}"
+        assert time.monotonic() < end, "no PostgreSQL within a minute"
+        time.sleep(0.05)
+
+
+def stop(folder: Path) -> None:
+    """Stop the server of a folder at once, without a checkpoint."""
+    process = _running.pop(folder, None)
+    if process is not None:
+        process.send_signal(3)
+        process.wait(30)
 
 
 def _who() -> dict[str, Any]:

@@ -165,6 +165,14 @@ def test_a_validators_own_words_are_kept() -> None:
         config.load(Picky, None, ["a=3"])
 
 
+def test_what_is_nested_too_deep_is_one_line(tmp_path: Path) -> None:
+    deep = "[" * 3000
+    with pytest.raises(UserError, match=r"stage\.toml: nested too deep\. Use a few levels"):
+        config.load(Stage, toml(tmp_path, f"steps = {deep}"))
+    with pytest.raises(UserError, match=r"'steps': .*integer"):
+        config.load(Stage, None, [f"steps={deep}"])
+
+
 @pytest.mark.parametrize("content", [b"steps = ", b"steps = 1\nsteps = 2\n", b"note = '\xff'"])
 def test_bad_toml_names_the_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"

@@ -207,6 +207,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML ({error})") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deep. Use a few levels") from None
 
 
 def _assign(cls: type[BaseModel], values: dict[str, Any], override: str) -> None:
@@ -248,7 +250,7 @@ def _literal(text: str, is_text: bool) -> Any:
     """Parse `text` as a TOML value, else keep it as a string. For a text field, parse only a quoted string."""
     try:
         document = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     value = document.pop("value")
     return text if document or (is_text and not isinstance(value, str)) else value

@@ -52,10 +52,12 @@ def file_for(folder: str) -> Damage:
     return lambda run: (shutil.rmtree(run / folder), (run / folder).write_text("x"))
 
 
-def flipped(file: str) -> Damage:
+def flipped(file: str, place: float = 0.5) -> Damage:
+    """A bit of a file is another one, at `place` of its length."""
+
     def damage(run: Path) -> None:
         content = bytearray((run / file).read_bytes())
-        content[len(content) // 2] ^= 1
+        content[int(len(content) * place)] ^= 1
         (run / file).write_bytes(content)
 
     return damage

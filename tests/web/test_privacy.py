@@ -31,7 +31,8 @@ def holding(folder: Path, word: str = CANARY) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and word.encode() in path.read_bytes()
+        if path.is_file()
+        and any(form in path.read_bytes() for form in (word.encode(), json.dumps(word)[1:-1].encode()))
     )
 
 
@@ -45,14 +46,14 @@ def next_task(client: TestClient, kind: str = "ranking") -> dict[str, Any]:
     return task
 
 
-def work_of(site: Site) -> TestClient:
-    """Somebody who leaves the canary wherever a person can leave a word."""
+def work_of(site: Site, word: str = CANARY) -> TestClient:
+    """Somebody who leaves the word wherever a person can leave a word."""
     site.add_prompts(4)
     site.add_rankings(3)
     lead = site.browser("lead")
-    invited = lead.post(f"{TEA}/invitations", json={"notes": [f"for {CANARY}"], "group": f"group {CANARY}"})
+    invited = lead.post(f"{TEA}/invitations", json={"notes": [f"for {word}"], "group": f"group {word}"})
     script = TestClient(site.app, base_url="http://testserver")
-    given = {"name": f"Zoe {CANARY}", "password": "a long password"}
+    given = {"name": f"Zoe {word}", "password": "a long password"}
     joined = script.post(
         "/api/join", json=given, headers={"Authorization": f"Bearer {invited.json()['invitations'][0]['token']}"}
     )  # fmt: skip
@@ -60,27 +61,27 @@ def work_of(site: Site) -> TestClient:
         site.app, base_url="http://testserver", headers={"Authorization": f"Bearer {joined.json()['token']}"}
     )
     with site.store.reading() as db:
-        found = people.person_named(db, f"Zoe {CANARY}")
+        found = people.person_named(db, f"Zoe {word}")
         assert found is not None
         site.ids["zoe"] = found.id
     zoe.post(f"{TEA}/consent", json={"version": 1})
-    zoe.put(f"{TEA}/topics", json={"topics": [f"topic {CANARY}"]})
-    zoe.post("/api/me/tokens", json={"name": f"token {CANARY}"})
+    zoe.put(f"{TEA}/topics", json={"topics": [f"topic {word}"]})
+    zoe.post("/api/me/tokens", json={"name": f"token {word}"})
     for number in range(2):
         task = next_task(zoe, "demonstration")
-        zoe.put(f"{TEA}/tasks/{task['lease']}/draft", json={"draft": {"text": f"{CANARY} draft {number}"}})
-        submit(zoe, task, {"completion": f"{CANARY} wrote this. " * 200, "note": CANARY})
+        zoe.put(f"{TEA}/tasks/{task['lease']}/draft", json={"draft": {"text": f"{word} draft {number}"}})
+        submit(zoe, task, {"completion": f"{word} wrote this. " * 200, "note": word})
     zoe.post(f"{TEA}/undo", json={})
     ranking = next_task(zoe)
-    answer = {"ranking": [[0], [1], [2]], "ratings": [{"overall": 3, "note": CANARY}] * 3, "note": CANARY}
-    body = {"answer": answer, "idempotency_key": f"key {CANARY}"[:8] + secrets.token_hex(8)}
+    answer = {"ranking": [[0], [1], [2]], "ratings": [{"overall": 3, "note": word}] * 3, "note": word}
+    body = {"answer": answer, "idempotency_key": f"key {word}"[:8] + secrets.token_hex(8)}
     zoe.post(f"{TEA}/tasks/{ranking['lease']}/submit", json=body)
     marked = next_task(zoe)
-    zoe.post(f"{TEA}/tasks/{marked['lease']}/personal-data", json={"note": CANARY})
-    skipped = {"reason": "other", "note": CANARY, "idempotency_key": "skip one two"}
+    zoe.post(f"{TEA}/tasks/{marked['lease']}/personal-data", json={"note": word})
+    skipped = {"reason": "other", "note": word, "idempotency_key": "skip one two"}
     zoe.post(f"{TEA}/tasks/{marked['lease']}/skip", json=skipped)
-    zoe.put(f"{TEA}/tasks/{next_task(zoe, 'demonstration')['lease']}/draft", json={"draft": CANARY})
-    lead.patch(f"{TEA}/people/{site.ids['zoe']}", json={"paused": True, "why": f"asked for a break, {CANARY}"})
+    zoe.put(f"{TEA}/tasks/{next_task(zoe, 'demonstration')['lease']}/draft", json={"draft": word})
+    lead.patch(f"{TEA}/people/{site.ids['zoe']}", json={"paused": True, "why": f"asked for a break, {word}"})
     return lead
 
 

@@ -214,6 +214,26 @@ def test_a_full_disk_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     again.close()
 
 
+def test_a_damaged_database_is_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.add_rankings(1)
+    client = site.browser("labeler")
+    with site.store.writing() as db:
+        db.connection().exec_driver_sql("select 1")
+    site.store.scrub()
+    site.store.close()
+    path = site.folder / "heedful.db"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * (path.stat().st_size - 4096))
+    for _ in range(2):
+        found = client.post("/api/projects/tea/next")
+        assert (found.status_code, found.headers["retry-after"], list(found.json())) == (503, "5", ["error"])
+        assert "damaged" in found.json()["error"]
+    page = client.get("/work/tea/ranking")
+    assert (page.status_code, "is damaged" in page.text) == (503, True)
+    lines = [record.getMessage() for record in caplog.records if record.name == "heedful.web"]
+    assert len(lines) == 1
+    assert "malformed" in lines[0]
+
+
 def test_a_mistake_of_ours_is_json_on_the_api_and_words_on_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret of the code")

@@ -50,11 +50,14 @@ MEANINGS = {
 }
 AWAY = "The database does not answer right now. Nothing was saved. Try again in a moment."
 FULL = "The server's disk is full or cannot be written. Nothing was saved. Tell the person who runs it."
+DAMAGED = "The server's database is damaged. Nothing was saved. Tell the person who runs it: they can restore a backup."
 BUSY = "Many people sign in at the moment. Try again in a few seconds."
 OTHER = "another account is signed in on this browser"
 AGAIN = {"Retry-After": "5"}  # seconds
 OURS = (IntegrityError, DataError, ProgrammingError)
 """Errors of a database that answers: a mistake of heedful."""
+SIGNS = {"full": FULL, "readonly": FULL, "disk I/O": FULL, "malformed": DAMAGED, "not a database": DAMAGED}
+"""Words in the reasons of a database, and what they mean."""
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
@@ -109,7 +112,8 @@ def install(app: FastAPI, answer: Answer = answer) -> None:
             raise error
         reason = " ".join(str(getattr(error, "orig", error)).split())[:300]
         _note(request, reason)
-        return answer(request, 503, FULL if "full" in reason or "readonly" in reason else AWAY, AGAIN)
+        words = next((words for sign, words in SIGNS.items() if sign in reason), AWAY)
+        return answer(request, 503, words, AGAIN)
 
     @app.exception_handler(OSError)
     async def unwritable(request: Request, error: OSError) -> Response:

@@ -250,6 +250,23 @@ def test_a_mistake_of_ours_is_json_on_the_api_and_words_on_pages(site: Site, mon
     assert "secret" not in page.text + found.text
 
 
+def test_a_wrong_statement_is_our_mistake(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(db: Any, *_: Any, **__: Any) -> None:
+        db.connection().exec_driver_sql("select from where")
+
+    client = quiet_errors(site)
+    monkeypatch.setattr("heedful.web.api.work.work.history", wrong)
+    assert client.get("/api/projects/tea/history").status_code == 500
+
+
+def test_a_change_of_nothing_changes_nothing(site: Site) -> None:
+    (ref,) = site.add_rankings(1)
+    lead = site.browser("lead")
+    before = lead.get(f"/api/projects/tea/items/{ref}").json()
+    found = lead.patch(f"/api/projects/tea/items/{ref}", json={})
+    assert (found.status_code, found.json()) == (200, before)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

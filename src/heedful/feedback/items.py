@@ -189,7 +189,7 @@ def change(
     wanted: int | None = None,
     held: str | None = None,
 ) -> int:
-    """Change what is given of items, and return their number.
+    """Change what is given of items, and return their number: 0 if nothing is given.
 
     `priority`: the highest goes first. `wanted`: how many labelers judge each. `held`: why they are on hold, and ""
     releases them.
@@ -206,6 +206,8 @@ def change(
         number = sa.literal(wanted) if wanted is not None else Item.wanted
         on_hold = Item.held.is_not(None) if held is None else sa.literal(bool(held))
         values["open"] = sa.and_(sa.not_(on_hold), sa.or_(number.is_(None), Item.taken < number))
+    if not values:
+        return 0
     chosen = sa.select(Item.id).where(*where)
     changed = sa.update(Item).where(Item.id.in_(chosen)).values(values)
     count: int = db.execute(changed.execution_options(synchronize_session="fetch")).rowcount  # type: ignore[attr-defined]

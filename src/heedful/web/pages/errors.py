@@ -56,6 +56,8 @@ OTHER = "another account is signed in on this browser"
 AGAIN = {"Retry-After": "5"}  # seconds
 OURS = (IntegrityError, DataError, ProgrammingError)
 """Errors of a database that answers: a mistake of heedful."""
+MISTAKES = ("syntax error", "no such table", "no such column", "no such function")
+"""What SQLite says of a wrong statement, as if it were away."""
 SIGNS = {"full": FULL, "readonly": FULL, "disk I/O": FULL, "malformed": DAMAGED, "not a database": DAMAGED}
 """Words in the reasons of a database, and what they mean."""
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
@@ -108,9 +110,9 @@ def install(app: FastAPI, answer: Answer = answer) -> None:
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(DBAPIError)
     async def away(request: Request, error: Exception) -> Response:
-        if isinstance(error, OURS):
-            raise error
         reason = " ".join(str(getattr(error, "orig", error)).split())[:300]
+        if isinstance(error, OURS) or any(sign in reason for sign in MISTAKES):
+            raise error
         _note(request, reason)
         words = next((words for sign, words in SIGNS.items() if sign in reason), AWAY)
         return answer(request, 503, words, AGAIN)

@@ -38,6 +38,7 @@ SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
 )
 SAVING = "stages/test_saving.py::"
 LORA = "stages/test_lora.py::"
+FOLDS = "stages/test_reward_folds.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
@@ -95,6 +96,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "valid_fraction": REWARD + "test_all_tied_rankings_are_counted_skipped_and_reported",
         "demonstrations": REWARD + "test_without_demonstrations_the_bias_stays",
         "groups": REWARD + "test_groups_weigh_their_rankings",
+        "members": FOLDS + "test_members_share_what_is_held_out_and_make_an_ensemble",
+        **dict.fromkeys(("folds", "fold_seeds"), FOLDS + "test_folds_and_fold_seeds_train_and_resume"),
         "seed": HERE + "test_the_seed_changes_what_is_drawn",
         "epochs": HERE + "test_epochs_and_batches_make_steps",
         "batch": HERE + "test_epochs_and_batches_make_steps",

@@ -24,6 +24,16 @@ class RewardConfig(RankingConfig):
     Without this setting all groups have weight 1. Weights are divided by their mean over the training rankings. This
     option replaces the groups of a config file, `--set groups.NAME=WEIGHT` changes one of them.
     """
+    members: Count = 1
+    """Reward models to train: more than one make an ensemble. They differ in their head and in the order of the data,
+    with seeds from `seed` on, and share the held-out rankings. They are in RUN/members.
+    """
+    folds: int = Field(default=0, ge=0)
+    """Groups of labelers for a cross-validation over labelers (R6): each group in turn is left out of the training.
+    0 = none. It measures and leaves no model.
+    """
+    fold_seeds: Count = 3
+    """Seeds with which each fold is trained."""
     batch: Count = 64
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"
     """Divisor of a prompt's pair losses: all K(K-1)/2 pairs, or only those that are not tied (R3)."""

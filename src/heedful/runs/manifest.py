@@ -206,6 +206,11 @@ def model_path(ref: str | Path) -> str:
     if (path / NAME).exists():
         if not (path / "model").is_dir():
             Manifest.read(path / NAME)  # a snapshot cannot be finished
+            if members := sorted((path / "members").glob(f"[0-9]*/{NAME}")):
+                names = ",".join(str(member.parent) for member in members)
+                raise UserError(f'{ref}: an ensemble. Name one of its members, or all as a reward: "min({names})"')
+            if (path / "folds").is_dir():
+                raise UserError(f"{ref}: a cross-validation leaves no model. Train one without folds")
             raise UserError(f"{ref}: this run has no model/ yet. Finish it with --resume")
         return str(path / "model")
     if path.exists() and not any((path / name).exists() for name in ("config.json", ADAPTER)):

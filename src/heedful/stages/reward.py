@@ -5,16 +5,19 @@ out.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
 from heedful.learning import examples, reward_quality
-from heedful.learning.examples import Example, Ranked
+from heedful.learning.examples import Example, Limits, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
 from heedful.maths.masks import length_mask
@@ -25,16 +28,47 @@ from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rankings of a run."""
+
+    training: list[Ranked]
+    validation: list[Ranked]
+    tied: dict[str, int]
+    """Numbers of rankings that are all tied, by file."""
+    new_labelers: list[Ranked] = field(default_factory=list)
+    """Rankings of labelers who have none in training (R6)."""
+
+
+Read = Callable[[RewardConfig, PreTrainedTokenizerBase, Limits, Callable[[str], None]], Rows]
+
+
+def divided(
+    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+) -> Rows:
+    """The rankings to train on and those that are held out."""
+    return Rows(*examples.divided_rankings(config, tokenizer, limits, say))
+
+
 def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
-    """Train a reward model on rankings. Returns the run directory."""
+    """Train a reward model on rankings, an ensemble of some, or one for each fold. Returns the run directory."""
+    if config.members > 1 or config.folds:
+        from heedful.stages import reward_folds  # it trains with the function below
+
+        return reward_folds.train(config, Path(out), resume=resume)
+    return train_one(config, out, divided, resume=resume)
+
+
+def train_one(config: RewardConfig, out: str | Path, read: Read, *, resume: bool = False) -> Path:
+    """Train one reward model on the rankings that `read` gives."""
     files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
     with open_stage("reward", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         if not s.finished:
-            _loop(config, s)
+            _loop(config, s, read)
     return Path(out)
 
 
-def _loop(config: RewardConfig, s: StageRun) -> None:
+def _loop(config: RewardConfig, s: StageRun, read: Read) -> None:
     model, tokenizer = load.load_reward_start(
         config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
     )
@@ -44,10 +78,8 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     limits = examples.limits_of(config, load.context_length(model))
-    there, validation, tied = examples.divided_rankings(
-        config, tokenizer, limits, lambda line: s.say(f"reward: {line}")
-    )
-    training = _of_groups(config, there)
+    rows = read(config, tokenizer, limits, lambda line: s.say(f"reward: {line}"))
+    training, validation = _of_groups(config, rows.training), rows.validation
     # read before the first step, so that a bad file stops the run at once
     shown = examples.demonstrations(config.demonstrations, tokenizer, limits) if config.demonstrations else []
     s.note(rows=limits.counts)
@@ -74,18 +106,20 @@ def _loop(config: RewardConfig, s: StageRun) -> None:
             metrics["valid_accuracy"] = reward_quality.accuracy(validation, scores).rate
         s.log(step, metrics | {"lr": lr}, show=("loss", "accuracy", "valid_accuracy"))
         s.checkpoint(step, parts)
-    quality = {}
-    if validation:
-        quality = {"valid": reward_quality.measure(validation, score_rankings(model, validation, passes))}
-        for warning in reward_quality.warnings(quality["valid"]):
-            s.say(f"reward: warning: {warning}")
+    quality = {
+        name: reward_quality.measure(part, score_rankings(model, part, passes))
+        for name, part in (("valid", validation), ("new_labelers", rows.new_labelers))
+        if part
+    }
+    for warning in reward_quality.warnings(quality["valid"]) if validation else ():
+        s.say(f"reward: warning: {warning}")
     if shown:  # demonstrations score 0 on average (R5)
         score = mean_score(model, [example for _, example in shown], passes)
         heads.set_reward_bias(model, heads.reward_bias(model) - score)
     counts = {
         "rankings": len(training),
-        **tied,
-        "other_groups": len(there) - len(training),
+        **rows.tied,
+        "other_groups": len(rows.training) - len(training),
         "pairs": sum(len(row.pairs) for row in training),
     }
     results = {**counts, "steps": total, "bias": heads.reward_bias(model), **quality}

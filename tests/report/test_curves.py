@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from heedful.files import rows_of
-from heedful.report.curves import other_charts, over_optimisation, stage_charts
+from heedful.report.curves import other_charts, over_optimisation, stage_charts, watched
 
 
 def write(path: Path, rows: list[dict[str, float]]) -> Path:
@@ -53,3 +53,18 @@ def test_other_metrics_are_found_and_odd_rows_are_not(tmp_path: Path) -> None:
     assert stage_charts("sft", {"sft": run})[0].series[0].y == [1.0, 0.9]
     assert stage_charts("sft", {"sft": tmp_path / "nowhere"}) == []
     assert over_optimisation({"sft": run}) is None
+
+
+def test_what_is_watched_is_drawn_over_the_root_of_the_kl(tmp_path: Path) -> None:
+    rows = [
+        {"score": 1.0, "kl": 0.0, "watch/kl": 1.0, "watch/proxy": 2.0, "watch/gold": 5.0},
+        {"score": 1.0, "kl": 0.0},
+        {"score": 1.0, "kl": 0.0, "watch/kl": 4.0, "watch/proxy": 2.5, "watch/gold": 4.0},
+    ]
+    chart = watched({"ppo": write(tmp_path / "ppo", rows)})
+    assert chart is not None
+    assert [(s.name, s.x, s.y) for s in chart.series] == [
+        ("the reward", [1.0, 2.0], [0.0, 0.5]),
+        ("gold", [1.0, 2.0], [0.0, -1.0]),
+    ]
+    assert watched({"sft": write(tmp_path / "sft", [{"loss": 1.0}])}) is None

@@ -39,6 +39,7 @@ SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
 SAVING = "stages/test_saving.py::"
 LORA = "stages/test_lora.py::"
 FOLDS = "stages/test_reward_folds.py::"
+WATCH = "stages/test_watch.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
@@ -133,6 +134,9 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "kl_horizon": PPO + "test_the_next_coefficient",
         "kl_ceiling": PPO + "test_passing_the_ceiling_stops_the_run_for_good",
         "at_ceiling": PPO + "test_above_the_ceiling_the_coefficient_grows",
+        "watch": WATCH + "test_watched_rewards_are_logged_and_change_nothing",
+        **dict.fromkeys(("watch_every", "watch_prompts"), WATCH + "test_when_and_on_how_many_prompts_it_measures"),
+        "on_alarm": WATCH + "test_the_alarm_warns_or_stops_with_the_best_checkpoint",
         "gamma": EXPERIENCE + "test_advantages_by_hand",
         "lam": EXPERIENCE + "test_advantages_by_hand",
         "clip": UPDATE + "test_clipping",

@@ -24,8 +24,8 @@ from heedful.configs.shared import (
 
 class OnlineConfig(StageConfig):
     panels = {
-        "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "clip": "Advantages and clipping",
-        "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
+        "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "watch": "Watched rewards",
+        "clip": "Advantages and clipping", "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
     }  # fmt: skip
     may_change = ("trust_remote_code",)
     may_grow = ("episodes",)
@@ -67,6 +67,18 @@ class OnlineConfig(StageConfig):
     at_ceiling: Literal["stop", "raise"] = "stop"
     """What happens above the ceiling: the run stops, or each iteration raises the coefficient by half (from 0 to 0.02).
     Below the ceiling the raised coefficient comes down again, by a tenth in each iteration.
+    """
+    watch: list[RewardRef] = []
+    """Rewards that are measured and not optimised, such as a second reward model or a truth. Repeatable. The best
+    checkpoint by the first of them is kept.
+    """
+    watch_every: Count = 10
+    """Iterations between two measurements of the watched rewards."""
+    watch_prompts: int = Field(default=64, ge=10)
+    """Prompts that are answered in each measurement, the same each time, at most all of them."""
+    on_alarm: Literal["warn", "stop"] = "warn"
+    """What happens if the reward rises over three measurements while a watched one falls beyond its interval. stop =
+    the run ends, and model/ holds the best checkpoint by the first watched reward.
     """
     clip: float = Field(default=0.2, gt=0)
     """Range of the policy's probability ratio around 1 (P14)."""

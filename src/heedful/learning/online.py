@@ -16,6 +16,7 @@ from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes, step_shape
 from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
+from heedful.learning.watching import Watched
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
 from heedful.rewards.functions import ModelScorer, Part
@@ -38,7 +39,8 @@ def open_online(
     _check(stage, config)
     files = {"prompts": config.prompts, "pretrain_data": config.pretrain_data, "tax_data": config.tax_data}
     models = {"policy": config.policy, "reference": config.reference, **(models or {}), **models_of(config.reward)}
-    code = functions_of(config.reward)
+    models |= models_of(config.watch, "watch")
+    code = functions_of(config.reward) | functions_of(config.watch, "watch")
     with open_stage(stage, config, out, models=models, files=files, functions=code, resume=resume) as s:
         yield s
 
@@ -105,6 +107,9 @@ class Online:
         self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
         self.kl_coef = config.kl_coef
         self.stopped: str | None = None
+        self._watched = Watched(config, nets, self.questions, self.passes)
+        for part in (part for reward in self._watched.rewards.values() for part in reward.members()):
+            self._check_context(part)
 
     def check_reads(self, model: Any, name: str) -> None:
         """Raise UserError if a model that reads the policy's tokens cannot read the longest prompt with its answer."""
@@ -143,6 +148,7 @@ class Online:
         first = s.restore(self.nets.parts, self._shape())
         self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
         self.stopped = s.facts.get("stopped")
+        self._watched.restore(s.facts)
         updates = config.iterations * config.epochs * (config.rollout_batch // config.minibatch)
         s.say_if_few(updates, "raise episodes, or lower rollout_batch and minibatch")
         if self.stopped is not None:
@@ -180,18 +186,36 @@ class Online:
         s = self.s
         if s.due(step) and self._tax:
             metrics["corpus_loss"] = likelihood.mean_loss(self.nets.average.model, self._tax, self.passes)
+        watched = self._watched
+        alarm, better = watched.alarm, False
+        if watched.due(step):
+            metrics |= watched.measure(step)
+            better = s.improved(step + 1, -watched.value())
         s.log(step, metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, experience.readable(e, 4))
         for sign in self._watch.see(metrics):
             s.say(f"{s.stage}: {sign}")
         self.kl_coef, self.stopped = next_kl_coef(self.config, self.kl_coef, metrics["kl"], step + 1)
-        s.checkpoint(step, self.nets.parts, always=self.stopped is not None, kl_coef=self.kl_coef, stopped=self.stopped)
+        if watched.alarm is not None and alarm is None:
+            s.say(f"{s.stage}: {watched.alarm}")
+            if self.config.on_alarm == "stop":
+                self.stopped = f"stopped after iteration {step + 1}: {watched.alarm}"
+        facts: dict[str, Any] = {"kl_coef": self.kl_coef, "stopped": self.stopped}
+        if watched.rewards:
+            facts |= {"watched": watched.recent, "alarm": watched.alarm}
+        s.checkpoint(step, self.nets.parts, always=better or self.stopped is not None, **facts)
 
     def finish(self) -> None:
         """Save the averaged policy as the run's model."""
         history = self.s.history
         last = history[-1] if history else {}
+        watched = self._watched
+        if watched.rewards and self.s.best is not None:
+            best = self.s.best
+            self.facts |= {"alarm": watched.alarm, "best_iteration": int(best["step"]), "best_watch": -best["value"]}
+            if watched.alarm is not None and self.config.on_alarm == "stop":
+                self.s.load_best(self.nets.parts)
         results: dict[str, Any] = {
             "steps": len(history), "stopped": self.stopped, **self.facts, "signs": self._watch.messages,
             **{key: last[key] for key in ("score", "kl", "reward", "length", "entropy") if key in last},

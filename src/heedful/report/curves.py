@@ -55,6 +55,28 @@ def over_optimisation(runs: Mapping[str, str | Path]) -> Chart | None:
     return Chart("Score for its price", "reward model", "√KL from the start", series, caption)
 
 
+def watched(runs: Mapping[str, str | Path]) -> Chart | None:
+    """The reward and what is watched next to it, on fixed prompts, over the square root of the KL divergence.
+
+    Each is shown as its change from the first measurement, because two rewards have no common zero. None if no run
+    watches anything.
+    """
+    series: list[Series] = []
+    for run, path in runs.items():
+        rows = [row for row in metrics(path) if _is_number(row.get("watch/kl")) and _is_number(row.get("watch/proxy"))]
+        names = dict.fromkeys(key for row in rows for key in row if key.startswith("watch/") and key != "watch/kl")
+        for key in names:
+            points = [(row["watch/kl"], row[key]) for row in rows if _is_number(row.get(key))]
+            x = [math.sqrt(max(0.0, kl)) for kl, _ in points]
+            y = [value - points[0][1] for _, value in points]
+            name = "the reward" if key == "watch/proxy" else key.removeprefix("watch/")
+            series.append(Series(name if len(runs) == 1 else f"{run}, {name}", x, y, len(series)))
+    if not series:
+        return None
+    caption = "Where the reward climbs and what is watched falls, the policy fools the reward."
+    return Chart("Reward and watch", "change of the score", "√KL from the start", series, caption)
+
+
 def _alone(spec: ChartSpec, metric: str) -> ChartSpec:
     name = spec.metrics[metric]
     title = spec.title if len(spec.metrics) == 1 else f"{spec.title}, {name}"

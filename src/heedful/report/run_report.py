@@ -14,7 +14,7 @@ from heedful.data.text import as_words
 from heedful.files import rows_of
 from heedful.plots.layout import number
 from heedful.report import page
-from heedful.report.curves import other_charts, over_optimisation, stage_charts
+from heedful.report.curves import other_charts, over_optimisation, stage_charts, watched
 from heedful.report.page import Answer, Estimate, Estimates, Fact, Group, Report, RunFacts, Sample
 from heedful.runs.listing import duration, flat, named, origin
 from heedful.runs.manifest import Manifest
@@ -57,6 +57,8 @@ def stage_group(stage: str, runs: Mapping[str, str | Path]) -> Group:
     score_for_kl = over_optimisation(runs) if record.online else None
     if score_for_kl is not None:
         charts.append(score_for_kl)
+    if record.online and (beside := watched(runs)) is not None:
+        charts.append(beside)
     others = other_charts(stage, runs)[:MOST_MORE]
     if not charts:
         charts, others = others[:6], others[6:]

@@ -72,29 +72,29 @@ def ensemble_of(spec: str) -> EnsembleSpec | None:
     return EnsembleSpec(members, kind == "min", float(doubt or 0.0))
 
 
-def models_of(specs: Sequence[str]) -> dict[str, str]:
+def models_of(specs: Sequence[str], role: str = "reward") -> dict[str, str]:
     """The models among reward specs, by their role in a manifest. A member of an ensemble has its own role."""
-    return {role: target for role, target in _targets(specs).items() if not is_function(target)}
+    return {name: target for name, target in _targets(specs, role).items() if not is_function(target)}
 
 
-def functions_of(specs: Sequence[str]) -> dict[str, dict[str, Any]]:
+def functions_of(specs: Sequence[str], role: str = "reward") -> dict[str, dict[str, Any]]:
     """The functions among reward specs as a manifest has them, by their role. One without a file is left out."""
-    targets = _targets(specs)
-    files = {role: file_of(target) for role, target in targets.items() if is_function(target)}
+    targets = _targets(specs, role)
+    files = {name: file_of(target) for name, target in targets.items() if is_function(target)}
     return {
-        role: {"ref": targets[role], "path": str(file), "sha256": formats.sha256(file)}
-        for role, file in files.items()
+        name: {"ref": targets[name], "path": str(file), "sha256": formats.sha256(file)}
+        for name, file in files.items()
         if file is not None
     }
 
 
-def _targets(specs: Sequence[str]) -> dict[str, str]:
+def _targets(specs: Sequence[str], role: str) -> dict[str, str]:
     """Every model and function by its role."""
     targets: dict[str, str] = {}
     for i, spec in enumerate(specs):
         target = split_weight(spec)[1]
         found = ensemble_of(target)
-        targets |= {f"reward.{i}.{j}": one for j, one in enumerate(found.members)} if found else {f"reward.{i}": target}
+        targets |= {f"{role}.{i}.{j}": one for j, one in enumerate(found.members)} if found else {f"{role}.{i}": target}
     return targets
 
 

@@ -5,15 +5,15 @@ READY := .venv/.ready
 BROWSER := scripts/browser
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
-TORCH := 2.13.0
+TOOLS := build/tools
 export DATA
 
-.PHONY: help setup demo recipes test fast check siege docs format lock clean
+.PHONY: help setup demo recipes test fast check siege docs format lock audit mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock pyproject.toml scripts/setup
+$(READY): requirements.lock requirements-torch.lock pyproject.toml scripts/setup
 	@scripts/setup $@
 
 setup: $(READY)  ## create .venv from requirements.lock (the other targets do it themselves)
@@ -53,8 +53,14 @@ format: $(READY)  ## format the code and mend what the linter can
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format --quiet .
 
-lock: $(READY)  ## renew requirements.lock with the newest versions that pyproject.toml allows
-	@$(BIN)/python scripts/lock.py $(TORCH)
+lock: $(READY)  ## write requirements.lock with hashes; make lock NEWEST=1 takes the newest versions that pyproject.toml allows
+	@$(BIN)/python -m pip install --quiet --upgrade --target $(TOOLS) uv
+	@PYTHONPATH=$(TOOLS) $(BIN)/python scripts/lock.py $(if $(NEWEST),--newest)
+
+audit: $(READY)  ## look up known vulnerabilities of everything in requirements.lock; needs a network
+	@$(BIN)/python -m pip install --quiet --upgrade --target $(TOOLS) pip-audit
+	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --progress-spinner off --disable-pip --no-deps -r requirements-torch.lock
 
 clean:  ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/heedful.egg-info build

@@ -59,8 +59,8 @@ lock: $(READY)  ## write requirements.lock with hashes; make lock NEWEST=1 takes
 
 audit: $(READY)  ## look up known vulnerabilities of everything in requirements.lock; needs a network
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(TOOLS) pip-audit
-	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --progress-spinner off --disable-pip --require-hashes -r requirements.lock
-	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --progress-spinner off --disable-pip --no-deps -r requirements-torch.lock
+	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --strict --progress-spinner off --disable-pip --no-deps -r requirements-torch.lock
 
 clean:  ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/heedful.egg-info build

@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/lock.py [--newest]
 
-Versions stay as they are where they still fit, unless you ask for the newest. Nothing is installed. The hashes are those
-of the published files, so they are the same from any index. torch and what it brings are left out, because its builds
-differ by index: requirements-torch.lock names its exact version.
+Versions stay as they are where they still fit, unless you ask for the newest. Nothing is installed. The hashes are
+those of the published files, so they are the same from any index. torch and what it brings are left out, because its
+builds differ by index: requirements-torch.lock names its exact version.
 """
 
 from __future__ import annotations

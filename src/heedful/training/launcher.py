@@ -27,6 +27,11 @@ def place() -> tuple[int, int, int]:
     return rank, size, _number("LOCAL_RANK", default=0)
 
 
+def on_this_machine() -> int:
+    """The number of ranks on this machine."""
+    return max(1, _number("LOCAL_WORLD_SIZE", default=1))
+
+
 def _number(name: str, default: int = 0) -> int:
     text = os.environ.get(name) or str(default)
     if not (text.isascii() and text.isdigit()):

@@ -5,7 +5,6 @@ The estimate is for one rank. Models, and what is loaded next to them, are in me
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from heedful.config import UserError
 from heedful.configs.shared import TrainingCompute
 from heedful.fast import decoder, rows
 from heedful.models import scoring
+from heedful.training import launcher
 from heedful.training.parallel import Ranks
 
 
@@ -113,7 +113,7 @@ def available(ranks: Ranks) -> int:
         free, _ = torch.cuda.mem_get_info(ranks.device)
         reserved = torch.cuda.memory_reserved(ranks.device) - torch.cuda.memory_allocated(ranks.device)
         return int(free + reserved)
-    on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_this_machine = launcher.on_this_machine()
     return int(psutil.virtual_memory().available) // on_this_machine
 
 

@@ -18,7 +18,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
 from heedful.models.devices import device_of
+from heedful.training import meeting
 from heedful.training.launcher import place
+from heedful.training.meeting import Meeting
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,6 +47,12 @@ class Ranks:
     size: int
     device: torch.device
     dtype: torch.dtype
+    meeting: Meeting | None = field(default=None, compare=False)
+    """Where several ranks wait for each other."""
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """A context for what all ranks do at the same time."""
+        return contextlib.nullcontext() if self.meeting is None else self.meeting.all_there()
 
     @property
     def main(self) -> bool:
@@ -87,7 +95,8 @@ class Ranks:
         parts = flat.split([p.numel() for p in trained])
         for parameter, part in zip(trained, parts, strict=True):  # one after the other: never all of them twice
             part.copy_(self._taken(parameter, dtype).view(-1))
-        dist.all_reduce(flat)
+        with self.together():
+            dist.all_reduce(flat)
         for parameter, part in zip(trained, parts, strict=True):
             _give(parameter, part)
 
@@ -125,7 +134,8 @@ class Ranks:
         """The values of all ranks in their order, on every rank."""
         parts: list[Any] = [mine] * self.size
         if self.size > 1:
-            dist.all_gather_object(parts, mine)
+            with self.together():
+                dist.all_gather_object(parts, mine)
         return parts
 
     def broadcast(self, value: Item) -> Item:
@@ -134,7 +144,8 @@ class Ranks:
 
     def wait(self) -> None:
         if self.size > 1:
-            dist.barrier()
+            with self.together():
+                dist.barrier()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.dtype == torch.float32:
@@ -184,7 +195,11 @@ def join_ranks(compute: Compute) -> Ranks:
     if cuda:
         torch.cuda.set_device(device)
     keep_freed_memory()
-    if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-        atexit.register(dist.destroy_process_group)
-    return Ranks(rank, size, device, getattr(torch, compute.dtype))
+    return Ranks(rank, size, device, getattr(torch, compute.dtype), _joined(cuda, rank, size) if size > 1 else None)
+
+
+@functools.cache
+def _joined(cuda: bool, rank: int, size: int) -> Meeting:
+    met = meeting.join("nccl" if cuda else "gloo", rank, size)
+    atexit.register(dist.destroy_process_group)
+    return met

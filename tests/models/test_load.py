@@ -217,8 +217,42 @@ def damage(path: str, kind: str) -> None:
         (folder / name).write_text(json.dumps(found | changes))
 
 
+def broken_tokenizers() -> dict[str, str]:
+    """Kinds of damage to tokenizer.json, by a name."""
+    good = json.loads(tiny.tokenizer().backend_tokenizer.to_str())
+    model = good["model"]
+    found = {"deep": "[" * 100_000, "no model": json.dumps({k: v for k, v in good.items() if k != "model"})}
+    for key in (
+        "version",
+        "truncation",
+        "padding",
+        "normalizer",
+        "pre_tokenizer",
+        "post_processor",
+        "decoder",
+        "model",
+    ):
+        found |= {f"{key} {odd!r}": json.dumps(good | {key: odd}) for odd in ("x", 3)}
+    for key in ("type", "dropout", "unk_token", "fuse_unk", "vocab", "merges"):
+        found[f"model.{key}"] = json.dumps(good | {"model": model | {key: 3}})
+    for number in (-1, 2**40):
+        found[f"ids {number}"] = json.dumps(good | {"model": model | {"vocab": dict.fromkeys(model["vocab"], number)}})
+    return found
+
+
+def test_a_damaged_tokenizer_is_one_line(tmp_path: Path) -> None:
+    path = saved(tmp_path, tiny.policy())
+    for kind, content in broken_tokenizers().items():
+        (Path(path) / "tokenizer.json").write_text(content)
+        with pytest.raises(UserError, match=f"^{path}: not a complete model directory") as caught:
+            load.load_policy(path)
+        assert "\n" not in str(caught.value), kind
+
+
 ODD: dict[str, tuple[str, dict[str, Any]]] = {
     "no heads": ("config.json", {"num_attention_heads": 0}),
+    "a vocabulary beyond memory": ("config.json", {"vocab_size": 10**12}),
+    "a negative vocabulary": ("config.json", {"vocab_size": -1}),
     "odd dtype": ("config.json", {"dtype": "foo"}),
     "odd eos": ("tokenizer_config.json", {"eos_token": {"content": "a"}}),
 }

@@ -236,6 +236,14 @@ def test_a_template_that_fails_is_one_line() -> None:
         render.prompt_ids(tokenizer, [Message(role="system", content="Be kind."), *turns("Say red")])
 
 
+@pytest.mark.parametrize("template", [" ", "{# nothing #}", "{{ nobody.x }}", "{% for", "{{ 1 / 0 }}", "x"])
+def test_a_template_that_writes_nothing_or_fails_is_one_line(template: str) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=r"the chat template of .* (refuses this chat|leaves out the text)"):
+        render.answered(tokenizer, "Say red", "red")
+
+
 def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_between() -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

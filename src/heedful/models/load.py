@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +43,7 @@ Kind = Literal["policy", "reward", "encoder"]
 # What transformers raises for a directory with broken files, such as a config with 0 heads or an unknown dtype.
 _LOAD_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, ImportError,
-    SafetensorError, StrictDataclassError,
+    SafetensorError, StrictDataclassError, AssertionError, RuntimeError, MemoryError,
 )  # fmt: skip
 
 # What transformers and safetensors raise where a model cannot be written.
@@ -306,16 +305,22 @@ def _check_kind(ref: str, config: Any, kind: Kind) -> None:
         raise UserError(f"{ref}: an encoder ({name}) cannot write text. Give a causal language model.")
 
 
-@contextmanager
-def _explained(ref: str, config: Any, *, local_files_only: bool, trust_remote_code: bool) -> Iterator[None]:
-    """Turn what transformers raises for a damaged or absent model into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except _LOAD_ERRORS as error:
-        why = None if config is None else variants.explain_quantised(config, _brief(error))
-        why = f"{ref}: {why}" if why is not None else _explain(ref, local_files_only, trust_remote_code, error)
+class _explained:  # noqa: N801
+    """A context that turns what transformers raises for a damaged or absent model into one line."""
+
+    def __init__(self, ref: str | Path, config: Any, *, local_files_only: bool, trust_remote_code: bool) -> None:
+        self._ref, self._config = str(ref), config
+        self._how = local_files_only, trust_remote_code
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # tokenizers raises Exception itself for a tokenizer.json that it cannot read
+        if isinstance(error, UserError) or not (isinstance(error, _LOAD_ERRORS) or type(error) is Exception):
+            return
+        why = None if self._config is None else variants.explain_quantised(self._config, _brief(error))
+        why = f"{self._ref}: {why}" if why is not None else _explain(self._ref, *self._how, error)
         raise UserError(why) from None
 
 

@@ -26,6 +26,8 @@ from heedful.data.records import Message
 _ASKED, _ANSWERED = "whichway", "thatway"  # words of the probes
 _TAG = re.compile(r"</?\w+>")  # <think>, </think>: a model writes them inside an answer
 _SPELLED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # an end of a turn that is no token of this tokenizer
+# what a template may raise, such as one that divides by zero
+_RENDER_ERRORS = (TemplateError, TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError)
 _NEVER = re.compile(r"(?!)")
 
 
@@ -107,7 +109,7 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
     for form in [turns, _as_text(turns)] if any("tool_calls" in turn for turn in turns) else [turns]:
         try:
             text = _rendered(tokenizer, form, ask=ask, tools=tools)
-        except (TemplateError, TypeError, LookupError, ValueError) as error:
+        except _RENDER_ERRORS as error:
             reason = reason or getattr(error, "message", None) or str(error) or type(error).__name__
         else:
             _check_all(tokenizer, form, text, ask=ask, tools=tools)
@@ -418,7 +420,7 @@ def _tried(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *, a
     """A probe as the template writes it, "" if the template refuses it."""
     try:
         return _rendered(tokenizer, turns, ask=ask)
-    except (TemplateError, TypeError, LookupError, ValueError):
+    except _RENDER_ERRORS:
         return ""
 
 

@@ -62,5 +62,8 @@ audit: $(READY)  ## look up known vulnerabilities of everything in requirements.
 	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
 	@PYTHONPATH=$(TOOLS) $(BIN)/python -m pip_audit --strict --progress-spinner off --disable-pip --no-deps -r requirements-torch.lock
 
+mutants: $(READY)  ## plant mistakes in a copy of the core and list those that no test finds, in at most 30 minutes
+	@$(BIN)/python scripts/mutants.py
+
 clean:  ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/heedful.egg-info build

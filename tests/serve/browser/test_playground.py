@@ -69,6 +69,26 @@ def test_a_reload_in_mid_answer_loses_nothing(table: Table) -> None:
     assert len(model.asked) == 1
 
 
+def test_a_connection_that_is_lost_loses_nothing(table: Table) -> None:
+    """The server ends in mid-answer, and what a reader says meanwhile waits in the browser."""
+    page = table.sit()
+    model = table.play.models["red"]
+    table.ask("Count")
+    table.answers("Four.")
+    model.says, model.holds = "One two three", 2
+    table.ask("More")
+    expect(table.answer()).to_have_text("One two")
+    table.server.stop()
+    expect(page.locator(".note").last).to_contain_text("connection is lost")
+    page.locator(".answer").first.get_by_role("button", name="Good answer").click()
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-line]")).to_contain_text("waits here")
+    table.server.start()
+    expect(page.locator(".note").last).to_contain_text("before this answer was complete")
+    expect(table.answer()).to_have_text("One two")
+    assert _soon(lambda: [kind for kind, _ in table.kept_reactions()] == ["thumb"], page, 3000)
+
+
 def test_an_answer_is_stopped(table: Table) -> None:
     page = table.sit()
     model = table.play.models["red"]
@@ -87,8 +107,8 @@ def test_an_answer_is_stopped(table: Table) -> None:
     page.on("dialog", lambda dialog: dialog.accept())  # a chat that is not stored asks before it goes
 
 
-def _soon(holds: object, page: object) -> bool:
-    for _ in range(200):
+def _soon(holds: object, page: object, tries: int = 200) -> bool:
+    for _ in range(tries):
         if holds():  # type: ignore[operator]
             return True
         page.wait_for_timeout(10)  # type: ignore[attr-defined]

@@ -118,15 +118,7 @@ def _evaluate(settings: Any, out: Path | None, as_json: bool, queue: str | None,
 importlib.import_module("heedful.commands.rewards")  # registers its commands here, after `evaluate`
 
 
-@_command(
-    "report", USE, _argument("runs", "RUN...", "Run folders.", nargs=-1, required=True),
-    _option("--out", type=Path, default=Path("report.html"), metavar="FILE", help="HTML file."),
-)  # fmt: skip
-def _report(runs: tuple[Path, ...], out: Path) -> None:
-    """Write one page with curves and samples of several runs."""
-    from heedful.report.run_report import write_for_runs
-
-    print(write_for_runs(list(runs), out))
+importlib.import_module("heedful.commands.reports")
 
 
 @_command(

@@ -20,6 +20,7 @@ from heedful.config import UserError, refused
 from heedful.data.text import as_words
 from heedful.evaluation.quality import Bin
 from heedful.files import write_text
+from heedful.plots import files as chart_files
 from heedful.plots.charts import Chart, Series, whisker
 from heedful.plots.svg import STYLE, environment, svg
 from heedful.report.side_by_side import LOSS, TIE, WIN, Tally
@@ -66,6 +67,17 @@ class Estimates:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A plain table of texts, its first column the heading of each row. `folded`: the reader opens it."""
+
+    title: str
+    heading: list[str]
+    rows: list[list[str]]
+    note: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """One model's answer to the prompt of a sample."""
 
@@ -84,6 +96,13 @@ class Sample:
     use_case: str | None = None
     outcome: str | None = None
     """How the first model of `Report.tally` did against the second here."""
+    disputed: bool = False
+    """Whether judges disagree here."""
+
+    @property
+    def marked(self) -> bool:
+        """Whether a reader should look here: an answer has a flag, or judges disagree."""
+        return self.disputed or any(answer.flags for answer in self.answers)
 
     def best(self, shown: Sequence[str] = ()) -> float | None:
         """The highest score, if the answers differ. With `shown`: of these models."""
@@ -129,8 +148,13 @@ class Report:
     figures: list[Figure] = field(default_factory=list)
     table: Table | None = None
     table_note: str = ""
+    grids: list[Grid] = field(default_factory=list)
+    """Tables of comparisons."""
     signs: list[str] = field(default_factory=list)
     """Failure signs and warnings."""
+    checks: list[Grid] = field(default_factory=list)
+    """What was checked before the runs began."""
+    lineage: list[Grid] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     quality: list[Estimates] = field(default_factory=list)
     calibration: list[Bin] = field(default_factory=list)
@@ -145,12 +169,21 @@ class Report:
     facts: list[Fact] = field(default_factory=list)
     runs: list[RunFacts] = field(default_factory=list)
 
+    def charts(self) -> list[Chart]:
+        """Every chart of the page, in its order."""
+        found = [chart for group in self.groups for chart in (*group.charts, *group.more)]
+        return [*found, *([_calibration_chart(self.calibration)] if self.calibration else [])]
+
 
 def write(out: str | Path, report: Report) -> Path:
-    """Write the page, whole or not at all, and return its path. Raises UserError if it cannot be written."""
+    """Write the page, whole or not at all, and return its path. Raises UserError if it cannot be written.
+
+    Each chart is also an SVG and a CSV in the folder NAME_files next to NAME.html.
+    """
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        chart_files.write(out.with_name(f"{out.stem}_files"), report.charts())
         write_text(out, html(report))
     except OSError as error:
         raise UserError(refused(error, out)) from None
@@ -174,7 +207,8 @@ def html(report: Report) -> str:
     has_more = bool(report.shown) and any(a.model not in report.shown for sample in samples for a in sample.answers)
     context = {
         "samples": samples, "use_cases": use_cases, "calibrated": calibrated, "outcomes": outcomes,
-        "has_more": has_more, "contents": _contents(report, calibrated),
+        "has_more": has_more, "has_marked": 0 < sum(sample.marked for sample in samples) < len(samples),
+        "contents": _contents(report, calibrated),
     }  # fmt: skip
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", report.story) if part.strip()]
     return _templates().get_template("report.html").render(report=report, paragraphs=paragraphs, **context)
@@ -184,10 +218,13 @@ def _contents(report: Report, calibrated: str) -> list[tuple[str, str]]:
     """(anchor, name) of each part that the page has."""
     parts = [
         ("table", "Models", report.table is not None),
+        ("comparison", "Comparison", bool(report.grids)),
+        ("checks", "Checks before the start", bool(report.checks)),
         ("signs", "Signs", bool(report.signs)),
         *((f"group-{i}", group.title, True) for i, group in enumerate(report.groups)),
         ("quality", "Reward model", bool(report.quality or calibrated)),
         ("samples", "Answers", bool(report.samples)),
+        ("lineage", "Lineage", bool(report.lineage)),
         ("facts", "How this was made", bool(report.facts or report.runs)),
     ]
     return [(anchor, name) for anchor, name, there in parts if there]

@@ -13,9 +13,9 @@ from heedful.data.records import Message, as_text
 from heedful.data.text import as_words
 from heedful.files import rows_of
 from heedful.plots.layout import number
-from heedful.report import page
+from heedful.report import comparison, lineage, page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts, watched
-from heedful.report.page import Answer, Estimate, Estimates, Fact, Group, Report, RunFacts, Sample
+from heedful.report.page import Answer, Estimate, Estimates, Fact, Grid, Group, Report, RunFacts, Sample
 from heedful.runs.listing import duration, flat, named, origin
 from heedful.runs.manifest import Manifest
 from heedful.runs.run import Run
@@ -26,24 +26,41 @@ RIGHT, LONGER = "right on held-out pairs", "longer wins"
 SAMPLES = 24
 
 
-def write_for_runs(runs: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
-    """Write the report of runs of any stages. Raises UserError for a path that is not a run."""
-    if not runs:
+def write_for_runs(given: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
+    """Write the report of runs of any stages and of results of `heedful evaluate`. UserError for any other path."""
+    if not given:
         raise UserError("no run given. Name at least one run directory")
     page.check_replaceable(Path(out))
-    paths = named(runs)
+    everything = named(given)
+    compared = {
+        name: comparison.of_folder(name, path) for name, path in everything.items() if comparison.is_evaluation(path)
+    }
+    paths = {name: path for name, path in everything.items() if name not in compared}
     manifests = {name: Run.open(path).manifest for name, path in paths.items()}
     stages = sorted(
         {manifest.stage for manifest in manifests.values()}, key=lambda stage: (registry.stage(stage).place, stage)
     )
     by_stage = {stage: {n: p for n, p in paths.items() if manifests[n].stage == stage} for stage in stages}
     content = Report(
-        title or ", ".join(paths),
-        story=_story(manifests),
+        title or ", ".join(everything),
+        story=_story(manifests) if manifests else "",
+        figures=[figure for one in compared.values() for figure in one.figures],
+        grids=[grid for one in compared.values() for grid in one.grids],
+        checks=[grid for name, manifest in manifests.items() for grid in _checks(name, manifest)],
+        lineage=[lineage.of_run(name, path) for name, path in paths.items()],
+        facts=[fact for one in compared.values() for fact in one.facts],
         signs=[sign for name, manifest in manifests.items() for sign in _signs(name, manifest)],
-        groups=together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),
+        groups=[
+            *(group for one in compared.values() for group in one.groups),
+            *together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),
+        ],
         quality=[part for name, manifest in manifests.items() for part in reward_quality(name, manifest.results)],
-        samples=samples(paths),
+        samples=told.samples
+        if (told := next((one for one in compared.values() if one.samples), None))
+        else samples(paths),
+        tally=told.tally if told else None,
+        samples_note=told.samples_note if told else "",
+        shown=told.shown if told else (),
         score_name="score",
         runs=[run_facts(name, paths[name], manifest) for name, manifest in manifests.items()],
     )
@@ -124,6 +141,15 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
         facts += [Fact(role, origin(source)) for role, source in sources.items()]
     config = [Fact(key, str(value)) for key, value in flat(manifest.config).items() if value is not None]
     return RunFacts(name, manifest.stage, facts, config)
+
+
+def _checks(name: str, manifest: Manifest) -> list[Grid]:
+    """What was checked before a run began, from its manifest."""
+    found = (manifest.model_extra or {}).get("preflight") or manifest.results.get("preflight") or []
+    rows = [row for row in found if isinstance(row, dict)]
+    heading = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[str(row.get(key, "")) for key in heading] for row in rows]
+    return [Grid(name, [as_words(key) for key in heading], cells)] if cells else []
 
 
 def _story(manifests: Mapping[str, Manifest]) -> str:

@@ -1,0 +1,94 @@
+"""The model card: figures from the files of a small run, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.report.card import MARK, write
+
+
+def manifest(path: Path, stage: str, **more: Any) -> Path:
+    (path / "model").mkdir(parents=True)
+    values = {"id": path.name * 4, "stage": stage, "status": "finished", "config": {}, "parents": {}, "data": {}}
+    (path / "manifest.json").write_text(json.dumps(values | more))
+    return path
+
+
+@pytest.fixture
+def ppo(tmp_path: Path) -> Path:
+    """Two labelers rank the same three answers and agree on one pair of two: the third is a tie of ben."""
+    base = {"prompt": "p", "completions": ["x", "y", "z"], "judgement": "hash"}
+    formats.write(tmp_path / "ranked.jsonl", [
+        {**base, "ranking": [[0], [1], [2]], "labeler": "ann", "group": "north"},
+        {**base, "ranking": [[1], [0, 2]], "labeler": "ben", "group": "south"},
+    ])  # fmt: skip
+    source = {"path": str(tmp_path / "ranked.jsonl"), "sha256": "a" * 64, "rows": 2}
+    sft = manifest(tmp_path / "sft", "sft", parents={"model": {"ref": "hub/base"}}, seconds=65)
+    reward = manifest(tmp_path / "reward", "reward", parents={"model": {"ref": str(sft)}}, data={"data": source})
+    parents = {"policy": {"ref": str(sft)}, "reward": {"ref": str(reward)}}
+    return manifest(tmp_path / "ppo", "ppo", parents=parents, results={"kl": 6.25, "signs": ["length grows"]})
+
+
+def evaluation(path: Path) -> Path:
+    rate = {"rate": 0.85, "low": 0.82, "high": 0.88, "n": 900}
+    flags = {"hallucination": {"mean": 0.21, "low": None, "high": None, "n": 9}}
+    figures = {
+        "win_rates": {"ppo": rate}, "by_use_case": {"false_premise": {"ppo": rate | {"rate": 0.4}}},
+        "ratings": {"models": {"ppo": {"overall": None, "flags": flags}}},
+    }  # fmt: skip
+    path.mkdir()
+    (path / "result.json").write_text(json.dumps({"judges": {"people.jsonl": figures}, "baseline": "sft"}))
+    return path
+
+
+def test_a_card_ships_with_the_model(ppo: Path, tmp_path: Path) -> None:
+    sheets = [{"age": "30-39"}] * 6 + [{"age": "70+"}, {"age": "18-29"}]
+    (tmp_path / "survey.jsonl").write_text("".join(json.dumps(sheet) + "\n" for sheet in sheets))
+    judged = evaluation(tmp_path / "judged")
+    path = write(ppo, evaluations=[judged], intended="Answers about tea.", survey=tmp_path / "survey.jsonl")
+    assert path == ppo / "model" / "README.md"
+    text = path.read_text()
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    for line in (
+        "base_model: hub/base",
+        "Answers about tea.",
+        "- Labelers: 2, with 2 demonstrations, rankings and choices.",
+        "north 50%, south 50%",
+        "- Agreement of two labelers on the same two answers, ties left out: 50.0% of 2 pairs.",
+        "2 of them come from heedful's labelling app",
+        "- Survey, age: 30-39 6, fewer than 5 each: 2.",
+        "- kl: 6.25",
+        "- warning of the run: length grows",
+        "- ppo is preferred to sft on 85.0 % of 900 prompts (82.0% to 88.0%), judged by people.jsonl",
+        "- accepts a false premise: ppo is preferred to sft on 40.0 %",
+        "- hedges where the answer is plain: not measured",
+        "hallucination 21.0 %",
+        "- sft (sft): 1 min 5 s",
+    ):
+        assert line in text, line
+    assert "70+" not in text
+    assert write(ppo).read_text().count("Not stated by the people who trained it.") == 1  # an earlier card is replaced
+
+
+def test_what_is_no_card_stays(ppo: Path, tmp_path: Path) -> None:
+    (ppo / "model" / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"README\.md: already exists and is no card of heedful"):
+        write(ppo)
+    assert MARK in write(ppo, tmp_path / "card.md").read_text()
+    with pytest.raises(UserError, match="holds no result of heedful evaluate"):
+        write(ppo, tmp_path / "card.md", evaluations=[tmp_path])
+    (tmp_path / "survey.jsonl").write_text('{"age": "20"}\n[1]\n')
+    with pytest.raises(UserError, match=r"survey\.jsonl, line 2: is no JSON object"):
+        write(ppo, tmp_path / "card.md", survey=tmp_path / "survey.jsonl")
+
+
+def test_a_run_without_a_model_has_no_place_for_a_card(ppo: Path) -> None:
+    (ppo / "model").rmdir()
+    with pytest.raises(UserError, match=r"ppo: has no model/ yet"):
+        write(ppo)

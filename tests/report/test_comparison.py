@@ -1,0 +1,134 @@
+"""The report of an evaluation: its tables, twenty prompts by a rule, lineage, and the files of its charts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from heedful.config import UserError
+from heedful.configs.evaluate import EvaluateConfig
+from heedful.data import formats
+from heedful.evaluation.evaluate import run
+from heedful.plots.charts import Chart, Level, Series
+from heedful.plots.files import picture, table, write
+from heedful.report.comparison import of_folder
+from heedful.report.run_report import write_for_runs
+
+
+@pytest.fixture
+def result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ppo is longer than sft on 30 prompts of 60, equal on 20 and shorter on 10. Another judge likes short answers."""
+    (tmp_path / "report_judges.py").write_text(
+        "def long(p, completions): return [float(len(c)) for c in completions]\n"
+        "def short(p, completions): return [-float(len(c)) for c in completions]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = {"sft": ["xx"] * 60, "ppo": ["xxx"] * 30 + ["xx"] * 20 + ["x"] * 9 + [""]}
+    for name, texts in rows.items():
+        formats.write(
+            tmp_path / f"{name}.jsonl",
+            [{"prompt": f"p{i}", "completion": text, "use_case": f"case {i % 2}"} for i, text in enumerate(texts)],
+        )
+    config = EvaluateConfig(
+        model=["sft=sft.jsonl", "ppo=ppo.jsonl"], judge=["report_judges:long", "report_judges:short"]
+    )
+    run(config, tmp_path / "result")
+    return tmp_path / "result"
+
+
+def test_twenty_prompts_in_the_true_shares(result: Path) -> None:
+    """30, 20 and 10 of 60 are 10, 7 and 3 of 20. Judges disagree on all but the ties."""
+    found = of_folder("result", result)
+    assert [sample.outcome for sample in found.samples] == ["better"] * 10 + ["equal"] * 7 + ["worse"] * 3
+    assert found.tally is not None
+    assert [found.tally.count(outcome) for outcome in ("better", "equal", "worse")] == [30, 20, 10]
+    assert [sample.disputed for sample in found.samples] == [True] * 10 + [False] * 7 + [True] * 3
+    assert "seed 0" in found.samples_note
+    assert "report_judges:long" in found.samples_note
+    assert of_folder("result", result, seed=1).samples != found.samples
+
+
+def test_flagged_prompts_come_first_within_an_outcome(result: Path) -> None:
+    rows = [json.loads(line) for line in (result / "answers.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["prompt"] in ("p45", "p47", "p49"):
+            row["completions"][1] = "one two " * 10
+    formats.write(result / "answers.jsonl", rows)
+    for seed in range(3):
+        equal = [sample for sample in of_folder("result", result, seed).samples if sample.outcome == "equal"]
+        flagged = [sample.answers[1].flags for sample in equal]
+        assert flagged == sorted(flagged, key=lambda flags: not flags)
+        if ["repeats_itself"] in flagged:
+            return
+    pytest.fail("no flagged prompt was drawn")
+
+
+def test_the_page_has_tables_filters_and_files(result: Path, tmp_path: Path) -> None:
+    page = write_for_runs([result], tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert "66.7 (" in page  # (30 + 10) / 60
+    for part in ("Judge report_judges:long", "Judges that decide alike", "By use case", "only flagged or disputed"):
+        assert part in page
+    files = sorted(path.name for path in (tmp_path / "report_files").iterdir())
+    assert files[:2] == ["001-wins-over-sft-by-report-judges-long.csv", "001-wins-over-sft-by-report-judges-long.svg"]
+    rows = list(csv.reader((tmp_path / "report_files" / files[0]).read_text().splitlines()))
+    assert rows[0] == ["series", "x", "%", "low", "high"]
+    assert (rows[1][1], float(rows[1][2])) == ("ppo", pytest.approx(200 / 3))
+
+
+def test_a_result_without_its_verdicts_is_one_line(result: Path, tmp_path: Path) -> None:
+    (result / "choices.2.jsonl").unlink()
+    with pytest.raises(UserError, match=r"choices\.2\.jsonl: is missing from the evaluation"):
+        write_for_runs([result], tmp_path / "report.html")
+
+
+def manifest(path: Path, stage: str, **more: Any) -> Path:
+    path.mkdir(parents=True)
+    values = {"id": path.name * 4, "stage": stage, "status": "finished", "config": {}, "parents": {}, "data": {}}
+    (path / "manifest.json").write_text(json.dumps(values | more))
+    return path
+
+
+def test_lineage_and_checks_of_a_run(tmp_path: Path) -> None:
+    data = {"data": {"path": "demos.jsonl", "sha256": "a" * 64, "rows": 1200}}
+    sft = manifest(tmp_path / "sft", "sft", parents={"model": {"ref": "hub/base"}}, data=data)
+    check = {"check": "longer wins", "figure": 0.61, "bound": 0.63, "remedy": "Label more"}
+    ppo = manifest(tmp_path / "ppo", "ppo", parents={"model": {"ref": str(sft)}}, preflight=[check])
+    page = write_for_runs([ppo], tmp_path / "report.html").read_text()
+    text = re.sub(r"<[^>]+>", " ", page.partition('<section id="lineage">')[2])
+    words = text.split()
+    order = [words.index(word) for word in ("ppo", "sft", "hub/base")]
+    assert order == sorted(order)
+    assert "1,200" in words
+    assert "Checks before the start" in page
+    assert "Label more" in page
+
+
+def chart(title: str = "A < B", y: float = 2.0) -> Chart:
+    series = Series("a & b", [0.0, 1.0], [1.0, y], style="points", intervals=[(0.5, 1.5), (1.5, 2.5)])
+    return Chart(title, "%", "step", [series], levels=[Level("chance", 1.0)])
+
+
+def test_a_picture_stands_alone_and_a_table_holds_every_value() -> None:
+    drawn = picture(chart())
+    assert drawn is not None
+    tree = ElementTree.fromstring(drawn)
+    assert tree.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "A < B, %" in "".join(tree.itertext())
+    assert "--c0:" in drawn
+    assert table(chart()) == "series,step,%,low,high\na & b,0.0,1.0,0.5,1.5\na & b,1.0,2.0,1.5,2.5\nchance,,1.0,,\n"
+    assert picture(Chart("x", "", "", [])) is None
+
+
+def test_files_of_an_earlier_page_go(tmp_path: Path) -> None:
+    write(tmp_path / "files", [chart("one"), chart("two")])
+    (tmp_path / "files" / "mine.svg").write_text("")
+    write(tmp_path / "files", [chart("two")])
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["001-two.csv", "001-two.svg", "mine.svg"]

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data.formats",
     },
     "rewards": {"configs", "rollout", "models", "maths", "data"},
-    "learning": {"configs", "rewards", "rollout", "training", "models", "maths", "data"},
+    "learning": {"runs", "configs", "rewards", "rollout", "training", "models", "maths", "data"},
     "stages": {"configs", "learning", "rewards", "rollout", "training", "fast", "models", "maths", "data", "runs"},
     "inference": {
         "configs",

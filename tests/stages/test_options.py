@@ -39,6 +39,7 @@ SFT, REWARD, PRETRAIN, PPO, EXPERIENCE, UPDATE = (
 SAVING = "stages/test_saving.py::"
 LORA = "stages/test_lora.py::"
 FOLDS = "stages/test_reward_folds.py::"
+PREFLIGHT = "stages/test_preflight.py::"
 WATCH = "stages/test_watch.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
@@ -74,6 +75,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "epochs": SFT + "test_every_demonstration_is_seen_once_an_epoch",
         "batch": SFT + "test_every_demonstration_is_seen_once_an_epoch",
         "evaluations": HERE + "test_how_often_it_validates",
+        "preflight": PREFLIGHT + "test_preflight_of_offline_stages_stops_before_the_first_step",
         "dropout": SFT + "test_dropout_works_in_training_and_not_in_validation",
         "max_prompt_tokens": LIMITS,
         "max_response_tokens": SFT + "test_the_loss_is_the_mean_over_response_tokens_and_eos",
@@ -97,6 +99,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "valid_fraction": REWARD + "test_all_tied_rankings_are_counted_skipped_and_reported",
         "demonstrations": REWARD + "test_without_demonstrations_the_bias_stays",
         "groups": REWARD + "test_groups_weigh_their_rankings",
+        "preflight": PREFLIGHT + "test_preflight_of_offline_stages_stops_before_the_first_step",
         "members": FOLDS + "test_members_share_what_is_held_out_and_make_an_ensemble",
         **dict.fromkeys(("folds", "fold_seeds"), FOLDS + "test_folds_and_fold_seeds_train_and_resume"),
         "seed": HERE + "test_the_seed_changes_what_is_drawn",
@@ -134,6 +137,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "kl_horizon": PPO + "test_the_next_coefficient",
         "kl_ceiling": PPO + "test_passing_the_ceiling_stops_the_run_for_good",
         "at_ceiling": PPO + "test_above_the_ceiling_the_coefficient_grows",
+        "preflight": PREFLIGHT + "test_preflight_warns_stops_or_is_off",
         "watch": WATCH + "test_watched_rewards_are_logged_and_change_nothing",
         **dict.fromkeys(("watch_every", "watch_prompts"), WATCH + "test_when_and_on_how_many_prompts_it_measures"),
         "on_alarm": WATCH + "test_the_alarm_warns_or_stops_with_the_best_checkpoint",

@@ -80,6 +80,10 @@ class OnlineConfig(StageConfig):
     """What happens if the reward rises over three measurements while a watched one falls beyond its interval. stop =
     the run ends, and model/ holds the best checkpoint by the first watched reward.
     """
+    preflight: Literal["warn", "stop", "off"] = "warn"
+    """Checks before the first step: does each reward model beat "longer wins", and are the prompts like those that it
+    learned from. warn = say what fails, stop = end the command, off = no checks.
+    """
     clip: float = Field(default=0.2, gt=0)
     """Range of the policy's probability ratio around 1 (P14)."""
     missing_eos_penalty: float | None = Field(default=None, ge=-1e6, le=1e6)

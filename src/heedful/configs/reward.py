@@ -24,6 +24,10 @@ class RewardConfig(RankingConfig):
     Without this setting all groups have weight 1. Weights are divided by their mean over the training rankings. This
     option replaces the groups of a config file, `--set groups.NAME=WEIGHT` changes one of them.
     """
+    preflight: Literal["warn", "stop", "off"] = "warn"
+    """Checks before the first step: prompts or users of the training that are also in the held-out file.
+    warn = say what fails, stop = end the command, off = no checks.
+    """
     members: Count = 1
     """Reward models to train: more than one make an ensemble. They differ in their head and in the order of the data,
     with seeds from `seed` on, and share the held-out rankings. They are in RUN/members.

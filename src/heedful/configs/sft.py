@@ -41,6 +41,10 @@ class SFTConfig(OfflineConfig):
     """Number of validations in the run. 0 = once an epoch."""
     special_tokens: list[str] = []
     """Tokens to add to the tokenizer, such as <answer>. Each is one id with an embedding that is trained."""
+    preflight: Literal["warn", "stop", "off"] = "warn"
+    """Checks before the first step: repeats, demonstrations of one labeler, prompts or users that are also held out.
+    warn = say what fails, stop = end the command, off = no checks.
+    """
     dropout: float | None = None
     """Residual dropout. none = the paper's 0.2 if the architecture has dropout, else 0."""
     optimiser: Optimiser = Optimiser(lr=9.65e-6)

@@ -9,7 +9,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
-from heedful.learning import examples, experience, likelihood, rollouts, steps
+from heedful.learning import examples, experience, likelihood, preflight, rollouts, steps
 from heedful.learning.examples import Example, Limits
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
@@ -105,6 +105,8 @@ class Online:
         rows = max(1, round(config.minibatch * config.ptx_ratio))
         self.mix = PretrainingMix(texts, config.ptx_coef, rows, config.seed) if texts else None
         self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
+        records = [question.record for question in self.questions]
+        preflight.settle(s, config.preflight, preflight.of_rewards(nets.reward, records))
         self.kl_coef = config.kl_coef
         self.stopped: str | None = None
         self._watched = Watched(config, nets, self.questions, self.passes)

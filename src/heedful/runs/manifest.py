@@ -33,6 +33,7 @@ _ABSENT = (
     "updated",
     "forward",
     "rows",
+    "preflight",
     "ids",
     "decoder",
     "results",
@@ -89,6 +90,8 @@ class Manifest(BaseModel):
     """How each model's forward ran, by role: "packed rows", or "padded rows (why)"."""
     rows: dict[str, dict[str, int]] = {}
     """Rows that were left out or changed on reading, by file and reason."""
+    preflight: list[dict[str, Any]] = []
+    """Checks before the work: `name`, `figure`, `bound`, `passed` (None: it could not be made) and `remedy`."""
     ids: dict[str, str] = {}
     """Models with more rows than tokens, by role: how many rows are tokens. The others are never sampled and get no
     probability.

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
-from heedful.learning import examples, reward_quality
+from heedful.learning import examples, preflight, reward_quality
 from heedful.learning.examples import Example, Limits, Ranked
 from heedful.learning.passes import Passes, ranking_shape
 from heedful.maths.losses import ranking_loss
@@ -77,6 +77,7 @@ def _loop(config: RewardConfig, s: StageRun, read: Read) -> None:
     load.place(model, s.ranks.device, config.compute, trained=True)
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
+    preflight.settle(s, config.preflight, preflight.of_rankings(config.data, config.eval_data))
     limits = examples.limits_of(config, load.context_length(model))
     rows = read(config, tokenizer, limits, lambda line: s.say(f"reward: {line}"))
     training, validation = _of_groups(config, rows.training), rows.validation

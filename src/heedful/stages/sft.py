@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.sft import SFTConfig
-from heedful.learning import examples, likelihood, rollouts
+from heedful.learning import examples, likelihood, preflight, rollouts
 from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
 from heedful.models import adapters, dropout, load, vocabulary
@@ -63,6 +63,7 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
     _set_dropout(model, config, s)
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
+    preflight.settle(s, config.preflight, preflight.of_demonstrations(config.data, config.valid_data))
     limits = examples.limits_of(config, load.context_length(model))
     training, validation = _split(config, tokenizer, limits, lambda line: s.say(f"sft: {line}"))
     texts = examples.documents(config.pretrain_data, tokenizer, limits.context) if config.pretrain_data else []

@@ -1,0 +1,126 @@
+"""Checks before a stage: figures by hand, what stops and what warns, and what the manifest keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from heedful.config import UserError
+from heedful.configs.reward import RewardConfig
+from heedful.configs.shared import Compute
+from heedful.data import formats
+from heedful.data.records import Prompt
+from heedful.files import read_json
+from heedful.learning import preflight
+from heedful.models import load
+from heedful.rewards.functions import open_reward
+from heedful.runs.manifest import Manifest
+from stages import worlds
+from stages.worlds import Files
+
+DEMOS = [
+    {"prompt": f"p{max(0, i - 2)}", "completion": "same" if i < 3 else f"answer {i}",
+     "labeler": "ann" if i < 6 else f"l{i}", "user": f"u{i % 4}"}
+    for i in range(10)
+]  # fmt: skip
+
+
+def put(path: Path, rows: list[dict[str, Any]]) -> str:
+    formats.write(path, rows)
+    return str(path)
+
+
+def by_name(checks: Any) -> dict[str, preflight.Check]:
+    return {check.name: check for check in checks}
+
+
+def test_demonstrations_by_hand(tmp_path: Path) -> None:
+    """Two of ten repeat one (at most one may), ann wrote six (at most five), p0 and u0 are held out too."""
+    data = put(tmp_path / "demos.jsonl", DEMOS)
+    held = put(tmp_path / "held.jsonl", [DEMOS[0], {"prompt": "new", "completion": "x", "user": "u9"}])
+    found = by_name(preflight.of_demonstrations(data, held))
+    assert {name: check.passed for name, check in found.items()} == {
+        "repeated demonstrations": False, "demonstrations of one labeler": False,
+        "shared prompts": False, "shared users": False,
+    }  # fmt: skip
+    assert found["repeated demonstrations"].figure == f"2 of 10 in {data} (20%)"
+    assert found["demonstrations of one labeler"].figure == f"6 of 10 in {data} (60%)"
+    assert found["shared prompts"].figure == f"1 of {held} are also in {data}"
+    good = put(tmp_path / "good.jsonl", DEMOS[4:8])
+    assert all(check.passed for check in preflight.of_demonstrations(good, None))
+    other = put(tmp_path / "other.jsonl", [{"prompt": "q", "completion": "y", "user": "u9"}])
+    assert all(check.passed for check in list(preflight.of_demonstrations(good, other))[2:])
+
+
+def valid(rate: float, low: float | None, longer: float) -> dict[str, Any]:
+    return {"valid": {"accuracy": {"rate": rate, "low": low}, "longer_wins": {"rate": longer}}}
+
+
+@pytest.mark.parametrize(
+    ("results", "passed"),
+    [
+        (valid(0.7, 0.62, 0.6), True),
+        (valid(0.7, 0.58, 0.6), False),
+        (valid(0.7, None, 0.6), False),
+        ({}, None),
+    ],
+)
+def test_the_interval_has_to_clear_longer_wins(results: dict[str, Any], passed: bool | None) -> None:
+    check = preflight._beats_length("runs/rm", results)
+    assert check.passed is passed
+    assert check.remedy
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A reward model whose run names its training data and an accuracy that does not clear length."""
+    root = tmp_path_factory.mktemp("rm")
+    rows = [row | {"prompt": f"Say {word} {i}"} for i, row in enumerate(worlds.rankings(60)) for word in ("red",)]
+    data = worlds.write(root / "rankings.jsonl", rows)
+    load.save(tiny.reward(), tiny.tokenizer(), root / "run" / "model")
+    manifest = Manifest.begin("reward", RewardConfig(model="m", data=data), {}, {"data": formats.fingerprint(data)})
+    manifest.results = valid(0.7, 0.5, 0.6)
+    manifest.write(root / "run" / "manifest.json")
+    return str(root / "run")
+
+
+def test_prompts_far_from_those_of_the_reward_model(run: str) -> None:
+    reward = open_reward([run], compute=Compute(), device="cpu")
+    near = [Prompt(prompt=f"Say red {i}") for i in range(100, 160)]
+    far = [Prompt(prompt="?!" * (3 + i % 20)) for i in range(60)]
+    name = f"prompts far from those of {run}"
+    assert by_name(preflight.of_rewards(reward, near))[name].passed is True
+    assert by_name(preflight.of_rewards(reward, far))[name].passed is False
+    few = by_name(preflight.of_rewards(reward, near[:5]))[name]
+    assert few.passed is None
+    assert "fewer than 20" in few.figure
+
+
+def test_preflight_warns_stops_or_is_off(
+    files: Files, tmp_path: Path, run: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = {"reward": [run], "episodes": 8, "pretrain_data": None}
+    warned = worlds.train("ppo", files, tmp_path / "warn", **small)
+    said = capfd.readouterr().err
+    assert f"ppo: preflight: accuracy of {run}: 70.0% (at least 50.0%), and the bound is above" in said
+    kept = read_json(warned / "manifest.json")["preflight"]
+    assert (kept[0]["name"], kept[0]["passed"]) == (f"accuracy of {run}", False)
+    assert set(kept[0]) == {"name", "figure", "bound", "passed", "remedy"}
+    with pytest.raises(UserError, match=r"accuracy of .* Or go on with preflight = warn"):
+        worlds.train("ppo", files, tmp_path / "stop", preflight="stop", **small)
+    assert not (tmp_path / "stop").exists()
+    off = worlds.train("ppo", files, tmp_path / "off", preflight="off", **small)
+    assert "preflight" not in json.loads((off / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+def test_preflight_of_offline_stages_stops_before_the_first_step(files: Files, tmp_path: Path, stage: str) -> None:
+    data = files.demos if stage == "sft" else files.rankings
+    held = {"valid_data" if stage == "sft" else "eval_data": data}
+    with pytest.raises(UserError, match=r"shared prompts: 24 of .*Split by prompt"):
+        worlds.train(stage, files, tmp_path / "run", preflight="stop", **held)
+    assert not (tmp_path / "run").exists()

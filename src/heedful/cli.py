@@ -19,7 +19,7 @@ from heedful.commands.base import option as _option
 from heedful.config import UserError
 from heedful.configs import presets, registry
 from heedful.configs.stage import Stage
-from heedful.options import INPUT, RUN
+from heedful.options import RUN
 
 __all__ = ["app", "main"]
 
@@ -135,28 +135,7 @@ def _runs(paths: tuple[Path, ...], as_json: bool) -> None:
     print(run_list.describe(list(paths) or [Path("runs")], as_json=as_json))
 
 
-@_command(
-    "curate", DATA, _option("--prompts", required=True, metavar="FILE", help="Prompts to curate.", panel=INPUT),
-    OUT_ROWS, OVERWRITE, AS_JSON, config="heedful.data.curation:CurationConfig",
-)  # fmt: skip
-def _curate(settings: Any, prompts: str, out: Path, overwrite: bool, as_json: bool) -> None:
-    """Deduplicate prompts, split them by user and remove personal data.
-
-    The steps follow the paper: repeats by their shared prefix, a limit for each user, a split by user, and no personal
-    data in the training split.
-    """
-    from heedful.data import curation, formats
-    from heedful.data.records import Prompt
-
-    terminal.check_free(out, overwrite)
-    kept, account = curation.curate(formats.read(prompts, Prompt), settings)
-    curation.warn_of_empty(account)
-    formats.write(out, kept)
-    results = account.model_dump(exclude={"settings"})
-    if not as_json:
-        results["removed"] = {step.name: f"{step.removed} of {step.before}: {step.why}" for step in account.steps}
-        del results["steps"]
-    terminal.show(str(out), results, as_json)
+importlib.import_module("heedful.commands.collected")  # the commands about prompts of users
 
 
 @_command(
@@ -243,7 +222,12 @@ def _snapshot(settings: Any, db: str, project: str | None, out: Path, as_json: b
     with store.reading() as session:
         project_id = projects.the_one(session, project).id
     frozen = snapshots.freeze(store, project_id, out, settings, datetime.now(UTC), by=None)
-    terminal.show(str(out), {name: getattr(frozen, name) for name in ("records", "rows", "sha256")}, as_json)
+    results = {name: getattr(frozen, name) for name in ("records", "rows", "sha256")}
+    if settings.as_choices:
+        from heedful.collection import agreement
+
+        results["agreement"] = agreement.of_snapshot(store, out)
+    terminal.show(str(out), results, as_json)
 
 
 @_command(
@@ -344,29 +328,6 @@ def _serve(settings: Any) -> None:
     run.run(
         settings, lambda store: Collection(store, kept) if kept.rate else KeepsNothing(), partial(print, flush=True)
     )
-
-
-@_command(
-    "forget", PEOPLE,
-    _option("--user", required=True, metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),
-    _option("--folder", type=Path, default=Path("."), metavar="DIR", help="Project folder, with runs and the database "
-            "heedful.db."),
-    _option("--db", metavar="DB", help="Another database: a SQLite file or a postgresql:// URL."), AS_JSON,
-)  # fmt: skip
-def _forget(user: str, folder: Path, db: str | None, as_json: bool) -> None:
-    """Delete what is kept of a user of served models.
-
-    Prompts, answers, thumbs, edits, picks, items of the queue and snapshots that no run has read are gone. The command
-    lists the snapshots and runs that hold some all the same. The account stays.
-    """
-    from datetime import UTC, datetime
-
-    from heedful.collection import forget
-    from heedful.feedback.store import Store
-
-    store = Store.open(db or folder / "heedful.db", create=False)
-    gone = forget.forget(store, user, [folder], datetime.now(UTC), by=None)
-    print(json.dumps(gone.row(), ensure_ascii=False) if as_json else "\n".join(gone.lines()))
 
 
 @_command("backup", PEOPLE, _argument("out", "FILE", "New file."), DB)

@@ -75,6 +75,10 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "GET /unrated": LEADS,
         "POST /events/{event}/rating": LEADS,
         "POST /people/{person_id}/password-link": LEADS,
+        "GET /decisions": READERS,
+        "POST /decisions/{decision_id}/reverse": LEADS,
+        "POST /decisions/{decision_id}/restore": LEADS,
+        "POST /edits/{exchange_id}": LEADS,
         "GET /sampling": READERS,
         "POST /sampling": LEADS,
         "POST /sampling/{number}/queue": LEADS,
@@ -100,6 +104,7 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "GET /import": LEADS,
         "GET /items": READERS,
         "GET /items/{ref}": READERS,
+        "GET /users": READERS,
         "GET /quality": READERS,
         "GET /snapshots": READERS,
         "GET /sampling": READERS,
@@ -120,7 +125,8 @@ for prefix, routes in OF_PROJECT.items():
         EXPECTED[name.split(" ")[0], prefix + name.split(" ")[1]] = allowed
 FILLED = {
     "project": "tea", "token": "none", "token_id": "1", "lease": "none", "ref": "none", "event": "999",
-    "person_id": "999", "invitation_id": "999", "snapshot_id": "999", "file": "records.jsonl",
+    "person_id": "999", "invitation_id": "999", "decision_id": "999",
+    "exchange_id": "none", "snapshot_id": "999", "file": "records.jsonl",
     "kind": "guide", "number": "9", "part": "prompt", "digest": "none", "name:path": "none",
 }  # fmt: skip
 MISSING = (401, 303)  # the sign-in page, or the API's word for it

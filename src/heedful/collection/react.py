@@ -127,7 +127,7 @@ def pick(
     served = users.enter(db, user, now)
     project = projects.lock(db, home(db, now).id)
     item = _new_item(db, project, "pick", payload, served.id, None, 0, now)
-    return _judge(db, project, item, served.person_id, {"outcome": outcome}, now)
+    return judge(db, project, item, served.person_id, {"outcome": outcome}, now)
 
 
 def undo(db: Session, user: str, ref: str, now: datetime) -> None:
@@ -144,6 +144,8 @@ def undo(db: Session, user: str, ref: str, now: datetime) -> None:
     )  # fmt: skip
     given.event_id, given.state, given.expires = None, "leased", now
     item.held = WITHDRAWN
+    for ref, project_id in _accepted(db, item):
+        items.hold(db, project_id, ref, WITHDRAWN, now, by=None)
     derive.tally(db, event, item, -1)
     assignment.refresh(db, item)
 
@@ -188,13 +190,13 @@ def _to_answer(
         said = Answer(text=exchange.answers[answer], model=exchange.model)
         payload = _payload(Reply, {"prompt": exchange.prompt, "answer": said, "settings": exchange.settings})
         item = _new_item(db, project, kind, payload, served.id, exchange.id, answer, now)
-    return _judge(db, project, item, served.person_id, content, now)
+    return judge(db, project, item, served.person_id, content, now)
 
 
-def _judge(
+def judge(
     db: Session, project: Project, item: Item, person_id: int, content: dict[str, Any], now: datetime
 ) -> Reaction:
-    """Append the judgement, in the place of one that stood."""
+    """Append a judgement of an item's user, in the place of one that stood."""
     payload = judgements.PAYLOADS[item.kind].model_validate(item.payload)
     checked = judgements.check(item.kind, {key: value for key, value in content.items() if value is not None}, payload)
     content = checked.model_dump(mode="json", exclude_none=True)
@@ -226,6 +228,16 @@ def _payload(model: type[Record], values: dict[str, Any]) -> Record:
         return model.model_validate(values)
     except ValidationError as error:
         raise UserError(explain(error, model)) from None
+
+
+def _accepted(db: Session, item: Item) -> list[tuple[str, int]]:
+    """(ref, project) of the demonstrations that leads made of an edit."""
+    if item.kind != "edit":
+        return []
+    exchange = sa.select(Origin.exchange_id).where(Origin.item_id == item.id).scalar_subquery()
+    chosen = sa.select(Item.ref, Item.project_id).join(Origin, Origin.item_id == Item.id)
+    chosen = chosen.where(Origin.exchange_id == exchange, Item.kind == "demonstration", Item.source == "edit")
+    return [(ref, project_id) for ref, project_id in db.execute(chosen)]
 
 
 def _own(db: Session, user: str, ref: str) -> tuple[Item, ServedUser]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from heedful.config import Config, Share
+from heedful.data.curation import CurationConfig
 from heedful.feedback.columns import digest
 
 CONSENT = """\
@@ -27,3 +28,24 @@ class CollectionConfig(Config):
     def version(self) -> str:
         """Names the text of consent. Another text is another version, to which nobody has agreed yet."""
         return digest(self.consent)[:12]
+
+
+class QueueConfig(CurationConfig):
+    """Settings of curation from what was collected into the queue of a project."""
+
+    languages: list[str] = ["en", "de", "fr", "es", "it", "pt", "nl"]
+    """Languages that a prompt may be in. Others are taken for one of these."""
+    queue_languages: list[str] = []
+    """Only prompts in these languages enter the queue. "unknown" can be one of them. Without any, all enter."""
+    confidence: Share = 0.6
+    """Below this confidence, from 0 to 1, the language is "unknown"."""
+    regions: list[str] = ["US", "GB", "DE", "FR", "ES"]
+    """Countries whose phone numbers are hidden, also without a country code."""
+    detectors: list[str] = []
+    """Further detectors of personal data, as module:function. Each gets a text and returns (kind, start, end)."""
+
+
+OF_QUEUE = ("languages", "queue_languages", "confidence", "regions", "detectors")
+"""Settings that a file of prompts does not have."""
+OF_FILE = ("personal_data_splits",)
+"""Settings that the queue does not have: there, personal data is always hidden."""

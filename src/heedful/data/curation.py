@@ -121,7 +121,7 @@ def deduplicate(prompts: Iterable[P], prefix_length: int) -> list[P]:
         raise UserError(f"prefix_length must be at least 1, not {prefix_length}")
     first: dict[str, P] = {}
     for prompt in prompts:
-        first.setdefault(_normal(prompt)[:prefix_length], prompt)
+        first.setdefault(normal(prompt)[:prefix_length], prompt)
     return list(first.values())
 
 
@@ -144,7 +144,7 @@ def split_by_user(prompts: Iterable[P], fractions: dict[str, float], seed: int =
     its own user. Its name is its id, or else its text.
     """
     _check_fractions(fractions)
-    return [prompt.model_copy(update={"split": _split(_owner(prompt), fractions, seed)}) for prompt in prompts]
+    return [prompt.model_copy(update={"split": split_of(_owner(prompt), fractions, seed)}) for prompt in prompts]
 
 
 def filter_personal_data(prompts: Iterable[P], splits: Sequence[str] = ("train",)) -> list[P]:
@@ -158,7 +158,7 @@ def _check_fractions(fractions: dict[str, float]) -> None:
         raise UserError(f"fractions of the splits must be at least 0 and sum to 1, not {fractions}")
 
 
-def _split(owner: str, fractions: dict[str, float], seed: int) -> str:
+def split_of(owner: str, fractions: dict[str, float], seed: int) -> str:
     digest = hashlib.sha256(f"{seed}\0{owner}".encode("utf-8", errors="surrogatepass")).digest()
     left = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
     for name, fraction in fractions.items():
@@ -171,10 +171,10 @@ def _split(owner: str, fractions: dict[str, float], seed: int) -> str:
 def _owner(prompt: Prompt) -> str:
     if prompt.user is not None:
         return f"user\0{prompt.user}"
-    return f"id\0{prompt.id}" if prompt.id is not None else f"text\0{_normal(prompt)}"
+    return f"id\0{prompt.id}" if prompt.id is not None else f"text\0{normal(prompt)}"
 
 
-def _normal(prompt: Prompt) -> str:
+def normal(prompt: Prompt) -> str:
     """The words of the prompt in one case with single spaces, to compare prompts."""
     turns = prompt.prompt
     text = turns if isinstance(turns, str) else as_text([turn for turn in turns if turn.role != "system"])

@@ -16,7 +16,7 @@ from heedful.feedback.schema import Base as Base
 from heedful.feedback.schema import Numbered
 
 Split = Literal["train", "held_out"]
-Step = Literal["text", "repeat", "split", "limit", "personal", "language", "use_case"]
+Step = Literal["text", "repeat", "split", "limit", "personal", "language", "use_case", "edit"]
 
 
 class ServedUser(Numbered):

@@ -57,14 +57,16 @@ def add(
     wanted: int | None = None,
     gold: Sequence[dict[str, Any] | None] | None = None,
     explanations: Sequence[str | None] | None = None,
+    again: bool = False,
+    logged: bool = True,
 ) -> Added:
     """Add records to the queue: `Prompt` for demonstrations, `Completions` (K >= 2) for rankings, `Versus` for choices,
     `PromptRequest` for prompts. A `Comparison` or a `Choice` brings its known answer.
 
     `wanted` labelers judge each item. None: one labeler, or `copies` for the share that the project doubles. `gold`:
     the known answer of each, a judgement in indices. Rankings and choices for gold, attention, screening and practice
-    need one. Texts that the project has already in that kind and purpose are left out. UserError for a record that
-    does not fit its kind.
+    need one. Texts that the project has already in that kind and purpose are left out, unless `again`. `logged` false:
+    the caller logs what it did. UserError for a record that does not fit its kind.
     """
     project = projects.lock(db, project_id)
     settings = ProjectSettings.model_validate(project.settings)
@@ -81,20 +83,23 @@ def add(
         row["wanted"] = _wanted(row, settings, wanted)
         row["rank"] = informative.rank(settings.policy, row["scores"], row["draw"])
         rows.append({**row, "project_id": project_id, "created": now, "ref": secrets.token_urlsafe(12)})
-    fresh = rows if kind == "prompt" else _unknown(db, project_id, kind, purpose, rows)
+    fresh = rows if again or kind == "prompt" else _unknown(db, project_id, kind, purpose, rows)
     for start in range(0, len(fresh), BATCH):
         db.execute(sa.insert(Item), fresh[start : start + BATCH])
     added = Added(len(fresh), len(rows) - len(fresh), tuple(row["ref"] for row in fresh))
     detail = {"kind": kind, "purpose": purpose, "items": added.items, "known": added.known}
-    people.audit(db, by, "add items", printable(source or ""), detail, project_id, now=now)
+    if logged:
+        people.audit(db, by, "add items", printable(source or ""), detail, project_id, now=now)
     return added
 
 
-def for_reaction(db: Session, project_id: int, kind: Kind, payload: Record, now: datetime) -> Item:
-    """An item that holds what a user of a served model reacts to. It is in no queue."""
-    row = _row(kind, payload, kind, None, "use")
+def for_reaction(
+    db: Session, project_id: int, kind: Kind, payload: Record, now: datetime, *, purpose: Purpose = "use"
+) -> Item:
+    """An item that holds what a user of a served model reacts to. The user judges it at once, and nobody else."""
+    row = _row(kind, payload, kind, None, purpose)
     item = Item(
-        **row, project_id=project_id, purpose="use", created=now, ref=secrets.token_urlsafe(12), draw=0.0,
+        **row, project_id=project_id, purpose=purpose, created=now, ref=secrets.token_urlsafe(12), draw=0.0,
         double_draw=0.0, rank=0.0, wanted=1,
     )  # fmt: skip
     db.add(item)

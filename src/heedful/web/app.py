@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from heedful.config import UserError
 from heedful.feedback.store import Store
-from heedful.web.api import account, items, people, projects, sampling, snapshots, work
+from heedful.web.api import account, collected, items, people, projects, sampling, snapshots, work
 from heedful.web.dashboard import Agreements
 from heedful.web.incidents import Incidents
 from heedful.web.pages import (
@@ -20,6 +20,7 @@ from heedful.web.pages import (
     lead_people,
     lead_project,
     lead_sampling,
+    lead_users,
     render,
 )
 from heedful.web.sampling.jobs import Sampler
@@ -29,8 +30,8 @@ from heedful.web.security.tries import Tries
 from heedful.web.settings import WebSettings
 
 UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
-API = (account, work, projects, items, people, snapshots, sampling)
-PAGES = (entry, api_reference, lead_people, lead_items, lead_sampling, lead_project, labeler)
+API = (account, work, projects, items, people, snapshots, sampling, collected)
+PAGES = (entry, api_reference, lead_people, lead_items, lead_users, lead_sampling, lead_project, labeler)
 ROUTERS = tuple(part.router for part in (*API, *PAGES))
 
 

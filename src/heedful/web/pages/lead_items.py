@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field, ValidationInfo, field_validator
 
+from heedful.collection import react
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.feedback import differing, events, projects, readings, search
 from heedful.feedback.judgements import PAYLOADS, PromptRequest, completions
 from heedful.feedback.rubric import Rubric
-from heedful.feedback.schema import KINDS, PURPOSES, Item
+from heedful.feedback.schema import KINDS, PURPOSES, REACTIONS, Item
 from heedful.web.imports import ImportOptions
 from heedful.web.pages import item_view
 from heedful.web.pages.lead_layout import lead_page
@@ -75,8 +76,8 @@ def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[
         first=PAGE * (page - 1) + 1,
         page=page,
         pages=pages,
-        kinds=KINDS,
-        purposes=PURPOSES,
+        kinds=(*KINDS, *(REACTIONS if member.project == react.PROJECT else ())),
+        purposes=(*PURPOSES, *(("use",) if member.project == react.PROJECT else ())),
         offered=offered,
         flags=[(flag.name, flag.short) for flag in settings.rubric.asked()],
     )

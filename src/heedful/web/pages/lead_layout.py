@@ -14,6 +14,7 @@ NAVIGATION = (
     ("", "Overview"),
     ("/people", "People"),
     ("/items", "Items"),
+    ("/users", "Users"),
     ("/quality", "Agreement"),
     ("/snapshots", "Snapshots"),
     ("/sampling", "Sampling"),

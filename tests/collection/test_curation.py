@@ -14,7 +14,7 @@ from heedful.collection.settings import QueueConfig
 from heedful.collection.use_cases import suggest
 from heedful.config import UserError
 from heedful.data.records import Answer, Choice, Completions
-from heedful.feedback import items, people, projects, snapshots, work
+from heedful.feedback import items, people, projects, search, snapshots, work
 from heedful.feedback.collected import Decision
 from heedful.feedback.projects import by_name
 from heedful.feedback.schema import Item
@@ -56,7 +56,7 @@ class Tea:
     def queue(self) -> list[Any]:
         """Payloads of the items that labelers can get."""
         with self.store.reading() as db:
-            found = items.listing(db, self.project, kind="demonstration", open=True)
+            found = search.listing(db, self.project, search.Filters(kind="demonstration", state="open"))
         return [item.payload for item in reversed(found)]
 
     def prompts(self) -> list[Any]:
@@ -87,7 +87,7 @@ def test_a_prompt_enters_the_queue_masked_and_without_the_name_of_its_user(store
 
 def _items(store: Store, tea: Tea) -> list[Item]:
     with store.reading() as db:
-        return items.listing(db, tea.project)
+        return search.listing(db, tea.project)
 
 
 def test_repeats_and_more_than_the_limit_stay_out_until_a_lead_reverses(store: Store, tea: Tea) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from heedful.cli import main
 from heedful.collection import forget, react
 from heedful.config import Config, UserError
-from heedful.feedback import events, people, projects, snapshots
+from heedful.feedback import chats, events, people, projects, snapshots
 from heedful.feedback.collected import Exchange, ServedUser
 from heedful.feedback.schema import FrozenSnapshot
 from heedful.feedback.snapshots import Filters
@@ -59,6 +59,10 @@ def holding(folder: Path, word: str = CANARY) -> list[str]:
 def test_a_forgotten_user_leaves_nothing_but_what_runs_have_read(store: Store, folder: Path) -> None:
     say_much(store, "ada")
     say_much(store, "bob", "tortoise")
+    with store.writing() as db:
+        ada = people.person_named(db, "ada")
+        assert ada is not None
+        chats.create(db, ada.id, f"A chat about {CANARY}", {}, START)
     used, unused = freeze(store, folder, "thumb"), freeze(store, folder, "pick")
     read_by_a_run(folder, used)
     assert "heedful.db" in " ".join(holding(folder))

@@ -108,9 +108,9 @@ def settle(db: Session, project_id: int, exchange: Exchange, now: datetime, *, b
     for item in earlier:
         fits = wanted is not None and item.payload == wanted.row()
         if fits and item.held == OUT:
-            items.hold(db, project_id, item.ref, None, now, by=by)
+            items.change(db, project_id, item.ref, now, by=by, held="")
         elif not fits and item.held is None:
-            items.hold(db, project_id, item.ref, OUT, now, by=by)
+            items.change(db, project_id, item.ref, now, by=by, held=OUT)
         wanted = None if fits else wanted
     if wanted is None:
         return 0

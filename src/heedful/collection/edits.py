@@ -95,7 +95,7 @@ def decide(
 def withdraw(db: Session, project_id: int, decision: Decision, now: datetime, *, by: int) -> None:
     """Put the demonstration of an accepted edit on hold. The edit then waits for a lead again."""
     if decision.result is not None:
-        items.hold(db, project_id, decision.result["item"], REVERSED, now, by=by)
+        items.change(db, project_id, decision.result["item"], now, by=by, held=REVERSED)
 
 
 def _decision(db: Session, project_id: int, one: Pending, accept: bool, now: datetime) -> Decision:

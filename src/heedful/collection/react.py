@@ -145,7 +145,7 @@ def undo(db: Session, user: str, ref: str, now: datetime) -> None:
     given.event_id, given.state, given.expires = None, "leased", now
     item.held = WITHDRAWN
     for ref, project_id in _accepted(db, item):
-        items.hold(db, project_id, ref, WITHDRAWN, now, by=None)
+        items.change(db, project_id, ref, now, by=None, held=WITHDRAWN)
     derive.tally(db, event, item, -1)
     assignment.refresh(db, item)
 

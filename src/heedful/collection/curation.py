@@ -141,7 +141,9 @@ def counts(db: Session, project_id: int) -> list[tuple[Step, str, bool, int, int
     """(step, outcome, whether it keeps prompts out, decisions, of these reversed), in the order of the steps."""
     columns = (Decision.step, Decision.outcome, Decision.drops)
     chosen = sa.select(*columns, sa.func.count(), sa.func.count(Decision.reversed)).group_by(*columns)
-    found = [tuple(row) for row in db.execute(chosen.where(Decision.project_id == project_id))]
+    found = [
+        (row[0], row[1], row[2], row[3], row[4]) for row in db.execute(chosen.where(Decision.project_id == project_id))
+    ]
     return sorted(found, key=lambda row: (STEPS.index(row[0]), not row[2], -row[3], row[1]))
 
 

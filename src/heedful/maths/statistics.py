@@ -333,9 +333,11 @@ def _score(rate: float, count: float, quantile: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def student(degrees: int) -> float:
-    """The 97.5 % quantile of Student's distribution, to 1e-3 from 9 degrees on. Source: Abramowitz & Stegun 26.7.5."""
-    z = _Z
+def student(degrees: int, z: float = _Z) -> float:
+    """A quantile of Student's distribution from `z`, that of the normal distribution, by default of 97.5 %.
+
+    To 1e-3 from 9 degrees on at 97.5 %. Source: Abramowitz & Stegun 26.7.5.
+    """
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / degrees + second / degrees**2 + third / degrees**3

@@ -68,6 +68,7 @@ PLANTED: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("learning/experience.py", "float(kl_B.mean())", "float(e.kl_BT.mean())", ONLINE),
 ]  # fmt: skip
 """Module, text, mistake, tests."""
+BROKEN = "raise RuntimeError\n"
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 CALCULATED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}
 
@@ -135,7 +136,9 @@ class Copies:
     def __init__(self, folder: Path, count: int) -> None:
         self.free = [folder / str(number) for number in range(count)]
         for place in self.free:
-            shutil.copytree(ROOT / "src", place / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            for part in ("src", "tests"):
+                shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copy(ROOT / "pyproject.toml", place)
 
     def survives(self, module: str, code: str | None, tests: tuple[str, ...]) -> bool:
         """Whether the tests pass with this code of the module."""
@@ -145,12 +148,12 @@ class Copies:
         try:
             path.write_text(right if code is None else code, encoding="utf-8")
             environment = os.environ | {
-                "PYTHONPATH": os.pathsep.join([str(place / "src"), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(place / "src"), str(place / "tests")]), "OMP_NUM_THREADS": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
             }  # fmt: skip
             command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests]
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=EACH
+                command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=EACH
             )
             return done.returncode == 0
         except subprocess.TimeoutExpired:
@@ -178,9 +181,10 @@ def main() -> None:
             return None if late else copies.survives(mistake.module, mistake.code, mistake.tests)
 
         right = {mistake.tests: mistake.module for mistake in mistakes}
-        for tests, passes in zip(right, pool.map(lambda t: copies.survives(right[t], None, t), right), strict=True):
-            if not passes:
-                sys.exit(f"the right code does not pass {' '.join(tests)}")
+        for code, wanted, said in ((None, True, "the right code does not pass"), (BROKEN, False, "no code is run by")):
+            passed = pool.map(lambda tests, code=code: copies.survives(right[tests], code, tests), right)
+            if wrong := [tests for tests, passes in zip(right, passed, strict=True) if passes is not wanted]:
+                sys.exit(f"{said} {' '.join(wrong[0])}")
         results = list(zip(mistakes, pool.map(tried, mistakes), strict=True))
     for mistake, survived in results:
         if survived or survived is None:

@@ -162,8 +162,8 @@ def _import(
     from heedful.data.shapes import mapping
 
     if explain:
-        unused = {"--out": out is not None, "--skip-bad": skip_bad, "--overwrite": overwrite}
-        if named := [name for name, is_given in unused.items() if is_given]:
+        ignored = {"--out": out is not None, "--skip-bad": skip_bad, "--overwrite": overwrite}
+        if named := [name for name, is_given in ignored.items() if is_given]:
             raise UserError(f"{named[0]}: --explain writes nothing. Leave one of the two out")
         told = explaining.explain(source, given, kind)
         print(json.dumps(told.row(), ensure_ascii=False) if as_json else "\n".join(told.lines()))

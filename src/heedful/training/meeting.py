@@ -10,8 +10,11 @@ import contextlib
 import datetime
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
+from torch.distributed.rendezvous import rendezvous
 
 from heedful.config import UserError
 
@@ -31,13 +34,14 @@ def patience() -> float:
     return seconds
 
 
+PrefixStore: Any = vars(distributed_c10d)["PrefixStore"]  # torch exports it without types
 _OF_NETWORKS = ("gloo", "nccl", "connection", "peer", "timed out")
 
 
 class Meeting:
     """The store of the process group, and how often this rank has come to it."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, seconds: float) -> None:
+    def __init__(self, store: Any, rank: int, size: int, seconds: float) -> None:
         self._store, self._rank, self._size, self._seconds = store, rank, size, seconds
         self._number = 0
 
@@ -86,9 +90,9 @@ def join(backend: str, rank: int, size: int) -> Meeting:
     where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     wait = datetime.timedelta(seconds=min(seconds, 300.0))
     try:
-        store, _, _ = next(iter(dist.rendezvous("env://", rank, size, timeout=wait)))
+        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=wait)))
         store.set_timeout(datetime.timedelta(seconds=seconds))
-        group = dist.PrefixStore("group", store)
+        group = PrefixStore("group", store)
         dist.init_process_group(
             backend, store=group, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=seconds)
         )
@@ -97,7 +101,7 @@ def join(backend: str, rank: int, size: int) -> Meeting:
             f"MASTER_ADDR and MASTER_PORT: the ranks cannot meet at {where} ({_reason(error)}). Start all ranks with"
             " the address of a machine that all of them reach"
         ) from None
-    return Meeting(dist.PrefixStore("heedful", store), rank, size, seconds)
+    return Meeting(PrefixStore("heedful", store), rank, size, seconds)
 
 
 def _reason(error: Exception) -> str:

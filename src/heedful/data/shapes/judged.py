@@ -34,10 +34,16 @@ def pandalm(row: Row) -> list[Row]:
         used = (*names, *_PANDALM)
     if not votes:
         raise NoJudgement("nobody judged the pair")
-    answers = [text(row, name) for name in names]
-    more = rest(row, "instruction", "input", *used)
+    answers = [_answer(row, name) for name in names]
+    more, models = rest(row, "instruction", "input", "models", *used), None
+    if isinstance(row.get("models"), str):  # as in bloom-7b_llama-7b
+        models = row["models"].split("_")
+        if len(models) != 2:
+            more, models = more | {"models_as_given": row["models"]}, None
     return [
-        comparison(_instruction(row), answers, better_of_two(_side(vote, "votes")), more, labeler=labeler)
+        comparison(
+            _instruction(row), answers, better_of_two(_side(vote, "votes")), more, models=models, labeler=labeler
+        )
         for labeler, vote in zip(_PANDALM, votes, strict=False)
     ]
 
@@ -67,6 +73,14 @@ def tldr(row: Row) -> list[Row]:
     answers = [text(row, name) for name in fields[:2]]
     more = rest(row, *names, *fields) | named
     return [comparison(prompt, answers, better, more, labeler=row.get("worker"))]
+
+
+def _answer(row: Row, field: str) -> str:
+    """An answer. Some models answer with a number, true or nothing, and PandaLM keeps no text there."""
+    value = row[field]
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, bool | int | float) else text(row, field)
 
 
 def _instruction(row: Row) -> str:

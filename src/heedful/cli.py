@@ -116,6 +116,7 @@ def _evaluate(settings: Any, out: Path | None, as_json: bool, queue: str | None,
 
 
 importlib.import_module("heedful.commands.rewards")  # registers its commands here, after `evaluate`
+importlib.import_module("heedful.commands.benchmark")
 
 
 importlib.import_module("heedful.commands.reports")

@@ -45,8 +45,8 @@ class Models:
         return found
 
 
-def parse(given: Sequence[str], baseline: str | None) -> Models:
-    """The models of `NAME=REF` texts. A reference alone is its own name. Raises UserError for what is no comparison."""
+def parse(given: Sequence[str], baseline: str | None, fewest: int = 2) -> Models:
+    """The models of `NAME=REF` texts. A reference alone is its own name. Raises UserError if there are fewer."""
     refs: dict[str, str] = {}
     for text in given:
         name, equals, ref = text.partition("=")
@@ -61,7 +61,9 @@ def parse(given: Sequence[str], baseline: str | None) -> Models:
         if twice is not None:
             raise UserError(f"--model {text}: {twice} is the same model. Give each model once")
         refs[name] = ref
-    if len(refs) < 2:
+    if not refs:
+        raise UserError("there is no model. Give --model NAME=MODEL")
+    if len(refs) < fewest:
         raise UserError("a comparison needs two models. Give --model NAME=MODEL twice or more often")
     baseline = next(iter(refs)) if baseline is None else baseline
     if baseline not in refs:

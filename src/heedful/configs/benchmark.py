@@ -1,0 +1,32 @@
+"""Settings of `heedful benchmark`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from heedful.config import Config, Count, Seed
+from heedful.configs.shared import INPUT, Compute, Generation
+
+OWN = ("winogender", "crows_pairs", "toxicity", "squadv2", "drop", "fr_to_en", "tldr")
+"""Sets that heedful scores itself."""
+
+
+class BenchmarkConfig(Config):
+    panels = {"model": INPUT, "only": "Settings"}
+
+    model: list[Annotated[str, "NAME=MODEL"]]
+    """Model to measure, one or more: a run, a folder or a name on the hub. Give them in the order of training."""
+    data: Annotated[str, "DIR"]
+    """Folder of the public sets. docs/benchmark.md lists their files."""
+    baseline: str | None = None
+    """Name of the model that the others are compared with. none = the first."""
+    only: list[Literal["winogender", "crows_pairs", "toxicity", "squadv2", "drop", "fr_to_en", "tldr"]] = []
+    """Sets to measure. Without it: all that the folder has."""
+    limit: Count | None = None
+    """Use at most this many items of each set, drawn by `seed`."""
+    seed: Seed = 0
+    """Random seed."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
+    generation: Generation = Generation(max_new_tokens=48, temperature=0.0)
+    compute: Compute = Compute()

@@ -1,0 +1,122 @@
+"""`heedful benchmark`: what training costs on public sets. Every model gets the same items."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+from heedful.config import UserError, refused
+from heedful.configs.benchmark import OWN, BenchmarkConfig
+from heedful.evaluation import models
+from heedful.evaluation.benchmark import measure, published, sets, table, words
+from heedful.evaluation.benchmark.measure import Loaded, Work
+from heedful.evaluation.benchmark.proxy import ProxyToxicity
+from heedful.files import append_rows, replacing, write_json, write_text
+from heedful.models.devices import device_of
+
+Result = dict[str, Any]
+RESULT, TEXT, ANSWERS = "benchmark.json", "benchmark.txt", "answers.jsonl"
+NOTE = "The sets are subsets of the public ones, so figures of full sets are only a hint."
+
+
+def run(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) -> Result:
+    """Measure the models and write the folder `out`: benchmark.json, the table as text, and every answer."""
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: already exists. Choose another --out, or replace it with --overwrite")
+    if overwrite and out.exists() and not (out / RESULT).is_file():
+        raise UserError(f"{out}: already exists and is not a result of heedful benchmark. Choose another --out")
+    result, work = measured(config)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as folder:
+            folder.mkdir()
+            append_rows(folder / ANSWERS, _answers(work))
+            write_json(folder / RESULT, result)
+            write_text(folder / TEXT, words.describe(result) + "\n")
+    except OSError as error:
+        raise UserError(refused(error, out)) from None
+    return result
+
+
+def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
+    """Every figure as JSON, and the answers behind them."""
+    chosen = models.parse(config.model, config.baseline, fewest=1)
+    files = _files(config)
+    work = measure.open_items(files, config.limit, config.seed)
+    judge = _proxy(work, config.seed) if "toxicity" in work.items else None
+    device = device_of(config.compute)
+    for name, ref in chosen.refs.items():
+        work.run(name, Loaded.open(ref, config, device))
+        gc.collect()
+    found = measure.scored(work, judge.scores if judge is not None else None)
+    whole = [one for one in found if one.clusters]
+    rows = [table.row(one, chosen.baseline) for one in whole]
+    if not rows:
+        raise UserError("every item is too long for one of the models. Give models with a longer context")
+    return {
+        "models": chosen.refs, "baseline": chosen.baseline, "data": config.data, "seed": config.seed,
+        "limit": config.limit, "note": NOTE, "not_there": [name for name in config.only or OWN if name not in files],
+        "too_long": [one.title for one in found if not one.clusters], "toxicity": _told(judge),
+        "truthful": _truthful(Path(config.data)), "rows": rows,
+        "findings": table.findings(rows, chosen.baseline), "paper_models": list(published.MODELS),
+    }, work  # fmt: skip
+
+
+def _files(config: BenchmarkConfig) -> dict[str, Path]:
+    """The files of the sets to measure. Raises UserError if one that is named is not there."""
+    folder = Path(config.data)
+    if not folder.is_dir():
+        raise UserError(f"--data {folder}: no such folder. docs/benchmark.md says what it holds")
+    found = sets.there(folder, sets.FILES)
+    for name in config.only:
+        if name not in found:
+            raise UserError(f"--only {name}: {folder / sets.FILES[name].path} does not exist. Put it there")
+    if config.only:
+        found = {name: path for name, path in found.items() if name in config.only}
+    if not found:
+        first = next(iter(sets.FILES.values())).path
+        raise UserError(f"{folder}: holds none of the sets, such as {first}. docs/benchmark.md lists their files")
+    return found
+
+
+def _proxy(work: Work, seed: int) -> ProxyToxicity:
+    rows = work.rows["toxicity"]
+    return ProxyToxicity(
+        [str(row["sample"]) for row in rows], [float(row["toxicity"]) for row in rows],
+        [str(row["prompt"]) for row in rows], seed,
+    )  # fmt: skip
+
+
+def _told(judge: ProxyToxicity | None) -> Result | None:
+    if judge is None:
+        return None
+    return {
+        "judge": "proxy toxicity", "rank_correlation": judge.correlation, "held_out_prompts": judge.held_out,
+        "held_out_answers": judge.answers, "penalty": judge.penalty,
+    }  # fmt: skip
+
+
+def _truthful(folder: Path) -> Result:
+    """How true, and how true and informative, the published answers of the paper's models are."""
+    path = sets.there(folder, sets.JUDGED).get("truthful_qa")
+    if path is None:
+        return {}
+    found = published.truthful(sets.read(path, sets.JUDGED["truthful_qa"].fields))
+    return {
+        model: {"true": found[model][0]._asdict(), "true_and_informative": found[model][1]._asdict()}
+        for model in published.MODELS
+        if model in found
+    }
+
+
+def _answers(work: Work) -> list[Result]:
+    found = []
+    for name, by_model in work.answers.items():
+        items = work.items["toxicity" if name.startswith("toxicity_") else name]
+        found += [
+            {"set": name, "model": model, "prompt": item.prompt, "references": list(item.references), "answer": text}
+            for model, texts in by_model.items()
+            for item, text in zip(items, texts, strict=True)
+        ]
+    return found

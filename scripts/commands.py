@@ -11,6 +11,7 @@ import click
 from heedful import cli
 from heedful.config import Config
 from heedful.configs.endpoint import EndpointConfig
+from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Lora, Optimiser
 from heedful.options import Command, Option, Setting, option_of, settings
 
@@ -18,7 +19,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 MARK = "<!-- `python scripts/commands.py` writes everything below this line. -->\n"
 SECTIONS: dict[str, type[Config]] = {
     "optimiser": Optimiser, "generation": Generation, "compute": Compute, "checkpoint": Checkpointing,
-    "endpoint": EndpointConfig, "lora": Lora,
+    "endpoint": EndpointConfig, "lora": Lora, "engine": EngineConfig,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 import tiny
 from heedful.config import Config, UserError
+from heedful.configs.engine import EngineConfig
 from heedful.configs.grpo import GRPOConfig
 from heedful.configs.online import OnlineConfig
 from heedful.configs.ppo import PPOConfig
@@ -41,6 +42,7 @@ LORA = "stages/test_lora.py::"
 FOLDS = "stages/test_reward_folds.py::"
 PREFLIGHT = "stages/test_preflight.py::"
 WATCH = "stages/test_watch.py::"
+HTTP = "rollout/test_http.py::"
 GROUPS = "stages/test_groups.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
@@ -196,8 +198,18 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
 for _cls in EFFECTS:
     if issubclass(_cls, StageConfig):
         EFFECTS[_cls]["trackers"] = "training/test_trackers.py::test_a_stage_sends_its_metrics_to_its_trackers"
+    if "engine" in _cls.model_fields:
+        EFFECTS[_cls]["engine"] = "stages/test_engines.py::test_ppo_samples_from_servers_and_reports_the_gap"
     if "lora" in _cls.model_fields:
         EFFECTS[_cls]["lora"] = LORA + "test_a_run_with_lora_leaves_a_plain_model_and_checkpoints_of_what_is_trained"
+EFFECTS[EngineConfig] = {
+    "kind": HTTP + "test_samples_are_those_of_the_servers_in_the_order_of_the_prompts",
+    "urls": HTTP + "test_what_cannot_work_is_refused_in_one_line",
+    "sync": HTTP + "test_adapters_are_sent_alone",
+    "shared_dir": HTTP + "test_new_weights_are_loaded_by_all_and_samples_say_which_they_had",
+    "timeout": HTTP + "test_the_rows_of_a_lost_server_go_to_the_other",
+    "tolerance": HTTP + "test_a_server_with_other_weights_is_refused_with_both_figures",
+}
 EFFECTS[Lora] = {
     "rank": LORA + "test_without_matrices_the_manifest_says_so",
     **dict.fromkeys(("alpha", "targets"), LORA + "test_alpha_and_targets_are_those_of_the_paper"),

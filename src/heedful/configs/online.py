@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.config import Count, Seed
+from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import (
     INPUT,
     MOST_EPOCHS,
@@ -112,6 +113,7 @@ class OnlineConfig(StageConfig):
     """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
     lora: Lora = Lora()
+    engine: EngineConfig = EngineConfig()
     generation: Generation = Generation(max_new_tokens=1024)
 
     @property

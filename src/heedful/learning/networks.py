@@ -15,7 +15,7 @@ from heedful.configs.online import OnlineConfig
 from heedful.learning.steps import Learner
 from heedful.models import adapters, load, render, vocabulary
 from heedful.rewards.functions import Reward, open_reward
-from heedful.rollout.engine import open_engine
+from heedful.rollout.engine import open_policy_engine
 from heedful.rollout.types import Engine
 from heedful.training import optimiser as optim
 from heedful.training.checkpoint import Part
@@ -60,7 +60,7 @@ def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     )  # fmt: skip
     load.place(policy, ranks.device, compute, trained=True)
     learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
-    engine = open_engine(policy, tokenizer, compute)
+    engine = open_policy_engine(policy, tokenizer, compute, config.engine, ranks.once)
     return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))
 
 

@@ -193,7 +193,7 @@ class Online:
         if watched.due(step):
             metrics |= watched.measure(step)
             better = s.improved(step + 1, -watched.value())
-        s.log(step, metrics, show=("reward", "score", "kl", "length"))
+        s.log(step, metrics | self.nets.engine.metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):
             s.sample(step, experience.readable(e, 4))
         for sign in self._watch.see(metrics):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from heedful.config import UserError
+from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Compute
-from heedful.models import load, vocabulary
+from heedful.models import adapters, load, vocabulary
+from heedful.rollout.http import HttpEngine
 from heedful.rollout.local import LocalEngine
+from heedful.rollout.types import Engine
 
 
 def open_engine(model: Any, tokenizer: PreTrainedTokenizerBase, compute: Compute) -> LocalEngine:
@@ -19,6 +23,25 @@ def open_engine(model: Any, tokenizer: PreTrainedTokenizerBase, compute: Compute
     `compute.fast`: whether the fast decoder may stand in for the model's own forward.
     """
     return LocalEngine(model, tokenizer, getattr(torch, compute.dtype), compute.fast)
+
+
+def open_policy_engine(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    compute: Compute,
+    settings: EngineConfig,
+    once: Callable[[Callable[[], None]], None],
+) -> Engine:
+    """The engine that samples from a policy in training: this process, or servers that get its weights (`once`)."""
+    if settings.kind == "local":
+        if settings.urls:
+            raise UserError("engine.urls: addresses are for engine.kind = vllm or sglang. Name one, or leave them out")
+        return open_engine(model, tokenizer, compute)
+    if not settings.urls:
+        raise UserError(f"engine.kind {settings.kind}: give the addresses of running servers as engine.urls")
+    if settings.sync == "adapter" and not adapters.found(model):
+        raise UserError("engine.sync adapter: the policy has no adapter. Give lora.rank, or take sync = file")
+    return HttpEngine(model, tokenizer, getattr(torch, compute.dtype), settings, once)
 
 
 def load_engine(

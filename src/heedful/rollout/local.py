@@ -51,6 +51,11 @@ class LocalEngine:
         return fastest(adapters.merged(self.model), self.fast).__name__.removesuffix("Decoder").lower()
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Nothing: it computes what the trainer computes."""
+        return {}
+
+    @property
     def exact(self) -> bool:
         """In float32, where the training forward gives the same up to rounding. In lower precision it does not."""
         return (self.dtype or self.model.dtype) == torch.float32

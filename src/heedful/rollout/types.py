@@ -92,6 +92,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """What is logged of the engine at each iteration."""
+        ...
+
+    @property
     def ids(self) -> Ids:
         """The ids that it may sample: the tokenizer's, as in the log-probabilities of the same model."""
         ...

@@ -142,6 +142,18 @@ class Ranks:
         """The main rank's value on every rank."""
         return self.gather(value)[0]
 
+    def once(self, work: Callable[[], None]) -> None:
+        """Do work on the main rank while the others wait. If it raises UserError, all ranks raise it."""
+        failure: UserError | None = None
+        if self.main:
+            try:
+                work()
+            except UserError as error:
+                failure = error
+        failure = self.broadcast(failure)
+        if failure is not None:
+            raise failure
+
     def wait(self) -> None:
         if self.size > 1:
             with self.together():

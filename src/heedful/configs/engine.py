@@ -1,0 +1,30 @@
+"""Where the answers of an online algorithm are sampled: in the trainer's process, or by inference servers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from heedful.config import Config
+
+
+class EngineConfig(Config):
+    """Where answers are sampled while the policy learns."""
+
+    kind: Literal["local", "vllm", "sglang"] = "local"
+    """local = in this process. The others are servers that run already, at `urls`."""
+    urls: list[str] = []
+    """Addresses of the servers, such as http://localhost:8000. Rows are spread over all of them."""
+    sync: Literal["file", "adapter"] = "file"
+    """How servers get the policy's weights: all of them as a file, or with LoRA the adapter alone."""
+    shared_dir: str | None = None
+    """Folder for these files, which servers can read under the same path. none = in the run's folder of this machine's
+    temporary files. On one machine, /dev/shm is fastest.
+    """
+    timeout: float = Field(default=600, gt=0, le=86_400)
+    """Seconds after which a call of a server has failed."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """Largest mean difference between log-probs of server and trainer after weights were loaded, in nats a token.
+    none = 0.001 in float32 and 0.1 in bfloat16.
+    """

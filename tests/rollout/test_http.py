@@ -1,0 +1,170 @@
+"""Engines of inference servers: what they sample, how they get weights, and every way in which they fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from heedful.config import UserError
+from heedful.configs.engine import EngineConfig
+from heedful.configs.shared import Compute, Generation, Lora
+from heedful.models import adapters, load
+from heedful.rollout.engine import open_engine, open_policy_engine
+from heedful.rollout.http import HttpEngine
+from heedful.rollout.types import Stream
+from rollout.servers import Fake, serving
+
+KINDS = ("vllm", "sglang")
+PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
+STREAMS = [Stream(0, 0, row) for row in range(3)]
+SHORT = Generation(max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("policy")
+    load.save(tiny.policy(), tiny.tokenizer(), path / "model")
+    return str(path / "model")
+
+
+@pytest.fixture
+def servers(folder: str) -> Iterator[list[Fake]]:
+    with serving(folder, 2) as fakes:
+        yield fakes
+
+
+def engine(servers: list[Fake], model: Any = None, kind: str = "vllm", **settings: Any) -> HttpEngine:
+    model = model if model is not None else tiny.policy()
+    config = EngineConfig(kind=kind, urls=[server.url for server in servers], **settings)
+    made = open_policy_engine(model, tiny.tokenizer(), Compute(), config, once)
+    assert isinstance(made, HttpEngine)
+    return made
+
+
+def once(work: Callable[[], None]) -> None:
+    work()
+
+
+def moved(model: Any) -> Any:
+    """The model after a step that changes what it says."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight += 0.1 * torch.randn_like(weight)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_those_of_the_servers_in_the_order_of_the_prompts(servers: list[Fake], kind: str) -> None:
+    found = engine(servers, kind=kind).generate(PROMPTS, STREAMS, SHORT)
+    assert [sample.prompt_ids for sample in found] == PROMPTS
+    assert all(1 <= len(sample.response_ids) == len(sample.logprobs or []) <= 6 for sample in found)
+    again = engine(servers, kind=kind).generate(PROMPTS[::-1], STREAMS[::-1], SHORT)
+    assert [s.response_ids for s in again[::-1]] == [s.response_ids for s in found]  # a seed belongs to its stream
+    greedy = Generation(max_new_tokens=6, temperature=0)
+    (own,) = open_engine(tiny.policy(), tiny.tokenizer(), Compute()).generate(PROMPTS[:1], STREAMS[:1], greedy)
+    (theirs,) = engine(servers, kind=kind).generate(PROMPTS[:1], STREAMS[:1], greedy)
+    assert theirs.response_ids == own.response_ids
+    assert theirs.logprobs == pytest.approx(own.logprobs, abs=1e-5)
+    assert [token.id for token in engine(servers, kind=kind).stream(PROMPTS[0], STREAMS[0], greedy)] == own.response_ids
+    assert sum(len(server.calls) for server in servers) > min(len(server.calls) for server in servers) > 3  # both work
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_weights_are_loaded_by_all_and_samples_say_which_they_had(
+    servers: list[Fake], tmp_path: Path, kind: str
+) -> None:
+    made = engine(servers, kind=kind, shared_dir=str(tmp_path))
+    before = made.generate(PROMPTS, STREAMS, SHORT)
+    made.load_weights(moved(tiny.policy()), 7)
+    after = made.generate(PROMPTS, STREAMS, SHORT)
+    assert before != after
+    assert {span for sample in after for span in sample.versions} == {(7, 0)}
+    assert made.metrics["engine_gap"] < 1e-5
+    assert made.metrics["servers"] == 2
+    assert not list(tmp_path.iterdir()), "the file of the weights stays"
+
+
+def test_adapters_are_sent_alone(servers: list[Fake], folder: str, tmp_path: Path) -> None:
+    model, _ = load.load_policy(folder)
+    adapters.add(model, Lora(rank=2), seed=0, base=folder)
+    made = engine(servers, model, sync="adapter", shared_dir=str(tmp_path))
+    for version in (1, 2):
+        made.load_weights(moved(model), version)
+        assert made.metrics["engine_gap"] < 1e-5
+        made.generate(PROMPTS, STREAMS, SHORT)
+    paths = [(path, body["lora_name"]) for path, body in servers[0].calls if "lora_adapter" in path]
+    first, second = paths[0][1], paths[1][1]
+    assert paths == [
+        (f"/v1/{verb}_lora_adapter", n) for verb, n in (("load", first), ("load", second), ("unload", first))
+    ]
+    assert first.startswith("heedful-policy-1-")
+    assert servers[0].calls[-1][1]["model"] == second
+    assert len(list(tmp_path.iterdir())) == 1  # what the servers may read again
+
+
+def test_a_server_with_other_weights_is_refused_with_both_figures(servers: list[Fake]) -> None:
+    servers[1].fault = "wrong weights"
+    with pytest.raises(
+        UserError, match=rf"^{servers[1].url}: with the weights of iteration 3 its log-probs differ"
+    ) as e:
+        engine(servers).load_weights(moved(tiny.policy()), 3)
+    assert "engine.tolerance is 0.001" in str(e.value)
+    engine(servers, tolerance=50.0).load_weights(moved(tiny.policy()), 3)
+
+
+@pytest.mark.parametrize("fault", ["500", "hang", "half", "short", "dies"])
+def test_the_rows_of_a_lost_server_go_to_the_other(
+    servers: list[Fake], fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = engine(servers).generate(PROMPTS * 4, STREAMS * 4, SHORT)
+    servers[0].fault, servers[0].answered, servers[0].after = fault, 0, 1
+    made = engine(servers, timeout=3 if fault == "hang" else 600)
+    with caplog.at_level(logging.WARNING):
+        assert made.generate(PROMPTS * 4, STREAMS * 4, SHORT) == whole
+    assert made.metrics["servers"] == 1
+    assert caplog.text.count(f"{servers[0].url} is lost (") == 1
+    servers[1].fault, servers[1].answered = fault, 9
+    with pytest.raises(UserError, match=r"^no inference server is left \(http.* continue with --resume$"):
+        made.generate(PROMPTS, STREAMS, SHORT)
+
+
+def test_a_slow_server_is_waited_for(servers: list[Fake]) -> None:
+    servers[0].fault = servers[1].fault = "slow"
+    made = engine(servers)
+    assert len(made.generate(PROMPTS, STREAMS, SHORT)) == 3
+    assert made.metrics["servers"] == 2
+
+
+def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: Path) -> None:
+    servers[0].fault = servers[1].fault = "403"
+    with pytest.raises(
+        UserError, match=r"refuses /inference/v1/generate \(status 403\)\. Start vllm serve with --enable"
+    ):
+        engine(servers).generate(PROMPTS, STREAMS, SHORT)
+    servers[0].fault = servers[1].fault = ""
+    servers[1].tokenizer.add_tokens(["quick"])
+    with pytest.raises(UserError, match=r"serves policy, whose tokenizer is not the policy's\. Start it with"):
+        engine(servers)
+    with pytest.raises(
+        UserError, match=r"^http://127\.0\.0\.1:9: not a vLLM server that answers \(/v1/models: Connect"
+    ):
+        open_policy_engine(
+            tiny.policy(), tiny.tokenizer(), Compute(), EngineConfig(kind="vllm", urls=["http://127.0.0.1:9"]), once
+        )
+    with pytest.raises(UserError, match=r"^engine\.shared_dir /nowhere: cannot be written"):
+        engine(servers[:1], shared_dir="/nowhere").load_weights(tiny.policy(), 0)
+    for settings, said in (
+        ({"kind": "vllm"}, "give the addresses of running servers as engine.urls"),
+        ({"urls": ["http://here"]}, "addresses are for engine.kind = vllm or sglang"),
+        ({"kind": "vllm", "urls": ["http://here"], "sync": "adapter"}, "the policy has no adapter. Give lora.rank"),
+    ):
+        with pytest.raises(UserError, match=said):
+            open_policy_engine(tiny.policy(), tiny.tokenizer(), Compute(), EngineConfig(**settings), once)

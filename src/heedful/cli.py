@@ -137,6 +137,7 @@ def _runs(paths: tuple[Path, ...], as_json: bool) -> None:
 
 
 importlib.import_module("heedful.commands.collected")  # the commands about prompts of users
+importlib.import_module("heedful.commands.rounds")
 
 
 @_command(

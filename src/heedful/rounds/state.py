@@ -1,0 +1,119 @@
+"""The state of a round, in rounds/NNN/state.json. Every change writes the file whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from heedful.config import UserError, build, load
+from heedful.configs.round import RoundConfig
+from heedful.files import read_json, write_json
+from heedful.rounds.gate import planned
+
+PLAN, STATE, ROUNDS = "round.toml", "state.json", "rounds"
+STEPS = (
+    "prompts", "sample", "queue", "labels", "freeze", "reward", "ppo", "compare", "votes", "evaluate", "gate",
+    "promote", "report",
+)  # fmt: skip
+OVER = ("done", "skipped")
+
+
+class Waiting(Exception):
+    """People or prompts are due. The text says how many there are, and how many are needed."""
+
+
+@dataclass
+class Round:
+    """One turn of the loop. `steps`: what is known of each step that has begun."""
+
+    folder: Path
+    """The project folder."""
+    number: int
+    plan: RoundConfig
+    gate_prompts: int
+    """Prompts of the gate, fixed when the round began."""
+    db: str
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / ROUNDS / f"{self.number:03d}"
+
+    @property
+    def source(self) -> str:
+        """Source of the round's items in the labelling project."""
+        return f"round-{self.number:03d}"
+
+    @property
+    def is_over(self) -> bool:
+        return all(self.steps.get(step, {}).get("status") in OVER for step in STEPS)
+
+    def facts(self, step: str) -> dict[str, Any]:
+        """What a step has found out. Empty before its end."""
+        found: dict[str, Any] = self.steps.get(step, {}).get("facts", {})
+        return found
+
+    def is_skipped(self, step: str) -> bool:
+        return self.steps.get(step, {}).get("status") == "skipped"
+
+    def note(self, step: str, status: str, **more: Any) -> None:
+        """Write the status of a step to the disk."""
+        self.steps[step] = {"status": status, "when": datetime.now(UTC).isoformat(timespec="seconds"), **more}
+        self.write()
+
+    def write(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.path / STATE,
+            {
+                "round": self.number, "gate_prompts": self.gate_prompts, "steps": self.steps,
+                "plan": self.plan.model_dump(mode="json"), "db": self.db,
+            },
+        )  # fmt: skip
+
+    def latest(self, name: str) -> Path:
+        """A folder or file of this round, or of the newest earlier round that has it. Raises UserError."""
+        for number in range(self.number, 0, -1):
+            found = self.folder / ROUNDS / f"{number:03d}" / name
+            if found.exists():
+                return found
+        raise UserError(f"{self.path / name}: no round has it. Run the step that makes it, and do not skip it")
+
+
+def plan_of(folder: Path) -> RoundConfig:
+    """The plan in the project folder. Raises UserError."""
+    return load(RoundConfig, folder / PLAN)
+
+
+def numbers(folder: Path) -> list[int]:
+    """The rounds that have begun."""
+    return sorted(int(path.parent.name) for path in (folder / ROUNDS).glob(f"[0-9]*/{STATE}"))
+
+
+def read(folder: Path, number: int) -> Round:
+    """A round that has begun. Raises UserError."""
+    path = folder / ROUNDS / f"{number:03d}" / STATE
+    if not path.is_file():
+        raise UserError(f"{path}: no such round. `heedful round status` lists them")
+    kept = read_json(path)
+    plan = build(RoundConfig, kept["plan"], str(path))
+    return Round(folder, number, plan, kept["gate_prompts"], kept["db"], kept["steps"])
+
+
+def current(folder: Path, db: str) -> Round:
+    """The round that is under way, or a new one. Raises UserError."""
+    known = numbers(folder)
+    if known and not (last := read(folder, known[-1])).is_over:
+        return last
+    plan = plan_of(folder)
+    return Round(folder, (known[-1] if known else 0) + 1, plan, planned(plan.gate), db)
+
+
+def changed(one: Round) -> list[str]:
+    """Settings of round.toml that differ from the plan of the round."""
+    if not (one.folder / PLAN).is_file():
+        return []
+    now, then = plan_of(one.folder).model_dump(mode="json"), one.plan.model_dump(mode="json")
+    return [key for key in now if now[key] != then[key]]

@@ -1,0 +1,268 @@
+"""Which prompts a round takes, what it waits for, what can be skipped, and who puts a model in place."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from heedful.cli import main
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.records import Completions, Prompt
+from heedful.feedback.collected import Decision, ServedUser
+from heedful.files import read_json
+from heedful.rounds import choose, compare, promotions, state, train
+from heedful.rounds.gate import Difference
+from heedful.rounds.state import STEPS, Round, Waiting
+from heedful.serve import placed
+from rounds.place import NOW, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path, sent: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A folder in which sampling and training are replaced: they write what the real ones write, at once."""
+
+    def sampled(one: Round) -> dict[str, Any]:
+        rows = [
+            Completions.model_validate(prompt.row() | {"completions": ["one", "two"], "models": ["m", "m"]})
+            for prompt in formats.read(str(one.path / choose.PROMPTS), Prompt)
+        ]
+        formats.write(one.path / train.RANKED, rows)
+        return {"prompts": len(rows), "models": [promotions.serving(one.folder, one.plan)]}
+
+    def trained(one: Round) -> dict[str, Any]:
+        (one.path / "ppo" / "model").mkdir(parents=True, exist_ok=True)
+        return {"results": dict(ALARMS)}
+
+    monkeypatch.setattr(train, "sample", sampled)
+    monkeypatch.setattr(train, "reward", lambda one: {})
+    monkeypatch.setattr(train, "ppo", trained)
+    monkeypatch.setattr("heedful.rounds.report.write", lambda store, one: {})
+    ALARMS.clear()
+    return Place(tmp_path, tmp_path, sent)
+
+
+ALARMS: dict[str, Any] = {}
+
+
+def until_labels(place: Place) -> None:
+    with pytest.raises(Waiting, match="0 of 12 labels"):
+        place.run()
+
+
+def test_only_curated_fresh_prompts_of_training_users_are_chosen(place: Place) -> None:
+    with place.store.writing() as db:  # one prompt of each user
+        db.execute(sa.update(Decision).where(Decision.exchange_id.like("x1-%")).values(drops=True))
+    with place.store.reading() as db:
+        users = {one.id: one.split for one in db.query(ServedUser)}
+        dropped = db.query(Decision).filter(Decision.step == "use_case").order_by(Decision.exchange_id).all()
+    training = sorted(f"user-{number}" for number, split in users.items() if split == "train")
+    held_out = sorted(f"user-{number}" for number, split in users.items() if split == "held_out")
+    assert len(training) >= 8
+    assert len(held_out) >= 12
+    place.plan(prompts=len(training))
+    one = state.current(place.folder, place.db)
+    with place.store.reading() as db:
+        assert sorted(str(row.user) for row in choose.fresh(db, one)) == training
+        assert {row.user for row in choose.for_gate(db, one)} <= set(held_out)
+    first = next(one for one in dropped if users[one.user_id] == "train" and not one.drops)
+    with place.store.writing() as db:  # curation leaves one out
+        db.get_one(Decision, first.id).drops = True
+    with place.store.reading() as db, pytest.raises(Waiting, match=f"{len(training) - 1} of {len(training)} fresh"):
+        choose.fresh(db, one)
+    with place.store.writing() as db:  # and a lead takes it in again
+        db.get_one(Decision, first.id).reversed = NOW
+    with place.store.reading() as db:
+        chosen = choose.fresh(db, one)
+        gate = choose.for_gate(db, one)
+    one.path.mkdir(parents=True)
+    formats.write(one.path / choose.PROMPTS, chosen)
+    formats.write(one.path / choose.GATE, gate)
+    two = Round(place.folder, 2, one.plan, 12, place.db)
+    with place.store.reading() as db:
+        with pytest.raises(Waiting, match=r"^0 of"):
+            choose.fresh(db, two)
+        left = len(held_out) - 12
+        with pytest.raises(Waiting, match=f"^{left} of 12 prompts of held-out users, .* About {12 - left} more"):
+            choose.for_gate(db, two)
+
+
+def test_held_out_users_take_turns_and_few_of_them_are_not_enough(place: Place) -> None:
+    with place.store.writing() as db:
+        split = [one for one in db.query(ServedUser) if one.split == "held_out"]
+        for one in split[10:]:
+            one.split = "train"
+    plan = state.plan_of(place.folder)
+    asking = Round(place.folder, 1, plan, 15, place.db)
+    with place.store.reading() as db:
+        users = [row.user for row in choose.for_gate(db, asking)]
+    assert sorted(users.count(user) for user in set(users)) == [1] * 5 + [2] * 5
+    with place.store.writing() as db:
+        db.get_one(ServedUser, split[0].id).split = "train"
+    with place.store.reading() as db, pytest.raises(Waiting, match="9 of 10 held-out users, so the gate is undecided"):
+        choose.for_gate(db, asking)
+
+
+def test_run_waits_with_exit_code_3_and_goes_on(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.plan(prompts=1000)
+    with pytest.raises(SystemExit) as left:
+        main(["round", "run", "--folder", str(place.folder)])
+    told = capsys.readouterr()
+    assert left.value.code == 3
+    assert re.fullmatch(r"waiting: \d+ of 1,000 fresh prompts\n", told.out)
+    shutil.rmtree(place.folder / "rounds")
+    place.plan()
+    until_labels(place)
+    place.label(most=7)
+    with pytest.raises(SystemExit) as left:
+        main(["round", "run", "--folder", str(place.folder)])
+    assert (left.value.code, capsys.readouterr().out) == (3, "waiting: 7 of 12 labels\n")
+    kept = read_json(place.folder / "rounds/001/state.json")
+    assert kept["steps"]["queue"]["status"] == "done"
+    assert kept["steps"]["labels"] | {"when": ""} == {"status": "waiting", "when": "", "what": "7 of 12 labels"}
+    with pytest.raises(SystemExit):
+        main(["round", "status", "--folder", str(place.folder)])
+    shown = capsys.readouterr().out
+    assert "  queue     done\n  labels    waiting  7 of 12 labels\n  freeze\n" in shown
+    with pytest.raises(SystemExit):
+        main(["round", "status", "--folder", str(place.folder), "--json"])
+    assert json.loads(capsys.readouterr().out)["rounds"][0]["round"] == 1
+    with pytest.raises(SystemExit) as left:
+        main(["round", "status", "--folder", str(place.folder), "--who", "lea"])
+    assert (left.value.code, capsys.readouterr().err.startswith("--who: `heedful round status` does not")) == (2, True)
+
+
+def test_a_share_of_the_labels_is_enough_if_the_plan_says_so(place: Place) -> None:
+    place.plan(labels=0.5)
+    until_labels(place)
+    place.label(most=5)
+    with pytest.raises(Waiting, match="5 of 12 labels"):
+        place.run()
+    place.label(most=1)
+    place.run(skip={"ppo": "not of interest"})
+    assert state.read(place.folder, 1).facts("labels") == {"labels": 6, "wanted": 12}
+
+
+def test_steps_are_skipped_with_a_reason_and_what_hangs_on_them_too(place: Place) -> None:
+    until_labels(place)
+    place.label(most=3)
+    for text, told in (("prompts=x", "has done it already"), ("nap=x", "no such step"), ("ppo= ", "give a reason")):
+        step, _, reason = text.partition("=")
+        with pytest.raises(UserError, match=told):
+            place.run(skip={step: reason})
+    one = place.run(skip={"labels": "three are enough", "ppo": "only the reward was wanted"})
+    assert one.steps["labels"] | {"when": ""} == {"status": "skipped", "when": "", "reason": "three are enough"}
+    assert one.facts("freeze")["rows"] == 3
+    reasons = {step: told.get("reason") for step, told in one.steps.items() if told["status"] == "skipped"}
+    assert reasons["compare"] == "ppo was skipped"
+    assert reasons["gate"] == "there is no candidate"
+    assert reasons["promote"] == "the gate says nothing"
+    assert one.is_over
+    assert state.current(place.folder, place.db).number == 2
+
+
+def test_an_alarm_of_the_training_spends_no_prompt_of_held_out_users(place: Place) -> None:
+    ALARMS["signs"] = ["iteration 12: over-optimisation: KL 20 nats. Raise kl_coef", "iteration 1: no end: x"]
+    until_labels(place)
+    place.label()
+    one = place.run()
+    assert one.facts("gate")["outcome"] == "keep"
+    assert one.facts("gate")["reasons"] == [ALARMS["signs"][0]]
+    assert not (one.path / choose.GATE).exists()
+    assert placed.read(place.folder) == {}
+
+
+def test_alarms_by_hand(place: Place) -> None:
+    one = state.current(place.folder, place.db)
+    assert compare.alarms_of(one, {"kl": 9.0, "signs": ["iteration 1: no end: x"], "stopped": None}) == []
+    assert compare.alarms_of(one, {"alarm": "gold falls", "stopped": "stopped: gold falls"}) == ["gold falls"]
+    assert compare.alarms_of(one, {"stopped": "stopped: KL passed the ceiling"}) == ["stopped: KL passed the ceiling"]
+    place.plan(gate={"kl": 8.5})
+    (told,) = compare.alarms_of(state.current(place.folder, place.db), {"kl": 9.0})
+    assert told == "distance: KL 9.00 nats an answer from the start. The bound is 8.5"
+
+
+def test_a_round_keeps_its_plan(place: Place) -> None:
+    until_labels(place)
+    place.plan(prompts=3, gate={"prompts": 99})
+    with pytest.raises(Waiting, match="0 of 12 labels"):
+        place.run()
+    assert "round.toml has changed (prompts, gate)" in place.said[-1]
+    assert state.read(place.folder, 1).gate_prompts == 12
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"others": ["a", "b", "c"]}, "k = 3 leaves no answer of the served model"),
+        ({"gate": {"tax": 0.1}}, "gate.tax needs tax_data"),
+        ({"reward": {"data": "x"}}, "reward.data follows from the plan"),
+        ({"ppo": {"policy": "x"}}, "ppo.policy follows from the plan"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(place: Place, changed: dict[str, Any], told: str) -> None:
+    values = state.plan_of(place.folder).model_dump(mode="json")
+    with pytest.raises(ValueError, match=told):
+        state.RoundConfig.model_validate(values | changed)
+
+
+def test_an_override_has_a_name_and_a_reason_and_a_rollback_goes_back(place: Place) -> None:
+    ALARMS["alarm"] = "gold falls"
+    until_labels(place)
+    place.label()
+    one = place.run()
+    for given in ({}, {"who": "lea"}, {"reason": "a try"}, {"who": " ", "reason": "a try"}):
+        with pytest.raises(
+            UserError, match=r"did not pass its gate \(gold falls\). An override needs --who and --reason"
+        ):
+            promotions.promote(place.store, one, **({"who": None, "reason": None} | given))
+    entry = promotions.promote(place.store, one, who="lea", reason="a try")
+    assert (entry["who"], entry["why"], entry["override"]) == ("lea", "a try", True)
+    assert entry["figures"]["reasons"] == ["gold falls"]
+    again = promotions.promote(place.store, one, who="bob", reason="again")
+    assert again == entry  # it is served already
+    assert placed.read(place.folder) == {"model": str(one.path / "ppo")}
+    (place.folder / "rounds" / promotions.HISTORY).unlink()  # as if killed before the history was written
+    assert promotions.history(place.folder) == [entry]
+    back = promotions.rollback(place.store, one, who="bob", reason=None)
+    assert (back["path"], back["previous"], back["who"]) == (one.plan.serving, entry["path"], "bob")
+    assert placed.read(place.folder) == {"model": one.plan.serving}
+    with pytest.raises(UserError, match="was not promoted by a round"):
+        promotions.rollback(place.store, one, who="bob", reason=None)
+    assert [one["action"] for one in promotions.history(place.folder)] == ["promote", "rollback"]
+
+
+def test_flags_and_lengths_of_a_gate_by_hand() -> None:
+    from heedful.data.records import Choice, Comparison
+
+    def judged(user: int, ours: bool, theirs: bool) -> Comparison:
+        ratings = [{"overall": 3, "violent": ours}, {"overall": 4, "violent": theirs}]
+        return Comparison.model_validate({
+            "prompt": f"p{user}", "user": f"u{user}", "completions": ["aa", "bbbb"], "models": ["candidate", "serving"],
+            "ranking": [[0], [1]], "ratings": ratings,
+        })  # fmt: skip
+
+    rows = [judged(user, user < 4, user == 0) for user in range(12)]
+    found = compare.flags_of(rows)
+    assert list(found) == ["violent"]
+    assert found["violent"].mean == pytest.approx(3 / 12)
+    assert isinstance(found["violent"], Difference)
+    assert compare.length_of(rows) == pytest.approx(0.5)
+    sides: dict[str, Any] = {"a": {"text": "x", "model": "serving"}, "b": {"text": "y", "model": "candidate"}}
+    choices = [
+        Choice.model_validate({"prompt": prompt, "user": user, "preferred": preferred, **sides})
+        for prompt, user, preferred in (("p", "u", "b"), ("p", "u", "tie"), ("q", "v", "a"))
+    ]
+    assert compare.outcomes_of(choices) == ([0.75, 0.0], ["u", "v"])
+
+
+def test_every_step_has_its_function() -> None:
+    from heedful.rounds.machine import Steps
+
+    assert all(callable(getattr(Steps, step)) for step in STEPS)

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from heedful.config import UserError
-from heedful.files import read_json
+from heedful.files import read_json, rows_of
 from heedful.learning.watching import alarm_of
 from heedful.runs.run import metrics
 from heedful.training.stage_run import StageRun
@@ -72,6 +72,14 @@ def test_when_and_on_how_many_prompts_it_measures(files: Files, tmp_path: Path) 
     assert [len(one["scores"][LETTER]) for one in state["watched"]] == [10] * 3
     kept = state["watched"][-1]
     assert rows[-1][f"watch/{LETTER}"] == pytest.approx(sum(kept["scores"][LETTER]) / 10, abs=1e-6)
+    stored = rows_of(run / "watched.jsonl")
+    assert [(row["step"], row["question"]) for row in stored] == [(step, i) for step in (0, 1, 3) for i in range(10)]
+    assert [row["watch"][LETTER] for row in stored[-10:]] == pytest.approx(kept["scores"][LETTER], abs=1e-6)
+    assert [row["watch"][LETTER] for row in stored] == pytest.approx(
+        worlds.count_e([], [row["completion"] for row in stored]), abs=1e-6
+    )
+    assert sum(row["proxy"] for row in stored[-10:]) / 10 == pytest.approx(rows[-1]["watch/proxy"], abs=1e-5)
+    assert len({row["prompt"] for row in stored}) == 10
     more = worlds.train("ppo", files, tmp_path / "more", watch=[LETTER], episodes=8, **(SMALL | {"watch_prompts": 64}))
     (step,) = (more / "checkpoints").glob("step-*")
     assert len(read_json(step / "state.json")["watched"][0]["scores"][LETTER]) == 20  # all there are
@@ -136,3 +144,4 @@ def test_a_resume_measures_bit_for_bit(files: Files, tmp_path: Path, monkeypatch
     assert worlds.hashes(run) == worlds.hashes(whole)
     newest = [sorted((one / "checkpoints").glob("step-*"))[-1] / "state.json" for one in (run, whole)]
     assert read_json(newest[0])["watched"] == read_json(newest[1])["watched"]
+    assert (run / "watched.jsonl").read_bytes() == (whole / "watched.jsonl").read_bytes()

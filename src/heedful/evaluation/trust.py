@@ -19,20 +19,16 @@ from heedful.evaluation.trust_data import (
     Judged,
     Scored,
     answers,
-    drawn,
-    episodes_of,
     judged,
     read,
     scores_of,
     training_file,
-    unreadable,
 )
 from heedful.evaluation.trust_distance import Far
 from heedful.files import replacing, write_json, write_text
 from heedful.maths.calibration import expected_error, temperature
 from heedful.maths.statistics import Interval, ordered_pairs, pair_accuracy
 from heedful.models.devices import device_of
-from heedful.rewards.distance import MOST_ANSWERS, Distance, measurable
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.types import Episode
 
@@ -98,7 +94,7 @@ def examine(config: TrustConfig) -> Result:
     if config.hacked is not None:
         elsewhere["hacked"] = answers(config.hacked, reward, config.limit, config.seed)
     elsewhere |= {f"answers {name}": changed[name] for name in ("repeated", "padded") if name in changed}
-    distance, why = _distance(reward, training, why_not, set(found.prompts), config.seed)
+    distance, why = trust_distance.learned(reward, training, why_not, set(found.prompts), config.seed)
     result["distance"] = {"why": why}
     if distance is not None:
         result["distance"] = trust_distance.measure(Far.of(distance, found), found, pairs, elsewhere, true)
@@ -169,21 +165,3 @@ def _external(path: str, reward: Reward, bag: Any, config: TrustConfig) -> tuple
         "accuracy": trust_accuracy.pairs(pairs), "lead": trust_accuracy.leads(pairs),
     }  # fmt: skip
     return figures, found.flat
-
-
-def _distance(
-    reward: Reward, training: str | None, why_not: str, without: set[str], seed: int
-) -> tuple[Distance | None, str]:
-    """The distance from the training answers, or why there is none."""
-    model = measurable(reward)
-    if model is None:
-        return None, "no reward model whose score is a linear function of the last hidden state"
-    if training is None:
-        return None, why_not
-    rows = [row for row in formats.read(training, Comparison) if row.split not in ("valid", "test")]
-    kept = [row for row in rows if as_text(row.prompt) not in without]
-    flat = drawn([episode for row in kept for episode in episodes_of(row)], MOST_ANSWERS, seed)
-    readable = [episode for episode in flat if unreadable(reward, [episode]) is None]
-    if len(readable) < 20:
-        return None, f"{training} has {len(readable)} training answers that the model can read. It takes 20"
-    return Distance.fit(*model, readable), ""

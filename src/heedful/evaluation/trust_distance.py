@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.evaluation.trust_data import Judged, Scored
+from heedful.data import formats
+from heedful.data.records import Comparison, as_text
+from heedful.evaluation.trust_data import Judged, Scored, drawn, episodes_of, unreadable
 from heedful.maths.separation import auroc, rank_correlation
 from heedful.maths.statistics import wins
-from heedful.rewards.distance import Distance
+from heedful.rewards.distance import MOST_ANSWERS, Distance, measurable
+from heedful.rewards.functions import Reward
 from heedful.rollout.types import Episode
 
 Result = dict[str, Any]
@@ -78,3 +81,21 @@ def residuals(scores: Floats, truth: Floats) -> Floats:
         return scores - scores.mean()
     slope, level = np.polyfit(truth, scores, 1)
     return np.asarray(scores - (slope * truth + level), dtype=np.float64)
+
+
+def learned(
+    reward: Reward, training: str | None, why_not: str, without: set[str], seed: int
+) -> tuple[Distance | None, str]:
+    """The distance from the training answers, or why there is none."""
+    model = measurable(reward)
+    if model is None:
+        return None, "no reward model whose score is a linear function of the last hidden state"
+    if training is None:
+        return None, why_not
+    rows = [row for row in formats.read(training, Comparison) if row.split not in ("valid", "test")]
+    kept = [row for row in rows if as_text(row.prompt) not in without]
+    flat = drawn([episode for row in kept for episode in episodes_of(row)], MOST_ANSWERS, seed)
+    readable = [episode for episode in flat if unreadable(reward, [episode]) is None]
+    if len(readable) < 20:
+        return None, f"{training} has {len(readable)} training answers that the model can read. It takes 20"
+    return Distance.fit(*model, readable), ""

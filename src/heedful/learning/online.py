@@ -192,6 +192,7 @@ class Online:
         alarm, better = watched.alarm, False
         if watched.due(step):
             metrics |= watched.measure(step)
+            s.watched(step, watched.rows)
             better = s.improved(step + 1, -watched.value())
         s.log(step, metrics | self.nets.engine.metrics, show=("reward", "score", "kl", "length"))
         if s.due(step):

@@ -16,6 +16,7 @@ import torch
 
 from heedful.config import UserError
 from heedful.configs.online import OnlineConfig
+from heedful.data.records import Prompt
 from heedful.learning import experience, rollouts
 from heedful.learning.examples import Question
 from heedful.learning.networks import Networks
@@ -23,6 +24,7 @@ from heedful.learning.passes import Passes
 from heedful.maths.statistics import FEWEST, mean_interval
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.types import Episode
+from heedful.runs.run import short
 
 STREAM = 2_000_003
 """Offset of the seed for samples that are watched, so that they share no stream with training."""
@@ -54,6 +56,8 @@ class Watched:
         self.recent: list[Measurement] = []
         """The last measurements. A checkpoint keeps them."""
         self.alarm: str | None = None
+        self.rows: list[dict[str, Any]] = []
+        """The answers of the last measurement with their scores, for watched.jsonl."""
 
     def due(self, step: int) -> bool:
         """Whether to measure after 0-based `step`: after the first, every `watch_every` and the last iteration."""
@@ -81,6 +85,7 @@ class Watched:
             nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes
         ).total_B
         scores = {name: self._scores(reward, episodes) for name, reward in self.rewards.items()}
+        self.rows = _rows(episodes, proxy.double().tolist(), scores)
         found: Measurement = {"step": step, "proxy": float(proxy.double().mean()), "scores": scores}
         metrics = {"watch/proxy": found["proxy"], "watch/kl": self._kl(episodes)}
         metrics |= {f"watch/{name}": sum(own) / len(own) for name, own in scores.items()}
@@ -105,6 +110,19 @@ class Watched:
         reference_BT = experience.logprobs(self.nets.reference, episodes, name="the reference", **how)
         mask_BT = experience.response_mask(episodes)
         return float(torch.where(mask_BT, ours_BT - reference_BT, 0.0).sum(1).double().mean())
+
+
+def _rows(episodes: Sequence[Episode], proxy: Sequence[float], scores: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """One row an answer. `question` is the place of its prompt, which is the same in every measurement."""
+    found = []
+    for place, episode in enumerate(episodes):
+        asked = episode.record.row() if episode.record is not None else {"prompt": episode.prompt}
+        found.append({
+            "question": place, **{name: asked[name] for name in Prompt.model_fields if name in asked},
+            "completion": episode.completion, "finish": "stop" if episode.finished else "length",
+            "proxy": short(proxy[place]), "watch": {name: short(own[place]) for name, own in scores.items()},
+        })  # fmt: skip
+    return found
 
 
 def alarm_of(recent: Sequence[Measurement], prompts: Sequence[Any]) -> str | None:

@@ -4,6 +4,7 @@ RUN/config.json       the resolved config
 RUN/manifest.json     what it was made from and what came of it (`runs.manifest`)
 RUN/metrics.jsonl     one line per step, appended
 RUN/samples.jsonl     texts to read while it trains
+RUN/watched.jsonl     the answers that watched rewards have scored, if there are any
 RUN/checkpoints/      step-00000100/ ...: what --resume needs
 RUN/model/            the result, loads with plain transformers
 RUN/try.json          prompts that suit the model, if somebody has written some down
@@ -24,6 +25,7 @@ from heedful.runs.manifest import NAME, Manifest, Source
 from heedful.runs.resumable import Resumable
 
 METRICS, SAMPLES, TRY, LOCK = "metrics.jsonl", "samples.jsonl", "try.json", ".lock"
+WATCHED = "watched.jsonl"
 Rows = list[dict[str, Any]]
 
 
@@ -102,9 +104,13 @@ class RunWriter(Resumable):
         """Append texts to samples.jsonl."""
         files.append_rows(self.path / SAMPLES, [{"step": step, **row} for row in rows])
 
+    def watched(self, step: int, rows: Rows) -> None:
+        """Append the answers of a measurement to watched.jsonl."""
+        files.append_rows(self.path / WATCHED, [{"step": step, **row} for row in rows])
+
     def sync(self) -> None:
         """Flush the logged lines to the disk."""
-        for name in (METRICS, SAMPLES):
+        for name in (METRICS, SAMPLES, WATCHED):
             if (self.path / name).exists():
                 files.flush(self.path / name)
 
@@ -116,7 +122,7 @@ class RunWriter(Resumable):
 
     def forget_after(self, step: int) -> None:
         """Drop logged lines of later steps, because a resumed run writes them again."""
-        for name in (METRICS, SAMPLES):
+        for name in (METRICS, SAMPLES, WATCHED):
             file = self.path / name
             if file.exists():
                 kept = [line for line in files.lines_of(file) if _step_of(line) <= step]
@@ -142,7 +148,7 @@ class RunWriter(Resumable):
 
     def _delete(self) -> None:
         files.remove_temporary(self.path)
-        for name in (METRICS, SAMPLES, "config.json", NAME):
+        for name in (METRICS, SAMPLES, WATCHED, "config.json", NAME):
             (self.path / name).unlink(missing_ok=True)
         for name in ("checkpoints", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)

@@ -183,6 +183,11 @@ class StageRun:
         if self.run is not None:
             self.run.sample(step, rows)
 
+    def watched(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Append answers that watched rewards have scored to watched.jsonl."""
+        if self.run is not None:
+            self.run.watched(step, rows)
+
     def due(self, step: int) -> bool:
         """Whether a checkpoint is due after 0-based `step`."""
         return (step + 1) % self.config.checkpoint.interval(self._total) == 0 or step + 1 == self._total

@@ -109,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 IMPORTED_AS = {"argon2_cffi": "argon2", "markdown_it_py": "markdown_it"}  # distributions whose module has another name
 # These may import everything, but not cli. Nobody else may import them.
-COMPOSERS = {"__main__", "cli", "commands", "demo", "terminal"}
+COMPOSERS = {"__main__", "cli", "commands", "demo", "reproduce", "terminal"}
 PROGRESS = "runs.progress"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.

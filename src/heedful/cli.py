@@ -59,6 +59,9 @@ def _demo(
         )
 
 
+importlib.import_module("heedful.commands.experiments")  # registers its commands here, after `demo`
+
+
 for _record in registry.commands().values():
     _help = f"{_record.help}\n\n{_record.details}"
     if isinstance(_record, Stage):

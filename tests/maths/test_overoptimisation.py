@@ -87,6 +87,9 @@ def test_prompts_of_one_user_count_as_one() -> None:
     assert alone.alpha.mean == pytest.approx(together.alpha.mean)
     width = [one.alpha.high - one.alpha.low for one in (alone, together)]  # type: ignore[operator]
     assert width[1] > 3 * width[0]
+    peaks = [one.peak for one in (alone, together)]
+    spread = [one.high - one.low for one in peaks if one and one.high and one.low]
+    assert spread[1] > 3 * spread[0]
 
 
 def test_one_distance_is_refused() -> None:

@@ -104,13 +104,7 @@ def train(demo: Demo) -> World:
     files = demo.files
     world = demo.step("world", lambda: data.make(demo.seed, files, demo.sizes, demo.base))
     demo.step("base model", lambda: start_from_base(demo))
-    demo.step("SFT", lambda: sft.train(
-        demo.config(
-            SFTConfig, "sft", model=demo.ref("base"), data=files.demonstrations,
-            valid_data=files.valid_demonstrations
-        ),
-        demo.run_at("sft"), resume=True,
-    ))  # fmt: skip
+    demo.step("SFT", lambda: train_sft(demo, "base", "sft"))
     demo.step("answers to rank", lambda: sample_to_rank(demo))
     demo.step("rankings", lambda: rank(demo, world))
     demo.step("reward model", lambda: train_reward(demo, "reward", files.rankings))
@@ -129,6 +123,15 @@ def start_from_base(demo: Demo) -> None:
         chat_template=base.CHAT_TEMPLATE,
     )  # fmt: skip
     pretrain.train(config, demo.run_at("base"), resume=True)
+
+
+def train_sft(demo: Demo, start: str, name: str) -> None:
+    """Fine-tune the model of a run on the demonstrations."""
+    config = demo.config(
+        SFTConfig, "sft", model=demo.ref(start), data=demo.files.demonstrations,
+        valid_data=demo.files.valid_demonstrations,
+    )  # fmt: skip
+    sft.train(config, demo.run_at(name), resume=True)
 
 
 def sample_to_rank(demo: Demo) -> None:

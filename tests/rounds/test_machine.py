@@ -12,10 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.cli import main
+from heedful.collection import forget
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
+from heedful.feedback import people
 from heedful.feedback.collected import Decision, ServedUser
+from heedful.feedback.schema import Item, Person
 from heedful.files import read_json
 from heedful.rounds import choose, compare, promotions, state, train
 from heedful.rounds.gate import Difference
@@ -236,6 +239,39 @@ def test_an_override_has_a_name_and_a_reason_and_a_rollback_goes_back(place: Pla
     with pytest.raises(UserError, match="was not promoted by a round"):
         promotions.rollback(place.store, one, who="bob", reason=None)
     assert [one["action"] for one in promotions.history(place.folder)] == ["promote", "rollback"]
+
+
+def test_a_promotion_that_a_crash_cuts_short_is_in_history_and_lineage_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    until_labels(place)
+    one = place.run(skip={"labels": "none", "freeze": "none", "compare": "none"})
+    with monkeypatch.context() as patch:
+        patch.setattr(promotions, "_log", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            promotions.promote(place.store, one, who="lea", reason="a try")
+    assert placed.read(place.folder) == {"model": str(one.path / "ppo")}
+    entry = promotions.promote(place.store, one, who="lea", reason="a try")
+    promotions.promote(place.store, one, who="lea", reason="a try")
+    assert promotions.history(place.folder) == [entry]
+    with place.store.reading() as db:
+        assert [one.detail for one, _ in people.audit_log(db) if one.action == "promote"] == [entry]
+
+
+def test_forgetting_a_user_removes_items_of_rounds_and_lists_their_files(place: Place) -> None:
+    until_labels(place)
+    (first, *_) = formats.read(str(place.folder / "rounds/001/prompts.jsonl"), Prompt)
+    with place.store.reading() as db:
+        served = db.get_one(ServedUser, int(str(first.user).removeprefix("user-")))
+        name = db.get_one(Person, served.person_id).name
+    gone = forget.forget(place.store, name, [place.folder], NOW, by=None)
+    assert [Path(path).name for path in gone.files] == ["prompts.jsonl", "ranked.jsonl"]
+    assert "a file of a round" in "\n".join(gone.lines())
+    with place.store.reading() as db:
+        mine = db.query(Item.payload).filter(Item.source == "round-001", Item.redacted.is_not(None)).all()
+    assert [payload for (payload,) in mine] == [{}]
+    with pytest.raises(Waiting, match="0 of 11 labels"):
+        place.run()
 
 
 def test_flags_and_lengths_of_a_gate_by_hand() -> None:

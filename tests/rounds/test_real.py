@@ -11,7 +11,7 @@ import pytest
 
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Prompt
-from heedful.feedback import people, projects
+from heedful.feedback import lineage, people, projects
 from heedful.feedback.schema import FrozenSnapshot, Item
 from heedful.feedback.store import Store
 from heedful.rounds import machine, promotions, state
@@ -76,6 +76,11 @@ def test_rounds_survive_kills_and_promote_what_people_prefer(files: Files, tmp_p
     assert (entry["path"], entry["previous"]) == (str(tmp_path / "rounds/001/ppo"), str(files.root / "policy"))
     assert placed.read(tmp_path) == {"model": entry["path"]}
     with place.store.reading() as db:
+        made = lineage.of_run(db, one.path / "ppo", [tmp_path])
+        assert made.placed == (entry,)
+        assert "promote as model" in list(made.lines())[1]
+        assert "by the gate: it passed the gate (wins 91.7% of 12 prompts" in list(made.lines())[1]
+        assert len(made.judgements) == 12
         found = db.query(Item.project_id, Item.kind).filter(Item.source == "round-001").all()
         assert len(found) == 24  # 12 to rank and 12 pairs, each once
         assert db.query(FrozenSnapshot).count() == 2

@@ -26,12 +26,20 @@ class Forgotten:
     """Folders that were unused snapshots and hold something else by now. They stay."""
     used: tuple[tuple[str, tuple[str, ...]], ...]
     """(folder of a snapshot, what was made from it) of each snapshot that stays, because a run has read it."""
+    files: tuple[str, ...] = ()
+    """Files of rounds that hold rows of the user, which stay."""
 
     def row(self) -> dict[str, Any]:
         """JSON-able."""
         used = [{"snapshot": path, "runs": list(runs)} for path, runs in self.used]
         counts = {"exchanges": self.exchanges, "items": self.items}
-        return {**counts, "deleted_snapshots": self.snapshots, "changed_snapshots": self.changed, "used": used}
+        return {
+            **counts,
+            "deleted_snapshots": self.snapshots,
+            "changed_snapshots": self.changed,
+            "used": used,
+            "files": self.files,
+        }
 
     def lines(self) -> list[str]:
         """Lines for people."""
@@ -40,6 +48,9 @@ class Forgotten:
         told += [f"{path}: is another snapshot by now. Look yourself whether it holds some" for path in self.changed]
         for path, runs in self.used:
             told.append(f"{path}: holds some. It stays, because these were made from it: {', '.join(runs)}")
+        told += [f"{path}: a file of a round, which holds some. It stays" for path in self.files]
+        if self.files:
+            told.append("Delete these files if their round is over, and the runs next to them")
         if self.used:
             told.append("Delete these snapshots and runs yourself, or train again without them")
         return told
@@ -58,6 +69,7 @@ def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime
         exchanges = removal.exchanges_of(db, mine)
         found = sorted({*removal.items_of(db, mine), *removal.items_from(db, exchanges)})
         held = removal.held(db, found, folders)
+    files = tuple(removal.files_of(folders, mine))
     changed = removal.delete_folders(held.unused)
     with store.writing() as db:
         removal.remove_snapshots(db, held.unused)
@@ -74,7 +86,7 @@ def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime
     store.scrub()
     used = tuple((each.path, runs) for each, runs in held.used)
     deleted = tuple(each.path for each in held.unused if each.path not in changed)
-    return Forgotten(len(exchanges), removed, deleted, tuple(changed), used)
+    return Forgotten(len(exchanges), removed, deleted, tuple(changed), used, files)
 
 
 def delete_account(

@@ -18,9 +18,12 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback.columns import printable
-from heedful.feedback.schema import Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
+from heedful.feedback.schema import Audit, Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
 from heedful.runs.listing import Artifact, found_under, read_artifact
 from heedful.runs.manifest import NAME, Source, manifest_path
+
+PLACED = ("promote", "rollback")
+"""Actions of the audit log that put a model behind a server."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class RunLineage:
     uses: tuple[SnapshotUse, ...]
     judgements: tuple[SourceJudgement, ...]
     unknown: tuple[str, ...]
+    placed: tuple[dict[str, Any], ...] = ()
+    """Promotions of the run behind a server, and rollbacks to it: who, when, why, and the figures."""
 
     def row(self) -> dict[str, Any]:
         """JSON-able."""
@@ -65,11 +70,16 @@ class RunLineage:
             "labelers": dict(Counter(one.labeler for one in self.judgements)),
             "judgements": [{**asdict(one), "when": one.when.isoformat()} for one in self.judgements],
             "unknown": self.unknown,
+            "placed": self.placed,
         }
 
     def lines(self) -> Iterator[str]:
         """Lines for people: the snapshots, then all judgements with tabs between the columns."""
         yield self.run
+        for entry in self.placed:
+            figures = "; ".join(entry.get("figures", {}).get("reasons", []))
+            told = f"  {entry['action']} as {entry['model']}, {entry['when']}, by {entry['who']}: {entry['why']}"
+            yield told + (f" ({figures})" if figures else "")
         for use in self.uses:
             shown = use.snapshot
             yield f"  {shown.path}: {shown.rows:,} {shown.records} rows, {use.role} of {' < '.join(use.through[::-1])}"
@@ -134,7 +144,15 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
             else:
                 unknown.append(f"{parent.get('ref')} ({role} of {artifact.path})")
     ids = list(dict.fromkeys(use.snapshot.id for use in uses))
-    return RunLineage(str(run), tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)))
+    return RunLineage(
+        str(run), tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)), _placed(db, start.path)
+    )
+
+
+def _placed(db: Session, path: Path) -> tuple[dict[str, Any], ...]:
+    """The entries of the audit log that put a run behind a server, the oldest first."""
+    chosen = sa.select(Audit.detail).where(Audit.action.in_(PLACED)).order_by(Audit.id)
+    return tuple(detail for detail in db.scalars(chosen) if Path(detail["path"]).resolve() == path.resolve())
 
 
 def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> LabelerLineage:

@@ -11,6 +11,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.data import formats
+from heedful.data.records import Completions
 from heedful.feedback.snapshots import Filters
 from heedful.feedback.store import Store
 from heedful.files import Lock
@@ -94,7 +95,7 @@ class Steps:
     def queue(self) -> Facts:
         self._needs("sample")
         exchanges = people.exchanges_of(self.one.path / choose.PROMPTS)
-        rows = formats.read(str(self.one.path / train.RANKED), train.Completions)
+        rows = formats.read(str(self.one.path / train.RANKED), Completions)
         return people.queue(self.store, self.one, rows, exchanges)
 
     def labels(self) -> Facts:

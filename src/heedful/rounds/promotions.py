@@ -6,13 +6,17 @@ An entry of the history: what was put in place, what was there before, who did i
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from heedful.config import UserError
 from heedful.configs.round import RoundConfig
-from heedful.feedback import people
+from heedful.feedback import lineage, people
+from heedful.feedback.schema import Audit
 from heedful.feedback.store import Store
 from heedful.files import append_rows, read_json, rows_of
 from heedful.rounds.state import ROUNDS, Round
@@ -53,6 +57,7 @@ def promote(store: Store, one: Round, *, who: str | None, reason: str | None) ->
     before = serving(one.folder, one.plan)
     path = str(run.resolve())
     if before == path:
+        _log(store, history(one.folder))  # what a crash may have kept out of the lineage
         return next(entry for entry in reversed(history(one.folder)) if entry["path"] == path)
     told = {"round": one.number, "figures": verdict, "override": not passed}
     return _place(store, one, "promote", path, before, who or GATE, reason or "it passed the gate", **told)
@@ -72,13 +77,21 @@ def rollback(store: Store, one: Round, *, who: str, reason: str | None) -> Entry
 def _place(store: Store, one: Round, action: str, path: str, before: str, who: str, why: str, **more: Any) -> Entry:
     """Replace serving.json, which is the one step that counts. Then write the history and the audit log."""
     history(one.folder)
-    now = datetime.now(UTC)
     entry = {
         "id": secrets.token_hex(8), "action": action, "model": one.plan.model, "path": path, "previous": before,
-        "who": who, "when": now.isoformat(timespec="seconds"), "why": why, **more,
+        "who": who, "when": datetime.now(UTC).isoformat(timespec="seconds"), "why": why, **more,
     }  # fmt: skip
     placed.place(one.folder, one.plan.model, path, entry=entry)
-    history(one.folder)
-    with store.writing() as db:
-        people.audit(db, None, action, one.plan.model, {k: v for k, v in entry.items() if k != "model"}, now=now)
+    _log(store, history(one.folder))
     return entry
+
+
+def _log(store: Store, entries: Sequence[Entry]) -> None:
+    """Add the entries that the audit log lacks. The lineage of a run reads them there."""
+    with store.writing() as db:
+        chosen = sa.select(Audit.detail).where(Audit.action.in_(lineage.PLACED))
+        known = {detail.get("id") for detail in db.scalars(chosen)}
+        for entry in entries:
+            if entry["id"] not in known:
+                now = datetime.fromisoformat(entry["when"])
+                people.audit(db, None, entry["action"], entry["model"], entry, now=now)

@@ -163,7 +163,8 @@ def test_rows_have_value_change_chance_and_grey() -> None:
     assert "ppo is worse" in table.findings([table.row(toxic, "base")], "base")[0]
     result = {
         "models": {"base": "b", "ppo": "p"}, "baseline": "base", "note": "", "findings": [finding], "toxicity": None,
-        "truthful": {}, "rows": [found], "not_there": [], "too_long": [], "paper_models": [], "data": "d",
+        "truthful": {}, "rows": [found], "not_there": [], "needs_lm_eval": [], "too_long": [],
+        "paper_models": [], "data": "d",
     }  # fmt: skip
     lines = words.describe(result).split("\n")
     assert [line[:8] for line in lines if "ppo " in line or "base " in line][1:] == ["    base", "  ~ ppo "]

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from heedful.config import Config, Count, Seed
 from heedful.configs.shared import INPUT, Compute, Generation
 
-OWN = ("winogender", "crows_pairs", "toxicity", "squadv2", "drop", "fr_to_en", "tldr")
-"""Sets that heedful scores itself."""
+Set = Literal[
+    "hellaswag", "truthfulqa", "wsc273", "rte", "sst2",
+    "winogender", "crows_pairs", "toxicity", "squadv2", "drop", "fr_to_en", "tldr",
+]  # fmt: skip
 
 
 class BenchmarkConfig(Config):
@@ -20,8 +22,10 @@ class BenchmarkConfig(Config):
     """Folder of the public sets. docs/benchmark.md lists their files."""
     baseline: str | None = None
     """Name of the model that the others are compared with. none = the first."""
-    only: list[Literal["winogender", "crows_pairs", "toxicity", "squadv2", "drop", "fr_to_en", "tldr"]] = []
-    """Sets to measure. Without it: all that the folder has."""
+    only: list[Set] = []
+    """Sets to measure. Without it: all that the folder has. The first five need the extra heedful[eval]."""
+    tasks: list[Annotated[str, "TASK"]] = []
+    """Tasks of lm_eval by its names, such as arc_easy. It downloads them. They need the extra heedful[eval]."""
     limit: Count | None = None
     """Use at most this many items of each set, drawn by `seed`."""
     seed: Seed = 0

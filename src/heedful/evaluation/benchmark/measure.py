@@ -139,7 +139,7 @@ def _entropies(model: Loaded, before: str, items: Sequence[Choice]) -> Floats:
 
 
 def _entropy(name: str, kind: str, items: Sequence[Choice], values: Mapping[str, Floats]) -> Scores:
-    read = ~np.isnan(np.stack(list(values.values()))).any(axis=0)
+    read: NDArray[np.bool_] = np.array([not any(map(np.isnan, one)) for one in zip(*values.values(), strict=True)])
     title = {"winogender": "Winogender", "crows_pairs": "CrowS-Pairs"}[name]
     return Scores(
         f"{name}_{kind}", f"{title}, {kind}", "entropy, bits", {model: own[read] for model, own in values.items()},

@@ -26,8 +26,10 @@ class Paper(NamedTuple):
 
 TABLE_14 = {
     "hellaswag": Paper((0.781, 0.753, 0.743, 0.807), "PPO loses, ptx wins it back"),
-    "truthfulqa_true": Paper((0.284, 0.515, 0.755, 0.712), "PPO is true about twice as often"),
-    "truthfulqa_informative": Paper((0.251, 0.271, 0.752, 0.689), "PPO is true and informative about twice as often"),
+    "truthfulqa_mc1": Paper((0.284, 0.515, 0.755, 0.712), "Another measure: answers judged true, PPO far more often"),
+    "truthfulqa_mc2": Paper(
+        (0.251, 0.271, 0.752, 0.689), "Another measure: judged true and informative, about twice as often"
+    ),
     "rte": Paper((0.563, 0.570, 0.704, 0.668), "no loss"),
     "squadv2_f1": Paper((64.30, 57.67, 43.68, 59.85), "PPO loses, ptx wins most back"),
     "drop_f1": Paper((27.53, 15.79, 13.08, 15.23), "PPO loses, ptx wins little back"),

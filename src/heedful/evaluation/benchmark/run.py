@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError, refused
-from heedful.configs.benchmark import OWN, BenchmarkConfig
+from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation import models
-from heedful.evaluation.benchmark import measure, published, sets, table, words
+from heedful.evaluation.benchmark import harness, measure, published, sets, table, words
+from heedful.evaluation.benchmark.harness import Exams
 from heedful.evaluation.benchmark.measure import Loaded, Work
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
 from heedful.files import append_rows, replacing, write_json, write_text
@@ -17,6 +18,7 @@ from heedful.models.devices import device_of
 
 Result = dict[str, Any]
 RESULT, TEXT, ANSWERS = "benchmark.json", "benchmark.txt", "answers.jsonl"
+KNOWN = harness.FILES | sets.FILES
 NOTE = "The sets are subsets of the public ones, so figures of full sets are only a hint."
 
 
@@ -43,20 +45,30 @@ def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
     """Every figure as JSON, and the answers behind them."""
     chosen = models.parse(config.model, config.baseline, fewest=1)
     files = _files(config)
-    work = measure.open_items(files, config.limit, config.seed)
+    lacking = harness.missing()
+    if config.tasks and lacking is not None:
+        raise UserError(f"--tasks: there is no {lacking}. {harness.REMEDY}")
+    work = measure.open_items({n: path for n, path in files.items() if n in sets.FILES}, config.limit, config.seed)
+    exams = Exams.open({n: path for n, path in files.items() if n in harness.FILES}, config.limit, config.seed)
     judge = _proxy(work, config.seed) if "toxicity" in work.items else None
     device = device_of(config.compute)
     for name, ref in chosen.refs.items():
-        work.run(name, Loaded.open(ref, config, device))
+        model = Loaded.open(ref, config, device)
+        work.run(name, model)
+        exams.check(model)
+        del model
         gc.collect()
-    found = measure.scored(work, judge.scores if judge is not None else None)
+    found = exams.ask(chosen.refs, config, str(device)) + measure.scored(
+        work, judge.scores if judge is not None else None
+    )
     whole = [one for one in found if one.clusters]
     rows = [table.row(one, chosen.baseline) for one in whole]
     if not rows:
         raise UserError("every item is too long for one of the models. Give models with a longer context")
     return {
         "models": chosen.refs, "baseline": chosen.baseline, "data": config.data, "seed": config.seed,
-        "limit": config.limit, "note": NOTE, "not_there": [name for name in config.only or OWN if name not in files],
+        "limit": config.limit, "note": NOTE, "not_there": _absent(config),
+        "needs_lm_eval": _needing(config) if lacking is not None else [],
         "too_long": [one.title for one in found if not one.clusters], "toxicity": _told(judge),
         "truthful": _truthful(Path(config.data)), "rows": rows,
         "findings": table.findings(rows, chosen.baseline), "paper_models": list(published.MODELS),
@@ -68,16 +80,31 @@ def _files(config: BenchmarkConfig) -> dict[str, Path]:
     folder = Path(config.data)
     if not folder.is_dir():
         raise UserError(f"--data {folder}: no such folder. docs/benchmark.md says what it holds")
-    found = sets.there(folder, sets.FILES)
+    found, lacking = sets.there(folder, KNOWN), harness.missing()
     for name in config.only:
         if name not in found:
-            raise UserError(f"--only {name}: {folder / sets.FILES[name].path} does not exist. Put it there")
+            raise UserError(f"--only {name}: {folder / KNOWN[name].path} does not exist. Put it there")
+        if name in harness.FILES and lacking is not None:
+            raise UserError(f"--only {name}: there is no {lacking}. {harness.REMEDY}")
     if config.only:
         found = {name: path for name, path in found.items() if name in config.only}
-    if not found:
+    if lacking is not None:
+        found = {name: path for name, path in found.items() if name not in harness.FILES}
+    if not found and not config.tasks:
         first = next(iter(sets.FILES.values())).path
         raise UserError(f"{folder}: holds none of the sets, such as {first}. docs/benchmark.md lists their files")
     return found
+
+
+def _absent(config: BenchmarkConfig) -> list[str]:
+    """The sets that the folder lacks, unless some were asked for by name."""
+    found = sets.there(Path(config.data), KNOWN)
+    return [] if config.only else [name for name in KNOWN if name not in found]
+
+
+def _needing(config: BenchmarkConfig) -> list[str]:
+    """The sets of the folder that were not measured, because they need lm_eval."""
+    return [] if config.only else list(sets.there(Path(config.data), harness.FILES))
 
 
 def _proxy(work: Work, seed: int) -> ProxyToxicity:

@@ -39,6 +39,8 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"{GREY} not above chance: such a value and its changes say little about the model."
     if result["not_there"]:
         yield f"Not in {result['data']}: {', '.join(result['not_there'])}."
+    if result["needs_lm_eval"]:
+        yield f"Not measured: {', '.join(result['needs_lm_eval'])}. They need lm_eval: install heedful[eval]."
     if result["too_long"]:
         yield f"Too long for one of the models: {', '.join(dict.fromkeys(result['too_long']))}."
 

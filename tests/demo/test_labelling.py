@@ -186,7 +186,7 @@ def test_links_are_made_of_the_address_that_people_type(
     assert terminal.run(app, ["label", "--url", "https://label.example.org/"]) == 0
     said = capsys.readouterr().out
     assert "https://label.example.org/join/" in said
-    assert said.startswith(f"{labelling.UNTRUSTED}\n")
+    assert said.startswith(f"{labelling.NO_PROXIES}\n")
     assert terminal.run(app, ["label", "--url", "https://x.org/label", "--proxies", "127.0.0.1"]) == 0
     assert capsys.readouterr().out.startswith("heedful is at https://x.org/label. ")
     for host in ("127.0.0.1", "0.0.0.0", "::", "::1"):
@@ -213,5 +213,5 @@ def test_a_port_that_is_none_is_a_line(tmp_path: Path, port: int) -> None:
     command = [sys.executable, "-m", "heedful", "label", "--port", str(port)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("choose another --host or --port")
+    assert done.stderr.strip().endswith(". Choose another --host or --port")
     assert "Traceback" not in done.stderr

@@ -99,5 +99,5 @@ def _listen(host: str, port: int) -> socket.socket:
         both = host == "::" and socket.has_dualstack_ipv6()  # all addresses: of IPv4, too
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise UserError(f"{host}:{port}: {why}. Choose another --host or --port") from None

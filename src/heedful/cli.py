@@ -59,6 +59,7 @@ def _demo(
         )
 
 
+importlib.import_module("heedful.commands.rejection")
 importlib.import_module("heedful.commands.experiments")  # registers its commands here, after `demo`
 
 

@@ -86,9 +86,9 @@ def test_the_page_shows_points_fits_and_peaks() -> None:
     accuracy = {"accuracy": {"rate": 0.712}}
     figures = {"world": {}, "reward-large-600": {**curve, **accuracy}, "ppo-large-600": {**curve, "fit": None}}
     assert overoptimisation_page.table(figures) == [
-        ["large, 600 rankings", "best of n", "71.2 %", "2.00", "2.000 (1.900 to 2.100)",
-         "0.500 (too few for an interval)", "peak at √KL 2.00"],
-        ["large, 600 rankings", "PPO", "71.2 %", "2.00", "–", "–", "too few distances to fit"],
+        ["large, 600 rankings", "best of n", "peak at √KL 2.00", "71.2 %", "2.00", "2.000 (1.900 to 2.100)",
+         "0.500 (too few for an interval)"],
+        ["large, 600 rankings", "PPO", "too few distances to fit", "71.2 %", "2.00", "–", "–"],
     ]  # fmt: skip
     charts = overoptimisation_page.charts(figures)
     assert [chart.title for chart in charts] == [

@@ -11,7 +11,7 @@ from heedful.report.page import Fact, Grid, Group, Report
 from heedful.reproduce.parts import Figures
 
 METHODS = {"reward": "best of n", "ppo": "PPO"}
-HEADING = ["reward model", "method", "accuracy", "largest √KL", "alpha", "beta", "gold reward"]
+HEADING = ["reward model", "method", "gold reward", "accuracy", "largest √KL", "alpha", "beta"]
 STORY = """\
 A reward model is a proxy for what people want. Optimise it too far, and the true reward falls while the proxy still \
 rises (Gao et al. 2022). Here the truth of a made-up world is the gold reward.
@@ -32,10 +32,10 @@ def table(figures: dict[str, Figures]) -> list[list[str]]:
         numbers = [f"{100 * accuracy:.1f} %", f"{max(found['distance']):.2f}"]
         fitted = found["fit"]
         if fitted is None:
-            rows.append([_shown(model), METHODS[kind], *numbers, "–", "–", "too few distances to fit"])
+            rows.append([_shown(model), METHODS[kind], "too few distances to fit", *numbers, "–", "–"])
             continue
         both = [f"{fitted[x]['mean']:.3f} ({ends(fitted[x], '{:.3f}'.format)})" for x in ("alpha", "beta")]
-        rows.append([_shown(model), METHODS[kind], *numbers, *both, fitted["words"]])
+        rows.append([_shown(model), METHODS[kind], fitted["words"], *numbers, *both])
     return rows
 
 

@@ -1,0 +1,27 @@
+"""Settings of `heedful rejection`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from heedful.config import Count
+from heedful.configs.offline import OfflineConfig
+from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, RewardRef
+
+
+class RejectionConfig(OfflineConfig):
+    panels = {"reward": INPUT, "n": "Settings"}
+
+    data: FilePath
+    """Prompts to answer."""
+    reward: list[RewardRef]
+    """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.
+    An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
+    """
+    n: int = Field(default=16, ge=2)
+    """Answers to each prompt to choose from."""
+    chunk: Count = 64
+    """Prompts that are sampled and saved together."""
+    epochs: Count = Field(default=2, le=MOST_EPOCHS)
+    """Passes over the chosen answers."""
+    generation: Generation = Generation(max_new_tokens=256)

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ import tiny
 from heedful import cli
 from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
-from heedful.evaluation.benchmark import measure, metrics, published, run, sets, table, words
+from heedful.evaluation.benchmark import measure, metrics, perspective, published, run, sets, table, words
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
 from heedful.evaluation.benchmark.table import Scores
 from heedful.models import load
@@ -26,6 +27,11 @@ from heedful.models import load
 HERE = Path(__file__).resolve().parents[2]
 PUBLIC = Path(os.environ.get("HEEDFUL_PUBLIC_SETS", HERE.parent / "shared" / "data"))
 GENDERS = {"male": "his", "female": "her", "neutral": "their"}
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(perspective.KEY, raising=False)
 
 
 def public(name: str) -> list[dict[str, Any]]:
@@ -142,6 +148,37 @@ def test_a_proxy_of_toxicity_knows_prompts_that_it_has_not_seen() -> None:
     assert abs(ProxyToxicity(texts, shuffled, prompts).correlation) < 0.6
     with pytest.raises(UserError, match="10 prompts, not 9"):
         ProxyToxicity(texts[:27], scores[:27], prompts[:27])
+
+
+def test_perspective_is_asked_with_the_key_in_a_header_and_again_when_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[httpx.Request] = []
+    waited: list[float] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if len(seen) == 1:
+            return httpx.Response(429)
+        text = json.loads(request.content)["comment"]["text"]
+        if text == "refuse":
+            return httpx.Response(403, json={"error": {"message": "no"}})
+        return httpx.Response(200, json={"attributeScores": {"TOXICITY": {"summaryScore": {"value": len(text) / 10}}}})
+
+    monkeypatch.setenv(perspective.KEY, "secret")
+    monkeypatch.setattr(perspective.time, "sleep", waited.append)
+    assert perspective.scores(["four", " ", "fives"], httpx.MockTransport(reply)) == [0.4, 0.0, 0.5]
+    assert (len(seen), waited) == (3, [1.0])
+    assert {request.headers["X-Goog-Api-Key"] for request in seen} == {"secret"}
+    assert not any("secret" in str(request.url) for request in seen)
+    with pytest.raises(UserError, match=r"status 403\. Check PERSPECTIVE_API_KEY"):
+        perspective.scores(["refuse"], httpx.MockTransport(reply))
+
+
+def test_with_a_key_perspective_scores_toxicity(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(perspective.KEY, "secret")
+    monkeypatch.setattr(perspective, "scores", lambda texts: [0.25] * len(texts))
+    result, _ = run.measured(config(world, only=["toxicity"]))
+    assert result["toxicity"] == {"judge": "Perspective"}
+    assert {one["mean"] for row in result["rows"] for one in row["models"].values()} == {0.25}
 
 
 def test_rows_have_value_change_chance_and_grey() -> None:

@@ -116,15 +116,14 @@ def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> Work:
     return work
 
 
-def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]] | None) -> list[Scores]:
+def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> list[Scores]:
     """The scores of all models on the items that every model could read. `toxicity` scores texts."""
     found: list[Scores] = []
     for name, items in work.items.items():
         if name in sets.CHOICES:
             found += [_entropy(name, kind, items, work.entropies[f"{name}_{kind}"]) for kind in sets.INSTRUCTIONS]
         elif name == "toxicity":
-            if toxicity is not None:
-                found += [_toxicity(kind, work, toxicity) for kind in sets.INSTRUCTIONS]
+            found += [_toxicity(kind, work, toxicity) for kind in sets.INSTRUCTIONS]
         elif name == "fr_to_en":
             found.append(_translation(items, work.answers[name], work.rows[name]))
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from heedful.config import UserError, refused
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation import models
-from heedful.evaluation.benchmark import harness, measure, published, sets, table, words
+from heedful.evaluation.benchmark import harness, measure, perspective, published, sets, table, words
 from heedful.evaluation.benchmark.harness import Exams
 from heedful.evaluation.benchmark.measure import Loaded, Work
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
@@ -50,7 +50,8 @@ def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
         raise UserError(f"--tasks: there is no {lacking}. {harness.REMEDY}")
     work = measure.open_items({n: path for n, path in files.items() if n in sets.FILES}, config.limit, config.seed)
     exams = Exams.open({n: path for n, path in files.items() if n in harness.FILES}, config.limit, config.seed)
-    judge = _proxy(work, config.seed) if "toxicity" in work.items else None
+    wanted = "toxicity" in work.items
+    proxy = _proxy(work, config.seed) if wanted and not perspective.has_key() else None
     device = device_of(config.compute)
     for name, ref in chosen.refs.items():
         model = Loaded.open(ref, config, device)
@@ -59,7 +60,7 @@ def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
         del model
         gc.collect()
     found = exams.ask(chosen.refs, config, str(device)) + measure.scored(
-        work, judge.scores if judge is not None else None
+        work, proxy.scores if proxy is not None else perspective.scores
     )
     whole = [one for one in found if one.clusters]
     rows = [table.row(one, chosen.baseline) for one in whole]
@@ -69,7 +70,7 @@ def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
         "models": chosen.refs, "baseline": chosen.baseline, "data": config.data, "seed": config.seed,
         "limit": config.limit, "note": NOTE, "not_there": _absent(config),
         "needs_lm_eval": _needing(config) if lacking is not None else [],
-        "too_long": [one.title for one in found if not one.clusters], "toxicity": _told(judge),
+        "too_long": [one.title for one in found if not one.clusters], "toxicity": _told(proxy) if wanted else None,
         "truthful": _truthful(Path(config.data)), "rows": rows,
         "findings": table.findings(rows, chosen.baseline), "paper_models": list(published.MODELS),
     }, work  # fmt: skip
@@ -115,9 +116,9 @@ def _proxy(work: Work, seed: int) -> ProxyToxicity:
     )  # fmt: skip
 
 
-def _told(judge: ProxyToxicity | None) -> Result | None:
+def _told(judge: ProxyToxicity | None) -> Result:
     if judge is None:
-        return None
+        return {"judge": "Perspective"}
     return {
         "judge": "proxy toxicity", "rank_correlation": judge.correlation, "held_out_prompts": judge.held_out,
         "held_out_answers": judge.answers, "penalty": judge.penalty,

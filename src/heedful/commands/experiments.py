@@ -30,3 +30,38 @@ def _overoptimisation(out: Path, seed: int, quick: bool) -> None:
         figures = ledger.run(overoptimisation.parts(seed, quick=quick), terminal.say)
         print(overoptimisation_page.text(figures))
         print(f"\nReport: {overoptimisation_page.write(out, figures, seed, quick=quick)}")
+
+
+@command(
+    "reproduce", TRAIN,
+    option("--out", type=Path, required=True, metavar="DIR", help="Folder for runs and answers. It becomes large."),
+    option("--docs", type=Path, metavar="DIR", help="Folder for reproduce.md and reproduce/, with a JSON of each part. "
+           "Without it docs/, or OUT/docs with --quick."),
+    option("--seeds", type=int, multiple=True, metavar="N", help="Seed of a world. Repeatable. Without it 1, 2 and "
+           "3, or 1 with --quick."),
+    option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, cost or overopt. Repeatable."),
+    option("--quick", is_flag=True, help="Run tiny parts in about a minute. The figures mean nothing."),
+)  # fmt: skip
+def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple[str, ...], quick: bool) -> None:
+    """Make figures of the paper in a simulated world.
+
+    All parts are listed with their minutes first. A rerun skips parts that are up to date, also after `kill -9`.
+    """
+    from heedful.reproduce import paper, paper_page
+    from heedful.reproduce.parts import listing
+
+    docs = docs or (out / "docs" if quick else Path("docs"))
+    seeds = seeds or ((1,) if quick else (1, 2, 3))
+    with terminal.guard(out, interrupted=f"{out}: {AGAIN}"):
+        plan = paper.plan(out, docs / "reproduce" / "parts", seeds, only, quick=quick)
+        for ledger, parts in plan.items():
+            for line in listing(parts, ledger.due(parts)):
+                terminal.say(f"{ledger.work.name}: {line}")
+        found = {}
+        for ledger, parts in plan.items():
+            kind, _, seed = ledger.work.name.partition("-")
+            found[kind, int(seed)] = ledger.run(parts, terminal.say)
+        called = " ".join(
+            ["heedful reproduce", *(f"--seeds {seed}" for seed in seeds), *(f"--only {one}" for one in only)]
+        )
+        print(paper_page.write(docs, found, called + " --quick" * quick, quick=quick))

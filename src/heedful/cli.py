@@ -233,6 +233,8 @@ def _snapshot(settings: Any, db: str, project: str | None, out: Path, as_json: b
         from heedful.collection import agreement
 
         results["agreement"] = agreement.of_snapshot(store, out)
+    if settings.made_by != "people":
+        results["agreement"] = "; ".join(frozen.filters["agreement"].values())
     terminal.show(str(out), results, as_json)
 
 
@@ -308,6 +310,9 @@ def _label(
 
     say = partial(print, flush=True)  # also through a pipe the links appear while the server runs
     labelling.run(db, host, port, web, proxies=proxies, demo=demo, new_password=new_password, say=say)
+
+
+importlib.import_module("heedful.commands.labelers")
 
 
 @_command("serve", PEOPLE, config="heedful.configs.serve:ServeConfig")

@@ -14,13 +14,14 @@ from transformers import AutoModelForSequenceClassification
 import tiny
 from heedful.config import UserError, build
 from heedful.configs import registry
+from heedful.configs.dpo import DPOConfig
 from heedful.files import read_json
 from heedful.learning import examples
 from heedful.learning.examples import Limits, Ranked
 from heedful.learning.passes import Passes
 from heedful.models import batches, heads, load
 from heedful.runs.run import metrics
-from heedful.stages import reward
+from heedful.stages import dpo, reward
 from heedful.training.parallel import Ranks
 from stages import plain, worlds
 from stages.worlds import Files
@@ -95,6 +96,19 @@ def test_a_weight_counts_where_its_group_is_alone_in_a_batch(files: Files) -> No
             norms[bool(config.groups)] = plain.gradient_norm(model)
             model.zero_grad()
         assert norms[True] == pytest.approx(share * norms[False], rel=1e-4)
+
+
+def test_rankings_have_weights_of_their_own(files: Files, tmp_path: Path) -> None:
+    """A weight in the rows does what the same weight of a group does, and both multiply."""
+    everybody = [json.loads(line) for line in Path(files.rankings).read_text("utf-8").splitlines()]
+    weighted = [row | ({"weight": 0.25} if row["group"] == "b" else {}) for row in everybody]
+    data = worlds.write(tmp_path / "weighted.jsonl", weighted)
+    own = worlds.train("reward", files, tmp_path / "own", data=data)
+    assert worlds.disagreements(own, worlds.train("reward", files, tmp_path / "a", groups={"a": 1.0, "b": 0.25})) == []
+    twice = worlds.train("reward", files, tmp_path / "twice", data=data, groups={"a": 1.0, "b": 4.0})
+    assert worlds.disagreements(twice, worlds.train("reward", files, tmp_path / "plain")) == []
+    with pytest.raises(UserError, match="rankings have weights, which dpo does not use"):
+        dpo.train(build(DPOConfig, {"model": files.policy, "data": data}, "the test"), tmp_path / "dpo")
 
 
 def test_weights_are_divided_by_their_mean_over_the_data(files: Files, tmp_path: Path) -> None:

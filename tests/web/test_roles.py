@@ -72,6 +72,8 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "POST /events/{event}/redact": LEADS,
         "POST /events/{event}/send-back": LEADS,
         "GET /people/{person_id}/screening": READERS,
+        "POST /models": LEADS,
+        "GET /models": READERS,
         "GET /unrated": LEADS,
         "POST /events/{event}/rating": LEADS,
         "POST /people/{person_id}/password-link": LEADS,

@@ -266,6 +266,10 @@ class Rating(Record):
     moral_judgment: StrictBool | None = None
 
 
+Weight = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False, strict=True)]
+"""Of a judgement in the training of a reward model. None: 1."""
+
+
 class Comparison(Completions):
     """K >= 2 completions ranked by a labeler (D10). `ranking` lists tiers of indices, best first. Ties share a tier."""
 
@@ -275,6 +279,9 @@ class Comparison(Completions):
     labeler: Name | None = None
     group: Name | None = None
     ratings: list[Rating] | None = None
+    labeler_model: str | None = None
+    """The model that judged, if no person did."""
+    weight: Weight | None = None
 
     @field_validator("completions")
     @classmethod
@@ -350,6 +357,8 @@ class Choice(Prompt):
     none_acceptable: StrictBool | None = None
     labeler: Name | None = None
     group: Name | None = None
+    labeler_model: str | None = None
+    weight: Weight | None = None
 
 
 class Reacted(Prompt):

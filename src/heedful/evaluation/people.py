@@ -31,6 +31,8 @@ def by_people(path: str, models: Models) -> Judged:
     rows: list[Choice] | list[Comparison] = (
         formats.read(path, Choice) if kind == "choices" else formats.read(path, Comparison)
     )
+    if any(row.labeler_model is not None for row in rows):
+        raise UserError(f"{path}: holds judgements of models, which do not count as people's. Freeze people's alone")
     named = {name for row in rows for name in _models(row)}
     known = models.known_as()
     if named == {None}:

@@ -87,7 +87,8 @@ def plan(path: str | Path, config: SpotCheckConfig) -> Plan:
 
 def remember(path: str | Path, chosen: Sequence[Row]) -> None:
     """Add the answers to spot_check.jsonl of the run. Those that are there already keep their arms and get new ones."""
-    file, kept = Path(path) / CHOSEN, {}
+    file = Path(path) / CHOSEN
+    kept: dict[tuple[str, str], Row] = {}
     for row in [*rows_of(file), *chosen]:
         before = kept.get(key(row), {})
         arms = sorted({*before.get("arms", []), *row["arms"]})

@@ -97,9 +97,11 @@ _ITEM = (
     .execution_options(populate_existing=True)
 )
 _FINISHED = sa.select(Assignment.person_id, Assignment.state).where(
-    Assignment.item_id == sa.bindparam("item"), Assignment.state.in_(FINISHED)
+    Assignment.item_id == sa.bindparam("item"), Assignment.state.in_(FINISHED), Assignment.aside == sa.false()
 )
-_LEASED_TO_OTHERS = sa.select(sa.func.count()).where(_LIVE, Assignment.person_id != sa.bindparam("person"))
+_LEASED_TO_OTHERS = sa.select(sa.func.count()).where(
+    _LIVE, Assignment.person_id != sa.bindparam("person"), Assignment.aside == sa.false()
+)
 _OTHERS_OF_ITEM = _LEASED_TO_OTHERS.where(Assignment.item_id == sa.bindparam("item"))
 
 _SENT_BACK = (
@@ -245,8 +247,13 @@ def at_hand(
     return None
 
 
-def give(db: Session, member: Membership, item: Item, settings: ProjectSettings, now: datetime) -> Lease:
-    """Lease an item to a labeler. An item that they had before keeps its order and its draft."""
+def give(
+    db: Session, member: Membership, item: Item, settings: ProjectSettings, now: datetime, *, aside: bool = False
+) -> Lease:
+    """Lease an item to a labeler. An item that they had before keeps its order and its draft.
+
+    `aside`: a model labels it, which changes nothing for people.
+    """
     assignment = db.scalar(_HAD, {"item": item.id, "person": member.person_id})
     if assignment is None:
         payload = judgements.PAYLOADS[item.kind].model_validate(item.payload)
@@ -254,7 +261,7 @@ def give(db: Session, member: Membership, item: Item, settings: ProjectSettings,
         random.Random(f"{item.ref}/{member.person_id}").shuffle(order)
         assignment = Assignment(
             token=secrets.token_urlsafe(18), project_id=item.project_id, item_id=item.id, kind=item.kind,
-            person_id=member.person_id, order=order, created=now, draft=None,
+            person_id=member.person_id, order=order, created=now, draft=None, aside=aside,
         )  # fmt: skip
         db.add(assignment)
     assignment.state, assignment.expires = "leased", end(settings, now)
@@ -298,6 +305,7 @@ def next_end(db: Session, member: Membership, kinds: Sequence[Kind], now: dateti
         Assignment.expires > now,
         Assignment.kind.in_(kinds),
         Assignment.person_id != member.person_id,
+        Assignment.aside == sa.false(),
     )
     return db.scalar(chosen)
 

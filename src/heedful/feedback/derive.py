@@ -29,6 +29,8 @@ class WorkDay:
     purpose: Purpose
     judgements: int
     seconds: float
+    model: bool
+    """A model judged. It counts as nobody's work."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def rebuild(db: Session, project_id: int) -> int:
     wrong = 0
     counted: Counter[tuple[int, date, Kind, Purpose]] = Counter()
     spent: Counter[tuple[int, date, Kind, Purpose]] = Counter()
-    last = 0
+    last, of_models = 0, set(db.scalars(sa.select(Person.id).where(Person.model.is_not(None))))
     while True:
         chosen = sa.select(Item).where(Item.project_id == project_id, Item.id > last).order_by(Item.id).limit(BATCH)
         items = list(db.scalars(chosen))
@@ -73,9 +75,10 @@ def rebuild(db: Session, project_id: int) -> int:
                     key = (person_id, event.when.date(), item.kind, item.purpose)
                     counted[key] += 1
                     spent[key] += _milliseconds(event.seconds)
-            _reassign(db, item, standing, assignments[item.id])
+            _reassign(db, item, standing, assignments[item.id], of_models)
             before = _caches(item)
-            assignment.settle(item, [(each.person_id, each.state) for each in assignments[item.id].values()])
+            counting = [each for each in assignments[item.id].values() if not each.aside]
+            assignment.settle(item, [(each.person_id, each.state) for each in counting])
             db.flush()
             differing.update(db, item)
             wrong += before != _caches(item)
@@ -107,13 +110,22 @@ def standing(events: Iterable[Any]) -> dict[int, Any]:
 
 def days(db: Session, project_id: int, since: date | None = None) -> list[WorkDay]:
     """Work by person, day, kind and purpose, in the order of days."""
-    chosen = sa.select(Tally, Person.name).join(Person, Person.id == Tally.person_id)
+    chosen = sa.select(Tally, Person.name, Person.model).join(Person, Person.id == Tally.person_id)
     chosen = chosen.where(Tally.project_id == project_id, Tally.judgements > 0)
     if since is not None:
         chosen = chosen.where(Tally.day >= since)
     return [
-        WorkDay(row.person_id, name, row.day, row.kind, row.purpose, row.judgements, row.milliseconds / 1000)
-        for row, name in db.execute(chosen.order_by(Tally.day, Person.name, Tally.kind, Tally.purpose))
+        WorkDay(
+            row.person_id,
+            name,
+            row.day,
+            row.kind,
+            row.purpose,
+            row.judgements,
+            row.milliseconds / 1000,
+            model is not None,
+        )
+        for row, name, model in db.execute(chosen.order_by(Tally.day, Person.name, Tally.kind, Tally.purpose))
     ]
 
 
@@ -129,7 +141,7 @@ def forecast(db: Session, project_id: int, now: datetime, *, over: int = 7) -> d
     done: Counter[Kind] = Counter()
     worked: dict[Kind, date] = {}
     for day in days(db, project_id, first):
-        if day.purpose in WORK:
+        if day.purpose in WORK and not day.model:
             done[day.kind] += day.judgements
             worked.setdefault(day.kind, day.day)
     found: dict[Kind, Forecast] = {}
@@ -161,13 +173,16 @@ def _assignments(db: Session, items: Sequence[Item]) -> dict[int, dict[int, Assi
     return found
 
 
-def _reassign(db: Session, item: Item, standing: dict[int, Any], assignments: dict[int, Assignment]) -> None:
+def _reassign(
+    db: Session, item: Item, standing: dict[int, Any], assignments: dict[int, Assignment], of_models: set[int]
+) -> None:
     """Set the assignments of an item to what its events say."""
     for person_id, event in standing.items():
         if person_id not in assignments:
             assignments[person_id] = Assignment(
                 token=secrets.token_urlsafe(18), project_id=item.project_id, item_id=item.id, person_id=person_id,
                 kind=item.kind, order=event.order or [], created=event.when, expires=event.when, state="leased",
+                aside=person_id in of_models,
             )  # fmt: skip
             db.add(assignments[person_id])
     for person_id, given in assignments.items():

@@ -19,7 +19,8 @@ NONE_ACCEPTABLE = "none_acceptable"
 _CONTENTS = (
     sa.select(Event.content)
     .join(Assignment, Assignment.event_id == Event.id)
-    .where(Assignment.item_id == sa.bindparam("item"), Assignment.state == "done", Event.content.is_not(None))
+    .where(Assignment.item_id == sa.bindparam("item"), Assignment.state == "done", Assignment.aside == sa.false())
+    .where(Event.content.is_not(None))
     .order_by(Event.id)
 )
 

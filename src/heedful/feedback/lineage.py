@@ -39,6 +39,8 @@ class SourceJudgement:
     when: datetime
     snapshot: str
     """The folder of the snapshot that contains it."""
+    model: str | None = None
+    """The model that judged. None: a person did."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class RunLineage:
             yield f"  {shown.path}: {shown.rows:,} {shown.records} rows, {use.role} of {' < '.join(use.through[::-1])}"
         by_labeler = Counter(one.labeler for one in self.judgements).most_common()
         named = ", ".join(f"{name} {count:,}" for name, count in by_labeler)
-        yield f"  {len(self.judgements):,} judgements" + (f": {named}" if named else "")
+        by_models = sum(one.model is not None for one in self.judgements)
+        counted = f"{len(self.judgements):,} judgements" + (f", {by_models:,} of them by models" if by_models else "")
+        yield f"  {counted}" + (f": {named}" if named else "")
         for source in self.unknown:
             yield f"  not from here: {source}"
         for one in self.judgements:
@@ -195,7 +199,7 @@ def holding(artifacts: list[Artifact], hashes: set[str]) -> Iterator[str]:
 def _judgements(db: Session, snapshot_ids: list[int]) -> Iterator[SourceJudgement]:
     for snapshot_id in snapshot_ids:
         chosen = (
-            sa.select(Event, Project.name, Person.name, Item.kind, Item.ref, FrozenSnapshot.path)
+            sa.select(Event, Project.name, Person.name, Person.model, Item.kind, Item.ref, FrozenSnapshot.path)
             .join(SnapshotEvent, SnapshotEvent.event_id == Event.id)
             .join(FrozenSnapshot, FrozenSnapshot.id == SnapshotEvent.snapshot_id)
             .join(Person, Person.id == Event.person_id)
@@ -204,8 +208,8 @@ def _judgements(db: Session, snapshot_ids: list[int]) -> Iterator[SourceJudgemen
             .where(FrozenSnapshot.id == snapshot_id)
             .order_by(Event.id)
         )
-        for event, project, labeler, kind, item, path in db.execute(chosen.execution_options(yield_per=1000)):
-            yield SourceJudgement(event.id, event.hash, project, labeler, kind, item, event.when, path)
+        for event, project, labeler, model, kind, item, path in db.execute(chosen.execution_options(yield_per=1000)):
+            yield SourceJudgement(event.id, event.hash, project, labeler, kind, item, event.when, path, model)
 
 
 def _snapshots(db: Session, data: dict[str, Any]) -> list[FrozenSnapshot]:

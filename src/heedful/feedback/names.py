@@ -18,11 +18,12 @@ from heedful.feedback.columns import printable
 
 LONGEST = 100  # characters
 DELETED = "deleted-"  # begins the name of a row whose person is deleted
+MODEL = "(model)"  # ends the name of an account with which a model labels, wherever the name is shown
 _STROKES = str.maketrans({"I": "l", "1": "l", "|": "l", "0": "o", "O": "o"})
 
 
-def checked(name: str) -> str:
-    """The name as it is stored. UserError if it is not a name."""
+def checked(name: str, *, of_model: bool = False) -> str:
+    """The name as it is stored. UserError if it is not a name. The name of a model ends with its mark, others never."""
     name = " ".join(printable(name, LONGEST + 1).split())
     if not 0 < len(name) <= LONGEST:
         raise UserError(f"name: give one of 1 to {LONGEST} characters")
@@ -35,6 +36,8 @@ def checked(name: str) -> str:
         raise UserError(f"{name}: a slash separates an account from the users of its programs. Leave it out")
     if re.fullmatch(rf"{DELETED}[0-9]+", name.casefold()):
         raise UserError(f"{name}: heedful gives such names to deleted accounts. Choose another")
+    if any(each.endswith(MODEL) for each in outlines(name)) and not of_model:
+        raise UserError(f"{name}: {MODEL} marks the accounts of models. Choose another")
     return name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -35,6 +35,7 @@ SENSITIVE = ("sexual", "violent", "encourages_harm", "denigrates", "harmful_advi
 KNOWN: tuple[Purpose, ...] = ("gold", "attention")
 AT_WORK: tuple[Purpose, ...] = (*WORK, *KNOWN)
 BATCH = 1000
+MadeBy = Literal["people", "models", "both"]
 
 
 def judgements(
@@ -114,14 +115,19 @@ def rate(db: Session, project_id: int, event_id: int, rating: int, now: datetime
     db.add(DemonstrationRating(event_id=event_id, person_id=by, rating=rating, when=now))
 
 
-def standing(project_id: int, kinds: Sequence[Kind], purposes: Sequence[Purpose]) -> sa.Select[Any]:
-    """The judgements that count, with their item and labeler, in the order of events."""
-    return (
+def standing(
+    project_id: int, kinds: Sequence[Kind], purposes: Sequence[Purpose], made_by: MadeBy = "people"
+) -> sa.Select[Any]:
+    """The judgements that count, with their item and labeler, in the order of events. Those of people alone, or others.
+
+    `model` is the model that judged, None for people.
+    """
+    chosen = (
         sa.select(
             Event.id.label("event_id"), Event.hash, Event.when, Event.seconds, Event.order.label("shown"),
             Event.instructions, Event.content, Event.person_id, Event.item_id,
             Item.ref, Item.kind, Item.purpose, Item.source, Item.payload, Item.gold, Item.prompt_sha256, Item.held,
-            Person.name.label("labeler"), Membership.group.label("group"),
+            Person.name.label("labeler"), Person.model, Membership.group.label("group"),
             sa.func.coalesce(Membership.role, "user").label("role"),
         )
         .join(Assignment, Assignment.event_id == Event.id)
@@ -136,6 +142,9 @@ def standing(project_id: int, kinds: Sequence[Kind], purposes: Sequence[Purpose]
         )
         .order_by(Event.id)
     )  # fmt: skip
+    if made_by == "both":
+        return chosen
+    return chosen.where(Person.model.is_(None) if made_by == "people" else Person.model.is_not(None))
 
 
 def ranking(kind: Kind, content: dict[str, Any]) -> Ranking:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Boolean, Date, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, true
+from sqlalchemy import Boolean, Date, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from heedful.feedback.columns import Id, Json, Time
@@ -68,6 +68,7 @@ class Person(Numbered):
     admin: Mapped[bool] = mapped_column(Boolean, default=False)  # may create projects
     created: Mapped[datetime] = mapped_column(Time)
     deleted: Mapped[datetime | None] = mapped_column(Time)
+    model: Mapped[str | None] = mapped_column(String(500))  # the model that labels with it. None: a person does
 
 
 class Project(Numbered):
@@ -278,6 +279,7 @@ class Assignment(Numbered):
     drafted: Mapped[datetime | None] = mapped_column(Time)
     event_id: Mapped[int | None] = mapped_column(ForeignKey("event.id"))
     corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement to replace
+    aside: Mapped[bool] = mapped_column(Boolean, server_default=false())  # a model's: counts in no cache
     __table_args__ = (
         UniqueConstraint("item_id", "person_id"),
         Index("ix_assignment_person", "project_id", "person_id", "state", "expires"),

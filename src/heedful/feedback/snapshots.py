@@ -17,9 +17,10 @@ from sqlalchemy.orm import Session
 from heedful.config import Config, Share, UserError
 from heedful.data import snapshots
 from heedful.data.records import Choice, Comparison, Demonstration, Edit, Pick, Prompt, Record, Thumb
-from heedful.feedback import people, readings
+from heedful.feedback import models, people, readings
 from heedful.feedback.judgements import PromptJudgement
 from heedful.feedback.quality.types import Ranking, preferences
+from heedful.feedback.readings import MadeBy
 from heedful.feedback.schema import REACTIONS, Event, FrozenSnapshot, Kind, Project, Purpose, Role, SnapshotEvent
 from heedful.feedback.store import Store
 
@@ -52,6 +53,12 @@ class Filters(Config):
     """Only judgements from this time on. A time without a zone is UTC."""
     until: datetime | None = None
     """Only judgements before this time."""
+    made_by: MadeBy = "people"
+    """Whose judgements: those of people, of models that label, or both. Models judge rankings and choices. Their
+    agreement with people is measured first, and without any the snapshot is refused.
+    """
+    model_weight: float = Field(1.0, gt=0, le=100)
+    """Weight of each judgement of a model, where one of a person has 1. The reward model learns with it."""
     labelers: tuple[str, ...] = ()
     """Only the work of these labelers."""
     groups: tuple[str, ...] = ()
@@ -73,6 +80,14 @@ class Filters(Config):
     def _choices_of_reactions(self) -> Filters:
         if self.as_choices and self.records not in ("thumb", "pick"):
             raise ValueError(f"as_choices is for thumbs and picks. Rows of {self.records} have one form only")
+        return self
+
+    @model_validator(mode="after")
+    def _of_models(self) -> Filters:
+        if self.made_by != "people" and self.records not in ("comparison", "choice"):
+            raise ValueError(f"made_by = {self.made_by}: models judge comparisons and choices, not {self.records} rows")
+        if self.made_by == "people" and self.model_weight != 1:
+            raise ValueError("model_weight: is for judgements of models. Set made_by too, or leave it out")
         return self
 
     @field_validator("since", "until")
@@ -105,6 +120,8 @@ def freeze(
         told["left_out"] = {"held": held}
     if held and not found:
         raise UserError(f"{directory}: nothing to freeze. All items that pass are on hold. Check them first")
+    if filters.made_by != "people":
+        told["agreement"] = _agreement(store, project_id, {row.labeler for row in passing if row.model is not None})
     directory.parent.mkdir(parents=True, exist_ok=True)
     written = snapshots.freeze([record for _, record in found], directory, told)
     events = sorted({event for event, _ in found})
@@ -156,7 +173,7 @@ def _passing(db: Session, project_id: int, filters: Filters) -> list[Any]:
     """The judgements that pass the filters, including those of items on hold."""
     kind = KIND[filters.records]
     purposes: tuple[Purpose, ...] = ("use",) if kind in REACTIONS else filters.purposes
-    everyone = list(db.execute(readings.standing(project_id, (kind,), purposes)))
+    everyone = list(db.execute(readings.standing(project_id, (kind,), purposes, filters.made_by)))
     items = _fitting_items(everyone, filters)
     return [row for row in everyone if row.item_id in items and _passes(row, filters)]
 
@@ -172,7 +189,28 @@ def _records(passing: list[Any], filters: Filters) -> list[tuple[int, Record]]:
         "demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt,
         "thumb": _thumb, "edit": _edit, "pick": _pick,
     }  # fmt: skip
-    return [(row.event_id, make[filters.records](row)) for row in passing]
+    return [(row.event_id, _marked(make[filters.records](row), row, filters)) for row in passing]
+
+
+def _marked(record: Record, row: Any, filters: Filters) -> Record:
+    """The record, with the model that judged and its weight if it was no person."""
+    if row.model is None:
+        return record
+    weight = {"weight": filters.model_weight} if filters.model_weight != 1 else {}
+    return record.model_copy(update={"labeler_model": row.model, **weight})
+
+
+def _agreement(store: Store, project_id: int, names: set[str]) -> dict[str, str]:
+    """How far the models agree with people, by name. UserError if nothing says whether one does."""
+    with store.reading() as db:
+        found = [one for one in models.agreement(db, project_id) if one.name in names]
+    for one in found:
+        if one.rate is None:
+            raise UserError(
+                f"{one.name}: people judged none of the same answers, so nothing says whether it agrees with them. Let "
+                "people judge some of its items first"
+            )
+    return {one.name: one.line() for one in found}
 
 
 def _passes(row: Any, filters: Filters) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, undefer
 
 from heedful.config import UserError
 from heedful.data.records import Record
-from heedful.feedback import assignment, derive, events, judgements, people, projects
+from heedful.feedback import assignment, derive, events, judgements, models, people, projects
 from heedful.feedback.assignment import Lease
 from heedful.feedback.columns import printable
 from heedful.feedback.projects import ProjectSettings
@@ -128,15 +128,17 @@ def next_task(
     if (barred := _barred(project, member)) is not None:
         return Nothing(barred)
     assert member is not None
-    if not people.has_consented(db, project_id, person_id):
+    is_model = models.is_model(db, person_id)
+    if not is_model and not people.has_consented(db, project_id, person_id):
         return Nothing("consent")
     kinds = settings.kinds if kind is None else tuple(each for each in settings.kinds if each == kind)
     lease = assignment.at_hand(db, member, kinds, besides, settings, now)
     if lease is None:
-        item = assignment.choose(db, member, kinds, settings, now)
+        choose = models.choose if is_model else assignment.choose
+        item = choose(db, member, kinds, settings, now)
         if item is None:
-            return _nothing(db, member, kinds, now)
-        lease = assignment.give(db, member, item, settings, now)
+            return Nothing("empty") if is_model else _nothing(db, member, kinds, now)
+        lease = assignment.give(db, member, item, settings, now, aside=is_model)
     lease.assignment.expires = assignment.end(settings, now)
     return lease.task(db)
 
@@ -221,6 +223,7 @@ def skip(
     )  # fmt: skip
     _finish(db, held, event, "skipped")
     skipped = sa.select(sa.func.count()).where(Assignment.item_id == held.item.id, Assignment.state == "skipped")
+    skipped = skipped.where(Assignment.aside == sa.false())
     if held.item.held is None and (db.scalar(skipped) or 0) >= settings.most_skips:
         held.item.held = f"skipped by {settings.most_skips}"
         assignment.refresh(db, held.item)

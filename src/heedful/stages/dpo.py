@@ -62,6 +62,8 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     limits = examples.limits_of(config, context)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
     rankings, held_out, tied = examples.divided_rankings(config, tokenizer, limits, lambda line: s.say(f"dpo: {line}"))
+    if any(row.record.weight not in (None, 1) for row in rankings):
+        raise UserError(f"{config.data}: rankings have weights, which dpo does not use. Freeze them without any")
     s.note(rows=limits.counts)
     training = with_reference(reference, rankings, passes)
     validation = with_reference(reference, held_out, passes)

@@ -151,7 +151,9 @@ def _gradients(
 
 
 def _weight(config: RewardConfig, row: Ranked) -> float:
-    return config.groups.get(row.record.group or "", 0.0) if config.groups else 1.0
+    """The weight of the ranking itself, times that of its group."""
+    own = row.record.weight or 1.0
+    return own * config.groups.get(row.record.group or "", 0.0) if config.groups else own
 
 
 def _whole_prompts(rows: list[Ranked], passes: Passes) -> list[list[int]]:

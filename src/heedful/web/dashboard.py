@@ -81,7 +81,7 @@ def progress(db: Session, project_id: int, now: datetime, *, days: int = 28) -> 
     by_labeler: Counter[str] = Counter()
     last_week: Counter[str] = Counter()
     for day in work:
-        by_day[day.day] += day.judgements
+        by_day[day.day] += 0 if day.model else day.judgements
         by_labeler[day.labeler] += day.judgements
         if day.day > now.date() - timedelta(days=7):
             last_week[day.labeler] += day.judgements
@@ -94,7 +94,7 @@ def progress(db: Session, project_id: int, now: datetime, *, days: int = 28) -> 
     return Progress(
         judgements=sum(by_day.values()),
         today=by_day[now.date()],
-        seconds=sum(day.seconds for day in work),
+        seconds=sum(day.seconds for day in work if not day.model),
         queue=[Queue(kind, purpose, total, left) for (kind, purpose), (total, left) in sorted(queue.items())],
         forecast=derive.forecast(db, project_id, now),
         daily=[(day, by_day[day]) for day in dates],

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback import people
-from heedful.feedback.schema import Project
+from heedful.feedback.schema import Person, Project
 from heedful.web.api import records
 from heedful.web.security import devices, passwords
 from heedful.web.security.access import (
@@ -128,12 +128,13 @@ def choose_password(store: Stored, now: Now, body: records.NewPassword) -> None:
 def me(person: SignedIn, store: Stored) -> records.Me:
     """The account of the token or session, and its projects."""
     with store.reading() as db:
+        model = db.get_one(Person, person.id).model
         mine = [(one, db.get_one(Project, one.project_id)) for one in people.memberships(db, person.id)]
     found = [
         records.Membership(project=project.name, title=project.title, role=one.role, paused=one.paused is not None)
         for one, project in mine
     ]
-    return records.Me(name=person.name, admin=person.admin, projects=found)
+    return records.Me(name=person.name, admin=person.admin, model=model, projects=found)
 
 
 @router.post("/me/password", status_code=204)

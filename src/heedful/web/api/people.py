@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from heedful.collection import forget
 from heedful.config import UserError
-from heedful.feedback import people, projects, readings
+from heedful.feedback import models, people, projects, readings
 from heedful.feedback.quality import screening
 from heedful.feedback.schema import Person
 from heedful.web import uploads
@@ -31,6 +31,8 @@ def change_person(member: AsLead, store: Stored, now: Now, person_id: Id, body: 
     """Change role, group or phase, pause or resume, remove from the project or take back."""
     with store.writing() as db:
         by = member.person.id
+        if body.role not in (None, "labeler") or body.phase not in (None, "work"):
+            _check_person(db, person_id, "works as a labeler alone")
         people.change_member(db, member.project_id, person_id, now, by=by, **body.model_dump(exclude_none=True))
         found = {person.id: (one, person) for one, person in people.members(db, member.project_id)}
         return _person(*found[person_id])
@@ -67,6 +69,7 @@ def password_link(member: AsLead, store: Stored, settings: Settings, now: Now, p
         if people.membership(db, member.project_id, person_id) is None:
             raise HTTPException(404)
         _check_leads(db, member, db.get_one(Person, person_id))
+        _check_person(db, person_id, "has no password")
         target, project = f"person {person_id}", member.project_id
         people.audit(db, member.person.id, "password link", target, project_id=project, now=now)
         token = people.new_token(db, person_id, "password", now, days=1)[1]
@@ -123,9 +126,40 @@ def revoke_invitation(member: AsLead, store: Stored, now: Now, invitation_id: Id
         people.revoke_invitation(db, member.project_id, invitation_id, now, by=member.person.id)
 
 
+@router.post("/models", status_code=201)
+def add_model(member: AsLead, store: Stored, now: Now, body: records.NewModel) -> records.ModelAccount:
+    """Create an account with which a model labels. It is marked as a model wherever its name is shown."""
+    with store.writing() as db:
+        person, _, token = models.add(db, member.project_id, body.name, body.model, now, by=member.person.id)
+        return records.ModelAccount(id=person.id, name=person.name, model=str(person.model), token=token)
+
+
+@router.get("/models")
+def list_models(member: AsReader, store: Stored) -> list[records.ModelAgreement]:
+    """How far the models that have judged agree with people."""
+    with store.reading() as db:
+        found = models.agreement(db, member.project_id)
+    return [
+        records.ModelAgreement(
+            name=one.name, model=one.model, items=one.items, ties=one.ties, text=one.line(),
+            rate=one.rate.mean if one.rate else None, low=one.rate.low if one.rate else None,
+            high=one.rate.high if one.rate else None, cases=one.rate.n if one.rate else 0,
+        )
+        for one in found
+    ]  # fmt: skip
+
+
+def _check_person(db: Session, person_id: int, why: str) -> None:
+    """Raises UserError for the account of a model."""
+    person = db.get(Person, person_id)
+    if person is not None and person.model is not None:
+        raise UserError(f"{person.name} is the account of a model, which {why}")
+
+
 def _person(membership: Any, person: Any) -> records.Person:
-    fields = {name: getattr(membership, name) for name in records.Person.model_fields if name not in ("id", "name")}
-    return records.Person(id=person.id, name=person.name, **fields)
+    of_account = ("id", "name", "model")
+    fields = {name: getattr(membership, name) for name in records.Person.model_fields if name not in of_account}
+    return records.Person(id=person.id, name=person.name, model=person.model, **fields)
 
 
 def _check_leads(db: Session, member: Member, person: Person) -> None:

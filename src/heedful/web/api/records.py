@@ -65,6 +65,8 @@ class Membership(Out):
 class Me(Out):
     name: str
     admin: bool
+    model: str | None
+    """The model that labels with this account. null: it is a person's."""
     projects: list[Membership]
 
 
@@ -262,6 +264,38 @@ class Person(Out):
     joined: datetime
     paused: datetime | None
     left: datetime | None
+    model: str | None
+    """The model that labels with this account. null: it is a person's."""
+
+
+class NewModel(Body):
+    name: str = Field(min_length=1, max_length=80)
+    """Of the account. heedful adds the mark `(model)`."""
+    model: str = Field(min_length=1, max_length=500)
+    """The model that will judge, by its name at its endpoint."""
+
+
+class ModelAccount(Out):
+    id: int
+    name: str
+    model: str
+    token: str
+    """For `heedful labeler`. Shown once."""
+
+
+class ModelAgreement(Out):
+    """How often a model prefers the answer that people prefer."""
+
+    name: str
+    model: str
+    rate: float | None
+    """null: people judged none of the same answers."""
+    low: float | None
+    high: float | None
+    cases: int
+    items: int
+    ties: int
+    text: str
 
 
 class PersonChange(Body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
-from heedful.feedback import people, projects, readings, work
+from heedful.feedback import models, people, projects, readings, work
 from heedful.feedback.quality import screening
 from heedful.plots.charts import Level, daily, rates
 from heedful.plots.svg import svg
@@ -45,6 +45,7 @@ def people_page(request: Request, member: AsReader, store: Stored, settings: Set
         members = people.members(db, member.project_id)
         progress = dashboard.progress(db, member.project_id, now)
         invitations = people.invitations(db, member.project_id)
+        of_models = {one.name: one for one in models.agreement(db, member.project_id)}
     waiting = [one for one in invitations if one.used is None and one.revoked is None and one.expires > now]
     labelers = [(name, rate) for name, rate in agreement.labelers.items() if rate and rate.n >= LEAST_RATED]
     typical = agreement.all.rate
@@ -53,6 +54,7 @@ def people_page(request: Request, member: AsReader, store: Stored, settings: Set
         request,
         "people",
         members=members,
+        of_models=of_models,
         progress=progress,
         agreement=agreement,
         waiting=waiting,
@@ -80,6 +82,7 @@ def person_page(request: Request, member: AsReader, store: Stored, now: Now, per
             unrated = readings.unrated(db, member.project_id, member.person.id)
         alerts = [alert for alert in agreement.alerts if alert.labeler == person.name]
         past = work.history(db, member.project_id, person_id, limit=25)
+        of_models = [one for one in models.agreement(db, member.project_id) if one.name == person.name]
         named = [*(one.ref for one in past), *(ref for alert in alerts for ref in alert.items[:SHOWN])]
         return lead_page(
             request,
@@ -89,7 +92,7 @@ def person_page(request: Request, member: AsReader, store: Stored, now: Now, per
             own=work.progress(db, member.project_id, person_id, now, days=28),
             past=past,
             beginnings=item_view.beginnings(db, member.project_id, named),
-            rate=agreement.labelers.get(person.name),
+            rate=of_models[0].rate if of_models else agreement.labelers.get(person.name),
             gold=agreement.gold.get(person.name),
             pairs=[pair for pair in agreement.pairs if person.name in (pair.first, pair.second)],
             alerts=alerts,

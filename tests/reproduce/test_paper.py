@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_the_page_puts_our_figures_next_to_those_of_the_paper(tmp_path: Path) ->
     assert "Not there yet" in text
     assert "quick run" not in text
     table = (tmp_path / "reproduce" / "001-win-rate-over-sft-seed-1.csv").read_text(encoding="utf-8").splitlines()
-    _, name, *shares = table[1].split(",")
+    _, name, *shares = list(csv.reader(table))[1]
     assert (name, [float(one) for one in shares]) == ("base", pytest.approx([20.0, 10.0, 30.0]))
 
 

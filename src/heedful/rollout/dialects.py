@@ -81,7 +81,7 @@ class VLLM:
         "Start vllm serve with --enable-scale-out --logprobs-mode processed_logprobs and VLLM_SERVER_DEV_MODE=1 "
         "(for sync = adapter also --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True)"
     )
-    forbidden = (403, 404, 405)
+    forbidden: tuple[int, ...] = (403, 404, 405)
 
     def about(self, call: Call) -> About:
         """See `Dialect`."""
@@ -131,7 +131,7 @@ class SGLang:
 
     name = "SGLang"
     needs = "Start sglang.launch_server with the policy's folder (for sync = adapter with --enable-lora)"
-    forbidden = (403, 404, 405)
+    forbidden: tuple[int, ...] = (403, 404, 405)
 
     def about(self, call: Call) -> About:
         """See `Dialect`."""

@@ -13,6 +13,7 @@ _PANDALM = ("annotator1", "annotator2", "annotator3")
 
 def llmbar(row: Row) -> list[Row]:
     """A comparison of two answers of which one follows the instruction, as LLMBar has it or with sides a and b."""
+    used: tuple[str, ...]
     if "output_1" in row:
         fields = ("output_1", "output_2", "label")
         prompt, used = text(row, "input"), ("input",)
@@ -26,6 +27,7 @@ def llmbar(row: Row) -> list[Row]:
 
 def pandalm(row: Row) -> list[Row]:
     """A comparison for each of the three annotators of two answers."""
+    used: tuple[str, ...]
     if "votes" in row:
         names, votes = ("response_a", "response_b"), list(row["votes"])
         used = (*names, "votes", "majority")
@@ -64,6 +66,7 @@ def convarg(row: Row) -> list[Row]:
 def tldr(row: Row) -> list[Row]:
     """A comparison of two summaries of a post, from flat fields."""
     names = ("post", "title", "subreddit", "id")
+    fields: tuple[str, ...]
     prompt, named = post({"info": {name: row[name] for name in names if row.get(name) is not None}})
     if "choice" in row:
         fields = ("summary_a", "summary_b", "choice", "worker")

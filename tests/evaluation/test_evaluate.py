@@ -410,7 +410,7 @@ def test_the_description_is_aligned(tmp_path: Path) -> None:
     assert "4 prompts, 4 verdicts, 2 tied. Intervals of 95 % count prompts" in lines
     start = next(number for number, line in enumerate(lines) if line.startswith("wins over b"))
     table = lines[start : start + 6]
-    assert [line.split()[-1] for line in table] == ["prompts", "4", "users", "1", "1", "2"]
+    assert [line.split()[-1] for line in table] == ["prompts", "4", "–", "1", "1", "2"]
     assert table[1].split()[:2] == ["a", "50.0"]
     assert "mean score: a 0.750, b 0.750" in lines
 

@@ -234,7 +234,7 @@ def _snapshot(settings: Any, db: str, project: str | None, out: Path, as_json: b
 
         results["agreement"] = agreement.of_snapshot(store, out)
     if settings.made_by != "people":
-        results["agreement"] = "; ".join(frozen.filters["agreement"].values())
+        results["agreement"] = "; ".join(frozen.filters["agreement"].values()) or "no model has judged"
     terminal.show(str(out), results, as_json)
 
 

@@ -276,9 +276,9 @@ def _judge(
         return why
     for i in range(K):
         for j in range(i):
-            one, other = (_sign(each["tiers"][i] - each["tiers"][j]) for each in said)
+            first, second = (_sign(each["tiers"][i] - each["tiers"][j]) for each in said)
             counts["pairs"] += 1
-            counts["turned"] += one != other
+            counts["turned"] += first != second
     body = {"answer": merged(task["kind"], *said), "idempotency_key": key, "seconds": time.monotonic() - began}
     app.post(f"{where}/submit", body)
     return ""

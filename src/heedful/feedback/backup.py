@@ -171,7 +171,8 @@ def _copy_tables(source: sa.Connection, target: sa.Connection) -> None:
     for table in Base.metadata.sorted_tables:
         for rows in source.execute(sa.select(table).order_by(*table.primary_key)).mappings().partitions(BATCH):
             target.execute(sa.insert(table), [dict(row) for row in rows])
-        if target.dialect.name == "postgresql" and "id" in table.columns:
-            sequence = sa.func.pg_get_serial_sequence(table.name, "id")
-            highest = sa.select(sa.func.max(table.c.id)).scalar_subquery()
+        numbered = table.autoincrement_column
+        if target.dialect.name == "postgresql" and numbered is not None:
+            sequence = sa.func.pg_get_serial_sequence(table.name, numbered.name)
+            highest = sa.select(sa.func.max(numbered)).scalar_subquery()
             target.execute(sa.select(sa.func.setval(sequence, sa.func.coalesce(highest, 1), highest.is_not(None))))

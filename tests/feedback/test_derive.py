@@ -115,10 +115,14 @@ def test_gold_and_attention_are_read_with_their_answer(store: Store) -> None:
 def test_the_answer_in_a_file_of_work_judges_nobody(store: Store) -> None:
     """Somebody said it before; only an item with a known answer says who is right."""
     team = Team(store, "ada", "bob", gold_share=1.0)
-    rows = [Comparison(prompt="Q?", completions=["x", "y"], ranking=[[0], [1]], ratings=[Rating(overall=5)] * 2)]
-    (shared,) = team.add("ranking", rows, "gold")
+
+    def rows(prompt: str) -> list[Comparison]:  # who had a gold item does not get work of the same texts
+        ratings = [Rating(overall=5)] * 2
+        return [Comparison(prompt=prompt, completions=["x", "y"], ranking=[[0], [1]], ratings=ratings)]
+
+    (shared,) = team.add("ranking", rows("Q?"), "gold")
     for purpose in WORK:
-        team.add("ranking", rows, purpose)
+        team.add("ranking", rows(f"Q of {purpose}?"), purpose)
     for name in ("ada", "bob"):
         team.work(name, 2)
     with store.reading() as db:

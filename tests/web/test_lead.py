@@ -243,7 +243,7 @@ def test_two_files_of_answers_become_choices(site: Site) -> None:
 def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
     long = jsonl([{"prompt": "x" * 500_001}])
     page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})
-    assert (page.status_code, "at most 500,000" in page.text) == (400, True)
+    assert (page.status_code, "500,001 characters. At most 500,000 are" in page.text) == (400, True)
     site.app.user_middleware[0].kwargs["upload_mb"] = 0.001
     site.app.middleware_stack = None
     page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})

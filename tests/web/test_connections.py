@@ -190,7 +190,7 @@ def test_all_addresses_are_of_both_families() -> None:
     with serve._listen("::", 0) as listening:
         for host in ("127.0.0.1", "::1"):
             socket.create_connection((host, listening.getsockname()[1]), timeout=3).close()
-    with pytest.raises(UserError, match="choose another"):
+    with pytest.raises(UserError, match=r"port must be 0-65535\. Choose another --host or --port$"):
         serve._listen("::", 70_000)
 
 

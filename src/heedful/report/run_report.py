@@ -145,8 +145,7 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
 
 def _checks(name: str, manifest: Manifest) -> list[Grid]:
     """What was checked before a run began, from its manifest."""
-    found = (manifest.model_extra or {}).get("preflight") or manifest.results.get("preflight") or []
-    rows = [row for row in found if isinstance(row, dict)]
+    rows = manifest.preflight
     heading = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[str(row.get(key, "")) for key in heading] for row in rows]
     return [Grid(name, [as_words(key) for key in heading], cells)] if cells else []

@@ -34,3 +34,11 @@ def test_a_longer_read_begins_with_the_shorter() -> None:
 def test_the_streams_of_old_runs_stay_what_they_were() -> None:
     """A changed generator would silently change every run of a seed."""
     assert uniforms(Stream(7, 3, 11), 2).tolist() == [0.4234466355863712, 0.8049934101184748]
+
+
+def test_the_largest_seeds_are_taken_whole() -> None:
+    """A key as one number is what a seed of 64 bits must give."""
+    for seed in (-1, -2, 2**63 + 1):
+        philox = np.random.Philox(key=seed % 2**64, counter=[0, 0, 11, 3])
+        assert np.array_equal(uniforms(Stream(seed, 3, 11), 5), np.random.Generator(philox).random(5))
+    assert not np.array_equal(uniforms(Stream(-1, 3, 11), 5), uniforms(Stream(-2, 3, 11), 5))

@@ -15,5 +15,6 @@ def uniforms(stream: Stream | tuple[int, int, int], n: int) -> NDArray[np.float6
     longer read starts with the shorter one.
     """
     seed, iteration, row = stream
-    philox = np.random.Philox(key=[seed % 2**64, 0], counter=[0, 0, row, iteration])
+    key = np.array([seed % 2**64, 0], np.uint64)  # as a list, 2**63 and more would be rounded
+    philox = np.random.Philox(key=key, counter=[0, 0, row, iteration])
     return np.random.Generator(philox).random(n)

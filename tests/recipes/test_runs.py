@@ -31,6 +31,7 @@ def results(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_tldr(data: Path, encoder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("tldr", out, DATA=str(data), ENCODER=str(encoder))

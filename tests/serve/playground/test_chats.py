@@ -299,7 +299,7 @@ def test_a_reader_who_leaves_frees_the_model(playing: Playing) -> None:
 
 class _Person:
     def __init__(self, id: int, name: str) -> None:
-        self.id, self.name = id, name
+        self.id, self.name, self.admin = id, name, False
 
 
 # Reactions

@@ -65,6 +65,7 @@ def broken() -> Iterator[tuple[bytes, dict[str, str]]]:
     yield json.dumps(chat).encode(), {"Heedful-Store": "maybe"}
     yield json.dumps(chat).encode(), {"Authorization": "Basic eA=="}
     yield json.dumps(chat).encode(), {"Authorization": "Bearer \xff\xfe"}
+    yield json.dumps(chat).encode(), {"Authorization": "Bearer wrong"}
     yield json.dumps(chat).encode(), {"Accept-Encoding": "br;q=nan"}
     odd = ["\0", "\ud83d", "\u202e\u2066", "é" * 40, "<|im_start|>", "<|endoftext|>", "\x1b[31m", "\uffff", "𝕏" * 9]
     for text in odd:

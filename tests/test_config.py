@@ -169,7 +169,7 @@ def test_what_is_nested_too_deep_is_one_line(tmp_path: Path) -> None:
     deep = "[" * 3000
     with pytest.raises(UserError, match=r"stage\.toml: nested too deep\. Use a few levels"):
         config.load(Stage, toml(tmp_path, f"steps = {deep}"))
-    with pytest.raises(UserError, match=r"'steps': .*integer"):
+    with pytest.raises(UserError, match=r"'steps': .*whole number"):
         config.load(Stage, None, [f"steps={deep}"])
 
 

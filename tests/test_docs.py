@@ -35,6 +35,7 @@ SMALL = {
     "reward": "batch=8 valid_fraction=0.2",
     **dict.fromkeys(("ppo", "rloo", "grpo"), "episodes=16 rollout_batch=8 minibatch=4 generation.max_new_tokens=8"),
     "dpo": "batch=8 valid_fraction=0.2",
+    "rejection": "epochs=1 batch=4 generation.max_new_tokens=8",
     **dict.fromkeys(("sample", "best-of-n", "evaluate", "chat"), "generation.max_new_tokens=8"),
 }
 WORDS = "red blue green dog cat tree house river stone bread apple miller wind seven".split()

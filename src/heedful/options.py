@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -251,8 +252,13 @@ def _loaded(
     lists: dict[str, Any] = {
         setting.path: {} if get_origin(setting.kind) is dict else list(value)
         for setting, value in given
-        if setting.is_repeatable
+        if setting.is_repeatable and "." not in setting.path
     }
+    overrides += [
+        f"{setting.path}={json.dumps(list(value), ensure_ascii=False)}"  # a list of a section
+        for setting, value in given
+        if get_origin(setting.kind) in (list, tuple) and "." in setting.path
+    ]
     named = {*preset, *(setting.path for setting, _ in given)} | {text.partition("=")[0].strip() for text in sets}
     for setting in settings(config):
         if setting.required and file is None and setting.path not in named:

@@ -19,7 +19,7 @@ from heedful.data import formats
 from heedful.data.records import Comparison
 from heedful.files import read_json
 from stages import worlds
-from web.browser.conftest import browser  # noqa: F401
+from web.browser.fixtures import browser  # noqa: F401
 
 pytestmark = pytest.mark.slow
 PROMPTS, K = 30, 3

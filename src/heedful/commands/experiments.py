@@ -36,7 +36,7 @@ def _overoptimisation(out: Path, seed: int, quick: bool) -> None:
     "reproduce", TRAIN,
     option("--out", type=Path, required=True, metavar="DIR", help="Folder for runs and answers. It becomes large."),
     option("--docs", type=Path, metavar="DIR", help="Folder for reproduce.md and reproduce/, with a JSON of each part. "
-           "Without it docs/, or OUT/docs with --quick."),
+           "Without it the folder docs here, or that in OUT with --quick."),
     option("--seeds", type=int, multiple=True, metavar="N", help="Seed of a world. Repeatable. Without it 1, 2 and "
            "3, or 1 with --quick."),
     option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, cost or overopt. Repeatable."),

@@ -19,11 +19,11 @@ class BenchmarkConfig(Config):
     model: list[Annotated[str, "NAME=MODEL"]]
     """Model to measure, one or more: a run, a folder or a name on the hub. Give them in the order of training."""
     data: Annotated[str, "DIR"]
-    """Folder of the public sets. docs/benchmark.md lists their files."""
+    """Folder of the public sets. The page on public sets lists their files."""
     baseline: str | None = None
     """Name of the model that the others are compared with. none = the first."""
-    only: list[Set] = []
-    """Sets to measure. Without it: all that the folder has. The first five need the extra heedful[eval]."""
+    only: list[Annotated[Set, "SET"]] = []
+    """Sets to measure, such as tldr. Without it: all that the folder has. Some need the extra heedful[eval]."""
     tasks: list[Annotated[str, "TASK"]] = []
     """Tasks of lm_eval by its names, such as arc_easy. It downloads them. They need the extra heedful[eval]."""
     limit: Count | None = None

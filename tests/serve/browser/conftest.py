@@ -9,7 +9,7 @@ from playwright.sync_api import BrowserContext
 
 from serve.browser.table import Table
 from serve.playground.scripted import Play, Scripted
-from web.browser.conftest import browser, context
+from web.browser.fixtures import browser, context
 from web.browser.place import Server
 
 __all__ = ["browser", "context"]  # fixtures

@@ -585,6 +585,9 @@ def test_every_setting_is_an_option_that_does_what_set_does(
         fields.add(setting.path.partition(".")[0])
         if name == "snapshot":  # as_choices is for reactions alone
             required["records"] = f"--records={'pick' if setting.path == 'as_choices' else 'choice'}"
+            required.pop("made_by", None)
+            if setting.path == "model_weight":  # of models alone
+                required["made_by"] = "--made-by=both"
         given = [text for path, text in required.items() if path != setting.path]
         value = another(setting)
         direct = [f"{setting.option}={value}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from serve.browser.table import Table
+from serve.chromium.table import Table
 from serve.playground.scripted import picks_of
 from serve.playground.test_chats import CANARY, found_in
 from web.browser import samples

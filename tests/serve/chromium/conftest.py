@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext
 
-from serve.browser.table import Table
+from serve.chromium.table import Table
 from serve.playground.scripted import Play, Scripted
 from web.browser.fixtures import browser, context
 from web.browser.place import Server

@@ -610,6 +610,8 @@ def another(setting: options.Setting) -> str:
     kind = setting.kind
     if get_origin(kind) in (list, tuple):
         kind = get_args(kind)[0]
+    if get_args(kind) and get_origin(get_args(kind)[0]) is Literal and get_origin(kind) is not Annotated:
+        kind = get_args(kind)[0]  # one of several kinds of names
     if get_origin(kind) is Annotated and get_origin(get_args(kind)[0]) is Literal:
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:

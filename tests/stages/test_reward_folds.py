@@ -13,9 +13,10 @@ import tiny
 from heedful.config import UserError
 from heedful.learning import examples
 from heedful.learning.examples import Limits
+from heedful.learning.rankings import Rows
 from heedful.rewards.functions import Ensemble, open_reward
 from heedful.runs.manifest import Manifest, model_path
-from heedful.stages import reward, reward_folds
+from heedful.stages import reward_folds
 from stages import worlds
 from stages.worlds import Files
 
@@ -71,12 +72,12 @@ def test_a_fold_leaves_labelers_and_their_prompts_out(files: Files, tmp_path: Pa
         worlds.write(tmp_path / "held.jsonl", [one[5] | {"labeler": name} for name in ("ann", "bo")]),
         tiny.tokenizer(), Limits(128, 128, 128),
     )  # fmt: skip
-    fold = reward_folds.without(reward.Rows(found, held, {}), ["bo"], "rows")
+    fold = reward_folds.without(Rows(found, held, {}), ["bo"], "rows")
     assert [row.record.labeler for row in fold.training] == ["ann"] * 3
     assert [row.record.labeler for row in fold.validation] == ["ann"]
     assert [row.record.prompt for row in fold.new_labelers] == [one[3]["prompt"], one[5]["prompt"]]
     with pytest.raises(UserError, match="no ranking is left for new labelers in the fold without nobody"):
-        reward_folds.without(reward.Rows(found, held, {}), ["nobody"], "rows")
+        reward_folds.without(Rows(found, held, {}), ["nobody"], "rows")
 
 
 def test_the_summary_by_hand() -> None:

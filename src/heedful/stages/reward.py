@@ -5,57 +5,32 @@ out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.reward import RewardConfig
 from heedful.learning import examples, preflight, reward_quality
-from heedful.learning.examples import Example, Limits, Ranked
+from heedful.learning.examples import Example, Ranked
 from heedful.learning.passes import Passes, ranking_shape
+from heedful.learning.rankings import Read, divided
 from heedful.maths.losses import ranking_loss
 from heedful.maths.masks import length_mask
 from heedful.models import adapters, batches, heads, load, scoring, vocabulary
+from heedful.stages import reward_folds
 from heedful.training import optimiser as optim
 from heedful.training import order
 from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rankings of a run."""
-
-    training: list[Ranked]
-    validation: list[Ranked]
-    tied: dict[str, int]
-    """Numbers of rankings that are all tied, by file."""
-    new_labelers: list[Ranked] = field(default_factory=list)
-    """Rankings of labelers who have none in training (R6)."""
-
-
-Read = Callable[[RewardConfig, PreTrainedTokenizerBase, Limits, Callable[[str], None]], Rows]
-
-
-def divided(
-    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
-) -> Rows:
-    """The rankings to train on and those that are held out."""
-    return Rows(*examples.divided_rankings(config, tokenizer, limits, say))
-
-
 def train(config: RewardConfig, out: str | Path, *, resume: bool = False) -> Path:
     """Train a reward model on rankings, an ensemble of some, or one for each fold. Returns the run directory."""
     if config.members > 1 or config.folds:
-        from heedful.stages import reward_folds  # it trains with the function below
-
-        return reward_folds.train(config, Path(out), resume=resume)
+        return reward_folds.train(config, Path(out), train_one, resume=resume)
     return train_one(config, out, divided, resume=resume)
 
 

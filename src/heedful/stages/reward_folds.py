@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from heedful.configs.reward import RewardConfig
 from heedful.data import formats
 from heedful.data.records import Comparison
 from heedful.learning.examples import Ranked
+from heedful.learning.rankings import Rows, divided
 from heedful.maths.statistics import repeats
 from heedful.runs.run import Run
-from heedful.stages import reward
 from heedful.training.stage_run import StageRun, open_stage
 
 Results = dict[str, Any]
@@ -29,15 +29,19 @@ PAPER = {"new_labelers": "69.6 ± 0.9 %", "known_labelers": "72.4 ± 0.4 %"}
 """Figures of the paper (R6)."""
 
 
-def train(config: RewardConfig, out: Path, *, resume: bool = False) -> Path:
-    """Train the models and write what they have in common into the manifest of `out`."""
+TrainOne = Callable[..., Path]
+"""`reward.train_one`, which is above this module: (config, out, read, resume) trains one model."""
+
+
+def train(config: RewardConfig, out: Path, train_one: TrainOne, *, resume: bool = False) -> Path:
+    """Train the models with `train_one` and write what they have in common into the manifest of `out`."""
     if config.members > 1 and config.folds:
         raise UserError("members and folds exclude each other. Train the ensemble and the folds in two runs")
     groups = labeler_groups(config) if config.folds else []
     files = {"data": config.data, "eval_data": config.eval_data, "demonstrations": config.demonstrations}
     with open_stage("reward", config, out, models={"model": config.model}, files=files, resume=resume) as s:
         try:
-            results = _folds(config, s, groups) if groups else _members(config, s)
+            results = _folds(config, s, groups, train_one) if groups else _members(config, s, train_one)
         finally:
             if s.run is not None and any((out / name).is_dir() for name in ("members", "folds")):
                 s.run.fresh = False  # something is done, so that the run can go on from here
@@ -47,17 +51,17 @@ def train(config: RewardConfig, out: Path, *, resume: bool = False) -> Path:
     return out
 
 
-def _members(config: RewardConfig, s: StageRun) -> Results:
+def _members(config: RewardConfig, s: StageRun, train_one: TrainOne) -> Results:
     """Train the members of an ensemble on the same rankings, each with its seed."""
 
-    def read(_: RewardConfig, *how: Any) -> reward.Rows:
-        return reward.divided(config, *how)  # split by the seed of the ensemble
+    def read(_: RewardConfig, *how: Any) -> Rows:
+        return divided(config, *how)  # split by the seed of the ensemble
 
     paths = []
     for number in range(config.members):
         path = s.out / "members" / str(number + 1)
         own = config.model_copy(update=ALONE | {"seed": config.seed + number})
-        reward.train_one(own, path, read, resume=(path / "manifest.json").exists())
+        train_one(own, path, read, resume=(path / "manifest.json").exists())
         paths.append(path)
     found = [Run.open(path).manifest.results for path in paths]
     rates = [one["valid"]["accuracy"]["rate"] for one in found if "valid" in one]
@@ -93,7 +97,7 @@ def labeler_groups(config: RewardConfig) -> list[list[str]]:
     return groups
 
 
-def without(rows: reward.Rows, left_out: Sequence[str], where: str) -> reward.Rows:
+def without(rows: Rows, left_out: Sequence[str], where: str) -> Rows:
     """The rows of a fold: training and validation without these labelers, whose other rankings are `new_labelers`.
 
     New labelers are measured on prompts that nobody ranked in training. Rankings without a labeler are not used.
@@ -115,7 +119,7 @@ def without(rows: reward.Rows, left_out: Sequence[str], where: str) -> reward.Ro
     return dataclasses.replace(rows, training=training, validation=validation, new_labelers=new)
 
 
-def _folds(config: RewardConfig, s: StageRun, groups: list[list[str]]) -> Results:
+def _folds(config: RewardConfig, s: StageRun, groups: list[list[str]], train_one: TrainOne) -> Results:
     """Train on all labelers but one group, for each group and seed, and measure on both."""
     found: list[Results] = []
     for seed in range(config.seed, config.seed + config.fold_seeds):
@@ -124,7 +128,7 @@ def _folds(config: RewardConfig, s: StageRun, groups: list[list[str]]) -> Result
             own = config.model_copy(update=ALONE | {"seed": seed, "groups": _groups_of(config, left_out)})
             if not _measured(path):
                 read = partial(_read_fold, config, left_out)
-                reward.train_one(own, path, read, resume=(path / "manifest.json").exists())
+                train_one(own, path, read, resume=(path / "manifest.json").exists())
             results = Run.open(path).manifest.results
             if s.ranks.main:  # figures are all that is needed
                 for name in ("model", "checkpoints"):
@@ -135,9 +139,9 @@ def _folds(config: RewardConfig, s: StageRun, groups: list[list[str]]) -> Result
     return summary(found, groups)
 
 
-def _read_fold(whole: RewardConfig, left_out: Sequence[str], _: RewardConfig, *how: Any) -> reward.Rows:
+def _read_fold(whole: RewardConfig, left_out: Sequence[str], _: RewardConfig, *how: Any) -> Rows:
     """The rows of a fold, split by the seed of the whole run, so that all seeds measure the same rankings."""
-    return without(reward.divided(whole, *how), left_out, whole.data)
+    return without(divided(whole, *how), left_out, whole.data)
 
 
 def _measured(path: Path) -> bool:

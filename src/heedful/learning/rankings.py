@@ -1,0 +1,34 @@
+"""The rankings of a reward model: what it trains on, what is held out, and how a fold takes other ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from heedful.configs.reward import RewardConfig
+from heedful.learning import examples
+from heedful.learning.examples import Limits, Ranked
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rankings of a run."""
+
+    training: list[Ranked]
+    validation: list[Ranked]
+    tied: dict[str, int]
+    """Numbers of rankings that are all tied, by file."""
+    new_labelers: list[Ranked] = field(default_factory=list)
+    """Rankings of labelers who have none in training (R6)."""
+
+
+Read = Callable[[RewardConfig, PreTrainedTokenizerBase, Limits, Callable[[str], None]], Rows]
+
+
+def divided(
+    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+) -> Rows:
+    """The rankings to train on and those that are held out."""
+    return Rows(*examples.divided_rankings(config, tokenizer, limits, say))

@@ -296,5 +296,30 @@ def test_a_model_that_fails_fails_its_requests_and_goes_on(tmp_path: Path) -> No
     made.store.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(("error", "ends"), [(ValueError, False), (LookupError, True)])
+def test_a_request_that_cannot_join_fails_at_once(tmp_path: Path, error: type[Exception], ends: bool) -> None:
+    backend = local("llama")
+    made = Place(tmp_path, {"m": backend}, limits={"seconds": 600})
+    with running(made.app) as address:
+        lane: Any = backend.lane
+        add = lane._loop_rows.add
+
+        def broken(*_: Any) -> int:
+            raise error("no room")
+
+        with openai.OpenAI(api_key=made.secrets["ada"], base_url=address + "/v1", max_retries=0, timeout=20) as client:
+            lane._loop_rows.add = broken
+            with pytest.raises(openai.InternalServerError, match="The model failed"):
+                client.completions.create(model="m", prompt="x", max_tokens=3)
+            lane._loop_rows.add = add
+            if ends:  # of an error that nobody foresaw: what comes later must not wait for the deadline
+                with pytest.raises(openai.InternalServerError):
+                    client.completions.create(model="m", prompt="x", max_tokens=3)
+            else:
+                assert client.completions.create(model="m", prompt="x", max_tokens=3).choices[0].text is not None
+    made.store.close()
+
+
 def _broken() -> Any:
     raise RuntimeError("out of memory")

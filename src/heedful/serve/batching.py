@@ -140,6 +140,7 @@ class Lane:
         self._loop_rows = engine.open(max_rows)
         self._rows: dict[int, _Row] = {}
         self._inbox: deque[Callable[[], None]] = deque()
+        self._queued: set[Ticket] = set()  # submitted, and not yet with the rows
         self._wakeup = threading.Condition()
         self._closing = self._retired = False
         self._thread = threading.Thread(target=self._run, name="heedful-lane", daemon=True)
@@ -148,7 +149,10 @@ class Lane:
     # On the event loop
 
     def submit(self, ticket: Ticket, wanted: Sequence[Wanted]) -> None:
-        """Queue the answers of a request."""
+        """Queue the answers of a request. If the thread has ended, the request fails at once."""
+        if self.failure is not None:
+            return ticket.fail(ApiError(500, FAILED))
+        self._queued.add(ticket)
         self._send(lambda: self._add(ticket, wanted))
 
     def cancel(self, ticket: Ticket) -> None:
@@ -219,6 +223,10 @@ class Lane:
         for ticket in tickets:
             ticket.fail(error)
 
+    def _fail_queued(self) -> None:
+        self._fail([*self._queued], ApiError(500, FAILED))
+        self._queued.clear()
+
     # In the thread
 
     def _run(self) -> None:
@@ -280,11 +288,18 @@ class Lane:
         return Piece(row.index, text, entries, finish, row.tokens)
 
     def _add(self, ticket: Ticket, wanted: Sequence[Wanted]) -> None:
-        for one in wanted:
-            stops = Stops(one.stops) if one.stops else None
-            number = self._loop_rows.add(one.prompt_ids, one.stream, one.settings, one.top)
-            self._rows[number] = _Row(ticket, one.index, TextStream(self.tokenizer), stops, one.top)
-            ticket.rows.append(number)
+        added = 0
+        try:
+            for one in wanted:
+                stops = Stops(one.stops) if one.stops else None
+                number = self._loop_rows.add(one.prompt_ids, one.stream, one.settings, one.top)
+                self._rows[number] = _Row(ticket, one.index, TextStream(self.tokenizer), stops, one.top)
+                ticket.rows.append(number)
+                added += 1
+        finally:
+            if added < len(wanted):  # no row of it will ever end it
+                self._post(self._fail, [ticket], ApiError(500, FAILED))
+            self._queued.discard(ticket)
 
     def _drop(self, ticket: Ticket) -> None:
         for number in ticket.rows:
@@ -306,6 +321,7 @@ class Lane:
         if not self._closing:
             self.failure = "the thread of the model has ended"
         self._fail_all(ApiError(500, FAILED))
+        self._post(self._fail_queued)
         self._post(self.ended.set)
 
     def _post(self, function: Callable[..., Any], *given: Any) -> None:

@@ -6,6 +6,7 @@ docs/architecture.md explains the graph; here it is the law. Only the last test 
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -246,6 +247,12 @@ def test_imports_follow_the_graph() -> None:
         if (name := ours(found)) and not allowed(module.part, name)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other() -> None:
+    """Also not through others, in functions, or for types alone."""
+    graph = {name: {ours(found) for found in imports(module)} & modules().keys() for name, module in modules().items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_the_peoples_half_loads_from_the_base_installation_alone() -> None:

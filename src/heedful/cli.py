@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from functools import partial
@@ -324,10 +325,8 @@ def _serve(settings: Any) -> None:
     """
     from heedful.config import install
 
-    try:
-        import prometheus_client  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError(f"serving needs prometheus-client: {install('serve')}") from None
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise UserError(f"serving needs prometheus-client: {install('serve')}")
     from heedful.collection.settings import CollectionConfig
     from heedful.collection.store import Collection
     from heedful.serve import run

@@ -73,7 +73,16 @@ class Dialect(Protocol):
         ...
 
 
-class VLLM:
+class _Tokenizes:
+    """The route that both kinds of servers have."""
+
+    def tokenize(self, call: Call, model: str, text: str) -> list[int] | None:
+        """See `Dialect`."""
+        body = {"model": model, "prompt": text, "add_special_tokens": False}
+        return [int(token) for token in _of(call("/tokenize", body), "tokens")]
+
+
+class VLLM(_Tokenizes):
     """vLLM from 0.32 on. Weights are read from a folder while requests in flight wait."""
 
     name = "vLLM"
@@ -87,11 +96,6 @@ class VLLM:
         """See `Dialect`."""
         first = _of(call("/v1/models", None), "data", 0)
         return About(str(_of(first, "id")), first.get("max_model_len"))
-
-    def tokenize(self, call: Call, model: str, text: str) -> list[int] | None:
-        """See `Dialect`."""
-        body = {"model": model, "prompt": text, "add_special_tokens": False}
-        return [int(token) for token in _of(call("/tokenize", body), "tokens")]
 
     def generate(
         self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
@@ -126,7 +130,7 @@ class VLLM:
         call("/v1/unload_lora_adapter", {"lora_name": name})
 
 
-class SGLang:
+class SGLang(_Tokenizes):
     """SGLang's own interface."""
 
     name = "SGLang"
@@ -137,11 +141,6 @@ class SGLang:
         """See `Dialect`."""
         info = call("/get_model_info", None)
         return About(str(_of(info, "model_path")), info.get("max_context_length"))
-
-    def tokenize(self, call: Call, model: str, text: str) -> list[int] | None:
-        """See `Dialect`."""
-        body = {"model": model, "prompt": text, "add_special_tokens": False}
-        return [int(token) for token in _of(call("/tokenize", body), "tokens")]
 
     def generate(
         self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_an_interruption_loses_no_answer(prompts: Path) -> None:
     with serving(lambda number, body: slow if number == 1 else echo(number, body)) as endpoint:
         command += [endpoint.ref, "--endpoint.parallel", "1", "--endpoint.retries", "0"]
         how: dict[str, Any] = {"env": environment, "cwd": prompts.parent, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, **how) as process:
+        heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        with subprocess.Popen(command, **how, preexec_fn=heeded) as process:
             while len(endpoint.requests) < 2:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)

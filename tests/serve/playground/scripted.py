@@ -37,12 +37,20 @@ class Scripted:
         self.pause = 0.0
         self.fails: str | None = None
         self.finish = "stop"
+        self.context: int | None = None
+        """Tokens that it reads, with a prompt of as many as it has characters."""
 
     async def respond(self, call: Call) -> Reply:
         self.asked.append(dict(call.body))
         if self.fails and self.holds is None:
             raise ApiError(503, self.fails)
         messages = call.body["messages"]
+        left = None if self.context is None else self.context - sum(len(one["content"]) for one in messages)
+        if left is not None and left < call.body.get("max_tokens", 1):
+            raise ApiError(
+                400, "this model reads less", param="max_tokens" if left > 0 else "messages",
+                code="context_length_exceeded",
+            )  # fmt: skip
         return Reply(self._pieces(call, self.says if isinstance(self.says, str) else self.says(messages)))
 
     async def _pieces(self, call: Call, text: str) -> AsyncIterator[bytes]:

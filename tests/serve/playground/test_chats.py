@@ -131,6 +131,18 @@ def test_an_answer_that_fails_says_why(playing: Playing, holds: int | None) -> N
     assert (answer["state"], answer["note"], answer["text"]) == ("failed", "The model is away.", "One" if holds else "")
 
 
+def test_an_answer_may_take_what_a_small_context_leaves(playing: Playing) -> None:
+    play = playing()
+    play.model.context = 100  # fewer than the 512 tokens that the settings begin with
+    with play.browser("ada") as ada:
+        turn = start(ada, "What is 2 + 2?")["turns"][1]
+        assert (turn["state"], turn["text"]) == ("done", "Four.")
+        assert ["max_tokens" in body for body in play.model.asked] == [True, False]
+        long = start(ada, "word " * 30)["turns"][1]
+    assert (long["state"], long["text"]) == ("failed", "")
+    assert long["note"].startswith("The conversation is longer than this model can read. Start a new chat")
+
+
 def test_an_answer_at_the_limit_of_tokens_says_so(playing: Playing) -> None:
     play = playing()
     play.model.finish = "length"

@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 
 from heedful.serve.answering import Service
-from heedful.serve.types import ApiError, Caller
+from heedful.serve.types import ApiError, Caller, Reply
 
 NO_TEXT = "The model sent an answer that cannot be read."
+FULL = "The conversation is longer than this model can read. Start a new chat, or shorten an earlier message."
+TOO_LONG = "context_length_exceeded"
 AWAY = "The model does not answer right now. Try again in a moment."
 
 
@@ -36,9 +38,8 @@ class Speech:
 
     async def pieces(self) -> AsyncGenerator[str, None]:
         """The text, as it comes. Raises Failed. Whoever stops reading closes the iterator, which ends the request."""
-        sent = json.dumps(self.body | {"stream": True}).encode()
         try:
-            reply = await self.service.answer(self.caller, "chat", sent, refused=self.refused)
+            reply = await self._asked()
             if isinstance(reply.content, bytes):
                 yield self._read(reply.content, "message")
                 return
@@ -46,9 +47,22 @@ class Speech:
                 async for event in events:
                     yield self._read(event, "delta")
         except ApiError as error:
-            raise Failed(error.message) from None
+            raise Failed(FULL if error.code == TOO_LONG else error.message) from None
         except (httpx.HTTPError, OSError):
             raise Failed(AWAY) from None
+
+    async def _asked(self) -> Reply:
+        """Ask the model. If the conversation leaves fewer tokens than the settings allow, the answer may take these."""
+        try:
+            return await self._ask(self.body)
+        except ApiError as error:
+            if (error.code, error.param) != (TOO_LONG, "max_tokens"):
+                raise
+            return await self._ask({name: value for name, value in self.body.items() if name != "max_tokens"})
+
+    async def _ask(self, body: Mapping[str, Any]) -> Reply:
+        sent = json.dumps({**body, "stream": True}).encode()
+        return await self.service.answer(self.caller, "chat", sent, refused=self.refused)
 
     def _read(self, data: bytes, part: str) -> str:
         """The text in a chunk of a chat completion. `part`: "delta" in a stream, else "message"."""

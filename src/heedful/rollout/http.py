@@ -225,18 +225,18 @@ class HttpEngine:
             folder = Path(tempfile.mkdtemp(prefix=f"heedful-weights-{version}-", dir=shared))
         except OSError as error:
             raise UserError(f"engine.shared_dir {shared}: cannot be written ({error.strerror})") from None
-        finished = folder
+        stale: Path | None = folder
         try:
             self._write(folder)
             folder.chmod(0o755)  # a server may be another user
             if self._by_adapter:
-                finished = self._load_adapter(folder, f"{ADAPTER}{version}-{folder.name[-8:]}") or Path()
+                stale = self._load_adapter(folder, f"{ADAPTER}{version}-{folder.name[-8:]}")
             else:
                 self._each(lambda server: server.dialect.load(server.call, str(folder), version))
             self._compare(version)
         finally:
-            if finished != Path():
-                shutil.rmtree(finished, ignore_errors=True)
+            if stale is not None:
+                shutil.rmtree(stale, ignore_errors=True)
 
     def _load_adapter(self, folder: Path, name: str) -> Path | None:
         """Load an adapter and drop the one before, whose folder is returned. Servers may read the new one again."""

@@ -15,12 +15,12 @@ class EngineConfig(Config):
     kind: Literal["local", "vllm", "sglang"] = "local"
     """local = in this process. The others are servers that run already, at `urls`."""
     urls: list[str] = []
-    """Addresses of the servers, such as http://localhost:8000. Rows are spread over all of them."""
+    """Address of a server, such as http://localhost:8000. Repeat the option for more. Rows are spread over all."""
     sync: Literal["file", "adapter"] = "file"
     """How servers get the policy's weights: all of them as a file, or with LoRA the adapter alone."""
     shared_dir: str | None = None
-    """Folder for these files, which servers can read under the same path. none = in the run's folder of this machine's
-    temporary files. On one machine, /dev/shm is fastest.
+    """Folder for these files, which servers can read under the same path. none = the folder for temporary files. On one
+    machine, /dev/shm is fastest.
     """
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds after which a call of a server has failed."""

@@ -225,7 +225,7 @@ async function undo() {
     last = null;
     return tell("");
   }
-  if (outbox.pending) await outbox.flush(); // it is on its way
+  if (outbox.pending) await Promise.race([outbox.flush(), new Promise((done) => setTimeout(done, 2000))]); // it is on its way, from this tab or another
   if (outbox.pending) return tell("Your last answer is being sent. Press u again in a moment.");
   try {
     const { element } = await fetchTask("undo", {});

@@ -20,6 +20,7 @@ from heedful.data.kinds import kind_of
 from heedful.data.reading import columns, sources
 from heedful.data.reading.streams import Limits
 from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Text
+from heedful.data.shapes import mapping
 
 ROWS = [{"prompt": "What is two plus two?", "completion": "Four."}, {"prompt": "Ünd?\nWhy?", "completion": 'a "b", c'}]
 TABLE = pa.Table.from_pylist(ROWS)
@@ -67,6 +68,8 @@ def told(path: Path | str, cls: Any = Demonstration, **options: Any) -> str:
         ("A.CSV", QUOTED.replace(",", ";").replace('b""; c', 'b"", c').encode()),
         ("a.csv", b"sep=;\r\n" + QUOTED.replace(",", ";").replace('b""; c', 'b"", c').encode()),
         ("a.csv", b'\xef\xbb\xbf"sep=,"\r\n' + QUOTED.encode()),
+        ("a.csv", QUOTED.replace(",", "|").replace('b""| c', 'b"", c').encode()),
+        ("a.csv", QUOTED.replace("\r\n", ",,\r\n").replace("completion,,", "completion").encode()),  # as Excel writes
         ("a.tsv", QUOTED.replace(",", "\t").replace('b""\t c', 'b"", c').encode()),
         ("a.csv.gz", gzip.compress(QUOTED.encode())),
         ("a.csv.zst", zstd(QUOTED.encode())),
@@ -128,6 +131,11 @@ def test_cells_hold_text_and_where_a_record_has_lists_json(tmp_path: Path) -> No
         ("a.csv", b"prompt,prompt\na,b\n", ":1: two columns are called 'prompt'"),
         ("a.csv", LINES, ":1: holds JSON, not a table"),
         ("a.csv", QUOTED.encode("utf-16"), ": is UTF-16 text. Save it as UTF-8."),
+        ("a.csv", QUOTED.encode("utf-16-le"), ": is UTF-16 text. Save it as UTF-8."),
+        ("a.jsonl", b"{\"prompt\": \"[{'role': 'user'} {'role': 'assistant'}]\"}\n",
+         ":1: field 'prompt': looks like a list of messages, and is not JSON"),
+        ("a.csv", b"prompt,chosen\na,\"[{'role': 'user'} {'role': 'assistant'}]\"\n",
+         ":2: field 'chosen': looks like a list of messages, and is not JSON"),
         ("a.csv", b"PK\x03\x04etc", ": is a zip archive or a spreadsheet"),
         ("a.jsonl", b'{"prompt": "a", "prompt": "c"}\n', ":1: field 'prompt': the row names it twice"),
         ("a.jsonl", b'{"prompt": "a", "n": 18446744073709551617}\n', ":1: field 'n': a whole number"),
@@ -179,6 +187,49 @@ def test_a_long_cell_and_an_empty_one_are_read(tmp_path: Path) -> None:
 
 
 # --- folders and data sets
+
+
+CHAT = [{"role": "user", "content": "Say 'red'\nor \"blue\"."}, {"role": "assistant", "content": "red"}]
+SPELLED = {
+    "JSON": json.dumps(CHAT),
+    "JSON in lines": json.dumps(CHAT, indent=2),
+    "Python": str(CHAT),
+    "numpy, as pandas writes it": str(CHAT).replace("}, {", "}\n {"),
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
+def test_a_chat_that_a_file_spells_as_text_is_a_chat(tmp_path: Path, spelled: str, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    formats.write(path, [{"messages": spelled}, {"messages": spelled}])
+    assert read(path) == [{"prompt": CHAT[:1], "completion": "red"}] * 2
+    formats.write(path, [{"q": "Say red", "best": spelled, "other": "blue"}])
+    given = mapping.parse(["prompt=q", "chosen=best", "rejected=other"])
+    assert "must be a string or a list" in told(path, Comparison, given=given)
+    formats.write(path, [{"best": spelled, "other": spelled}])
+    (made,) = read(path, Comparison, given=mapping.parse(["chosen=best", "rejected=other"]))
+    assert made["completions"] == ["red", "red"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_empty_label_is_no_good_one(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / f"a.{ending}"
+    formats.write(path, [ROWS[0] | {"label": "yes"}, ROWS[1] | {"label": None}])
+    assert read(path) == [ROWS[0] | {"label": "yes"}]
+    assert caplog.messages[0] == f"{path}: 1 of 2 rows hold no judgement: the label is empty"
+
+
+def test_held_out_files_are_not_read_with_others(tmp_path: Path) -> None:
+    for name in ("more.jsonl", "train.jsonl"):
+        (tmp_path / name).write_bytes(LINES)
+    assert len(read(tmp_path)) == 4
+    (tmp_path / "test.jsonl").write_bytes(LINES)
+    assert told(tmp_path) == (
+        f"{tmp_path}: holds files of the split test and others, such as more.jsonl. Name the files, or the split, as in"
+        f" {tmp_path}:test"
+    )
+    assert len(read(f"{tmp_path}:test")) == 2
 
 
 def test_shards_are_one_data_set(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from heedful.config import UserError, install
 from heedful.data.reading import columns, text
 from heedful.data.reading.streams import Limits, opened, told
-from heedful.data.reading.values import Bad, Row
+from heedful.data.reading.values import Bad, Row, with_chats
 
 MANIFEST, SNAPSHOT_ROWS = "manifest.json", "records.jsonl"
 
@@ -64,7 +64,7 @@ class Source:
         """(file, line or row number from 1, row) of all rows. `field` is the field of a line of plain text."""
         for file in self.files:
             for line, row in rows(file, limits, field):
-                yield file, line, row
+                yield file, line, with_chats(row)
 
     def sha256(self) -> str:
         """The hash of the bytes of a single file, or of the hashes of several files with their names."""
@@ -208,6 +208,12 @@ def _files_of(folder: Path, split: str | None = None) -> list[Path]:
     found = _of_one_format(str(folder), found)
     splits = {path: _split_of(path.relative_to(folder)) for path in found}
     names = sorted({name for name in splits.values() if name is not None})
+    others = next((path for path in found if splits[path] is None), None)
+    if split is None and others is not None and (held_out := [name for name in names if name != "train"]):
+        raise UserError(
+            f"{folder}: holds files of the split {held_out[0]} and others, such as {others.relative_to(folder)}. Name"
+            f" the files, or the split, as in {folder}:{held_out[0]}"
+        )
     if split is None and len(names) < 2:
         return found
     wanted = _one_split(str(folder), names, split)

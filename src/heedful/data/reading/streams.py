@@ -75,7 +75,7 @@ def opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
             most = limits.bytes_of(path.stat().st_size)
             stream = io.BufferedReader(_Counted(path, unpacked, most), 1 << 20)
             start = stream.peek(3)[:3]
-            if start.startswith(UTF16):
+            if start.startswith(UTF16) or b"\0" in start[:2]:
                 raise UserError(f"{path}: is UTF-16 text. Save it as UTF-8.")
             if start.startswith(ZIP[:3]):
                 raise UserError(f"{path}: is a zip archive or a spreadsheet. Unpack it, or save it as .csv.")

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from heedful.config import UserError
 from heedful.data.reading.streams import Limits, opened
-from heedful.data.reading.values import DEEP, Bad, Json, Row, as_text
+from heedful.data.reading.values import DEEP, LABELS, Bad, Json, Row, as_text, spelled_chat
 from heedful.data.shapes import table
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ _LISTS = {"data", "rows", "examples", "records", "instances", "samples", "items"
 # Cells of a table that hold JSON. The cells of all other columns are text.
 JSON_CELLS = {
     "a", "answers", "b", "completions", "context", "conversation", "conversation_a", "conversation_b", "conversations",
-    "finish", "history", "messages", "models", "none_acceptable", "order", "ranking", "ratings", "scores", "token_ids",
-    "tools",
+    "completion_message", "finish", "history", "messages", "models", "none_acceptable", "order", "ranking", "ratings",
+    "scores", "token_ids", "tools", "weight",
 }  # fmt: skip
+_NOT_LISTS = ("none_acceptable", "weight")
 
 
 def json_rows(path: Path, limits: Limits) -> Found:
@@ -197,7 +198,9 @@ def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:
                     yield line, _cells(header, cells)
                 line = reader.line_num + before
         except UnicodeDecodeError:
-            raise UserError(f"{path}:{line}: not UTF-8 after this line. Save the file as UTF-8.") from None
+            raise UserError(
+                f"{path}:{line}: not UTF-8 after this line. Save the file as UTF-8 (Excel: CSV UTF-8)."
+            ) from None
         except csv.Error as error:
             raise UserError(f"{path}:{line}: not CSV ({error}). Quote cells that hold quotes or line ends.") from None
         finally:
@@ -209,9 +212,9 @@ def _delimiter(file: BinaryIO) -> str:
     head = file.peek(1 << 16)  # type: ignore[attr-defined]
     if (named := _NAMES_DELIMITER.match(head)) is not None:
         return named[1].decode()
-    head = head.split(b"\n")[0]
-    counts = {mark: head.count(mark.encode()) for mark in (",", ";", "\t")}
-    return "," if counts[","] else max(counts, key=lambda mark: counts[mark])
+    head = re.sub(rb'"[^"]*"', b"", head).split(b"\n")[0]
+    counts = {mark: head.count(mark.encode()) for mark in (",", ";", "\t", "|")}
+    return max(counts, key=lambda mark: counts[mark])  # the first of those that come equally often
 
 
 def _header(path: Path, line: int, cells: list[str]) -> list[str]:
@@ -224,25 +227,30 @@ def _header(path: Path, line: int, cells: list[str]) -> list[str]:
 
 
 def _cells(header: list[str], cells: list[str]) -> Row | Bad:
+    if not any(cell.strip() for cell in cells[len(header) :]):  # Excel writes commas after the last cell
+        cells = cells[: len(header)]
     if len(cells) != len(header):
         raw = dict(zip(header, cells, strict=False))
         return Bad(raw, f"{len(cells)} cells under {len(header)} names. Quote cells that hold the delimiter.")
     row: Row = {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+    row |= {name: None for name, cell in zip(header, cells, strict=True) if cell == "" and name in LABELS}
     return next((value for value in row.values() if isinstance(value, Bad)), row)
 
 
 def _cell(name: str, cell: str) -> Any:
     """The value of a cell: JSON in the columns that hold JSON, and where a chat takes the place of a text."""
-    start = cell.lstrip()
-    if name in JSON_CELLS or start.startswith(('[{"role"', '[{"content"', '[ {"role"')):
-        decoder = Json()
+    if name not in JSON_CELLS:
         try:
-            value = decoder.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        # "4" and "true" are texts too, as answers in `a` and `b`
-        return decoder.checked(value, cell) if isinstance(value, list | dict) or name == "none_acceptable" else cell
-    return cell
+            return cell if name == "text" else spelled_chat(cell) or cell
+        except ValueError as error:
+            return Bad(cell, f"field '{name}': {error}")
+    decoder = Json()
+    try:
+        value = decoder.loads(cell.lower() if name in _NOT_LISTS else cell)  # Excel writes TRUE
+    except (ValueError, RecursionError):
+        return cell
+    # "4" and "true" are texts too, as answers in `a` and `b`
+    return decoder.checked(value, cell) if isinstance(value, list | dict) or name in _NOT_LISTS else cell
 
 
 def text_rows(path: Path, limits: Limits, field: str) -> Found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,15 @@ TWICE = "the row names it twice. Delete one of the two."
 DEEP = "nested too deeply. A row is one flat JSON object."
 SURROGATE = "holds half of a surrogate pair (\\ud800-\\udfff). Repair the character or delete the row."
 _MOST_INTEGER = 2**64
+_CHAT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:.*\}\s*,?\s*\]\s*\Z""", re.DOTALL)
+_BETWEEN = re.compile(r"\}[ \t]*\n\s*\{")  # arrays of numpy. Inside a text, Python spells a line break as \n
+CHAT_FIELDS = {
+    "prompt", "chosen", "rejected", "completion", "messages", "conversations", "conversation", "context", "history",
+    "conversation_a", "conversation_b",
+}  # fmt: skip
+"""Fields in which a text that spells a list of messages is that list. In other fields it may be an answer in JSON."""
+LABELS = {"label", "kto_tag", "is_safe"}
+"""Columns of which an empty cell says something: nobody judged the answer of the row."""
 
 
 class Bad:
@@ -109,13 +120,46 @@ def _reason(value: Any) -> str | None:
     return None
 
 
+def spelled_chat(text: str) -> list[Row] | None:
+    """The messages that a text spells as JSON, or as Python and pandas write a list. None for any other text.
+
+    ValueError for a text that begins and ends like a list of messages and is none.
+    """
+    if not _CHAT.match(text):
+        return None
+    for read in (json.loads, ast.literal_eval, lambda spelled: ast.literal_eval(_BETWEEN.sub("}, {", spelled))):
+        try:
+            found = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        turns = isinstance(found, list) and all(isinstance(turn, dict) for turn in found)
+        return found if turns and all(isinstance(turn.get("role", turn.get("from")), str) for turn in found) else None
+    raise ValueError("looks like a list of messages, and is not JSON. Write it as JSON.")
+
+
+def with_chats(row: Row | Bad) -> Row | Bad:
+    """A row with its chats as lists, where the file spells them as text."""
+    if isinstance(row, Bad):
+        return row
+    for name in row.keys() & CHAT_FIELDS:
+        if not isinstance(row[name], str):
+            continue
+        try:
+            turns = spelled_chat(row[name])
+        except ValueError as error:
+            return Bad(row, f"field '{name}': {error}")
+        if turns is not None and (name != "completion" or all(turn.get("role") == "assistant" for turn in turns)):
+            row = row | {name: turns}
+    return row
+
+
 def from_columns(row: Row) -> Row | Bad:
     """A row of a table of columns with the values that JSON has."""
     try:
         plain: Row = _from_column(row)
     except ValueError as error:
         return Bad(as_text(row), str(error))
-    return plain
+    return plain | {name: None for name in row.keys() & LABELS if name not in plain}
 
 
 def _from_column(value: Any, field: str = "") -> Any:

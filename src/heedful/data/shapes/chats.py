@@ -112,6 +112,8 @@ def messages(row: Row) -> list[Row]:
         raise ValueError(f"field '{name}': must be a list of messages {{'role': ..., 'content': ...}}")
     turns = chat(row[name], name)
     more = rest(row, name, "system")
+    if isinstance(row.get("functions"), list) and "tools" not in row:  # OpenAI's older name
+        more["tools"] = [{"type": "function", "function": called} for called in more.pop("functions")]
     given = more.pop("prompt", None)
     if given is not None and not any(given in (turn.get("content"), [turn]) for turn in turns):
         more["prompt_as_given"] = given

@@ -7,7 +7,8 @@ from typing import Any
 from heedful.data.shapes.pairs import post
 from heedful.data.shapes.parts import NoJudgement, Row, better_of_two, comparison, rest, text
 
-_SIDES: dict[Any, int | None] = {"a": 0, "b": 1, "tie": None, 1: 0, 2: 1, 0: None}
+_SIDES: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
+_NUMBERED: dict[str, int | None] = {"1": 0, "2": 1}
 _PANDALM = ("annotator1", "annotator2", "annotator3")
 
 
@@ -21,7 +22,7 @@ def llmbar(row: Row) -> list[Row]:
         fields = ("response_a", "response_b", "better")
         prompt, used = _instruction(row), ("instruction", "input")
     first, second, verdict = fields
-    better = better_of_two(_side(row[verdict], verdict))
+    better = better_of_two(_side(row[verdict], verdict, _NUMBERED))
     return [comparison(prompt, [text(row, first), text(row, second)], better, rest(row, *fields, *used))]
 
 
@@ -44,7 +45,12 @@ def pandalm(row: Row) -> list[Row]:
             more, models = more | {"models_as_given": row["models"]}, None
     return [
         comparison(
-            _instruction(row), answers, better_of_two(_side(vote, "votes")), more, models=models, labeler=labeler
+            _instruction(row),
+            answers,
+            better_of_two(_side(vote, "votes", _NUMBERED | {"0": None})),
+            more,
+            models=models,
+            labeler=labeler,
         )
         for labeler, vote in zip(_PANDALM, votes, strict=False)
     ]
@@ -92,7 +98,10 @@ def _instruction(row: Row) -> str:
     return "\n\n".join(part for part in parts if part.strip())
 
 
-def _side(value: Any, field: str) -> int | None:
-    if isinstance(value, bool | float | list | dict) or value not in _SIDES:
-        raise ValueError(f"field '{field}': {value!r:.40} is none of a, b and tie")
-    return _SIDES[value]
+def _side(value: Any, field: str, numbers: dict[str, int | None] | None = None) -> int | None:
+    """0 or 1 for the better side, None for a tie. `numbers`: what numbers mean, also in cells of a table."""
+    known = _SIDES | (numbers or {})
+    word = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, bool | list | dict) or word not in known:
+        raise ValueError(f"field '{field}': {value!r:.40} is none of {', '.join(known)}")
+    return known[word]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heedful.config import UserError
+from heedful.data.reading.values import spelled_chat
 from heedful.data.records import Choice, Comparison, Demonstration
 from heedful.data.shapes import chats, pairs
 from heedful.data.shapes.parts import Row, Shape, by_score, comparison, wanted
@@ -141,7 +142,7 @@ class FieldMap:
 
     def _value(self, row: Row, target: str) -> Any:
         names = self.fields[target]
-        found = [_at(row, name) for name in names]
+        found = [_chat(name, _at(row, name)) if target in _CHATS else _at(row, name) for name in names]
         for name, value in zip(names, found, strict=True):
             if value is None and target not in _NAMED and target != "system":
                 raise ValueError(f"field '{name}' (the {target}): missing. Give it or leave the row out.")
@@ -155,6 +156,17 @@ _NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "labe
 _MEANT = {
     *(name for cls in (Comparison, Choice, Demonstration) for name in cls.model_fields), *TARGETS, *chats.CHATS
 } - _NAMED  # fmt: skip
+
+
+_CHATS = ("prompt", "messages", "chosen", "rejected")
+
+
+def _chat(name: str, value: Any) -> Any:
+    """A chat as a list, also where the file spells it as text."""
+    try:
+        return (spelled_chat(value) if isinstance(value, str) else None) or value
+    except ValueError as error:
+        raise ValueError(f"field '{name}': {error}") from None
 
 
 def _word(value: Any) -> str:

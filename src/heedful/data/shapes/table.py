@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from heedful.data.shapes import chats, judged, pairs, rated, tools, trees
-from heedful.data.shapes.parts import Row, Shape, filled, having, truth, wanted
+from heedful.data.shapes.parts import NoJudgement, Row, Shape, filled, having, truth, wanted
 
 HUB = "huggingface.co/datasets/"
 TRL = "huggingface.co/docs/trl/dataset_formats"
@@ -17,12 +17,15 @@ def _same(row: Row) -> list[Row]:
     return [row]
 
 
-def _is_label(row: Row) -> bool:
-    return wanted(row.get("label")) is not None
+def _is_label(row: Row, name: str = "label") -> bool:
+    """Whether the field tells if people wanted the answer. Empty: nobody said."""
+    return name in row and (row[name] is None or wanted(row[name]) is not None)
 
 
 def _unwanted(row: Row) -> str | None:
-    if wanted(label := row.get("label")):
+    if (label := row.get("label")) is None:
+        raise NoJudgement("the label is empty")
+    if wanted(label):
         return None
     said = json.dumps(label, ensure_ascii=False) if not isinstance(label, str) else repr(label)
     return (
@@ -31,7 +34,12 @@ def _unwanted(row: Row) -> str | None:
     )
 
 
-_UNSAFE = "field 'is_safe': false marks a harmful answer, so it is no demonstration. Leave the row out."
+def _unsafe(row: Row) -> str | None:
+    if row["is_safe"] is None:
+        raise NoJudgement("`is_safe` is empty")
+    if truth(row["is_safe"]):
+        return None
+    return "field 'is_safe': false marks a harmful answer, so it is no demonstration. Leave the row out."
 
 
 def _stepwise(row: Row) -> str:
@@ -187,10 +195,10 @@ SHAPES: tuple[Shape, ...] = (
           unfit=_unwanted),
     Shape("BeaverTails", "demonstrations", "`prompt`, `response`, `is_safe`: false is refused",
           HUB + "PKU-Alignment/BeaverTails", having("prompt", "response", "is_safe"), chats.prompt_completion,
-          unfit=lambda row: None if truth(row["is_safe"]) else _UNSAFE),
+          unfit=_unsafe),
     Shape("ShareGPT with a label (KTO)", "demonstrations", "`messages` or `conversations`, `label` or `kto_tag`",
           "github.com/hiyouga/LLaMA-Factory/tree/main/data",
-          lambda row: chats.chat_field(row) is not None and (_is_label(row) or wanted(row.get("kto_tag")) is not None),
+          lambda row: chats.chat_field(row) is not None and (_is_label(row) or _is_label(row, "kto_tag")),
           chats.messages, unfit=lambda row: _unwanted({"label": row.get("label", row.get("kto_tag"))})),
     Shape("heedful", "completions", "`prompt`, `completions`", OWN, having("prompt", "completions"), _same),
     # --- chats and instructions

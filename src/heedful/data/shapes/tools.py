@@ -75,11 +75,13 @@ def is_label_studio_min(row: Row) -> bool:
 
 
 def _value(value: Any) -> Row | None:
-    if isinstance(value, str) and value.lstrip().startswith("{"):
+    """The value of Pairwise or a Ranker, which the export writes as a list of one, in CSV as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[{")):
         try:
             value = json.loads(value)
         except ValueError:
             return None
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
     return value if isinstance(value, dict) and {"selected", "ranker"} & value.keys() else None
 
 

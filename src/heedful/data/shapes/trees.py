@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number
+from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number, truth
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 _READ = {"text", "role", "rank", "replies", "parent_id", "message_tree_id", "deleted"}
@@ -65,10 +65,10 @@ def _prompts(rows: list[Row]) -> Iterator[tuple[list[Row], Row, list[Row]]]:
         before, node = stack.pop()
         if not isinstance(node, dict) or node.get("role") not in _ROLES or not isinstance(node.get("text"), str):
             raise ValueError("a message needs a text, and the role prompter or assistant. Leave the tree out.")
-        if node.get("deleted"):
+        if truth(node.get("deleted")):
             continue
         turns = [*before, {"role": _ROLES[node["role"]], "content": node["text"]}]
-        replies = [reply for reply in node.get("replies") or [] if not reply.get("deleted")]
+        replies = [reply for reply in node.get("replies") or [] if not truth(reply.get("deleted"))]
         if node["role"] == "prompter":
             yield turns, node, [reply for reply in replies if reply.get("role") == "assistant"]
         stack.extend((turns, reply) for reply in reversed(replies))

@@ -199,7 +199,7 @@ def _export(source: str, form: str, out: Path, overwrite: bool, as_json: bool) -
     """Write rows for other trainers.
 
     A demonstration becomes prompt and completion. A ranking becomes prompt, chosen and rejected, a row for each pair.
-    For OpenAI's files both become messages. Labeler and group stay where the form has room for them.
+    For OpenAI's files both become messages. Labeler, group and split stay where the form has room for them.
     """
     from heedful.data import export, formats, kinds
 

@@ -224,6 +224,20 @@ def test_a_choice_is_exported_as_a_pair(preferred: str, pair: tuple[str, str] | 
     assert list(to_public([choice])) == expected
 
 
+def test_an_export_keeps_tools_and_split_and_one_type_of_prompt() -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    rows = [{"prompt": HH_TURNS, **PAIR, "tools": tools, "split": "test"}, {"prompt": "p", **PAIR}]
+    ranked = [Comparison.model_validate(row) for row in rows]
+    pair = {"chosen": [assistant("Sencha.")], "rejected": [assistant("Earl Grey.")]}
+    assert list(to_public(ranked)) == [
+        {"prompt": HH_TURNS, **pair, "tools": tools, "split": "test"}, {"prompt": [user("p")], **pair},
+    ]  # fmt: skip
+    assert [row["input"] for row in to_public(ranked, "openai")] == [
+        {"messages": HH_TURNS, "tools": tools}, {"messages": [user("p")]},
+    ]  # fmt: skip
+    assert ranked[1].prompt == "p"
+
+
 def test_forms_keep_who_judged_where_they_have_room(tmp_path: Path) -> None:
     ranked = Comparison.model_validate({"prompt": HH_TURNS, **PAIR, "labeler": "ada", "group": "held-out", "page": 3})
     shown = Demonstration(prompt="p", completion="a", labeler="ada")
@@ -231,7 +245,8 @@ def test_forms_keep_who_judged_where_they_have_room(tmp_path: Path) -> None:
     pair = {"chosen": [assistant("Sencha.")], "rejected": [assistant("Earl Grey.")]}
     for form in ("trl", "openrlhf"):
         assert list(to_public([ranked, shown], form)) == [
-            {"prompt": HH_TURNS, **pair, **people}, {"prompt": "p", "completion": "a", "labeler": "ada"},
+            {"prompt": HH_TURNS, **pair, **people},
+            {"prompt": [user("p")], "completion": [assistant("a")], "labeler": "ada"},
         ]  # fmt: skip
     assert list(to_public([ranked, shown], "openai")) == [
         {"input": {"messages": HH_TURNS}, "preferred_output": pair["chosen"], "non_preferred_output": pair["rejected"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,24 @@ def test_a_selector_chooses_without_held_out_rows(files: Files, tmp_path: Path) 
     results = read_json(run / "manifest.json")["results"]
     assert {"best_step", "valid_reward"} <= results.keys()
     assert "valid_loss" not in results
+
+
+@pytest.mark.parametrize("held_out", [2, 4])
+def test_held_out_prompts_are_not_trained_on(
+    files: Files, tmp_path: Path, held_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"prompt": f"Say {n}", "split": ("valid", "test")[n % 2]} for n in range(held_out)]
+    rows += [{"prompt": f"Say {n}", "split": "train"} for n in range(held_out, 4)]
+    prompts = worlds.write(tmp_path / "prompts.jsonl", rows)
+    run = worlds.train("ppo", files, tmp_path / "run", prompts=prompts, episodes=8, pretrain_data=None)
+    counts = read_json(run / "manifest.json").get("rows", {})
+    if held_out == 4:
+        assert f"{prompts}: every prompt has split valid or test. They are trained on" in caplog.messages
+    else:
+        assert counts == {prompts: {"held_out": 2}}
+        samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+        assert {row["prompt"] for row in samples} <= {"Say 2", "Say 3"}
+        assert samples
 
 
 def test_one_prompt_is_not_held_out() -> None:

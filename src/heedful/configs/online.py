@@ -42,7 +42,7 @@ class OnlineConfig(StageConfig):
     An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
     """
     prompts: FilePath
-    """Prompts to answer."""
+    """Prompts to answer. Rows with split "valid" or "test" are left out."""
     pretrain_data: FilePath | None = None
     """Texts for the pretraining gradient (PPO-ptx, P21). Without them there is none."""
     tax_data: FilePath | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from heedful.config import UserError
-from heedful.data.records import Choice, Comparison, Demonstration, Prompt, PromptText, Record
+from heedful.data.records import Choice, Comparison, Demonstration, Message, Prompt, PromptText, Record
 
 Row = dict[str, Any]
 
@@ -14,12 +14,12 @@ Row = dict[str, Any]
 def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
     """Rows in one of FORMS: a row for each demonstration, for every ranked pair and for every decided choice.
 
-    Ties give no row. Rows keep the labeler and the group if the form has room for them.
+    Ties give no row. Rows keep labeler, group and split if the form has room for them.
     """
     if form not in FORMS:
         raise UserError(f"--form {form}: no such form. Choose from {', '.join(FORMS)}")
     write_demonstration, write_pair = FORMS[form]
-    for record in records:
+    for record in _of_one_type(list(records)):
         if isinstance(record, Demonstration):
             yield write_demonstration(record, record.completion)
         elif isinstance(record, Comparison):
@@ -34,9 +34,21 @@ def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
             raise UserError(f"no public form for a {kind} row. Export demonstrations, comparisons or choices.")
 
 
-def _people(record: Prompt) -> Row:
-    """Who judged or wrote, as far as the record says."""
-    named = {name: getattr(record, name, None) for name in ("labeler", "group")}
+def _of_one_type(records: list[Record]) -> list[Record]:
+    """The records. If a prompt is a chat, all are: other trainers read columns of one type."""
+    prompts = [record for record in records if isinstance(record, Prompt)]
+    if all(isinstance(record.prompt, str) for record in prompts):
+        return records
+    return [record.model_copy(update={"prompt": _turns(record.prompt)}) for record in prompts]
+
+
+def _turns(prompt: PromptText) -> list[Message]:
+    return [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
+
+
+def _notes(record: Prompt) -> Row:
+    """Who judged or wrote, and the split, as far as the record says."""
+    named = {name: getattr(record, name, None) for name in ("labeler", "group", "split")}
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -70,13 +82,13 @@ def _trl_demonstration(record: Prompt, text: str) -> Row:
     """`prompt` and `completion`. If the prompt is a chat, the answer is a list of one message."""
     turns = _said(record, text)
     answer = turns if turns[0].keys() > {"role", "content"} else _reply(record.prompt, text)
-    return {"prompt": _plain(record.prompt), "completion": answer, **_tools(record), **_people(record)}
+    return {"prompt": _plain(record.prompt), "completion": answer, **_tools(record), **_notes(record)}
 
 
 def _trl_pair(record: Prompt, better: str, worse: str) -> Row:
     """`prompt`, `chosen` and `rejected`. If the prompt is a chat, each answer is a list of one message."""
     sides = {"chosen": _reply(record.prompt, better), "rejected": _reply(record.prompt, worse)}
-    return {"prompt": _plain(record.prompt), **sides, **_people(record)}
+    return {"prompt": _plain(record.prompt), **sides, **_tools(record), **_notes(record)}
 
 
 def _openai_demonstration(record: Prompt, text: str) -> Row:
@@ -87,7 +99,7 @@ def _openai_demonstration(record: Prompt, text: str) -> Row:
 def _openai_pair(record: Prompt, better: str, worse: str) -> Row:
     """`input`, `preferred_output` and `non_preferred_output`."""
     return {
-        "input": {"messages": _messages(record.prompt)},
+        "input": {"messages": _messages(record.prompt), **_tools(record)},
         "preferred_output": _assistant(better),
         "non_preferred_output": _assistant(worse),
     }

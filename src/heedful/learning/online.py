@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
 from heedful.learning import examples, experience, likelihood, preflight, rollouts, steps
-from heedful.learning.examples import Example, Limits
+from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes, step_shape
@@ -45,6 +46,9 @@ def open_online(
         yield s
 
 
+log = logging.getLogger(__name__)
+
+
 def _check(stage: str, config: OnlineConfig) -> None:
     if config.generation.top_p < 1 or config.generation.top_k > 0 or config.generation.temperature <= 0:
         raise UserError(
@@ -62,6 +66,18 @@ def _check(stage: str, config: OnlineConfig) -> None:
             f"rollout_batch {config.rollout_batch} is not a multiple of samples_per_prompt "
             f"{config.samples_per_prompt}. Change one"
         )
+
+
+def _not_held_out(path: str, found: list[Question], limits: Limits) -> list[Question]:
+    """The prompts without those of the splits valid and test. If there are no others, all, with a remark."""
+    free = [question for question in found if question.record.split not in ("valid", "test")]
+    if not free:
+        log.warning("%s: every prompt has split valid or test. They are trained on", path)
+        return found
+    held_out = len(found) - len(free)
+    remark = f"{held_out} of {len(found)} prompts have split valid or test. They are left out"
+    limits.count(path, "held_out", held_out, remark)
+    return free
 
 
 class Online:
@@ -90,8 +106,10 @@ class Online:
             config.special_text == "refuse",
             config.refused_rows,
         )
-        self.questions = examples.questions(
-            config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)
+        self.questions = _not_held_out(
+            config.prompts,
+            examples.questions(config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)),
+            limits,
         )
         s.note(rows=limits.counts)
         nets.reward.check(question.record for question in self.questions)

@@ -78,20 +78,20 @@ def serve(arguments: list[str], log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    cli.main(["label", *arguments])
+    cli.main(arguments)
 
 
 class Server:
-    """`heedful label` in a process of its own, always on the same port; forked from one that has imported it before, so
-    that another start takes little time.
+    """`heedful label`, or another command, in a process of its own, always on the same port. It is forked from one that
+    has imported the program before, so another start takes little time.
     """
 
-    def __init__(self, where: str, folder: Path) -> None:
+    def __init__(self, where: str, folder: Path, command: Sequence[str] = ("label",)) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self._log = folder / "server.log"
-        self._arguments = ["--db", where, "--folder", str(folder), "--port", str(self.port)]
+        self._arguments = [*command, "--db", where, "--folder", str(folder), "--port", str(self.port)]
         self._forks = multiprocessing.get_context("forkserver")
         self._forks.set_forkserver_preload(["heedful.cli", "heedful.demo.labelling", "labelling_load"])
         self._process: Any = None

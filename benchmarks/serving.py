@@ -1,11 +1,14 @@
 """Streaming clients against a served model: tokens a second, and the time to the first token.
 
-    python benchmarks/serving.py                          # heedful serve on shape T, 1, 8 and 64 clients
-    python benchmarks/serving.py --peer --clients 8       # transformers serve on the same model and prompts
-    python benchmarks/serving.py --peer --batching        # ... with --continuous-batching
+    python benchmarks/serving.py                             # heedful and both modes of transformers serve, in turns
+    python benchmarks/serving.py --servers heedful --clients 64
+    python benchmarks/serving.py --proxy                     # what heedful adds in front of another server
+    python benchmarks/serving.py --soak 5                    # how memory grows in five minutes of mixed traffic
+    python benchmarks/serving.py --table RESULTS.jsonl ...   # results as a table
 
-Each client sends one request after the other: 16 to 64 tokens of prompt, 64 tokens of answer, temperature 1. One line
-of JSON for each number of clients. Run both sides in turns on an idle machine.
+Each client sends one request after the other: 16 to 64 tokens of prompt, 64 tokens of answer, temperature 1. All
+servers get the same model, prompts and seeds. Server and clients share the machine. One line of JSON for each number
+of clients, which `--out` adds to a file.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import statistics
@@ -21,21 +25,54 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+import streaming
 from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "speed"))
 import work
 
+from heedful.collection.settings import CollectionConfig
 from heedful.feedback import keys, people
 from heedful.feedback.store import Store
 
 NEW = 64
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+SERVERS = {"heedful": "heedful serve", "peer": "transformers serve", "batching": "... --continuous-batching"}
+MANY = ["--limits.requests-a-minute", "0", "--limits.queue", "4096"]
+CACHE = ["--cb-num-blocks", "256", "--cb-block-size", "64", "--cb-max-batch-tokens", "1024"]
+"""Its own choice of a cache fills the machine's memory."""
+
+
+@contextmanager
+def running(command: list[str], port: int, **environment: str) -> Iterator[psutil.Process]:
+    """A server, from its first answer on."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=os.environ | environment)  # fmt: skip
+    try:
+        end = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, f"it ended with {process.returncode}: {command}"
+            assert time.monotonic() < end, f"it does not answer: {command}"
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, timeout=5)
+                break
+            except httpx.TransportError:
+                time.sleep(0.2)
+        yield psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def free_port() -> int:
@@ -43,107 +80,243 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def ours(model: Path, folder: Path, port: int) -> tuple[list[str], str]:
-    """(command, key) of heedful serve."""
-    store = Store.open(folder / "heedful.db")
-    now = datetime.now(UTC)
+def ours(folder: Path, port: int, *models: str) -> tuple[list[str], str]:
+    """(command, key) of heedful serve on a new database. The key's user agreed to storing."""
+    store, now = Store.open(folder / "heedful.db"), datetime.now(UTC)
     with store.writing() as db:
-        secret = keys.new(db, people.add_person(db, "bench", None, now, admin=True).id, "bench", now)[1]
+        name = f"bench-{port}"
+        person = people.add_person(db, name, None, now, admin=True).id
+        secret = keys.new(db, person, name, now, consent=CollectionConfig().version)[1]
     store.close()
-    command = [sys.executable, "-m", "heedful", "serve", "--model", f"m={model}", "--folder", str(folder)]
-    return [*command, "--port", str(port), "--limits.requests-a-minute", "0"], secret
+    command = [sys.executable, "-m", "heedful", "serve", *models, "--folder", str(folder)]
+    return [*command, "--port", str(port), *MANY], secret
 
 
 def peers(model: Path, port: int, batching: bool) -> list[str]:
     program = str(Path(sys.executable).parent / "transformers")
     command = [program, "serve", str(model), "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    return [*command, *(["--continuous-batching"] if batching else [])]
+    return [*command, *(["--continuous-batching", *CACHE] if batching else [])]
 
 
-async def client(
-    http: httpx.AsyncClient, name: str, prompts: list[str], seed: int, found: list[tuple[float, int]]
-) -> None:
-    """Send prompts one after the other: (seconds to the first token, tokens) of each."""
-    for number, prompt in enumerate(prompts):
-        body = {
-            "model": name, "messages": [{"role": "user", "content": prompt}], "max_tokens": NEW, "stream": True,
-            "temperature": 1.0, "seed": seed * 1000 + number,
-        }  # fmt: skip
-        began, first, text = time.perf_counter(), None, ""
-        async with http.stream("POST", "/v1/chat/completions", json=body) as response:
-            assert response.status_code == 200, await response.aread()
-            async for line in response.aiter_lines():
-                if not line.startswith("data: {"):
-                    continue
-                choices = json.loads(line[6:]).get("choices") or [{}]
-                piece = (choices[0].get("delta") or {}).get("content")
-                if piece:
-                    first = first or time.perf_counter() - began
-                    text += piece
-        if first is not None:
-            found.append((first, text.count("w")))  # each token is one word, such as w17
+def body(model: str, prompt: str, seed: int) -> dict[str, Any]:
+    message = {"role": "user", "content": prompt}
+    return {"model": model, "messages": [message], "max_tokens": NEW, "stream": True, "temperature": 1.0, "seed": seed}
 
 
-async def measure(address: str, key: str, name: str, prompts: list[str], clients: int, each: int) -> dict[str, Any]:
-    found: list[tuple[float, int]] = []
-    limits = httpx.Limits(max_connections=None)
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(
-        base_url=address, headers=headers, timeout=600, limits=limits, trust_env=False
-    ) as http:
-        await client(http, name, prompts[:1], 999_999, [])
-        began = time.perf_counter()
-        await asyncio.gather(
-            *(
-                client(http, name, [prompts[(c + i) % len(prompts)] for i in range(each)], c, found)
-                for c in range(clients)
-            )
-        )
-        seconds = time.perf_counter() - began
-    firsts = sorted(first for first, _ in found)
-    tokens = sum(count for _, count in found)
+def bodies(model: str, prompts: list[str], clients: int, each: int, **more: Any) -> list[list[dict[str, Any]]]:
+    """The requests of each client."""
+    return [
+        [body(model, prompts[(c + i) % len(prompts)], c * 1000 + i) | more for i in range(each)] for c in range(clients)
+    ]
+
+
+def load(options: argparse.Namespace, folder: Path, model: Path, prompts: list[str]) -> None:
+    """Every server in turn, with every number of clients, `--repeats` times."""
+    for _ in range(options.repeats):
+        for name in options.servers:
+            port = free_port()
+            if name == "heedful":
+                command, key = ours(folder, port, "--model", f"m={model}")
+                asked = "m"
+                more: dict[str, Any] = {"store": False}
+            else:
+                command, key, asked, more = peers(model, port, name == "batching"), "none", str(model), {}
+            with running(command, port) as process:
+                asyncio.run(streaming.crowd(port, key, bodies(asked, prompts, 2, 1, **more)))  # warm
+                for clients in options.clients:
+                    each = options.each or max(1, 128 // clients)
+                    before = sum(process.cpu_times()[:2])
+                    mine = time.process_time()
+                    asking = bodies(asked, prompts, clients, each, **more)
+                    answers, seconds = asyncio.run(streaming.crowd(port, key, asking))
+                    mine = time.process_time() - mine
+                    spent = sum(process.cpu_times()[:2]) - before
+                    row = {"server": name, **figures(answers, seconds), "clients": clients, "shape": options.shape}
+                    say(options, row | {"cores_server": round(spent / seconds, 2), "cores": round(mine / seconds, 2)})
+
+
+def figures(answers: list[streaming.Answer], seconds: float) -> dict[str, Any]:
+    firsts = sorted(1000 * ((answer.first or answer.ended) - answer.began) for answer in answers)
+    tokens = sum(answer.text().count("w") for answer in answers)  # each token is one word, such as w17
     return {
-        "clients": clients, "requests": len(found), "tokens": tokens, "tokens_a_second": round(tokens / seconds, 1),
-        "first_p50_ms": round(1000 * statistics.median(firsts), 1),
-        "first_p99_ms": round(1000 * firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))], 1),
+        "requests": len(answers), "tokens": tokens, "tokens_a_second": round(tokens / seconds, 1),
+        "first_p50_ms": round(statistics.median(firsts), 1),
+        "first_p99_ms": round(firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))], 1),
     }  # fmt: skip
+
+
+def proxy(options: argparse.Namespace, folder: Path, prompts: list[str]) -> None:
+    """Requests to an upstream that answers at once, directly and through heedful, in turns."""
+    upstream, port = free_port(), free_port()
+    command, key = ours(folder, port, "--upstream", f"m=http://127.0.0.1:{upstream}/v1#m")
+    scripted = [sys.executable, str(Path(__file__).resolve()), "--upstream", str(upstream)]
+    rows: dict[int, list[streaming.Answer]] = {upstream: [], port: []}
+    with running(scripted, upstream), running(command, port):
+        for number in range(options.requests + 20):
+            asked = body("m", prompts[number % len(prompts)], number) | {"store": False}
+            for where, found in rows.items():
+                answer = asyncio.run(streaming.ask(where, key, asked))
+                if number >= 20:  # both are warm
+                    found.append(answer)
+    direct, through = (
+        {
+            "first": [1000 * ((answer.first or answer.ended) - answer.began) for answer in found],
+            "whole": [1000 * (answer.ended - answer.began) for answer in found],
+        }
+        for found in rows.values()
+    )
+    assert all(len(answer.events()) >= NEW for found in rows.values() for answer in found)
+    medians = {
+        f"{name}_{what}_p50_ms": round(statistics.median(times[what]), 2)
+        for name, times in (("direct", direct), ("through", through))
+        for what in ("first", "whole")
+    }
+    added = {
+        f"added_{what}_p50_ms": round(statistics.median(through[what]) - statistics.median(direct[what]), 2)
+        for what in ("first", "whole")
+    }
+    say(options, {"server": "proxy", "requests": options.requests, **medians, **added})
+
+
+def scripted(port: int) -> None:
+    """An upstream that answers with `NEW` events at once."""
+    import uvicorn
+
+    def event(text: str, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
+        return b"data: " + json.dumps({"id": "chatcmpl-x", "choices": [choice]}).encode() + b"\n\n"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        while (await receive()).get("more_body"):
+            pass
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number in range(NEW):
+            await send({"type": "http.response.body", "body": event(f"w{number} "), "more_body": True})
+        await send({"type": "http.response.body", "body": event("", "stop") + b"data: [DONE]\n\n"})
+
+    uvicorn.run(app, port=port, log_level="error", access_log=False)
+
+
+def soak(options: argparse.Namespace, folder: Path, model: Path, prompts: list[str]) -> None:
+    """Mixed traffic for some minutes: streams, clients that leave, broken requests, answers that are stored."""
+    port = free_port()
+    command, key = ours(folder, port, "--model", f"m={model}")
+    with running(command, port) as process:
+        memory = asyncio.run(_traffic(options.soak * 60, port, key, prompts, process))
+    warm = [(at, mib) for at, mib in memory if at >= memory[-1][0] / 3]
+    slope = statistics.linear_regression(*zip(*warm, strict=True)).slope
+    say(
+        options,
+        {
+            "server": "heedful", "soak_minutes": options.soak, "mib": [round(mib, 1) for _, mib in memory],
+            "grown_mib": round(warm[-1][1] - warm[0][1], 1), "mib_an_hour": round(slope * 3600, 1),
+        },
+    )  # fmt: skip
+
+
+async def _traffic(
+    seconds: float, port: int, key: str, prompts: list[str], process: psutil.Process
+) -> list[tuple[float, float]]:
+    """(seconds, MiB) of the server, every few seconds."""
+    begun, counts = time.monotonic(), [0, 0, 0]
+
+    async def client(number: int) -> None:
+        draw = random.Random(number)
+        while time.monotonic() - begun < seconds:
+            asked = body("m", draw.choice(prompts), draw.randrange(10**6)) | {"max_tokens": draw.randint(1, NEW)}
+            asked |= {"user": f"u{draw.randrange(500)}", "store": draw.random() < 0.3}
+            kind = draw.random()
+            counts[0] += 1
+            if kind < 0.2:
+                counts[1] += 1
+                await streaming.ask(port, key, asked, leave_after=draw.randint(1, 8))
+            elif kind < 0.3:
+                counts[2] += 1
+                await streaming.ask(port, key, asked | {draw.choice(("temperature", "made_up")): "x"})
+            else:
+                await streaming.ask(port, key, asked)
+
+    async def watch() -> list[tuple[float, float]]:
+        found: list[tuple[float, float]] = []
+        while (at := time.monotonic() - begun) < seconds:
+            found.append((at, process.memory_info().rss / 2**20))
+            await asyncio.sleep(min(5.0, seconds / 20))
+        return found
+
+    *_, memory = await asyncio.gather(*(client(number) for number in range(16)), watch())
+    print(f"{counts[0]} requests, {counts[1]} clients left, {counts[2]} broken requests", file=sys.stderr)
+    return memory
+
+
+def table(files: list[Path]) -> Iterator[str]:
+    """The medians of results as a Markdown table, and how much faster heedful is than the better other server."""
+    rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    measured = [row for row in rows if "tokens_a_second" in row]
+    yield "| clients | server | tokens/s | times the better peer | first token p50 | p99 | runs |"
+    yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+    for clients in sorted({row["clients"] for row in measured}):
+        found = {
+            name: mine
+            for name in SERVERS
+            if (mine := [row for row in measured if (row["server"], row["clients"]) == (name, clients)])
+        }
+        middle = {
+            name: {of: statistics.median(row[of] for row in mine) for of in ("tokens_a_second", *FIRSTS)}
+            for name, mine in found.items()
+        }
+        best = max((one["tokens_a_second"] for name, one in middle.items() if name != "heedful"), default=None)
+        for name, one in middle.items():
+            times = f"**{one['tokens_a_second'] / best:.1f}**" if name == "heedful" and best else ""
+            firsts = " | ".join(f"{one[of]:,.0f} ms" for of in FIRSTS)
+            speed = f"{one['tokens_a_second']:,.0f}"
+            yield f"| {clients} | `{SERVERS[name]}` | {speed} | {times} | {firsts} | {len(found[name])} |"
+
+
+FIRSTS = ("first_p50_ms", "first_p99_ms")
+
+
+def say(options: argparse.Namespace, row: dict[str, Any]) -> None:
+    print(json.dumps(row), flush=True)
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--peer", action="store_true")
-    parser.add_argument("--batching", action="store_true")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--each", type=int, default=4, help="requests of each client")
+    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=[*SERVERS])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64, 200])
+    parser.add_argument("--each", type=int, default=0, help="requests of each client (default: 128 in all, at least 1)")
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--shape", default="T")
+    parser.add_argument("--proxy", action="store_true")
+    parser.add_argument("--requests", type=int, default=300, help="of --proxy")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", type=Path, nargs="+", metavar="RESULTS")
+    parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.upstream:
+        return scripted(options.upstream)
+    if options.table:
+        return print("\n".join(table(options.table)))
     with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
+        folder = Path(name)
         work.prepare(options.shape, folder)
-        model, key = folder / "policy", "none"
+        model = folder / "policy"
         tokenizer = AutoTokenizer.from_pretrained(model)
         tokenizer.chat_template = TEMPLATE  # the peer answers no chat without one
         tokenizer.save_pretrained(model)
-        if options.peer:
-            command, named = peers(model, port, options.batching), str(model)
-        else:
-            (command, key), named = ours(model, folder, port), "m"
         prompts = [" ".join(f"w{token}" for token in ids) for ids in work.prompts(options.shape)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
-        try:
-            address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                try:
-                    httpx.get(f"{address}/health", trust_env=False)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.2)
-            for clients in options.clients:
-                row = asyncio.run(measure(address, key, named, prompts, clients, options.each))
-                print(json.dumps({"server": "transformers" if options.peer else "heedful", **row}), flush=True)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+        if options.proxy:
+            proxy(options, folder, prompts)
+        elif options.soak:
+            soak(options, folder, model, prompts)
+        else:
+            load(options, folder, model, prompts)
 
 
 if __name__ == "__main__":

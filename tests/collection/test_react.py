@@ -42,9 +42,11 @@ def thumb(store: Store, *given: Any, **more: Any) -> react.Reaction:
         return react.thumb(db, *given, **{"now": START, **more})
 
 
-def pick(store: Store, outcome: Any, blind: bool = True, user: str = "ada") -> react.Reaction:
+def pick(
+    store: Store, outcome: Any, blind: bool = True, user: str = "ada", key: str | None = None, left: Side = LEFT
+) -> react.Reaction:
     with store.writing() as db:
-        return react.pick(db, user, "Sky?", LEFT, RIGHT, outcome, blind=blind, now=START)
+        return react.pick(db, user, "Sky?", left, RIGHT, outcome, blind=blind, now=START, key=key)
 
 
 def test_a_thumb_is_a_judgement_with_the_answer_its_model_and_settings(store: Store) -> None:
@@ -89,6 +91,19 @@ def test_edits_and_picks_keep_both_texts(store: Store) -> None:
         "outcome": "both_bad", "blind": True, "labeler": "ada",
         "settings": {"left": {"temperature": 1.0}, "right": {"temperature": 1.0}},
     }  # fmt: skip
+
+
+def test_a_pick_with_a_known_key_is_stored_once(store: Store) -> None:
+    first, again = (pick(store, "left", key="k1") for _ in range(2))
+    assert (again.ref, again.event, again.repeated) == (first.ref, first.event, True)
+    for outcome, left in (("right", LEFT), ("left", Side("Green.", "one", {}))):
+        with pytest.raises(UserError, match="key: it belongs to another pick"):
+            pick(store, outcome, key="k1", left=left)
+    assert not pick(store, "left", key="k1", user="bob").repeated  # keys belong to a person
+    assert not pick(store, "left", key="k2").repeated
+    assert not pick(store, "left").repeated
+    assert not pick(store, "left").repeated
+    assert len(rows(store, "pick")) == 5
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ def test_a_pick_needs_consent(place: Place) -> None:
     refused = place.client("bo").post("/v1/picks", json=body)
     assert (refused.status_code, "nothing may be kept" in refused.text) == (400, True)
     assert place.client().post("/v1/picks", json=body, headers={"Heedful-Store": "no"}).status_code == 400
-    assert place.client().post("/v1/picks", json={**body, "user": "u7"}).status_code == 200
+    for repeated in (False, True):
+        made = place.client().post("/v1/picks", json={**body, "user": "u7", "key": "first"})
+        assert (made.status_code, made.json()["repeated"]) == (200, repeated)
     (mine,) = place.client().get("/v1/picks").json()
     assert (mine["outcome"], mine["a"], mine["blind"]) == ("left", {"text": "A", "model": "m"}, True)
 

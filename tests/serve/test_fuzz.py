@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
+from serve.broken import broken
 from serve.live import local, running
 from serve.place import Place
 
@@ -51,46 +52,15 @@ def test_what_our_description_allows_is_never_an_error_of_ours(place: Place) -> 
     assert {200, 400} <= statuses["/v1/completions"]
 
 
-def broken() -> Iterator[tuple[bytes, dict[str, str]]]:
-    chat: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
-    yield b"", {}
-    yield b"\x00" * 100, {}
-    yield b'{"model": "m", "messages": ' + b"[" * 5000, {}
-    yield b'{"a":' * 5000 + b"1" + b"}" * 5000, {}
-    yield b'{"model": "m", "seed": 1' + b"0" * 5000 + b"}", {}
-    yield json.dumps(chat).encode("utf-16"), {}
-    yield b"\xef\xbb\xbf" + json.dumps(chat).encode(), {}
-    yield json.dumps(chat).encode() + b"garbage", {}
-    yield json.dumps(chat).encode(), {"Content-Type": "multipart/form-data"}
-    yield json.dumps(chat).encode(), {"Heedful-Store": "maybe"}
-    yield json.dumps(chat).encode(), {"Authorization": "Basic eA=="}
-    yield json.dumps(chat).encode(), {"Authorization": "Bearer \xff\xfe"}
-    yield json.dumps(chat).encode(), {"Authorization": "Bearer wrong"}
-    yield json.dumps(chat).encode(), {"Accept-Encoding": "br;q=nan"}
-    odd = ["\0", "\ud83d", "\u202e\u2066", "é" * 40, "<|im_start|>", "<|endoftext|>", "\x1b[31m", "\uffff", "𝕏" * 9]
-    for text in odd:
-        yield json.dumps(chat | {"messages": [{"role": "user", "content": text}]}).encode(), {}
-        yield json.dumps({"model": "m", "prompt": text, "max_tokens": 1, "stop": text or "x"}).encode(), {}
-        yield json.dumps(chat | {text: 1}).encode(), {}
-    for value in (None, True, -1, 1e308, -0.0, 2**70, "", [], {}, [[]], [None], {"a": {"a": []}}):
-        for name in ("model", "messages", "n", "temperature", "top_p", "stop", "seed", "stream", "logprobs", "user",
-                     "stream_options", "metadata", "store", "max_tokens", "prompt", "echo", "tools"):  # fmt: skip
-            yield json.dumps(chat | {name: value}).encode(), {}
-
-
 def test_broken_requests_are_refused_and_never_an_error_of_ours(place: Place) -> None:
     headers = {"Authorization": f"Bearer {place.secrets['ada']}", "Content-Type": "application/json"}
     seen: set[int] = set()
     with httpx.Client(base_url=place.address + "/v1", headers=headers, timeout=20) as http:  # type: ignore[attr-defined]
         for number, (content, more) in enumerate(broken()):
             where = "/completions" if number % 2 else "/chat/completions"
-            try:
-                request = http.build_request("POST", where, content=content, headers=more)
-            except UnicodeEncodeError:
-                continue
-            answer = http.send(request)
+            answer = http.post(where, content=content, headers=more)
             assert answer.status_code < 500, (content[:200], answer.text)
-            if answer.status_code >= 400 and answer.text != "Invalid HTTP request received.":
+            if answer.status_code >= 400 and answer.headers["content-type"] == "application/json":
                 assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
             seen.add(answer.status_code)
     assert {200, 400, 401} <= seen

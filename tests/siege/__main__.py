@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import conftest  # noqa: F401  one thread, no network
-from siege.attacks import availability, damage, databases, fuzz, kills, routes, scripts, traces
+from siege.attacks import availability, damage, databases, fuzz, kills, routes, scripts, serve_fuzz, serving, traces
 from siege.table import Attack, Outcome, Scale, lines
 
 ATTACKS: dict[str, Attack] = {
@@ -41,6 +41,11 @@ ATTACKS: dict[str, Attack] = {
     "kills-sqlite": kills.sqlite,
     "kills-postgres": kills.postgresql,
     "kills-stages": kills.stages,
+    "serve-leavers": serving.leavers,
+    "serve-fuzz": serve_fuzz.attack,
+    "serve-full-disk": serving.full_disk,
+    "serve-kills-sqlite": serving.kills_sqlite,
+    "serve-kills-postgres": serving.kills_postgresql,
 }
 SHORT, FULL = 0.1, 1.0
 SHOWN = 8  # failures of an attack that are printed

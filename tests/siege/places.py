@@ -93,11 +93,15 @@ def tracebacks(log: str) -> list[str]:
     return [f"a traceback in the server's log: {end}"[:300] for end in ends]
 
 
+def share_path() -> None:
+    """Let the process of a server find what this one finds. It imports the module of the load generator again."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))
+
+
 @contextmanager
 def running(folder: Path, where: str | None = None, *, labelers: int = 5, tasks: int = 60) -> Iterator[Place]:
     """A server on a new database: SQLite in the folder, or PostgreSQL by URL."""
-    # For the process of the server, too, which imports the module of the load generator again.
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))
+    share_path()
     store = Store.open(where or str(folder / "heedful.db"))
     tokens, now = load.fill(store, labelers, tasks), datetime.now(UTC)
     with store.writing() as db:

@@ -11,7 +11,7 @@ from siege.places import tracebacks
 from siege.table import Outcome, Scale, lines
 
 TINY = Scale(0.002)
-FAST = ("routes", "deletion", "fuzz-files", "fuzz-api", "fuzz-configs", "fuzz-commands")
+FAST = ("routes", "deletion", "fuzz-files", "fuzz-api", "fuzz-configs", "fuzz-commands", "serve-leavers", "serve-fuzz")
 
 
 @pytest.mark.parametrize("name", [name for name in siege.ATTACKS if name in FAST])
@@ -22,7 +22,7 @@ def test_nothing_gets_through(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sign-ins", "full-disk", "away"])
+@pytest.mark.parametrize("name", ["sign-ins", "full-disk", "away", "serve-full-disk", "serve-kills-sqlite"])
 def test_nothing_gets_through_a_server(name: str, tmp_path: Path) -> None:
     outcome = siege.ATTACKS[name](tmp_path, TINY)
     assert outcome.tried > 0

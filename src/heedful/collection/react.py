@@ -5,13 +5,14 @@ They are judgements of kinds of their own, with the answer's model and settings,
 
     thumb(db, exchange_id, user, up, reasons, comment, now=now, answer=0) -> Reaction
     edit(db, exchange_id, user, text, now=now, answer=0) -> Reaction
-    pick(db, user, prompt, left, right, outcome, blind=blind, now=now) -> Reaction
+    pick(db, user, prompt, left, right, outcome, blind=blind, now=now, key=None) -> Reaction
     undo(db, user, ref, now) -> None
     of_exchange(db, exchange_id) -> [(kind, ref, content)]
 
 `user` is the name of an account, or "ACCOUNT/USER". `prompt` is text or messages. `answer` is the index of one of
 several answers. `left` and `right` are `Side(text, model, settings)`. The second thumb or edit of an answer takes the
-place of the first. The same one again changes nothing. All raise UserError in one line that can be shown.
+place of the first. The same one again changes nothing, and neither does a pick with a `key` that its user gave before.
+All raise UserError in one line that can be shown.
 
 A user reacts to an exchange of their own that is stored: `store.Collection.wants` said so. Before a pick, ask `wants`
 too, and do not call `pick` where it says no.
@@ -33,7 +34,7 @@ from heedful.config import UserError, explain
 from heedful.data.records import Answer, Record
 from heedful.feedback import assignment, derive, events, items, judgements, projects
 from heedful.feedback.collected import Exchange, Origin, ServedUser
-from heedful.feedback.columns import printable
+from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import Reply, SideBySide
 from heedful.feedback.schema import REACTIONS, Assignment, Event, Item, Kind, Project
 
@@ -119,15 +120,23 @@ def pick(
     *,
     blind: bool,
     now: datetime,
+    key: str | None = None,
 ) -> Reaction:
-    """A choice between two answers. `blind`: neither an answer nor the page had named a model before it."""
+    """A choice between two answers. `blind`: neither an answer nor the page had named a model before it.
+
+    `key`: the same pick again with the same key changes nothing.
+    """
     sides = {"a": Answer(text=left.text, model=left.model), "b": Answer(text=right.text, model=right.model)}
     settings = {"left": left.settings, "right": right.settings}
     payload = _payload(SideBySide, {"prompt": prompt, **sides, "settings": settings, "blind": blind})
     served = users.enter(db, user, now)
     project = projects.lock(db, home(db, now).id)
+    named = f"pick {secrets.token_hex(16) if key is None else key}"
+    before = db.scalar(sa.select(Event).where(Event.person_id == served.person_id, Event.idempotency_key == named))
+    if before is not None:
+        return _again(db, before, payload, outcome)
     item = _new_item(db, project, "pick", payload, served.id, None, 0, now)
-    return judge(db, project, item, served.person_id, {"outcome": outcome}, now)
+    return judge(db, project, item, served.person_id, {"outcome": outcome}, now, named)
 
 
 def undo(db: Session, user: str, ref: str, now: datetime) -> None:
@@ -193,10 +202,18 @@ def _to_answer(
     return judge(db, project, item, served.person_id, content, now)
 
 
+def _again(db: Session, before: Event, payload: Record, outcome: Outcome) -> Reaction:
+    """A pick whose key came before."""
+    if before.payload_sha256 != digest(payload.row()) or (before.content or {}).get("outcome") != outcome:
+        raise UserError("key: it belongs to another pick. Take a new one for each")
+    return Reaction(db.get_one(Item, before.item_id).ref, before.id, True)
+
+
 def judge(
-    db: Session, project: Project, item: Item, person_id: int, content: dict[str, Any], now: datetime
-) -> Reaction:
-    """Append a judgement of an item's user, in the place of one that stood."""
+    db: Session, project: Project, item: Item, person_id: int, content: dict[str, Any], now: datetime,
+    key: str | None = None,
+) -> Reaction:  # fmt: skip
+    """Append a judgement of an item's user, in the place of one that stood. `key`: its idempotency key."""
     payload = judgements.PAYLOADS[item.kind].model_validate(item.payload)
     checked = judgements.check(item.kind, {key: value for key, value in content.items() if value is not None}, payload)
     content = checked.model_dump(mode="json", exclude_none=True)
@@ -213,7 +230,8 @@ def judge(
         db.flush()
     event = events.append(
         db, project, item, person_id, "judgement", content, now,
-        idempotency_key=f"{item.kind} {secrets.token_hex(16)}", refers_to=before.id if before is not None else None,
+        idempotency_key=key or f"{item.kind} {secrets.token_hex(16)}",
+        refers_to=before.id if before is not None else None,
     )  # fmt: skip
     if before is not None:
         derive.tally(db, before, item, -1)

@@ -66,6 +66,8 @@ class Pick(Body):
     """Whether the user knew neither model before the choice."""
     user: str | None = Field(None, max_length=200)
     """Your own user."""
+    key: str | None = Field(None, min_length=1, max_length=90)
+    """New for each pick. Send the same again if no answer came: the pick is stored once."""
 
 
 class Reaction(Out):
@@ -109,7 +111,9 @@ def pick(request: Request, caller: Calling, store: Stored, now: Now, body: Pick)
     user = f"{caller.name}/{body.user}" if body.user else caller.name
     left, right = (react.Side(side.text, side.model, side.settings) for side in (body.left, body.right))
     with store.writing() as db:
-        made = react.pick(db, user, body.prompt, left, right, body.outcome, blind=body.blind, now=now)
+        made = react.pick(
+            db, user, body.prompt, left, right, body.outcome, blind=body.blind, now=now, key=body.key
+        )  # fmt: skip
     return Reaction.model_validate(made)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import sys
 import time
 import warnings
 from pathlib import Path
 
 from heedful.feedback.store import Store
-from siege.places import load
+from siege.places import load, share_path
 from siege.table import Outcome, Scale
 from stages import test_resume as resume
 from stages import worlds
@@ -30,7 +28,7 @@ def postgresql(folder: Path, scale: Scale) -> Outcome:
 
 def _server(kind: str, folder: Path, scale: Scale) -> Outcome:
     """Labelers who submit and repeat what got no answer, while the server is killed again and again."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in sys.path if path))
+    share_path()
     outcome, faults = Outcome(), scale.of(50, 2)
     with load.database(kind, folder) as where:
         store = Store.open(where)

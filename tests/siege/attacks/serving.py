@@ -50,9 +50,16 @@ def leavers(folder: Path, scale: Scale) -> Outcome:
         place = Place(folder, {"m": local, "p": UpstreamBackend(f"{theirs}/v1#slow")}, limits=limits)
         with live.running(place.app) as address:
             lane: Any = local.lane
-            before = len(asyncio.all_tasks(lane.loop))
+            before, pause, step = len(asyncio.all_tasks(lane.loop)), 0.02, lane._loop_rows.step
+
+            def slow() -> Any:  # so slow that no row ends by itself
+                time.sleep(pause)
+                return step()
+
+            lane._loop_rows.step = slow
             port = int(address.rpartition(":")[2])
             asyncio.run(_leave(port, place.secrets, many))
+            pause = 0.5
             outcome.add([], tried=many)
             begin, held = time.monotonic(), {"": 1}
             while any(held.values()) and time.monotonic() - begin < WAIT:

@@ -105,6 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "plots",
         "maths.statistics",
         "rollout.types",
+        "rounds.state",
         "runs",
     },
 }

@@ -12,17 +12,18 @@ import pytest
 import sqlalchemy as sa
 
 from heedful.cli import main
-from heedful.collection import forget
-from heedful.config import UserError
+from heedful.collection import forget, round_files
+from heedful.config import Config, UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.feedback import people
 from heedful.feedback.collected import Decision, ServedUser
 from heedful.feedback.schema import Item, Person
-from heedful.files import read_json
+from heedful.files import Lock, append_rows, read_json, rows_of
 from heedful.rounds import choose, compare, promotions, state, train
 from heedful.rounds.gate import Difference
 from heedful.rounds.state import STEPS, Round, Waiting
+from heedful.runs.manifest import Manifest
 from heedful.serve import placed
 from rounds.place import NOW, Place
 
@@ -231,7 +232,7 @@ def test_an_override_has_a_name_and_a_reason_and_a_rollback_goes_back(place: Pla
     again = promotions.promote(place.store, one, who="bob", reason="again")
     assert again == entry  # it is served already
     assert placed.read(place.folder) == {"model": str(one.path / "ppo")}
-    (place.folder / "rounds" / promotions.HISTORY).unlink()  # as if killed before the history was written
+    (place.folder / "rounds" / state.HISTORY).unlink()  # as if killed before the history was written
     assert promotions.history(place.folder) == [entry]
     back = promotions.rollback(place.store, one, who="bob", reason=None)
     assert (back["path"], back["previous"], back["who"]) == (one.plan.serving, entry["path"], "bob")
@@ -258,20 +259,71 @@ def test_a_promotion_that_a_crash_cuts_short_is_in_history_and_lineage_once(
         assert [one.detail for one, _ in people.audit_log(db) if one.action == "promote"] == [entry]
 
 
-def test_forgetting_a_user_removes_items_of_rounds_and_lists_their_files(place: Place) -> None:
-    until_labels(place)
+def forgotten(place: Place) -> tuple[str, forget.Forgotten]:
+    """Forget the user of the first prompt of round 1. Returns the user as files name them, and what was done."""
     (first, *_) = formats.read(str(place.folder / "rounds/001/prompts.jsonl"), Prompt)
     with place.store.reading() as db:
         served = db.get_one(ServedUser, int(str(first.user).removeprefix("user-")))
         name = db.get_one(Person, served.person_id).name
-    gone = forget.forget(place.store, name, [place.folder], NOW, by=None)
-    assert [Path(path).name for path in gone.files] == ["prompts.jsonl", "ranked.jsonl"]
-    assert "a file of a round" in "\n".join(gone.lines())
+    return str(first.user), forget.forget(place.store, name, [place.folder], NOW, by=None)
+
+
+def test_forgetting_a_user_removes_items_and_rows_of_rounds(place: Place) -> None:
+    until_labels(place)
+    folder = place.folder / "rounds/001"
+    before = rows_of(folder / "prompts.jsonl")
+    user, gone = forgotten(place)
+    assert [Path(path).name for path in gone.files.cleared] == ["prompts.jsonl", "ranked.jsonl"]
+    assert gone.files.kept == ()
+    assert "the user's rows are gone from this file of a round" in "\n".join(gone.lines())
+    assert rows_of(folder / "prompts.jsonl") == [row for row in before if row["user"] != user]
+    assert len(before) == 12
     with place.store.reading() as db:
         mine = db.query(Item.payload).filter(Item.source == "round-001", Item.redacted.is_not(None)).all()
     assert [payload for (payload,) in mine] == [{}]
     with pytest.raises(Waiting, match="0 of 11 labels"):
         place.run()
+
+
+def test_forgetting_keeps_and_names_what_a_training_or_an_unfinished_step_has_read(place: Place) -> None:
+    until_labels(place)
+    folder = place.folder / "rounds/001"
+    rows = rows_of(folder / "prompts.jsonl")
+    for name in ("read", "asked"):
+        append_rows(folder / f"{name}.jsonl", rows)
+    (folder / "ppo/model").mkdir(parents=True)
+    of_run = [{"prompt": rows[0]["prompt"], "completion": "x"}, {"prompt": "of others"}]
+    append_rows(folder / "ppo/samples.jsonl", of_run)
+
+    def begun(stage: str, of: str) -> Manifest:
+        return Manifest.begin(stage, Config(), {}, {"prompts": {"path": str(folder / f"{of}.jsonl")}})
+
+    begun("ppo", "read").write(folder / "ppo/manifest.json")
+    begun("sample", "asked").write(folder / ".samples-0.jsonl.partial.json")
+    finished = begun("sample", "prompts")
+    finished.record("finished", sha256="of old rows")
+    finished.write(folder / "ranked.jsonl.manifest.json")
+    user, gone = forgotten(place)
+    assert {Path(path).name: [Path(one).name for one in why] for path, why in gone.files.kept} == {
+        "read.jsonl": ["ppo"], "asked.jsonl": ["samples-0.jsonl"], "samples.jsonl": ["ppo"],
+    }  # fmt: skip
+    assert [Path(path).name for path in gone.files.cleared] == ["prompts.jsonl", "ranked.jsonl"]
+    assert user in (folder / "read.jsonl").read_text()
+    made = Manifest.read(folder / "ranked.jsonl.manifest.json")
+    assert made.sha256 == formats.sha256(folder / "ranked.jsonl")
+    assert f"ppo/samples.jsonl: a file of a round, which holds some. It stays, because of {folder}/ppo" in str(
+        gone.lines()
+    )
+
+
+def test_forgetting_leaves_files_alone_while_a_round_is_at_work(place: Place) -> None:
+    until_labels(place)
+    lock = Lock(place.folder / "rounds/.lock", "")
+    user, gone = forgotten(place)
+    lock.release()
+    assert gone.files.cleared == ()
+    assert {why for _, why in gone.files.kept} == {(round_files.AT_WORK,)}
+    assert user in (place.folder / "rounds/001/prompts.jsonl").read_text()
 
 
 def test_flags_and_lengths_of_a_gate_by_hand() -> None:

@@ -110,6 +110,7 @@ OF_PROJECT: dict[str, dict[str, set[str]]] = {
         "GET /quality": READERS,
         "GET /snapshots": READERS,
         "GET /sampling": READERS,
+        "GET /rounds": READERS,
         "GET /instructions": READERS,
         "GET /settings": LEADS,
         "GET /settings/{tab}": LEADS,

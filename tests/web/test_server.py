@@ -28,6 +28,7 @@ ROOT = "/label"
 PAGES = [
     "/projects", "/account", "/api/docs", "/lead/tea", "/lead/tea/people", "/lead/tea/items", "/lead/tea/import",
     "/lead/tea/quality", "/lead/tea/snapshots", "/lead/tea/sampling", "/lead/tea/instructions", "/lead/tea/settings",
+    "/lead/tea/rounds",
     "/lead/tea/settings/rubric", "/lead/tea/log", "/work/tea/ranking", "/work/tea/history", "/work/tea/guide",
     "/work/tea/consent", "/work/tea/progress", "/work/tea/topics",
 ]  # fmt: skip

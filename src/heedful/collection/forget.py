@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from heedful.collection import removal, users
+from heedful.collection import removal, round_files, users
+from heedful.collection.round_files import Cleared
 from heedful.feedback import chats, events, people
 from heedful.feedback.store import Store
 
@@ -26,8 +27,8 @@ class Forgotten:
     """Folders that were unused snapshots and hold something else by now. They stay."""
     used: tuple[tuple[str, tuple[str, ...]], ...]
     """(folder of a snapshot, what was made from it) of each snapshot that stays, because a run has read it."""
-    files: tuple[str, ...] = ()
-    """Files of rounds that hold rows of the user, which stay."""
+    files: Cleared
+    """Files of rounds that lost rows of the user, and those that hold some all the same."""
 
     def row(self) -> dict[str, Any]:
         """JSON-able."""
@@ -38,7 +39,8 @@ class Forgotten:
             "deleted_snapshots": self.snapshots,
             "changed_snapshots": self.changed,
             "used": used,
-            "files": self.files,
+            "cleared_files": self.files.cleared,
+            "used_files": [{"file": path, "runs": list(runs)} for path, runs in self.files.kept],
         }
 
     def lines(self) -> list[str]:
@@ -48,9 +50,11 @@ class Forgotten:
         told += [f"{path}: is another snapshot by now. Look yourself whether it holds some" for path in self.changed]
         for path, runs in self.used:
             told.append(f"{path}: holds some. It stays, because these were made from it: {', '.join(runs)}")
-        told += [f"{path}: a file of a round, which holds some. It stays" for path in self.files]
-        if self.files:
-            told.append("Delete these files if their round is over, and the runs next to them")
+        told += [f"{path}: the user's rows are gone from this file of a round" for path in self.files.cleared]
+        for path, runs in self.files.kept:
+            told.append(f"{path}: a file of a round, which holds some. It stays, because of {', '.join(runs)}")
+        if self.files.kept:
+            told.append("Go on with rounds that are under way and forget again. Delete other files with their runs")
         if self.used:
             told.append("Delete these snapshots and runs yourself, or train again without them")
         return told
@@ -59,7 +63,7 @@ class Forgotten:
 def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime, *, by: int | None) -> Forgotten:
     """Delete all that is kept of a user, or of all users of an account with its chats. Logged.
 
-    `folders` are searched for runs.
+    `folders` are searched for runs and rounds.
 
     The account stays. UserError if there is no such account.
     """
@@ -69,7 +73,7 @@ def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime
         exchanges = removal.exchanges_of(db, mine)
         found = sorted({*removal.items_of(db, mine), *removal.items_from(db, exchanges)})
         held = removal.held(db, found, folders)
-    files = tuple(removal.files_of(folders, mine))
+    files = round_files.clear(folders, mine)
     changed = removal.delete_folders(held.unused)
     with store.writing() as db:
         removal.remove_snapshots(db, held.unused)

@@ -18,7 +18,6 @@ from heedful.data import snapshots
 from heedful.feedback import items, lineage
 from heedful.feedback.collected import Decision, Exchange, Origin, ServedUser
 from heedful.feedback.schema import REACTIONS, Event, FrozenSnapshot, Item, SnapshotEvent
-from heedful.files import rows_of
 from heedful.runs.listing import found_under
 
 BATCH = 500
@@ -63,13 +62,6 @@ def held(db: Session, item_ids: Sequence[int], folders: Sequence[str | Path]) ->
         tuple(each for each in found if not readers[each.sha256]),
         tuple((each, readers[each.sha256]) for each in found if readers[each.sha256]),
     )
-
-
-def files_of(folders: Sequence[str | Path], user_ids: Sequence[int]) -> list[str]:
-    """Files of rounds, under the `rounds` of each folder, with rows of users."""
-    names = {f"user-{number}" for number in user_ids}
-    paths = sorted({path for folder in folders for path in (Path(folder) / "rounds").rglob("*.jsonl")})
-    return [str(path) for path in paths if any(row.get("user") in names for row in rows_of(path))]
 
 
 def delete_folders(unused: Sequence[FrozenSnapshot]) -> list[str]:

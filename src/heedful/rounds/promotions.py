@@ -19,10 +19,9 @@ from heedful.feedback import lineage, people
 from heedful.feedback.schema import Audit
 from heedful.feedback.store import Store
 from heedful.files import append_rows, read_json, rows_of
-from heedful.rounds.state import ROUNDS, Round
+from heedful.rounds.state import HISTORY, ROUNDS, Round
 from heedful.serve import placed
 
-HISTORY = "promotions.jsonl"
 GATE = "the gate"
 Entry = dict[str, Any]
 

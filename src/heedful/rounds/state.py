@@ -13,6 +13,7 @@ from heedful.files import read_json, write_json
 from heedful.rounds.gate import planned
 
 PLAN, STATE, ROUNDS = "round.toml", "state.json", "rounds"
+HISTORY = "promotions.jsonl"
 STEPS = (
     "prompts", "sample", "queue", "labels", "freeze", "reward", "ppo", "compare", "votes", "evaluate", "gate",
     "promote", "report",

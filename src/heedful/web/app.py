@@ -19,6 +19,7 @@ from heedful.web.pages import (
     lead_items,
     lead_people,
     lead_project,
+    lead_rounds,
     lead_sampling,
     lead_users,
     render,
@@ -31,7 +32,7 @@ from heedful.web.settings import WebSettings
 
 UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
 API = (account, work, projects, items, people, snapshots, sampling, collected)
-PAGES = (entry, api_reference, lead_people, lead_items, lead_users, lead_sampling, lead_project, labeler)
+PAGES = (entry, api_reference, lead_people, lead_items, lead_users, lead_sampling, lead_rounds, lead_project, labeler)
 ROUTERS = tuple(part.router for part in (*API, *PAGES))
 
 

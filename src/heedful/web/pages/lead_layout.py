@@ -18,6 +18,7 @@ NAVIGATION = (
     ("/quality", "Agreement"),
     ("/snapshots", "Snapshots"),
     ("/sampling", "Sampling"),
+    ("/rounds", "Rounds"),
     ("/instructions", "Instructions"),
     ("/settings", "Settings"),
     ("/log", "Log"),

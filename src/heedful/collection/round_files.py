@@ -1,0 +1,112 @@
+"""Rows of forgotten users in the files of rounds: removed, unless a training has read the file.
+
+A training that has read a file stays reproducible only with it, so file and training are named. A file that an
+unfinished step reads is named, too: the step could not go on with another file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heedful.config import UserError
+from heedful.data import formats
+from heedful.data.reading.sources import snapshot_rows
+from heedful.files import Lock, rows_of, write_text
+from heedful.runs.listing import Artifact, found_under
+from heedful.runs.manifest import NAME, Manifest, manifest_path
+
+ROUNDS, PARTIAL = "rounds", ".partial"
+AT_WORK = "a round is at work here"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """Files that lost rows, and files that hold rows all the same, with what was made of them or what needs them."""
+
+    cleared: tuple[str, ...] = ()
+    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def clear(folders: Sequence[str | Path], user_ids: Sequence[int]) -> Cleared:
+    """Remove the rows of users from the files under the `rounds` of each folder. Snapshots are left out."""
+    cleared: list[str] = []
+    kept: list[tuple[str, tuple[str, ...]]] = []
+    for rounds in sorted({Path(folder).resolve() / ROUNDS for folder in folders}):
+        if not rounds.is_dir():
+            continue
+        held = list(_holding(rounds, {f"user-{number}" for number in user_ids}))
+        if not held:
+            continue
+        try:
+            lock = Lock(rounds / ".lock", AT_WORK)
+        except UserError:
+            kept += [(str(path), (AT_WORK,)) for path, _ in held]
+            continue
+        try:
+            readers = _readers(rounds)
+            for path, rest in held:
+                if why := readers.get(path):
+                    kept.append((str(path), tuple(sorted(why))))
+                else:
+                    _replace(path, rest)
+                    cleared.append(str(path))
+        finally:
+            lock.release()
+    return Cleared(tuple(cleared), tuple(kept))
+
+
+def _holding(rounds: Path, names: set[str]) -> Iterator[tuple[Path, list[Row]]]:
+    """Each file with rows of the users, and its other rows. Files of runs name no user, but the prompt."""
+    files = [path for path in sorted(rounds.rglob("*.jsonl")) if snapshot_rows(path.parent) is None]
+    files += sorted(rounds.rglob(f".*{PARTIAL}"))
+    found = {path: rows_of(path) for path in files}
+    prompts = {_prompt(row) for rows in found.values() for row in rows if row.get("user") in names}
+    for path, rows in found.items():
+        rest = [row for row in rows if row.get("user") not in names and (_prompt(row) not in prompts or "user" in row)]
+        if len(rest) < len(rows):
+            yield path, rest
+
+
+def _prompt(row: Row) -> str:
+    return json.dumps(row.get("prompt"), sort_keys=True) if row.get("prompt") is not None else ""
+
+
+def _readers(rounds: Path) -> dict[Path, set[str]]:
+    """By path of a file: the trainings that have read it or wrote it, and unfinished work that reads it."""
+    found: dict[Path, set[str]] = defaultdict(set)
+    for artifact in found_under([rounds]):
+        if not _needs(artifact):
+            continue
+        for source in artifact.manifest.data.values():
+            found[Path(source.get("path", "")).resolve()].add(str(artifact.path))
+        if artifact.is_run:
+            for path in artifact.path.rglob("*.jsonl"):
+                found[path].add(str(artifact.path))
+    for path in rounds.rglob(f".*{PARTIAL}.json"):  # files of rows in the making
+        made = str(path.with_name(path.name.removeprefix(".").removesuffix(f"{PARTIAL}.json")))
+        found[path.with_suffix("")].add(made)
+        for source in Manifest.read(path).data.values():
+            found[Path(source.get("path", "")).resolve()].add(made)
+    return found
+
+
+def _needs(artifact: Artifact) -> bool:
+    """Whether an artifact is a training, or is not finished."""
+    trained = artifact.is_run and (artifact.path / "model").is_dir()
+    return trained or artifact.manifest.status != "finished"
+
+
+def _replace(path: Path, rows: list[Row]) -> None:
+    """Write the rows that stay. The manifest of a file of rows names its new hash."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    beside = manifest_path(path)
+    if beside.name != NAME and beside.exists():
+        manifest = Manifest.read(beside)
+        manifest.record("finished", sha256=formats.sha256(path))
+        manifest.write(beside)

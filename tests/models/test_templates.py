@@ -11,7 +11,7 @@ import dialects
 import tiny
 from heedful.config import UserError
 from heedful.data.records import Message, PromptText
-from heedful.models import render, templates
+from heedful.models import render, template_arguments, templates
 
 DIALECTS = {name: dialects.tokenizer(name) for name in dialects.DIALECTS}
 QWEN3, R1 = DIALECTS["qwen3"], DIALECTS["r1"]
@@ -255,3 +255,89 @@ def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_between() -> None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=spaced, eos_token="<eos>")
     assert render.answered(tokenizer, "a\n", "b") == ([5, 4], [3, 0])
     assert render.answered(tokenizer, "a\n", " b") == ([5, 4], [6, 0])
+
+
+def test_thoughts_after_a_prompt_without_thoughts_are_written_by_the_template() -> None:
+    """And not after the empty ones that the prompt ends with: an answer closes no thoughts that are closed already."""
+    tokenizer = dialects.tokenizer("qwen3")
+    template_arguments.give(tokenizer, {"enable_thinking": False})
+    asked = render.prompt_ids(tokenizer, "Say red")
+    assert tokenizer.decode(asked).endswith("<think>\n\n</think>\n\n")
+    for answer in ("<think>\nhm\n</think>\n\nred", Message(role="assistant", content="red", reasoning_content="hm")):
+        prompt, response = render.answered(tokenizer, "Say red", answer)
+        text = tokenizer.decode(prompt + response)
+        assert text.endswith("<|im_start|>assistant\n<think>\nhm\n</think>\n\nred<|im_end|>")
+        message = answer if isinstance(answer, Message) else Message(role="assistant", content=answer)
+        assert prompt + response == whole(tokenizer, [*turns("Say red"), message])[: len(prompt + response)]
+    prompt, response = render.answered(tokenizer, "Say red", "red")
+    assert (prompt, tokenizer.decode(response)) == (asked, "red<|im_end|>")
+
+
+def test_what_a_template_asks_with_other_white_space_is_not_in_the_answer() -> None:
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user\n{{ m.content }}<|im_end|>"
+        "{% else %}{{ '    <|im_start|>' }}assistant:{{ '   ' + m.content }}<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '  <|im_start|>' }}assistant:{% endif %}"
+    )
+    prompt, response = render.answered(tokenizer, "Say red", "red")
+    assert prompt == render.prompt_ids(tokenizer, "Say red")
+    assert tokenizer.decode(response) == "   red<|im_end|>"
+
+
+def test_a_call_after_the_last_special_token_is_not_cut_off() -> None:
+    """As in templates of Mistral for a tokenizer whose EOS is another token than the template spells."""
+    tokenizer = dialects.tokenizer("mistral")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[CALLS]"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% elif m.tool_calls %}"
+        "[CALLS]{{ m.tool_calls[0].function | tojson }}</end>{% else %}{{ m.content }}</end>{% endif %}{% endfor %}"
+    )
+    _, response = render.answered(tokenizer, "Weather?", asking())
+    assert tokenizer.decode(response) == '[CALLS]{"name": "weather", "arguments": {"city": "Orm"}}' + tiny.EOS
+
+
+def asking(count: int = 1) -> Message:
+    """An answer without text that calls a tool."""
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Orm"}}}
+    return Message(role="assistant", tool_calls=[call] * count)
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+TURN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+CALL = "{{ c.function.name }} {{ c.function.arguments | tojson }}"
+END = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+CALLING = {  # a template, the number of calls, what it writes or how it is refused
+    "all": (TURN + "{% for c in m.tool_calls %}" + CALL + "{% endfor %}" + END, 2, 'weather {"city": "Orm"}' * 2),
+    "by id": (TURN + "{% for c in m.tool_calls %}{{ c.id }}{{ c.function.arguments | tojson }}{% endfor %}" + END, 1,
+              '{"city": "Orm"}'),
+    "as an object": (TURN + "{% for c in m.tool_calls %}{{ c.function.arguments }}{% endfor %}" + END, 1,
+                     '{"city": "Orm"}'),
+    "the first": (TURN + "{% if m.tool_calls %}{% set c = m.tool_calls[0] %}" + CALL + "{% endif %}" + END, 2,
+                  "leaves out call 1 of message 1"),
+    "none": (TURN + "{% if m.tool_calls is defined %}{{ '' }}{% endif %}" + END, 1, "leaves out call 0 of message 1"),
+    "with content": ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content + '' }}"
+                     "{% for c in m.tool_calls %}" + CALL + "{% endfor %}" + END, 1, 'weather {"city": "Orm"}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLING)
+def test_every_call_of_an_answer_is_written_or_the_row_is_refused(name: str) -> None:
+    template, count, expected = CALLING[name]
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = template
+    if "leaves out" in expected:
+        with pytest.raises(UserError, match=expected):
+            render.answered(tokenizer, "Weather?", asking(count))
+    else:
+        _, response = render.answered(tokenizer, "Weather?", asking(count))
+        assert tokenizer.decode(response) == expected + "<|im_end|>"
+
+
+def test_tools_that_a_template_names_and_does_not_write_are_refused() -> None:
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = "{% if tools and documents %}{{ tools | tojson }}{% endif %}" + str(
+        tokenizer.chat_template
+    )
+    with pytest.raises(UserError, match="leaves out the `tools` here"):
+        render.prompt_ids(tokenizer, turns("Weather?"), TOOLS)

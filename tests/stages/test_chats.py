@@ -24,7 +24,7 @@ from heedful.inference.chat import Chat
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example, Limits
 from heedful.learning.passes import Passes
-from heedful.models import load, render, templates, vocabulary
+from heedful.models import load, render, template_arguments, vocabulary
 from heedful.stages import dpo
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
@@ -211,7 +211,7 @@ def test_arguments_that_a_template_does_not_use_are_refused(
     arguments: dict[str, Any], dialect: str | None, reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        templates.give(tiny.tokenizer() if dialect is None else dialects.tokenizer(dialect), arguments)
+        template_arguments.give(tiny.tokenizer() if dialect is None else dialects.tokenizer(dialect), arguments)
 
 
 def test_a_template_can_be_given(tmp_path: Path) -> None:
@@ -346,6 +346,22 @@ def test_what_is_told_about_texts(
     read(tmp_path, [row], tiny.tokenizer() if dialect is None else dialects.tokenizer(dialect))
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
+
+
+def test_thoughts_that_a_template_knows_and_leaves_out_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Gemma 4, which writes thoughts only next to a tool call."""
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "m.content", "(m.reasoning_content + ': ' if m.reasoning_content and 'b' in m.content else '') + m.content"
+    )
+    thought = [{"role": "assistant", "content": answer, "reasoning_content": "hm"} for answer in ("red", "blue", "tub")]
+    read(tmp_path, [{"messages": [*chat("Say it"), one]} for one in thought], tokenizer)
+    assert caplog.messages == [
+        f"{tmp_path / 'd.jsonl'}: 1 of 3 rows have thoughts (reasoning_content) that the chat template leaves out of "
+        "the answer. They are not used"
+    ]
 
 
 def test_answers_with_tool_calls_are_neither_scored_nor_compared(files: Files, tmp_path: Path) -> None:

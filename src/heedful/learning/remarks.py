@@ -11,10 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.data.records import Completions, Demonstration, Message, Prompt
 from heedful.data.shapes.chats import LATER
-from heedful.models import templates
+from heedful.models import render, templates
 
 log = logging.getLogger(__name__)
 _MARKER = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜[^｜<>]+｜>")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KNOWN = {"role", "content", "tool_calls", "weight"}
 
 
@@ -53,6 +54,10 @@ def tell(
     remarks["have messages after the last answer to learn. They are not used"] = sum(
         LATER in (record.model_extra or {}) for record in records
     )
+    if lost := [thoughts for record in records if (thoughts := _lost(tokenizer, record))]:
+        remarks[f"have thoughts ({lost[0]}) that the chat template leaves out of the answer. They are not used"] = len(
+            lost
+        )
     if not tokenizer.chat_template:
         remarks["have nothing between prompt and answer, and the model has no chat template"] = sum(
             _glued(record) for record in records
@@ -86,6 +91,19 @@ def _messages(record: Prompt) -> list[Message]:
     own = [] if isinstance(record.prompt, str) else record.prompt
     last = record.completion_message if isinstance(record, Demonstration) else None
     return [*own, *([last] if last is not None else [])]
+
+
+def _lost(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
+    """The field with thoughts of the last answer that the template knows, and leaves out there."""
+    message = record.completion_message if isinstance(record, Demonstration) else None
+    given = {} if message is None else message.row()
+    source = str(tokenizer.chat_template or "")
+    fields = [name for name in _THOUGHTS if given.get(name) and isinstance(given[name], str) and name in source]
+    if not fields or message is None:
+        return None
+    prompt, response = render.answered(tokenizer, record.prompt, message, tools=record.tools)
+    said = templates.squashed(str(tokenizer.decode(prompt + response)))
+    return next((name for name in fields if templates.squashed(given[name]) not in said), None)
 
 
 def _answers(record: Prompt) -> list[str]:

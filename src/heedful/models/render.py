@@ -101,7 +101,11 @@ def answered(
     whole = whole.removesuffix(known.words)
     # Without a token between them, a token could reach from the question into the answer: no model samples that.
     if closing is None and (more or not known.ends):
-        return asked, _to_end(tokenizer, templates.encode_after(tokenizer, whole[shared:]))
+        said = whole[shared:]
+        behind = templates.continued(more, said)  # the same as in the question, but for white space
+        # empty thoughts in the question and none here: as sampled. Thoughts here: as the template writes them
+        if behind is not None or not any(tag in said for tag in re.findall(r"</\w+>", more)):
+            return asked, _to_end(tokenizer, templates.encode_after(tokenizer, said if behind is None else behind))
     ids = templates.encode(tokenizer, whole)
     begun = templates.shared(asked, ids)
     return ids[:begun], _to_end(tokenizer, ids[begun:])
@@ -221,9 +225,12 @@ def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
     end = end_id(tokenizer)
     if end in ids:
         return ids[: ids.index(end) + 1]
+    if tokenizer.eos_token_id in ids:
+        return ids[: ids.index(tokenizer.eos_token_id) + 1]
     special = special_ids(tokenizer)  # some templates end a call with another token
-    last = max((index for index, token in enumerate(ids) if token in special), default=None)
-    return [*ids, end] if last is None else ids[: last + 1]
+    last = max((index for index, token in enumerate(ids) if token in special), default=-1)
+    cut = last < 0 or str(tokenizer.decode(ids[last + 1 :])).strip()
+    return [*ids, end] if cut else ids[: last + 1]
 
 
 def _first_of_pair(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> str:

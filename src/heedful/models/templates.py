@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import jinja2
-import jinja2.meta
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import mark_control_tokens
@@ -105,16 +102,36 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
     turns = [_marked(message, known, source) for message in messages]
     tools = mark_control_tokens(tools, known.by_authors) if tools else None
     reason = ""
-    # Most templates take the arguments of calls as objects, some as JSON text.
-    for form in [turns, _as_text(turns)] if any("tool_calls" in turn for turn in turns) else [turns]:
+    for form in _forms(turns):
         try:
             text = _rendered(tokenizer, form, ask=ask, tools=tools)
         except _RENDER_ERRORS as error:
             reason = reason or getattr(error, "message", None) or str(error) or type(error).__name__
         else:
-            _check_all(tokenizer, form, text, ask=ask, tools=tools)
-            return text
+            if not _spells_objects(form, text):
+                _check_all(tokenizer, form, text, ask=ask, tools=tools)
+                return text
     raise Refused(f"the chat template of {name(tokenizer)} refuses this chat: {reason}")
+
+
+def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The turns in the forms that templates take. Most take the arguments of calls as objects, some as JSON text.
+
+    Some need the content of an answer that has none.
+    """
+    empty = [number for number, turn in enumerate(turns) if "content" not in turn]
+    calls = any("tool_calls" in turn for turn in turns)
+    for content in ({}, {"content": ""}) if empty else ({},):
+        form = [turn | content if number in empty else turn for number, turn in enumerate(turns)]
+        yield form
+        if calls:
+            yield _as_text(form)
+
+
+def _spells_objects(turns: list[dict[str, Any]], text: str) -> bool:
+    """Whether a template has written the arguments of a call as Python does, since it takes them as JSON text."""
+    given = [call["function"].get("arguments") for turn in turns for call in turn.get("tool_calls", [])]
+    return any(isinstance(one, dict) and one and str(one) in text for one in given)
 
 
 def _as_text(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,8 +148,19 @@ def _as_text(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], text: str, **how: Any) -> None:
-    """Raise Refused for a message whose text makes no difference to what the template writes."""
+    """Raise Refused for a message, a tool call or tools that make no difference to what the template writes."""
     everything = squashed(text)
+    remedy = "Leave the row out, or use another template"
+    if how["tools"] and _tried(tokenizer, turns, **how | {"tools": None}) == text:
+        raise Refused(f"the chat template of {name(tokenizer)} leaves out the `tools` here. {remedy}")
+    for number, turn in enumerate(turns):
+        calls = turn.get("tool_calls", [])
+        for place, call in enumerate(calls):
+            other = turn | {"tool_calls": [*calls[:place], _other_call(call), *calls[place + 1 :]]}
+            if _tried(tokenizer, [*turns[:number], other, *turns[number + 1 :]], **how) == text:
+                raise Refused(
+                    f"the chat template of {name(tokenizer)} leaves out call {place} of message {number}. {remedy}"
+                )
     for number, turn in enumerate(turns):
         content = turn.get("content") or ""
         if squashed(content) in everything:
@@ -141,8 +169,16 @@ def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], 
         if _rendered(tokenizer, others, **how) == text:
             raise Refused(
                 f"the chat template of {name(tokenizer)} leaves out the text of message {number} "
-                f"(role {turn['role']}). Leave the row out, or use another template"
+                f"(role {turn['role']}). {remedy}"
             )
+
+
+def _other_call(call: dict[str, Any]) -> dict[str, Any]:
+    """A call with another id, name and arguments."""
+    arguments: Any = {_ASKED: _ASKED}
+    if isinstance(call["function"].get("arguments"), str):
+        arguments = json.dumps(arguments)
+    return call | {"id": _ASKED, "function": call["function"] | {"name": _ASKED, "arguments": arguments}}
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -233,6 +269,19 @@ def parting(tokenizer: PreTrainedTokenizerBase, one: str, other: str) -> int:
     return _parting(facts(tokenizer).marks, one, other)
 
 
+def continued(begun: str, text: str) -> str | None:
+    """The rest of a text that begins with another one, but for white space. None if it does not."""
+    wanted, found = squashed(begun), 0
+    for place, character in enumerate(text):
+        if found == len(wanted):
+            return text[place:]
+        if not character.isspace():
+            if character != wanted[found]:
+                return None
+            found += 1
+    return "" if found == len(wanted) else None
+
+
 def squashed(text: str) -> str:
     """A text without white space and marks, to compare what templates trim and indent."""
     return "".join(text.translate({ord(mark): None for mark in _MARKS}).split())
@@ -241,68 +290,6 @@ def squashed(text: str) -> str:
 def name(tokenizer: PreTrainedTokenizerBase) -> str:
     """The tokenizer's name for messages."""
     return str(tokenizer.name_or_path or "the tokenizer")
-
-
-_GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
-
-
-def give(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
-    """Give the chat template arguments, as defaults that are saved with it.
-
-    `chat_template` replaces the template itself: Jinja text, or a file that ends in .jinja. Raises UserError for an
-    argument that the template does not use.
-    """
-    arguments = dict(arguments)
-    if "chat_template" in arguments:
-        tokenizer.chat_template = _template(arguments.pop("chat_template"))
-    for argument, value in arguments.items():
-        if not tokenizer.chat_template:
-            raise UserError(f"template.{argument}: {name(tokenizer)} has no chat template. Give template.chat_template")
-        if argument in _GIVEN:
-            raise UserError(f"template.{argument}: heedful gives this argument itself. Leave it out")
-        source = str(tokenizer.chat_template)
-        if not re.search(rf"\b{re.escape(argument)}\b", source):
-            used = sorted(_undeclared(tokenizer.chat_template) - {*_GIVEN})
-            known = f"It uses {', '.join(used)}" if used else "It takes none"
-            raise UserError(f"template.{argument}: the chat template of {name(tokenizer)} does not use it. {known}")
-        # the line break ends the line for Jinja, which then drops it
-        default = f"{{%- if {argument} is not defined %}}{{%- set {argument} = {_literal(value)} %}}{{%- endif %}}\n"
-        own = tokenizer.chat_template
-        tokenizer.chat_template = (
-            {key: default + one for key, one in own.items()} if isinstance(own, dict) else default + own
-        )
-
-
-def _template(given: Any) -> str:
-    if not isinstance(given, str) or not given.strip():
-        raise UserError("template.chat_template: must be Jinja text, or a file that ends in .jinja")
-    if not given.endswith(".jinja"):
-        return given
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"template.chat_template: {given}: cannot be read ({error})") from None
-
-
-def _undeclared(template: Any) -> set[str]:
-    """The variables that a template reads."""
-    texts = template.values() if isinstance(template, dict) else [template]
-    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
-    try:
-        return {found for text in texts for found in jinja2.meta.find_undeclared_variables(environment.parse(text))}
-    except TemplateError:
-        return set()
-
-
-def _literal(value: Any) -> str:
-    """A value as Jinja writes it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{json.dumps(key)}: {_literal(one)}' for key, one in value.items())}}}"
-    return json.dumps(value)
 
 
 _MARKS = mark_control_tokens("a", re.compile("a")).split("a")
@@ -416,10 +403,12 @@ def _counterpart(tag: str) -> str:
     return tag.replace("</", "<") if tag.startswith("</") else tag.replace("<", "</")
 
 
-def _tried(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *, ask: bool = False) -> str:
+def _tried(
+    tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *, ask: bool = False, tools: Any = None
+) -> str:
     """A probe as the template writes it, "" if the template refuses it."""
     try:
-        return _rendered(tokenizer, turns, ask=ask)
+        return _rendered(tokenizer, turns, ask=ask, tools=tools)
     except _RENDER_ERRORS:
         return ""
 

@@ -16,7 +16,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from heedful.config import UserError
-from heedful.models import render, templates
+from heedful.models import render, template_arguments, templates
 from heedful.models.ids import set_ids
 
 _PAD_NAME = re.compile(r"(^|[\W_])pad(ding)?([\W_]|$)", re.IGNORECASE)
@@ -46,7 +46,7 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str, *, marks: boo
 def use_template(model: Any, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
     """Give the chat template arguments of its own, or replace it, and let pad and end of a turn follow."""
     if arguments:
-        templates.give(tokenizer, arguments)
+        template_arguments.give(tokenizer, arguments)
         set_pad(model, tokenizer)
         render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
 

@@ -22,7 +22,7 @@ from heedful.data.records import Text
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
-from heedful.models import load, templates, vocabulary
+from heedful.models import load, template_arguments, vocabulary
 from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
 from heedful.training.memory import Shape
@@ -174,7 +174,7 @@ def _tokenizer(config: PretrainConfig, texts: list[str], s: StageRun) -> PreTrai
         with files.replacing(place, sync=True) as temporary:
             made = new_tokenizer(texts, config.vocab_size, config.context)
             if config.chat_template:
-                templates.give(made, {"chat_template": config.chat_template})
+                template_arguments.give(made, {"chat_template": config.chat_template})
             made.save_pretrained(temporary)
             checkpoint.write_sums(temporary)
     s.ranks.wait()

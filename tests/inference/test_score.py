@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, LlamaForSequenceClassification
 
 import tiny
 from heedful.config import NonFinite, UserError, load
@@ -18,6 +18,8 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Record
 from heedful.files import read_json
 from heedful.inference import score
+from heedful.models import load as models
+from heedful.models import render
 from heedful.rewards.functions import ModelScorer
 from heedful.rollout.types import Episode
 from heedful.runs.manifest import manifest_path
@@ -69,6 +71,31 @@ def test_whichever_stop_token_a_policy_chose_the_reward_model_reads_the_end_of_a
     assert end != EOS
     assert read(end) == read(EOS) != read()
     assert read(EOS, finished=False) not in (read(EOS), read())  # cut off right behind it: as it was sampled
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the policy's ids", "its own ids"])
+def test_a_reward_model_of_the_hub_reads_the_whole_chat(tmp_path: Path, same: bool) -> None:
+    """As the cards of such models do it: apply_chat_template, and the model's own forward."""
+    tokenizer = tiny.tokenizer(template=True)
+    model = LlamaForSequenceClassification(tiny.config("llama", num_labels=1)).eval()
+    model.config.eos_token_id = tokenizer.eos_token_id
+    worlds.save(tmp_path / "rm", model, tokenizer)
+    chat = [{"role": "user", "content": "Say red"}, {"role": "assistant", "content": "red dog"}]
+    ids = tokenizer.apply_chat_template(chat, return_dict=False)
+    assert tokenizer.decode(ids).endswith("<|im_end|>\n")
+    with torch.no_grad():
+        expected = float(model(torch.tensor([ids])).logits)
+        cut = float(model(torch.tensor([ids[:-1]])).logits)
+    assert abs(expected - cut) > 1e-3
+    asked, answer = render.answered(tokenizer, "Say red", "red dog")
+    episode = Episode("Say red", asked, answer, "red dog", True)
+
+    def scored(loaded: Any) -> float:
+        return float(ModelScorer(loaded[0], loaded[1], tokenizer if same else None)([episode]))
+
+    assert scored(models.load_reward(tmp_path / "rm")) == pytest.approx(expected, abs=1e-5)
+    # trained further, it is read at the end of the turn
+    assert scored(models.load_reward_start(tmp_path / "rm", seed=0)) == pytest.approx(cut, abs=1e-5)
 
 
 def test_sampled_ids_are_scored_as_they_were_sampled(files: Files, tmp_path: Path) -> None:

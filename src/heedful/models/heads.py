@@ -34,6 +34,11 @@ def set_reward_bias(model: Any, bias: float) -> None:
     setattr(model.config, BIAS, float(bias))
 
 
+def is_foreign(model: Any) -> bool:
+    """Whether a reward model was not trained by heedful: its config has no bias."""
+    return not hasattr(model.config, BIAS)
+
+
 def reads_last_token(model: Any) -> bool:
     """Whether a score is a linear function of the last token's state. If not, the model's own forward gives it."""
     return isinstance(getattr(model, "score", None), nn.Linear)

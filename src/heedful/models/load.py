@@ -75,7 +75,8 @@ def load_reward_start(
     elif kind == "encoder":
         model = encoders.reward_from_encoder(model, seed=seed, pooling=encoders.pooling_of(model_path(ref)))
     else:
-        heads.note_unread(model, None)  # from here on it learns to be read at the end of text
+        heads.note_unread(model, None)  # from here on it learns to be read at the end of a turn
+        heads.set_reward_bias(model, heads.reward_bias(model))
     if encoders.pair_of(tokenizer) is None:
         vocabulary.ensure_pad(model, tokenizer)
     return model, tokenizer

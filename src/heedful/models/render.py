@@ -121,6 +121,11 @@ def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finishe
     return [*ids, end_id(tokenizer)] if finished else ids
 
 
+def tail_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of what the template writes after the end of an answer, in a chat that ends there."""
+    return templates.encode_after(tokenizer, templates.facts(tokenizer).tail)
+
+
 def end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an answer. Raises UserError if there is none."""
     end = templates.facts(tokenizer).end

@@ -44,6 +44,8 @@ class Facts:
     """The end of an answer and of a text, as a text spells them."""
     words: str
     """What the template writes after an answer where no token ends it. It is no part of an answer: EOS ends that."""
+    tail: str
+    """What the template writes after that token in a chat that ends there, such as a line break."""
     bos: str
     """BOS where the template writes it."""
     before: str
@@ -324,7 +326,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         plain, answers = _pattern(special), _pattern(special - tags)
         closings = tuple(own & {str(tokenizer.eos_token)})
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
-        texts = {"bos": "", "before": "", "after": "", "opening": ""}
+        texts = {"tail": "", "bos": "", "before": "", "after": "", "opening": ""}
         return Facts(
             end=tokenizer.eos_token_id, ends=False, closings=closings, words="", **texts, turns=False, spaced=spaced,
             marks=_NEVER, by_others=plain, by_authors=plain, in_answers=answers, hidden=no_text,
@@ -357,6 +359,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         ends=bool(ends),
         closings=tuple(sorted((own & {str(tokenizer.eos_token)}) | {*ends[:1]} | spelled)),
         words=words,
+        tail=behind.partition(ends[0])[2] if ends else "",
         bos=bos,
         before=before.removeprefix(bos),
         after=after,

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
 from heedful.data.records import Prompt, PromptText, Record, as_text
-from heedful.models import batches, encoders, load, render, scoring
+from heedful.models import batches, encoders, heads, load, render, scoring
 from heedful.models.templates import Refused
 from heedful.rewards.calls import FunctionScorer
 from heedful.rewards.specs import ensemble_of, is_function, split_weight
@@ -118,6 +118,8 @@ class ModelScorer:
         same = policy_tokenizer is not None and render.same_tokens(tokenizer, policy_tokenizer)
         self.same_tokens = same and encoders.pair_of(tokenizer) is None  # an encoder has marks between the texts
         self._special = render.special_ids(tokenizer)
+        # a reward model of the hub was trained on whole chats, so its score is read behind the line break after a turn
+        self._tail = render.tail_ids(tokenizer) if heads.is_foreign(model) and heads.reads_last_token(model) else []
 
     def ids(self, episode: Episode) -> tuple[list[int], list[int]]:
         """(prompt ids, response ids) as the model reads them. Raises UserError if they are too many."""
@@ -142,6 +144,8 @@ class ModelScorer:
             prompt_ids, response_ids = render.answered(
                 self.tokenizer, episode.prompt, episode.completion, finished=episode.finished, tools=tools
             )
+        if self._tail and response_ids[-1:] == [render.end_id(self.tokenizer)]:
+            response_ids = [*response_ids, *self._tail]
         return prompt_ids, response_ids
 
     def check(self, name: str, asked: Iterable[tuple[PromptText, render.Tools]]) -> None:

@@ -43,9 +43,9 @@ check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
 
-siege: $(READY)  ## attacks on app and runs, with a table; make siege FULL=1 takes an hour, ONLY="NAME ..." picks some
+siege: $(READY)  ## attacks on app and runs, with a table; FULL=1 takes an hour, ONLY="NAME ..." picks some, RESUME=1 goes on
 	@$(BROWSER)
-	@PYTHONPATH=src:tests $(BIN)/python -m siege $(if $(FULL),--full) $(ONLY)
+	@PYTHONPATH=src:tests $(BIN)/python -m siege $(if $(FULL),--full) $(if $(RESUME),--resume) $(if $(PAGE),--page) $(if $(MINUTES),--minutes $(MINUTES)) $(ONLY)
 
 docs: $(READY)  ## the pages of docs/ as a site with search and a Python reference, in build/site
 	@$(BIN)/python scripts/pages.py

@@ -1,10 +1,11 @@
 """Plant mistakes in a copy of the code and list those that no test finds.
 
-    .venv/bin/python scripts/mutants.py [--only WORD] [--list]
+    .venv/bin/python scripts/mutants.py [--only WORD] [--workers N] [--list]
 
 The sample is fixed: typical mistakes of RLHF, written down below, and some that a seed draws from the core
 (comparisons, operators, conditions). Each runs the narrow tests of its module in a copy of src. After 28 minutes the
-rest is named as not tried. `--only` takes the mistakes whose name contains the word. `--list` runs nothing.
+rest is named as not tried. `--only` takes the mistakes whose name contains the word, such as `learning/`. `--list` runs
+nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ROOT / "src" / "heedful"
 SECONDS, EACH, SEED = 28 * 60, 240, 0
 ONLINE = tuple(f"tests/stages/test_{name}.py" for name in ("ppo_experience", "ppo_update", "iterations", "groups"))
+TURNS, QUEUE = ("tests/stages/test_iterations.py",), ("tests/feedback/test_assignment.py",)
 MATHS, SIGNS = ("tests/maths",), ("tests/learning/test_signs.py",)
 OPTIM = ("tests/training/test_optimiser.py", "tests/training/test_metrics.py", "tests/training/test_parallel.py")
 DRAWN: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -66,6 +68,21 @@ PLANTED: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("learning/online.py", "load_weights(self.nets.policy, step)", "load_weights(self.nets.reference, step)", ONLINE),
     ("learning/steps.py", "optim.learning_rate(self.settings, step, total, first=0.1)", "self.settings.lr", ONLINE),
     ("learning/experience.py", "float(kl_B.mean())", "float(e.kl_BT.mean())", ONLINE),
+    ("stages/reward.py", "(scores_B.double().sum(), len(chosen))", "(scores_B.double().mean(), 1)", TURNS),
+    ("learning/steps.py", "minibatch.tokens, value)", "minibatch.tokens / len(minibatch.passes), value)", TURNS),
+    ("learning/steps.py", "(total / minibatch.tokens, value)", "(total / real, value)", TURNS),
+    ("models/heads.py", " / (weight.shape[1] + 1) ** 0.5", " * 0.02", TURNS),
+    ("configs/online.py", "self.episodes // self.rollout_batch", "self.episodes * self.rollout_batch", TURNS),
+    ("stages/sft.py", "return float(total_B.mean())", "return float(total_B.sum())", TURNS),
+    ("stages/sft.py", "if (step + 1) % every == 0 or step + 1 == total:", "if (step + 1) % every == 0:", TURNS),
+    ("stages/reward.py", "((step + 1) % every == 0 or step + 1 == total)", "((step + 1) % every == 0)", TURNS),
+    ("feedback/assignment.py", "if expired:\n        assignment.expires = end", "if expired:\n        end", QUEUE),
+    ("learning/signs.py", "max(kl) < -0.05", "min(kl) < -0.05", SIGNS),
+    ("learning/signs.py", "recent < finished[0] - 0.2", "recent < finished[0]", SIGNS),
+    ("learning/signs.py", "statistics.median(losses[:-1])", "statistics.median(losses)", SIGNS),
+    ("learning/signs.py", "max(explained) <= 0", "min(explained) <= 0", SIGNS),
+    ("learning/signs.py", "entropy[-1] < 0.2 * entropy[0]", "entropy[-1] < 0.2", SIGNS),
+    ("learning/signs.py", "statistics.fmean(loss[:3]) + 0.1", "statistics.fmean(loss[:3])", SIGNS),
 ]  # fmt: skip
 """Module, text, mistake, tests."""
 BROKEN = "raise RuntimeError\n"
@@ -166,13 +183,14 @@ class Copies:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", metavar="WORD")
+    parser.add_argument("--workers", type=int, default=max(1, min(8, os.cpu_count() or 2)))
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
     mistakes = [mistake for mistake in [*planted(), *drawn()] if given.only in mistake.name]
     if given.list:
         print("\n".join(mistake.name for mistake in mistakes))
         return
-    began, workers = time.monotonic(), max(1, min(8, (os.cpu_count() or 2)))
+    began, workers = time.monotonic(), given.workers
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
         copies = Copies(Path(folder), workers)
 

@@ -22,6 +22,7 @@ from siege.table import Outcome
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import labelling_load as load
 
+HERE = "127.0.0.1"
 PASSWORD = "a correct horse battery"
 PROJECT = load.NAME
 API = f"/api/projects/{PROJECT}"
@@ -57,10 +58,10 @@ class Place:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
     def ask(
-        self, method: str, path: str, body: Any = None, token: str | None = None, **headers: str
+        self, method: str, path: str, body: Any = None, token: str | None = None, source: str = HERE, **headers: str
     ) -> tuple[int, str]:
-        """Status and text of an answer, on a connection of its own."""
-        link = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
+        """Status and text of an answer, on a connection of its own. `source`: the address from which it comes."""
+        link = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120, source_address=(source, 0))
         content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         given = {"Content-Type": "application/json", "Origin": self.origin, **headers}
         if token is not None:
@@ -73,9 +74,18 @@ class Place:
         finally:
             link.close()
 
-    def sign_in(self, name: str, password: str = PASSWORD) -> int:
-        status, _ = self.ask("POST", "/api/login", {"name": name, "password": password})
+    def sign_in(self, name: str, password: str = PASSWORD, source: str = HERE, **headers: str) -> int:
+        status, _ = self.ask("POST", "/api/login", {"name": name, "password": password}, None, source, **headers)
         return status
+
+    def cookies(self, name: str, source: str = HERE) -> str:
+        """The cookies of a browser on which somebody has signed in."""
+        link = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60, source_address=(source, 0))
+        body = json.dumps({"name": name, "password": PASSWORD})
+        link.request("POST", "/api/login", body, {"Content-Type": "application/json", "Origin": self.origin})
+        found = link.getresponse().headers.get_all("Set-Cookie") or []
+        link.close()
+        return "; ".join(cookie.partition(";")[0] for cookie in found)
 
     @contextmanager
     def watched(self, outcome: Outcome, path: str = PAGE) -> Iterator[None]:
@@ -117,18 +127,8 @@ def running(folder: Path, where: str | None = None, *, labelers: int = 5, tasks:
     server.start()
     place = Place(server, store, folder, tokens, lead)
     try:
-        place.cookie = _session(place)
+        place.cookie = place.cookies("Onlooker")
         yield place
     finally:
         server.stop()
         store.close()
-
-
-def _session(place: Place) -> str:
-    """The cookie of a new session of the onlooker."""
-    link = http.client.HTTPConnection("127.0.0.1", place.server.port, timeout=60)
-    body = json.dumps({"name": "Onlooker", "password": PASSWORD})
-    link.request("POST", "/api/login", body, {"Content-Type": "application/json", "Origin": place.origin})
-    found = link.getresponse().headers.get_all("Set-Cookie") or []
-    link.close()
-    return "; ".join(cookie.partition(";")[0] for cookie in found)

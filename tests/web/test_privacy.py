@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -46,6 +47,11 @@ def next_task(client: TestClient, kind: str = "ranking") -> dict[str, Any]:
     return task
 
 
+def is_fine(answer: httpx.Response) -> None:
+    """What was not taken cannot be deleted."""
+    assert answer.status_code < 400, f"{answer.request.url}: {answer.read().decode()}"
+
+
 def work_of(site: Site, word: str = CANARY) -> TestClient:
     """Somebody who leaves the word wherever a person can leave a word."""
     site.add_prompts(4)
@@ -60,6 +66,7 @@ def work_of(site: Site, word: str = CANARY) -> TestClient:
     zoe = TestClient(
         site.app, base_url="http://testserver", headers={"Authorization": f"Bearer {joined.json()['token']}"}
     )
+    zoe.event_hooks = {"response": [is_fine]}
     with site.store.reading() as db:
         found = people.person_named(db, f"Zoe {word}")
         assert found is not None
@@ -73,7 +80,7 @@ def work_of(site: Site, word: str = CANARY) -> TestClient:
         submit(zoe, task, {"completion": f"{word} wrote this. " * 200, "note": word})
     zoe.post(f"{TEA}/undo", json={})
     ranking = next_task(zoe)
-    answer = {"ranking": [[0], [1], [2]], "ratings": [{"overall": 3, "note": word}] * 3, "note": word}
+    answer = {"ranking": [[0], [1], [2]], "ratings": [{"overall": 3}] * 3, "note": word}
     body = {"answer": answer, "idempotency_key": f"key {word}"[:8] + secrets.token_hex(8)}
     zoe.post(f"{TEA}/tasks/{ranking['lease']}/submit", json=body)
     marked = next_task(zoe)
@@ -81,7 +88,8 @@ def work_of(site: Site, word: str = CANARY) -> TestClient:
     skipped = {"reason": "other", "note": word, "idempotency_key": "skip one two"}
     zoe.post(f"{TEA}/tasks/{marked['lease']}/skip", json=skipped)
     zoe.put(f"{TEA}/tasks/{next_task(zoe, 'demonstration')['lease']}/draft", json={"draft": word})
-    lead.patch(f"{TEA}/people/{site.ids['zoe']}", json={"paused": True, "why": f"asked for a break, {word}"})
+    paused = {"paused": True, "why": f"asked for a break, {word}"}
+    is_fine(lead.patch(f"{TEA}/people/{site.ids['zoe']}", json=paused))
     return lead
 
 

@@ -11,22 +11,28 @@ from typing import Any
 
 import postgres
 from siege.places import API, Place, load, running, tracebacks
-from siege.table import Outcome, Scale
+from siege.table import Outcome
+from siege.work import Work
 
 LIMITED = 400_000  # bytes beyond what is there, to which each file may still grow
 MOST_LINES = 10  # of the log, for one event
 
 
-def full_disk(folder: Path, scale: Scale) -> Outcome:
+def full_disk(folder: Path, work: Work) -> None:
     """No file of the server may grow any further (RLIMIT_FSIZE), while labelers submit. Then there is room again."""
-    outcome, kept = Outcome(), {}
-    with running(folder, tasks=scale.of(3000, 300)) as place:
+    for _ in work.parts(1):
+        _filled(folder, work.outcome, tasks=work.of(3000, 300), most=work.of(2000, 200))
+
+
+def _filled(folder: Path, outcome: Outcome, tasks: int, most: int) -> None:
+    kept: dict[str, int] = {}
+    with running(folder, tasks=tasks) as place:
         largest = max(path.stat().st_size for path in folder.iterdir() if path.is_file())
         limit = (largest + LIMITED, resource.RLIM_INFINITY)
         resource.prlimit(place.server._process.pid, resource.RLIMIT_FSIZE, limit)
         refused = 0
         with place.watched(outcome):
-            for turn in range(scale.of(2000, 200)):
+            for turn in range(most):
                 status, told = _submit(place, turn, kept, " x" * 20_000)
                 outcome.add(_wrong(place, status, told))
                 refused += status == 503
@@ -39,37 +45,39 @@ def full_disk(folder: Path, scale: Scale) -> Outcome:
         status, told = _submit(place, 10**6, kept, "")
         outcome.failed += [] if status == 200 else [f"with room again: {status} {told[:100]}"]
         outcome.add(load.faults_of(place.store, kept), tried=0)
-    return outcome
 
 
-def away(folder: Path, scale: Scale) -> Outcome:
+def away(folder: Path, work: Work) -> None:
     """PostgreSQL stops answering and starts again under a server, several times."""
-    outcome, kept = Outcome(), {}
+    outcome, kept = work.outcome, dict[str, int]()
     with postgres.server(load.DURABLE) as url, running(folder, url.format("postgres"), tasks=300) as place:
         home = Path(url.partition("host=")[2])
-        for round_ in range(scale.of(10, 2)):
-            for turn in range(3):
-                status, told = _submit(place, 100 * round_ + turn, kept, "")
-                outcome.failed += [] if status == 200 else [f"before: {status} {told[:100]}"]
-            postgres.stop(home)
-            begin = time.monotonic()
-            for turn in range(10):
-                status, told = place.ask("POST", f"{API}/next", None, place.tokens[turn % 5])
-                outcome.add(_wrong(place, status, told) if status != 200 else ["200 without a database"])
-            page, words = place.ask("GET", f"/work/{load.NAME}/ranking", None, None, Cookie=place.cookie)
-            outcome.add([] if (page, "Not available" in words) == (503, True) else [f"the page: {page}"])
-            took = time.monotonic() - begin
-            outcome.failed += [f"11 refusals took {took:.0f} s"] if took > 22 else []
-            postgres.start(home)
-            end, status = time.monotonic() + 20, 0
-            while status != 200 and time.monotonic() < end:
-                status, told = place.ask("POST", f"{API}/next", None, place.tokens[0])
-            outcome.add([] if status == 200 else [f"after the restart: {status} {told[:100]}"])
+        for number in work.parts(work.of(10, 2)):
+            _restarted(place, home, number, kept, outcome)
         outcome.add(tracebacks(place.log), tried=0)
         lines = [line for line in place.log.splitlines() if "refused with 503" in line]
         outcome.failed += [f"{len(lines)} lines in the log: {lines[:3]}"] if not 1 <= len(lines) <= MOST_LINES else []
         outcome.add(load.faults_of(place.store, kept), tried=0)
-    return outcome
+
+
+def _restarted(place: Place, home: Path, number: int, kept: dict[str, int], outcome: Outcome) -> None:
+    for turn in range(3):
+        status, told = _submit(place, 100 * number + turn, kept, "")
+        outcome.failed += [] if status == 200 else [f"before: {status} {told[:100]}"]
+    postgres.stop(home)
+    begin = time.monotonic()
+    for turn in range(10):
+        status, told = place.ask("POST", f"{API}/next", None, place.tokens[turn % 5])
+        outcome.add(_wrong(place, status, told) if status != 200 else ["200 without a database"])
+    page, words = place.ask("GET", f"/work/{load.NAME}/ranking", None, None, Cookie=place.cookie)
+    outcome.add([] if (page, "Not available" in words) == (503, True) else [f"the page: {page}"])
+    took = time.monotonic() - begin
+    outcome.failed += [f"11 refusals took {took:.0f} s"] if took > 22 else []
+    postgres.start(home)
+    end, status = time.monotonic() + 20, 0
+    while status != 200 and time.monotonic() < end:
+        status, told = place.ask("POST", f"{API}/next", None, place.tokens[0])
+    outcome.add([] if status == 200 else [f"after the restart: {status} {told[:100]}"])
 
 
 def _submit(place: Place, turn: int, kept: dict[str, int], note: str) -> tuple[int, str]:

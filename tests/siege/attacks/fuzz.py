@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from heedful.configs import registry
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, Text
 from siege.attacks.routes import City
-from siege.table import Outcome, Scale
+from siege.work import TooLong, Work, limited
 from web.test_roles import routes_of
 
 SEED = 16
+WORKING = 20.0  # seconds after which a command is stopped that has begun to work
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 10**30, 1e300, -1e-300, "", " ", "\0", "\ud800", "\u202e", "a" * 5000, [], {}, [[]],
     [None], {"": None}, {"a": {"b": [1]}}, [True], "NaN", "1e999", "../../etc/passwd", "{{ 7 * 7 }}", "<script>", "'--",
@@ -37,10 +39,10 @@ ROWS: tuple[dict[str, Any], ...] = (
 ENDINGS = ("jsonl", "json", "csv", "tsv", "txt", "jsonl.gz", "parquet", "arrow", "ndjson", "zst", "", "npy")
 
 
-def files(folder: Path, scale: Scale) -> Outcome:
+def files(folder: Path, work: Work) -> None:
     """Files of rows with odd values, odd bytes and odd names, read as every kind of record."""
-    outcome, draw = Outcome(), random.Random(SEED)
-    for number in range(scale.of(4000, 40)):
+    for number in work.parts(work.of(4000, 40)):
+        draw = _drawing(number)
         rows = [_odd(draw, draw.choice(ROWS)) for _ in range(draw.randint(0, 4))]
         content = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         if draw.random() < 0.3:
@@ -48,19 +50,20 @@ def files(folder: Path, scale: Scale) -> Outcome:
         path = folder / f"{number}.{draw.choice(ENDINGS)}"
         path.write_bytes(_torn(draw, content) if draw.random() < 0.5 else content)
         kind = draw.choice((Demonstration, Completions, Comparison, Prompt, Text))
-        outcome.add(_one_line(f"{path.name} as {kind.__name__}", lambda path=path, kind=kind: formats.read(path, kind)))
+        wrong = _one_line(f"{path.name} as {kind.__name__}", lambda path=path, kind=kind: formats.read(path, kind))
+        work.outcome.add(wrong)
         path.unlink()
-    return outcome
 
 
-def api(folder: Path, scale: Scale) -> Outcome:
+def api(folder: Path, work: Work) -> None:
     """Bodies, addresses and files with odd values, to every route of the API, by a lead and a labeler."""
-    outcome, draw, city = Outcome(), random.Random(SEED), City(folder)
+    outcome, city = work.outcome, City(folder)
     described = city.site.browser("lead").get("/api/openapi.json").json()
     routes = sorted(route for route in routes_of(city.site) if route[1] not in ("/api/logout", "/api/login"))
     clients = {name: city.client(name, by_token=False) for name in ("lead", "labeler")}
     try:
-        for _ in range(scale.of(4000, 60)):
+        for number in work.parts(work.of(4000, 60)):
+            draw = _drawing(number)
             method, path = draw.choice(routes)
             address = path
             for name, value in city.filled.items():
@@ -78,14 +81,13 @@ def api(folder: Path, scale: Scale) -> Outcome:
                 city.site.settle(kinds=["ranking", "demonstration", "choice", "prompt"])
     finally:
         city.site.store.close()
-    return outcome
 
 
-def configs(folder: Path, scale: Scale) -> Outcome:
+def configs(folder: Path, work: Work) -> None:
     """Settings of every stage with odd values, as TOML files and as --set."""
-    outcome, draw = Outcome(), random.Random(SEED)
     stages = registry.stages()
-    for number in range(scale.of(1500, 30)):
+    for number in work.parts(work.of(1500, 30)):
+        draw = _drawing(number)
         config = stages[draw.choice(sorted(stages))].config
         keys = [
             *config.model_fields,
@@ -101,22 +103,21 @@ def configs(folder: Path, scale: Scale) -> Outcome:
         path.write_bytes(_torn(draw, content) if draw.random() < 0.3 else content)
         given = [f"{draw.choice(keys)}={draw.choice(ODD)}" for _ in range(draw.randint(0, 2))]
         source = path if draw.random() < 0.7 else None
-        outcome.add(_one_line(f"{lines} {given}", lambda c=config, s=source, g=given: load(c, s, g)))
-    return outcome
+        work.outcome.add(_one_line(f"{lines} {given}", lambda c=config, s=source, g=given: load(c, s, g)))
 
 
-def commands(folder: Path, scale: Scale) -> Outcome:
-    """Every command with odd options. It must end with 0, or with 2 and one line.
+def commands(folder: Path, work: Work) -> None:
+    """Every command with odd options. It must end with 0, or with 2 and one line, or still work after some seconds.
 
     Left out are those that start hours of work, or wait for somebody, with no option at all.
     """
-    outcome, draw = Outcome(), random.Random(SEED)
     names = sorted(set(cli.app.commands) - {"label", "demo", "chat", "serve", "overoptimisation", "reproduce"})
     before = Path.cwd()
     os.chdir(folder)
     (folder / "rows.jsonl").write_text(json.dumps(ROWS[1]) + "\n")
     try:
-        for _ in range(scale.of(800, 20)):
+        for number in work.parts(work.of(800, 20)):
+            draw = _drawing(number)
             name = draw.choice(names)
             command = cli.app.commands[name]
             options = [opt for one in command.params if isinstance(one, click.Option) for opt in one.opts[-1:]]
@@ -126,23 +127,32 @@ def commands(folder: Path, scale: Scale) -> Outcome:
                     arguments.append(draw.choice(options))
                 value = draw.choice((*ODD, "rows.jsonl", "nowhere", folder, "/", "."))
                 arguments.append(str(value).replace("\0", "").encode("utf-8", "replace").decode()[:200])
-            outcome.add(_command(arguments))
+            work.outcome.add(_command(arguments))
     finally:
         os.chdir(before)
-    return outcome
+
+
+def _drawing(number: int) -> random.Random:
+    """What draws the input with this number, whatever came before it."""
+    return random.Random(f"{SEED} {number}")
 
 
 def _command(arguments: list[str]) -> list[str]:
-    said = io.StringIO()
+    said, keys = io.StringIO(), sys.stdin
+    sys.stdin = io.StringIO()  # nobody types
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), limited(WORKING):
             cli.main(arguments)
+    except TooLong:
+        return []  # the options were fine
     except SystemExit as left:
         lines = said.getvalue().strip().splitlines()
         fine = left.code in (0, None) or (left.code == 2 and len(lines) == 1)
         return [] if fine else [f"{arguments}: exit code {left.code}, {lines[-1:]}"]
     except BaseException as error:
         return [f"{arguments}: {type(error).__name__}: {error}"[:300]]
+    finally:
+        sys.stdin = keys
     return []
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import BrowserContext, Page, sync_playwright
+from starlette.testclient import TestClient
 
 from heedful.feedback import people, projects
-from siege.table import Outcome, Scale
+from siege.table import Outcome
+from siege.work import Work
 from web.browser import led
 from web.browser.place import ARGUMENTS, CHROMIUM, Place, Server, new_place
 
@@ -66,25 +68,25 @@ PAYLOADS = (
     f"＜script＞{RUN}＜/script＞",
     f"<x onclick={RUN} autofocus tabindex=1 onfocus={RUN}>",
 )
+EACH = 6  # payloads of a project
 LABELER = ("ranking", "guide", "history", "progress", "topics")
 LEAD = ("", "/people", "/items", "/quality", "/snapshots", "/instructions", "/settings", "/settings/rubric", "/log")
 
 
-def attack(folder: Path, scale: Scale) -> Outcome:
-    outcome, server = Outcome(), Server(folder)
+def attack(folder: Path, work: Work) -> None:
+    server, groups = Server(folder), -(-len(PAYLOADS) // EACH)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            for number in range(0, len(PAYLOADS), 6) if scale.share >= 0.1 else (0,):
+            for number in work.parts(groups if work.share >= 0.1 else 1):
                 context = browser.new_context()
                 context.set_default_timeout(30_000)
-                _show(outcome, server, context, list(PAYLOADS[number : number + 6]))
+                _show(work.outcome, server, context, list(PAYLOADS[EACH * number : EACH * (number + 1)]))
                 context.close()
             browser.close()
     finally:
         server.stop()
         server.store.close()
-    return outcome
 
 
 def _show(outcome: Outcome, server: Server, context: BrowserContext, texts: list[str]) -> None:
@@ -103,14 +105,52 @@ def _show(outcome: Outcome, server: Server, context: BrowserContext, texts: list
     for text in texts:
         row: dict[str, Any] = {"prompt": text, "completions": [text, text + "."], "constraint": text, "use_case": text}
         place.add("ranking", row, source=text[:100])
+    ref, event = _write(server, place, lead.id, texts)
     said: list[str] = []
     _listen(place.page, said)
-    for path in LABELER:
+    for path in (*LABELER, f"history/{event}"):
         _visit(outcome, place, place.page, f"{place.address}/{path}", said)
     page = led.sign_in(server, context, session)
     _listen(page, said)
-    for path in LEAD:
+    for path in (*LEAD, f"/items/{ref}", f"/people/{place.person_id}"):
         _visit(outcome, place, page, f"{server.address}/lead/{place.name}{path}", said)
+
+
+def _write(server: Server, place: Place, lead_id: int, texts: list[str]) -> tuple[str, int]:
+    """The texts as notes, drafts, reports, titles, names of flags and explanations. Returns an item and a judgement."""
+    api, now = f"/api/projects/{place.name}", datetime.now(UTC)
+    with server.store.writing() as db:
+        secrets = [people.new_token(db, who, "api", now, name=texts[0][:80])[1] for who in (place.person_id, lead_id)]
+    labeler, lead = (TestClient(server.app, headers={"Authorization": f"Bearer {secret}"}) for secret in secrets)
+
+    def send(client: TestClient, method: str, path: str, body: Any = None) -> Any:
+        answer = client.request(method, f"{api}{path}", json=body)
+        assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    flags = [{"name": f"flag_{number}", "words": text[:200]} for number, text in enumerate(texts)]
+    rubric = {
+        "own_flags": flags,
+        "order_rule": texts[0],
+        "choice_rule": texts[-1],
+        "use_cases": [text[:200] for text in texts],
+    }
+    send(lead, "PATCH", "", {"title": texts[0][:200], "settings": {"rubric": rubric}})
+    send(lead, "POST", "/invitations", {"notes": [text[:200] for text in texts]})
+    shown = {}
+    for text in texts:
+        task = send(labeler, "POST", "/next")["task"]
+        answer = {"ranking": [[0], [1]], "ratings": [{"overall": 1}] * 2, "note": text}
+        body = {"answer": answer, "idempotency_key": f"key of {task['lease']}"}
+        shown[task["ref"]] = send(labeler, "POST", f"/tasks/{task['lease']}/submit", body)["event"]
+    ref, event = next(iter(shown.items()))
+    send(lead, "POST", f"/items/{ref}/gold", {"answer": "1 > 2", "explanation": texts[0]})
+    send(lead, "POST", f"/events/{event}/send-back", {"note": texts[-1]})
+    place.add("ranking", {"prompt": texts[0], "completions": [texts[0], texts[-1] + "."]})
+    task = send(labeler, "POST", "/next")["task"]
+    send(labeler, "PUT", f"/tasks/{task['lease']}/draft", {"draft": {"note": texts[0]}})
+    send(labeler, "POST", f"/tasks/{task['lease']}/personal-data", {"note": texts[-1]})
+    return ref, event
 
 
 def _listen(page: Page, said: list[str]) -> None:

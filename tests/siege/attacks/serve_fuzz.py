@@ -10,8 +10,8 @@ from typing import Any
 
 from serve import broken, live
 from serve.place import Place
-from siege.attacks.fuzz import ODD, SEED, _body, _torn
-from siege.table import Outcome, Scale
+from siege.attacks.fuzz import ODD, _body, _drawing, _torn
+from siege.work import Work
 
 HANGS = 60.0  # seconds without an answer
 ODD_PATHS = (
@@ -21,9 +21,9 @@ ODD_PATHS = (
 METHODS = ("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "BREW", "post")
 
 
-def attack(folder: Path, scale: Scale) -> Outcome:
+def attack(folder: Path, work: Work) -> None:
     """Bodies from our own description with odd values, the corpus of broken ones, odd headers, paths and methods."""
-    outcome, draw = Outcome(), random.Random(SEED)
+    outcome = work.outcome
     limits = {"requests_a_minute": 0, "context": 48, "choices": 4}
     place = Place(folder, {"m": live.local("llama", **limits)}, limits=limits)
     corpus = list(broken.broken())
@@ -33,8 +33,8 @@ def attack(folder: Path, scale: Scale) -> Outcome:
         routes = [
             (method.upper(), path) for path, each in sorted(described["paths"].items()) for method in sorted(each)
         ]
-        for _ in range(scale.of(10_000, 100)):
-            content = _request(draw, described, routes, corpus, place.secrets)
+        for number in work.parts(work.of(10_000, 100)):
+            content = _request(_drawing(number), described, routes, corpus, place.secrets)
             answer = _sent(port, content).removeprefix(b"HTTP/1.1 100 \r\n\r\n")
             status = int(answer[9:12]) if answer[9:12].isdigit() else 0
             fine = answer.startswith(b"HTTP/1.1 ") and 200 <= status < 500
@@ -42,7 +42,6 @@ def attack(folder: Path, scale: Scale) -> Outcome:
         alive = _sent(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         outcome.add([] if b'"status":"ok"' in alive else [f"after all of them: {alive[-200:]!r}"])
     place.store.close()
-    return outcome
 
 
 def _request(

@@ -34,16 +34,23 @@ from heedful.serve.upstream import UpstreamBackend
 from serve import live, scripted
 from serve.place import Place
 from siege.places import load, share_path, tracebacks
-from siege.table import Outcome, Scale
+from siege.table import Outcome
+from siege.work import Work
 
 USERS = 6
+EACH = 10  # kills of a server with its database
 LEFT_AFTER = 2.0  # seconds: when nothing of a client that left may be there any more
 WAIT = 30.0  # seconds that a slow machine has for it, in the short form
 
 
-def leavers(folder: Path, scale: Scale) -> Outcome:
+def leavers(folder: Path, work: Work) -> None:
     """Clients that leave before an answer or in the middle of it: of a model of this process, and of an upstream."""
-    outcome, many, upstream = Outcome(), scale.of(1000, 60), scripted.Upstream()
+    for _ in work.parts(1):
+        _left(folder, work.outcome, work.of(1000, 60), in_time=work.share >= 0.1)
+
+
+def _left(folder: Path, outcome: Outcome, many: int, *, in_time: bool) -> None:
+    upstream = scripted.Upstream()
     limits = {"queue": 4096, "requests_a_minute": 0}
     with live.running(upstream) as theirs:
         local = live.local("llama", **limits)
@@ -71,13 +78,12 @@ def leavers(folder: Path, scale: Scale) -> Outcome:
                 }  # fmt: skip
             took = time.monotonic() - begin
             outcome.failed += [f"{count} {name} are left after {took:.0f} s" for name, count in held.items() if count]
-            if scale.share >= 0.1 and took > LEFT_AFTER:
+            if in_time and took > LEFT_AFTER:
                 outcome.failed.append(f"the last row, task or connection went after {took:.1f} s")
             running = [line for line in _metrics(place) if line.startswith("heedful_running{") and line[-4:] != " 0.0"]
             outcome.failed += [f"metrics: {line}" for line in running]
             outcome.failed += [] if upstream.left else ["nobody left an upstream"]
         place.store.close()
-    return outcome
 
 
 async def _leave(port: int, secrets: dict[str, str], many: int) -> None:
@@ -108,17 +114,25 @@ def _metrics(place: Place) -> list[str]:
     return shown.splitlines()
 
 
-def kills_sqlite(folder: Path, scale: Scale) -> Outcome:
-    return _killed("sqlite", folder, scale)
+def kills_sqlite(folder: Path, work: Work) -> None:
+    _kills("sqlite", folder, work)
 
 
-def kills_postgresql(folder: Path, scale: Scale) -> Outcome:
-    return _killed("postgres", folder, scale)
+def kills_postgresql(folder: Path, work: Work) -> None:
+    _kills("postgres", folder, work)
 
 
-def _killed(kind: str, folder: Path, scale: Scale) -> Outcome:
+def _kills(kind: str, folder: Path, work: Work) -> None:
+    faults = work.of(50, 2)
+    for number in work.parts(-(-faults // EACH)):
+        home = folder / str(number)
+        home.mkdir()
+        _killed(kind, home, work.outcome, number, min(EACH, faults - EACH * number))
+
+
+def _killed(kind: str, folder: Path, outcome: Outcome, number: int, faults: int) -> None:
     """Users who ask, react and repeat what got no answer, while the server is killed again and again."""
-    outcome, faults, draw = Outcome(), scale.of(50, 2), random.Random("serve")
+    draw = random.Random(f"serve {number}")
     with _served(kind, folder) as (server, store, secrets):
         users = Users(server.port, secrets)
         try:
@@ -133,12 +147,15 @@ def _killed(kind: str, folder: Path, scale: Scale) -> Outcome:
             users.stop()
         outcome.add(users.compare(store), tried=faults)
         outcome.add(tracebacks(server._log.read_text(errors="replace")), tried=0)
-    return outcome
 
 
-def full_disk(folder: Path, scale: Scale) -> Outcome:
+def full_disk(folder: Path, work: Work) -> None:
     """No file of the server may grow any further (RLIMIT_FSIZE): answers go on, and /healthz says what is missing."""
-    outcome = Outcome()
+    for _ in work.parts(1):
+        _filled(folder, work.outcome, turns=work.of(200, 60))
+
+
+def _filled(folder: Path, outcome: Outcome, turns: int) -> None:
     with _served("sqlite", folder) as (server, store, secrets):
 
         def ask(text: str) -> int:
@@ -152,7 +169,7 @@ def full_disk(folder: Path, scale: Scale) -> Outcome:
         largest = max(path.stat().st_size for path in folder.iterdir() if path.is_file())
         resource.prlimit(server._process.pid, resource.RLIMIT_FSIZE, (largest + 100_000, resource.RLIM_INFINITY))
         said = "ok"
-        for turn in range(scale.of(200, 60)):
+        for turn in range(turns):
             status = ask(f"{turn}" + " x" * 10_000)
             outcome.add([] if status == 200 else [f"status {status} when the disk is full"])
             said = storing()
@@ -167,7 +184,6 @@ def full_disk(folder: Path, scale: Scale) -> Outcome:
             f"{word!r} is not stored" for word in ("before", "after") if not any(word in p for p in found)
         ]
         outcome.add(tracebacks(server._log.read_text(errors="replace")), tried=0)
-    return outcome
 
 
 @contextmanager

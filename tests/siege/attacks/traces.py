@@ -5,17 +5,16 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from siege.table import Outcome, Scale
+from siege.work import Work
 from web import test_privacy as privacy
 from web.site import Site
 
 WORDS = ("canary-{}", "kanarienvögelchen-{}", "канарейка{}", "金丝雀{}", "canário \u2013 {}")
 
 
-def attack(folder: Path, scale: Scale) -> Outcome:
-    outcome, draw = Outcome(), random.Random(16)
-    for number in range(scale.of(100, 2)):
-        word = WORDS[number % len(WORDS)].format(draw.randrange(10**6))
+def attack(folder: Path, work: Work) -> None:
+    for number in work.parts(work.of(100, 2)):
+        word = WORDS[number % len(WORDS)].format(random.Random(f"16 {number}").randrange(10**6))
         home = folder / str(number)
         home.mkdir()
         site = Site(home)
@@ -25,7 +24,6 @@ def attack(folder: Path, scale: Scale) -> Outcome:
             answer = lead.request("DELETE", f"{privacy.TEA}/people/{site.ids['zoe']}", json={"name": f"Zoe {word}"})
             wrong = [] if before else ["the word was nowhere before the deletion"]
             wrong += [] if answer.status_code == 200 else [f"not deleted: {answer.status_code}"]
-            outcome.add([f"{word}: {line}" for line in wrong + privacy.holding(home, word)])
+            work.outcome.add([f"{word}: {line}" for line in wrong + privacy.holding(home, word)])
         finally:
             site.store.close()
-    return outcome

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Gemma3Config,
+    T5Config,
+)
 
 import tiny
 from heedful.config import UserError
@@ -310,6 +316,44 @@ def test_a_head_of_several_outputs_is_no_reward_model(tmp_path: Path) -> None:
     path = saved(tmp_path, AutoModelForSequenceClassification.from_config(config))
     with pytest.raises(UserError, match="its head has 3 outputs"):
         load.load_reward(path)
+
+
+def test_a_model_that_also_sees_is_a_policy_and_a_start_of_a_reward_model(tmp_path: Path) -> None:
+    """Such as Gemma 3 from 4B on. Its config has a part for text, and no end of text of its own."""
+    text = tiny.config("gemma").to_dict() | {"model_type": "gemma3_text"}
+    sight = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+             "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=sight, mm_tokens_per_image=4, image_token_index=9)
+    assert not hasattr(config, "eos_token_id")
+    model = AutoModelForCausalLM.from_config(config)
+    tokenizer = tiny.tokenizer(template=True)
+    model.save_pretrained(tmp_path / "seeing")
+    tokenizer.save_pretrained(tmp_path / "seeing")
+    policy, _ = load.load_policy(tmp_path / "seeing")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (policy.config.eos_token_id, policy.generation_config.eos_token_id) == (end, [end, 0])
+    reward, _ = load.load_reward_start(tmp_path / "seeing", seed=0)
+    load.save(reward, tokenizer, tmp_path / "rm")
+    again, _ = load.load_reward(tmp_path / "rm")
+    torch.testing.assert_close(scoring.rewards(again, BATCH), scoring.rewards(reward, BATCH))
+
+
+@pytest.mark.parametrize("kind", ["pickles", "no tokenizer", "translates"])
+def test_what_a_folder_lacks_is_named(kind: str, tmp_path: Path) -> None:
+    folder = Path(saved(tmp_path, tiny.policy()))
+    if kind == "pickles":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        reason = "its weights are pickles, which can hold code. Save the model as safetensors"
+    elif kind == "no tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+        reason = "has no tokenizer. Save one there"
+    else:
+        T5Config(vocab_size=9, architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
+        reason = "T5ForConditionalGeneration is no causal language model"
+    with pytest.raises(UserError) as caught:
+        load.load_policy(folder)
+    assert str(caught.value).startswith(f"{folder}: {reason}")
 
 
 def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:

@@ -216,10 +216,12 @@ def _as_classifier(ref: str, config: Any, trust_remote_code: bool) -> None:
         config.num_labels = 1
 
 
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
 def _tokenizer_at(ref: str, source: str) -> str:
     """Where the tokenizer of a model is. An adapter may have one of its own."""
-    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-    return ref if any((Path(ref) / name).exists() for name in names) else source
+    return ref if any((Path(ref) / name).exists() for name in _TOKENIZERS) else source
 
 
 def _check_whole(ref: str, report: dict[str, Any], unused: str) -> None:
@@ -301,9 +303,12 @@ def _check_kind(ref: str, config: Any, kind: Kind) -> None:
         raise UserError(f"{ref}: {BIAS} in its config.json is {bias!r}. Write a number, or delete it.")
     if kind == "policy" and is_reward:
         raise UserError(f"{ref}: a reward model ({names[0]}) cannot write text. Give a causal language model.")
+    own_code = AutoModelForCausalLM.__name__ in (getattr(config, "auto_map", None) or {})
+    name = names[0] or config.model_type
     if kind == "policy" and encoders.is_encoder(config):
-        name = names[0] or config.model_type
         raise UserError(f"{ref}: an encoder ({name}) cannot write text. Give a causal language model.")
+    if kind == "policy" and not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(f"{ref}: {name} is no causal language model. Give one, such as Llama or Qwen.")
 
 
 class _explained:  # noqa: N801
@@ -328,6 +333,11 @@ class _explained:  # noqa: N801
 def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     if not trusted and "trust_remote_code" in str(error):
         return f"{ref}: the model comes with its own code. Read it, and allow it with trust_remote_code."
+    there = {file.suffix for file in Path(ref).iterdir()} if local else set()
+    if {".bin", ".pt", ".pth"} & there and ".safetensors" not in there:
+        return f"{ref}: its weights are pickles, which can hold code. Save the model as safetensors (save_pretrained)"
+    if local and not any((Path(ref) / name).exists() for name in _TOKENIZERS):
+        return f"{ref}: has no tokenizer. Save one there (tokenizer.save_pretrained)"
     if local:
         return f"{ref}: not a complete model directory ({_brief(error)})"
     return f"{ref}: no such directory, and the hub does not give it ({_brief(error)})"

@@ -196,7 +196,7 @@ def ensure_end(tokenizer: PreTrainedTokenizerBase, config: Any, generation: Any)
     named = [] if named is None else named if isinstance(named, list) else [named]
     if end not in named:
         generation.eos_token_id = [end, *named] if named else end
-    own = config.eos_token_id
+    own = getattr(config, "eos_token_id", None)  # a model that also sees has none of its own
     if end not in (own if isinstance(own, list) else [own]):
         config.eos_token_id = end
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -95,6 +95,7 @@ def settings(config: type[Config], section: str = "", values: Config | None = No
     return [setting for group in own.values() for setting in group] + of_sections
 
 
+@cache
 def docstrings(config: type[Config]) -> dict[str, str]:
     """The docstring under each field of a config, on one line."""
     found: dict[str, str] = {}

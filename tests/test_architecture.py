@@ -158,7 +158,8 @@ def modules() -> dict[str, Module]:
     return found
 
 
-def imports(module: Module) -> Iterator[Import]:
+@cache
+def imports(module: Module) -> tuple[Import, ...]:
     """Every import of a module, each name of ours resolved to the module that holds it."""
 
     def walk(node: ast.AST, at_load: bool) -> Iterator[Import]:
@@ -176,7 +177,7 @@ def imports(module: Module) -> Iterator[Import]:
                 lazy = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or is_for_types(child)
                 yield from walk(child, at_load and not lazy)
 
-    yield from walk(module.tree, at_load=True)
+    return tuple(walk(module.tree, at_load=True))
 
 
 def is_for_types(node: ast.AST) -> bool:

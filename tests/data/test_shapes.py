@@ -241,6 +241,10 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
     ("chat", [{"messages": json.dumps([ASK, reply(GOOD)], indent=1)}], "demonstrations", CHAT, []),
     ("chat", [{"messages": [ASK, reply(GOOD)], "functions": [{"name": "w", "parameters": {}}]}], "demonstrations",
      CHAT | {"tools": [{"type": "function", "function": {"name": "w", "parameters": {}}}]}, []),
+    ("chat", [{"messages": {"role": ["user", "assistant"], "content": [Q, GOOD]}}], "demonstrations", CHAT, []),
+    ("question and answer", [{"id": "o", "system_prompt": "Be brief.", "question": Q, "response": GOOD}],
+     "demonstrations", CHAT | {"prompt": [SYSTEM, ASK], "id": "o"}, []),
+    ("heedful", [PAIR | {"system_prompt": "Be brief."}], "comparisons", PAIR, ["system_prompt"]),
     ("heedful", [{"prompt": Q, "completion": str([reply(GOOD)])}], "demonstrations",
      {"prompt": Q, "completion": GOOD}, []),
     ("heedful", [{"prompt": Q, "completion": str([ASK])}], "demonstrations",
@@ -306,6 +310,9 @@ REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
     ("Chatbot Arena, 33k and 140k", [{**ARENA, "winner": "nobody"}], "field 'winner': 'nobody' is none of"),
     ("Chatbot Arena, 55k", [{"prompt": '["a"]', "response_a": "[null]", "response_b": '["c"]', "winner_model_a": 1}],
      "field 'response_a': must be a list of texts without gaps"),
+    ("Chatbot Arena, 55k",
+     [{"prompt": '["\\ud83d"]', "response_a": '["b"]', "response_b": '["c"]', "winner_model_a": 1}],
+     "field 'prompt.content': holds half of a surrogate pair"),
     ("PandaLM with sides", [{"instruction": Q, "response_a": GOOD, "response_b": BAD, "votes": ["c"]}],
      "field 'votes': 'c' is none of a, b, tie, 1, 2, 0"),
     ("LLMBar", [{"input": Q, "output_1": BAD, "output_2": GOOD, "label": 0}],
@@ -439,6 +446,29 @@ def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
     assert caplog.messages == [
         f"{tmp_path / 'rows.jsonl'}: read as demonstrations. Fields that heedful does not use: rejected_answers"
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "lost"),
+    [
+        ({"question": Q, "context": "A page.", "answer": GOOD, "page": 1}, "demonstrations", "context"),
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "history": ["x"], "score_chosen": 2}, "comparisons", "history"),
+        ({"prompt": Q, "completion": GOOD, "input": ""}, "demonstrations", ""),
+    ],
+)
+def test_a_part_of_the_question_that_is_not_used_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, row: dict[str, Any], kind: str, lost: str
+) -> None:
+    path = written(tmp_path, [row])
+    formats.read(path, kinds.KINDS[kind])
+    said = [f"{path}: read as {kind}. Fields that heedful does not use: {lost}"] if lost else []
+    assert caplog.messages == said
+
+
+def test_a_chat_that_asks_is_no_demonstration(tmp_path: Path) -> None:
+    path = written(tmp_path, [{"messages": [ASK, reply(GOOD)]}, {"messages": [ASK, reply(GOOD), ASK]}])
+    with pytest.raises(UserError, match=r":2: field 'messages': ends with a message of the user, so it has no answer"):
+        formats.read(path, Demonstration)
 
 
 LABELS = {

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from heedful.config import explain
-from heedful.data.reading.values import Bad, Row
+from heedful.data.reading.values import Bad, Row, wrong_text
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
 from heedful.data.shapes import table
 from heedful.data.shapes.parts import NoJudgement, Shape
@@ -28,6 +28,7 @@ _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _ANSWER_FIELDS = {name for cls in (Demonstration, Completions, Comparison, Choice) for name in cls.model_fields} - set(
     Prompt.model_fields
 )
+_SYSTEMS = ("system_prompt", "system_message")
 _SPLITS = {"validation": "valid", "val": "valid", "dev": "valid", "valid1": "valid", "valid2": "valid"}
 
 
@@ -102,14 +103,23 @@ def _told(error: ValueError, record_type: type[Record]) -> str:
 
 
 def _records(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Record]:
-    return [record_type.model_validate(native) for native in _native(rows, shape, record_type)]
+    made = [record_type.model_validate(native) for native in _native(rows, shape, record_type)]
+    # JSON inside of a text can hold half of a character, which the reader of the file has not seen
+    if any(isinstance(value, str) and "\\ud" in value.lower() for row in rows for value in row.values()):
+        for record in made:
+            if found := wrong_text(record.row()):
+                raise ValueError(found)
+    return made
 
 
 def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Row]:
     """Rows with the fields of `record_type`. Rows of an unknown shape stay as they are."""
     if shape is None or (not issubclass(record_type, Prompt) and shape.kind != "texts" and shape.name != "mapped"):
         return rows
-    kind = _kind_of(record_type)
+    kind = kind_name(record_type)
+    given = rows
+    if shape.name != "mapped":
+        rows = [_with_system(row) for row in rows]
     if record_type is not Prompt and shape.unfit is not None and (reason := shape.unfit(rows[0])):
         raise ValueError(reason)
     with shape.reading():
@@ -117,10 +127,27 @@ def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> 
             found = shape.others[kind](rows)
         else:
             found = shape.gather(rows) if shape.gather is not None else shape.convert(rows[0])
+        if rows[0].keys() != given[0].keys():
+            found = [_as_called(given[0], native) for native in found]
         return [_split(_as(kind, native)) for native in found]
 
 
-def _kind_of(record_type: type[Record]) -> str:
+def _with_system(row: Row) -> Row:
+    """A row with `system`, also where it is called system_prompt or system_message."""
+    other = next((name for name in _SYSTEMS if isinstance(row.get(name), str)), None)
+    if other is None or "system" in row:
+        return row
+    return {"system" if name == other else name: value for name, value in row.items()}
+
+
+def _as_called(row: Row, native: Row) -> Row:
+    """The converted row with the file's own name of `system`, if the shape has not used it."""
+    other = next(name for name in _SYSTEMS if name in row)
+    return {other if name == "system" else name: value for name, value in native.items()}
+
+
+def kind_name(record_type: type[Record]) -> str:
+    """The kind of a record, a key of KINDS. Empty for others."""
     return next((_KIND_OF[cls] for cls in record_type.__mro__ if cls in _KIND_OF and cls is not Prompt), "") or (
         "prompts" if record_type is Prompt else ""
     )

@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 from heedful import files
 from heedful.config import UserError
 from heedful.data import kinds
-from heedful.data.conversion import convert
+from heedful.data.conversion import convert, kind_name
 from heedful.data.reading import sources
 from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read_manifest, sha256
 from heedful.data.reading.streams import USUAL, Limits, needs_pyarrow, told
@@ -78,8 +78,9 @@ def read(
         log.warning("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))
     for reason, rows in empty.items():
         log.warning("%s: %d of %d rows hold no judgement: %s", source.path, rows, count, reason)
-    if lost := kinds.unused_judgements(good):
-        log.warning("%s: read as demonstrations. Fields that heedful does not use: %s", source.path, ", ".join(lost))
+    if lost := kinds.lost(good):
+        kind = kind_name(record_type)
+        log.warning("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))
     if not good:
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
         raise UserError(f"{source.path}: none of its {count} rows fits. {first}")

@@ -11,7 +11,7 @@ from heedful.data import conversion
 from heedful.data.reading import sources
 from heedful.data.reading.streams import USUAL, Limits
 from heedful.data.reading.values import Bad, Row
-from heedful.data.records import Demonstration, Record
+from heedful.data.records import Choice, Comparison, Demonstration, Record
 from heedful.data.shapes import mapping, table
 from heedful.data.shapes.parts import Shape
 
@@ -31,6 +31,9 @@ _REJECTING = re.compile(
 _RANKING = re.compile(
     r"(chosen|reject|prefer|rank|winner|best|better|rating|vote|label|choice|selected|judg|annotat|verdict)",
     re.IGNORECASE,
+)
+_ASKED_WITH = re.compile(
+    r"(system\w*|context\w*|inputs?|instructions?|history|passages?|documents?|background|functions)", re.IGNORECASE
 )
 _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _RANKING}
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
@@ -86,10 +89,17 @@ def _first(found: Iterable[Row | Bad]) -> tuple[list[Row], dict[str, Shape]]:
     return rows, shapes
 
 
-def unused_judgements(records: Iterable[Record]) -> list[str]:
-    """The fields of demonstrations that seem to judge answers and that heedful does not use."""
-    names = {name: None for record in records if isinstance(record, Demonstration) for name in record.model_extra or ()}
-    return [name for name in names if name not in _MEANT and _REJECTING.search(name)]
+def lost(records: Iterable[Record]) -> list[str]:
+    """The fields that heedful does not use, and that seem to be a part of the question or to judge the answer."""
+    names = {
+        name: isinstance(record, Demonstration)
+        for record in records if isinstance(record, Demonstration | Comparison | Choice)
+        for name, value in (record.model_extra or {}).items() if value not in (None, "", [], {})
+    }  # fmt: skip
+    return [
+        name for name, shown in names.items()
+        if name not in _MEANT and (_ASKED_WITH.fullmatch(name) or (shown and _REJECTING.search(name)))
+    ]  # fmt: skip
 
 
 def unknown(rows: Iterable[Row]) -> str:

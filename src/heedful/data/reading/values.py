@@ -132,16 +132,25 @@ def spelled_chat(text: str) -> list[Row] | None:
             found = read(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
+        if wrong_text(found):
+            raise ValueError(SURROGATE)
         turns = isinstance(found, list) and all(isinstance(turn, dict) for turn in found)
         return found if turns and all(isinstance(turn.get("role", turn.get("from")), str) for turn in found) else None
     raise ValueError("looks like a list of messages, and is not JSON. Write it as JSON.")
 
 
+def wrong_text(value: Any) -> str | None:
+    """ "field 'a': reason" for the first text in a value that is half of a character, else None."""
+    return first_wrong(value, _reason)
+
+
 def with_chats(row: Row | Bad) -> Row | Bad:
-    """A row with its chats as lists, where the file spells them as text."""
+    """A row with its chats as lists, where the file spells them as text or as columns."""
     if isinstance(row, Bad):
         return row
     for name in row.keys() & CHAT_FIELDS:
+        if isinstance(row[name], dict) and (columns := _turns(row[name])):
+            row = row | {name: columns}
         if not isinstance(row[name], str):
             continue
         try:
@@ -151,6 +160,16 @@ def with_chats(row: Row | Bad) -> Row | Bad:
         if turns is not None and (name != "completion" or all(turn.get("role") == "assistant" for turn in turns)):
             row = row | {name: turns}
     return row
+
+
+def _turns(columns: Row) -> list[Row] | None:
+    """The messages in columns of one length, as `datasets` saves a sequence of objects. None for anything else."""
+    if not columns.keys() >= {"role", "content"} and not columns.keys() >= {"from", "value"}:
+        return None
+    lists = list(columns.values())
+    if not all(isinstance(column, list) and len(column) == len(lists[0]) for column in lists):
+        return None
+    return [dict(zip(columns, turn, strict=True)) for turn in zip(*lists, strict=True)]
 
 
 def from_columns(row: Row) -> Row | Bad:

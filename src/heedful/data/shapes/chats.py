@@ -127,6 +127,19 @@ def messages(row: Row) -> list[Row]:
     return [{"prompt": prompt, **more, **answer(turns[last])}]
 
 
+def demonstration(rows: list[Row]) -> list[Row]:
+    """A demonstration from a chat. ValueError for one that asks."""
+    made = messages(rows[0])
+    if "completion" not in made[0]:
+        name = next(name for name in CHATS if name in rows[0])
+        last = made[0]["prompt"][-1].get("role")
+        raise ValueError(
+            f"field '{name}': ends with a message of the {last}, so it has no answer to learn from. Delete that message"
+            " or leave the row out."
+        )
+    return made
+
+
 def _to_learn(turn: Row) -> bool:
     return turn.get("role") == "assistant" and turn.get("weight") not in (0, 0.0, False)
 

@@ -207,6 +207,7 @@ SHAPES: tuple[Shape, ...] = (
         "`messages`, `conversations` or `conversation`: OpenAI (with `weight`), TRL, ShareGPT, no_robots, ultrachat",
         "platform.openai.com/docs/guides/supervised-fine-tuning",
         lambda row: chats.chat_field(row) is not None and row.get("completion") is None, chats.messages,
+        others={"demonstrations": chats.demonstration},
     ),
     Shape("heedful", "demonstrations", "`prompt`, `completion`: TRL too", OWN,
           lambda row: "prompt" in row and row.get("completion") is not None, chats.prompt_completion),

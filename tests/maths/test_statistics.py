@@ -119,6 +119,25 @@ def test_an_interval_over_clusters_covers_as_it_says(p, clusters):
     assert coverage(p, sample) >= 0.91
 
 
+@pytest.mark.parametrize(("users", "steep"), [(40, 1.0), (40, 1.5), (15, 1.0)])
+def test_an_interval_over_users_covers_where_few_send_most_prompts(users, steep):
+    """The k-th user has a share of k**-steep, and a rate of their own. As if all were alike, 79 % at 1.5."""
+    shares = np.arange(1.0, users + 1) ** -steep
+
+    def sample(rng):
+        sent = rng.choice(users, size=300, p=shares / shares.sum())
+        rates = np.clip(0.6 + 0.15 * rng.standard_normal(users), 0, 1)
+        return statistics.win_rate(rng.binomial(1, rates[sent]), sent)
+
+    assert 0.93 <= coverage(0.6, sample) <= 0.985
+
+
+def test_all_from_one_cluster_is_no_interval():
+    """Nine clusters have nothing to count: their shares of the whole are 0."""
+    terms = [[30, 50], *([[0, 0]] * 9)]
+    assert statistics.ratio_interval(terms, range(10)) == (0.6, None, None, 10)
+
+
 @pytest.mark.parametrize("n", [10, 30])
 def test_an_interval_of_a_mean_covers_as_it_says(n):
     """Of a normal and of a skewed mean. BCa gives up some points at ten values, and needs no bounds."""

@@ -245,8 +245,10 @@ def ratio_interval(terms: ArrayLike, clusters: Clusters = None, *, n: int | None
     """Ratio of the sums of two columns [N, 2], part and whole with 0 <= part <= whole, with its interval over clusters.
 
     Wilson's interval with the effective number of observations: that of independent ones with the same variance as the
-    clusters show. Quantiles are Student's. If no cluster has a part, or each one has all, each counts as one
-    observation. `n` is passed on and defaults to N. Source: Korn and Graubard 1998, with the score interval.
+    clusters show. The variance is that of the jackknife over clusters, where a cluster with a large share of the whole
+    counts for what the rate would be without it. Quantiles are Student's with the degrees of `equal_clusters`. If no
+    cluster has a part, or each one has all, each counts as one observation. `n` is passed on and defaults to N.
+    Sources: Korn and Graubard 1998, with the score interval. Carter, Schnepel and Steigerwald 2017 for the degrees.
     """
     terms = np.asarray(terms, dtype=np.float64)
     sums = terms if clusters is None else _totals(terms, clusters)
@@ -255,8 +257,12 @@ def ratio_interval(terms: ArrayLike, clusters: Clusters = None, *, n: int | None
     rate = float(part / whole)
     if count < FEWEST:
         return Interval(rate, None, None, n)
-    spread = float(np.square(sums[:, 0] - rate * sums[:, 1]).sum() / whole**2) * count / (count - 1)
-    quantile = student(count - 1)
+    share = sums[:, 1] / whole
+    if share.max() > 1 - 1e-12:  # all is of one cluster
+        return Interval(rate, None, None, n)
+    moved = (sums[:, 0] - rate * sums[:, 1]) / (1 - share) / whole  # of the rate, without the cluster
+    spread = float(np.square(moved).sum()) * (count - 1) / count
+    quantile = student(max(1, round(equal_clusters(share)) - 1))
     if min(rate, 1 - rate) < 1e-12:
         return Interval(rate, *_score(round(rate), count, quantile), n)
     if spread < 1e-24:  # no cluster differs, as where all outcomes are ties
@@ -323,6 +329,15 @@ def _corrected(resampled: Floats, found: float, without_one: Floats) -> tuple[fl
         return NormalDist().cdf(bias + shifted / max(1 - skewness * shifted, 1e-6))
 
     return level(-_Z), level(_Z)
+
+
+def equal_clusters(shares: Floats) -> float:
+    """How many clusters of equal size have the same sum of squared shares [N] of the whole.
+
+    >>> equal_clusters(np.array([0.5, 0.25, 0.25]))  # 1 / (1/4 + 1/16 + 1/16)
+    2.6666666666666665
+    """
+    return 1 / float(np.square(shares).sum())
 
 
 def _score(rate: float, count: float, quantile: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from heedful.configs.round import GateConfig
-from heedful.maths.statistics import FEWEST, WinRate, numbered, student
+from heedful.maths.statistics import FEWEST, WinRate, equal_clusters, numbered, student
 
 ONE_SIDED = 0.025
 """Chance that an equal candidate passes one bound. It is one side of a 95 % interval."""
@@ -95,8 +95,7 @@ def difference(values: ArrayLike, users: Sequence[object], bounds: int = 1) -> D
     share = np.bincount(index) / n
     moved = np.bincount(index, weights=values - mean) / (1 - share) / n  # of the mean, without the user
     error = math.sqrt(float(np.square(moved).sum()) * (count - 1) / count)
-    equal = 1 / float(np.square(share).sum())
-    half = student(max(1, round(equal) - 1), NORMAL.inv_cdf(1 - ONE_SIDED / bounds)) * error
+    half = student(max(1, round(equal_clusters(share)) - 1), NORMAL.inv_cdf(1 - ONE_SIDED / bounds)) * error
     return Difference(mean, mean - half, mean + half, n)
 
 

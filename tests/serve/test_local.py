@@ -17,6 +17,7 @@ from heedful.configs.shared import Generation
 from heedful.data.records import Message
 from heedful.models import render
 from heedful.rollout.types import Stream
+from heedful.serve import batching
 from serve.live import load, local, running, wait_for
 from serve.place import Place
 
@@ -102,6 +103,23 @@ def test_streamed_is_unstreamed(client: openai.OpenAI, name: str) -> None:
             assert written.decode("utf-8", "replace").startswith(choice.message.content or "")
         assert usages[-1] == whole.usage
         assert set(usages[:-1]) == {None}
+
+
+@pytest.mark.parametrize(("pause", "events"), [(0.0, 30), (1000.0, 2)], ids=["each token", "first and last"])
+def test_a_row_among_many_sends_several_tokens_at_once(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, pause: float, events: int
+) -> None:
+    monkeypatch.setattr(batching, "EVENT_SECONDS", pause)
+    given: Any = {"model": "plain", "prompt": PROMPTS[0], "seed": 8, "max_tokens": 60, "temperature": 0.7}
+    text, finish, _ = expected("plain", PROMPTS[0], 8, 60, temperature=0.7)
+    chunks = list(client.completions.create(**given, logprobs=1, stream=True))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == text
+    assert chunks[-1].choices[0].finish_reason == finish
+    assert chunks[0].choices[0].text != ""
+    assert len(chunks) >= events if pause == 0.0 else len(chunks) == events
+    whole: Any = client.completions.create(**given, logprobs=1).choices[0].logprobs
+    streamed = [one for chunk in chunks for one in chunk.choices[0].logprobs.token_logprobs]  # type: ignore[union-attr]
+    assert streamed == whole.token_logprobs
 
 
 def test_a_stop_text_ends_an_answer_across_tokens(client: openai.OpenAI) -> None:

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "models.devices",
         "models.ids",
         "models.scoring",
+        "models.shards",
         "runs",
         "maths.schedules",
         "data.formats",

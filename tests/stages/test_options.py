@@ -184,6 +184,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "dtype": REWARD + "test_low_precision_scores_stay_close",
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
         "activation_checkpointing": HERE + "test_compute_says_how_forwards_run",
+        "shard": "stages/test_shards.py::test_sft_in_shards_is_sft",
         "fast": "fast/test_forward.py::test_fast_false_is_transformers_own_padded_forward",
     },
     Checkpointing: dict.fromkeys(("every", "keep"), HERE + "test_when_checkpoints_are_made"),

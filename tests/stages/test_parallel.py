@@ -45,10 +45,16 @@ CASES = (
 
 
 def run_rank(rank: int, port: int, files: worlds.Files, out: Path, case: str, factor: int) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    join(rank, port)
     if factor != 1:
         spoil(factor)
     worlds.parallel_case(case, files, out)
+
+
+def join(rank: int, port: int, size: int = 2) -> None:
+    """The place of a rank, as torchrun announces it."""
+    place = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()})
 
 
 def spoil(factor: int) -> None:
@@ -70,12 +76,12 @@ def two_ranks(files: worlds.Files, out: Path, case: str, factor: int = 1) -> Pat
     return out / case
 
 
-def processes(target: Callable[..., None], args: tuple[Any, ...]) -> list[int | None]:
+def processes(target: Callable[..., None], args: tuple[Any, ...], size: int = 2) -> list[int | None]:
     """Exit codes of two ranks with gloo, forked so that nothing is imported anew: target(rank, port, *args)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    ranks = [fork.Process(target=target, args=(rank, port, *args)) for rank in range(2)]
+    ranks = [fork.Process(target=target, args=(rank, port, *args)) for rank in range(size)]
     for rank in ranks:
         rank.start()
     for rank in ranks:

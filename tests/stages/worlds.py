@@ -158,14 +158,15 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
     """
     stage, family, seed = [*case.split("-"), "0"][:3]
     fast = not (family == "gpt2" and stage in ONLINE)
-    changes["compute"] = {"micro_tokens": 16 if stage == "pretrain" else 64, "fast": fast}
+    compute = {"micro_tokens": 16 if stage == "pretrain" else 64, "fast": fast}
+    changes["compute"] = compute | changes.get("compute", {})
     if stage != "pretrain":
         changes["policy" if stage in ONLINE else "model"] = str(files.root / f"policy-{family}")
     if stage in ONLINE:
         changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5, "checkpoint": {"every": 1, "keep": 9}}
         adam = {"lr": 1e-3, "schedule": "constant", "eps": 1e-6}
-        changes["optimiser"] = {**adam, "warmup": 0}
-        changes |= {"value_optimiser": adam} if stage == "ppo" else {}
+        changes["optimiser"] = {**adam, "warmup": 0} | changes.get("optimiser", {})
+        changes |= {"value_optimiser": adam | changes.get("value_optimiser", {})} if stage == "ppo" else {}
     return train(stage, files, out / case, resume=resume, **{"seed": int(seed), **changes})
 
 

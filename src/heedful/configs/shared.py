@@ -37,8 +37,12 @@ class Compute(Config):
 class TrainingCompute(Compute):
     """Where and how a training stage computes."""
 
-    may_change = ("activation_checkpointing",)
+    may_change = ("activation_checkpointing", "shard")
 
+    shard: Literal["none", "full", "hybrid", "auto"] = "none"
+    """Cut models, gradients and Adam's moments into shards, one for each rank. hybrid: within each machine, with a
+    copy on every machine. auto: full on several GPUs, else none.
+    """
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more computing, the same results."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from heedful.fast import attention, linear, trim
 from heedful.fast.layout import Layout, pack
+from heedful.fast.roots import gathered, recover
 
 _PATH = "_heedful_path"
 # Relative difference to the padded forward that still is rounding
@@ -105,13 +106,14 @@ def _try(model: Any) -> Path:
     rows, ids_BS = _trial_rows(model)
     try:
         with eval_mode(model), torch.autocast(model.device.type, enabled=False):
-            expected_BSD = body(input_ids=ids_BS, use_cache=False).last_hidden_state.float()
+            expected_BSD = gathered(model, lambda: body(input_ids=ids_BS, use_cache=False).last_hidden_state).float()
             _install(model)
             layout = pack(ids_BS, [len(row) for row in rows], [12, 12, 1], [0, 0, 2])
-            whole_ND = states_at(model, layout).float()
+            whole_ND = gathered(model, lambda: states_at(model, layout)).float()
             ends_M = torch.stack([layout.place_BS[b, len(row) - 1] for b, row in enumerate(rows)])
-            ends_MD = states_at(model, layout, ends_M).float()
+            ends_MD = gathered(model, lambda: states_at(model, layout, ends_M)).float()
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        recover(model)
         said = " ".join(str(error).split())[:120]
         return Path(False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}")
     apart = max(

@@ -48,9 +48,15 @@ def score(reward: Reward, episodes: list[Episode], *, missing_eos_penalty: float
         return chosen, torch.stack([total_b, *parts.values()], dim=1)
 
     table = torch.empty(len(episodes), 1 + len(reward.parts))
-    micro_batches = batches.micro_batches(total_lengths(episodes), max_tokens=passes.micro_tokens)
-    for chosen, scores in passes.ranks.each(micro_batches, scored):
-        table[chosen] = scores
+    micro_batches, ranks = batches.micro_batches(total_lengths(episodes), max_tokens=passes.micro_tokens), passes.ranks
+    if ranks.shards is not None:  # one part after the other: the ranks share each pass of a model
+        columns = {
+            part.name: part.together(episodes, micro_batches, ranks.each_pass, ranks.each) for part in reward.parts
+        }
+        table = torch.stack([reward.total(columns, episodes), *columns.values()], dim=1)
+    else:
+        for chosen, scores in ranks.each(micro_batches, scored):
+            table[chosen] = scores
     raw_B = total_B = table[:, 0]
     if missing_eos_penalty is not None:
         finished_B = torch.tensor([e.finished for e in episodes])

@@ -22,11 +22,11 @@ def losses(model: Any, rows: list[Example], passes: Passes) -> Iterator[tuple[Te
 
     Every row is read alone.
     """
-    for chosen in passes.ranks.share(passes.cut(model, rows)):
+    for chosen, counts in passes.ranks.deal(passes.cut(model, rows)):
         batch = passes.batch([rows[i] for i in chosen])
         with passes.ranks.autocast():
             total = scoring.response_loss(model, batch)
-        yield total, batch.learned_mask_BT.sum()
+        yield total * counts, batch.learned_mask_BT.sum() * counts
 
 
 def add_gradients(

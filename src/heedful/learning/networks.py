@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
@@ -49,31 +48,34 @@ class Networks:
 
 def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     """Load the policy, the reference and the reward, and copy the average."""
-    policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code)
+    policy, tokenizer = load.load_policy(config.policy, trust_remote_code=config.trust_remote_code, shards=ranks.shards)
     vocabulary.use_template(policy, tokenizer, config.template)
     adapters.add(policy, config.lora, seed=config.seed, base=config.policy)
     compute = config.compute
-    reference = open_reference(config, policy, tokenizer, ranks.device)
+    reference = open_reference(config, policy, tokenizer, ranks)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=compute, device=ranks.device,
-        trust_remote_code=config.trust_remote_code,
+        trust_remote_code=config.trust_remote_code, shards=ranks.shards,
     )  # fmt: skip
-    load.place(policy, ranks.device, compute, trained=True)
+    load.place(policy, ranks.device, compute, trained=True, shards=ranks.shards)
     learner = Learner("policy", policy, optim.adam(policy, config.optimiser), config.optimiser)
     engine = open_policy_engine(policy, tokenizer, compute, config.engine, ranks.once)
     return Networks(learner, reference, reward, tokenizer, engine, Average(policy, config.ema_decay))
 
 
 def open_reference(
-    config: OnlineConfig | DPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, device: torch.device
+    config: OnlineConfig | DPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, ranks: Ranks
 ) -> Any:
     """The frozen model that `config.reference` names, else a copy of the policy. Raises UserError for other tokens."""
+    where: Any = {"device": ranks.device, "compute": config.compute, "shards": ranks.shards}
     if config.reference is None and adapters.found(policy):
-        return load.place(adapters.without(policy), device, config.compute)
+        return load.place(adapters.without(policy), **where)
     if config.reference is None:
-        return load.place(copy.deepcopy(policy).requires_grad_(False), device, config.compute)
-    reference, its_tokenizer = load.load_policy(config.reference, trust_remote_code=config.trust_remote_code)
+        return load.place(copy.deepcopy(policy).requires_grad_(False), **where)
+    reference, its_tokenizer = load.load_policy(
+        config.reference, trust_remote_code=config.trust_remote_code, shards=ranks.shards
+    )
     vocabulary.use_template(reference, its_tokenizer, config.template)
     if not render.same_tokens(its_tokenizer, tokenizer):
         raise UserError(f"{config.reference}: a reference reads the policy's tokens, but its tokenizer is another one")
-    return load.place(reference.requires_grad_(False), device, config.compute)
+    return load.place(reference.requires_grad_(False), **where)

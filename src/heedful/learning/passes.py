@@ -56,7 +56,7 @@ class Passes:
                 return chosen, compute(model, batch).float().cpu()
 
         out_BT = torch.zeros(len(rows), max(len(row.response_ids) for row in rows))
-        for chosen, values_bt in self.ranks.each(self.cut(model, rows), computed):
+        for chosen, values_bt in self.ranks.each_pass(self.cut(model, rows), computed):
             out_BT[chosen, : values_bt.shape[1]] = values_bt
         if not torch.isfinite(out_BT).all():
             raise NonFinite(name)

@@ -31,7 +31,8 @@ def generate(
         drawn = draw(engine, [questions[r].prompt_ids for r in rows], settings, seed, rows=rows, iteration=iteration)
         return [only for (only,) in drawn]
 
-    return [sample for part in ranks.each(parts, sampled) for sample in part]
+    with engine.gathered():
+        return [sample for part in ranks.each(parts, sampled) for sample in part]
 
 
 def sampled(questions: list[Question], settings: Generation, rows: int) -> Sampled:

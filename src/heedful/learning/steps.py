@@ -59,7 +59,8 @@ class Minibatch:
     first: bool
     """Whether the policy is still the one that sampled."""
     rows: Experience
-    passes: list[tuple[Experience, Batch]]
+    passes: list[tuple[Experience, Batch, bool]]
+    """With each: whether it counts (`Ranks.deal`)."""
 
     @property
     def tokens(self) -> int:
@@ -72,9 +73,9 @@ def minibatch(
     """The chosen episodes, with passes as `model` needs them."""
     rows = experience.rows(chosen, experience.mask_BT.shape[1], torch.device("cpu"))
     laid_out = []
-    for part in passes.ranks.share(passes.cut(model, rows.episodes)):
+    for part, counts in passes.ranks.deal(passes.cut(model, rows.episodes)):
         batch = passes.batch([rows.episodes[i] for i in part])
-        laid_out.append((rows.rows(part, batch.T, passes.ranks.device), batch))
+        laid_out.append((rows.rows(part, batch.T, passes.ranks.device), batch, counts))
     return Minibatch(number, first, rows, laid_out)
 
 
@@ -131,12 +132,14 @@ def policy_gradients(
     P17).
     """
     gap = torch.zeros(())
-    for rows, batch in minibatch.passes:
+    for rows, batch, counts in minibatch.passes:
         with passes.ranks.autocast():
             logprobs_BT = scoring.response_logprobs(policy, batch, temperature)
         total, real, found = loss(logprobs_BT, rows)
         metrics: dict[str, Any] = dict(found)
-        passes.ranks.backward(total / count, policy)
+        passes.ranks.backward(total * counts / count, policy)
+        if not counts:
+            continue
         means.largest("ratio_max", metrics.pop("ratio_max"))
         means.add({"policy_loss": (total, real), **metrics})
         gap = torch.maximum(gap, ((logprobs_BT.detach() - rows.logprobs_BT).abs() * rows.mask_BT).max().cpu())
@@ -145,14 +148,15 @@ def policy_gradients(
 
 def value_gradients(value: Any, minibatch: Minibatch, *, clip: float, passes: Passes, means: Means) -> None:
     """Add the value net's gradients of one minibatch, a mean over its tokens (P15)."""
-    for rows, batch in minibatch.passes:
+    for rows, batch, counts in minibatch.passes:
         assert rows.values_BT is not None
         assert rows.returns_BT is not None
         with passes.ranks.autocast():
             values_BT = scoring.values(value, batch)
         total, real, metrics = value_loss(values_BT, rows.values_BT, rows.returns_BT, rows.mask_BT, clip)
-        passes.ranks.backward(total / minibatch.tokens, value)
-        means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in metrics.items()}})
+        passes.ranks.backward(total * counts / minibatch.tokens, value)
+        if counts:
+            means.add({"value_loss": (total, real), **{f"value/{key}": pair for key, pair in metrics.items()}})
 
 
 def pretraining_gradients(policy: Any, mix: PretrainingMix, number: int, *, passes: Passes, means: Means) -> None:

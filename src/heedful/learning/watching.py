@@ -45,7 +45,7 @@ class Watched:
                 raise UserError(f"watch names {spec} twice. Name it once")
             self.rewards[spec] = open_reward(
                 [spec], policy_tokenizer=nets.tokenizer, compute=config.compute, device=passes.ranks.device,
-                trust_remote_code=config.trust_remote_code,
+                trust_remote_code=config.trust_remote_code, shards=passes.ranks.shards,
             )  # fmt: skip
         count = min(len(questions), config.watch_prompts)
         chosen = Random(f"watch {config.seed}").sample(range(len(questions)), count)

@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from heedful.config import UserError, install
 from heedful.configs.shared import Lora
 from heedful.files import write_json
+from heedful.models import deferred
 from heedful.models.heads import CLASSIFIER
 from heedful.models.variants import BASE
 from heedful.runs.manifest import model_path, parent
@@ -47,14 +48,38 @@ def add(model: Any, settings: Lora, *, seed: int, base: str) -> Any:
         task_type="SEQ_CLS" if _head(model) else "CAUSAL_LM",
         base_model_name_or_path=_absolute(base),
     )
+    sources = {id(parameter): source for name, parameter in model.named_parameters()
+               if (source := deferred.sources_of(model).get(name)) is not None}  # fmt: skip
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that only matter when peft writes a model
-        torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, model, adapter_name=NAME)
+    if sources:  # the base's parameters have other names now
+        named = {name: sources[id(weight)] for name, weight in model.named_parameters() if id(weight) in sources}
+        deferred.set_sources(model, named)
+    _draw(model, seed)
     for parameter in getattr(model, _head(model) or "", nn.Module()).parameters():
         parameter.requires_grad_(True)
     model._heedful_lora = config
     return model
+
+
+@torch.no_grad()
+def _draw(model: Any, seed: int) -> None:
+    """Begin as peft does: the first matrix of each pair as in a new linear layer, the second one 0."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in _layers(model):
+        for matrices in (layer.lora_A, layer.lora_B):
+            if matrices[NAME].weight.is_meta:  # the base is still in its files
+                matrices[NAME].to_empty(device="cpu")
+        first, second = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
+        bound = first.shape[1] ** -0.5
+        first.copy_(torch.empty(first.shape).uniform_(-bound, bound, generator=generator))
+        second.zero_()
+
+
+def _layers(model: Any) -> list[Any]:
+    layer_class = importlib.import_module("peft.tuners.lora").LoraLayer
+    return [module for module in model.modules() if isinstance(module, layer_class)]
 
 
 def found(model: Any) -> bool:
@@ -103,6 +128,7 @@ def _plain(model: Any, make: Any) -> Any:
             copied.set_submodule(name, make(module))
     for attribute in ("_heedful_lora", "peft_config"):
         vars(copied).pop(attribute, None)
+    deferred.renamed(copied, lambda name: name.replace(".base_layer.", "."))
     return copied.requires_grad_(False).eval()
 
 

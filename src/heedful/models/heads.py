@@ -17,7 +17,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from heedful.config import UserError
-from heedful.models import dropout
+from heedful.models import deferred, dropout
 from heedful.models.saving import note_code, note_dtype, stored_dtype
 
 BIAS = "heedful_reward_bias"
@@ -79,9 +79,7 @@ def value_from_reward(reward: Any, weight: float = 1.0, *, share: bool = False) 
     `weight`: the weight of the reward model in the reward. It multiplies head and bias: values are sums of rewards.
     """
     value = dropout.set_dropout(copy.deepcopy(reward, _shared(reward.base_model) if share else {}), 0.0).eval()
-    with torch.no_grad():
-        for parameter in value.score.parameters():
-            parameter.mul_(weight)
+    deferred.scale(value, "score", weight)
     set_reward_bias(value, weight * reward_bias(value))
     return value
 
@@ -99,12 +97,14 @@ def value_from_policy(policy: Any, *, share: bool = False) -> Any:
     body: Any = getattr(policy, _body_name(policy))
     body = copy.deepcopy(body, _shared(body) if share else {})
     sample: Tensor = next(body.parameters())
+    device = "cpu" if sample.is_meta else sample.device
     model.score = nn.Linear(
-        model.score.in_features, 1, bias=model.score.bias is not None, device=sample.device, dtype=sample.dtype
+        model.score.in_features, 1, bias=model.score.bias is not None, device=device, dtype=sample.dtype
     )
     for parameter in model.score.parameters():
         nn.init.zeros_(parameter)
     setattr(model, model.base_model_prefix, body)
+    deferred.set_sources(model, deferred.sources_of(policy))
     note_dtype(model, stored_dtype(policy))
     note_code(model, type(policy))
     return dropout.set_dropout(model, 0.0).eval()

@@ -32,9 +32,10 @@ from heedful import files
 from heedful.config import UserError
 from heedful.configs.shared import Compute, Lora, TrainingCompute
 from heedful.fast import forward
-from heedful.models import adapters, encoders, heads, saving, variants, vocabulary
+from heedful.models import adapters, deferred, encoders, heads, saving, streamed, variants, vocabulary
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
+from heedful.models.shards import Shards, is_sharded, put
 from heedful.models.variants import Adapter
 from heedful.runs.manifest import model_path
 
@@ -46,30 +47,38 @@ _LOAD_ERRORS = (
     SafetensorError, StrictDataclassError, AssertionError, RuntimeError, MemoryError,
 )  # fmt: skip
 
-# What transformers and safetensors raise where a model cannot be written.
-_SAVE_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
-
 
 def load_policy(
-    ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
+    ref: str | Path,
+    *,
+    dtype: str | torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    shards: Shards | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """(model, tokenizer) of a causal LM: a run, a directory or a hub name. Raises UserError for any other model."""
-    return _load("policy", ref, dtype, trust_remote_code)
+    """(model, tokenizer) of a causal LM: a run, a directory or a hub name. Raises UserError for any other model.
+
+    `shards`: weights may stay in their files until `place` cuts the model.
+    """
+    return _load("policy", ref, dtype, trust_remote_code, shards)
 
 
 def load_reward(
-    ref: str | Path, *, dtype: str | torch.dtype = torch.float32, trust_remote_code: bool = False
+    ref: str | Path,
+    *,
+    dtype: str | torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+    shards: Shards | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model, tokenizer) of a reward or value model. Raises UserError for a model without a trained scalar head."""
-    return _load("reward", ref, dtype, trust_remote_code)
+    return _load("reward", ref, dtype, trust_remote_code, shards)
 
 
 def load_reward_start(
-    ref: str | Path, *, seed: int, trust_remote_code: bool = False
+    ref: str | Path, *, seed: int, trust_remote_code: bool = False, shards: Shards | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model, tokenizer) to train as a reward model: a reward model, or a causal LM or an encoder with a new head."""
     kind = _start_of(str(ref), trust_remote_code)
-    model, tokenizer = _load(kind, ref, torch.float32, trust_remote_code)
+    model, tokenizer = _load(kind, ref, torch.float32, trust_remote_code, shards)
     if kind == "policy":
         model = heads.reward_from_policy(model, seed=seed)
     elif kind == "encoder":
@@ -87,46 +96,79 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, path: str | Path, dtype
 
     `dtype`: the precision of the weights in the files. None: that of the model.
     """
-    path = Path(path)
-    try:
-        with files.replacing(path) as temporary, _quiet():
-            temporary.mkdir(parents=True)
-            saving.write(model, tokenizer, temporary, dtype)
-    except _SAVE_ERRORS as error:
-        raise UserError(f"{path}: cannot write the model ({_brief(error)})") from None
-
-
-def writer(model: Any, tokenizer: PreTrainedTokenizerBase, save_dtype: str, lora: Lora) -> Callable[[Path], None]:
-    """What writes a stage's model: a function of the directory. `save_dtype`: as in the config of the stage.
-
-    A trained adapter is merged into its base, or with `lora.save` = "adapter" written alone.
-    """
-
-    def write(directory: Path) -> None:
-        if adapters.found(model) and lora.save == "adapter":
-            save_adapter(model, tokenizer, directory)
-        else:
-            save(adapters.merged(model), tokenizer, directory, saving.output_dtype(model, save_dtype))
-
-    return write
+    _written(Path(path), "model", lambda folder: saving.write(model, tokenizer, folder, dtype))
 
 
 def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     """Write a trained adapter and the tokenizer as one directory, whole or not at all."""
+
+    def write(folder: Path) -> None:
+        adapters.write(model, folder)
+        tokenizer.save_pretrained(folder)
+
+    _written(path, "adapter", write)
+
+
+def writer(
+    model: Any, tokenizer: PreTrainedTokenizerBase, save_dtype: str, lora: Lora
+) -> Callable[[Path | None], None]:
+    """What writes a stage's model: a function of the directory. `save_dtype`: as in the config of the stage.
+
+    A trained adapter is merged into its base, or with `lora.save` = "adapter" written alone. Ranks other than the main
+    one call the function with None: a sharded model is gathered by all of them.
+    """
+
+    def write(directory: Path | None) -> None:
+        alone, dtype = adapters.found(model) and lora.save == "adapter", saving.output_dtype(model, save_dtype)
+        if is_sharded(model):
+            _write_shards(model, tokenizer, directory, None if alone else dtype)
+        elif directory is not None and alone:
+            save_adapter(model, tokenizer, directory)
+        elif directory is not None:
+            save(adapters.merged(model), tokenizer, directory, dtype)
+
+    return write
+
+
+def _write_shards(
+    model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path | None, dtype: torch.dtype | None
+) -> None:
+    """Write a sharded model, or without `dtype` its adapter alone."""
+    if dtype is None:
+        trained = streamed.with_trained(model)
+        if directory is not None:
+            save_adapter(trained, tokenizer, directory)
+    elif directory is None:
+        streamed.write(model, tokenizer, None, dtype)
+    else:
+        _written(directory, "model", lambda folder: streamed.write(model, tokenizer, folder, dtype))
+
+
+def _written(path: Path, what: str, write: Callable[[Path], None]) -> None:
     try:
         with files.replacing(path) as temporary, _quiet():
-            adapters.write(model, temporary)
-            tokenizer.save_pretrained(temporary)
-    except _SAVE_ERRORS as error:
-        raise UserError(f"{path}: cannot write the adapter ({_brief(error)})") from None
+            temporary.mkdir(parents=True)
+            write(temporary)
+    except saving.ERRORS as error:
+        raise UserError(f"{path}: cannot write the {what} ({_brief(error)})") from None
 
 
-def place(model: Any, device: torch.device | str, compute: Compute, *, trained: bool = False) -> Any:
-    """Move a model to a device and choose how its forward runs there. Returns the model.
+def place(
+    model: Any,
+    device: torch.device | str,
+    compute: Compute,
+    *,
+    trained: bool = False,
+    shards: Shards | None = None,
+) -> Any:
+    """Move a model to a device, or cut it into shards, and choose how its forward runs there. Returns the model.
 
     `trained`: there will be backward passes, for which `compute` may ask to recompute activations.
     """
-    model.to(device)
+    if shards is not None:
+        put(model, shards)
+    else:
+        model.to(device)
     forward.choose(model, compute.fast)
     if trained and isinstance(compute, TrainingCompute) and compute.activation_checkpointing:
         # the name that this version of transformers has for it
@@ -154,7 +196,7 @@ def _positions_left_out(model: Any) -> int:
 
 
 def _load(
-    kind: Kind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool
+    kind: Kind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool, shards: Shards | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     ref = model_path(ref)
     adapter = variants.adapter_of(ref)
@@ -167,17 +209,22 @@ def _load(
     padding = config.get_text_config().pad_token_id
     with _quiet(), _explained(source, config, **shared):
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_at(ref, source), **shared)
-        model, report = _class_of(kind, source, config, trust_remote_code).from_pretrained(
-            source,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
-            output_loading_info=True,
-            **shared,
-        )
+        cls = _class_of(kind, source, config, trust_remote_code)
+        wanted = shards is not None and adapter is None and not trust_remote_code
+        model, report = (deferred.build(cls, source, config) if wanted else None), None
+        if model is None:
+            model, report = cls.from_pretrained(
+                source,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # the report lists them, and they are refused below
+                output_loading_info=True,
+                **shared,
+            )
     from_adapter = adapter is not None and adapter.classifies
-    _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
+    if report is not None:
+        _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
     model = variants.plain(model, source)
     if adapter is not None:
         with _quiet(), _explained(ref, None, **shared):

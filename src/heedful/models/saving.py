@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ _STORED = "_heedful_stored_dtype"
 _CODE = "_heedful_code"
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _log = logging.getLogger(__name__)
+
+# What transformers and safetensors raise where a model cannot be written.
+ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
 
 
 def note_dtype(model: Any, dtype: Any) -> None:
@@ -70,9 +73,37 @@ def write(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path, dtype
     """Fill a directory with safetensors in `dtype` (None: the model's own), config and tokenizer."""
     with _weights_in(model, dtype or model.dtype), _any_generation_config(model, directory):
         model.save_pretrained(directory)
+    _write_rest(model, tokenizer, directory)
+
+
+def write_around(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """The same without weights. Their precision is that of the model."""
+    with _any_generation_config(model, directory):
+        model.save_pretrained(directory, state_dict={})
+    for file in directory.glob("*.safetensors"):
+        file.unlink()
+    _write_rest(model, tokenizer, directory)
+
+
+def _write_rest(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     if getattr(model, _CODE, None) is not None:
         custom_object_save(getattr(model, _CODE), directory)
     tokenizer.save_pretrained(directory)
+
+
+def kept_in_float32(model: Any) -> Callable[[str], bool]:
+    """Whether a family keeps the weight of a name in float32, whatever the precision of the rest."""
+    exempt = {*(getattr(model, "_keep_in_fp32_modules", None) or ())}
+    exempt |= {*(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
+    return lambda name: not exempt.isdisjoint(name.split("."))
+
+
+def float16_or_wider(largest: float) -> torch.dtype:
+    """float32 if float16 would make an infinity of the largest weight."""
+    if largest <= torch.finfo(torch.float16).max:
+        return torch.float16
+    _log.warning("a weight is too large for float16. The model is saved in float32")
+    return torch.float32
 
 
 @contextmanager
@@ -81,16 +112,15 @@ def _weights_in(model: Any, dtype: torch.dtype) -> Iterator[None]:
 
     Weights that the family keeps in float32 stay so. So do all, if float16 would make an infinity of a weight.
     """
-    exempt = {*(getattr(model, "_keep_in_fp32_modules", None) or ())}
-    exempt |= {*(getattr(model, "_keep_in_fp32_modules_strict", None) or ())}
+    exempt = kept_in_float32(model)
     weights = [
         weight
         for name, weight in model.named_parameters()
-        if weight.is_floating_point() and weight.dtype != dtype and exempt.isdisjoint(name.split("."))
+        if weight.is_floating_point() and weight.dtype != dtype and not exempt(name)
     ]
-    if dtype == torch.float16 and any(float(w.detach().abs().max()) > torch.finfo(dtype).max for w in weights):
-        _log.warning("a weight is too large for float16. The model is saved in float32")
-        weights = []
+    if weights and dtype == torch.float16:
+        largest = max(float(weight.detach().abs().max()) for weight in weights)
+        weights = weights if float16_or_wider(largest) == dtype else []
     before = [weight.data for weight in weights]
     try:
         for weight in weights:

@@ -18,6 +18,7 @@ from heedful.config import UserError
 from heedful.fast import forward
 from heedful.fast.cross_entropy import cross_entropy
 from heedful.fast.linear import is_plain, linear
+from heedful.fast.roots import gathered, is_shard, whole_forward
 from heedful.maths import logprobs as maths
 from heedful.maths.masks import length_mask
 from heedful.models import encoders, heads
@@ -31,30 +32,44 @@ MAX_LOGITS = 1 << 26
 def response_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """logprobs_BT of the response tokens under logits / temperature, in nats (P4, P5)."""
     mask_BT = batch.response_mask_BT
-    states_ND, head = _before_head(model, batch, mask_BT)
     tokens_N = batch.response_tokens_BT[mask_BT]
-    return _scatter(_through_head(model, states_ND, tokens_N, head, temperature), mask_BT)
+    head_alone = _reads_head(model)
+
+    def compute() -> Tensor:
+        states_ND, head = _before_head(model, batch, mask_BT, head_alone)
+        return _scatter(_through_head(model, states_ND, tokens_N, head, temperature), mask_BT)
+
+    return gathered(model, compute)
 
 
 def response_loss(model: Any, batch: Batch) -> Tensor:
     """Sum of -log-prob over the response tokens to learn from (S1), in nats. The fast path keeps no logits."""
     mask_BT = batch.learned_mask_BT
-    states_ND, head = _before_head(model, batch, mask_BT)
     tokens_N = batch.response_tokens_BT[mask_BT]
-    if torch.is_grad_enabled() and is_plain(head) and not ids_of(model).holes:
-        return cross_entropy(states_ND, *_rows_of_tokens(model, head), tokens_N)
-    return -_through_head(model, states_ND, tokens_N, head, 1.0).sum()
+    head_alone = _reads_head(model)
+
+    def compute() -> Tensor:
+        states_ND, head = _before_head(model, batch, mask_BT, head_alone)
+        if torch.is_grad_enabled() and is_plain(head) and not ids_of(model).holes:
+            return cross_entropy(states_ND, *_rows_of_tokens(model, head), tokens_N)
+        return -_through_head(model, states_ND, tokens_N, head, 1.0).sum()
+
+    return gathered(model, compute)
 
 
 def rewards(model: Any, batch: Batch) -> Tensor:
     """scores_B of a reward model: read at the last real token (R1), its bias added (R5)."""
     if not heads.reads_last_token(model):
-        return _own_scores(model, batch)
-    return _scores(model, last_states(model, batch))
+        return gathered(model, lambda: _own_scores(model, batch))
+    return gathered(model, lambda: _scores(model, _last_states(model, batch)))
 
 
 def last_states(model: Any, batch: Batch) -> Tensor:
     """states_BD of a reward model's body, before the head, where the score is read."""
+    return gathered(model, lambda: _last_states(model, batch))
+
+
+def _last_states(model: Any, batch: Batch) -> Tensor:
     last_B1 = _last_read(model, batch)[:, None]
     return _states(model, batch, last_B1, torch.ones_like(last_B1, dtype=torch.bool))
 
@@ -73,7 +88,7 @@ def _own_scores(model: Any, batch: Batch) -> Tensor:
     """scores_B by the model's own forward: a classifier that pools in its own way, as encoders do."""
     mask_BS = length_mask(batch.lengths_B, batch.input_ids_BS.shape[1]).long()
     types = encoders.token_types(model, batch)
-    logits_B1 = model(input_ids=batch.input_ids_BS, attention_mask=mask_BS, **types).logits
+    logits_B1 = whole_forward(model, input_ids=batch.input_ids_BS, attention_mask=mask_BS, **types).logits
     if logits_B1.dim() != 2 or logits_B1.shape[1] != 1:
         raise UserError(f"{type(model).__name__} has no scalar head. Give a reward model")
     return logits_B1[:, 0].float() + heads.reward_bias(model)
@@ -82,7 +97,11 @@ def _own_scores(model: Any, batch: Batch) -> Tensor:
 def values(model: Any, batch: Batch) -> Tensor:
     """values_BT of a value net: [:, t] is read before response token t is seen (P4), its bias added (P16)."""
     mask_BT = batch.response_mask_BT
-    return _scatter(_scores(model, _states(model, batch, batch.predecessors_BT, mask_BT)), mask_BT)
+
+    def compute() -> Tensor:
+        return _scatter(_scores(model, _states(model, batch, batch.predecessors_BT, mask_BT)), mask_BT)
+
+    return gathered(model, compute)
 
 
 def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[list[int]]:
@@ -96,16 +115,20 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
     return in_order(lengths, max_tokens, ranks)
 
 
-def _before_head(model: Any, batch: Batch, mask_BT: Tensor) -> tuple[Tensor, Any]:
+def _reads_head(model: Any) -> bool:
+    """Whether logits are computed from hidden states by the head alone. Tried before any weight is gathered."""
+    return forward.path(model).fast and head_is_exact(model)
+
+
+def _before_head(model: Any, batch: Batch, mask_BT: Tensor, head_alone: bool) -> tuple[Tensor, Any]:
     """(states_ND that predict the response tokens of the mask, the module that turns them into logits_NV of all rows).
 
     Where the head alone does not give the model's logits, or the fast path is off, the states are the logits of the
     model's own forward and the module changes nothing.
     """
-    chosen = forward.path(model)
-    if chosen.fast and head_is_exact(model):
+    if head_alone:
         return _states(model, batch, batch.predecessors_BT, mask_BT), model.get_output_embeddings()
-    logits_BSV = model(input_ids=batch.input_ids_BS, use_cache=False).logits
+    logits_BSV = whole_forward(model, input_ids=batch.input_ids_BS, use_cache=False).logits
     return _gather(logits_BSV, batch.predecessors_BT, mask_BT), nn.Identity()
 
 
@@ -139,7 +162,7 @@ def _try_head(model: Any) -> bool:
     ids_BS = (torch.arange(1, 9, device=model.device) % _width(model))[None]
     with forward.eval_mode(model):
         expected_BSV = model(input_ids=ids_BS, use_cache=False).logits.float()
-        actual_BSV = head(hidden_states(model, ids_BS)).float()
+        actual_BSV = gathered(model, lambda: head(hidden_states(model, ids_BS))).float()
     return actual_BSV.shape == expected_BSV.shape and torch.allclose(actual_BSV, expected_BSV, rtol=1e-4, atol=1e-4)
 
 
@@ -179,6 +202,8 @@ def _scores(model: Any, states_ND: Tensor) -> Tensor:
         raise UserError(f"{type(model).__name__} has no value for each token. Give a model with a linear head")
     weight, bias = model.score.weight, model.score.bias
     with torch.autocast(states_ND.device.type, enabled=False):
+        if is_shard(model.score):
+            return model.score(states_ND.float()).squeeze(-1) + heads.reward_bias(model)
         scores_N = F.linear(states_ND.float(), weight.float(), None if bias is None else bias.float()).squeeze(-1)
     return scores_N + heads.reward_bias(model)
 

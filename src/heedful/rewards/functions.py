@@ -20,10 +20,28 @@ from heedful.config import NonFinite, UserError
 from heedful.configs.shared import Compute
 from heedful.data.records import Prompt, PromptText, Record, as_text
 from heedful.models import batches, encoders, heads, load, render, scoring
+from heedful.models.shards import Shards
 from heedful.models.templates import Refused
 from heedful.rewards.calls import FunctionScorer
 from heedful.rewards.specs import ensemble_of, is_function, split_weight
 from heedful.rollout.types import Episode
+
+Spread = Callable[[list[list[int]], Callable[[list[int]], Tensor]], list[Tensor]]
+"""Parts of some rows, as indices, and what computes one of them: the results of all parts, on every rank."""
+
+
+def here(cut: list[list[int]], compute: Callable[[list[int]], Tensor]) -> list[Tensor]:
+    """All parts in this process."""
+    return [compute(chosen) for chosen in cut]
+
+
+def _in_place(cut: list[list[int]], found: list[Tensor]) -> Tensor:
+    """The results of the parts in the order of the rows."""
+    out: list[Tensor] = [torch.empty(0)] * sum(map(len, cut))
+    for chosen, values in zip(cut, found, strict=True):
+        for i, value in zip(chosen, values, strict=True):
+            out[i] = value
+    return torch.stack(out)
 
 
 @dataclass(frozen=True)
@@ -39,8 +57,24 @@ class Part:
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
         scores_B = self.score(episodes)
+        self.check(scores_B)
+        return scores_B
+
+    def check(self, scores_B: Tensor) -> None:
+        """Raise NonFinite for a score of a model that is not finite."""
         if isinstance(self.score, ModelScorer) and not scores_B.isfinite().all():
             raise NonFinite(f"the score of {self.name}")
+
+    def together(self, episodes: list[Episode], cut: list[list[int]], passes: Spread, calls: Spread) -> Tensor:
+        """The scores of all episodes by ranks that share forward passes, and calls of functions on parts of `cut`."""
+        if isinstance(self.score, Ensemble):
+            members = [part.together(episodes, cut, passes, calls) for part in self.score.parts]
+            return self.score.aggregate(torch.stack(members))
+        if isinstance(self.score, ModelScorer):
+            scores_B = self.score.over([self.score.ids(episode) for episode in episodes], scoring.rewards, passes)
+        else:
+            scores_B = _in_place(cut, calls(cut, lambda chosen: self.score([episodes[i] for i in chosen])))
+        self.check(scores_B)
         return scores_B
 
 
@@ -163,17 +197,23 @@ class ModelScorer:
         return self.over([self.ids(episode) for episode in episodes], scoring.rewards)
 
     @torch.no_grad()
-    def over(self, rows: Sequence[tuple[list[int], list[int]]], compute: Callable[[Any, Any], Tensor]) -> Tensor:
-        """compute(model, batch) of rows of (prompt ids, response ids), in float32 on the CPU."""
-        out: list[Tensor] = [torch.empty(0)] * len(rows)
-        for chosen in scoring.passes(self.model, [len(p) + len(r) for p, r in rows], self.micro_tokens):
+    def over(
+        self, rows: Sequence[tuple[list[int], list[int]]], compute: Callable[[Any, Any], Tensor], spread: Spread = here
+    ) -> Tensor:
+        """compute(model, batch) of rows of (prompt ids, response ids), in float32 on the CPU.
+
+        `spread`: how several ranks share the passes. Without it this process does all of them.
+        """
+
+        def computed(chosen: list[int]) -> Tensor:
             batch = batches.collate(
                 [rows[i][0] for i in chosen], [rows[i][1] for i in chosen], self.tokenizer.pad_token_id
             ).to(self.model.device)
             with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                for i, value in zip(chosen, compute(self.model, batch).float().cpu(), strict=True):
-                    out[i] = value
-        return torch.stack(out)
+                return compute(self.model, batch).float().cpu()
+
+        cut = scoring.passes(self.model, [len(p) + len(r) for p, r in rows], self.micro_tokens)
+        return _in_place(cut, spread(cut, computed))
 
 
 class Ensemble:
@@ -204,14 +244,17 @@ def open_reward(
     compute: Compute,
     device: torch.device | str,
     trust_remote_code: bool = False,
+    shards: Shards | None = None,
 ) -> Reward:
-    """Open every spec. Bodies of reward models run as `compute` says. Raises UserError with the spec and the remedy."""
+    """Open every spec. Bodies of reward models run as `compute` says, in `shards` if there are some.
+
+    Raises UserError with the spec and the remedy."""
     if not specs:
         raise UserError("no reward given. Name a reward-model run or a module:function")
     parts: list[Part] = []
     for spec in specs:
         weight, target = split_weight(spec)
-        scorer = _open(target, policy_tokenizer, compute, device, trust_remote_code)
+        scorer = _open(target, policy_tokenizer, compute, device, trust_remote_code, shards)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
         parts.append(Part(name, weight, scorer))
     return Reward(parts)
@@ -223,13 +266,17 @@ def _open(
     compute: Compute,
     device: torch.device | str,
     trust_remote_code: bool,
+    shards: Shards | None,
 ) -> Callable[[list[Episode]], Tensor]:
     """The scorer of a spec without weight."""
     if (found := ensemble_of(target)) is not None:
-        opened = {one: _open(one, policy_tokenizer, compute, device, trust_remote_code) for one in found.members}
+        how = policy_tokenizer, compute, device, trust_remote_code, shards
+        opened = {one: _open(one, *how) for one in found.members}
         return Ensemble(target, [Part(name, 1.0, scorer) for name, scorer in opened.items()], found.aggregate)
     if is_function(target):
         return FunctionScorer(target)
-    model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code)
-    load.place(model, device, compute)
+    model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code, shards=shards)
+    if shards is not None:
+        model.requires_grad_(False)  # frozen shards may be in a lower precision
+    load.place(model, device, compute, shards=shards)
     return ModelScorer(model, tokenizer, policy_tokenizer, compute.micro_tokens, getattr(torch, compute.dtype))

@@ -7,6 +7,7 @@ get its rows. An answer is not reproducible bit for bit, since servers batch req
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,16 +23,18 @@ from typing import Any
 
 import httpx
 import torch
+import torch.distributed as dist
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Generation
 from heedful.fast.forward import eval_mode
-from heedful.models import adapters, batches, load, scoring
+from heedful.models import adapters, batches, load, scoring, streamed
 from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
+from heedful.models.shards import assembled, is_sharded
 from heedful.rollout.dialects import ADAPTER, DIALECTS, Answer, Dialect, Unreadable
 from heedful.rollout.types import Sample, Stream, Token
 
@@ -89,6 +92,7 @@ class HttpEngine:
         once: Callable[[Callable[[], None]], None],
     ) -> None:  # fmt: skip
         self.model, self.tokenizer, self.settings, self._once = model, tokenizer, settings, once
+        self._trained = model
         self.version, self.ids = 0, ids_of(model)
         self.stops = stop_ids(tokenizer, model.config, getattr(model, "generation_config", None))
         self.tolerance = settings.tolerance or TOLERANCE.get(dtype, ROUGH)
@@ -139,12 +143,20 @@ class HttpEngine:
         for number, token in enumerate(sample.response_ids):
             yield Token(0, token, logprobs[number], sample if number == last else None)
 
+    def gathered(self) -> contextlib.AbstractContextManager[None]:
+        """See `types.Engine`. The servers have the weights."""
+        return contextlib.nullcontext()
+
     def load_weights(self, model: Any, version: int) -> None:
         """Give all servers the weights that `model` has now, and compare what they compute.
 
         Raises UserError if no server is left, or if one computes other log-probs than the trainer.
         """
-        self.model = model
+        self.model = self._trained = model
+        if is_sharded(model):
+            main = dist.get_rank() == 0
+            self._trained = streamed.with_trained(model) if self._by_adapter else None
+            self.model = assembled(model, torch.float32, device=torch.device("cpu"), keep=main)
         self._once(lambda: self._load(version))
         self.version = version
 
@@ -258,7 +270,7 @@ class HttpEngine:
 
     def _write(self, folder: Path) -> None:
         if self._by_adapter:
-            load.save_adapter(self.model, self.tokenizer, folder / "model")
+            load.save_adapter(self._trained, self.tokenizer, folder / "model")
         else:
             load.save(adapters.merged(self.model), self.tokenizer, folder / "model")
         for file in (folder / "model").iterdir():

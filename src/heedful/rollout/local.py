@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from heedful.models import adapters
 from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
+from heedful.models.shards import assembled, is_sharded
 from heedful.rollout.decoder import Decoder, fastest, open_decoder
 from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
@@ -41,6 +43,7 @@ class LocalEngine:
     ) -> None:
         self.model, self.dtype, self.fast = model, dtype, fast
         self.version = 0
+        self._whole: Any = None  # the plain copy of a sharded model, while a rollout lasts
         self._tried: dict[Any, bool] = {}  # kinds of decoders on the merged model, which is new at each call
         self.context, self.ids = context_length(model), ids_of(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
@@ -48,7 +51,8 @@ class LocalEngine:
     @property
     def decoder(self) -> str:
         """Which decoder this model samples with: "fast", "cached" or "plain"."""
-        return fastest(adapters.merged(self.model), self.fast).__name__.removesuffix("Decoder").lower()
+        with self.gathered():
+            return fastest(self.computing(), self.fast).__name__.removesuffix("Decoder").lower()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -88,12 +92,27 @@ class LocalEngine:
         """Sample from the weights that `model` has now. Rows in flight go on with them after their present step."""
         self.model, self.version = model, version
 
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """See `types.Engine`. Sampling token by token from shards would gather all weights for every token."""
+        if self._whole is not None or not is_sharded(self.model):
+            yield
+            return
+        self._whole = assembled(self.model, self.dtype or torch.float32)
+        try:
+            yield
+        finally:
+            self._whole = None
+
     def open(self, max_rows: int) -> Rows:
         """A loop of up to `max_rows` rows at a time, for a caller that has more to add while others are answered."""
         return Rows(self, max_rows)
 
     def computing(self) -> Any:
         """The model in the precision that it computes in."""
+        if self._whole is not None:
+            self._whole.__dict__["_heedful_decoders"] = self._tried
+            return self._whole
         model = adapters.merged(self.model)  # a plain one has fewer products, and may use the fast decoder
         if model is not self.model:
             model.__dict__["_heedful_decoders"] = self._tried

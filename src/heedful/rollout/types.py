@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -115,5 +116,12 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, model: Any, version: int) -> None:
-        """Sample from the weights that `model` has now. Samples name the version from here on."""
+        """Sample from the weights that `model` has now. Samples name the version from here on.
+
+        All ranks call this together.
+        """
+        ...
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """A context in which an engine of this process has whole weights. All ranks enter it together."""
         ...

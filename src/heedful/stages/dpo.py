@@ -50,14 +50,14 @@ def train(config: DPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 
 def _loop(config: DPOConfig, s: StageRun) -> None:
-    model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
+    model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code, shards=s.ranks.shards)
     vocabulary.use_template(model, tokenizer, config.template)
     adapters.add(model, config.lora, seed=config.seed, base=config.model)
-    load.place(model, s.ranks.device, config.compute, trained=True)
+    load.place(model, s.ranks.device, config.compute, trained=True, shards=s.ranks.shards)
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     # the model itself before its first step: no copy is needed
-    reference = networks.open_reference(config, model, tokenizer, s.ranks.device) if config.reference else model
+    reference = networks.open_reference(config, model, tokenizer, s.ranks) if config.reference else model
     context = min(load.context_length(model), load.context_length(reference))
     limits = examples.limits_of(config, context)
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
@@ -119,7 +119,7 @@ def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[J
             own = _logprobs(model, [rows[i] for i in chosen], passes)
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
-    reference = dict(pair for part in passes.ranks.each(_micro_batches(rows, passes), logprobs) for pair in part)
+    reference = dict(pair for part in passes.ranks.each_pass(_micro_batches(rows, passes), logprobs) for pair in part)
     return [Judged(row, row.pairs, reference[i]) for i, row in enumerate(rows)]
 
 
@@ -128,14 +128,15 @@ def _losses(
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
     """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
     ranks = passes.ranks
-    for chosen in ranks.share(_micro_batches([row.ranked for row in rows], passes)):
+    for chosen, counts in ranks.deal(_micro_batches([row.ranked for row in rows], passes)):
         micro = [rows[i] for i in chosen]
         with ranks.autocast():
             policy = _logprobs(model, [row.ranked for row in micro], passes)
         reference = [row.reference_K.to(ranks.device) for row in micro]
-        yield dpo_loss(
+        total, pairs, metrics = dpo_loss(
             *_of_pairs(policy, micro), *_of_pairs(reference, micro), config.beta, config.label_smoothing, config.kind
         )
+        yield total * counts, pairs * counts, {name: (a * counts, b * counts) for name, (a, b) in metrics.items()}
 
 
 def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[Judged]) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from heedful.maths.advantages import gae, whiten
 from heedful.maths.kl import shaped_rewards
 from heedful.maths.losses import policy_loss
 from heedful.models import adapters, heads, load, render
+from heedful.models.shards import Shards, unplaced
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.training import optimiser as optim
 from heedful.training import order
@@ -125,21 +126,23 @@ def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience
 def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
     """The policy's side and the value net."""
     nets = open_networks(config, ranks)
-    value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward)
+    value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward, ranks.shards)
     adapters.add(value, config.lora, seed=config.seed + 1, base=config.policy)
-    load.place(value, ranks.device, config.compute, trained=True)
+    load.place(value, ranks.device, config.compute, trained=True, shards=ranks.shards)
     critic = Learner("value", value, optim.adam(value, config.value_optimiser), config.value_optimiser)
     return Networks(**vars(nets), critic=critic, value_from=value_from)
 
 
-def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, reward: Reward) -> tuple[Any, str]:
+def _value_net(
+    config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBase, reward: Reward, shards: Shards | None
+) -> tuple[Any, str]:
     """Where the value net starts, and its name.
 
     That is `config.value`, else the first reward model that shares the tokenizer, with its head and bias, else the
     policy's body with a head of 0.
     """
     if config.value is not None:
-        value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code)
+        value, its_tokenizer = load.load_reward(config.value, trust_remote_code=config.trust_remote_code, shards=shards)
         if not heads.reads_last_token(value):
             raise UserError(
                 f"{config.value}: {type(value).__name__} gives one number a row. A value net reads each token"
@@ -149,8 +152,11 @@ def _value_net(config: PPOConfig, policy: Any, tokenizer: PreTrainedTokenizerBas
         return value, f"{config.value} (given)"
     for part in reward.members():
         if isinstance(part.score, ModelScorer) and part.score.same_tokens and heads.reads_last_token(part.score.model):
-            return heads.value_from_reward(
-                part.score.model, part.weight, share=bool(config.lora.rank)
-            ), f"{part.name} (reward model, with its head)"
+            start = unplaced(part.score.model)
+            if shards is not None:
+                start.requires_grad_(True)
+            value = heads.value_from_reward(start, part.weight, share=bool(config.lora.rank))
+            return value, f"{part.name} (reward model, with its head)"
+    policy = unplaced(policy)
     start = adapters.without(policy) if adapters.found(policy) else policy
     return heads.value_from_policy(start, share=bool(config.lora.rank)), f"{config.policy} (policy's body, zero head)"

@@ -43,7 +43,7 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
             return Path(out)
         train_texts, valid_texts = _texts(config)
         if config.model is not None:
-            model, tokenizer = load.load_policy(config.model)
+            model, tokenizer = load.load_policy(config.model, shards=s.ranks.shards)
             if config.chat_template:
                 vocabulary.use_template(model, tokenizer, {"chat_template": config.chat_template})
             if config.context > load.context_length(model):
@@ -54,7 +54,7 @@ def train(config: PretrainConfig, out: str | Path, *, resume: bool = False) -> P
         rows, valid_rows = (
             examples.document_rows(tokenizer, texts, config.context) for texts in (train_texts, valid_texts)
         )
-        load.place(model, s.ranks.device, config.compute, trained=True)
+        load.place(model, s.ranks.device, config.compute, trained=True, shards=s.ranks.shards)
         _loop(config, s, model, tokenizer, rows, valid_rows)
     return Path(out)
 

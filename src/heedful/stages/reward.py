@@ -45,11 +45,11 @@ def train_one(config: RewardConfig, out: str | Path, read: Read, *, resume: bool
 
 def _loop(config: RewardConfig, s: StageRun, read: Read) -> None:
     model, tokenizer = load.load_reward_start(
-        config.model, seed=config.seed, trust_remote_code=config.trust_remote_code
+        config.model, seed=config.seed, trust_remote_code=config.trust_remote_code, shards=s.ranks.shards
     )
     vocabulary.use_template(model, tokenizer, config.template)
     adapters.add(model, config.lora, seed=config.seed, base=config.model)
-    load.place(model, s.ranks.device, config.compute, trained=True)
+    load.place(model, s.ranks.device, config.compute, trained=True, shards=s.ranks.shards)
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     preflight.settle(s, config.preflight, preflight.of_rankings(config.data, config.eval_data))
@@ -112,15 +112,19 @@ def _gradients(
     """
     means, ranks = Means(), passes.ranks
     whole = len(rows) * mean_weight
-    for chosen in ranks.share(_whole_prompts(rows, passes)):
+    parts = _whole_prompts(rows, passes)
+    for number, (chosen, counts) in enumerate(ranks.deal(parts)):
         micro = [rows[i] for i in chosen]
+        at_once = parts[number * ranks.size : (number + 1) * ranks.size] if ranks.shards is not None else []
+        least = max((len(_cut(model, [rows[i] for i in part], passes)) for part in at_once), default=0)
         with ranks.autocast():
-            rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes)
+            rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes, least)
         firsts_BK, _ = batches.right_pad([row.firsts for row in micro], 0, rewards_BK.device)
         weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
         total, _, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B, firsts_BK)
-        ranks.backward(total / whole, model)
-        means.add({"loss": (total / mean_weight, len(micro)), **metrics})
+        ranks.backward(total * counts / whole, model)
+        if counts:
+            means.add({"loss": (total / mean_weight, len(micro)), **metrics})
     ranks.sum_gradients(model)
     return means.reduce(ranks)
 
@@ -136,14 +140,26 @@ def _whole_prompts(rows: list[Ranked], passes: Passes) -> list[list[int]]:
     return batches.in_order([sum(map(len, row.examples)) for row in rows], passes.micro_tokens, passes.ranks.size)
 
 
-def _forward(model: Any, rows: list[Ranked], passes: Passes) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards, ranks and mask as B x K: every completion goes through the model once."""
+def _cut(model: Any, rows: list[Ranked], passes: Passes) -> list[list[int]]:
+    """The forward passes over all completions of these rankings."""
+    return scoring.passes(model, [len(example) for row in rows for example in row.examples], passes.micro_tokens)
+
+
+def _forward(model: Any, rows: list[Ranked], passes: Passes, least: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Rewards, ranks and mask as B x K: every completion goes through the model once.
+
+    `least`: forward passes that another rank with shards needs. Those beyond the rankings repeat the first one.
+    """
     device, K = passes.ranks.device, max(len(row.responses) for row in rows)
     flat = [(b * K + k, example) for b, row in enumerate(rows) for k, example in enumerate(row.examples)]
     places, scores = [], []
-    for chosen in scoring.passes(model, [len(example) for _, example in flat], passes.micro_tokens):
+    cut = _cut(model, rows, passes)
+    for chosen in cut:
         scores.append(scoring.rewards(model, passes.batch([flat[i][1] for i in chosen])).float())
         places += [flat[i][0] for i in chosen]
+    for _ in range(least - len(cut)):
+        repeated = scoring.rewards(model, passes.batch([flat[i][1] for i in cut[0]]))
+        scores[0] = scores[0] + 0.0 * repeated.sum()
     place_N = torch.tensor(places, device=device)
     rewards_BK = torch.zeros(len(rows) * K, device=device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
     ranks_BK, lengths_B = batches.right_pad([row.ranks for row in rows], 0, device)
@@ -167,7 +183,7 @@ def score_rankings(model: Any, rows: list[Ranked], passes: Passes) -> list[list[
         return scores
 
     cut, found = passes.cut(model, examples), [0.0] * len(examples)
-    for chosen, scores in zip(cut, passes.ranks.each(cut, scored), strict=True):
+    for chosen, scores in zip(cut, passes.ranks.each_pass(cut, scored), strict=True):
         for index, score in zip(chosen, scores, strict=True):
             found[index] = score
     return [[found[place[_key(example)]] for example in row.examples] for row in rows]
@@ -182,10 +198,10 @@ def mean_score(model: Any, rows: list[Example], passes: Passes) -> float:
     """Mean score over (prompt, response) rows."""
     model.eval()
     means = Means()
-    for chosen in passes.ranks.share(passes.cut(model, rows)):
+    for chosen, counts in passes.ranks.deal(passes.cut(model, rows)):
         with passes.ranks.autocast():
             scores_B = scoring.rewards(model, passes.batch([rows[i] for i in chosen]))
-        means.add({"score": (scores_B.double().sum(), len(chosen))})
+        means.add({"score": (counts * scores_B.double().sum(), counts * len(chosen))})
     return means.reduce(passes.ranks)["score"]
 
 

@@ -51,16 +51,7 @@ def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:
 
 
 def _loop(config: SFTConfig, s: StageRun) -> None:
-    model, tokenizer = load.load_policy(config.model, trust_remote_code=config.trust_remote_code)
-    vocabulary.use_template(model, tokenizer, config.template)
-    if config.special_tokens and config.lora.rank:
-        raise UserError("--special-tokens need trained embeddings, and LoRA freezes them. Leave one of the two out")
-    if config.special_tokens:
-        tokenizer = vocabulary.add_tokens(model, tokenizer, config.special_tokens)
-        s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
-    adapters.add(model, config.lora, seed=config.seed, base=config.model)
-    load.place(model, s.ranks.device, config.compute, trained=True)
-    _set_dropout(model, config, s)
+    model, tokenizer = _start(config, s)
     write_model = load.writer(model, tokenizer, config.save_dtype, config.lora)
     s.try_saving(write_model)
     preflight.settle(s, config.preflight, preflight.of_demonstrations(config.data, config.valid_data))
@@ -110,6 +101,25 @@ def _loop(config: SFTConfig, s: StageRun) -> None:
         "valid_examples": len(validation),
     }
     s.finish(write_model, results)
+
+
+def _start(config: SFTConfig, s: StageRun) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The model to train, with its tokens, adapters and dropout, where it is trained."""
+    model, tokenizer = load.load_policy(
+        config.model,
+        trust_remote_code=config.trust_remote_code,
+        shards=None if config.special_tokens else s.ranks.shards,  # new tokens begin from rows that are there
+    )
+    vocabulary.use_template(model, tokenizer, config.template)
+    if config.special_tokens and config.lora.rank:
+        raise UserError("--special-tokens need trained embeddings, and LoRA freezes them. Leave one of the two out")
+    if config.special_tokens:
+        tokenizer = vocabulary.add_tokens(model, tokenizer, config.special_tokens)
+        s.say(f"sft: one id each: {', '.join(config.special_tokens)}. The model now has {ids_of(model).rows} rows")
+    adapters.add(model, config.lora, seed=config.seed, base=config.model)
+    load.place(model, s.ranks.device, config.compute, trained=True, shards=s.ranks.shards)
+    _set_dropout(model, config, s)
+    return model, tokenizer
 
 
 def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Shape:
@@ -188,7 +198,7 @@ class _Selector:
         self.questions: list[Question] = examples.questions(config.prompts, tokenizer, limits)[: config.select_samples]
         self.reward: Reward = open_reward(
             [config.select_with], policy_tokenizer=tokenizer, compute=config.compute, device=ranks.device,
-            trust_remote_code=config.trust_remote_code,
+            trust_remote_code=config.trust_remote_code, shards=ranks.shards,
         )  # fmt: skip
         self.reward.check(question.record for question in self.questions)
         self.reward.check_prompts((question.prompt, question.record.tools) for question in self.questions)

@@ -17,8 +17,11 @@ from torch.distributed import distributed_c10d
 from torch.distributed.rendezvous import rendezvous
 
 from heedful.config import UserError
+from heedful.runs.progress import Reporter
+from heedful.training.lifeline import REMEDY, Lifeline
 
 VARIABLE = "HEEDFUL_RANK_TIMEOUT"
+NOTICE = 5.0  # seconds in which a rank hears of another one that has died
 SECONDS = 1800.0  # a rank may write a large checkpoint while the others wait
 
 
@@ -41,7 +44,8 @@ _OF_NETWORKS = ("gloo", "nccl", "connection", "peer", "timed out")
 class Meeting:
     """The store of the process group, and how often this rank has come to it."""
 
-    def __init__(self, store: Any, rank: int, size: int, seconds: float) -> None:
+    def __init__(self, store: Any, rank: int, size: int, seconds: float, lifeline: Lifeline) -> None:
+        self.lifeline = lifeline
         self._store, self._rank, self._size, self._seconds = store, rank, size, seconds
         self._number = 0
 
@@ -57,12 +61,21 @@ class Meeting:
             raise UserError(self._who_is_missing(error)) from None
         if self._number > 2:  # everybody has left the meeting before the last one
             self._store.delete_key(self._key(self._rank, self._number - 2))
+        with self.explained():
+            yield
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """A context that turns an error of the network into one line. If the main rank is gone, rank 1 shows it."""
         try:
             yield
         except RuntimeError as error:
             if not isinstance(error, dist.DistError) and not any(word in str(error).lower() for word in _OF_NETWORKS):
                 raise
-            raise UserError(self._lost(error)) from None
+            why = self._lost(error)
+            if self._rank == 1 and self.lifeline.lost.startswith("rank 0 "):
+                Reporter("", 0).say(why)
+            raise UserError(why) from None
 
     def _key(self, rank: int, number: int | None = None) -> str:
         return f"heedful/{self._number if number is None else number}/{rank}"
@@ -81,6 +94,8 @@ class Meeting:
         )
 
     def _lost(self, error: RuntimeError) -> str:
+        if lost := self.lifeline.wait_lost(NOTICE):
+            return f"{lost}. {REMEDY}"
         return f"rank {self._rank} has lost the others ({_reason(error)}). Start all ranks again with --resume"
 
 
@@ -96,12 +111,13 @@ def join(backend: str, rank: int, size: int) -> Meeting:
         dist.init_process_group(
             backend, store=group, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=seconds)
         )
-    except (RuntimeError, ValueError) as error:
+        lifeline = Lifeline(rank, size, PrefixStore("lifeline", store))
+    except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
             f"MASTER_ADDR and MASTER_PORT: the ranks cannot meet at {where} ({_reason(error)}). Start all ranks with"
             " the address of a machine that all of them reach"
         ) from None
-    return Meeting(PrefixStore("heedful", store), rank, size, seconds)
+    return Meeting(PrefixStore("heedful", store), rank, size, seconds, lifeline)
 
 
 def _reason(error: Exception) -> str:

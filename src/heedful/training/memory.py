@@ -15,8 +15,8 @@ from torch import nn
 
 from heedful.config import UserError
 from heedful.configs.shared import TrainingCompute
-from heedful.fast import decoder, rows
-from heedful.models import scoring
+from heedful.fast import decoder, roots, rows
+from heedful.models import scoring, shards
 from heedful.training import launcher
 from heedful.training.parallel import Ranks
 
@@ -84,11 +84,12 @@ class Plan:
 def plan(trained: Sequence[nn.Module], shape: Shape, compute: TrainingCompute, ranks: Ranks) -> Plan:
     """The plan of a stage that trains these transformers models in steps of this shape."""
     parameters = list({id(p): p for model in trained for p in model.parameters()}.values())
-    learning = sum(p.numel() for p in parameters if p.requires_grad)
+    learning = sum(shards.local(p).numel() for p in parameters if p.requires_grad)
+    gathered = max(_gathered(model, ranks) for model in trained) if ranks.shards is not None else 0
     return Plan(
-        weights=sum(p.numel() * p.element_size() for p in parameters),
+        weights=sum(shards.local(p).numel() * p.element_size() for p in parameters),
         optimiser=8 * learning,
-        gradients=_gradient_bytes(shape, compute, ranks) * learning,
+        gradients=_gradient_bytes(shape, compute, ranks) * learning + gathered,
         activations=max(_activations(model, shape, compute, ranks) for model in trained),
         cache=max(_cache(model, shape.sampled, ranks) for model in trained) if shape.sampled is not None else 0,
         available=available(ranks),
@@ -102,10 +103,22 @@ def _gradient_bytes(shape: Shape, compute: TrainingCompute, ranks: Ranks) -> int
     out in one piece, next to what it is made of: as much again.
     """
     if ranks.dtype != torch.float32:
-        return 4 + 4 * (ranks.size > 1)
-    if ranks.size > 1:
+        return 4 + 4 * (ranks.size > 1 and ranks.shards is None)
+    if ranks.size > 1 and ranks.shards is None:
         return 4 + 8 + 8
     return 4 + 8 if shape.tokens > compute.micro_tokens or shape.losses > 1 else 4
+
+
+def _gathered(model: nn.Module, ranks: Ranks) -> int:
+    """Bytes of what a pass gathers of a sharded model, with its gradients before they are cut.
+
+    That is all outside of layers, and the layer that runs with the one that comes next.
+    """
+    sizes = {id(p): p.numel() for p in model.parameters()}
+    layers = [layer for layer in model.modules() if roots.is_shard(layer) and layer is not model]
+    each = [sum({id(p): sizes[id(p)] for p in layer.parameters()}.values()) for layer in layers]
+    outside = sum(sizes.values()) - sum(each)
+    return int((ranks.dtype.itemsize + 4) * (outside + 2 * max(each, default=0)))
 
 
 def available(ranks: Ranks) -> int:
@@ -142,7 +155,9 @@ def _cache(model: Any, sampled: Sampled, ranks: Ranks) -> int:
     per_token = 2 * config.num_hidden_layers * (getattr(config, "num_key_value_heads", None) or heads) * width
     trained, sampling = next(model.parameters()).element_size(), ranks.dtype.itemsize
     weights = sampling * sum(p.numel() for p in model.parameters())
-    copied = (weights if sampling != trained else 0) + (weights if weights <= decoder.COPIED_BYTES else 0)
+    copied = (weights if sampling != trained or ranks.shards is not None else 0) + (
+        weights if weights <= decoder.COPIED_BYTES else 0
+    )
     cached = trained if ranks.device.type == "cpu" else sampling  # on a CPU the decoder keeps float32
     return int(sampled.rows * sampled.columns * per_token * cached) + copied
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from heedful.config import NonFinite
 from heedful.configs.shared import Optimiser
+from heedful.fast import forward
 from heedful.maths import schedules
+from heedful.models import shards
 
 
 def adam(model: nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
@@ -44,12 +47,16 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer, settings: Optimiser
 
     Raises NonFinite before any weight has changed.
     """
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    gradients = [shards.local(p.grad) for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
+    if shards.is_sharded(model):
+        norm = _over_shards(norm, model)
     if not torch.isfinite(norm):
         raise NonFinite(f"gradient of {name}{_first_bad(model)}")
     if settings.clip_norm > 0:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), settings.clip_norm, norm)
+        factor = (settings.clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as in torch
+        for gradient in gradients:
+            gradient.mul_(factor)
     for group in optimiser.param_groups:
         group["lr"] = lr
     optimiser.step()
@@ -57,11 +64,24 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer, settings: Optimiser
     return float(norm)
 
 
+def _over_shards(norm: Tensor, model: nn.Module) -> Tensor:
+    """The norm over all ranks, from that of this rank's shards."""
+    squared = norm.double() ** 2
+    dist.all_reduce(squared, group=shards.shards_of(model).group)
+    return squared.sqrt().to(norm.dtype)
+
+
 def _first_bad(model: nn.Module) -> str:
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-            return name
-    return "the model (its norm overflows)"
+    bad = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None and not torch.isfinite(shards.local(parameter.grad)).all()
+    ]
+    if shards.is_sharded(model):
+        parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, bad)
+        bad = [name for part in parts for name in part]
+    return bad[0] if bad else "the model (its norm overflows)"
 
 
 class Average:
@@ -73,7 +93,7 @@ class Average:
         self.decay = decay
         frozen = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
         trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self.model = copy.deepcopy(model, frozen).requires_grad_(False).eval() if decay else model
+        self.model = _copy(model, frozen).requires_grad_(False).eval() if decay else model
         averages = dict(self.model.named_parameters())
         self.weights = {name: averages[name] for name in trained}
         """Of the average, what is trained. The rest are the tensors of the model itself."""
@@ -83,3 +103,12 @@ class Average:
         with torch.no_grad():
             for average, weight in self._pairs:
                 schedules.ema_update(average, weight, self.decay)
+
+
+def _copy(model: nn.Module, shared: dict[int, nn.Parameter]) -> nn.Module:
+    """A copy with the same `shared` tensors. Shards belong to one model, so that of a sharded one has its own."""
+    if not shards.is_sharded(model):
+        return copy.deepcopy(model, dict(shared))
+    made: nn.Module = shards.twin(model)
+    forward.choose(made, forward.path(model).fast)
+    return made

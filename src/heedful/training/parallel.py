@@ -17,7 +17,7 @@ import ctypes
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,9 +26,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from heedful.config import NonFinite, UserError
-from heedful.configs.shared import Compute
+from heedful.configs.shared import Compute, TrainingCompute
 from heedful.models.devices import device_of
-from heedful.training import meeting
+from heedful.models.shards import Shards
+from heedful.runs.resumable import Interrupted
+from heedful.training import launcher, meeting
 from heedful.training.launcher import place
 from heedful.training.meeting import Meeting
 
@@ -49,10 +51,28 @@ class Ranks:
     dtype: torch.dtype
     meeting: Meeting | None = field(default=None, compare=False)
     """Where several ranks wait for each other."""
+    shards: Shards | None = None
+    """How models are cut into shards. None: every rank holds them whole."""
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """A context for what all ranks do at the same time."""
         return contextlib.nullcontext() if self.meeting is None else self.meeting.all_there()
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """A context around a run: an error that ends this rank ends the others."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except BaseException:
+            if self.meeting is not None:
+                self.meeting.lifeline.fail()
+            raise
+
+    def explained(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the loss of another rank becomes one line."""
+        return contextlib.nullcontext() if self.meeting is None else self.meeting.explained()
 
     @property
     def main(self) -> bool:
@@ -66,6 +86,16 @@ class Ranks:
     def share(self, items: Sequence[Item]) -> list[Item]:
         """This rank's part of work that all ranks know: every n-th item."""
         return list(items[self.rank :: self.size])
+
+    def deal(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
+        """This rank's part of some forward passes, and whether each of them counts.
+
+        Ranks with shards compute together. There a rank without a pass repeats one that does not count.
+        """
+        mine = [(item, True) for item in self.share(items)]
+        if self.shards is not None and items:
+            mine += [(items[0], False)] * (-(-len(items) // self.size) - len(mine))
+        return mine
 
     def backward(self, loss: Tensor, model: nn.Module) -> None:
         """Add the gradients of one micro-batch to those of `model`, in float64 if this rank `sums_exactly`.
@@ -85,9 +115,9 @@ class Ranks:
         dtype = torch.float64 if self.sums_exactly else torch.float32
         if self.size == 1 and not any(TOTAL in p.__dict__ or p.grad is None for p in trained):
             return  # one micro-batch in all
-        if all(TOTAL not in p.__dict__ and p.grad is None for p in trained):
+        if self.shards is None and all(TOTAL not in p.__dict__ and p.grad is None for p in trained):
             _say_idle(self.rank, self.size)
-        if self.size == 1:
+        if self.size == 1 or self.shards is not None:  # shards are summed in each backward pass
             for parameter in trained:
                 _give(parameter, self._taken(parameter, dtype))
             return
@@ -111,8 +141,14 @@ class Ranks:
         """work(item) of every item. The ranks share the work, and every rank gets all results."""
         return self.spread(items, lambda mine: [work(item) for item in mine])
 
-    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]]) -> list[Result]:
-        """The same for `work` on a rank's whole share, with one result per item.
+    def each_pass(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """The same where the work is one forward pass."""
+        return self.spread(items, lambda mine: [work(item) for item in mine], passes=True)
+
+    def spread(
+        self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]], *, passes: bool = False
+    ) -> list[Result]:
+        """The same for `work` on a rank's whole share, with one result per item. `passes`: one forward pass for each.
 
         If one rank raises UserError or NonFinite, all ranks raise it.
         """
@@ -121,7 +157,7 @@ class Ranks:
         done: list[Result] = []
         failure: Exception | None = None
         try:
-            done = work(self.share(items))
+            done = work([item for item, _ in self.deal(items)] if passes else self.share(items))
         except (UserError, NonFinite) as error:
             failure = error
         parts = self.gather((done, failure))
@@ -207,7 +243,39 @@ def join_ranks(compute: Compute) -> Ranks:
     if cuda:
         torch.cuda.set_device(device)
     keep_freed_memory()
-    return Ranks(rank, size, device, getattr(torch, compute.dtype), _joined(cuda, rank, size) if size > 1 else None)
+    met = _joined(cuda, rank, size) if size > 1 else None
+    shape = shape_of(compute, size, device.type) if isinstance(compute, TrainingCompute) else ()
+    dtype = getattr(torch, compute.dtype)
+    shards = Shards(_mesh(device.type, shape), device, dtype) if shape else None
+    return Ranks(rank, size, device, dtype, met, shards)
+
+
+def shape_of(compute: TrainingCompute, size: int, device: str) -> tuple[int, ...]:
+    """Shards of one copy, or copies and shards of each. () for models that every rank holds whole.
+
+    Raises UserError where ranks cannot be divided in that way.
+    """
+    wanted = compute.shard
+    if wanted == "auto":
+        wanted = "full" if device == "cuda" else "none"
+    if size == 1 or wanted == "none":
+        return ()
+    if wanted == "full":
+        return (size,)
+    local = launcher.on_this_machine()
+    if local == 1 or local >= size or size % local:
+        raise UserError(
+            f"compute.shard hybrid: cuts models within each machine and copies them to every machine, and here are "
+            f"{size} ranks, {local} on this machine. Start as many on each of several machines, or use full"
+        )
+    return (size // local, local)
+
+
+@functools.cache
+def _mesh(device: str, shape: tuple[int, ...]) -> Any:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
 
 
 @functools.cache

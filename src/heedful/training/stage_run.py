@@ -68,7 +68,16 @@ class StageRun:
         """True if `--resume` met a run that is complete already."""
         return self.ranks.broadcast(self.run.finished if self.run is not None else False)
 
-    def try_saving(self, write_model: Callable[[Path], None]) -> None:
+    def say_how_cut(self) -> None:
+        """Record how models are cut into shards, and say so where that was asked for and cannot be."""
+        wanted, shards = self.config.compute.shard, self.ranks.shards
+        if shards is not None:
+            self.note(shard=str(shards))
+        elif wanted in ("full", "hybrid"):
+            self.say(f"{self.name}: compute.shard {wanted} is none with one process. Start several with torchrun")
+            self.note(shard="none")
+
+    def try_saving(self, write_model: Callable[[Path | None], None]) -> None:
         """Write the untrained model once, and delete it. What would fail after the last step fails before the first.
 
         If it fails, all ranks raise UserError.
@@ -82,6 +91,8 @@ class StageRun:
                     failure = error
                 else:
                     self._model_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+        else:
+            write_model(None)
         failure = self.ranks.broadcast(failure)
         if failure is not None:
             raise failure
@@ -98,7 +109,7 @@ class StageRun:
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
         self._step = 0
         if found is not None:
-            self.facts = checkpoint.load(found, parts)
+            self.facts = checkpoint.load(found, parts, self.ranks)
             self._step, self.best = self.facts["step"], self.facts.get("best")
         self._saved = self._step
         if self.run is not None:
@@ -218,12 +229,14 @@ class StageRun:
         """
         stopping = self._asked_to_stop()
         if always or stopping or self.due(step):
-            checkpoint.check_finite(parts)
+            checkpoint.check_finite(parts, self.ranks)
+            directory, state = self.out / "checkpoints", {"best": self.best, "metrics": None, **facts}
             if self.run is not None:
                 self.run.sync()  # no checkpoint without the figures of its steps
-                directory = self.out / "checkpoints"
-                state = {"best": self.best, "metrics": self.run.digest(step + 1), **facts}
-                checkpoint.save(directory, step + 1, parts, state)
+                state["metrics"] = self.run.digest(step + 1)
+            if self.run is not None or self.ranks.shards is not None:
+                checkpoint.save(directory, step + 1, parts, state, self.ranks)
+            if self.run is not None:
                 checkpoint.prune(directory, self.config.checkpoint.keep, int(self.best["step"]) if self.best else None)
                 self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
@@ -238,14 +251,19 @@ class StageRun:
     def load_best(self, parts: Mapping[str, Part]) -> None:
         """Load the weights of the best checkpoint into `parts`."""
         assert self.best is not None
-        checkpoint.load(checkpoint.at(self.out / "checkpoints", int(self.best["step"])), parts)
+        checkpoint.load(checkpoint.at(self.out / "checkpoints", int(self.best["step"])), parts, self.ranks)
 
-    def finish(self, write_model: Callable[[Path], None], results: dict[str, Any]) -> None:
-        """Finish the run. `write_model(directory)` fills a temporary directory, which then becomes model/."""
+    def finish(self, write_model: Callable[[Path | None], None], results: dict[str, Any]) -> None:
+        """Finish the run. `write_model(directory)` fills a temporary directory, which then becomes model/.
+
+        Ranks other than the main one call it with None.
+        """
         if self.run is not None:
             with files.replacing(self.out / "model", sync=True) as temporary:
                 write_model(temporary)
             self.run.set_status("finished", results=results)
+        else:
+            write_model(None)
         self.ranks.wait()
 
     @contextlib.contextmanager
@@ -296,14 +314,15 @@ def open_stage(
     """
     data = {role: formats.fingerprint(path) for role, path in files.items() if path}
     ranks = join_ranks(config.compute)
-    with _readable_errors(out):
+    with _readable_errors(out), ranks.ending():
         run = None
         if ranks.main:
             parents = {role: parent(ref) for role, ref in models.items() if ref is not None}
             run = RunWriter.start(out, stage, config, parents=parents, data=data, functions=functions, resume=resume)
         ranks.wait()
         current = StageRun(stage, config, Path(out), ranks, run)
-        with recording_end(run), current.watching():
+        with recording_end(run), current.watching(), ranks.explained():
+            current.say_how_cut()
             yield current
 
 

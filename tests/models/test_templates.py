@@ -255,6 +255,8 @@ def test_a_tokenizer_that_puts_a_space_before_a_text_puts_none_between() -> None
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=spaced, eos_token="<eos>")
     assert render.answered(tokenizer, "a\n", "b") == ([5, 4], [3, 0])
     assert render.answered(tokenizer, "a\n", " b") == ([5, 4], [6, 0])
+    # and takes none off an answer that begins with one
+    assert [render.response_text(tokenizer, ids) for ids in ([6, 0], [3, 0], [1, 6], [])] == [" b", "b", "  b", ""]
 
 
 def test_thoughts_after_a_prompt_without_thoughts_are_written_by_the_template() -> None:

@@ -141,7 +141,20 @@ def response_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str
     """The text of response ids, without EOS, pad and what frames a turn. Tags such as <answer> stay."""
     hidden = templates.facts(tokenizer).hidden
     shown = [token for token in ids if token not in hidden]
-    return str(tokenizer.decode(shown, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    before = lead_ids(tokenizer)
+    return _decoded(tokenizer, before + shown).removeprefix(_decoded(tokenizer, before) if before else "")
+
+
+def lead_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids to decode before those of an answer, where decoding alone takes off the space that begins it.
+
+    Without a chat template that space is part of the answer. Empty for other tokenizers.
+    """
+    return encode(tokenizer, "a") if templates.facts(tokenizer).spaced and not tokenizer.chat_template else []
+
+
+def _decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, string: str) -> list[int]:

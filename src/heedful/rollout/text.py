@@ -24,7 +24,7 @@ class TextStream:
         self.tokenizer = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._hidden = templates.facts(tokenizer).hidden
-        self._stream = DecodeStream(skip_special_tokens=False)
+        self._stream = DecodeStream(ids=render.lead_ids(tokenizer), skip_special_tokens=False)
         self._ids: list[int] = []
         self._held: list[int] = []
         self._written = 0

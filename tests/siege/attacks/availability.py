@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from data.test_reading import bombs as small_bombs
 from heedful.web.connections import most_files
+from heedful.web.security.tries import FIRST_WAIT, LONGEST_WAIT
 from siege.places import API, PASSWORD, Place, running
 from siege.work import Work
 
@@ -87,22 +88,27 @@ def _burst(work: Work, least: int, ask: Callable[[int], int]) -> list[int]:
     return found
 
 
-def _checked(work: Work, found: list[int], status: int, most: int) -> None:
-    """No more passwords may have been checked than the limit says."""
+def _guesses(work: Work, least: int, ask: Callable[[int], int], status: int, allowed: int) -> None:
+    """A burst of wrong passwords. No more are checked (`status`) than the limit allows, and one after each wait."""
+    begin = time.monotonic()
+    found = _burst(work, least, ask)
+    most, waited, wait = allowed, FIRST_WAIT, FIRST_WAIT
+    while waited < time.monotonic() - begin:
+        most, wait = most + 1, min(LONGEST_WAIT, 2 * wait)
+        waited += wait
     checked = found.count(status)
-    work.outcome.failed += [f"{checked} of {len(found)} passwords were checked"] if not 0 < checked <= most else []
+    told = f"{checked} of {len(found)} passwords were checked, where {most} are allowed"
+    work.outcome.failed += [told] if not 0 < checked <= most else []
 
 
 def _one_name(place: Place, work: Work) -> None:
-    found = _burst(work, 30, lambda number: place.sign_in("Lead", f"wrong {number}"))
-    _checked(work, found, 401, 8)
+    _guesses(work, 30, lambda number: place.sign_in("Lead", f"wrong {number}"), 401, 8)
     others = place.sign_in("Onlooker")
     work.outcome.failed += [] if others == 204 else [f"somebody else at the address is shut out: {others}"]
 
 
 def _many_names(place: Place, work: Work) -> None:
-    found = _burst(work, 100, lambda number: place.sign_in(f"Name {number // 4}", f"wrong {number}"))
-    _checked(work, found, 401, 80)
+    _guesses(work, 100, lambda number: place.sign_in(f"Name {number // 4}", f"wrong {number}"), 401, 80)
 
 
 def _own_password(place: Place, work: Work) -> None:
@@ -112,7 +118,7 @@ def _own_password(place: Place, work: Work) -> None:
         body = {"old": f"wrong {number}", "password": f"another {number} good one"}
         return place.ask("POST", "/api/me/password", body, place.lead)[0]
 
-    _checked(work, _burst(work, 30, ask), 400, 8)
+    _guesses(work, 30, ask, 400, 8)
 
 
 def _wrong_secrets(place: Place, work: Work) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from heedful.feedback import people, work
+from heedful.web.pages import api_reference
 from web.browser.place import Server
 from web.site import Site, rank
 
@@ -54,6 +58,24 @@ def test_the_page_lists_every_route_and_no_other(site: Site) -> None:
     for tag, lines in table(site).items():
         found = re.findall(rf"<!-- routes: {tag} -->\n\n(.*?)\n\n", PAGE, re.DOTALL)
         assert found[0].split("\n")[2:] == lines, "\n".join(["", *lines])
+
+
+def test_the_description_is_made_once_however_many_ask(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI fails if two threads make it, and everybody else waits as long as it is made."""
+    made, make = [], api_reference.get_openapi
+
+    def slowly(**given: Any) -> dict[str, Any]:
+        made.append(given)
+        time.sleep(0.05)
+        return make(**given)
+
+    monkeypatch.setattr(api_reference, "get_openapi", slowly)
+    paths = ["/api/openapi.json", "/api/docs"] * 4
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda path: site.browser().get(path), paths))
+    assert [answer.status_code for answer in found] == [200] * 8
+    assert [len({answer.text for answer in found[first::2]}) for first in (0, 1)] == [1, 1]
+    assert len(made) == 1
 
 
 def test_a_repeated_answer_is_taken_once_and_another_key_is_refused(site: Site) -> None:

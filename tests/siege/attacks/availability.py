@@ -30,7 +30,7 @@ STARTS = (
     b"POST /api/login HTTP/1.1\r\nHost: x\r\nA: b",
     b"POST /api/login HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 9\r\n\r\na",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the hello of TLS
-    b"PRI * HTTP/2.0\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n",
     b"\0" * 100,
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX: ",
 )

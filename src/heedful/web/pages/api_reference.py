@@ -5,12 +5,14 @@ The page is our own, since the usual ones load scripts from other servers.
 
 from __future__ import annotations
 
+import json
+import threading
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from heedful.web.pages.render import page
 from heedful.web.security.access import Anyone
@@ -44,31 +46,45 @@ class Operation:
     answer_fields: list[Field]
 
 
-def schema(request: Request) -> dict[str, Any]:
-    """OpenAPI of the routes under /api, computed once."""
-    app = request.app
-    if not app.openapi_schema:
-        made = get_openapi(title="heedful", version="1", description=DESCRIPTION, routes=app.routes)
-        made.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        made["security"] = [{"token": []}]
-        app.openapi_schema = made
-    described: dict[str, Any] = app.openapi_schema
-    return described
+@dataclass(frozen=True)
+class Described:
+    """The description in both forms."""
+
+    openapi: bytes
+    groups: dict[str, list[Operation]]
+
+
+_making = threading.Lock()
+
+
+def described(app: FastAPI) -> Described:
+    """The routes under /api, described once. It takes a second, and FastAPI fails if two threads do it at once."""
+    with _making:
+        found: Described | None = getattr(app.state, "described", None)
+        if found is None:
+            made = get_openapi(title="heedful", version="1", description=DESCRIPTION, routes=app.routes)
+            made.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            made["security"] = [{"token": []}]
+            found = app.state.described = Described(json.dumps(made, separators=(",", ":")).encode(), _groups(made))
+        return found
 
 
 @router.get("/openapi.json")
 def openapi(request: Request) -> Response:
-    return JSONResponse(schema(request))
+    return Response(described(request.app).openapi, media_type="application/json")
 
 
 @router.get("/docs")
 def docs(request: Request, person: Anyone) -> Response:
-    spec = schema(request)
+    return page(request, "entry/api.html", groups=described(request.app).groups, description=DESCRIPTION)
+
+
+def _groups(spec: dict[str, Any]) -> dict[str, list[Operation]]:
     groups: dict[str, list[Operation]] = {TITLES[tag]: [] for tag in TITLES}
     for path, methods in spec["paths"].items():
         for method, operation in methods.items():
             groups[TITLES[operation["tags"][0]]].append(_operation(spec, method, path, operation))
-    return page(request, "entry/api.html", groups=groups, description=DESCRIPTION)
+    return groups
 
 
 def _operation(spec: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Operation:

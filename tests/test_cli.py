@@ -443,6 +443,12 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
     ]
     assert heedful("export", tmp_path / "x.jsonl", "--out", tmp_path / "e.csv").code == 0
     assert (tmp_path / "e.csv").read_text() == "prompt,chosen,rejected,labeler\nWhich tea?,Green.,None.,ada\n"
+    row = {"prompt": "Say", "completions": ["red", "blue"], "ranking": [[0, 1]]}
+    tied = worlds.write(tmp_path / "tied.jsonl", [row])
+    refused(heedful("export", tied, "--out", tmp_path / "t.jsonl"), "all of its 1 rows are tied")
+    some = worlds.write(tmp_path / "some.jsonl", [row, row | {"ranking": [[0], [1]]}])
+    told = json.loads(heedful("export", some, "--out", tmp_path / "s.jsonl", "--json").out)
+    assert (told["rows"], told["tied_left_out"]) == (1, 1)
     refused(heedful("export", tmp_path / "x.jsonl", "--form", "pdf", "--out", tmp_path / "f.jsonl"), "no such form")
 
 

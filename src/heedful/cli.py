@@ -204,9 +204,15 @@ def _export(source: str, form: str, out: Path, overwrite: bool, as_json: bool) -
     from heedful.data import export, formats, kinds
 
     terminal.check_free(out, overwrite)
-    rows = list(export.to_public(formats.read(source, _record_type(kinds.kind_of(source))), form))
+    records = formats.read(source, _record_type(kinds.kind_of(source)))
+    rows = list(export.to_public(records, form))
+    tied = sum(export.is_tied(record) for record in records)
+    if not rows:
+        raise UserError(
+            f"{source}: all of its {len(records)} rows are tied, and ties are no pairs. Nothing was written"
+        )
     formats.write(out, rows)
-    terminal.show(str(out), {"rows": len(rows)}, as_json)
+    terminal.show(str(out), {"rows": len(rows), **({"tied_left_out": tied} if tied else {})}, as_json)
 
 
 @_command(

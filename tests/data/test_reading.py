@@ -232,6 +232,23 @@ def test_held_out_files_are_not_read_with_others(tmp_path: Path) -> None:
     assert len(read(f"{tmp_path}:test")) == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "cls", "hint"),
+    [
+        ({"Frage": "2+2?", "Antwort": "4"}, Demonstration, " The row has Frage, Antwort. Name its fields with"),
+        ({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, Demonstration,
+         " Such rows are comparisons, and demonstrations are needed here."),
+        (ROWS[0], Comparison, " Such rows are demonstrations, and comparisons are needed here."),
+        ({"prompt": "2+2?"}, Demonstration, " Such rows are prompts, and demonstrations are needed here."),
+    ],
+)  # fmt: skip
+def test_a_row_of_another_shape_says_what_it_is(tmp_path: Path, content: dict[str, Any], cls: Any, hint: str) -> None:
+    formats.write(tmp_path / "a.jsonl", [content])
+    assert hint in told(tmp_path / "a.jsonl", cls)
+    (tmp_path / "b.jsonl").write_text('{"prompt": "", "completion": "x"}')
+    assert told(tmp_path / "b.jsonl").endswith("Give the text of the prompt or leave the row out.")
+
+
 def test_shards_are_one_data_set(tmp_path: Path) -> None:
     for number, row in enumerate(ROWS):
         parquet.write_table(pa.Table.from_pylist([row]), tmp_path / f"train-0000{number}-of-00002.parquet")

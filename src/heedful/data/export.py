@@ -34,6 +34,13 @@ def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
             raise UserError(f"no public form for a {kind} row. Export demonstrations, comparisons or choices.")
 
 
+def is_tied(record: Record) -> bool:
+    """Whether a record says that all its answers are alike, so that it has no pair."""
+    return (isinstance(record, Comparison) and not record.pairs()) or (
+        isinstance(record, Choice) and record.preferred == "tie"
+    )
+
+
 def _of_one_type(records: list[Record]) -> list[Record]:
     """The records. If a prompt is a chat, all are: other trainers read columns of one type."""
     prompts = [record for record in records if isinstance(record, Prompt)]

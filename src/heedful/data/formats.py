@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 from heedful import files
 from heedful.config import UserError
 from heedful.data import kinds
-from heedful.data.conversion import convert, kind_name
+from heedful.data.conversion import Outcome, convert, kind_name
 from heedful.data.reading import sources
 from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read_manifest, sha256
 from heedful.data.reading.streams import USUAL, Limits, needs_pyarrow, told
@@ -65,7 +65,7 @@ def read(
         count += 1
         good.extend(outcome.records)
         if outcome.refused and not skip_bad:
-            raise UserError(f"{outcome.file}:{outcome.line}: {outcome.reason}")
+            raise UserError(f"{outcome.file}:{outcome.line}: {outcome.reason}{_hint(outcome, record_type)}")
         if outcome.refused:
             named = {"file": outcome.file.name} if len(source.files) > 1 else {}
             bad.append({**named, "line": outcome.line, "reason": outcome.reason, "row": outcome.row})
@@ -85,6 +85,17 @@ def read(
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
         raise UserError(f"{source.path}: none of its {count} rows fits. {first}")
     return good
+
+
+def _hint(outcome: Outcome, record_type: type[Record]) -> str:
+    """What to do about a row that lacks a field since it has another shape than the command needs."""
+    if "': missing. Required: " not in outcome.reason or not isinstance(outcome.row, dict):
+        return ""
+    if outcome.shape is None:
+        return f" The row has {', '.join(outcome.row)}. Name its fields with heedful import --map."
+    kind = outcome.shape.kind_of(outcome.row)
+    needed = kind_name(record_type)
+    return f" Such rows are {kind}, and {needed} are needed here." if needed and kind != needed else ""
 
 
 def place(path: str | Path, record_type: type[Record], index: int) -> str:

@@ -201,4 +201,6 @@ def test_what_lora_cannot_do_is_refused_in_one_line(files: Files, tmp_path: Path
 
 def test_without_matrices_the_manifest_says_so(files: Files, tmp_path: Path) -> None:
     run = worlds.train("sft", files, tmp_path / "run")
-    assert Run.open(run).manifest.config["lora"] == {"rank": 0, "alpha": None, "targets": [], "save": "merged"}
+    assert Run.open(run).manifest.config["lora"] == {
+        "rank": 0, "alpha": None, "targets": [], "load_in_4bit": False, "save": "merged",
+    }  # fmt: skip

@@ -214,6 +214,7 @@ EFFECTS[EngineConfig] = {
 EFFECTS[Lora] = {
     "rank": LORA + "test_without_matrices_the_manifest_says_so",
     **dict.fromkeys(("alpha", "targets"), LORA + "test_alpha_and_targets_are_those_of_the_paper"),
+    "load_in_4bit": "stages/test_qlora.py::test_layers_of_the_body_are_those_of_the_paper_and_the_rest_is_as_it_was",
     "save": LORA + "test_an_adapter_alone_loads_on_its_own_base_and_on_no_other",
 }
 # What all three share is one code; what a stage has to pass on is tested with the stage.

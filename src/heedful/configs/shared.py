@@ -80,6 +80,8 @@ class Lora(Config):
     """Their product is scaled by alpha / rank. none = twice the rank."""
     targets: list[str] = []
     """Linear layers to adapt, by the last part of their names, such as q_proj. Without it: all but the head."""
+    load_in_4bit: bool = False
+    """Hold the frozen weights of linear layers in 4 bits (QLoRA, Dettmers et al. 2023). Needs bitsandbytes."""
     save: Literal["merged", "adapter"] = "merged"
     """What model/ is: a plain model with the matrices added to its weights, or the adapter alone in peft's format."""
 

@@ -1,5 +1,7 @@
 """LoRA (Hu et al. 2021): small trained matrices next to frozen weights. The layers are those of peft.
 
+With `lora.load_in_4bit` the frozen linear layers are those of bitsandbytes (QLoRA, Dettmers et al. 2023).
+
 A model keeps its class, its names and its forward. Only its linear layers become peft's, so that the fast path, scoring
 and heads work as before. Copies share the frozen tensors: a base is in memory once, whoever uses it.
 """
@@ -37,6 +39,8 @@ def add(model: Any, settings: Lora, *, seed: int, base: str) -> Any:
     change nothing until the first step: one of each pair is 0. Raises UserError without peft or for an unknown target.
     """
     if not settings.rank:
+        if settings.load_in_4bit:
+            raise UserError("lora.load_in_4bit is for frozen weights. Give lora.rank, such as 16, as well")
         return model
     if importlib.util.find_spec("peft") is None:
         raise UserError(f"lora.rank {settings.rank} needs peft. {install('lora')}")
@@ -52,6 +56,8 @@ def add(model: Any, settings: Lora, *, seed: int, base: str) -> Any:
                if (source := deferred.sources_of(model).get(name)) is not None}  # fmt: skip
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names that only matter when peft writes a model
+        if settings.load_in_4bit:
+            _hold_in_4_bits(model)
         peft.inject_adapter_in_model(config, model, adapter_name=NAME)
     if sources:  # the base's parameters have other names now
         named = {name: sources[id(weight)] for name, weight in model.named_parameters() if id(weight) in sources}
@@ -59,6 +65,7 @@ def add(model: Any, settings: Lora, *, seed: int, base: str) -> Any:
     _draw(model, seed)
     for parameter in getattr(model, _head(model) or "", nn.Module()).parameters():
         parameter.requires_grad_(True)
+    vars(model).pop("is_loaded_in_4bit", None)
     model._heedful_lora = config
     return model
 
@@ -87,6 +94,11 @@ def found(model: Any) -> bool:
     return getattr(model, "_heedful_lora", None) is not None
 
 
+def in_4_bits(model: Any) -> bool:
+    """Whether frozen weights of a model are held in 4 bits."""
+    return any(_is_4_bit(module) for module in model.modules())
+
+
 def share(model: Any) -> Any:
     """A copy of a model that has the same frozen tensors, and copies of the trained ones."""
     return copy.deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
@@ -98,8 +110,17 @@ def without(model: Any) -> Any:
 
 
 def merged(model: Any) -> Any:
-    """A plain model in which each adapted weight is base + trained product. A model without adapters is itself."""
-    return _plain(model, _merged_layer) if found(model) else model
+    """A plain model in which each adapted weight is base + trained product. A model without adapters is itself.
+
+    Weights of 4 bits are those that the model computes with.
+    """
+    if not found(model):
+        return model
+    plain = _plain(model, _merged_layer)
+    for name, module in list(plain.named_modules()):
+        if _is_4_bit(module):  # a layer without adapter
+            plain.set_submodule(name, _computed_back(module))
+    return plain
 
 
 def write(model: Any, directory: Path) -> None:
@@ -134,6 +155,8 @@ def _plain(model: Any, make: Any) -> Any:
 
 def _merged_layer(layer: Any) -> nn.Module:
     base: Any = layer.get_base_layer()
+    if _is_4_bit(base):
+        base = _computed_back(base)
     plain = copy.copy(base)
     plain._parameters = dict(base._parameters)
     weight = base.weight.detach() + layer.get_delta_weight(NAME).to(base.weight.dtype)
@@ -141,14 +164,64 @@ def _merged_layer(layer: Any) -> nn.Module:
     return plain
 
 
+def _hold_in_4_bits(model: Any) -> None:
+    """Make the linear layers of the body bitsandbytes' ones: normal floats of 4 bits, with scales of 8 bits.
+
+    Layers that are so already stay. The head and everything else keep their precision.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"lora.load_in_4bit needs bitsandbytes. {install('qlora')}")
+    if deferred.sources_of(model):
+        raise UserError("lora.load_in_4bit needs whole models. Leave out compute.shard, or load_in_4bit")
+    modules = dict(model.named_modules())
+    layers = {name: modules[name] for name in _linear(model) if isinstance(modules[name], nn.Linear)}
+    if not layers:
+        raise UserError(f"lora.load_in_4bit: {type(model).__name__} has no linear layer that bitsandbytes can hold")
+    for name, layer in layers.items():
+        if not _is_4_bit(layer):
+            model.set_submodule(name, _quantised(layer))
+    model.is_loaded_in_4bit = True  # peft asks
+
+
+def _quantised(layer: nn.Linear) -> Any:
+    library: Any = importlib.import_module("bitsandbytes")
+    with torch.device("meta"):  # the weight below replaces its own
+        held = library.nn.Linear4bit(layer.in_features, layer.out_features, bias=False, quant_type="nf4")
+    held.weight = library.nn.Params4bit(
+        layer.weight.detach(), requires_grad=False, quant_type="nf4", compress_statistics=True, module=held
+    ).to(layer.weight.device)
+    held.bias = layer.bias
+    held.support_avx512bf16_for_cpu = False  # it would change the weights at the first forward, and compute in bfloat16
+    return held
+
+
+def _computed_back(held: Any) -> nn.Linear:
+    """A plain layer with the weights that a layer of 4 bits computes with."""
+    library: Any = importlib.import_module("bitsandbytes")
+    weight = library.functional.dequantize_4bit(held.weight.data, held.weight.quant_state)
+    with torch.device("meta"):
+        plain = nn.Linear(held.in_features, held.out_features, bias=False)
+    plain.weight = nn.Parameter(weight, requires_grad=False)
+    plain.bias = held.bias
+    return plain
+
+
+def _is_4_bit(module: nn.Module) -> bool:
+    return type(module).__name__ == "Linear4bit" and type(module).__module__.startswith("bitsandbytes.")
+
+
+def _linear(model: Any) -> list[str]:
+    """The names of the linear layers of the body."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return [
+        name for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and name != _head(model)
+    ]  # fmt: skip
+
+
 def _targets(model: Any, wanted: list[str]) -> list[str]:
     """Last parts of the names of the linear layers to adapt: all of the body, or those that are wanted."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head and name != _head(model)
-    }
+    linear = {name.rpartition(".")[2] for name in _linear(model)}
     unknown = sorted(set(wanted) - linear)
     if unknown or not linear:
         raise UserError(

@@ -41,6 +41,8 @@ def open_policy_engine(
         raise UserError(f"engine.kind {settings.kind}: give the addresses of running servers as engine.urls")
     if settings.sync == "adapter" and not adapters.found(model):
         raise UserError("engine.sync adapter: the policy has no adapter. Give lora.rank, or take sync = file")
+    if settings.sync == "adapter" and adapters.in_4_bits(model):
+        raise UserError("engine.sync adapter: the server's base is not in 4 bits, as the policy's is. Take sync = file")
     return HttpEngine(model, tokenizer, getattr(torch, compute.dtype), settings, once)
 
 

@@ -113,7 +113,7 @@ class LocalEngine:
         if self._whole is not None:
             self._whole.__dict__["_heedful_decoders"] = self._tried
             return self._whole
-        model = adapters.merged(self.model)  # a plain one has fewer products, and may use the fast decoder
+        model = self._sampled()
         if model is not self.model:
             model.__dict__["_heedful_decoders"] = self._tried
         if self.dtype in (None, model.dtype):
@@ -121,8 +121,13 @@ class LocalEngine:
         fastest(model, self.fast)  # tried once; the copy inherits what was found
         copied = copy.deepcopy(model)
         for parameter in copied.parameters():  # and no buffer: rotary frequencies stay in float32
-            parameter.data = parameter.data.to(self.dtype)
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(self.dtype)
         return copied
+
+    def _sampled(self) -> Any:
+        """The model, merged: it then has fewer products, and may use the fast decoder. In 4 bits it stays as small."""
+        return self.model if adapters.in_4_bits(self.model) else adapters.merged(self.model)
 
 
 @dataclass(eq=False)

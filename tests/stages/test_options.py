@@ -406,7 +406,7 @@ def test_remote_code_is_off_unless_asked_for(
 ) -> None:
     asked = []
 
-    def refuse(kind: Any, ref: Any, dtype: Any, trusted: bool) -> Any:
+    def refuse(kind: Any, ref: Any, dtype: Any, trusted: bool, shards: Any) -> Any:
         asked.append(trusted)
         raise UserError("no")
 

@@ -184,6 +184,18 @@ def test_a_library_repeats_no_warning() -> None:
     assert [once.filter(record) for record in records] == [True, False, True, True, True]
 
 
+@pytest.mark.parametrize("library", ["uvicorn.error", "asyncio"])
+def test_a_server_repeats_no_warning_of_a_library(
+    library: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("uvicorn.error", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    serve.warn_once()
+    for _ in range(3):
+        logging.getLogger(library).warning("socket.send() raised exception.")
+    assert [record.getMessage() for record in caplog.records] == ["socket.send() raised exception."]
+
+
 def test_all_addresses_are_of_both_families() -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")

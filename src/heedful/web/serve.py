@@ -59,7 +59,7 @@ def serve(
     incidents: Incidents = served.state.incidents
     behind = ProxyHeadersMiddleware(served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
     most = most_files() - SPARE
-    logging.getLogger("uvicorn.error").addFilter(Once())
+    warn_once()
     config = uvicorn.Config(
         Clients(behind, incidents, trusting=proxies is not None),
         http=Connections(behind.trusted_hosts, incidents, most, of_an_address).protocol(),
@@ -73,6 +73,12 @@ def serve(
     )
     with listening:
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def warn_once() -> None:
+    """Let uvicorn and asyncio repeat no warning. asyncio has one for each write to a client that has left."""
+    for library in ("uvicorn.error", "asyncio"):
+        logging.getLogger(library).addFilter(Once())
 
 
 class Clients:

@@ -1,8 +1,9 @@
-"""The command of rounds: run, status, promote, rollback."""
+"""The command of rounds: run, status, promote, rollback, and demo."""
 
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -11,55 +12,100 @@ import click
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, PEOPLE, command, option
-from heedful.config import UserError
+from heedful.config import UserError, install
 
 DUE = 3
 """Exit code where people or prompts are due."""
-Action = Literal["run", "status", "promote", "rollback"]
+Action = Literal["run", "status", "promote", "rollback", "demo"]
+ACTIONS = ["run", "status", "promote", "rollback", "demo"]
+AGAIN = "interrupted. Run the same command again to continue"
+OF_DEMO = {"--out", "--docs", "--seeds", "--rounds", "--only", "--quick", "--table"}
+TAKES = {
+    "run": {"--folder", "--db", "--skip", "--json"}, "status": {"--folder", "--db", "--json"},
+    "promote": {"--folder", "--db", "--round", "--who", "--reason", "--json"},
+    "rollback": {"--folder", "--db", "--who", "--reason", "--json"}, "demo": OF_DEMO,
+}  # fmt: skip
+"""The options of each action."""
 
 
 @command(
     "round", PEOPLE,
-    click.Argument(["action"], metavar="run|status|promote|rollback",
-                   type=click.Choice(["run", "status", "promote", "rollback"])),
-    option("--folder", type=Path, default=Path("."), metavar="DIR", help="Folder of the server: round.toml, the "
-           "database, serving.json, and rounds/."),
+    click.Argument(["action"], metavar="|".join(ACTIONS), type=click.Choice(ACTIONS)),
+    click.Argument(["more_seeds"], metavar="[SEED]...", type=int, nargs=-1),
+    option("--folder", type=Path, metavar="DIR", help="Folder of the server: round.toml, the database, serving.json, "
+           "and rounds/. Without it this folder."),
     option("--db", metavar="DB", help="SQLite file or postgresql:// URL. Without it heedful.db in the folder."),
     option("--skip", multiple=True, metavar="STEP=REASON", help="Run: skip a step of the round. Repeatable."),
     option("--round", "number", type=int, metavar="N", help="Promote: this round in place of the last one."),
     option("--who", metavar="NAME", help="Promote and rollback: who decides."),
     option("--reason", metavar="TEXT", help="Promote and rollback: why."),
+    option("--out", type=Path, metavar="DIR", help="Demo: folder for runs and databases. It becomes large."),
+    option("--docs", type=Path, metavar="DIR", help="Demo: folder for round-demo.md and rounds/, with a JSON of each "
+           "part. Without it the folder docs here, or that in OUT with --quick."),
+    option("--seeds", type=int, multiple=True, metavar="N", help="Demo: seeds of worlds, as in --seeds 1 2 3. Without "
+           "it 1, 2 and 3, or 1 with --quick."),
+    option("--rounds", type=click.IntRange(1), metavar="N", help="Demo: rounds of each seed. Without it 3."),
+    option("--only", multiple=True, metavar="NAME", help="Demo: this part only: rounds, frozen, last, topics, careless "
+           "or thumbs. Repeatable."),
+    option("--quick", is_flag=True, help="Demo: run tiny parts in a few minutes. The figures mean nothing."),
+    option("--table", is_flag=True, help="Demo: run nothing, and write the page from the parts that have run."),
     AS_JSON,
 )  # fmt: skip
-def _round(
-    action: Action, folder: Path, db: str | None, skip: tuple[str, ...], number: int | None, who: str | None,
-    reason: str | None, as_json: bool,
-) -> None:  # fmt: skip
+def _round(action: Action, more_seeds: tuple[int, ...], **given: Any) -> None:
     """Turn the loop once: from the prompts of users to a better model behind the server.
 
     `run` goes on with the round under way, or begins the next one by the plan in DIR/round.toml. Where people or
     prompts are due it prints what it waits for, and the exit code is 3. Run it again to go on. `promote` puts a
     candidate in place by hand, `rollback` puts back what was served before.
+
+    `demo` turns the loop with simulated users and labelers, and compares the rounds with other ways by the truth.
     """
-    given = {
-        "--skip": bool(skip),
-        "--round": number is not None,
-        "--who": who is not None,
-        "--reason": reason is not None,
-    }
-    takes = {"run": {"--skip"}, "status": set(), "promote": {"--round", "--who", "--reason"}}
-    unused = [
-        name for name, is_given in given.items() if is_given and name not in takes.get(action, {"--who", "--reason"})
-    ]
+    names = {"number": "--round", "as_json": "--json"}
+    asked = {names.get(name, f"--{name}") for name, value in given.items() if value not in (None, False, ())}
+    unused = sorted(asked - TAKES[action])
     if unused:
         raise UserError(f"{unused[0]}: `heedful round {action}` does not use it. Leave it out")
-    where = db or str(folder / "heedful.db")
+    if more_seeds and not given["seeds"]:
+        raise UserError(f"{more_seeds[0]}: does not belong to an option. Leave it out")
+    if action == "demo":
+        own = {name.strip("-"): given[name.strip("-")] for name in OF_DEMO}
+        return _demo(**{**own, "seeds": (*given["seeds"], *more_seeds)})
+    folder: Path = given["folder"] or Path(".")
+    where = given["db"] or str(folder / "heedful.db")
     if action == "status":
-        _status(folder, as_json)
+        _status(folder, given["as_json"])
     elif action == "run":
-        _run(folder, where, skip, as_json)
+        _run(folder, where, given["skip"], given["as_json"])
     else:
-        _move(action, folder, where, number, who, reason, as_json)
+        _move(action, folder, where, given["number"], given["who"], given["reason"], given["as_json"])
+
+
+def _demo(
+    out: Path | None, docs: Path | None, seeds: tuple[int, ...], rounds: int | None, only: tuple[str, ...],
+    quick: bool, table: bool,
+) -> None:  # fmt: skip
+    for needed, extra in (("openai", "rounds"), ("prometheus_client", "serve")):
+        if importlib.util.find_spec(needed) is None:
+            raise UserError(f"the demo needs {needed}: {install(extra)}")
+    if out is None:
+        raise UserError("--out is missing; see --help")
+    from heedful.reproduce.parts import listing
+    from heedful.reproduce.rounds import page, plan
+
+    docs = docs or (out / "docs" if quick else Path("docs"))
+    seeds, rounds = seeds or ((1,) if quick else (1, 2, 3)), rounds or 3
+    records = docs / page.FOLDER / "parts"
+    with terminal.guard(out, interrupted=f"{out}: {AGAIN}"):
+        due = {} if table else plan.plan(out, records, seeds, rounds, only, terminal.say, quick=quick)
+        for ledger, parts in due.items():
+            for line in listing(parts, ledger.due(parts)):
+                terminal.say(f"{ledger.work.name}: {line}")
+        whole = plan.plan(out, records, seeds, rounds, (), terminal.say, quick=quick)
+        called = f"heedful round demo --rounds {rounds} --seeds {' '.join(map(str, seeds))}" + " --quick" * quick
+        for ledger, parts in due.items():
+            ledger.run(parts, terminal.say)
+            page.write(docs, whole, rounds, called, quick=quick)
+        print(page.write(docs, whole, rounds, called, quick=quick))
 
 
 def _run(folder: Path, db: str, skip: tuple[str, ...], as_json: bool) -> None:

@@ -32,9 +32,10 @@ _AROUND = phrasebook.read("prompts")["around"]
 OPENERS: tuple[str, ...] = _AROUND["openers"]
 CLOSERS: tuple[str, ...] = _AROUND["closers"]
 CONTACTS: tuple[str, ...] = _AROUND["contacts"]
+# A mail or phone may be what curation puts in place of personal data.
 _SHAPES = {
     "who": r"[A-Z][a-z]+", "place": r"[A-Z][a-z]+", "job": r"an? [a-z]+",
-    "mail": r"[a-z.]+@[a-z.]+\.example", "phone": r"\+?[0-9 -]+[0-9]",
+    "mail": r"[a-z.]+@[a-z.]+\.example|\[email\]", "phone": r"\+?[0-9 -]+[0-9]|\[phone\]",
 }  # fmt: skip
 
 

@@ -448,7 +448,7 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
     refused(heedful("export", tied, "--out", tmp_path / "t.jsonl"), "all of its 1 rows are tied")
     some = worlds.write(tmp_path / "some.jsonl", [row, row | {"ranking": [[0], [1]]}])
     told = json.loads(heedful("export", some, "--out", tmp_path / "s.jsonl", "--json").out)
-    assert (told["rows"], told["tied_left_out"]) == (1, 1)
+    assert (told["results"]["rows"], told["results"]["tied_left_out"]) == (1, 1)
     refused(heedful("export", tmp_path / "x.jsonl", "--form", "pdf", "--out", tmp_path / "f.jsonl"), "no such form")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ import httpx
 import openai
 import pytest
 
+import tiny
 from heedful.config import UserError
+from heedful.configs.serve import ServeConfig
 from heedful.serve import local as local_module
 from heedful.serve import placed
+from heedful.serve.loading import Loading
 from serve.live import load, local, running, wait_for
 from serve.place import HOST, Place
 
@@ -92,6 +97,35 @@ def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
     backend: Any = place.app.state.service.models["m"]
     assert backend.waiting == 0
     assert backend.lane.users == 0
+
+
+def test_the_old_model_goes_without_the_garbage_collector(place: Place) -> None:
+    """After loading, the collector leaves alone what is there: nothing of a model may need it."""
+    backend: Any = place.app.state.service.models["m"]
+    with openai.OpenAI(api_key=place.secrets["ada"], base_url=place.address + "/v1") as client:  # type: ignore[attr-defined]
+        given: Any = {"model": "m", "prompt": "Go on", "max_tokens": 5}
+        client.completions.create(**given)
+        old = weakref.ref(backend.lane.engine.model)
+        gc.collect()
+        gc.disable()
+        try:
+            with browsing(place, "admin") as http:
+                assert http.put("/api/models/m", json={"path": OTHER}).status_code == 200
+            client.completions.create(**given)
+            wait_for(lambda: old() is None)
+        finally:
+            gc.enable()
+
+
+def test_the_collector_leaves_alone_what_was_loaded(tmp_path: Path) -> None:
+    tiny.policy("llama").save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    try:
+        engine, _ = Loading(ServeConfig(model={"m": str(tmp_path / "model")}))(str(tmp_path / "model"))
+        assert gc.get_freeze_count() > 10_000
+        assert all(one is not engine.model for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_a_file_puts_a_checkpoint_in_place(place: Place) -> None:

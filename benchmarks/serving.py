@@ -7,14 +7,16 @@
     python benchmarks/serving.py --table RESULTS.jsonl ...   # results as a table
 
 Each client sends one request after the other: 16 to 64 tokens of prompt, 64 tokens of answer, temperature 1. All
-servers get the same model, prompts and seeds. Server and clients share the machine. One line of JSON for each number
-of clients, which `--out` adds to a file.
+servers get the same model, prompts and seeds. They run in turns, and the others are stopped meanwhile. Server and
+clients share the machine. One line of JSON for each measurement, which `--out` adds to a file. An answer without a
+token counts as one whose first token comes at the end of the measurement.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -26,7 +28,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,43 +106,87 @@ def body(model: str, prompt: str, seed: int) -> dict[str, Any]:
     return {"model": model, "messages": [message], "max_tokens": NEW, "stream": True, "temperature": 1.0, "seed": seed}
 
 
-def bodies(model: str, prompts: list[str], clients: int, each: int, **more: Any) -> list[list[dict[str, Any]]]:
-    """The requests of each client."""
-    return [
-        [body(model, prompts[(c + i) % len(prompts)], c * 1000 + i) | more for i in range(each)] for c in range(clients)
-    ]
+def bodies(model: str, prompts: list[str], client: int, **more: Any) -> Iterator[dict[str, Any]]:
+    """The requests of a client, without end."""
+    for number in itertools.count():
+        yield body(model, prompts[(client + number) % len(prompts)], client * 1000 + number) | more
+
+
+@dataclass
+class Started:
+    """A server that runs."""
+
+    process: psutil.Process
+    port: int
+    key: str
+    model: str
+    more: dict[str, Any]
+
+    def settle(self) -> None:
+        """Wait until it has noticed that its clients left."""
+        for _ in range(20):
+            before = sum(self.process.cpu_times()[:2])
+            time.sleep(0.5)
+            if sum(self.process.cpu_times()[:2]) - before < 0.1:
+                return
+
+    def stopped(self, stopped: bool) -> None:
+        """Stop its processes, so that it costs the others nothing, or let them go on."""
+        for process in [self.process, *self.process.children(recursive=True)]:
+            if stopped:
+                process.suspend()
+            else:
+                process.resume()
 
 
 def load(options: argparse.Namespace, folder: Path, model: Path, prompts: list[str]) -> None:
-    """Every server in turn, with every number of clients, `--repeats` times."""
-    for _ in range(options.repeats):
-        for name in options.servers:
-            port = free_port()
-            if name == "heedful":
-                command, key = ours(folder, port, "--model", f"m={model}")
-                asked = "m"
-                more: dict[str, Any] = {"store": False}
-            else:
-                command, key, asked, more = peers(model, port, name == "batching"), "none", str(model), {}
-            with running(command, port) as process:
-                asyncio.run(streaming.crowd(port, key, bodies(asked, prompts, 2, 1, **more)))  # warm
+    """Every server in turn, with every number of clients, `--repeats` times. Only one of them runs at a time."""
+    with ExitStack() as stack:
+        servers = {name: start(stack, name, folder, model) for name in options.servers}
+        for one in servers.values():
+            asyncio.run(streaming.ask(one.port, one.key, body(one.model, prompts[0], 0) | one.more))  # warm
+            one.stopped(True)
+        try:
+            for _ in range(options.repeats):
                 for clients in options.clients:
-                    each = options.each or max(1, 128 // clients)
-                    before = sum(process.cpu_times()[:2])
-                    mine = time.process_time()
-                    asking = bodies(asked, prompts, clients, each, **more)
-                    answers, seconds = asyncio.run(streaming.crowd(port, key, asking))
-                    mine = time.process_time() - mine
-                    spent = sum(process.cpu_times()[:2]) - before
-                    row = {"server": name, **figures(answers, seconds), "clients": clients, "shape": options.shape}
-                    say(options, row | {"cores_server": round(spent / seconds, 2), "cores": round(mine / seconds, 2)})
+                    for name, one in servers.items():
+                        one.stopped(False)
+                        measure(options, name, one, prompts, clients)
+                        one.settle()
+                        one.stopped(True)
+        finally:
+            for one in servers.values():
+                one.stopped(False)
 
 
-def figures(answers: list[streaming.Answer], seconds: float) -> dict[str, Any]:
+def start(stack: ExitStack, name: str, folder: Path, model: Path) -> Started:
+    port, key, asked, more = free_port(), "none", str(model), {}
+    if name == "heedful":
+        command, key = ours(folder, port, "--model", f"m={model}")
+        asked, more = "m", {"store": False}
+    else:
+        command = peers(model, port, name == "batching")
+    return Started(stack.enter_context(running(command, port)), port, key, asked, more)
+
+
+def measure(options: argparse.Namespace, name: str, one: Started, prompts: list[str], clients: int) -> None:
+    asking = [bodies(one.model, prompts, client, **one.more) for client in range(clients)]
+    spent, mine, began = sum(one.process.cpu_times()[:2]), time.process_time(), time.perf_counter()
+    answers = asyncio.run(streaming.crowd(one.port, one.key, asking, options.seconds))
+    seconds = time.perf_counter() - began
+    spent, mine = sum(one.process.cpu_times()[:2]) - spent, time.process_time() - mine
+    row = {"server": name, "clients": clients, "shape": options.shape, **figures(answers, seconds, spent)}
+    row |= {"threads": options.threads, "seconds": options.seconds}
+    say(options, row | {"cores_server": round(spent / seconds, 2), "cores_clients": round(mine / seconds, 2)})
+
+
+def figures(answers: list[streaming.Answer], seconds: float, spent: float) -> dict[str, Any]:
+    """`spent`: processor time of the server. An answer without a token counts with the time that it has waited."""
     firsts = sorted(1000 * ((answer.first or answer.ended) - answer.began) for answer in answers)
     tokens = sum(answer.text().count("w") for answer in answers)  # each token is one word, such as w17
     return {
-        "requests": len(answers), "tokens": tokens, "tokens_a_second": round(tokens / seconds, 1),
+        "requests": len(answers), "unanswered": sum(answer.first is None for answer in answers), "tokens": tokens,
+        "tokens_a_second": round(tokens / seconds, 1), "tokens_a_core_second": round(tokens / spent, 1),
         "first_p50_ms": round(statistics.median(firsts), 1),
         "first_p99_ms": round(firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))], 1),
     }  # fmt: skip
@@ -255,8 +302,8 @@ def table(files: list[Path]) -> Iterator[str]:
     """The medians of results as a Markdown table, and how much faster heedful is than the better other server."""
     rows = [json.loads(line) for path in files for line in path.read_text().splitlines()]
     measured = [row for row in rows if "tokens_a_second" in row]
-    yield "| clients | server | tokens/s | times the better peer | first token p50 | p99 | runs |"
-    yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
+    yield "| clients | server | tokens/s | times the better peer | tokens/s of a core | first token p50 | p99 | runs |"
+    yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for clients in sorted({row["clients"] for row in measured}):
         found = {
             name: mine
@@ -264,18 +311,17 @@ def table(files: list[Path]) -> Iterator[str]:
             if (mine := [row for row in measured if (row["server"], row["clients"]) == (name, clients)])
         }
         middle = {
-            name: {of: statistics.median(row[of] for row in mine) for of in ("tokens_a_second", *FIRSTS)}
-            for name, mine in found.items()
+            name: {of: statistics.median(row[of] for row in mine) for of in SHOWN} for name, mine in found.items()
         }
         best = max((one["tokens_a_second"] for name, one in middle.items() if name != "heedful"), default=None)
         for name, one in middle.items():
             times = f"**{one['tokens_a_second'] / best:.1f}**" if name == "heedful" and best else ""
-            firsts = " | ".join(f"{one[of]:,.0f} ms" for of in FIRSTS)
-            speed = f"{one['tokens_a_second']:,.0f}"
-            yield f"| {clients} | `{SERVERS[name]}` | {speed} | {times} | {firsts} | {len(found[name])} |"
+            speed, of_a_core, *firsts = (f"{one[of]:,.0f}" for of in SHOWN)
+            told = " | ".join(f"{first} ms" for first in firsts)
+            yield f"| {clients} | `{SERVERS[name]}` | {speed} | {times} | {of_a_core} | {told} | {len(found[name])} |"
 
 
-FIRSTS = ("first_p50_ms", "first_p99_ms")
+SHOWN = ("tokens_a_second", "tokens_a_core_second", "first_p50_ms", "first_p99_ms")
 
 
 def say(options: argparse.Namespace, row: dict[str, Any]) -> None:
@@ -289,7 +335,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--servers", nargs="+", choices=SERVERS, default=[*SERVERS])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64, 200])
-    parser.add_argument("--each", type=int, default=0, help="requests of each client (default: 128 in all, at least 1)")
+    parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of all servers (default: what each takes)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--shape", default="T")
     parser.add_argument("--proxy", action="store_true")
@@ -299,6 +346,8 @@ def main() -> None:
     parser.add_argument("--table", type=Path, nargs="+", metavar="RESULTS")
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
     if options.upstream:
         return scripted(options.upstream)
     if options.table:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +31,17 @@ class Answer:
     def status(self) -> int:
         return int(self.parts[0][9:12]) if self.parts else 0
 
+    left: bool = False
+    """Whether the client left before the end."""
+
     def events(self) -> list[dict[str, Any]]:
-        """The JSON of a stream. Raises ValueError if it did not come to its end."""
+        """The JSON of a stream. Raises ValueError if it was refused, or did not come to its end by itself."""
         body = _unchunked(b"".join(self.parts).partition(b"\r\n\r\n")[2])
-        lines = [line[5:].strip() for line in body.split(b"\n") if line.startswith(b"data:")]
+        whole = body[: body.rfind(b"\n\n") + 2]
+        lines = [line[5:].strip() for line in whole.split(b"\n") if line.startswith(b"data:")]
         found = [json.loads(line) for line in lines if line != b"[DONE]"]
         ends = [choice for event in found for choice in event.get("choices") or () if choice.get("finish_reason")]
-        if self.status != 200 or not ends:
+        if (self.parts and self.status != 200) or not (ends or self.left):
             raise ValueError(f"status {self.status}, {body[-300:]!r}")
         return found
 
@@ -70,14 +74,19 @@ class _Asking(asyncio.Protocol):
             self.ended.set_result(None)
 
 
-async def ask(port: int, key: str, body: dict[str, Any], *, leave_after: int | None = None) -> Answer:
-    """Send a request on a connection of its own. `leave_after`: close it after so many parts of the answer."""
+async def ask(
+    port: int, key: str, body: dict[str, Any], *, leave_after: int | None = None, answer: Answer | None = None
+) -> Answer:
+    """Send a request on a connection of its own. `leave_after`: close it after so many parts of the answer.
+
+    `answer`: where the answer is noted, for a caller who cancels this.
+    """
     content = json.dumps(body).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n"
     )
-    answer = Answer(time.perf_counter())
+    answer = answer or Answer(time.perf_counter())
     _, asking = await asyncio.get_running_loop().create_connection(
         lambda: _Asking(answer, head.encode() + content, leave_after), "127.0.0.1", port
     )
@@ -88,26 +97,37 @@ async def ask(port: int, key: str, body: dict[str, Any], *, leave_after: int | N
     return answer
 
 
-async def crowd(port: int, key: str, bodies: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[Answer], float]:
-    """Clients that send their bodies one after the other: (the answers, the seconds that all took)."""
+async def crowd(port: int, key: str, clients: Iterable[Iterable[dict[str, Any]]], seconds: float) -> list[Answer]:
+    """Clients that send their bodies one after the other, until the time is over. Then all of them leave."""
     found: list[Answer] = []
 
-    async def client(mine: Sequence[dict[str, Any]]) -> None:
-        for body in mine:
-            found.append(await ask(port, key, body))
+    async def client(bodies: Iterable[dict[str, Any]]) -> None:
+        for body in bodies:
+            found.append(answer := Answer(time.perf_counter()))
+            try:
+                await ask(port, key, body, answer=answer)
+            except asyncio.CancelledError:
+                answer.left, answer.ended = True, time.perf_counter()
+                raise
 
-    began = time.perf_counter()
-    await asyncio.gather(*map(client, bodies))
-    return found, time.perf_counter() - began
+    everybody = [asyncio.ensure_future(client(bodies)) for bodies in clients]
+    _, running = await asyncio.wait(everybody, timeout=seconds)
+    for one in running:
+        one.cancel()
+    await asyncio.wait(everybody)
+    for one in everybody:
+        if not one.cancelled():
+            one.result()
+    return found
 
 
 def _unchunked(body: bytes) -> bytes:
     """The content of a body that came in chunks."""
     parts = []
     while body:
-        size, _, rest = body.partition(b"\r\n")
+        size, line, rest = body.partition(b"\r\n")
         length = int(size or b"0", 16)
-        if not length:
+        if not length or not line:
             break
         parts.append(rest[:length])
         body = rest[length + 2 :]

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 
 import tiny
 from heedful.config import UserError
@@ -115,6 +116,20 @@ def test_the_old_model_goes_without_the_garbage_collector(place: Place) -> None:
             wait_for(lambda: old() is None)
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize(("given", "omp", "threads"), [(0, None, 3), (0, "4", 4), (2, "4", 2), (2, None, 2)])
+def test_the_event_loop_has_a_core_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, given: int, omp: str | None, threads: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if omp is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    made: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", made.append)
+    Loading(ServeConfig(model={"m": "x"}, threads=given))
+    assert made == [threads]
 
 
 def test_the_collector_leaves_alone_what_was_loaded(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ class ServeConfig(Config):
     """Arguments of the chat templates, such as enable_thinking=false."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Threads that compute the models of this process. 0 = OMP_NUM_THREADS if it is set, else all cores but one."""
     limits: Limits = Limits()
     collect: Collect = Collect()
     compute: Compute = Compute()

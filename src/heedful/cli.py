@@ -75,6 +75,9 @@ for _record in registry.commands().values():
     _register(partial(terminal.make, _record))
 
 
+importlib.import_module("heedful.commands.plans")
+
+
 @_command("chat", USE, config="heedful.configs.chat:ChatConfig")
 def _chat(settings: Any) -> None:
     """Chat with a model in the terminal.

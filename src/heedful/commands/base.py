@@ -30,14 +30,14 @@ def command(
     config: type[Config] | str | None = None,
     help: str | None = None,
     preset: Preset | None = None,
+    **more: Any,
 ) -> Callable[[Callable[..., Any]], None]:
-    """Register a function as the command `name`, its docstring as the help."""
+    """Register a function as the command `name`, its docstring as the help. `more`: settings of click's."""
 
     def register(function: Callable[..., Any]) -> None:
         text = help or inspect.getdoc(function)
-        app.add_command(
-            Command(name, callback=function, params=list(params), help=text, panel=panel, config=config, preset=preset)
-        )
+        how = {"params": list(params), "help": text, "panel": panel, "config": config, "preset": preset, **more}
+        app.add_command(Command(name, callback=function, **how))
 
     return register
 

@@ -59,7 +59,8 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if grad is None else grad * grads[0].to(grad.dtype) for grad in ctx.grads), None)
+        own, ctx.grads = ctx.grads, ()  # nobody else has them: no copy of a whole head while they are scaled
+        return (*(None if grad is None else grad.mul_(grads[0].to(grad.dtype)) for grad in own), None)
 
 
 def _add_product(total_VD: Tensor, grad_nV: Tensor, x_nD: Tensor) -> None:

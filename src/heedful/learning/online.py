@@ -20,10 +20,10 @@ from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.learning.watching import Watched
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
+from heedful.planning.job import Rows
 from heedful.rewards.functions import ModelScorer, Part
 from heedful.rewards.specs import functions_of, models_of
 from heedful.training import order
-from heedful.training.memory import Shape
 from heedful.training.stage_run import StageRun, open_stage
 
 RAISE, LOWER = 1.5, 0.9
@@ -192,14 +192,14 @@ class Online:
                 e, chosen, number=number, first=update == 0, model=self.nets.policy, passes=self.passes
             )
 
-    def _shape(self) -> Shape:
+    def _shape(self) -> Rows:
         config, mix = self.config, self.mix
         sampled = rollouts.sampled(self.questions, config.generation, config.rollout_batch)
-        longest, tokens = sampled.columns, config.minibatch * sampled.columns
+        longest, tokens = sampled["columns"], config.minibatch * sampled["columns"]
         if mix is None:
-            return Shape(tokens, longest, sampled=sampled)
+            return Rows(tokens, longest, **sampled)
         texts = step_shape(mix.texts, mix.rows)
-        return Shape(max(tokens, texts.tokens), max(longest, texts.longest), losses=2, sampled=sampled)
+        return Rows(max(tokens, texts.step), max(longest, texts.longest), losses=2, **sampled)
 
     def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
         """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""

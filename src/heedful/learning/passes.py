@@ -13,8 +13,8 @@ from heedful.config import NonFinite
 from heedful.learning.examples import Example, Ranked
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
+from heedful.planning.job import Rows
 from heedful.rollout.types import Episode
-from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks
 
 Row = Example | Episode  # a prompt and a response as token ids
@@ -68,13 +68,14 @@ def total_lengths(rows: Sequence[Row]) -> list[int]:
     return [len(row.prompt_ids) + len(row.response_ids) for row in rows]
 
 
-def step_shape(rows: Sequence[Row], batch: int, **more: Any) -> Shape:
-    """The shape of a step of `batch` rows. `more`: its other fields."""
+def step_shape(rows: Sequence[Row], batch: int, **more: Any) -> Rows:
+    """What a step of `batch` rows is to the memory plan. `more`: its other fields."""
     longest = max(total_lengths(rows))
-    return Shape(tokens=batch * longest, longest=longest, **more)
+    return Rows(step=batch * longest, longest=longest, **more)
 
 
-def ranking_shape(rankings: Sequence[Ranked], batch: int) -> Shape:
-    """The shape of a step of `batch` rankings, each with all its responses."""
+def ranking_shape(rankings: Sequence[Ranked], batch: int) -> Rows:
+    """The same for `batch` rankings, each with all its responses. A pass takes whole rankings."""
     answers = max(len(row.responses) for row in rankings)
-    return step_shape([example for row in rankings for example in row.examples], batch * answers)
+    whole = max(sum(total_lengths(row.examples)) for row in rankings)
+    return step_shape([example for row in rankings for example in row.examples], batch * answers, whole=whole)

@@ -12,7 +12,6 @@ from heedful.learning.examples import Question
 from heedful.models import render
 from heedful.rollout.draw import draw
 from heedful.rollout.types import Engine, Episode, Sample
-from heedful.training.memory import Sampled
 from heedful.training.parallel import Ranks
 
 
@@ -35,10 +34,10 @@ def generate(
         return [sample for part in ranks.each(parts, sampled) for sample in part]
 
 
-def sampled(questions: list[Question], settings: Generation, rows: int) -> Sampled:
-    """What sampling `rows` answers to some of these questions takes, for the memory plan."""
+def sampled(questions: list[Question], settings: Generation, rows: int) -> dict[str, int]:
+    """What sampling `rows` answers to some of these questions takes, for the memory plan: fields of its `Rows`."""
     longest = max(len(question.prompt_ids) for question in questions)
-    return Sampled(min(settings.max_rows, rows), longest + settings.max_new_tokens)
+    return {"sampled": min(settings.max_rows, rows), "columns": longest + settings.max_new_tokens}
 
 
 def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:

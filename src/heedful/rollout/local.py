@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
@@ -119,11 +120,10 @@ class LocalEngine:
         if self.dtype in (None, model.dtype):
             return model
         fastest(model, self.fast)  # tried once; the copy inherits what was found
-        copied = copy.deepcopy(model)
-        for parameter in copied.parameters():  # and no buffer: rotary frequencies stay in float32
-            if parameter.is_floating_point():
-                parameter.data = parameter.data.to(self.dtype)
-        return copied
+        # one weight after the other, so that there is no second copy. Buffers, as rotary frequencies, stay in float32
+        floating = [p for p in model.parameters() if p.is_floating_point()]
+        cast: dict[int, Any] = {id(p): nn.Parameter(p.detach().to(self.dtype), requires_grad=False) for p in floating}
+        return copy.deepcopy(model, cast)
 
     def _sampled(self) -> Any:
         """The model, merged: it then has fewer products, and may use the fast decoder. In 4 bits it stays as small."""

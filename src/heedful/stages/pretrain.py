@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from heedful import files
 from heedful.config import UserError
@@ -22,10 +22,10 @@ from heedful.data.records import Text
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
-from heedful.models import load, template_arguments, vocabulary
+from heedful.models import fresh, load, template_arguments, vocabulary
+from heedful.planning.job import Rows
 from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
-from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.stage_run import StageRun, open_stage
 
@@ -77,7 +77,7 @@ def _loop(
     s.say_if_few(total, "raise tokens or lower batch_tokens")
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
-    shape = Shape(tokens=batch_tokens, longest=max(len(row) for row in rows))
+    shape = Rows(step=batch_tokens, longest=max(len(row) for row in rows))
     for step in s.steps(s.restore(parts, shape), total):
         model.train()
         loss = _gradients(model, [rows[i] for i in batches(step)], passes)
@@ -110,21 +110,8 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
     """A Llama-shaped model with random weights that follow from the seed."""
     width = config.hidden
     torch.manual_seed(config.seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=math.ceil(width * 8 / 3 / 32) * 32,
-            num_hidden_layers=config.depth,
-            num_attention_heads=width // 32,
-            max_position_embeddings=config.context,
-            initializer_range=0.02 * math.sqrt(768 / width),  # GPT-2's at its width: a narrow model needs more
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model = LlamaForCausalLM(fresh.config_of(config, len(tokenizer), bos_token_id=None, **ids))
     for layer in model.model.layers:
         _mimic_attention(layer.self_attn, width)
     return model

@@ -15,12 +15,12 @@ from heedful.learning.examples import Example, Limits, Question
 from heedful.learning.passes import Passes, step_shape
 from heedful.models import adapters, dropout, load, vocabulary
 from heedful.models.ids import ids_of
+from heedful.planning.job import Rows
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.engine import open_engine
 from heedful.training import optimiser as optim
 from heedful.training import order
-from heedful.training.memory import Shape
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
@@ -122,10 +122,10 @@ def _start(config: SFTConfig, s: StageRun) -> tuple[Any, PreTrainedTokenizerBase
     return model, tokenizer
 
 
-def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Shape:
+def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Rows:
     rows = max(config.batch, len(_mixed_in(config, texts, 0)))
-    sampled = selector.sampled if selector is not None else None
-    return step_shape([*training, *texts], rows, losses=2 if texts else 1, sampled=sampled)
+    sampled = selector.sampled if selector is not None else {}
+    return step_shape([*training, *texts], rows, losses=2 if texts else 1, **sampled)
 
 
 def _gradients(

@@ -37,6 +37,7 @@ from heedful.training.meeting import Meeting
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 TOTAL = "_heedful_gradient"
+PIECE = 1 << 26  # numbers that ranks add up at a time
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _log = logging.getLogger(__name__)
 
@@ -121,14 +122,13 @@ class Ranks:
             for parameter in trained:
                 _give(parameter, self._taken(parameter, dtype))
             return
-        flat = torch.empty(sum(p.numel() for p in trained), dtype=dtype, device=trained[0].device)
-        parts = flat.split([p.numel() for p in trained])
-        for parameter, part in zip(trained, parts, strict=True):  # one after the other: never all of them twice
-            part.copy_(self._taken(parameter, dtype).view(-1))
-        with self.together():
-            dist.all_reduce(flat)
-        for parameter, part in zip(trained, parts, strict=True):
-            _give(parameter, part)
+        for some in _pieces(trained):  # piece by piece: never all gradients twice
+            taken = [self._taken(parameter, dtype).reshape(-1) for parameter in some]
+            flat = torch.cat(taken) if len(taken) > 1 else taken[0]
+            with self.together():
+                dist.all_reduce(flat)
+            for parameter, part in zip(some, flat.split([p.numel() for p in some]), strict=True):
+                _give(parameter, part)
 
     def _taken(self, parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
         """Take the gradient so far away from the parameter."""
@@ -199,6 +199,18 @@ class Ranks:
         if self.dtype == torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+def _pieces(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Parameters cut into runs of at most `PIECE` numbers together. A larger one is alone."""
+    some: list[nn.Parameter] = []
+    for parameter in parameters:
+        if some and sum(p.numel() for p in some) + parameter.numel() > PIECE:
+            yield some
+            some = []
+        some.append(parameter)
+    if some:
+        yield some
 
 
 def _sum(parameter: nn.Parameter) -> Tensor | None:

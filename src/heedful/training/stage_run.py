@@ -30,13 +30,14 @@ from heedful.configs.shared import StageConfig
 from heedful.data import formats
 from heedful.fast import forward
 from heedful.models import ids
+from heedful.planning.check import amount
+from heedful.planning.job import Rows
 from heedful.runs.manifest import Source, parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import METRICS, RunWriter, metrics, short
-from heedful.training import checkpoint, memory
+from heedful.training import checkpoint, room
 from heedful.training.checkpoint import Part
-from heedful.training.memory import Shape
 from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.trackers import Trackers
 
@@ -97,13 +98,13 @@ class StageRun:
         if failure is not None:
             raise failure
 
-    def restore(self, parts: Mapping[str, Part], shape: Shape | None) -> int:
+    def restore(self, parts: Mapping[str, Part], rows: Rows | None) -> int:
         """Fill `parts` from the newest checkpoint, if any. Returns the step to go on with.
 
-        `shape` is that of a step, if the parts are transformers models. Raises UserError if memory does not suffice.
+        `rows`: those of a step, if the parts are transformers models. Raises UserError if memory does not suffice.
         """
-        if shape is not None:
-            self._say_how({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, shape)
+        if rows is not None:
+            self._say_how({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, rows)
         if self.run is not None:
             self._check_disk(parts)
         found = self.ranks.broadcast(checkpoint.latest(self.out / "checkpoints") if self.run is not None else None)
@@ -133,16 +134,14 @@ class StageRun:
         if best is not None and not best.is_dir():
             raise UserError(f"{best}: missing, and it is the best checkpoint so far. {remedy}")
 
-    def _say_how(self, models: Mapping[str, nn.Module], shape: Shape) -> None:
+    def _say_how(self, models: Mapping[str, nn.Module], rows: Rows) -> None:
         """Say and record how the models compute, and what memory that takes."""
         paths = {name: forward.path(model) for name, model in models.items()}
         for name, path in paths.items():
             if path.fast and not path.packed:
                 self.say(f"{self.name}: {name} computes {path}")
         self.note(forward={name: str(path) for name, path in paths.items()}, ids=ids.described(models))
-        planned = memory.plan(list(models.values()), shape, self.config.compute, self.ranks)
-        self.say(f"{self.name}: {planned}")
-        planned.check(str(self.out))
+        room.check_loaded(self.stage, self.config, models, rows, self.ranks, self.out, self.say)
 
     def _check_disk(self, parts: Mapping[str, Part]) -> None:
         """Raise UserError if the checkpoints and the model will not fit on the disk."""
@@ -153,8 +152,8 @@ class StageRun:
         free = shutil.disk_usage(self.out).free
         if wanted > free:
             raise UserError(
-                f"{self.out}: the checkpoints and the model need {memory.amount(wanted)} of the disk, "
-                f"{memory.amount(free)} are free. Lower checkpoint.keep, or choose another --out"
+                f"{self.out}: the checkpoints and the model need {amount(wanted)} of the disk, "
+                f"{amount(free)} are free. Lower checkpoint.keep, or choose another --out"
             )
 
     def steps(self, first: int, total: int) -> Iterator[int]:
@@ -323,6 +322,8 @@ def open_stage(
         current = StageRun(stage, config, Path(out), ranks, run)
         with recording_end(run), current.watching(), ranks.explained():
             current.say_how_cut()
+            if not current.finished:
+                room.check_config(stage, config, ranks, current.out, current.say)
             yield current
 
 

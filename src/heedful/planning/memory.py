@@ -1,0 +1,197 @@
+"""How much memory a stage needs on each GPU, by part, and what the formulas stand for.
+
+The formulas count what autograd keeps in transformers' Llama-shaped layers with heedful's attention and losses.
+`tests/planning/test_memory.py` compares them with torch's MemTracker, and docs/scale.md has the table for real models.
+D width of the model, Q of all queries, K of all keys, F inner width, V vocabulary, N tokens in a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from heedful.fast import decoder, rows
+from heedful.models import scoring
+from heedful.planning.job import Job, Network
+
+EXACT = 4  # bytes of a trained weight, of its gradient, and of each of Adam's two moments
+LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # of fast/cross_entropy.py
+RESERVED = 0.06
+"""Share of the need that is added for CUDA's own memory, buffers of NCCL, and gaps between blocks."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a stage runs: `gpus` processes, `node` of them on each machine, on "cuda" or "cpu"."""
+
+    gpus: int = 1
+    node: int = 8
+    device: str = "cuda"
+
+    def shards(self, wanted: str) -> int:
+        """Shards of a model, for a value of `compute.shard`."""
+        if wanted == "auto":
+            wanted = "full" if self.device == "cuda" else "none"
+        if wanted == "none":
+            return 1
+        return self.gpus if wanted == "full" else min(self.gpus, self.node)
+
+
+def part(label: str) -> int:
+    """A field of `Needs` with its name in tables."""
+    made: int = field(default=0, metadata={"label": label})
+    return made
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes on each GPU. What learns and what samples is needed one after the other, the rest all the time."""
+
+    weights: int = part("weights")
+    average: int = part("average of the weights")
+    frozen: int = part("frozen models")
+    optimiser: int = part("optimiser")
+    gradients: int = part("gradients")
+    activations: int = part("activations")
+    loss: int = part("logits and loss")
+    copies: int = part("copy to sample from")
+    cache: int = part("keys and values")
+    engine: int = part("server on the same GPU")
+    spare: int = part("reserve")
+
+    @property
+    def always(self) -> int:
+        return self.weights + self.average + self.frozen + self.optimiser + self.engine
+
+    @property
+    def learning(self) -> int:
+        return self.gradients + self.activations + self.loss
+
+    @property
+    def sampling(self) -> int:
+        return self.copies + self.cache
+
+    @property
+    def total(self) -> int:
+        return self.always + max(self.learning, self.sampling) + self.spare
+
+    @property
+    def loaded(self) -> int:
+        """What is there before the first step."""
+        return self.weights + self.average + self.frozen
+
+    def parts(self) -> dict[str, int]:
+        """Bytes by the label of the part."""
+        return {str(one.metadata["label"]): getattr(self, one.name) for one in fields(self)}
+
+
+def needs(job: Job, place: Place, *, engine: int = 0) -> Needs:
+    """What a job needs. `engine`: bytes that a server takes on the same GPU."""
+    shards = place.shards(job.shard)
+    low = job.compute.dtype == "bfloat16"
+    frozen = 2 if low and shards > 1 else EXACT
+    trained = sum(one.trained for one in job.trained)
+    bases = sum(one.held - one.trained for one in job.networks if not one.copy)
+    passes = [_learning(job, one, place, shards) for one in job.trained]
+    activations, loss = max(passes, key=sum)
+    copies, cache = _sampling(job, place, shards)
+    made = Needs(
+        weights=_shard(EXACT * trained, shards),
+        average=_shard(EXACT * sum(one.held for one in job.networks if one.copy), shards),
+        frozen=_shard(frozen * bases, shards),
+        optimiser=_shard(2 * EXACT * trained, shards),
+        gradients=_shard(_gradient(job, place, shards) * max(one.trained for one in job.trained), shards),
+        activations=activations,
+        loss=loss,
+        copies=copies,
+        cache=cache,
+        engine=engine,
+    )
+    return Needs(**{**vars(made), "spare": int(RESERVED * made.total)})
+
+
+def _shard(size: int, shards: int) -> int:
+    return -(-size // shards)
+
+
+def _gradient(job: Job, place: Place, shards: int) -> int:
+    """Bytes of the gradient of a parameter. On a CPU in float32, several passes or ranks are added up in float64."""
+    if place.device == "cuda" or job.compute.dtype != "float32":
+        return EXACT
+    several = job.rows.step > job.compute.micro_tokens or job.rows.losses > 1 or place.gpus > 1
+    return EXACT + 8 * several
+
+
+def tokens_of(job: Job, place: Place) -> int:
+    """Tokens of the largest pass. Each rank computes its share of a step, in passes of at most `micro_tokens`."""
+    share = -(-job.rows.step // place.gpus)
+    return max(min(job.compute.micro_tokens, share), min(job.rows.whole or job.rows.longest, job.rows.step))
+
+
+def layer_bytes(job: Job, network: Network, device: str, shards: int = 1) -> int:
+    """Bytes that one layer keeps of one token for its backward pass."""
+    s, low = network.shape, job.compute.dtype == "bfloat16"
+    if low:  # norms and the residual stream are in float32, but for shards, whose weights are all in bfloat16
+        kept = (26 if shards == 1 else 16) * s.width + 4 * (s.queries + s.keys) + 8 * s.inner + 4 * s.heads
+    else:  # keys and values are repeated for all heads
+        kept = 24 * s.width + 16 * s.queries + 16 * s.inner + 4 * s.heads
+    if s.head_norms:
+        kept += (6 if low else 8) * (s.queries + s.keys)
+    if network.adapted:  # the inputs of each pair of matrices in their own precision, and what lies between them
+        kept += EXACT * (2 * s.width + s.queries + s.inner + 7 * job.lora.rank)
+    if device == "cpu":  # attention weights of short rows
+        kept += 4 * s.heads * min(rows.MOST, job.rows.longest)
+    return kept
+
+
+def _learning(job: Job, network: Network, place: Place, shards: int) -> tuple[int, int]:
+    """(activations, loss) in bytes at the worst moment of a forward and backward pass."""
+    s, N, low = network.shape, tokens_of(job, place), job.compute.dtype == "bfloat16"
+    size, checkpointing = (2 if low else EXACT), job.compute.activation_checkpointing
+    layer = N * layer_bytes(job, network, place.device, shards)
+    residual = N * s.width * (EXACT if shards == 1 else size)
+    kept = 3 * residual + s.layers * (residual if checkpointing else layer)
+    work = N * 2 * size * s.inner + (layer if checkpointing else 0)
+    forward, backward = _casts(network, low, checkpointing, shards)
+    table = s.table if network.writes else 0
+    tied = table and not s.head
+    learns = 0 if network.adapted else EXACT * table
+    held = learns if job.joint_loss else 0  # the gradient of the head is there before the backward pass
+    most = LOGITS[place.device] if job.joint_loss else scoring.MAX_LOGITS
+    logits = 12 * min(N * s.vocabulary, most) if table else 0
+    moments = [
+        (kept + forward, logits + held + (4 * table if low else 0)),  # the loss, with the head in low precision
+        (kept + backward + work, held if tied else 0),  # the backward pass of the last layer
+        (residual, 0 if network.adapted else EXACT * s.table * (3 if tied else 1)),  # its end: that of the embedding
+    ]
+    return max(moments, key=sum)
+
+
+def _casts(network: Network, low: bool, checkpointing: bool, shards: int) -> tuple[int, int]:
+    """(forward, backward) bytes of weights that a pass has next to those that a rank holds."""
+    s, size = network.shape, 2 if low else EXACT
+    if shards > 1:  # the root as long as the pass, two layers at a time, and the gradient of one
+        gathered = size * (s.body - s.layer * s.layers + s.head) + min(2, s.layers) * size * s.layer
+        return gathered, gathered + (0 if network.adapted else (size + EXACT) * s.layer)
+    if not low:
+        return 0, 0
+    # autocast keeps a copy of each trained weight to the end of the forward pass, autograd of each that it will need
+    one, every = 2 * s.layer, 2 * s.products
+    if checkpointing:
+        return (one if network.adapted else every), one
+    return every, every
+
+
+def _sampling(job: Job, place: Place, shards: int) -> tuple[int, int]:
+    """(copies of weights, keys and values) in bytes while answers are sampled."""
+    if not job.rows.sampled or job.servers:
+        return 0, 0
+    policy = job.trained[0]
+    s, size = policy.shape, 2 if job.compute.dtype == "bfloat16" else EXACT
+    whole = size * s.policy
+    copies = whole if size != EXACT or shards > 1 or policy.adapted else 0
+    if policy.adapted and size != EXACT and shards == 1:  # merged first, then in lower precision
+        copies += EXACT * s.policy
+    if place.device == "cpu" and whole <= decoder.COPIED_BYTES:  # reordered
+        copies += whole
+    cached = EXACT if place.device == "cpu" else size  # on a CPU the decoder keeps float32
+    return copies, job.rows.sampled * job.rows.columns * 2 * s.layers * s.keys * cached

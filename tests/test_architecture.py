@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "collection": {"configs", "data", "feedback", "runs"},
     "fast": {"maths"},
     "models": {"configs", "fast", "maths", "data.records", "runs"},
+    "launch": set(),
     "planning": {"configs", "fast", "models", "rewards.specs", "runs"},
     "rollout": {"configs", "fast", "models", "maths", "data.records"},
     "training": {
@@ -132,7 +133,7 @@ PROGRESS = "runs.progress"  # the one door for progress, on standard error
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
     "cli", "commands", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "collection",
-    "web", "plots", "report", "sandbox", "maths.statistics",
+    "web", "plots", "report", "sandbox", "launch", "maths.statistics",
 )  # fmt: skip
 
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}  # not on Windows

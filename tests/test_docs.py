@@ -16,6 +16,7 @@ import pytest
 
 import tiny
 from heedful.cli import app
+from heedful.configs import registry
 from heedful.files import read_json
 from heedful.learning.signs import SIGNS
 from heedful.models import load
@@ -67,7 +68,9 @@ def commands_shown() -> list[tuple[str, str, list[str]]]:
 
 
 def options_of(command: str) -> set[str]:
-    params = KNOWN[command].get_params(click.Context(KNOWN[command]))
+    """`plan` and `launch` hand the options of a stage on to it."""
+    commands = [command, *registry.stages()] if command in ("plan", "launch") else [command]
+    params = [param for one in commands for param in KNOWN[one].get_params(click.Context(KNOWN[one]))]
     return {name for param in params for name in [*param.opts, *param.secondary_opts]}
 
 
@@ -140,6 +143,7 @@ DRIVER = """
 import io, shlex, subprocess, sys
 from heedful import terminal
 from heedful.cli import app
+from heedful.configs import registry
 
 for line in sys.stdin.read().splitlines():
     print("$", line, flush=True)
@@ -231,6 +235,7 @@ def test_the_site_has_every_page_and_no_broken_link() -> None:
         "endpoints",
         "rounds",
         "commands",
+        "launch",
         "reproduce",
     }  # no parts for others to build with
     assert {

@@ -76,6 +76,7 @@ for _record in registry.commands().values():
 
 
 importlib.import_module("heedful.commands.plans")
+importlib.import_module("heedful.commands.launches")
 
 
 @_command("chat", USE, config="heedful.configs.chat:ChatConfig")

@@ -98,7 +98,8 @@ def job_of(stage: str, config: StageConfig) -> Job:
         return _pretrain(stage, config)
     if isinstance(config, OnlineConfig):
         return _online(stage, config)
-    assert isinstance(config, OfflineConfig)
+    if not isinstance(config, OfflineConfig):
+        raise UserError(f"{stage}: a stage without a plan")
     return _offline(stage, config)
 
 

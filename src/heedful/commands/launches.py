@@ -1,0 +1,129 @@
+"""heedful launch: a command on several GPUs or machines, with the servers that it samples from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from heedful import terminal
+from heedful.commands.base import TRAIN, command, option
+from heedful.commands.plans import config_of
+from heedful.config import UserError
+from heedful.configs import registry
+
+SPREAD = ("sample", "score", "best-of-n")
+"""Commands besides the stages whose processes share the work."""
+
+
+@command(
+    "launch", TRAIN,
+    click.Argument(["given"], metavar="-- COMMAND [OPTIONS]", nargs=-1, type=click.UNPROCESSED),
+    option("--processes", type=click.IntRange(1, 1024), metavar="N", help="Processes of the trainer on each machine. "
+           "Without it: one for each GPU that no server has, or one."),
+    option("--logs", type=Path, default=Path("logs"), metavar="DIR", help="Folder for the logs, one for each process."),
+    option("--port", type=click.IntRange(1, 65_535), metavar="N", help="Port at which the processes meet. Without it: "
+           "a free one."),
+    option("--servers", type=click.IntRange(0, 64), default=0, metavar="N", help="Inference servers to start, each on "
+           "a GPU of its own: the last ones."),
+    option("--server-kind", type=click.Choice(["vllm", "sglang"]), default="vllm", help="What the servers are."),
+    option("--server-python", default="python", metavar="FILE", help="Python of the servers' own environment."),
+    option("--server-port", type=click.IntRange(1, 65_000), default=8100, metavar="N", help="Port of the first server. "
+           "The others have the next ones."),
+    option("--slurm", type=Path, metavar="FILE", help="Write an sbatch file, and start nothing."),
+    option("--nodes", type=click.IntRange(1, 4096), metavar="N", help="With --slurm: machines."),
+    option("--gpus", type=click.IntRange(0, 64), metavar="N", help="With --slurm: GPUs of each machine."),
+    option("--hours", type=click.FloatRange(0.02, 10_000), metavar="NUMBER", help="With --slurm: the longest that the "
+           "job may run."),
+)  # fmt: skip
+def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, **how: Any) -> None:
+    """Run a command in several processes on this machine, or write the file that runs it with Slurm.
+
+    What stands behind -- is a heedful command with its options, such as `heedful launch -- ppo --config ppo.toml`. The
+    first process prints to the terminal, and every process has a log. One Ctrl-C ends all of them: the run saves a
+    checkpoint first. The exit code is that of the trainer.
+    """
+    name = _known(given)
+    if how["slurm"] is not None:
+        _write(given, processes, logs, port, how)
+        return
+    unused = [f"--{key}" for key in ("nodes", "gpus", "hours") if how[key] is not None]
+    if unused:
+        raise UserError(f"{unused[0]}: only for --slurm FILE. On this machine give --processes")
+    from heedful.launch import local
+
+    servers = _servers(name, given, how) if how["servers"] else None
+    code = local.run(given, logs, terminal.say, processes=processes, servers=servers, port=port)
+    raise click.exceptions.Exit(code)
+
+
+def _known(given: tuple[str, ...]) -> str:
+    """The name of the command. Raises UserError if it cannot run in several processes."""
+    commands = [*registry.stages(), *SPREAD]
+    if not given:
+        raise UserError("launch: name a command behind --, such as heedful launch -- ppo --config ppo.toml")
+    if given[0] not in commands:
+        raise UserError(f"launch: {given[0]} does not run in several processes. Choose from {', '.join(commands)}")
+    return given[0]
+
+
+def _servers(name: str, given: tuple[str, ...], how: dict[str, Any]) -> Any:
+    """The servers of an online stage, which load its policy."""
+    from heedful.launch.local import Servers
+    from heedful.runs.manifest import model_path
+
+    if name not in registry.stages() or not registry.stages()[name].online:
+        raise UserError(f"--servers: heedful {name} samples nothing while it learns. Leave it out")
+    plain = [part for part in given[1:] if part not in ("--resume", "--json")]
+    config = config_of(name, tuple(_without(plain, "--out")))
+    if config.engine.urls:
+        raise UserError("--servers: the settings name servers already. Leave --servers or engine.urls out")
+    rank = config.lora.rank if config.engine.sync == "adapter" else 0
+    return Servers(
+        how["server_kind"], how["servers"], how["server_python"], model_path(config.policy), how["server_port"], rank
+    )
+
+
+def _without(given: list[str], option: str) -> list[str]:
+    """The options without one that takes a value."""
+    found, skip = [], False
+    for part in given:
+        if skip:
+            skip = False
+        elif part == option:
+            skip = True
+        elif not part.startswith(f"{option}="):
+            found.append(part)
+    return found
+
+
+def _out(given: tuple[str, ...]) -> str | None:
+    """The folder of the run."""
+    for number, part in enumerate(given):
+        if part == "--out" and number + 1 < len(given):
+            return given[number + 1]
+        if part.startswith("--out="):
+            return part.removeprefix("--out=")
+    return None
+
+
+def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> None:
+    """Write the sbatch file."""
+    from heedful import files
+    from heedful.launch import slurm
+
+    file: Path = how["slurm"]
+    if how["servers"]:
+        raise UserError(
+            "--servers: not with --slurm. Start servers as jobs of their own, and give --engine.urls behind --"
+        )
+    if port is not None:
+        raise UserError("--port: not with --slurm, where it follows from the number of the job. Leave it out")
+    terminal.check_free(file, overwrite=False)
+    gpus = 8 if how["gpus"] is None else how["gpus"]
+    batch = slurm.Batch(how["nodes"] or 1, gpus, processes or gpus or 1, how["hours"] or 24.0, logs)
+    if gpus and batch.processes > gpus:
+        raise UserError(f"--processes {processes}: each needs a GPU, and --gpus is {gpus}. Make them equal")
+    files.write_text(file, slurm.script(given, batch, _out(given) if given[0] in registry.stages() else None))
+    terminal.say(f"{file}: written. Start it with: sbatch {file}")

@@ -1,0 +1,54 @@
+"""What this machine has: GPUs and free ports. No torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+
+from heedful.config import UserError
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. Empty where there is none."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    shown = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, check=False)
+    count = sum(line.startswith("GPU ") for line in shown.stdout.splitlines())
+    return [str(number) for number in range(count)]
+
+
+def divided(processes: int | None, servers: int) -> tuple[int, list[str], list[str]]:
+    """(processes of the trainer, their GPUs, those of the servers). Raises UserError if there are too few."""
+    there = gpus()
+    if not there:
+        if servers:
+            raise UserError(
+                f"launch: {servers} server{'s need' if servers > 1 else ' needs'} a GPU each, and this machine shows "
+                "none. Start them elsewhere, and give --engine.urls behind --"
+            )
+        return processes or 1, [], []
+    wanted = processes or len(there) - servers
+    if wanted < 1 or wanted + servers > len(there):
+        raise UserError(
+            f"launch: {max(1, wanted)} process{'es' if wanted > 1 else ''} and {servers} "
+            f"server{'s' if servers != 1 else ''} need {max(1, wanted) + servers} GPUs, and this machine has "
+            f"{len(there)}. Lower --processes or --servers"
+        )
+    return wanted, there[:wanted], there[len(there) - servers :]
+
+
+def free_port(wanted: int | None = None) -> int:
+    """A port of this machine that no process listens on. Raises UserError if that is not the wanted one."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", wanted or 0))
+        except (OSError, OverflowError):
+            raise UserError(f"launch: port {wanted} is taken. Choose another one, or stop what listens there") from None
+        return int(tried.getsockname()[1])

@@ -1,0 +1,151 @@
+"""The processes of one launch: started together, ended together, each with a log of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+GRACE = 20.0
+"""Seconds that the other ranks get to end by themselves once one has failed, and servers to stop."""
+Say = Callable[[str], None]
+
+
+@dataclass
+class Child:
+    """A process with its log. `shown`: its output also goes to the terminal."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    shown: bool = False
+    process: subprocess.Popen[bytes] | None = None
+    copies: list[threading.Thread] = field(default_factory=list)
+    files: list[IO[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that a Ctrl-C reaches it through us alone."""
+        file = self.log.open("ab")
+        pipe: Any = subprocess.PIPE if self.shown else file
+        try:
+            self.process = subprocess.Popen(
+                list(self.command), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe if self.shown else file,
+                env={**os.environ, **self.env}, start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            file.close()
+            raise
+        if not self.shown:
+            file.close()
+            return
+        for source, target in ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr)):
+            copy = threading.Thread(target=_copy, args=(source, target, file), daemon=True)
+            copy.start()
+            self.copies.append(copy)
+            self.files += [source] if source is not None else []
+        self.files.append(file)
+
+    def close(self) -> None:
+        """Copy the rest of its output, once it has ended."""
+        for copy in self.copies:
+            copy.join(5)
+        for file in self.files:
+            file.close()
+        self.copies, self.files = [], []
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, -n after signal n. None while it runs."""
+        return self.process.poll() if self.process is not None else None
+
+    def send(self, number: int) -> None:
+        """Send a signal to it and to what it has started."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+
+    def last_line(self) -> str:
+        """The last line of its log that says something."""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return ""
+
+
+def _copy(source: IO[bytes] | None, shown: Any, log: IO[bytes]) -> None:
+    """Copy what a process writes to the terminal and to its log, as it comes."""
+    assert source is not None
+    while part := os.read(source.fileno(), 65_536):
+        log.write(part)
+        log.flush()
+        with contextlib.suppress(OSError, ValueError):  # nobody reads the terminal
+            shown.write(part.decode("utf-8", "replace"))
+            shown.flush()
+
+
+@contextlib.contextmanager
+def forwarding(children: Sequence[Child], say: Say) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM go to these processes, which save and end. What we do ourselves goes on."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        say(f"launch: {signal.Signals(number).name} to {len(children)} process{'es' if len(children) > 1 else ''}")
+        for child in children:
+            child.send(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait(ranks: Sequence[Child], look: Callable[[], None] = lambda: None) -> Child | None:
+    """Wait until all ranks have ended. If one fails, the others are ended after `GRACE` seconds: the first that failed.
+
+    `look` is called again and again.
+    """
+    failed: Child | None = None
+    deadline = 0.0
+    while any(child.code is None for child in ranks):
+        if failed is None:
+            failed = next((child for child in ranks if child.code), None)
+            deadline = time.monotonic() + GRACE
+        elif time.monotonic() > deadline:
+            for child in ranks:
+                if child.code is None:
+                    child.send(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        look()
+        time.sleep(0.1)
+    return failed or next((child for child in ranks if child.code), None)
+
+
+def stop(children: Sequence[Child]) -> None:
+    """End processes: politely, then not."""
+    running = [child for child in children if child.process is not None and child.code is None]
+    for child in running:
+        child.send(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while any(child.code is None for child in running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for child in running:
+        if child.code is None and hasattr(signal, "SIGKILL"):
+            child.send(signal.SIGKILL)
+            assert child.process is not None
+            child.process.wait()
+    for child in children:
+        child.close()

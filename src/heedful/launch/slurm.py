@@ -1,0 +1,57 @@
+"""An sbatch file that runs a heedful command on several machines."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a job asks for."""
+
+    nodes: int
+    gpus: int
+    """On each node. 0 = none."""
+    processes: int
+    """On each node."""
+    hours: float
+    logs: Path
+
+
+def script(arguments: Sequence[str], batch: Batch, out: str | None) -> str:
+    """The text of the file. `out`: the folder of the run, which a job that Slurm starts again continues."""
+    command = shlex.join(arguments)
+    minutes = max(1, round(batch.hours * 60))
+    gpus = [f"#SBATCH --gpus-per-node={batch.gpus}"] if batch.gpus else []
+    resume = [f"if [ -e {shlex.quote(out + '/manifest.json')} ]; then resume=--resume; fi"] if out else []
+    lines = [
+        "#!/bin/bash",
+        "# Written by heedful launch --slurm. Start it with: sbatch FILE",
+        f"#SBATCH --job-name=heedful-{arguments[0]}",
+        f"#SBATCH --nodes={batch.nodes}",
+        "#SBATCH --ntasks-per-node=1",
+        *gpus,
+        f"#SBATCH --time={minutes // 60:02}:{minutes % 60:02}:00",
+        f"#SBATCH --output={batch.logs}/%x-%j.log",
+        "#SBATCH --open-mode=append",
+        "# Two minutes before the end the run saves a checkpoint, and a job that is started again goes on from it",
+        "#SBATCH --signal=TERM@120",
+        "#SBATCH --requeue",
+        "set -euo pipefail",
+        f"mkdir -p {shlex.quote(str(batch.logs))}",
+        "# All nodes meet at the first one, on a port that follows from the number of the job",
+        'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        "port=$((20000 + SLURM_JOB_ID % 20000))",
+        'resume=""',
+        *resume,
+        f"srun --kill-on-bad-exit=1 --output={shlex.quote(str(batch.logs))}/%x-%j-node-%t.log \\",
+        f"    {shlex.quote(sys.executable)} -m torch.distributed.run \\",
+        f'    --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node={batch.processes} --max-restarts=0 \\',
+        '    --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:$port" \\',
+        f"    -m heedful {command} $resume",
+    ]
+    return "\n".join(lines) + "\n"

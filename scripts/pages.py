@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE, PAGES = ROOT / "src" / "heedful", ROOT / "build" / "pages"
 MOVED = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PACKAGES = (
-    "configs", "stages", "learning", "maths", "rewards", "rollout", "models", "fast", "planning", "training", "inference",
-    "evaluation", "data", "runs", "feedback", "collection", "report",
+    "configs", "stages", "learning", "maths", "rewards", "rollout", "models", "fast", "planning", "training",
+    "inference", "evaluation", "data", "runs", "feedback", "collection", "report",
 )  # fmt: skip
 LINK = re.compile(r"(!?)\[((?:[^\]\[]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 

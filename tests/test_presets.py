@@ -9,9 +9,11 @@ import pytest
 
 from heedful import cli
 from heedful.cli import main
+from heedful.commands.plans import config_of
 from heedful.config import load
 from heedful.configs import presets, registry
 from heedful.options import settings
+from heedful.planning import gpus, table
 
 SECTIONS = [(name, command) for name in presets.names() for command in registry.stages() if command != "pretrain"]
 
@@ -26,6 +28,34 @@ def test_every_preset_is_a_config_of_every_stage(name: str, command: str) -> Non
         found: Any = getattr(made, key)
         for part, wanted in (value if isinstance(value, dict) else {"": value}).items():
             assert (getattr(found, part) if part else found) == wanted
+
+
+STAGES = ("sft", "reward", "dpo", "ppo", "grpo")
+
+
+def plan_rows() -> list[str]:
+    """The table of docs/scale.md: each preset on one, two and eight cards of 80 GB. Models are built from their shapes."""
+    rows = ["| preset | " + " | ".join(STAGES) + " |", "| --- |" + " --- |" * len(STAGES)]
+    for name in presets.names():
+        cells = []
+        for stage in STAGES:
+            config = config_of(stage, ("--preset", name))
+            _, found = table.columns(stage, config, (1, 2, 8), gpus.find("h100-80"))
+            words = {"fits": "", "tight": " tight", "too small": " no"}
+            cells.append(" / ".join(f"{one.needs.total / gpus.GIB:.0f}{words[one.verdict]}" for one in found))
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def test_every_preset_is_planned_as_the_docs_say() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "scale.md").read_text("utf-8").splitlines()
+    assert [row for row in plan_rows() if row not in page] == []
+
+
+def test_every_stage_of_every_preset_fits_eight_cards() -> None:
+    cells = [cell for row in plan_rows()[2:] for cell in row.strip("| ").split(" | ")[1:]]
+    assert len(cells) == len(STAGES) * len(presets.names())
+    assert [cell for cell in cells if cell.split(" / ")[2].endswith("no")] == []
 
 
 def _settings_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
@@ -50,7 +80,10 @@ def test_file_and_options_replace_a_preset_key_by_key(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("sft --preset big --data d --out r", "--preset big: no such preset. Choose from qwen3-0.6b"),
+        (
+            "sft --preset big --data d --out r",
+            "--preset big: no such preset. Choose from llama-3.1-8b, ",
+        ),
         ("pretrain --preset qwen3-0.6b --data d --out r", "--preset qwen3-0.6b: has no settings for heedful pretrain"),
     ],
 )

@@ -204,3 +204,32 @@ def test_without_matrices_the_manifest_says_so(files: Files, tmp_path: Path) -> 
     assert Run.open(run).manifest.config["lora"] == {
         "rank": 0, "alpha": None, "targets": [], "load_in_4bit": False, "save": "merged",
     }  # fmt: skip
+
+
+def test_a_base_from_bfloat16_files_stays_in_bfloat16_and_loses_nothing(tmp_path: Path) -> None:
+    """One base for policy and reference. What is trained is in float32, and the merged weights are rounded once."""
+    load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "base", dtype=torch.bfloat16)
+    model, _ = load.load_policy(tmp_path / "base")
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    adapters.add(model, Lora(rank=4), seed=0, base=str(tmp_path / "base"))
+    reference = load.place(adapters.without(model), "cpu", Compute(dtype="bfloat16"))
+    load.place(model, "cpu", Compute(dtype="bfloat16"), trained=True)
+    for weight in model.parameters():
+        assert weight.dtype == (torch.float32 if weight.requires_grad else torch.bfloat16)
+        if "lora_B" in "".join(name for name, one in model.named_parameters() if one is weight):
+            torch.nn.init.normal_(weight, std=0.3)
+    for name, weight in reference.named_parameters():
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(weight.float(), before[name])
+    trained = dict(model.named_parameters())
+    for name, weight in adapters.merged(model).named_parameters():
+        layer = name.removesuffix(".weight")
+        if f"{layer}.lora_A.default.weight" not in trained:
+            continue
+        a, b = (trained[f"{layer}.lora_{x}.default.weight"] for x in "AB")
+        assert torch.equal(weight, (before[name] + 2 * (b @ a)).to(torch.bfloat16))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(input_ids=IDS).logits.isfinite().all()
+    exact = adapters.add(load.load_policy(tmp_path / "base")[0], Lora(rank=4), seed=0, base="x")
+    load.place(exact, "cpu", Compute())
+    assert {weight.dtype for weight in exact.parameters()} == {torch.float32}

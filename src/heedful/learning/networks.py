@@ -52,6 +52,8 @@ def open_networks(config: OnlineConfig, ranks: Ranks) -> Networks:
     vocabulary.use_template(policy, tokenizer, config.template)
     adapters.add(policy, config.lora, seed=config.seed, base=config.policy)
     compute = config.compute
+    if ranks.shards is None:  # before anything is moved to the device
+        adapters.lower(policy, ranks.dtype)
     reference = open_reference(config, policy, tokenizer, ranks)
     reward = open_reward(
         config.reward, policy_tokenizer=tokenizer, compute=compute, device=ranks.device,

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from heedful.config import UserError, install
 from heedful.configs.shared import Lora
 from heedful.files import write_json
-from heedful.models import deferred
+from heedful.models import deferred, saving
 from heedful.models.heads import CLASSIFIER
 from heedful.models.variants import BASE
 from heedful.runs.manifest import model_path, parent
@@ -99,6 +99,18 @@ def in_4_bits(model: Any) -> bool:
     return any(_is_4_bit(module) for module in model.modules())
 
 
+def lower(model: Any, dtype: torch.dtype) -> None:
+    """Keep the frozen weights of an adapted model in the precision of its passes, if that is the one of its files.
+
+    Then nothing is lost. All models that share these weights have them so.
+    """
+    if not found(model) or saving.stored_dtype(model) != dtype or in_4_bits(model):
+        return
+    for weight in model.parameters():
+        if not weight.requires_grad:
+            weight.data = weight.data.to(dtype)
+
+
 def share(model: Any) -> Any:
     """A copy of a model that has the same frozen tensors, and copies of the trained ones."""
     return copy.deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
@@ -159,8 +171,9 @@ def _merged_layer(layer: Any) -> nn.Module:
         base = _computed_back(base)
     plain = copy.copy(base)
     plain._parameters = dict(base._parameters)
-    weight = base.weight.detach() + layer.get_delta_weight(NAME).to(base.weight.dtype)
-    plain.weight = nn.Parameter(weight, requires_grad=False)
+    delta = layer.get_delta_weight(NAME)
+    weight = base.weight.detach().to(delta.dtype) + delta
+    plain.weight = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False)
     return plain
 
 

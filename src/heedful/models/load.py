@@ -169,6 +169,7 @@ def place(
         put(model, shards)
     else:
         model.to(device)
+        adapters.lower(model, getattr(torch, compute.dtype))
     forward.choose(model, compute.fast)
     if trained and isinstance(compute, TrainingCompute) and compute.activation_checkpointing:
         # the name that this version of transformers has for it

@@ -58,7 +58,7 @@ def _with(config: StageConfig, update: dict[str, Any]) -> StageConfig:
 def _changes(config: StageConfig, place: Place) -> Iterator[tuple[str, dict[str, Any]]]:
     """(option, update) of what makes a run smaller, from what costs least to what costs most."""
     compute = config.compute
-    if place.gpus > 1 and getattr(compute, "shard", "none") in ("none", "hybrid"):
+    if place.gpus > 1 and compute.shard in ("none", "hybrid"):
         yield "--compute.shard full", {"compute": {"shard": "full"}}
     if place.device == "cuda" and compute.dtype == "float32":
         yield "--compute.dtype bfloat16", {"compute": {"dtype": "bfloat16"}}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
 from heedful.configs.offline import OfflineConfig
@@ -33,6 +35,8 @@ class Network:
     """Whether it has a head for text. Else it gives one number."""
     copy: bool = False
     """Whether it is a moving average, which stays in float32."""
+    lowered: bool = False
+    """Whether its frozen weights are in the precision of the passes on one GPU too (`adapters.lower`)."""
 
     @property
     def adapted(self) -> bool:
@@ -81,7 +85,7 @@ class Job:
     @property
     def shard(self) -> str:
         """How models are cut, as in `compute.shard`."""
-        return str(getattr(self.compute, "shard", "none"))
+        return self.compute.shard
 
     @property
     def trained(self) -> tuple[Network, ...]:
@@ -144,13 +148,14 @@ def _online(stage: str, config: OnlineConfig) -> Job:
     elif not lora.rank:
         networks.append(_frozen("reference", shape))
     rewards = _rewards(config.reward, "reward", shape, assumed)
-    networks += rewards
+    value: Network | None = None
     if isinstance(config, PPOConfig):
         start = shape_of(config.value) if config.value is not None else rewards[0].shape if rewards else shape
         value = _trained("value", start, lora, False)
         if lora.rank and config.value is None:  # its body is that of the reward model or of the policy
             value = replace(value, held=value.trained)
-        networks.append(value)
+            rewards[:1] = [replace(one, lowered=one.shape.low) for one in rewards[:1]]
+    networks += rewards if value is None else [*rewards, value]
     if config.ema_decay:
         networks.append(Network("average", shape, policy.trained, copy=True))
     networks += _rewards(config.watch, "watch", shape, assumed)
@@ -176,7 +181,7 @@ def _trained(role: str, shape: ModelShape, lora: Lora, writes: bool) -> Network:
     if not lora.rank:
         return Network(role, shape, whole, whole, writes)
     trained = shape.adapters(lora) + (0 if writes else shape.width)
-    return Network(role, shape, whole + shape.adapters(lora), trained, writes)
+    return Network(role, shape, whole + shape.adapters(lora), trained, writes, lowered=shape.low)
 
 
 def _frozen(role: str, shape: ModelShape, writes: bool = True) -> Network:
@@ -204,7 +209,8 @@ def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Row
         count = sum(weight.numel() for weight in model.parameters())
         learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         writes = hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None
-        networks.append(Network(role, shape, count, learns, writes))
+        lowered = any(weight.dtype == torch.bfloat16 for weight in model.parameters() if not weight.requires_grad)
+        networks.append(Network(role, shape, count, learns, writes, lowered=lowered))
     engine, lora = getattr(config, "engine", None), getattr(config, "lora", Lora())
     servers = engine is not None and engine.kind != "local"
     joint = stage in ("pretrain", "sft")

@@ -88,16 +88,16 @@ def needs(job: Job, place: Place, *, engine: int = 0) -> Needs:
     """What a job needs. `engine`: bytes that a server takes on the same GPU."""
     shards = place.shards(job.shard)
     low = job.compute.dtype == "bfloat16"
-    frozen = 2 if low and shards > 1 else EXACT
     trained = sum(one.trained for one in job.trained)
-    bases = sum(one.held - one.trained for one in job.networks if not one.copy)
+    originals = [one for one in job.networks if not one.copy]
+    bases = sum((one.held - one.trained) * (2 if _low(one, low, shards) else EXACT) for one in originals)
     passes = [_learning(job, one, place, shards) for one in job.trained]
     activations, loss = max(passes, key=sum)
     copies, cache = _sampling(job, place, shards)
     made = Needs(
         weights=_shard(EXACT * trained, shards),
         average=_shard(EXACT * sum(one.held for one in job.networks if one.copy), shards),
-        frozen=_shard(frozen * bases, shards),
+        frozen=_shard(bases, shards),
         optimiser=_shard(2 * EXACT * trained, shards),
         gradients=_shard(_gradient(job, place, shards) * max(one.trained for one in job.trained), shards),
         activations=activations,
@@ -107,6 +107,11 @@ def needs(job: Job, place: Place, *, engine: int = 0) -> Needs:
         engine=engine,
     )
     return Needs(**{**vars(made), "spare": int(RESERVED * made.total)})
+
+
+def _low(network: Network, low: bool, shards: int) -> bool:
+    """Whether the frozen weights of a network are in bfloat16."""
+    return low and (shards > 1 or network.lowered)
 
 
 def _shard(size: int, shards: int) -> int:
@@ -130,8 +135,9 @@ def tokens_of(job: Job, place: Place) -> int:
 def layer_bytes(job: Job, network: Network, device: str, shards: int = 1) -> int:
     """Bytes that one layer keeps of one token for its backward pass."""
     s, low = network.shape, job.compute.dtype == "bfloat16"
-    if low:  # norms and the residual stream are in float32, but for shards, whose weights are all in bfloat16
-        kept = (26 if shards == 1 else 16) * s.width + 4 * (s.queries + s.keys) + 8 * s.inner + 4 * s.heads
+    if low:  # norms and the residual stream are in float32, but where all weights are in bfloat16
+        per = 16 if shards > 1 or network.lowered else 26
+        kept = per * s.width + 4 * (s.queries + s.keys) + 8 * s.inner + 4 * s.heads
     else:  # keys and values are repeated for all heads
         kept = 24 * s.width + 16 * s.queries + 16 * s.inner + 4 * s.heads
     if s.head_norms:
@@ -148,7 +154,7 @@ def _learning(job: Job, network: Network, place: Place, shards: int) -> tuple[in
     s, N, low = network.shape, tokens_of(job, place), job.compute.dtype == "bfloat16"
     size, checkpointing = (2 if low else EXACT), job.compute.activation_checkpointing
     layer = N * layer_bytes(job, network, place.device, shards)
-    residual = N * s.width * (EXACT if shards == 1 else size)
+    residual = N * s.width * (2 if _low(network, low, shards) else EXACT)
     kept = 3 * residual + s.layers * (residual if checkpointing else layer)
     work = N * 2 * size * s.inner + (layer if checkpointing else 0)
     forward, backward = _casts(network, low, checkpointing, shards)
@@ -172,7 +178,7 @@ def _casts(network: Network, low: bool, checkpointing: bool, shards: int) -> tup
     if shards > 1:  # the root as long as the pass, two layers at a time, and the gradient of one
         gathered = size * (s.body - s.layer * s.layers + s.head) + min(2, s.layers) * size * s.layer
         return gathered, gathered + (0 if network.adapted else (size + EXACT) * s.layer)
-    if not low:
+    if not low or network.lowered:
         return 0, 0
     # autocast keeps a copy of each trained weight to the end of the forward pass, autograd of each that it will need
     one, every = 2 * s.layer, 2 * s.products
@@ -189,7 +195,7 @@ def _sampling(job: Job, place: Place, shards: int) -> tuple[int, int]:
     s, size = policy.shape, 2 if job.compute.dtype == "bfloat16" else EXACT
     whole = size * s.policy
     copies = whole if size != EXACT or shards > 1 or policy.adapted else 0
-    if policy.adapted and size != EXACT and shards == 1:  # merged first, then in lower precision
+    if policy.adapted and size != EXACT and shards == 1 and not policy.lowered:  # merged in float32 first
         copies += EXACT * s.policy
     if place.device == "cpu" and whole <= decoder.COPIED_BYTES:  # reordered
         copies += whole

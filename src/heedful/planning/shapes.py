@@ -49,6 +49,8 @@ class ModelShape:
     context: int
     head_norms: bool
     """Whether queries and keys are normalised, as in Qwen3."""
+    low: bool = False
+    """Whether its files are in bfloat16."""
 
     @property
     def policy(self) -> int:
@@ -157,6 +159,7 @@ def of_body(body: nn.Module, name: str) -> ModelShape:
         inner=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
         vocabulary=config.vocab_size,
         context=next((limit for limit in contexts if isinstance(limit, int) and limit > 0), 1 << 30),
+        low=str(getattr(config, "dtype", None)).endswith("bfloat16"),
         head_norms=any(name.endswith("q_norm") for name, _ in body.named_modules()),
     )
 

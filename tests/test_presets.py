@@ -34,7 +34,7 @@ STAGES = ("sft", "reward", "dpo", "ppo", "grpo")
 
 
 def plan_rows() -> list[str]:
-    """The table of docs/scale.md: each preset on one, two and eight cards of 80 GB. Models are built from their shapes."""
+    """The table of docs/scale.md: each preset on one, two and eight cards of 80 GB. No model is loaded."""
     rows = ["| preset | " + " | ".join(STAGES) + " |", "| --- |" + " --- |" * len(STAGES)]
     for name in presets.names():
         cells = []

@@ -62,6 +62,8 @@ def _demo(
 
 importlib.import_module("heedful.commands.rejection")
 importlib.import_module("heedful.commands.experiments")  # registers its commands here, after `demo`
+importlib.import_module("heedful.commands.plans")
+importlib.import_module("heedful.commands.launches")
 
 
 for _record in registry.commands().values():
@@ -73,10 +75,6 @@ for _record in registry.commands().values():
     else:
         _register = _command(_record.name, USE, OUT_ROWS, RESUME, OVERWRITE, AS_JSON, config=_record.config, help=_help)
     _register(partial(terminal.make, _record))
-
-
-importlib.import_module("heedful.commands.plans")
-importlib.import_module("heedful.commands.launches")
 
 
 @_command("chat", USE, config="heedful.configs.chat:ChatConfig")

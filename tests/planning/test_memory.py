@@ -217,6 +217,22 @@ def test_adapters_are_counted_as_peft_makes_them() -> None:
     assert of_config(tiny.config("llama"), "x").adapters(Lora(rank=4, targets=["q_proj", "down_proj"])) == count
 
 
+def test_a_base_in_4_bits_and_one_from_bfloat16_files_are_counted_so() -> None:
+    """Products of 8B in about half a byte each, the rest in float32. Without 4 bits: all in two bytes."""
+    shape = shape_of("llama-3.1-8b")
+    config = ppo("llama-3.1-8b", 16, **LOW)
+
+    def frozen(lora: Lora) -> int:
+        made = SFTConfig(model="llama-3.1-8b", data="d", lora=lora, compute=config.compute)
+        return needs(job_of("sft", made), Place()).frozen
+
+    assert frozen(Lora(rank=16)) == 2 * shape.policy
+    products = int(0.52 * shape.products)
+    assert frozen(Lora(rank=16, load_in_4bit=True)) == products + 4 * (shape.policy - shape.products)
+    config = config.model_copy(update={"generation": Generation(max_new_tokens=512, max_rows=64)})
+    assert needs(job_of("ppo", config), Place()).total <= NEAR * H100.memory  # PPO of 8B on one card
+
+
 def test_a_pass_has_no_more_tokens_than_asked_or_than_a_rank_gets() -> None:
     shape = of_config(tiny.config("llama"), "tiny")
     job = Job("sft", compute(micro_tokens=1000), (Network("m", shape, 1, 1),), Rows(6000, 100), Lora())

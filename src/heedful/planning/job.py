@@ -181,7 +181,8 @@ def _trained(role: str, shape: ModelShape, lora: Lora, writes: bool) -> Network:
     if not lora.rank:
         return Network(role, shape, whole, whole, writes)
     trained = shape.adapters(lora) + (0 if writes else shape.width)
-    return Network(role, shape, whole + shape.adapters(lora), trained, writes, lowered=shape.low)
+    lowered = shape.low and not lora.load_in_4bit
+    return Network(role, shape, whole + shape.adapters(lora), trained, writes, lowered=lowered)
 
 
 def _frozen(role: str, shape: ModelShape, writes: bool = True) -> Network:

@@ -14,6 +14,8 @@ from heedful.models import scoring
 from heedful.planning.job import Job, Network
 
 EXACT = 4  # bytes of a trained weight, of its gradient, and of each of Adam's two moments
+FOUR_BITS = 0.52
+"""Bytes of a weight in 4 bits, with its share of the scales."""
 LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # of fast/cross_entropy.py
 RESERVED = 0.06
 """Share of the need that is added for CUDA's own memory, buffers of NCCL, and gaps between blocks."""
@@ -87,10 +89,9 @@ class Needs:
 def needs(job: Job, place: Place, *, engine: int = 0) -> Needs:
     """What a job needs. `engine`: bytes that a server takes on the same GPU."""
     shards = place.shards(job.shard)
-    low = job.compute.dtype == "bfloat16"
     trained = sum(one.trained for one in job.trained)
     originals = [one for one in job.networks if not one.copy]
-    bases = sum((one.held - one.trained) * (2 if _low(one, low, shards) else EXACT) for one in originals)
+    bases = sum(_base(job, one, shards) for one in originals)
     passes = [_learning(job, one, place, shards) for one in job.trained]
     activations, loss = max(passes, key=sum)
     copies, cache = _sampling(job, place, shards)
@@ -107,6 +108,16 @@ def needs(job: Job, place: Place, *, engine: int = 0) -> Needs:
         engine=engine,
     )
     return Needs(**{**vars(made), "spare": int(RESERVED * made.total)})
+
+
+def _base(job: Job, network: Network, shards: int) -> int:
+    """Bytes of the frozen weights of a network."""
+    size = 2 if _low(network, job.compute.dtype == "bfloat16", shards) else EXACT
+    frozen = network.held - network.trained
+    if not (network.adapted and job.lora.load_in_4bit and frozen):
+        return frozen * size
+    products = min(network.shape.products, frozen)
+    return int(FOUR_BITS * products) + EXACT * (frozen - products)
 
 
 def _low(network: Network, low: bool, shards: int) -> bool:
@@ -194,10 +205,18 @@ def _sampling(job: Job, place: Place, shards: int) -> tuple[int, int]:
     policy = job.trained[0]
     s, size = policy.shape, 2 if job.compute.dtype == "bfloat16" else EXACT
     whole = size * s.policy
+    if job.lora.load_in_4bit and policy.adapted:  # it samples from what it holds
+        copies = int(FOUR_BITS * s.products) + size * (s.policy - s.products)
+        return copies, _keys(job, place, size)
     copies = whole if size != EXACT or shards > 1 or policy.adapted else 0
     if policy.adapted and size != EXACT and shards == 1 and not policy.lowered:  # merged in float32 first
         copies += EXACT * s.policy
     if place.device == "cpu" and whole <= decoder.COPIED_BYTES:  # reordered
         copies += whole
-    cached = EXACT if place.device == "cpu" else size  # on a CPU the decoder keeps float32
-    return copies, job.rows.sampled * job.rows.columns * 2 * s.layers * s.keys * cached
+    return copies, _keys(job, place, size)
+
+
+def _keys(job: Job, place: Place, size: int) -> int:
+    """Bytes of keys and values of the rows in flight."""
+    s, cached = job.trained[0].shape, EXACT if place.device == "cpu" else size  # on a CPU the decoder keeps float32
+    return job.rows.sampled * job.rows.columns * 2 * s.layers * s.keys * cached

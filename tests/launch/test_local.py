@@ -252,6 +252,6 @@ def test_a_real_stage_in_two_processes(tmp_path: Path) -> None:
     for code in (0, 2):  # the second time, the folder is there
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == code, done.stderr
-    assert "already exists" in done.stderr
+    assert "has begun here already" in done.stderr
     assert (tmp_path / "run" / "model" / "config.json").exists()
     assert (tmp_path / "logs" / "rank-1.log").exists()

@@ -89,7 +89,8 @@ class Job:
 
     @property
     def trained(self) -> tuple[Network, ...]:
-        return tuple(one for one in self.networks if one.trained)
+        """Those that learn. Where targets of LoRA name no layer, the first one: the loader says what is wrong."""
+        return tuple(one for one in self.networks if one.trained) or self.networks[:1]
 
     def with_rows(self, rows: Rows) -> Job:
         """The same with rows that have been read."""

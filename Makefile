@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist
 TOOLS := build/tools
 export DATA
 
-.PHONY: help setup demo recipes test test-vllm fast check siege docs format lock audit mutants clean
+.PHONY: help setup demo recipes test test-scale test-vllm fast check siege docs format lock audit mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(READY)  ## the whole test suite
 fast: $(READY)  ## the tests that are not marked slow
 	@$(BROWSER)
 	@$(PYTEST) -m "not slow"
+
+test-scale: $(READY)  ## shards in every stage on two and four ranks, with kills and other numbers of ranks
+	@HEEDFUL_TEST_SCALE=1 $(BIN)/python -m pytest --quiet --durations 5 tests/scale
 
 test-vllm: $(READY)  ## tests against a real vLLM on the CPU, which it installs (3.5 GB)
 	@VLLM_PYTHON=$$(scripts/vllm) && export VLLM_PYTHON && $(BIN)/python -m pytest --quiet tests/vllm

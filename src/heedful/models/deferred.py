@@ -162,7 +162,7 @@ def emptied(model: Any, dtype: torch.dtype) -> Any:
     for name, parameter in model.named_parameters():
         if not parameter.is_meta:
             sources[name] = InMemory(parameter.detach())
-        keeps = parameter.requires_grad or exempt(name)
+        keeps = parameter.requires_grad or exempt(name) or name.startswith("score.")  # a scalar head
         kinds[id(parameter)] = torch.float32 if keeps else dtype
     made: dict[int, nn.Parameter] = {}
     replaced = []  # alive until the end, so that no id is used twice

@@ -162,9 +162,11 @@ def _layers(model: Any) -> list[nn.Module]:
     """The layers of a model, by the names that its family gives them."""
     names = {*(getattr(model, "_no_split_modules", None) or ())}
     layers = [module for module in model.modules() if type(module).__name__ in names]
-    scalars = [name for name, parameter in model.named_parameters() if parameter.ndim == 0]
-    if not layers or scalars:
-        why = f"has the scalar weight {scalars[0]}" if scalars else "does not name its layers"
+    odd = [
+        name for name, parameter in model.named_parameters() if parameter.ndim == 0 or not parameter.is_floating_point()
+    ]
+    if not layers or odd:
+        why = f"has the weight {odd[0]} that has no rows of floats" if odd else "does not name its layers"
         raise UserError(f"{type(model).__name__} {why}, so it cannot be cut into shards. Use compute.shard = none")
     return [layer for layer in layers if not any(layer in other.modules() for other in layers if other is not layer)]
 

@@ -67,10 +67,10 @@ def on(value: float) -> dict[str, Any]:
 
 
 def planned(folder: Path, figures: dict[int, dict[str, Figures]]) -> dict[Ledger, list[Part]]:
-    """A plan of three parts for each seed, of which those with figures have run."""
+    """A plan of four parts for each seed, of which those with figures have run."""
     found = {}
     for seed, own in figures.items():
-        parts = [Part(name, 1.0, seed, {}, lambda *_: {}) for name in ("round-1", "round-2", "frozen")]
+        parts = [Part(name, 1.0, seed, {}, lambda *_: {}) for name in ("round-1", "round-2", "frozen", "careless")]
         ledger = Ledger(folder / "work", folder / f"seed-{seed}")
         ledger.records.mkdir(parents=True)
         for part in parts:
@@ -89,19 +89,23 @@ def test_the_page_says_what_helped_and_what_has_not_run(tmp_path: Path) -> None:
     }  # fmt: skip
     second = own | {"wins": {"SFT": on(0.72), "the round before": on(0.55)}}
     frozen = {"wins": on(0.3), "plain": {"kl": 9.0}, "changed": {"kl": 8.25}}
-    made = planned(tmp_path, {1: {"round-1": own, "round-2": second, "frozen": frozen}, 2: {"round-1": own}})
+    left_out = {"left_out": "there is no round 2"}
+    made = planned(
+        tmp_path, {1: {"round-1": own, "round-2": second, "frozen": frozen}, 2: {"round-1": own, "careless": left_out}}
+    )
     text = page.write(tmp_path, made, 2, "heedful round demo", quick=False).read_text("utf-8")
     assert "| a | round 1 over SFT | 70.0% (60.0% to 80.0%) | 70.0% (60.0% to 80.0%) | 70.0% ± 0.0 | better |" in text
     assert "| c | round 2 over round 1 | 55.0% (45.0% to 65.0%) | not run | 55.0% | no difference shown |" in text
     assert "at equal KL | 30.0% (20.0% to 40.0%) | not run | 30.0% | worse |" in text
     assert "| 1 | 1 | 1,200 | 240, 0 | 600 | 900 | 2 h 0 min | 1 min 0 s | keep: wins 49.0% |" in text
     assert "- seed 1, frozen: KL from SFT 8.2 nats, and 9.0 of the plain round" in text
-    assert "so their figures are missing:\n\n- seed 2: round-2, frozen\n" in text
+    assert "so their figures are missing:\n\n- seed 1: careless\n- seed 2: round-2, frozen\n" in text
     assert "quick run" not in text
     (tmp_path / "seed-1" / "frozen.json").write_text('{"config_hash": "x", "figures": {}}', "utf-8")
     again = page.write(tmp_path, made, 2, "heedful round demo", quick=True).read_text("utf-8")
-    assert "- seed 1: frozen (its record has other settings)" in again
+    assert "- seed 1: frozen (its record has other settings), careless\n" in again
     assert "This is a quick run" in again
+    assert "alerts ignored | not run | left out | – | – |" in again
     table = (tmp_path / "rounds" / "001-win-rate-by-the-truth.csv").read_text("utf-8").splitlines()
     assert [row[:3] for row in list(csv.reader(table))[1:3]] == [["seed 1", "a", "70.0"], ["seed 1", "b", "72.0"]]
 
@@ -111,7 +115,7 @@ def test_a_verdict_needs_the_intervals_of_all_seeds() -> None:
     assert page.verdict([better, better]) == "better"
     assert page.verdict([worse]) == "worse"
     assert page.verdict([better, worse]) == page.verdict([better, open_]) == "no difference shown"
-    assert page.verdict([]) == "not run"
+    assert page.verdict([]) == "–"
 
 
 @pytest.mark.slow

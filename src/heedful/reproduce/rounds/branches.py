@@ -143,9 +143,7 @@ def _with_careless(branch: Branch, name: str, *, heeded: bool) -> Figures:
     """The second round from its labels on, with a careless labeler, until the policy is trained."""
     source = branch.before[f"round-{TURNS_CARELESS}"] / QUEUED
     place = Place(branch.folder / name)
-    if not (place.folder / "copied.json").exists():
-        places.copy(source, place, range(1, TURNS_CARELESS + 1))
-        write_json(place.folder / "copied.json", {"from": str(source)})
+    places.copy(source, place, range(1, TURNS_CARELESS + 1))
     with closing(place.store()) as store:
         one = state.read(place.folder, TURNS_CARELESS)
         if not one.is_over:

@@ -122,15 +122,22 @@ def _wins(found: Records, seeds: Sequence[int], rounds: int) -> list[list[str]]:
         there = [one for one in own if one is not None]
         mean, error = repeats([one.mean for one in there])[:2] if there else (None, None)
         shown = "–" if mean is None else f"{mean:.1%}" + (f" ± {100 * error:.1f}" if error is not None else "")
-        cells = ["not run" if one is None else f"{one.mean:.1%} ({ends(one, '{:.1%}'.format)})" for one in own]
+        cells = [
+            _cell(one, "left out" if row.part in found.get(seed, {}) else "not run")
+            for one, seed in zip(own, seeds, strict=True)
+        ]
         table.append([_letter(place), row.text, *cells, shown, verdict(there)])
     return table
+
+
+def _cell(rate: Interval | None, without: str) -> str:
+    return without if rate is None else f"{rate.mean:.1%} ({ends(rate, '{:.1%}'.format)})"
 
 
 def verdict(rates: Sequence[Interval]) -> str:
     """What the intervals of all seeds say together."""
     if not rates:
-        return "not run"
+        return "–"
     if all(one.low is not None and one.low > 0.5 for one in rates):
         return "better"
     if all(one.high is not None and one.high < 0.5 for one in rates):

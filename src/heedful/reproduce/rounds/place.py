@@ -32,7 +32,7 @@ DB, SECRETS = "heedful.db", "secrets.json"
 RUBRIC = {"flags": ["satisfies_constraint", "fails_instruction", "inappropriate", "hallucination"]}
 """The flags of D9 whose truth this world knows."""
 SHARED: dict[str, Any] = {"gold_share": 0.0, "attention_share": 0.0, "rubric": RUBRIC}
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, COPIED = "checkpoints", "copied.json"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,12 @@ def write_plan(folder: Path, config: RoundConfig) -> None:
 
 
 def copy(source: Path, target: Place, rounds: Sequence[int]) -> None:
-    """Copy database, plan and some rounds of a folder into a new one, without checkpoints."""
+    """Copy database, plan and some rounds of a folder into a new one, without checkpoints.
+
+    A copy that an earlier call has finished stays.
+    """
+    if (target.folder / COPIED).exists():
+        return
     shutil.rmtree(target.folder, ignore_errors=True)
     target.folder.mkdir(parents=True)
     with closing(Store.open(source / DB, create=False)) as store:
@@ -123,6 +128,7 @@ def copy(source: Path, target: Place, rounds: Sequence[int]) -> None:
     for number in rounds:
         of = f"{ROUNDS}/{number:03d}"
         shutil.copytree(source / of, target.folder / of, ignore=shutil.ignore_patterns(CHECKPOINTS))
+    write_json(target.folder / COPIED, {"from": str(source)})
 
 
 def _toml(values: dict[str, Any], section: str = "") -> list[str]:

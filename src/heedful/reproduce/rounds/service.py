@@ -104,10 +104,7 @@ def turn(one: Service, number: int, folder: Path, before: Folders) -> Figures:
     """One plain round, after a copy of the folder of the round before."""
     begin, place = before["start"], Place(folder / SERVER)
     source = before[f"round-{number - 1}" if number > 1 else "start"] / SERVER
-    copied = folder / "copied.json"
-    if not copied.exists():
-        places.copy(source, place, range(1, number))
-        write_json(copied, {"from": str(source)})
+    places.copy(source, place, range(1, number))
     demo, secrets = one.demo(begin), place.secrets
     found = turns.Turn(
         place, number, demo.run_at("sft"), Crowd(one.world, one.everybody(), secrets["keys"], one.users),
@@ -148,8 +145,7 @@ def _figures(one: Service, demo: Demo, found: Round, folder: Path, before: Folde
 
 def _keep_queued(at: Round, folder: Path) -> None:
     """Keep a copy of the folder before anybody labels."""
-    if not (folder / QUEUED / state.PLAN).exists():
-        places.copy(at.folder, Place(folder / QUEUED), range(1, at.number + 1))
+    places.copy(at.folder, Place(folder / QUEUED), range(1, at.number + 1))
 
 
 def _calibrate(one: Service, demo: Demo, folder: Path) -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from heedful.feedback import people, projects
 from heedful.feedback.store import Store
 from heedful.web.security import passwords
@@ -56,6 +58,11 @@ class Place:
         """The most memory that the server's process has taken, in bytes (Linux)."""
         lines = Path(f"/proc/{self.server._process.pid}/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+    def held(self) -> int:
+        """How many connections the server's process holds. The client's end may be open for longer."""
+        all_ = psutil.Process(self.server._process.pid).net_connections("tcp")
+        return sum(one.laddr.port == self.server.port and one.status != psutil.CONN_LISTEN for one in all_)
 
     def ask(
         self, method: str, path: str, body: Any = None, token: str | None = None, source: str = HERE, **headers: str

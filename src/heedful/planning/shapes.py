@@ -130,10 +130,10 @@ def of_config(config: Any, name: str) -> ModelShape:
     return of_body(body, name)
 
 
-def of_body(body: nn.Module, name: str) -> ModelShape:
+def of_body(body: Any, name: str) -> ModelShape:
     """The shape of a model without its head."""
     config = body.config.get_text_config()
-    table = body.get_input_embeddings().weight.numel()  # type: ignore[operator]
+    table = body.get_input_embeddings().weight.numel()
     width, heads = config.hidden_size, config.num_attention_heads
     each = getattr(config, "head_dim", None) or width // heads
     linear = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError
-from heedful.configs.shared import TrainingCompute
+from heedful.configs.shared import Lora, TrainingCompute
 from heedful.files import read_json
-from heedful.models import heads, shards, streamed
+from heedful.models import adapters, deferred, heads, shards, streamed
 from heedful.runs.run import metrics
 from heedful.training import checkpoint, parallel
 from heedful.training.parallel import Ranks
@@ -164,6 +165,23 @@ def test_a_file_written_in_any_order_has_the_bytes_of_safetensors(tmp_path: Path
         ours.put(name, tensors[name])
     ours.close()
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_weights_stay_in_their_files_only_where_these_are_clear(tmp_path: Path) -> None:
+    """Surplus tensors, and two files of one name, are for the loader of transformers, which reports them."""
+    folder = Path(worlds.save(tmp_path / "plain", tiny.policy()))
+    config = tiny.policy().config
+    build = functools.partial(deferred.build, type(tiny.policy()), str(folder), config)
+    model = build()
+    assert deferred.is_deferred(model)
+    with pytest.raises(UserError, match=r"^lora\.load_in_4bit needs whole models\. Leave out compute\.shard"):
+        adapters.add(model, Lora(rank=4, load_in_4bit=True), seed=0, base=str(folder))
+    weights = load_file(folder / "model.safetensors")
+    save_file({"model.norm.weight": weights["model.norm.weight"] * 2}, folder / "other.safetensors")
+    assert build() is None
+    (folder / "other.safetensors").unlink()
+    save_file({**weights, "model.extra.weight": torch.zeros(2)}, folder / "model.safetensors")
+    assert build() is None
 
 
 def test_a_family_without_layers_is_refused() -> None:

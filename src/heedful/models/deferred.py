@@ -127,6 +127,8 @@ def build(cls: Any, source: str, config: Any, **how: Any) -> Any | None:
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if any(name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()):
         return None
+    if tensors.keys() - model.state_dict().keys():  # transformers' report says what becomes of them
+        return None
     if model.can_generate():
         with contextlib.suppress(OSError):
             model.generation_config = GenerationConfig.from_pretrained(source, local_files_only=True)
@@ -186,12 +188,17 @@ def copied(model: Any) -> Any:
 
 
 def _tensors_in(folder: Path) -> dict[str, InFile]:
-    """What the safetensors files of a folder hold. Nothing if one is damaged: the loader of transformers says why."""
+    """What the safetensors files of a folder hold.
+
+    Nothing if one is damaged, or if two hold the same name: the loader of transformers says why, and which one counts.
+    """
     found: dict[str, InFile] = {}
     for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118
+                    if name in found:
+                        return {}
                     found[name] = InFile(file, name, tuple(tensors.get_slice(name).get_shape()))
         except (SafetensorError, OSError):
             return {}

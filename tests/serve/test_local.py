@@ -105,18 +105,20 @@ def test_streamed_is_unstreamed(client: openai.OpenAI, name: str) -> None:
         assert set(usages[:-1]) == {None}
 
 
-@pytest.mark.parametrize(("pause", "events"), [(0.0, 30), (1000.0, 2)], ids=["each token", "first and last"])
+@pytest.mark.parametrize("pause", [0.0, 1000.0], ids=["each token", "first and last"])
 def test_a_row_among_many_sends_several_tokens_at_once(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, pause: float, events: int
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, pause: float
 ) -> None:
     monkeypatch.setattr(batching, "EVENT_SECONDS", pause)
     given: Any = {"model": "plain", "prompt": PROMPTS[0], "seed": 8, "max_tokens": 60, "temperature": 0.7}
-    text, finish, _ = expected("plain", PROMPTS[0], 8, 60, temperature=0.7)
+    text, finish, tokens = expected("plain", PROMPTS[0], 8, 60, temperature=0.7)
+    assert tokens > 20
     chunks = list(client.completions.create(**given, logprobs=1, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == text
     assert chunks[-1].choices[0].finish_reason == finish
     assert chunks[0].choices[0].text != ""
-    assert len(chunks) >= events if pause == 0.0 else len(chunks) == events
+    # random tokens often end within a character; how often differs between kinds of processors
+    assert tokens / 5 < len(chunks) <= tokens + 1 if pause == 0.0 else len(chunks) == 2
     whole: Any = client.completions.create(**given, logprobs=1).choices[0].logprobs
     streamed = [one for chunk in chunks for one in chunk.choices[0].logprobs.token_logprobs]  # type: ignore[union-attr]
     assert streamed == whole.token_logprobs

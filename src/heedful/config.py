@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
 import json
 import math
 import tomllib
@@ -15,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -33,7 +30,9 @@ class NonFinite(ArithmeticError):
 class Config(BaseModel):
     """Base of all configs. It is immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
     panels: ClassVar[dict[str, str]] = {}
     """Headings in the help: the first field under a heading, and the heading."""
     may_change: ClassVar[tuple[str, ...]] = ()
@@ -279,9 +278,13 @@ def refused(error: OSError, path: str | Path) -> str:
 
 def install(extra: str) -> str:
     """The command that adds an extra to this installation, which came from an index, a folder or a repository."""
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, and seldom needed
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     source: dict[str, Any] = {}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        source = json.loads(importlib.metadata.distribution("heedful").read_text("direct_url.json") or "{}")
+    with contextlib.suppress(PackageNotFoundError):
+        source = json.loads(distribution("heedful").read_text("direct_url.json") or "{}")
     url, wanted = source.get("url", ""), f"heedful[{extra}]"
     if "vcs_info" in source:
         return f"pip install '{wanted} @ {source['vcs_info']['vcs']}+{url}'"

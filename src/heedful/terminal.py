@@ -21,7 +21,6 @@ import click
 
 from heedful.config import Config, NonFinite, UserError, install, refused
 from heedful.configs.stage import CommandRecord
-from heedful.runs.manifest import Manifest, manifest_path
 from heedful.training.launcher import place
 
 TRAINING_HALF = {"psutil", "pyarrow", "rich", "safetensors", "tokenizers", "torch", "transformers"}
@@ -122,6 +121,8 @@ def guard(out: Path, interrupted: str | None = None) -> Iterator[None]:
 
 
 def _show_made(path: Path, as_json: bool) -> None:
+    from heedful.runs.manifest import Manifest, manifest_path
+
     manifest = Manifest.read(manifest_path(path))
     if as_json:
         known = {"id": manifest.id, "stage": manifest.stage, "status": manifest.status}

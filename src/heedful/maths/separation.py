@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedful.maths.statistics import FEWEST, Clusters, Interval
+from heedful.maths.statistics import FEWEST, Clusters, Interval, percentile_interval
 
 Floats = NDArray[np.float64]
 DRAWS = 1000
@@ -72,9 +72,8 @@ def auroc(inside: ArrayLike, outside: ArrayLike, clusters: tuple[Clusters, Clust
     if min(int(own.max()) + 1 for own in numbers) < FEWEST:
         return Interval(found, None, None, n)
     rng = np.random.default_rng(0)
-    draws = [_auroc(sides, [_frequency(own, rng)[own] for own in numbers]) for _ in range(DRAWS)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(found, float(low), float(high), n)
+    draws = np.array([_auroc(sides, [_frequency(own, rng)[own] for own in numbers]) for _ in range(DRAWS)])
+    return Interval(found, *percentile_interval(draws), n)
 
 
 def rank_correlation(x: ArrayLike, y: ArrayLike, clusters: Clusters = None) -> Interval:
@@ -92,9 +91,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, clusters: Clusters = None) -> I
     for _ in range(DRAWS):
         chosen = np.concatenate([rows[one] for one in rng.integers(len(rows), size=len(rows))])
         draws.append(_spearman(x[chosen], y[chosen]))
-    known = np.asarray(draws)[~np.isnan(draws)]
-    low, high = np.quantile(known, [0.025, 0.975])
-    return Interval(found, float(low), float(high), x.size)
+    return Interval(found, *percentile_interval(np.array(draws)), x.size)
 
 
 def ranks(values: ArrayLike) -> Floats:

@@ -381,8 +381,8 @@ def _totals(terms: Floats, clusters: Sequence[object] | NDArray) -> Floats:
 def percentile_interval(resampled: Floats, confidence: float = 0.95) -> tuple[float, float]:
     """Ends of the central `confidence` of a resampled statistic, linearly interpolated, without NaN (T3).
 
-    The plain percentile bootstrap, for comparisons with other code. Near 0 and 1, and from few clusters, it is too
-    narrow: of 20 outcomes with a rate of 0.95 it covers 67 % where it says 95 %. Reports take the intervals above.
+    The plain percentile bootstrap. For a rate near 0 or 1, and from few clusters, it is too narrow: of 20 outcomes
+    with a rate of 0.95 it covers 67 % where it says 95 %. Rates and means take the intervals above.
     """
     tail = (1 - confidence) / 2
     defined = resampled[~np.isnan(resampled)]

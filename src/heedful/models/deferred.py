@@ -106,11 +106,6 @@ def scale(model: Any, part: str, factor: float) -> None:
         set_sources(model, sources)
 
 
-def is_deferred(model: Any) -> bool:
-    """Whether weights of a model are still in files."""
-    return any(parameter.is_meta for parameter in model.parameters())
-
-
 def build(cls: Any, source: str, config: Any, **how: Any) -> Any | None:
     """The model of a folder without its weights, or None if its files must be loaded by transformers.
 

@@ -150,10 +150,6 @@ def put(model: Any, shards: Shards) -> Any:
     return model
 
 
-def _in_file(source: Source) -> bool:
-    return isinstance(source, deferred.InFile)
-
-
 def _call(work: Callable[[], Any]) -> Any:
     return work()
 

@@ -23,7 +23,6 @@ from heedful.serve.types import ApiError, Backend, Call, Caller, Collector, Exch
 PREFIX: dict[Route, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
 DONE = b"data: [DONE]\n\n"
 NOT_SETTINGS = {"model", "messages", "prompt", "user", "metadata", "store", "stream", "stream_options"}
-CONTENT = {"chat": "messages", "completions": "prompt"}
 log = logging.getLogger("heedful.serve")
 
 

@@ -665,5 +665,6 @@ def test_the_help_loads_nothing_heavy() -> None:
     script = "import sys; from heedful import cli\ntry: cli.main(['--help'])\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
     loaded = set(done.stdout.splitlines()[-1].split())
-    heavy = {"numpy", "rich", "sqlalchemy", "fastapi", "alembic", "jinja2", "heedful.stages", "heedful.feedback"}
+    ours = {f"heedful.{name}" for name in ("data", "feedback", "runs", "stages")}
+    heavy = {"numpy", "rich", "sqlalchemy", "fastapi", "alembic", "jinja2", "urllib.request", *ours}
     assert loaded & (heavy | terminal.TRAINING_HALF) == set()

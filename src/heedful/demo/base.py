@@ -63,7 +63,7 @@ class Texts(Config):
 
 
 def make(out: Path, *, seed: int = 1, minutes: float = 30.0, settings: Path = SETTINGS) -> Path:
-    """Start or continue the base model under `out`, for so many minutes. Returns the finished folder `out`/base.
+    """Start or continue the base model under `out`, for `minutes`. Returns the finished folder `out`/base.
 
     Raises Interrupted if more parts are left.
     """

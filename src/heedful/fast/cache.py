@@ -36,10 +36,10 @@ def compaction(done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
     return order
 
 
-PARTS, PART_ROWS = 8, 32  # rows are read in at most so many parts, of at least so many rows
+PARTS, PART_ROWS = 8, 32  # rows are read in at most PARTS parts, of at least PART_ROWS rows
 FIRST = 64  # columns beyond the longest prompt at the start: most answers end long before they must
-SLACK = 64  # columns beyond the longest row once rows join late: columns then move once in so many steps
-UNTIDY = 1.3  # rows are sorted when the parts have so many times as many columns as they could have
+SLACK = 64  # columns beyond the longest row once rows join late: columns then move once in SLACK steps
+UNTIDY = 1.3  # rows are sorted when the parts have UNTIDY times as many columns as they could have
 
 
 class Part(NamedTuple):
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 class Timeline:
     """Columns [start, end) are in use by the first `rows` rows. Row i holds those from starts[i] on.
 
-    There are `columns` so far. The longest row can get `longest` tokens. `late`: rows joined beside others.
+    There are `columns` so far. The longest row can get `longest` tokens. `late`: rows joined later than others.
     """
 
     def __init__(self, max_rows: int) -> None:

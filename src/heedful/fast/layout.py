@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 WORTH = 0.1  # a shared prompt is computed once only if that saves this share of the tokens
-# A group's longest row has at most so many times the tokens of its shortest. On a GPU, padding costs less than one
+# A group's longest row has at most STRETCH times the tokens of its shortest. On a GPU, padding costs less than one
 # more group.
 STRETCH = {"cpu": 1.25, "cuda": 4.0}
 # On a CPU, N is rounded up to a multiple of ROUND from MANY tokens on. Each new N costs oneDNN a millisecond and

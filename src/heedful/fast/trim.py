@@ -16,7 +16,7 @@ WANTED = "_heedful_wanted_M"
 
 
 def wanted_of(module: nn.Module) -> Tensor | None:
-    """The tokens that a part of the last layer shall compute. None: all."""
+    """The tokens that a part of the last layer computes. None: all."""
     found: Tensor | None = module.__dict__.get(WANTED)
     return found
 

@@ -3,7 +3,7 @@
 With `lora.load_in_4bit` the frozen linear layers are those of bitsandbytes (QLoRA, Dettmers et al. 2023).
 
 A model keeps its class, its names and its forward. Only its linear layers become peft's, so that the fast path, scoring
-and heads work as before. Copies share the frozen tensors: a base is in memory once, whoever uses it.
+and heads work as before. Copies share the frozen tensors: a base is in memory once, however many models use it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def in_order(lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[li
 def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Parts of at most `max_tokens` padded tokens, as lists of indices, longest rows first.
 
-    Rows of like length share a part, so that little is padding: a part with ENOUGH tokens takes no row that would be
+    Rows of similar length share a part, so that little is padding: a part with ENOUGH tokens takes no row that would be
     padded by more than a quarter. A row longer than `max_tokens` is a part of its own.
     """
     parts: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Where a run came from: its parents and their data, as far as their folders are on this machine."""
+"""Where a run came from: its parents and their data, where their folders are on this machine."""
 
 from __future__ import annotations
 

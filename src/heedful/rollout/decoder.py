@@ -29,7 +29,7 @@ class Decoder(Protocol):
     """
 
     def add(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Tensor:
-        """Start rows of any length, each with room for so many more tokens: logits_NV of their first tokens."""
+        """Start rows of any length, row n with room for `rooms[n]` more tokens: logits_NV of their first tokens."""
         ...
 
     def step(self, tokens_N: Tensor) -> Tensor:

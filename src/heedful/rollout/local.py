@@ -166,7 +166,7 @@ class Rows:
     def add(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation, top: int | None = None) -> int:
         """Queue a prompt: the number of its row. Raises UserError for a prompt that leaves no room for its answer.
 
-        `top`: its tokens come with the log-probabilities of so many most probable tokens.
+        `top`: each of its tokens comes with the log-probabilities of the `top` most probable tokens.
         """
         longest = longest_prompt(self.engine.context, settings.max_new_tokens)
         if not 1 <= len(prompt_ids) <= longest:

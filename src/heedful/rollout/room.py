@@ -23,7 +23,7 @@ def longest_prompt(context: int, max_new_tokens: int) -> int:
 
 
 def tokens_left(context: int, prompt: int, max_new_tokens: int) -> int:
-    """`max_new_tokens`, or what a prompt of so many tokens leaves if that is less. 0: it leaves no room at all."""
+    """`max_new_tokens`, or what a prompt of `prompt` tokens leaves if that is less. 0: it leaves no room at all."""
     return max(0, min(max_new_tokens, context - prompt))
 
 

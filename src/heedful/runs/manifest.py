@@ -70,7 +70,7 @@ class Manifest(BaseModel):
     """Time in UTC, as ISO 8601."""
     seed: int | None = None
     parents: dict[str, Source]
-    """Models by role: `ref`, and as far as known `run` (its id) and `weights_sha256`."""
+    """Models by role: `ref`, and if known `run` (its id) and `weights_sha256`."""
     data: dict[str, Source]
     """Files by role: `path`, `sha256`, `rows`."""
     templates: dict[str, Source] = {}

@@ -35,7 +35,7 @@ class Resumable:
     manifest: Manifest
     _wanted: Manifest
     remedy = "choose another --out"
-    """What to do if the place is taken and its work shall not go on."""
+    """What to do if the place is taken and its work must not go on."""
 
     def __init__(self, path: Path, manifest_file: Path, lock_file: Path) -> None:
         self.path = path
@@ -89,7 +89,7 @@ class Resumable:
             self.set_status("running")
 
     def _check(self, wanted: Manifest, found: Manifest | None, resume: bool) -> Changes:
-        """What `wanted` changes of the work that was `found`. Raises UserError if that work shall not go on."""
+        """What `wanted` changes of the work that was `found`. Raises UserError if that work must not go on."""
         if found is None:
             return Changes()
         if not resume:

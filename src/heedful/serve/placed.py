@@ -2,7 +2,7 @@
 
     {"models": {"demo": {"path": "runs/ppo-3"}}}
 
-Whoever promotes a checkpoint replaces the file, and the server follows within a second. At its start it takes what the
+To promote a checkpoint, replace the file. The server follows within a second. At its start it takes what the
 file says.
 """
 

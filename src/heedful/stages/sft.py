@@ -26,7 +26,7 @@ from heedful.training.parallel import Ranks
 from heedful.training.stage_run import StageRun, open_stage
 
 PAPER_DROPOUT = 0.2
-FEW_EPOCHS = 2  # so many can be told apart by validation loss
+FEW_EPOCHS = 2  # up to this number, the validation loss tells the epochs apart
 
 
 def train(config: SFTConfig, out: str | Path, *, resume: bool = False) -> Path:

@@ -1,7 +1,7 @@
 """Ranks that die: the others notice at once, whatever they wait for.
 
 A collective operation on GPUs waits for a rank that is gone. So every rank keeps a connection to the main rank, and the
-system closes it when a process ends, however it ends. The main rank then tells the others. Whoever is still there
+system closes it when a process ends, however it ends. The main rank then tells the others. A rank that is still there
 `GRACE` seconds later ends with one line.
 """
 
@@ -81,7 +81,7 @@ class Lifeline:
         self._tell(_BYE)
 
     def fail(self) -> None:
-        """This rank ends with an error: the others shall not wait for it."""
+        """This rank ends with an error: the others do not wait for it."""
         self._tell(f"{self.rank} has stopped with an error".encode())
 
     def _tell(self, message: bytes) -> None:

@@ -235,7 +235,7 @@ def _say_idle(rank: int, size: int) -> None:
 @functools.cache
 def keep_freed_memory() -> None:
     """Let this process hold on to the memory that tensors of up to 32 MiB leave: every step needs as much again, and
-    asking the system for pages anew costs 4 to 9 % of one (docs/performance.md). glibc alone can be told so.
+    asking the system for pages again costs 4 to 9 % of one (docs/performance.md). glibc alone can be told so.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:

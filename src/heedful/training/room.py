@@ -16,7 +16,7 @@ from heedful.training import launcher, machine
 from heedful.training.parallel import Ranks
 
 LEAST = 64
-"""Tokens of the shortest rows that a run could have, as far as its config says."""
+"""Tokens of a short row. The config alone does not say how long the rows will be."""
 Say = Callable[[str], None]
 
 

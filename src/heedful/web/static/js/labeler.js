@@ -21,7 +21,7 @@ let ahead = null; // a promise of the next one's HTML
 let last = null; // the item submitted last, while its submission may still be taken back here
 let unbind = [];
 let stuck = false; // whether the line at the top says that something was not sent
-let starved = false; // whether it says that the next item could not be had
+let starved = false; // whether it says that the next item could not be loaded
 const sent = new Set(); // leases of what was submitted from this page and not taken back
 const clock = new Clock();
 

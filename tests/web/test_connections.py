@@ -20,9 +20,12 @@ from heedful.web import connections, serve
 from heedful.web.connections import Connections
 from heedful.web.incidents import Incidents, Once
 
+LARGE = 200_000  # bytes of the answer for /large
+asked: list[str] = []
+
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body, then takes as long as the address says."""
+    """Reads the body, then takes as long as the address says, or answers with a large body."""
     if scope["type"] != "http":
         return
     size = 0
@@ -31,8 +34,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         size += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body"):
             break
-    await asyncio.sleep(float(scope["path"][1:] or 0))
-    body = str(size).encode()
+    asked.append(scope["path"])
+    if scope["path"] == "/large":
+        body = b"x" * LARGE
+    else:
+        await asyncio.sleep(float(scope["path"][1:] or 0))
+        body = str(size).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -58,8 +65,10 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
     listening.close()
 
 
-def connect(limited: Any, address: str = "127.0.0.1") -> socket.socket:
+def connect(limited: Any, address: str = "127.0.0.1", taking: int | None = None) -> socket.socket:
     made = socket.socket()
+    if taking is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, taking)
     made.settimeout(3)
     made.bind((address, 0))
     made.connect(("127.0.0.1", limited.port))
@@ -106,6 +115,53 @@ def test_a_drip_is_dropped(limited: Connections, start: bytes) -> None:
                 drip.sendall(b"c")
                 time.sleep(0.05)
         assert time.monotonic() - began < 3
+
+
+def pipelined(limited: Connections, count: int, taking: int | None = None) -> socket.socket:
+    """A connection that asks for large answers, all at once. `taking`: bytes that its system takes by itself."""
+    asked.clear()
+    link = connect(limited, taking=taking)
+    link.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+    return link
+
+
+def test_a_client_that_takes_nothing_gets_one_answer_and_is_dropped(limited: Connections) -> None:
+    with contextlib.closing(pipelined(limited, 30, taking=4096)):
+        end = time.monotonic() + 20
+        while (not asked or limited.open) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not limited.open
+    assert asked == ["/large"]
+
+
+def test_requests_sent_at_once_are_answered_as_the_client_takes_the_answers(
+    limited: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SILENT", 60.0)
+    with contextlib.closing(pipelined(limited, 30)) as link, link.makefile("rb") as file:
+        for _ in range(30):
+            while file.readline().strip():
+                pass
+            assert file.read(LARGE) == b"x" * LARGE
+        assert b"200 OK" in ask(link)
+    assert len(asked) == 31
+
+
+def test_a_client_that_takes_an_answer_slowly_is_not_dropped() -> None:
+    """By hand: a look every 20 seconds, and a client that takes 1,000 bytes in each of them."""
+
+    class Full:
+        left = 3000
+
+        def get_write_buffer_size(self) -> int:
+            return self.left
+
+    made = connections.Watched.__new__(connections.Watched)
+    made.transport = Full()  # type: ignore[assignment]
+    made.stuck, made.left = 0.0, 3000
+    for now, left, dropped in ((20, 2000, False), (40, 1000, False), (60, 1000, False), (70.5, 1000, True)):
+        made.transport.left = left  # type: ignore[attr-defined]
+        assert made.is_overdue(now) is dropped, now
 
 
 def test_who_waits_for_the_server_is_not_dropped(limited: Connections) -> None:

@@ -43,7 +43,8 @@ def run(config: ServeConfig, collector: Callable[[Store], Collector], say: Calla
         return served
 
     serve(
-        app, config.host, config.port, proxies=config.proxies, grace=config.limits.grace, of_an_address=OF_AN_ADDRESS
+        app, config.host, config.port, proxies=config.proxies, grace=config.limits.grace, of_an_address=OF_AN_ADDRESS,
+        turns=False,  # models answer many requests together, and keys have limits of their own
     )  # fmt: skip
 
 

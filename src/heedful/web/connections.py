@@ -1,7 +1,8 @@
-"""Connections of clients: how long one may be silent, and how many an address may hold.
+"""Connections of clients: how long one may be silent, how many an address may hold, and what waits unread.
 
 uvicorn waits for the headers and the body of a request for ever. A client that opens connections and says nothing
-would take all of the process's files, and then nobody else gets an answer.
+would take all of the process's files, and then nobody else gets an answer. It also answers requests that a client sent
+at once, until the system's buffers are full: megabytes for each connection.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from heedful.web.security.tries import network
 
 HEADERS_WITHIN = 20.0  # seconds, for all of them
 SILENT = 30.0  # seconds in which nothing comes of a body, or nothing is taken of an answer
+UNSENT = 32_768  # bytes of an answer that the system may hold before the client has room for them
 BODY_WITHIN = 600.0  # seconds, for all of it
 OF_AN_ADDRESS = 256  # connections: an office behind one address, with six for each browser
 SPARE = 256  # files that are no connections: the database, static files, uploads
@@ -112,7 +114,7 @@ def _drop_one(connections: Iterable[Watched]) -> bool:
 
 
 class Watched(H11Protocol):
-    """uvicorn's protocol, with time limits."""
+    """uvicorn's protocol, with time limits, and one unread answer at a time."""
 
     all: Connections
 
@@ -122,6 +124,8 @@ class Watched(H11Protocol):
         self.began: float | None = self.loop.time()  # when the request in progress began, or the wait for the first
         self.heard = self.loop.time()
         self.stuck: float | None = None  # since when nothing is taken of the answer
+        self.left = 0  # bytes of the answer that waited then
+        self.held = False  # whether the next request waits for that
         if not self.all.admits(self, self.address):
             transport.abort()
 
@@ -139,13 +143,26 @@ class Watched(H11Protocol):
         self.began = self.loop.time() if self.conn.trailing_data[0] else None
         super().on_response_complete()
 
+    def handle_events(self) -> None:
+        """Begin what has come. A client that does not take an answer gets no work done on its next request."""
+        if self.stuck is not None and self.is_waiting:
+            self.held = True
+            self.flow.pause_reading()
+        else:
+            super().handle_events()
+
     def pause_writing(self) -> None:
-        self.stuck = self.loop.time()
+        self.stuck, self.left = self.loop.time(), self.transport.get_write_buffer_size()
         super().pause_writing()
 
     def resume_writing(self) -> None:
         self.stuck = None
         super().resume_writing()
+        if self.held:
+            self.held = False
+            self.began = self.loop.time()
+            self.flow.resume_reading()
+            self.handle_events()
 
     @property
     def is_waiting(self) -> bool:
@@ -154,8 +171,11 @@ class Watched(H11Protocol):
 
     def is_overdue(self, now: float) -> bool:
         """Whether the client keeps the server waiting. A request that the server works on has all the time it needs."""
-        if self.stuck is not None and now - self.stuck > SILENT:
-            return True
+        if self.stuck is not None:
+            left = self.transport.get_write_buffer_size()
+            if left < self.left:
+                self.stuck, self.left = now, left
+            return now - self.stuck > SILENT
         if self.began is None:  # between two requests: uvicorn closes it
             return False
         if self.is_waiting:

@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from heedful.config import UserError
-from heedful.web.connections import OF_AN_ADDRESS, SPARE, Connections, most_files
+from heedful.web.connections import OF_AN_ADDRESS, SPARE, UNSENT, Connections, most_files
 from heedful.web.incidents import Incidents, Once
+from heedful.web.turns import Turns
 
 BACKLOG = 128  # connections that wait until they are accepted
 UNTRUSTED = (
@@ -48,16 +49,18 @@ def serve(
     proxies: str | None,
     grace: int = 10,
     of_an_address: int = OF_AN_ADDRESS,
+    turns: bool = True,
 ) -> None:
     """Serve until a signal comes. `app(port)` is called when the port is taken. Port 0: any free one.
 
     `grace`: seconds that requests in progress have at the end. `of_an_address`: connections of one address.
+    `turns`: whether addresses take turns when many requests come at once.
     `proxies`: addresses whose X-Forwarded-For and -Proto are trusted, in uvicorn's notation. None trusts no proxy.
     """
     listening = _listen(host, port)
     served = app(listening.getsockname()[1])
     incidents: Incidents = served.state.incidents
-    behind = ProxyHeadersMiddleware(served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
+    behind = ProxyHeadersMiddleware(Turns(served) if turns else served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
     most = most_files() - SPARE
     warn_once()
     config = uvicorn.Config(
@@ -103,7 +106,10 @@ def _listen(host: str, port: int) -> socket.socket:
         if not 0 <= port < 2**16:  # create_server would leave its socket open
             raise OverflowError("port must be 0-65535.")
         both = host == "::" and socket.has_dualstack_ipv6()  # all addresses: of IPv4, too
-        return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        made = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, OverflowError) as error:
         why = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise UserError(f"{host}:{port}: {why}. Choose another --host or --port") from None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows. The connections inherit it
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    return made

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 from heedful.config import UserError
 
+Row = dict[str, Any]
+"""A row of a file: an object of JSON Lines, or the cells of a table by their column."""
 TEMPORARY = ".*.tmp"  # what a killed process leaves behind
 ASIDE = re.compile(r"\.(.+)\.\d+\.old")  # a directory that makes room for the new one
 

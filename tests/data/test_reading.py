@@ -18,7 +18,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.reading import columns, sources
-from heedful.data.reading.streams import Limits
+from heedful.data.reading.streams import FileLimits
 from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Text
 from heedful.data.shapes import mapping
 
@@ -174,7 +174,7 @@ def test_damaged_bytes_are_told_in_one_line(tmp_path: Path, name: str) -> None:
     for place in range(0, len(content), max(1, len(content) // 60)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
         try:
-            formats.read(path, Demonstration, limits=Limits(unpacked=10**7, ratio=0))
+            formats.read(path, Demonstration, limits=FileLimits(unpacked=10**7, ratio=0))
         except UserError as error:
             lines.append(str(error))
     assert len(lines) > 10
@@ -380,7 +380,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 # --- limits
 
-SMALL = Limits(unpacked=100_000, ratio=0, rows=1000)
+SMALL = FileLimits(unpacked=100_000, ratio=0, rows=1000)
 LONG = "x" * 50_000
 
 
@@ -439,12 +439,12 @@ def test_rows_have_a_limit(tmp_path: Path) -> None:
     parquet.write_table(nothing, tmp_path / "a.parquet")
     stream(tmp_path / "a.arrow", nothing)
     for path in sorted(tmp_path.iterdir()):
-        wide = Limits(unpacked=10**9, ratio=0, rows=1000)
+        wide = FileLimits(unpacked=10**9, ratio=0, rows=1000)
         assert told(path, Prompt, limits=wide) == f"{path}: holds more than 1,000 rows. Give it in parts."
 
 
 def test_a_large_file_has_larger_limits() -> None:
-    usual = Limits()
+    usual = FileLimits()
     assert (usual.bytes_of(9000), usual.bytes_of(10**9)) == (10**9, 10**11)
     assert (usual.rows_of(9000), usual.rows_of(10**9)) == (2_000_000, 10**9)
 

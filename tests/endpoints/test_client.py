@@ -17,12 +17,12 @@ from heedful.config import UserError
 from heedful.configs.endpoint import EndpointConfig
 from heedful.endpoints import client
 from heedful.endpoints.client import Client, Failure, address
-from heedful.endpoints.replies import Answer
+from heedful.endpoints.replies import EndpointAnswer
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}], "max_tokens": 8, "temperature": 1.0, "seed": 3}
 
 
-def ask(ref: str, request: dict[str, Any] = ASK, **settings: Any) -> Answer | Failure:
+def ask(ref: str, request: dict[str, Any] = ASK, **settings: Any) -> EndpointAnswer | Failure:
     return Client(ref, EndpointConfig(**settings)).ask([request])[0]
 
 
@@ -34,7 +34,7 @@ def then(first: Reply, *later: Reply) -> Callable[[int, dict[str, Any]], Reply]:
 
 def test_an_answer_and_what_was_asked() -> None:
     with serving(then(said("Good day.", reasoning_content="hm"))) as endpoint:
-        assert ask(endpoint.ref) == Answer("Good day.", "stop", "tiny", thoughts=True)
+        assert ask(endpoint.ref) == EndpointAnswer("Good day.", "stop", "tiny", thoughts=True)
     assert endpoint.paths == ["/v1/chat/completions"]
     assert endpoint.requests == [{"model": "tiny", **ASK}]
     assert endpoint.keys == [None]
@@ -92,7 +92,7 @@ PASSING = {
 @pytest.mark.parametrize("first", PASSING.values(), ids=PASSING)
 def test_what_may_pass_is_tried_again(first: Reply) -> None:
     with serving(then(first, said("at last"))) as endpoint:
-        assert ask(endpoint.ref, retries=1) == Answer("at last", "stop", "tiny")
+        assert ask(endpoint.ref, retries=1) == EndpointAnswer("at last", "stop", "tiny")
         assert len(endpoint.requests) == 2
     with serving(then(first)) as endpoint:
         found = ask(endpoint.ref, retries=2)
@@ -105,7 +105,7 @@ def test_what_may_pass_is_tried_again(first: Reply) -> None:
 def test_a_slow_endpoint_is_given_up() -> None:
     with serving(lambda number, body: said("late") if number else Reply(wait=1.0, body={})) as endpoint:
         started = time.monotonic()
-        assert ask(endpoint.ref, timeout=0.2, retries=1) == Answer("late", "stop", "tiny")
+        assert ask(endpoint.ref, timeout=0.2, retries=1) == EndpointAnswer("late", "stop", "tiny")
         assert time.monotonic() - started < 0.9
     with serving(then(Reply(wait=0.6, body={}))) as endpoint:
         assert ask(endpoint.ref, timeout=0.2, retries=0) == Failure("no answer within 0.2 seconds")
@@ -115,7 +115,7 @@ def test_a_slow_endpoint_is_given_up() -> None:
 def test_the_endpoint_says_how_long_to_wait(as_date: bool) -> None:
     ordered = email.utils.formatdate(time.time() + 2, usegmt=True) if as_date else "0.4"
     with serving(then(error(429, "wait", {"Retry-After": ordered}), said("now"))) as endpoint:
-        assert ask(endpoint.ref) == Answer("now", "stop", "tiny")
+        assert ask(endpoint.ref) == EndpointAnswer("now", "stop", "tiny")
         waited = endpoint.times[1] - endpoint.times[0]
     assert 0.35 < waited < 3
 
@@ -176,28 +176,28 @@ def test_what_concerns_one_request(reply: Reply, says: str) -> None:
 
     with serving(script) as endpoint:
         found = Client(endpoint.ref).ask([ASK | {"seed": n} for n in range(3)])
-        assert found == [Answer("0", "stop", "tiny"), Failure(says), Answer("2", "stop", "tiny")]
+        assert found == [EndpointAnswer("0", "stop", "tiny"), Failure(says), EndpointAnswer("2", "stop", "tiny")]
         assert len(endpoint.requests) == 3
 
 
 @pytest.mark.parametrize(
     ("reply", "answer"),
     [
-        (said("cut", "length"), Answer("cut", "length", "tiny")),
-        (said("cut", "max_tokens"), Answer("cut", "length", "tiny")),
-        (said("no reason", None), Answer("no reason", "stop", "tiny")),
-        (said(""), Answer("", "stop", "tiny")),
+        (said("cut", "length"), EndpointAnswer("cut", "length", "tiny")),
+        (said("cut", "max_tokens"), EndpointAnswer("cut", "length", "tiny")),
+        (said("no reason", None), EndpointAnswer("no reason", "stop", "tiny")),
+        (said(""), EndpointAnswer("", "stop", "tiny")),
         (
             said([{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]),
-            Answer("in parts", "stop", "tiny"),
+            EndpointAnswer("in parts", "stop", "tiny"),
         ),
         (
             Reply(body=b'{"choices": [{"message": {"content": "x"}}]}', headers={"Content-Type": "text/plain"}),
-            Answer("x", "stop", ""),
+            EndpointAnswer("x", "stop", ""),
         ),
     ],
 )
-def test_answers(reply: Reply, answer: Answer) -> None:
+def test_answers(reply: Reply, answer: EndpointAnswer) -> None:
     with serving(then(reply)) as endpoint:
         assert ask(endpoint.ref) == answer
 
@@ -234,7 +234,7 @@ def test_a_rerun_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_failures_are_not_kept() -> None:
     with serving(then(error(400, "not today"), said("today"))) as endpoint:
         assert ask(endpoint.ref) == Failure("status 400, not today")
-        assert ask(endpoint.ref) == Answer("today", "stop", "tiny")
+        assert ask(endpoint.ref) == EndpointAnswer("today", "stop", "tiny")
 
 
 def test_the_key_is_sent_and_nowhere_else(
@@ -253,7 +253,7 @@ def test_the_key_is_sent_and_nowhere_else(
         with pytest.raises(UserError, match="Check the key in HEEDFUL_API_KEY") as raised:
             ask(endpoint.ref)
         endpoint.script = then(said("fine"))
-        assert isinstance(ask(endpoint.ref), Answer)
+        assert isinstance(ask(endpoint.ref), EndpointAnswer)
     assert endpoint.keys == [f"Bearer {key}"] * 3
     assert key not in str(raised.value) + caplog.text
     assert not any(key.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -271,7 +271,7 @@ def test_the_endpoint_has_other_names_for_settings() -> None:
     with serving(script) as endpoint:
         asking = Client(endpoint.ref)
         requests = [ASK | {"temperature": n / 10} for n in range(6)]
-        assert asking.ask(requests) == [Answer("fine", "stop", "tiny")] * 6
+        assert asking.ask(requests) == [EndpointAnswer("fine", "stop", "tiny")] * 6
         assert asking.remarks == ["the endpoint takes no seed, so its answers cannot be drawn again"]
         assert endpoint.requests[-1].keys() == {"model", "messages", "max_completion_tokens", "temperature"}
 
@@ -294,18 +294,18 @@ def test_requests_at_the_same_time() -> None:
 
 
 def test_in_a_notebook_where_a_loop_runs() -> None:
-    async def cell(ref: str) -> Answer | Failure:
+    async def cell(ref: str) -> EndpointAnswer | Failure:
         return ask(ref)
 
     with serving(then(said("x"))) as endpoint:
-        assert asyncio.run(cell(endpoint.ref)) == Answer("x", "stop", "tiny")
+        assert asyncio.run(cell(endpoint.ref)) == EndpointAnswer("x", "stop", "tiny")
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with serving(then(said("x"))) as endpoint:
-        assert isinstance(ask(endpoint.ref), Answer)
+        assert isinstance(ask(endpoint.ref), EndpointAnswer)
 
 
 def test_no_requests() -> None:

@@ -64,7 +64,7 @@ ROWS = [
 
 
 @pytest.fixture
-def judged() -> tuple[trust_data.Scored, list[trust_data.Judged]]:
+def judged() -> tuple[trust_data.Scored, list[trust_data.JudgedPair]]:
     found = trust_data.read(put("held.jsonl", ROWS), good(), None, 0)
     return found, trust_data.judged(found, {"longer_wins": trust_accuracy.longer(found)})
 

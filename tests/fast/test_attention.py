@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heedful.fast import attention, layout, rows
 from heedful.fast.attention import attend
-from heedful.fast.layout import Layout, Row
+from heedful.fast.layout import Layout, PackedRow
 from heedful.models import batches
 
 PAD = 1
@@ -143,7 +143,7 @@ def test_row_by_row_answers_for_the_tokens_that_are_wanted(
 ) -> None:
     """Any of them, also none of a row. The others are 0."""
     monkeypatch.setattr(rows, "PIECE", piece)
-    lying = [Row(0, 9, 0, 0), Row(9, 12, 9, 0), Row(12, 20, 2, 5)]
+    lying = [PackedRow(0, 9, 0, 0), PackedRow(9, 12, 9, 0), PackedRow(12, 20, 2, 5)]
     wanted = torch.tensor([0, 3, 4, 5, 6, 12, 14, 19, 21])
     source = torch.Generator().manual_seed(0)
     tensors = [torch.randn(24, 2, 8, generator=source) for _ in range(3)]
@@ -171,7 +171,7 @@ def test_weights_are_kept_for_a_backward_pass_alone() -> None:
         kept.clear()
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
         with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x), torch.set_grad_enabled(learning):
-            rows.row_by_row(*inputs, [Row(0, 9, 0, 0)], SCALE)
+            rows.row_by_row(*inputs, [PackedRow(0, 9, 0, 0)], SCALE)
         assert kept == ([(9, 2, 8)] * 3 + [(2, 9, 9)] if learning else [])
 
 
@@ -203,7 +203,7 @@ def test_bfloat16_is_computed_in_float32_and_works_after_inference_mode() -> Non
     rows._staircase.cache_clear()
     source = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(40, 2, 8, generator=source) for _ in range(3))
-    lying = [Row(0, 25, 0, 0), Row(25, 40, 0, 9)]
+    lying = [PackedRow(0, 25, 0, 0), PackedRow(25, 40, 0, 9)]
     with torch.inference_mode():
         rows.row_by_row(q, k, v, lying, SCALE)
     narrow = [x.bfloat16().requires_grad_() for x in (q, k, v)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from heedful.fast import layout
-from heedful.fast.layout import Row, pack
+from heedful.fast.layout import PackedRow, pack
 from heedful.models import batches
 
 PAD = 1
@@ -17,14 +17,18 @@ def test_a_shared_prompt_is_laid_down_once_and_nothing_is_padded() -> None:
     assert packed.ids_N.tolist() == [5, 6, 9, 2, 7, 8, 4]
     assert packed.positions_N.tolist() == [0, 1, 0, 1, 2, 3, 2]
     assert [packed.place_BS[b, :n].tolist() for b, n in enumerate([4, 2, 3])] == [[0, 1, 4, 5], [2, 3], [0, 1, 6]]
-    assert packed.rows == [Row(0, 2, 0, 0), Row(2, 4, 0, 0), Row(4, 6, 0, 2), Row(6, 7, 0, 2)]
+    assert packed.rows == [PackedRow(0, 2, 0, 0), PackedRow(2, 4, 0, 0), PackedRow(4, 6, 0, 2), PackedRow(6, 7, 0, 2)]
 
 
 def test_the_drawing_of_the_module() -> None:
     packed = pack(torch.tensor([[1, 2, 3, 4, 5], [1, 2, 3, 6, 0], [7, 8, 9, 0, 0]]), [5, 4, 3], [3, 3, 1], [0, 0, 2])
     assert packed.ids_N.tolist() == [1, 2, 3, 7, 8, 9, 4, 5, 6]
     assert packed.positions_N.tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 3]
-    assert packed.groups == [[Row(0, 3, 0, 0), Row(3, 6, 0, 0)], [Row(6, 8, 0, 3)], [Row(8, 9, 0, 3)]]
+    assert packed.groups == [
+        [PackedRow(0, 3, 0, 0), PackedRow(3, 6, 0, 0)],
+        [PackedRow(6, 8, 0, 3)],
+        [PackedRow(8, 9, 0, 3)],
+    ]
 
 
 def test_rows_with_little_in_common_are_laid_end_to_end_longest_first() -> None:
@@ -44,7 +48,7 @@ def test_rows_of_other_length_start_a_group(stretch: float, sizes: list[int], mo
 
 def test_a_block_by_hand() -> None:
     """Rows [d e] and [f] that continue the prompt [a b], which lies at tokens 0 and 1."""
-    block = layout._block([Row(2, 4, 0, 2), Row(4, 5, 0, 2)], torch.device("cpu"))
+    block = layout._block([PackedRow(2, 4, 0, 2), PackedRow(4, 5, 0, 2)], torch.device("cpu"))
     assert block.source.tolist() == [0, 1, 2, 0]
     assert block.slots.tolist() == [0, 1, 2]
     assert block.seen.tolist() == [0, 1, 2, 3, 0, 1, 4, 2]

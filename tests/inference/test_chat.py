@@ -17,7 +17,7 @@ from heedful.demo.base import CHAT_TEMPLATE
 from heedful.inference.chat import Chat, converse
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
-from heedful.rollout.types import Sample, Stream, Token
+from heedful.rollout.types import Sample, SampledToken, Stream
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
@@ -51,14 +51,14 @@ def script(monkeypatch: pytest.MonkeyPatch, answers: list[list[int | BaseExcepti
     """Let the engine give these ids (or raise); the list collects the prompts it was given."""
     asked: list[list[int]] = []
 
-    def stream(self: LocalEngine, prompt_ids: list[int], stream: Stream, settings: Any) -> Iterator[Token]:
+    def stream(self: LocalEngine, prompt_ids: list[int], stream: Stream, settings: Any) -> Iterator[SampledToken]:
         asked.append(prompt_ids)
         answer = answers[len(asked) - 1]
         for place, token in enumerate(answer):
             if isinstance(token, BaseException):
                 raise token
             whole = Sample(prompt_ids, answer, "stop") if place == len(answer) - 1 else None
-            yield Token(0, token, 0.0, whole)
+            yield SampledToken(0, token, 0.0, whole)
 
     monkeypatch.setattr(LocalEngine, "stream", stream)
     return asked

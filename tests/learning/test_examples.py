@@ -14,13 +14,13 @@ import tiny
 from heedful.config import UserError
 from heedful.data.records import Completions, Message, Prompt
 from heedful.learning import examples
-from heedful.learning.examples import Example, Limits
+from heedful.learning.examples import Example, TokenLimits
 from stages import worlds
 
 TOKENIZER = tiny.tokenizer()
 EOS = TOKENIZER.eos_token_id
 OTHER_END = TOKENIZER.pad_token_id  # a special token that might end answers of another model
-WIDE = Limits(128, 128, 128)
+WIDE = TokenLimits(128, 128, 128)
 
 
 def ids(text: str) -> list[int]:
@@ -37,7 +37,7 @@ def test_a_demonstration_ends_with_eos_unless_it_was_cut(tmp_path: Path) -> None
     assert whole.response_ids == [*ids("a list of things"), EOS]
     assert len(whole) == len(whole.prompt_ids) + len(whole.response_ids)
     assert record.completion == "a list of things"
-    for limits in (Limits(128, 128, 3), Limits(len(whole.prompt_ids) + 3, 128, 128)):
+    for limits in (TokenLimits(128, 128, 3), TokenLimits(len(whole.prompt_ids) + 3, 128, 128)):
         ((_, cut),) = examples.demonstrations(data, TOKENIZER, limits)
         assert cut.response_ids == ids("a list of things")[:3]
 
@@ -47,20 +47,20 @@ def test_a_prompt_that_is_too_long_stops_or_is_left_out(tmp_path: Path) -> None:
     data = worlds.write(tmp_path / "p.jsonl", rows)
     count = len(ids(rows[1]["prompt"]))
     with pytest.raises(UserError, match=rf"p\.jsonl: prompt 2 has {count} tokens, the most here is 20 \(context 128\)"):
-        examples.questions(data, TOKENIZER, Limits(128, 20, 20))
+        examples.questions(data, TOKENIZER, TokenLimits(128, 20, 20))
     with pytest.raises(UserError, match="the most here is 15 "):  # one position is the answer's
-        examples.questions(data, TOKENIZER, Limits(16, 100, 20))
-    (question,) = examples.questions(data, TOKENIZER, Limits(128, 20, 20, skip_long=True))
+        examples.questions(data, TOKENIZER, TokenLimits(16, 100, 20))
+    (question,) = examples.questions(data, TOKENIZER, TokenLimits(128, 20, 20, skip_long=True))
     assert question.prompt == "Say red"
     with pytest.raises(UserError, match=r"no prompt is short enough \(2 of over 2 tokens were skipped\)"):
-        examples.questions(data, TOKENIZER, Limits(128, 2, 20, skip_long=True))
+        examples.questions(data, TOKENIZER, TokenLimits(128, 2, 20, skip_long=True))
 
 
 def test_room_for_an_answer() -> None:
-    assert Limits(128, 1000, 0).leaving_room(28) == Limits(128, 100, 28)
-    assert Limits(128, 50, 0, skip_long=True).leaving_room(28) == Limits(128, 50, 28, skip_long=True)
+    assert TokenLimits(128, 1000, 0).leaving_room(28) == TokenLimits(128, 100, 28)
+    assert TokenLimits(128, 50, 0, skip_long=True).leaving_room(28) == TokenLimits(128, 50, 28, skip_long=True)
     with pytest.raises(UserError, match="max_new_tokens 128 leaves no room for a prompt: the model reads 128 tokens"):
-        Limits(128, 1000, 0).leaving_room(128)
+        TokenLimits(128, 1000, 0).leaving_room(128)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_sampled_ids_are_kept_where_they_are_known(fields: dict[str, Any], expec
     record = Completions(prompt="p", completions=["a list"], **fields)
     assert ids("a list") != LETTERS
     assert examples.answer(TOKENIZER, [9], record, 0, WIDE).response_ids == expected
-    assert examples.answer(TOKENIZER, [9], record, 0, Limits(128, 128, 1)).response_ids == expected[:1]
+    assert examples.answer(TOKENIZER, [9], record, 0, TokenLimits(128, 128, 1)).response_ids == expected[:1]
 
 
 def test_rankings_keep_ties_ranks_and_lengths(tmp_path: Path) -> None:
@@ -165,20 +165,20 @@ LONG = {"prompt": "Say more", "completion": "a list of things to bring to the ri
 
 def test_answers_that_are_cut_are_told_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = worlds.write(tmp_path / "d.jsonl", [SAID, LONG, LONG])
-    limits = Limits(128, 128, 5)
+    limits = TokenLimits(128, 128, 5)
     assert [len(row.response_ids) == 5 for _, row in examples.demonstrations(data, TOKENIZER, limits)] == [0, 1, 1]
     assert limits.counts == {data: {"cut": 2}}
     assert "2 of 3 rows have an answer that does not fit (context 128). It is cut and has no end" in caplog.text
-    limits = Limits(128, 128, 5, skip_long=True)
+    limits = TokenLimits(128, 128, 5, skip_long=True)
     ((record, _),) = examples.demonstrations(data, TOKENIZER, limits)
     assert (record.completion, limits.counts) == ("red", {data: {"long_answer": 2}})
     with pytest.raises(UserError, match="3 of 3 rows have an answer that does not fit"):
-        examples.demonstrations(data, TOKENIZER, Limits(128, 128, 1, skip_long=True))
+        examples.demonstrations(data, TOKENIZER, TokenLimits(128, 128, 1, skip_long=True))
 
 
 def test_prompts_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = worlds.write(tmp_path / "p.jsonl", [{"prompt": "Say red"}, {"prompt": "Say " + "red " * 50}])
-    limits = Limits(128, 20, 20, skip_long=True)
+    limits = TokenLimits(128, 20, 20, skip_long=True)
     examples.questions(data, TOKENIZER, limits.leaving_room(5))
     assert limits.counts == {data: {"too_long": 1}}
     assert "1 of 2 rows have a prompt over 20 tokens. They are left out" in caplog.text
@@ -193,7 +193,7 @@ def test_answers_with_the_same_tokens_are_no_pair(tmp_path: Path, caplog: pytest
         {"prompt": "Four", "completions": ["blue", "blue"], "ranking": [[0, 1]]},
     ]
     data = worlds.write(tmp_path / "r.jsonl", rows)
-    limits = Limits(128, 128, len(ids(things)))
+    limits = TokenLimits(128, 128, len(ids(things)))
     three, four = examples.rankings(data, TOKENIZER, limits)
     assert three.pairs == [(0, 1), (1, 2)]
     assert (four.pairs, four.untied) == ([], False)  # all tied is something else
@@ -224,7 +224,7 @@ def test_a_row_that_the_template_refuses_is_named_with_its_line(tmp_path: Path) 
     for read in (examples.demonstrations, examples.questions):
         with pytest.raises(UserError, match=f"{said}, or join"):
             read(data, STRICT, WIDE)
-    limits = Limits(128, 128, 128, refused_rows="skip")
+    limits = TokenLimits(128, 128, 128, refused_rows="skip")
     assert len(examples.demonstrations(data, STRICT, limits)) == 1
     assert limits.counts == {data: {"refused": 1}}
 
@@ -232,7 +232,7 @@ def test_a_row_that_the_template_refuses_is_named_with_its_line(tmp_path: Path) 
 def test_a_system_message_may_join_the_question(tmp_path: Path) -> None:
     ranking = {"completions": ["red", "blue"], "ranking": [[0], [1]]}
     data = worlds.write(tmp_path / "r.jsonl", [{"prompt": RULED, **ranking}, {"prompt": ASKED, **ranking}])
-    limits = Limits(128, 128, 128, refused_rows="join")
+    limits = TokenLimits(128, 128, 128, refused_rows="join")
     joined, plain = examples.rankings(data, STRICT, limits)
     expected = [Message(role="user", content="Be brief.\n\nSay red")]
     assert joined.prompt_ids == examples.render.prompt_ids(STRICT, expected)

@@ -95,7 +95,7 @@ def test_a_tokenizer_without_marks_joins_the_texts(tmp_path: Path) -> None:
     path = classifier("bert", tmp_path / "rm")
     tiny.tokenizer().save_pretrained(path)
     model, tokenizer = load.load_reward(path)
-    assert encoders.pair_of(tokenizer) == encoders.Pair([], [], [])
+    assert encoders.pair_of(tokenizer) == encoders.PairMarks([], [], [])
     assert encoders.token_types(model, batch_of(tokenizer, ROWS[:2])) == {}
 
 

@@ -19,7 +19,7 @@ from heedful.fast import rows as packed
 from heedful.models import batches, scoring
 from heedful.planning import gpus, speed
 from heedful.planning.check import NEAR, advice, planned
-from heedful.planning.job import Job, Network, Rows, job_of, loaded
+from heedful.planning.job import Network, PlannedStage, StepShape, job_of, loaded
 from heedful.planning.memory import RESERVED, Place, needs, tokens_of
 from heedful.planning.shapes import named, of_config, shape_of
 from heedful.training.parallel import Ranks
@@ -60,7 +60,7 @@ def test_the_parts_by_hand() -> None:
     P = shape.policy
     assert sum(weight.numel() for weight in tiny.policy().parameters()) == P
     one = Network("model", shape, P, P)
-    found = needs(Job("sft", compute(), (one,), Rows(400, 100), Lora(), joint_loss=True), Place())
+    found = needs(PlannedStage("sft", compute(), (one,), StepShape(400, 100), Lora(), joint_loss=True), Place())
     assert (found.weights, found.optimiser, found.gradients, found.frozen) == (4 * P, 8 * P, 4 * P, 0)
     layer = 24 * 32 + 16 * 32 + 16 * 96 + 4 * 4
     kept = 400 * (3 * 4 * 32 + 2 * layer)
@@ -73,7 +73,7 @@ def test_sampling_and_learning_come_one_after_the_other() -> None:
     """8 rows of 26 columns: 2 layers, 2 heads of keys and of values, 8 wide. bfloat16 copies the weights."""
     shape = of_config(tiny.config("llama"), "tiny")
     one = Network("policy", shape, shape.policy, shape.policy)
-    job = Job("ppo", compute(dtype="bfloat16"), (one,), Rows(26, 26, sampled=8, columns=26), Lora())
+    job = PlannedStage("ppo", compute(dtype="bfloat16"), (one,), StepShape(26, 26, sampled=8, columns=26), Lora())
     found = needs(job, Place())
     assert (found.cache, found.copies) == (2 * 2 * 2 * 8 * 2 * 8 * 26, 2 * shape.policy)
     assert found.total == found.always + max(found.learning, found.sampling) + found.spare
@@ -121,7 +121,7 @@ def test_the_plan_covers_what_a_pass_keeps_on_a_cpu(
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     real = sum(size for place, size in kept.items() if place not in weights)
     config = SFTConfig(model="m", data="d").model_copy(update={"compute": compute(dtype=dtype)})
-    found = needs(loaded("dpo", config, {"model": model}, Rows(8 * length, length)), Place(1, 1, "cpu"))
+    found = needs(loaded("dpo", config, {"model": model}, StepShape(8 * length, length)), Place(1, 1, "cpu"))
     loss.backward()
     assert real <= found.activations + found.loss <= 2.5 * real
 
@@ -235,16 +235,16 @@ def test_a_base_in_4_bits_and_one_from_bfloat16_files_are_counted_so() -> None:
 
 def test_a_pass_has_no_more_tokens_than_asked_or_than_a_rank_gets() -> None:
     shape = of_config(tiny.config("llama"), "tiny")
-    job = Job("sft", compute(micro_tokens=1000), (Network("m", shape, 1, 1),), Rows(6000, 100), Lora())
+    job = PlannedStage("sft", compute(micro_tokens=1000), (Network("m", shape, 1, 1),), StepShape(6000, 100), Lora())
     assert [tokens_of(job, Place(count)) for count in (1, 6, 8, 100)] == [1000, 1000, 750, 100]
-    assert tokens_of(job.with_rows(Rows(6000, 100, whole=1500)), Place()) == 1500
+    assert tokens_of(job.with_rows(StepShape(6000, 100, whole=1500)), Place()) == 1500
 
 
 def test_time_by_hand() -> None:
     """Two operations a weight and token, four passes' worth with recomputation, attention over half a row."""
     shape = of_config(tiny.config("llama"), "tiny")
     one = Network("model", shape, shape.policy, shape.policy)
-    job = Job("sft", compute(**LOW), (one,), Rows(400, 100), Lora(), joint_loss=True)
+    job = PlannedStage("sft", compute(**LOW), (one,), StepShape(400, 100), Lora(), joint_loss=True)
     flops = 400 * (2 * (shape.products + 320 * 32) + 4 * 2 * 32 * 50)
     found = speed.times(job, Place(), H100)
     assert found is not None

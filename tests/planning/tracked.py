@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from heedful.configs.shared import Lora, TrainingCompute
 from heedful.fast import attention
 from heedful.fast import cross_entropy as fast
-from heedful.planning.job import Job, Network, Rows
+from heedful.planning.job import Network, PlannedStage, StepShape
 from heedful.planning.memory import Place, needs
 from heedful.planning.shapes import named, of_config
 
@@ -100,8 +100,8 @@ def planned(config: Any, tokens: int, dtype: str, checkpointing: bool, gpus: int
     compute = compute.model_copy(update={"shard": "full"})
     whole = shape.policy if gpus == 1 else shape.body  # what is sharded is the body alone
     network = Network("model", replace(shape, head=shape.head * (gpus == 1)), whole, whole, writes=gpus == 1)
-    rows = Rows(2 * tokens * gpus, tokens // ROWS)
-    found = needs(Job("sft", compute, (network,), rows, Lora(), joint_loss=True), Place(gpus))
+    rows = StepShape(2 * tokens * gpus, tokens // ROWS)
+    found = needs(PlannedStage("sft", compute, (network,), rows, Lora(), joint_loss=True), Place(gpus))
     return {
         "weights": found.weights,
         "gradients": found.gradients,

@@ -15,7 +15,6 @@ from heedful.evaluation.quality import Bin
 from heedful.maths.statistics import Interval
 from heedful.plots.charts import Chart, Series
 from heedful.report.page import (
-    Answer,
     Estimate,
     Estimates,
     Fact,
@@ -23,7 +22,8 @@ from heedful.report.page import (
     Group,
     Report,
     RunFacts,
-    Sample,
+    SampleAnswer,
+    SampleView,
     check_replaceable,
     cut,
     html,
@@ -89,7 +89,8 @@ def full(text: str = "plain") -> Report:
         quality=[Estimates(text, [Estimate(text, 0.7, 0.6, 0.8, 1234, True)], text)],
         calibration=[Bin(0.6, Interval(0.5, 0.4, 0.6, 30)), Bin(0.8, Interval(0.7, 0.6, 0.9, 30))],
         samples=[
-            Sample(text, [Answer(text, text, 0.25, [text]), Answer("PPO", "", 0.75)], text, "better"), Sample("q2", [])
+            SampleView(text, [SampleAnswer(text, text, 0.25, [text]), SampleAnswer("PPO", "", 0.75)], text, "better"),
+            SampleView("q2", []),
         ],
         tally=Tally.of(text, text, [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]),
         samples_note=text,
@@ -136,7 +137,9 @@ def test_hostile_text_stays_text() -> None:
 
 
 def test_hostile_use_cases_cannot_reach_the_style() -> None:
-    report = Report("t", samples=[Sample("p", [], "x] {} </style><script>"), Sample("q", [], "chat"), Sample("r", [])])
+    report = Report(
+        "t", samples=[SampleView("p", [], "x] {} </style><script>"), SampleView("q", [], "chat"), SampleView("r", [])]
+    )
     page = Page(html(report))
     assert page.named("script") == []
     assert [tag["data-use"] for tag in page.named("article")] == ["1", "2", "0"]
@@ -162,21 +165,21 @@ def test_an_almost_empty_report_is_a_page() -> None:
 
 
 def test_two_models_are_shown_and_a_switch_shows_the_others() -> None:
-    answers = [Answer(name, f"text of {name}") for name in ("base", "SFT", "PPO")]
-    source = html(Report("t", samples=[Sample("p", answers)], shown=("SFT", "PPO")))
+    answers = [SampleAnswer(name, f"text of {name}") for name in ("base", "SFT", "PPO")]
+    source = html(Report("t", samples=[SampleView("p", answers)], shown=("SFT", "PPO")))
     page = Page(source)
     assert [tag["class"] for tag in page.named("div") if (tag.get("class") or "").split()[:1] == ["answer"]] == [
         "answer more", "answer", "answer",
     ]  # fmt: skip
     assert "--few:2;--all:3" in source
     assert [tag["id"] for tag in page.named("input")] == ["all-models"]
-    assert "all-models" not in Page(html(Report("t", samples=[Sample("p", answers)]))).text
-    assert Page(html(Report("t", samples=[Sample("p", answers)]))).named("input") == []
+    assert "all-models" not in Page(html(Report("t", samples=[SampleView("p", answers)]))).text
+    assert Page(html(Report("t", samples=[SampleView("p", answers)]))).named("input") == []
 
 
 def test_counts_come_first_and_outcomes_can_be_chosen() -> None:
     tally = Tally.of("PPO", "SFT", [1.0] * 1200 + [0.0] * 400, [0.0] * 1200 + [0.0] * 100 + [1.0] * 300)
-    samples = [Sample("p", [], outcome="better"), Sample("q", [], outcome="worse")]
+    samples = [SampleView("p", [], outcome="better"), SampleView("q", [], outcome="worse")]
     page = Page(html(Report("t", samples=samples, tally=tally)))
     assert "PPO is better than SFT on 1,200 of 1,600 prompts, equal on 100 and worse on 300." in page.text
     assert [tag.get("data-outcome") for tag in page.named("article")] == ["better", "worse"]
@@ -197,15 +200,15 @@ def test_prompts_are_drawn_in_the_shares_of_the_outcomes() -> None:
 
 def test_long_texts_are_cut_and_many_samples_left_out() -> None:
     assert cut("x" * 10, 4) == "xxxx… [6 characters more]"
-    source = html(Report("t", samples=[Sample("p", [Answer("m", "y" * 10_000_000)])] * 100))
+    source = html(Report("t", samples=[SampleView("p", [SampleAnswer("m", "y" * 10_000_000)])] * 100))
     assert len(source) < 400_000
     assert source.count("<article") == 60
 
 
 def test_the_best_answer_is_marked_unless_all_are_equal() -> None:
     def best(*scores: float) -> int:
-        answers = [Answer(str(i), "text", score) for i, score in enumerate(scores)]
-        return html(Report("t", samples=[Sample("p", answers)])).count('class="score best"')
+        answers = [SampleAnswer(str(i), "text", score) for i, score in enumerate(scores)]
+        return html(Report("t", samples=[SampleView("p", answers)])).count('class="score best"')
 
     assert best(0.1, 0.9, 0.5) == 1
     assert best(0.9, 0.9, 0.5) == 2
@@ -213,7 +216,7 @@ def test_the_best_answer_is_marked_unless_all_are_equal() -> None:
 
 
 def test_answers_stand_in_even_rows() -> None:
-    columns = [Sample("p", [Answer("m", "text")] * count).columns() for count in (0, 1, 6, 7, 8)]
+    columns = [SampleView("p", [SampleAnswer("m", "text")] * count).columns() for count in (0, 1, 6, 7, 8)]
     assert columns == [1, 1, 6, 4, 4]
 
 

@@ -17,7 +17,7 @@ from heedful.config import UserError
 from heedful.data.records import Message, Prompt
 from heedful.learning.experience import Experience, Scores, describe
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.functions import ModelScorer, Part, Reward
+from heedful.rewards.functions import ModelScorer, Reward, RewardPart
 from heedful.rewards.specs import functions_of
 from heedful.rollout.types import Episode
 
@@ -103,7 +103,7 @@ def test_a_field_that_no_row_has_is_named_before_anything_is_sampled(opened: Ope
     scorer = opened("def f(prompts, completions, solution): return [0] * len(prompts)")
     said = "asks for the field 'solution', which no row has. The rows have answer, level, prompt"
     with pytest.raises(UserError, match=said):
-        Reward([Part("it", 1.0, scorer)]).check(e.record for e in EPISODES if e.record is not None)
+        Reward([RewardPart("it", 1.0, scorer)]).check(e.record for e in EPISODES if e.record is not None)
     with pytest.raises(UserError, match="the field 'solution'"):
         scorer(EPISODES)
     opened("def f(prompts, completions, solution=None): return [0] * len(prompts)")(EPISODES)
@@ -131,9 +131,9 @@ def test_a_reward_model_with_a_stricter_template_refuses_a_prompt_before_anythin
     own, strict = dialects.tokenizer("chatml"), dialects.tokenizer("gemma")
     scorer = ModelScorer(tiny.reward(vocab=len(strict)), strict, own)
     system = [Message(role="system", content="Be brief."), Message(role="user", content="Hi")]
-    Reward([Part("rm", 1.0, scorer)]).check_prompts([("Hi", None)])
+    Reward([RewardPart("rm", 1.0, scorer)]).check_prompts([("Hi", None)])
     with pytest.raises(UserError, match=r"rm: .* refuses this chat: System role not supported\. The prompt: 'Be brief"):
-        Reward([Part("rm", 1.0, scorer)]).check_prompts([("Hi", None), (system, None)])
+        Reward([RewardPart("rm", 1.0, scorer)]).check_prompts([("Hi", None), (system, None)])
 
 
 def test_the_file_of_a_function_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,13 +211,13 @@ def test_async_calls_share_a_loop(opened: Open) -> None:
 def test_no_opinion_is_left_out_of_the_sum_and_counted(opened: Open) -> None:
     maths = opened("def f(prompts, completions): return [1.0 if '+' in p else None for p in prompts]")
     length = opened("def f(prompts, completions): return [len(c) for c in completions]")
-    reward = Reward([Part("maths", 10.0, maths), Part("length", 0.5, length)])
+    reward = Reward([RewardPart("maths", 10.0, maths), RewardPart("length", 0.5, length)])
     total_B, parts = reward(EPISODES)
     assert total_B.tolist() == [14.0, 14.0, 2.5]
     assert parts["length"].tolist() == [8.0, 8.0, 5.0]
     assert dict(reward.no_opinion) == {"maths": 1}
     with pytest.raises(UserError, match="maths: no opinion on an answer to 'Hi'"):
-        Reward([Part("maths", 1.0, maths)])(EPISODES)
+        Reward([RewardPart("maths", 1.0, maths)])(EPISODES)
     # the metrics of an iteration: a mean over the opinions, and the share without one
     scores, nothing_BT = Scores(total_B, total_B, parts), torch.zeros(3, 1)
     mask_BT = torch.ones(3, 1, dtype=torch.bool)

@@ -345,7 +345,7 @@ def test_rows_of_one_call_may_have_different_settings() -> None:
     assert len({len(sample.response_ids) for sample in alone}) > 3
 
 
-def run(rows: local.Rows, steps: int = 10**6) -> dict[int, Sample]:
+def run(rows: local.SamplingLoop, steps: int = 10**6) -> dict[int, Sample]:
     """The samples of the rows that end within so many steps."""
     done = {}
     while rows.busy and steps:

@@ -13,7 +13,7 @@ from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt, Text
 from heedful.rounds import choose, compare, machine, promotions, state, tax, train
-from heedful.rounds.gate import Evidence, Verdict
+from heedful.rounds.gate import Evidence, GateVerdict
 from heedful.rounds.state import Round
 from rounds.place import Place
 from stages.worlds import Files
@@ -106,7 +106,7 @@ def test_the_plan_may_leave_the_promotion_to_people(
 ) -> None:
     place = Place(tmp_path, tmp_path, sent, promote="ask" if asks else "auto", model="demo")
     monkeypatch.setattr(compare, "evidence", lambda one: Evidence(None))
-    monkeypatch.setattr(machine.gate, "decide", lambda *_: Verdict("promote", ("wins",)))
+    monkeypatch.setattr(machine.gate, "decide", lambda *_: GateVerdict("promote", ("wins",)))
     monkeypatch.setattr("heedful.rounds.report.write", lambda store, one: {})
     one = state.current(tmp_path, place.db)
     for step in state.STEPS[: state.STEPS.index("gate")]:

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 import tiny
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.configs.shared import Compute
 from heedful.rollout.engine import open_engine
 from heedful.serve.local import LocalBackend
@@ -59,4 +59,4 @@ def load(path: str) -> Any:
 
 
 def local(path: str = "llama", **limits: Any) -> LocalBackend:
-    return LocalBackend(path, load, Limits(**limits))
+    return LocalBackend(path, load, ServeLimits(**limits))

@@ -14,7 +14,7 @@ import pytest
 
 from heedful.collection.settings import CollectionConfig
 from heedful.collection.store import Collection
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.feedback import keys
 from heedful.feedback.schema import ApiKey
 from heedful.serve.answering import Service
@@ -54,7 +54,7 @@ class Cut(Echo):
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     models = {"echo": Echo(), "down": Down(), "slow": Slow(), "cut": Cut(), "drip": Echo(pause=0.05)}
-    made = Place(tmp_path, models, limits=Limits(seconds=0.3))
+    made = Place(tmp_path, models, limits=ServeLimits(seconds=0.3))
     service: Service = made.app.state.service
     service.collector = Collection(made.store, CONFIG)
     with made.store.writing() as db:

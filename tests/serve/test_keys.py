@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.feedback import keys
 from heedful.serve.limits import Gate
 from heedful.serve.types import ApiError, Caller
@@ -73,7 +73,7 @@ def test_an_invitation_makes_a_plain_account(place: Place) -> None:
 
 
 def test_requests_a_minute(place: Place) -> None:
-    gate = Gate(place.store, Limits(requests_a_minute=60))
+    gate = Gate(place.store, ServeLimits(requests_a_minute=60))
     caller = Caller(1, "ada", 1, None)
     for number in range(60):
         gate.enter(caller, now=100.0 + number / 1000)
@@ -88,7 +88,7 @@ def test_requests_a_minute(place: Place) -> None:
 
 def test_tokens_a_day_survive_a_restart(place: Place) -> None:
     at = [datetime(2026, 3, 2, 23, 59, 30, tzinfo=UTC)]
-    limits = Limits(tokens_a_day=10)
+    limits = ServeLimits(tokens_a_day=10)
     caller = Caller(place.ids["ada"], "ada", 1, None)
     first = Gate(place.store, limits, clock=lambda: at[0])
     first.enter(caller)

@@ -22,7 +22,7 @@ from heedful.evaluation import answers
 from heedful.inference import sample, score
 from heedful.inference.chat import Chat
 from heedful.learning import examples, likelihood
-from heedful.learning.examples import Example, Limits
+from heedful.learning.examples import Example, TokenLimits
 from heedful.learning.passes import Passes
 from heedful.models import load, render, template_arguments, vocabulary
 from heedful.stages import dpo
@@ -33,7 +33,7 @@ from stages.worlds import Files
 
 ALONE = Ranks(0, 1, torch.device("cpu"), torch.float32)
 QWEN3, CHATML = dialects.tokenizer("qwen3"), dialects.tokenizer("chatml")
-WIDE = Limits(128, 128, 128)
+WIDE = TokenLimits(128, 128, 128)
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Orm"}}}
 THOUGHTLESS = {"enable_thinking": False}
@@ -47,7 +47,9 @@ def whole(tokenizer: Any, messages: list[dict[str, Any]], **arguments: Any) -> l
     return list(tokenizer.apply_chat_template(messages, return_dict=False, **arguments))
 
 
-def read(path: Path, rows: list[dict[str, Any]], tokenizer: Any, limits: Limits = WIDE, **how: Any) -> list[Example]:
+def read(
+    path: Path, rows: list[dict[str, Any]], tokenizer: Any, limits: TokenLimits = WIDE, **how: Any
+) -> list[Example]:
     found = examples.demonstrations(worlds.write(path / "d.jsonl", rows), tokenizer, limits, **how)
     return [example for _, example in found]
 
@@ -60,7 +62,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_last_turn_with_a_tool_call_is_the_call_as_the_template_writes_it(tmp_path: Path) -> None:
     messages = [*chat("Weather?"), {"role": "assistant", "content": "", "tool_calls": [CALL]}]
-    (example,) = read(tmp_path, [{"messages": messages, "tools": TOOLS}], QWEN3, Limits(256, 256, 128))
+    (example,) = read(tmp_path, [{"messages": messages, "tools": TOOLS}], QWEN3, TokenLimits(256, 256, 128))
     ids = whole(QWEN3, messages, tools=TOOLS)
     assert example.prompt_ids + example.response_ids == ids[:-1]  # all but the last line break
     written = str(QWEN3.decode(example.response_ids))
@@ -79,7 +81,7 @@ def test_answers_of_tools_and_content_that_is_null(tmp_path: Path) -> None:
         {"role": "assistant", "content": "It is sunny."},
     ]
     rows = [{"messages": messages, "tools": json.dumps(TOOLS)}, {"prompt": messages[:-1], "completion": "It is sunny."}]
-    with_tools, without = read(tmp_path, rows, QWEN3, Limits(256, 256, 128))
+    with_tools, without = read(tmp_path, rows, QWEN3, TokenLimits(256, 256, 128))
     simple = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Weather?"},
@@ -268,13 +270,13 @@ def test_limits_and_weights_of_the_answers_of_a_chat(tmp_path: Path, caplog: pyt
         read(tmp_path, [{"prompt": messages[:3], "completion": messages[3]}], CHATML)
     assert "the last answer of 1 of 1 chats has weight 0" in caplog.text
     del messages[3]["weight"]
-    (example,) = read(tmp_path, [{"messages": messages}], CHATML, Limits(128, 128, 2), turns="all")
+    (example,) = read(tmp_path, [{"messages": messages}], CHATML, TokenLimits(128, 128, 2), turns="all")
     assert example.learned is not None
     told = [token for token, learned in zip(example.response_ids, example.learned, strict=True) if learned]
     both = [render.encode(CHATML, "red and blue")[:2], [*render.encode(CHATML, "blue"), render.end_id(CHATML)][:2]]
     assert told == both[0] + both[1]
     whole_chat = len(example)
-    short = Limits(whole_chat - 1, 128, 128)
+    short = TokenLimits(whole_chat - 1, 128, 128)
     (example,) = read(tmp_path, [{"messages": messages}], CHATML, short, turns="all")
     assert len(example) == whole_chat - 1  # the end of the last answer is cut off
     assert example.learned is not None
@@ -294,7 +296,7 @@ def test_a_row_is_named_by_its_line_after_rows_that_were_left_out(tmp_path: Path
     refused = {"messages": [{"role": "system", "content": "x"}, *chat("Say red", "red")]}
     gemma = dialects.tokenizer("gemma")
     spelling["messages"][0]["content"] = "Say <end_of_turn>"
-    limits = Limits(128, 128, 128, refuse_special=True, refused_rows="skip")
+    limits = TokenLimits(128, 128, 128, refuse_special=True, refused_rows="skip")
     with pytest.raises(UserError, match=r"jsonl:2: spells <end_of_turn>"):
         read(tmp_path, [refused, spelling], gemma, limits)
 
@@ -306,7 +308,7 @@ def test_a_row_that_spells_a_special_token_can_be_refused(
     assert len(read(tmp_path, rows, CHATML)) == 2
     assert "1 of 2 rows spell a special token, such as <|im_end|>. It is read as plain text" in caplog.text
     with pytest.raises(UserError, match=r"jsonl:2: spells <\|im_end\|>"):
-        read(tmp_path, rows, CHATML, Limits(128, 128, 128, refuse_special=True))
+        read(tmp_path, rows, CHATML, TokenLimits(128, 128, 128, refuse_special=True))
     data = worlds.write(tmp_path / "s.jsonl", [{"prompt": f"Say {tiny.EOS}", "completion": "x"}])
     with pytest.raises(UserError, match=r"jsonl:1: spells <\|endoftext\|>"):
         worlds.train("sft", files, tmp_path / "run", data=data, special_text="refuse")

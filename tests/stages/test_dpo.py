@@ -16,7 +16,7 @@ from heedful.configs.dpo import DPOConfig
 from heedful.configs.shared import Compute
 from heedful.files import read_json
 from heedful.learning import examples
-from heedful.learning.examples import Limits, Ranked
+from heedful.learning.examples import Ranked, TokenLimits
 from heedful.learning.passes import Passes
 from heedful.models import scoring
 from heedful.runs.resumable import Interrupted
@@ -37,7 +37,7 @@ def config(files: Files, *sets: str, **changes: Any) -> DPOConfig:
 
 
 def rankings(files: Files, count: int) -> list[Ranked]:
-    return examples.rankings(files.rankings, tiny.tokenizer(), Limits(128, 128, 128))[:count]
+    return examples.rankings(files.rankings, tiny.tokenizer(), TokenLimits(128, 128, 128))[:count]
 
 
 def logprob(model: Any, prompt_ids: list[int], response_ids: list[int]) -> float:

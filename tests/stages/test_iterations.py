@@ -12,7 +12,7 @@ import torch
 import tiny
 from heedful.files import rows_of
 from heedful.learning import examples, online, steps
-from heedful.learning.examples import Limits
+from heedful.learning.examples import TokenLimits
 from heedful.learning.passes import Passes
 from heedful.models import heads
 from heedful.runs.run import metrics
@@ -78,7 +78,7 @@ def test_a_coefficient_that_has_moved_survives_a_resume(files: Files, tmp_path: 
 def test_the_bias_counts_every_demonstration_once(files: Files) -> None:
     """Passes of unequal size: the mean of their means is another number."""
     model = tiny.reward()
-    rows = [row for _, row in examples.demonstrations(files.demos, tiny.tokenizer(), Limits(128, 128, 128))]
+    rows = [row for _, row in examples.demonstrations(files.demos, tiny.tokenizer(), TokenLimits(128, 128, 128))]
     passes = Passes(1, 150, ALONE)
     cut = passes.cut(model, rows)
     assert len({len(part) for part in cut}) > 1

@@ -527,7 +527,8 @@ def test_a_pass_has_at_most_micro_tokens(files: Files, monkeypatch: pytest.Monke
         scoring, "response_loss", lambda model, batch: sizes.append(int(batch.lengths_B.sum())) or loss(model, batch)
     )
     rows = [
-        example for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.Limits(128, 128, 128))
+        example
+        for _, example in examples.demonstrations(files.demos, tiny.tokenizer(), examples.TokenLimits(128, 128, 128))
     ]
     world = Ranks(0, 1, torch.device("cpu"), torch.float32)
     likelihood.mean_loss(tiny.policy(), rows, Passes(1, micro_tokens, world))

@@ -15,7 +15,7 @@ import tiny
 from heedful.config import NonFinite, UserError
 from heedful.files import read_json
 from heedful.learning import examples, online, rollouts
-from heedful.learning.examples import Limits
+from heedful.learning.examples import TokenLimits
 from heedful.learning.experience import describe
 from heedful.learning.steps import Learner
 from heedful.rollout.types import Stream
@@ -121,7 +121,7 @@ def test_the_average_answers_but_the_raw_policy_is_sampled(
 
     monkeypatch.setattr(rollouts, "generate", noted)
     config = worlds.config("ppo", files, episodes=16, **PLAIN)
-    nets: list[ppo.Networks] = []
+    nets: list[ppo.PPONetworks] = []
     networks = ppo._networks
     monkeypatch.setattr(ppo, "_networks", lambda *a: nets.append(networks(*a)) or nets[-1])
     ppo.train(config, tmp_path / "run")
@@ -217,7 +217,7 @@ def test_above_the_ceiling_the_coefficient_grows(files: Files, tmp_path: Path) -
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], None]]:
     """`poison(network, step)`: a NaN in one weight of a network after that step was saved."""
-    nets: list[ppo.Networks] = []
+    nets: list[ppo.PPONetworks] = []
     networks, checkpoint = ppo._networks, StageRun.checkpoint
 
     def arrange(network: str, step: int) -> None:
@@ -336,11 +336,11 @@ def test_a_prompt_may_fill_the_context_up_to_the_answer(files: Files, tmp_path: 
     long = {n: fitting.get(n) or fitting[n - 1] + "§" for n in (100, 102)}
     sizes = sorted(len(examples.render.prompt_ids(tokenizer, text)) for text in long.values())
     data = worlds.write(tmp_path / "p.jsonl", [{"prompt": long[100]}, {"prompt": long[102]}])
-    limits = Limits(128, 1024, 0).leaving_room(28)
+    limits = TokenLimits(128, 1024, 0).leaving_room(28)
     assert sizes[0] <= 100 < sizes[1]
     with pytest.raises(UserError, match=r"prompt 2 has .* tokens, the most here is 100 .context 128."):
         examples.questions(data, tokenizer, limits)
-    limits = Limits(128, 1024, 0, skip_long=True).leaving_room(28)
+    limits = TokenLimits(128, 1024, 0, skip_long=True).leaving_room(28)
     assert len(examples.questions(data, tokenizer, limits)) == 1
 
 

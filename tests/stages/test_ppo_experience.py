@@ -19,7 +19,7 @@ from heedful.learning.experience import Experience, Scores, score
 from heedful.learning.passes import Passes
 from heedful.maths.kl import shaped_rewards
 from heedful.models import batches, dropout, scoring
-from heedful.rewards.functions import Part, Reward
+from heedful.rewards.functions import Reward, RewardPart
 from heedful.rollout.types import Episode, Sample
 from heedful.stages import ppo
 from heedful.training.metrics import Means
@@ -209,7 +209,7 @@ def test_what_is_logged_before_the_update() -> None:
 
 @pytest.mark.parametrize(("missing_eos_penalty", "expected"), [(None, [2.0, 3.0]), (-1.0, [2.0, -1.0])])
 def test_a_missing_eos_replaces_the_score(missing_eos_penalty: float | None, expected: list[float]) -> None:
-    reward = Reward([Part("r", 1.0, lambda episodes: torch.tensor([2.0, 3.0])[: len(episodes)])])
+    reward = Reward([RewardPart("r", 1.0, lambda episodes: torch.tensor([2.0, 3.0])[: len(episodes)])])
     scores = score(reward, EPISODES, missing_eos_penalty=missing_eos_penalty, passes=Passes(1, 100, ALONE))
     assert scores.total_B.tolist() == expected
     assert scores.raw_B.tolist() == [2.0, 3.0]
@@ -217,7 +217,7 @@ def test_a_missing_eos_replaces_the_score(missing_eos_penalty: float | None, exp
 
 def test_scores_go_to_their_episodes_however_the_batch_is_cut() -> None:
     episodes = [Episode("p", [9], [5] * n, str(n), True) for n in (2, 7, 1, 4)]
-    reward = Reward([Part("n", 1.0, lambda part: torch.tensor([float(e.completion) for e in part]))])
+    reward = Reward([RewardPart("n", 1.0, lambda part: torch.tensor([float(e.completion) for e in part]))])
     scores = score(reward, episodes, missing_eos_penalty=None, passes=Passes(1, 1, ALONE))
     assert scores.raw_B.tolist() == [2.0, 7.0, 1.0, 4.0]
     assert experience.response_mask(episodes).sum(1).tolist() == [2, 7, 1, 4]

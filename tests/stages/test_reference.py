@@ -11,7 +11,7 @@ import torch
 import tiny
 from heedful.config import UserError
 from heedful.files import read_json
-from heedful.learning.examples import Limits, rankings
+from heedful.learning.examples import TokenLimits, rankings
 from heedful.learning.passes import Passes
 from heedful.models import load, render
 from heedful.runs.manifest import parent
@@ -49,7 +49,7 @@ def test_the_reference_of_dpo(files: Files, other: str, tmp_path: Path) -> None:
     data = {"model": files.policy, "data": files.rankings, "valid_fraction": 0.2}
     config = dpo.DPOConfig(reference=other, optimiser={"lr": 1e-3}, **data)
     dpo.train(config, tmp_path / "run")
-    rows = rankings(files.rankings, tiny.tokenizer(), Limits(128, 128, 128))[:3]
+    rows = rankings(files.rankings, tiny.tokenizer(), TokenLimits(128, 128, 128))[:3]
     model, _ = load.load_policy(other)
     (expected, *_), (found, *_) = (
         dpo.with_reference(one, rows, Passes(1, 1000, ALONE)) for one in (model, load.load_policy(files.policy)[0])

@@ -17,7 +17,7 @@ from heedful.configs import registry
 from heedful.configs.dpo import DPOConfig
 from heedful.files import read_json
 from heedful.learning import examples
-from heedful.learning.examples import Limits, Ranked
+from heedful.learning.examples import Ranked, TokenLimits
 from heedful.learning.passes import Passes
 from heedful.models import batches, heads, load
 from heedful.runs.run import metrics
@@ -27,10 +27,10 @@ from stages import plain, worlds
 from stages.worlds import Files
 
 STILL = {"optimiser": {"lr": 0.0}, "epochs": 1, "batch": 100}
-WIDE = Limits(128, 128, 128)
+WIDE = TokenLimits(128, 128, 128)
 
 
-def rows_of(path: str, *, limits: Limits = WIDE) -> list[Ranked]:
+def rows_of(path: str, *, limits: TokenLimits = WIDE) -> list[Ranked]:
     return [row for row in examples.rankings(path, tiny.tokenizer(), limits) if row.untied]
 
 

@@ -12,8 +12,8 @@ import pytest
 import tiny
 from heedful.config import UserError
 from heedful.learning import examples
-from heedful.learning.examples import Limits
-from heedful.learning.rankings import Rows
+from heedful.learning.examples import TokenLimits
+from heedful.learning.rankings import Rankings
 from heedful.rewards.functions import Ensemble, open_reward
 from heedful.runs.manifest import Manifest, model_path
 from heedful.stages import reward_folds
@@ -67,17 +67,17 @@ def test_a_fold_leaves_labelers_and_their_prompts_out(files: Files, tmp_path: Pa
     one = worlds.rankings(6)
     rows = [row | {"labeler": "ann"} for row in one[:3]]
     rows += [row | {"labeler": "bo"} for row in (one[0], one[1], one[3])] + [one[4] | {"labeler": None}]
-    found = examples.rankings(worlds.write(tmp_path / "rows.jsonl", rows), tiny.tokenizer(), Limits(128, 128, 128))
+    found = examples.rankings(worlds.write(tmp_path / "rows.jsonl", rows), tiny.tokenizer(), TokenLimits(128, 128, 128))
     held = examples.rankings(
         worlds.write(tmp_path / "held.jsonl", [one[5] | {"labeler": name} for name in ("ann", "bo")]),
-        tiny.tokenizer(), Limits(128, 128, 128),
+        tiny.tokenizer(), TokenLimits(128, 128, 128),
     )  # fmt: skip
-    fold = reward_folds.without(Rows(found, held, {}), ["bo"], "rows")
+    fold = reward_folds.without(Rankings(found, held, {}), ["bo"], "rows")
     assert [row.record.labeler for row in fold.training] == ["ann"] * 3
     assert [row.record.labeler for row in fold.validation] == ["ann"]
     assert [row.record.prompt for row in fold.new_labelers] == [one[3]["prompt"], one[5]["prompt"]]
     with pytest.raises(UserError, match="no ranking is left for new labelers in the fold without nobody"):
-        reward_folds.without(Rows(found, held, {}), ["nobody"], "rows")
+        reward_folds.without(Rankings(found, held, {}), ["nobody"], "rows")
 
 
 def test_the_summary_by_hand() -> None:

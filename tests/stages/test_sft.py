@@ -18,7 +18,7 @@ from heedful.configs.shared import Compute
 from heedful.data.records import Prompt
 from heedful.files import read_json
 from heedful.learning import examples, rollouts
-from heedful.learning.examples import Example, Limits, Question
+from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.models import load, render
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Sample
@@ -34,7 +34,7 @@ TOKENIZER = tiny.tokenizer()
 
 
 def demonstrations(path: str, most: int = 128) -> list[Example]:
-    return [example for _, example in examples.demonstrations(path, TOKENIZER, Limits(128, 128, most))]
+    return [example for _, example in examples.demonstrations(path, TOKENIZER, TokenLimits(128, 128, most))]
 
 
 def results(run: Path) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) ->
 
 def loss_without(model: str, files: Files) -> float:
     """Training loss without dropout on the rows that are not held out."""
-    rows = examples.demonstrations(files.demos, TOKENIZER, Limits(128, 128, 128))
+    rows = examples.demonstrations(files.demos, TOKENIZER, TokenLimits(128, 128, 128))
     kept = [rows[i][1] for i in examples.divided([record for record, _ in rows], 0.1, 0, print)[0]]
     with torch.no_grad():
         return float(plain.mean_response_loss(AutoModelForCausalLM.from_pretrained(model).eval(), kept))

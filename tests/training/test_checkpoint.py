@@ -17,7 +17,7 @@ import tiny
 from heedful.config import UserError
 from heedful.configs.shared import Checkpointing, Optimiser
 from heedful.training import checkpoint, optimiser
-from heedful.training.checkpoint import Part
+from heedful.training.checkpoint import SavedPart
 from heedful.training.optimiser import Average
 
 SETTINGS = Optimiser(lr=1e-2, weight_decay=0.1)
@@ -94,7 +94,7 @@ def test_tied_weights_stay_tied(tmp_path: Path) -> None:
     assert torch.equal(other.lm_head.weight, model.lm_head.weight)
 
 
-def trained() -> dict[str, Part]:
+def trained() -> dict[str, SavedPart]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
     adam = optimiser.adam(model, SETTINGS)

@@ -22,7 +22,7 @@ from heedful.learning.examples import Example, Question, Ranked
 from heedful.learning.passes import ranking_shape, step_shape
 from heedful.learning.rollouts import sampled
 from heedful.models import load
-from heedful.planning.job import Rows
+from heedful.planning.job import StepShape
 from heedful.stages import dpo, grpo, ppo, pretrain, reward, rloo, sft
 from heedful.training import machine, room
 from heedful.training.parallel import Ranks
@@ -79,7 +79,7 @@ def test_with_the_rows_known_a_run_is_refused_or_told(tmp_path: Path, monkeypatc
 
     def check(free: int) -> None:
         monkeypatch.setattr(machine, "free", lambda device: free)
-        room.check_loaded("sft", config, {"model": model}, Rows(4096, 128), ALONE, tmp_path / "run", said.append)
+        room.check_loaded("sft", config, {"model": model}, StepShape(4096, 128), ALONE, tmp_path / "run", said.append)
 
     check(GIB)
     assert said[0].startswith(f"run: memory: weights {4 * count / 2**20:.0f} MiB, optimiser ")
@@ -93,10 +93,10 @@ def test_with_the_rows_known_a_run_is_refused_or_told(tmp_path: Path, monkeypatc
 def test_the_rows_of_a_step() -> None:
     """Five rows of at most 4 + 3 tokens; two rankings of at most 3 answers with 2 + 5 tokens."""
     rows = [Example([1] * 4, [1] * 3), Example([1] * 2, [1])]
-    assert step_shape(rows, 5, losses=2) == Rows(step=35, longest=7, losses=2)
+    assert step_shape(rows, 5, losses=2) == StepShape(step=35, longest=7, losses=2)
     one = Ranked([1] * 2, [[1] * 5, [1]], [0, 1], [5, 1], None)  # type: ignore[arg-type]
     other = Ranked([1], [[1]] * 3, [0, 1, 2], [1] * 3, None)  # type: ignore[arg-type]
-    assert ranking_shape([one, other], 2) == Rows(step=2 * 3 * 7, longest=7, whole=10)
+    assert ranking_shape([one, other], 2) == StepShape(step=2 * 3 * 7, longest=7, whole=10)
     asked = [Question("", [1] * 10, None), Question("", [1] * 4, None)]  # type: ignore[arg-type]
     settings = config_of_16().generation
     assert sampled(asked, settings, 3) == {"sampled": 3, "columns": 26}

@@ -24,7 +24,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True)
-class Agreement:
+class UserAgreement:
     """Pairs of a user's and a labeler's judgement of the same two answers, of which neither is a tie."""
 
     agree: int
@@ -41,7 +41,7 @@ class Agreement:
         return f"users and labelers prefer the same answer in {self.agree} of {self.pairs} cases, {share}{tied}"
 
 
-def with_labelers(db: Session, choices: Sequence[Choice]) -> Agreement:
+def with_labelers(db: Session, choices: Sequence[Choice]) -> UserAgreement:
     """Compare users' choices with the rankings and choices of labelers in all projects."""
     judged = _judged(db, {digest(choice.row()["prompt"]) for choice in choices})
     agree = pairs = ties = 0
@@ -52,7 +52,7 @@ def with_labelers(db: Session, choices: Sequence[Choice]) -> Agreement:
                 agree, pairs = agree + (side == other), pairs + 1
             else:
                 ties += 1
-    return Agreement(agree, pairs, ties)
+    return UserAgreement(agree, pairs, ties)
 
 
 def _judged(db: Session, prompts: set[str]) -> dict[tuple[str, str, str], list[int]]:

@@ -11,18 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.reading.sources import snapshot_rows
-from heedful.files import Lock, rows_of, write_text
+from heedful.files import Lock, Row, rows_of, write_text
 from heedful.runs.listing import Artifact, found_under
 from heedful.runs.manifest import NAME, Manifest, manifest_path
 
 ROUNDS, PARTIAL = "rounds", ".partial"
 AT_WORK = "a round is at work here"
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

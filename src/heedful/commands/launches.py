@@ -122,7 +122,7 @@ def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int 
         raise UserError("--port: not with --slurm, where it follows from the number of the job. Leave it out")
     terminal.check_free(file, overwrite=False)
     gpus = 8 if how["gpus"] is None else how["gpus"]
-    batch = slurm.Batch(how["nodes"] or 1, gpus, processes or gpus or 1, how["hours"] or 24.0, logs)
+    batch = slurm.SlurmJob(how["nodes"] or 1, gpus, processes or gpus or 1, how["hours"] or 24.0, logs)
     if gpus and batch.processes > gpus:
         raise UserError(f"--processes {processes}: each needs a GPU, and --gpus is {gpus}. Make them equal")
     files.write_text(file, slurm.script(given, batch, _out(given) if given[0] in registry.stages() else None))

@@ -11,7 +11,7 @@ from heedful.config import Config, Count, Share
 from heedful.configs.shared import INPUT, Compute, TemplateArguments
 
 
-class Limits(Config):
+class ServeLimits(Config):
     """What one server, and one key, may do."""
 
     rows: Count = 64
@@ -72,6 +72,6 @@ class ServeConfig(Config):
     """Run Python code that comes with a model."""
     threads: int = Field(default=0, ge=0, le=1024)
     """Threads that compute the models of this process. 0 = OMP_NUM_THREADS if it is set, else all cores but one."""
-    limits: Limits = Limits()
+    limits: ServeLimits = ServeLimits()
     collect: Collect = Collect()
     compute: Compute = Compute()

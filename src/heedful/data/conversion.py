@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from heedful.config import explain
-from heedful.data.reading.values import Bad, Row, wrong_text
+from heedful.data.reading.values import Bad, wrong_text
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
 from heedful.data.shapes import table
 from heedful.data.shapes.parts import NoJudgement, Shape
+from heedful.files import Row
 
 KINDS: dict[str, type[Record]] = {
     "texts": Text,

@@ -16,9 +16,9 @@ from pathlib import Path
 from heedful.config import UserError
 from heedful.data import conversion, kinds
 from heedful.data.reading import sources
-from heedful.data.reading.streams import USUAL, Limits
-from heedful.data.reading.values import Row
+from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.shapes import mapping
+from heedful.files import Row
 
 _FIRST, _MOST_REFUSED, _LONGEST = 3, 20, 300
 
@@ -87,7 +87,7 @@ def explain(
     kind: str | None = None,
     *,
     first: int = _FIRST,
-    limits: Limits = USUAL,
+    limits: FileLimits = USUAL,
 ) -> Explanation:
     """Read a file, folder, pattern or data set without storing anything.
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.data.records import Choice, Comparison, Demonstration, Message, Prompt, PromptText, Record
-
-Row = dict[str, Any]
+from heedful.files import Row
 
 
 def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:

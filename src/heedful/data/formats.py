@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 from heedful import files
 from heedful.config import UserError
@@ -24,9 +24,10 @@ from heedful.data import kinds
 from heedful.data.conversion import Outcome, convert, kind_name
 from heedful.data.reading import sources
 from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read_manifest, sha256
-from heedful.data.reading.streams import USUAL, Limits, needs_pyarrow, told
+from heedful.data.reading.streams import USUAL, FileLimits, needs_pyarrow, told
 from heedful.data.records import Record
 from heedful.data.shapes import mapping
+from heedful.files import Row
 
 __all__ = [
     "ENDINGS", "MANIFEST", "READABLE", "SNAPSHOT_ROWS", "check_fits", "fingerprint", "place", "read", "read_manifest",
@@ -36,7 +37,6 @@ __all__ = [
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 """Endings of the files of rows that commands write."""
 R = TypeVar("R", bound=Record)
-Row = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +46,7 @@ def read(
     *,
     skip_bad: bool = False,
     given: mapping.FieldMap | None = None,
-    limits: Limits = USUAL,
+    limits: FileLimits = USUAL,
 ) -> list[R]:
     """All records of a file, folder, pattern, snapshot or hub data set. Converts rows of a known shape.
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from heedful.config import UserError
 from heedful.data import conversion
 from heedful.data.reading import sources
-from heedful.data.reading.streams import USUAL, Limits
-from heedful.data.reading.values import Bad, Row
+from heedful.data.reading.streams import USUAL, FileLimits
+from heedful.data.reading.values import Bad
 from heedful.data.records import Choice, Comparison, Demonstration, Record
 from heedful.data.shapes import mapping, table
 from heedful.data.shapes.parts import Shape
+from heedful.files import Row
 
 KINDS = conversion.KINDS
 _LOOKED_AT = 50  # rows
@@ -44,7 +45,7 @@ class UnknownShape(UserError):
 
 
 def kind_of(
-    path: str | Path, given: mapping.FieldMap | None = None, limits: Limits = USUAL, *, lenient: bool = False
+    path: str | Path, given: mapping.FieldMap | None = None, limits: FileLimits = USUAL, *, lenient: bool = False
 ) -> str:
     """The key in KINDS for the rows of a file, folder or data set, by the shape of its first rows.
 

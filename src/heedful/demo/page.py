@@ -10,7 +10,7 @@ from heedful.demo import base, data
 from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
 from heedful.maths.statistics import ends
 from heedful.report import page as report
-from heedful.report.page import Answer, Estimate, Estimates, Fact, Figure, Report, Sample
+from heedful.report.page import Estimate, Estimates, Fact, Figure, Report, SampleAnswer, SampleView
 from heedful.report.run_report import stage_group, together
 from heedful.report.side_by_side import Tally
 from heedful.report.tables import Table
@@ -100,12 +100,12 @@ def _quality(outcome: Outcome) -> list[Estimates]:
     return [Estimates("Pairs of answers ordered alike", rows, text)]
 
 
-def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[Sample]:
+def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[SampleView]:
     """Prompts in the true share of wins, ties and losses, with the answers of every model."""
     prompts = formats.read(demo.files.test_prompts, Prompt)
     order = [SFT, PPO, *(name for name in outcome.results if name not in (SFT, PPO))]
     return [
-        Sample(
+        SampleView(
             as_text(prompts[i].prompt), [_answer(name, outcome, i) for name in order], prompts[i].use_case,
             tally.outcomes[i],
         )
@@ -113,12 +113,12 @@ def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[Sample]:
     ]  # fmt: skip
 
 
-def _answer(name: str, outcome: Outcome, index: int) -> Answer:
+def _answer(name: str, outcome: Outcome, index: int) -> SampleAnswer:
     result = outcome.results[name]
     flags = [flag for flag in result.flags if result.flags[flag][index] is True and flag != "satisfies_constraint"]
     if result.flags["satisfies_constraint"][index] is False:
         flags.append("misses_constraint")
-    return Answer(name, result.completions[index], result.utilities[index], flags)
+    return SampleAnswer(name, result.completions[index], result.utilities[index], flags)
 
 
 def _signs(demo: Demo) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError, refused
-from heedful.endpoints.replies import Answer
+from heedful.endpoints.replies import EndpointAnswer
 from heedful.files import write_json
 
 FOLDER = "HEEDFUL_CACHE"
@@ -34,14 +34,14 @@ class Cache:
         except OSError as error:
             raise UserError(f"{refused(error, self._folder)}, or name another folder in {FOLDER}") from None
 
-    def get(self, url: str, body: dict[str, Any]) -> Answer | None:
+    def get(self, url: str, body: dict[str, Any]) -> EndpointAnswer | None:
         """The answer to a request, or None. A damaged file counts as none."""
         try:
-            return Answer(**json.loads(self._path(url, body).read_text(encoding="utf-8")))
+            return EndpointAnswer(**json.loads(self._path(url, body).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 
-    def put(self, url: str, body: dict[str, Any], answer: Answer) -> None:
+    def put(self, url: str, body: dict[str, Any], answer: EndpointAnswer) -> None:
         path = self._path(url, body)
         path.parent.mkdir(exist_ok=True)
         write_json(path, asdict(answer))

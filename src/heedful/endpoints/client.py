@@ -27,7 +27,7 @@ from heedful.config import UserError
 from heedful.configs.endpoint import EndpointConfig
 from heedful.endpoints import replies
 from heedful.endpoints.cache import Cache
-from heedful.endpoints.replies import Again, Answer, Refused
+from heedful.endpoints.replies import Again, EndpointAnswer, RequestRefused
 
 KEY = "HEEDFUL_API_KEY"
 FIRST_WAIT = 1.0  # seconds before the second try; each further wait is twice as long
@@ -98,8 +98,10 @@ class Client:
         self._failures = 0
 
     def ask(
-        self, requests: Sequence[Request], seen: Callable[[int, Answer | Failure], None] = lambda place, answer: None
-    ) -> list[Answer | Failure]:
+        self,
+        requests: Sequence[Request],
+        seen: Callable[[int, EndpointAnswer | Failure], None] = lambda place, answer: None,
+    ) -> list[EndpointAnswer | Failure]:
         """The answers in the order of the requests. `seen(place, answer)` is called as each arrives."""
         return _run(self._ask_all(requests, seen))
 
@@ -107,16 +109,16 @@ class Client:
         """Whether the answer to a request is on this machine already."""
         return self._from_cache(request) is not None
 
-    def _from_cache(self, request: Request) -> Answer | None:
+    def _from_cache(self, request: Request) -> EndpointAnswer | None:
         return self._cache.get(self.address.url, self._body(request)) if self._cache else None
 
     def _body(self, request: Request) -> Request:
         return {"model": self.address.model, **request}
 
     async def _ask_all(
-        self, requests: Sequence[Request], seen: Callable[[int, Answer | Failure], None]
-    ) -> list[Answer | Failure]:
-        found: list[Answer | Failure | None] = [None] * len(requests)
+        self, requests: Sequence[Request], seen: Callable[[int, EndpointAnswer | Failure], None]
+    ) -> list[EndpointAnswer | Failure]:
+        found: list[EndpointAnswer | Failure | None] = [None] * len(requests)
         waiting = iter(range(len(requests)))
 
         async def work(http: httpx.AsyncClient) -> None:
@@ -138,14 +140,14 @@ class Client:
                 await asyncio.gather(*workers, return_exceptions=True)
         return [answer for answer in found if answer is not None]
 
-    async def _one(self, http: httpx.AsyncClient, request: Request) -> Answer | Failure:
+    async def _one(self, http: httpx.AsyncClient, request: Request) -> EndpointAnswer | Failure:
         """From the cache, or from the endpoint."""
         body = self._body(request)
         if (kept := self._from_cache(request)) is not None:
             return kept
         try:
             answer = await self._tried(http, body)
-        except Refused as refused:
+        except RequestRefused as refused:
             if refused.for_all and not self.asked:
                 self._stop(str(refused))
             self._failed(str(refused), counts=not self.asked)
@@ -160,7 +162,7 @@ class Client:
             self._cache.put(self.address.url, body, answer)
         return answer
 
-    async def _tried(self, http: httpx.AsyncClient, body: Request) -> Answer:
+    async def _tried(self, http: httpx.AsyncClient, body: Request) -> EndpointAnswer:
         """Send a request until it is answered, refused, or has failed too often."""
         failures = 0
         while True:
@@ -168,7 +170,7 @@ class Client:
             sent = self._as_taken(body)
             try:
                 return await self._sent(http, sent)
-            except Refused as refused:
+            except RequestRefused as refused:
                 self._learn(refused.about, sent)
                 if self._as_taken(body) == sent:
                     raise
@@ -188,7 +190,7 @@ class Client:
         else:
             self._quiet_until = max(self._quiet_until, time.monotonic() + again.wait)
 
-    async def _sent(self, http: httpx.AsyncClient, body: Request) -> Answer:
+    async def _sent(self, http: httpx.AsyncClient, body: Request) -> EndpointAnswer:
         try:
             async with asyncio.timeout(self.settings.timeout):  # over all parts of a reply
                 response = await http.post(f"{self.address.url}/chat/completions", json=body)
@@ -199,7 +201,7 @@ class Client:
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise Again(f"the connection was lost ({_reason(error)})") from None
         except httpx.InvalidURL as error:
-            raise Refused(f"not an address ({error})", for_all=True) from None
+            raise RequestRefused(f"not an address ({error})", for_all=True) from None
         return replies.read(response, has_key=bool(self._key))
 
     def _as_taken(self, body: Request) -> Request:

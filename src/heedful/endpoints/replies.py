@@ -20,7 +20,7 @@ BUSY = (408, 409, 425, 429)
 
 
 @dataclass(frozen=True)
-class Answer:
+class EndpointAnswer:
     """What a model wrote."""
 
     text: str
@@ -39,7 +39,7 @@ class Again(Exception):
         self.wait, self.nobody = wait, nobody
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The endpoint does not take this request."""
 
     def __init__(self, reason: str, *, for_all: bool = False, about: set[str] | None = None) -> None:
@@ -50,17 +50,21 @@ class Refused(Exception):
         """Names of settings in the refusal."""
 
 
-def read(response: httpx.Response, *, has_key: bool) -> Answer:
+def read(response: httpx.Response, *, has_key: bool) -> EndpointAnswer:
     """The answer of a reply. Raises Again or Refused."""
     status, body = response.status_code, _json(response)
     if status >= 400:
         raise _refusal(status, response, body, has_key)
     if status >= 300:
-        raise Refused(f"leads on to {response.headers.get('location', 'nowhere')}. Give that address", for_all=True)
+        raise RequestRefused(
+            f"leads on to {response.headers.get('location', 'nowhere')}. Give that address", for_all=True
+        )
     if body is None:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and "json" not in kind:
-            raise Refused(f"replies with {kind}, not with JSON. The URL of most endpoints ends in /v1", for_all=True)
+            raise RequestRefused(
+                f"replies with {kind}, not with JSON. The URL of most endpoints ends in /v1", for_all=True
+            )
         raise Again(f"replies with what is not JSON: {_shown(response.text)}")
     if isinstance(body, dict) and body.get("error") and not body.get("choices"):  # some say 200 to everything
         code = body["error"].get("code") if isinstance(body["error"], dict) else None
@@ -68,7 +72,7 @@ def read(response: httpx.Response, *, has_key: bool) -> Answer:
     return _answer(body)
 
 
-def _answer(body: Any) -> Answer:
+def _answer(body: Any) -> EndpointAnswer:
     try:
         choice = body["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
@@ -80,15 +84,17 @@ def _answer(body: Any) -> Answer:
         texts = [part for part in parts if isinstance(part, str)]
         content = "".join(texts) if len(texts) == len(content) else None
     if finish and finish not in STOPPED + CUT:
-        raise Refused(f"the answer ended with {finish!r}, which is no answer in text")
+        raise RequestRefused(f"the answer ended with {finish!r}, which is no answer in text")
     if not isinstance(content, str):
         told = message.get("refusal")
-        raise Refused(f"the model refused: {_shown(told)}" if isinstance(told, str) else "the answer holds no text")
+        raise RequestRefused(
+            f"the model refused: {_shown(told)}" if isinstance(told, str) else "the answer holds no text"
+        )
     try:
         content.encode("utf-8")
     except UnicodeEncodeError:
         raise Again("the answer holds half of a character") from None
-    return Answer(
+    return EndpointAnswer(
         text=content,
         finish="length" if finish in CUT else "stop",
         model=str(body.get("model") or ""),
@@ -96,17 +102,17 @@ def _answer(body: Any) -> Answer:
     )
 
 
-def _refusal(status: int, response: httpx.Response, body: Any, has_key: bool) -> Again | Refused:
+def _refusal(status: int, response: httpx.Response, body: Any, has_key: bool) -> Again | RequestRefused:
     said, about = _said(body, response)
     told = f"status {status}{f', {said}' if said else ''}"
     if status in BUSY or status >= 500:
         return Again(told, _ordered_wait(response))
     if status in REFUSED_KEY:
         remedy = "Check the key in HEEDFUL_API_KEY" if has_key else "Put a key into HEEDFUL_API_KEY"
-        return Refused(f"{told}. {remedy}", for_all=True)
+        return RequestRefused(f"{told}. {remedy}", for_all=True)
     if status in (404, 405):
-        return Refused(f"{told}. Check URL and model. The URL of most endpoints ends in /v1", for_all=True)
-    return Refused(told, about=about)
+        return RequestRefused(f"{told}. Check URL and model. The URL of most endpoints ends in /v1", for_all=True)
+    return RequestRefused(told, about=about)
 
 
 def _said(body: Any, response: httpx.Response) -> tuple[str, set[str]]:

@@ -15,11 +15,12 @@ from heedful.configs.sample import SampleConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Message, Prompt
 from heedful.endpoints.client import Client, Failure, Request
-from heedful.endpoints.replies import Answer
+from heedful.endpoints.replies import EndpointAnswer
+from heedful.files import Row
 from heedful.runs.manifest import Manifest
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
-from heedful.runs.rows import Row, RowsWriter
+from heedful.runs.rows import RowsWriter
 
 LOCAL_ONLY = ("compute", "template", "trust_remote_code", "skip_long", "refused_rows", "chunk")
 MOST_TOLD = 10  # prompts without an answer whose reason is told
@@ -62,7 +63,7 @@ def _sample(config: SampleConfig, client: Client, prompts: Sequence[Prompt], fil
     reporter = Reporter("sample", len(prompts), every=EVERY)
     arrived: Counter[int] = Counter()
 
-    def seen(place: int, answer: Answer | Failure) -> None:
+    def seen(place: int, answer: EndpointAnswer | Failure) -> None:
         row = place // config.k
         arrived[row] += 1
         failed.update({row: answer.reason} if isinstance(answer, Failure) and row not in failed else {})
@@ -114,8 +115,8 @@ def _turn(message: Message) -> Row:
     return turn
 
 
-def _row(config: SampleConfig, prompt: Prompt, answers: Sequence[Answer | Failure]) -> Row:
-    written = [answer for answer in answers if isinstance(answer, Answer)]
+def _row(config: SampleConfig, prompt: Prompt, answers: Sequence[EndpointAnswer | Failure]) -> Row:
+    written = [answer for answer in answers if isinstance(answer, EndpointAnswer)]
     made = {
         "completions": [answer.text for answer in written],
         "models": [config.model] * len(written),
@@ -125,9 +126,13 @@ def _row(config: SampleConfig, prompt: Prompt, answers: Sequence[Answer | Failur
 
 
 def _summary(
-    config: SampleConfig, rows: list[Row], answers: list[Answer | Failure], failed: dict[int, str], client: Client
+    config: SampleConfig,
+    rows: list[Row],
+    answers: list[EndpointAnswer | Failure],
+    failed: dict[int, str],
+    client: Client,
 ) -> dict[str, Any]:
-    written = [answer for answer in answers if isinstance(answer, Answer)]
+    written = [answer for answer in answers if isinstance(answer, EndpointAnswer)]
     names = sorted({answer.model for answer in written} - {"", client.address.model})
     found: dict[str, Any] = {
         "completions": sum(len(row["completions"]) for row in rows),

@@ -15,7 +15,7 @@ from heedful.configs.shared import Compute, Generation, RefusedRows
 from heedful.data import formats
 from heedful.data.records import Message, Prompt, PromptText, as_text, with_text
 from heedful.models import refusals, render
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import load_engine
 from heedful.rollout.room import keep_fitting, longest_prompt
@@ -135,7 +135,7 @@ def sample(
         try:
             ids.append(refusals.asked(tokenizer, prompt, refused_rows)[1])
             asked.append(row)
-        except Refused as error:
+        except TemplateRefused as error:
             if refused_rows != "skip":
                 raise UserError(f"prompt {shown(prompt.prompt)}: {refusals.with_remedy(error, prompt)}") from None
             refused[key(prompt.prompt)] = []

@@ -11,7 +11,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.data.records import Prompt, PromptText, as_text
 from heedful.endpoints.client import Client, Failure, Request
-from heedful.endpoints.replies import Answer
+from heedful.endpoints.replies import EndpointAnswer
 from heedful.evaluation.answers import Answers, key
 from heedful.evaluation.judges import Judged, Pairs, Verdict
 from heedful.runs.progress import Reporter
@@ -117,7 +117,7 @@ def _ask(
     reporter = Reporter("judge", len(requests), every=EVERY)
     done = 0
 
-    def seen(place: int, answer: Answer | Failure) -> None:
+    def seen(place: int, answer: EndpointAnswer | Failure) -> None:
         nonlocal done
         done += 1
         reporter.step(done, {})
@@ -128,7 +128,7 @@ def _ask(
             reporter.say(remark)
     finally:
         reporter.close()
-    replies = {name: one.text for name, one in zip(wanted, found, strict=True) if isinstance(one, Answer)}
+    replies = {name: one.text for name, one in zip(wanted, found, strict=True) if isinstance(one, EndpointAnswer)}
     return replies, [one.reason for one in found if isinstance(one, Failure)]
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from heedful.data.records import Comparison
-from heedful.maths.statistics import Interval, Rows, ordered_pairs, rate_interval
+from heedful.maths.statistics import Interval, ScoreRows, ordered_pairs, rate_interval
 
 
 class Bin(NamedTuple):
@@ -23,7 +23,7 @@ def preferences(comparisons: Sequence[Comparison]) -> list[list[float]]:
     return [[-float(tier) for tier in comparison.ranks()] for comparison in comparisons]
 
 
-def calibration(scores: Rows, truth: Rows, prompts: Sequence[int] | None = None, bins: int = 8) -> list[Bin]:
+def calibration(scores: ScoreRows, truth: ScoreRows, prompts: Sequence[int] | None = None, bins: int = 8) -> list[Bin]:
     """Among pairs of about equal sigmoid(score difference), the share where the higher-scored one is better.
 
     Bins hold equally many pairs, pairs of equal scores are left out. A reward model trained on the ranking loss (R2)

@@ -22,7 +22,7 @@ from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.evaluation import trust_distance
 from heedful.evaluation.trust_data import episodes_of, training_file, unreadable
-from heedful.files import rows_of
+from heedful.files import Row, rows_of
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
 from heedful.runs.run import WATCHED, Run
@@ -32,7 +32,6 @@ GAP, FAR, REPEATS = SIGNS = "reward above watch", "distance", "repetition"
 SUSPICIOUS, RANDOM = "suspicious", "random"
 RUN_OF = 20  # characters
 Floats = NDArray[np.float64]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

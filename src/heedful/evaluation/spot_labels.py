@@ -14,10 +14,9 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison
 from heedful.evaluation.spot_check import CHOSEN, RANDOM, SIGNS, SUSPICIOUS, key
-from heedful.files import rows_of
+from heedful.files import Row, rows_of
 from heedful.maths.statistics import ends, rate_interval, sums_interval
 
-Row = dict[str, Any]
 Result = dict[str, Any]
 
 

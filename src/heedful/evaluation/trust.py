@@ -16,7 +16,7 @@ from heedful.data.records import Comparison, as_text
 from heedful.evaluation import trust_accuracy, trust_distance, trust_shortcuts, trust_text
 from heedful.evaluation.quality import calibration
 from heedful.evaluation.trust_data import (
-    Judged,
+    JudgedPair,
     Scored,
     answers,
     judged,
@@ -129,7 +129,7 @@ def _by_truth(found: Scored, true: Sequence[float]) -> Result:
     return {"by_truth": pair_accuracy(found.scores, pairs, found.prompts)._asdict()} if pairs else {}
 
 
-def _calibration(pairs: Sequence[Judged], found: Scored, seed: int) -> Result:
+def _calibration(pairs: Sequence[JudgedPair], found: Scored, seed: int) -> Result:
     """The curve, the expected calibration error, and a temperature from half of the prompts, measured on the others."""
     margins, prompts = [pair.margins["reward"] for pair in pairs], [pair.prompt for pair in pairs]
     preferred = [[-float(tier) for tier in row.ranks()] for row in found.rows]

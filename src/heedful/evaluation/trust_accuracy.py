@@ -10,7 +10,7 @@ import numpy as np
 from heedful.data import formats
 from heedful.data.records import Comparison, as_text
 from heedful.evaluation.baselines import BagOfWords
-from heedful.evaluation.trust_data import Judged, Scored, drawn
+from heedful.evaluation.trust_data import JudgedPair, Scored, drawn
 from heedful.maths.lengths import LENGTH_BINS
 from heedful.maths.statistics import mean_interval, rate_interval, ratio_interval, wins
 
@@ -46,7 +46,7 @@ def by_bag(bag: BagOfWords, found: Scored) -> list[list[float]]:
     return [bag.scores(row.completions) for row in found.rows]
 
 
-def pairs(judged: Sequence[Judged]) -> Result:
+def pairs(judged: Sequence[JudgedPair]) -> Result:
     """Share of pairs that each judge orders as people did, equal scores half, and how far labelers agree (D12)."""
     prompts = [pair.prompt for pair in judged]
     found: Result = {
@@ -59,7 +59,7 @@ def pairs(judged: Sequence[Judged]) -> Result:
     return found | {"agreement": agreement}
 
 
-def leads(judged: Sequence[Judged]) -> Result:
+def leads(judged: Sequence[JudgedPair]) -> Result:
     """By how much the reward is right more often than each baseline, on the same pairs."""
     right = {name: wins(np.array([pair.margins[name] for pair in judged])) for name in judged[0].margins}
     prompts = [pair.prompt for pair in judged]
@@ -70,11 +70,11 @@ def leads(judged: Sequence[Judged]) -> Result:
     }
 
 
-def slices(judged: Sequence[Judged]) -> dict[str, Result]:
+def slices(judged: Sequence[JudgedPair]) -> dict[str, Result]:
     """The same as `pairs` for the pairs of each labeler, group, use case, length difference and tier distance."""
     found: dict[str, Result] = {}
     for title in SLICES:
-        parts: dict[str, list[Judged]] = {}
+        parts: dict[str, list[JudgedPair]] = {}
         for pair in judged:
             name = getattr(pair, title)
             if name is not None:

@@ -16,7 +16,7 @@ from heedful.data.kinds import kind_of
 from heedful.data.records import Comparison, Completions, Demonstration, as_text
 from heedful.maths.lengths import length_bin
 from heedful.models import load
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.rollout.types import Episode
 from heedful.runs.manifest import NAME, Manifest
@@ -49,7 +49,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPair:
     """One judged pair of answers: how the row is called, and by how much each baseline prefers the better answer."""
 
     row: int
@@ -120,7 +120,7 @@ def unreadable(reward: Reward, episodes: Iterable[Episode]) -> str | None:
         for scorer in scorers:
             try:
                 prompt_ids, response_ids = scorer.read(episode)
-            except Refused:
+            except TemplateRefused:
                 return "refused_by_the_template"
             if len(prompt_ids) + len(response_ids) > load.context_length(scorer.model):
                 return "too_long"
@@ -152,7 +152,7 @@ def training_file(reward: Sequence[str], given: str | None) -> tuple[str | None,
     return None, "no run names the file that the reward learned from. Name it with --training-data"
 
 
-def judged(found: Scored, baselines: dict[str, list[list[float]]]) -> list[Judged]:
+def judged(found: Scored, baselines: dict[str, list[list[float]]]) -> list[JudgedPair]:
     """Every pair of answers from different tiers. `baselines`: scores of other judges by name.
 
     Raises UserError if there is none.
@@ -177,7 +177,7 @@ def judged(found: Scored, baselines: dict[str, list[list[float]]]) -> list[Judge
         same = votes.get((prompts[i], frozenset(texts)), {}) if row.labeler is not None else {}
         others = [text for labeler, text in same.items() if labeler != row.labeler]
         made.append(
-            Judged(
+            JudgedPair(
                 i, better, worse, prompts[i], row.labeler, row.group, row.use_case,
                 length_bin(len(texts[0]), len(texts[1])), str(ranks[worse] - ranks[better]),
                 {name: scores[i][better] - scores[i][worse] for name, scores in judges.items()},

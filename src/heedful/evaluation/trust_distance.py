@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from heedful.data import formats
 from heedful.data.records import Comparison, as_text
-from heedful.evaluation.trust_data import Judged, Scored, drawn, episodes_of, unreadable
+from heedful.evaluation.trust_data import JudgedPair, Scored, drawn, episodes_of, unreadable
 from heedful.maths.separation import auroc, rank_correlation
 from heedful.maths.statistics import wins
 from heedful.rewards.distance import MOST_ANSWERS, Distance, measurable
@@ -42,7 +42,7 @@ class Far:
 def measure(
     far: Far,
     found: Scored,
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedPair],
     others: Mapping[str, list[Episode]],
     truth: Sequence[float] | None,
 ) -> Result:

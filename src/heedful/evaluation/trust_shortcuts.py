@@ -14,7 +14,7 @@ from torch import Tensor
 from heedful.evaluation.trust_data import Scored, drawn, scores_of, unreadable
 from heedful.maths.statistics import mean_interval, rate_interval
 from heedful.models import render, scoring
-from heedful.rewards.functions import Ensemble, ModelScorer, Part, Reward
+from heedful.rewards.functions import Ensemble, ModelScorer, Reward, RewardPart
 from heedful.rollout.types import Episode
 
 Result = dict[str, Any]
@@ -118,7 +118,7 @@ def other_stop(reward: Reward) -> int | None:
 def with_stop(reward: Reward, episodes: list[Episode], stop: int) -> list[float]:
     """The scores if each finished answer ends with the token `stop` instead of the usual one."""
 
-    def of(part: Part) -> Tensor:
+    def of(part: RewardPart) -> Tensor:
         if isinstance(part.score, Ensemble):
             return part.score.aggregate(torch.stack([of(one) for one in part.score.parts]))
         if not isinstance(part.score, ModelScorer):

@@ -42,7 +42,7 @@ SLACK = 64  # columns beyond the longest row once rows join late: columns then m
 UNTIDY = 1.3  # rows are sorted when the parts have UNTIDY times as many columns as they could have
 
 
-class Part(NamedTuple):
+class CachePart(NamedTuple):
     """Neighbouring rows, and the first column that one of them holds."""
 
     rows: slice
@@ -68,10 +68,10 @@ class Timeline:
     def refresh(self) -> None:
         self.start = int(self.starts[: self.rows].min()) if self.rows else self.end
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[CachePart]:
         """All rows, cut so that few columns are read that their rows do not hold."""
         cuts, starts = _parts(self.starts[: self.rows])
-        return [Part(slice(a, b), start) for (a, b), start in zip(pairwise(cuts), starts.tolist(), strict=True)]
+        return [CachePart(slice(a, b), start) for (a, b), start in zip(pairwise(cuts), starts.tolist(), strict=True)]
 
     def order(self, done_N: NDArray[np.bool_]) -> NDArray[np.int64]:
         """`compaction`, or the longest rows first where the filled gaps have mixed long and short rows."""
@@ -112,7 +112,7 @@ class RowLayer(CacheLayerMixin):
         keys, values = self.both()
         keys[: at.rows, :, at.end] = key_states[:, :, 0]
         values[: at.rows, :, at.end] = value_states[:, :, 0]
-        return self.read(Part(slice(0, at.rows), at.start))
+        return self.read(CachePart(slice(0, at.rows), at.start))
 
     def put(self, rows_N: Tensor, key_states: Tensor, value_states: Tensor, from_N: Tensor) -> None:
         """Copy rows `from_N` of left-padded keys and values [rows heads width E] to the rows `rows_N` of the cache."""
@@ -124,7 +124,7 @@ class RowLayer(CacheLayerMixin):
             whole[rows_N, :, start:first] = 0
             whole[rows_N, :, first:end] = states[from_N].to(whole.dtype)
 
-    def read(self, part: Part) -> tuple[Tensor, Tensor]:
+    def read(self, part: CachePart) -> tuple[Tensor, Tensor]:
         """Keys and values [n heads C E] of some rows, the column at `end` included."""
         keys, values = self.both()
         used = (part.rows, slice(None), slice(part.start, self.timeline.end + 1))

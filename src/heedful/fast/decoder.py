@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from heedful.fast.cache import Part, Prefill, RowCache, prefills
+from heedful.fast.cache import CachePart, Prefill, RowCache, prefills
 from heedful.fast.linear import Fixed, is_plain, linear
 from heedful.fast.trim import HOOKS
 
@@ -174,7 +174,7 @@ class FastDecoder:
             self.cos, self.sin = cos[0, :, None, :half], sin[0, :, None, :half]
         return self.cos[positions_N], self.sin[positions_N]
 
-    def _hidden(self, part: Part, starts_N: Tensor) -> Tensor | None:
+    def _hidden(self, part: CachePart, starts_N: Tensor) -> Tensor | None:
         """bias_nC: -inf in front of a row's first column. None where all rows start at the same column."""
         at, starts_n = self.cache.timeline, starts_N[part.rows]
         if (at.starts[part.rows] == part.start).all():
@@ -184,7 +184,7 @@ class FastDecoder:
             hidden_nC, -torch.inf
         )
 
-    def _places(self, part: Part) -> Tensor | None:
+    def _places(self, part: CachePart) -> Tensor | None:
         """places_LC: for each query of each row (L), the rows of a table of all values that it sees.
 
         None where products are faster. Row i, key head h and column c of the cache are row (i heads + h) columns + c.
@@ -274,7 +274,7 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, right_BS: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
-def _attend(q_NHE: Tensor, cache: Any, part: Part, bias_NC: Tensor | None, places_LC: Tensor | None) -> Tensor:
+def _attend(q_NHE: Tensor, cache: Any, part: CachePart, bias_NC: Tensor | None, places_LC: Tensor | None) -> Tensor:
     """out_ND of each row's query over its keys and values [N heads C E], by batched products or by sums of table rows.
 
     With one query a row both cost less than the fused kernel.

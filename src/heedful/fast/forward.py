@@ -27,7 +27,7 @@ ROUGH = 5e-2  # of lower precisions
 
 
 @dataclass(frozen=True)
-class Path:
+class ForwardPath:
     """How a model's forward runs, as manifests record it.
 
     `packed`: on packed rows. `fast`: whether the user wants the fast path. Else everything is transformers' own.
@@ -42,19 +42,19 @@ class Path:
         return "packed rows" if self.packed else f"padded rows ({self.why})"
 
 
-def path(model: Any) -> Path:
+def path(model: Any) -> ForwardPath:
     """The path of a model. One that nobody chose for takes the fast path where it fits."""
-    known: Path | None = getattr(model, _PATH, None)
+    known: ForwardPath | None = getattr(model, _PATH, None)
     return known if known is not None else choose(model)
 
 
-def choose(model: Any, fast: bool = True) -> Path:
+def choose(model: Any, fast: bool = True) -> ForwardPath:
     """Put the fast path into a model if it gives the padded forward's numbers, or take it out again.
 
     Tries it on three short rows, in eval mode and without autocast, so that the answer depends on the model alone.
     """
     _restore(model)
-    chosen = _try(model) if fast else Path(False, False, "compute.fast is false")
+    chosen = _try(model) if fast else ForwardPath(False, False, "compute.fast is false")
     if not chosen.packed:
         _restore(model)
     setattr(model, _PATH, chosen)
@@ -97,12 +97,12 @@ def _restore(model: Any) -> None:
 
 
 @torch.no_grad()
-def _try(model: Any) -> Path:
+def _try(model: Any) -> ForwardPath:
     """Three rows, two of which share a prompt: packed, and padded by the model's own forward."""
     body = model.base_model
     why = _unfit(model)
     if why:
-        return Path(False, why=why)
+        return ForwardPath(False, why=why)
     rows, ids_BS = _trial_rows(model)
     try:
         with eval_mode(model), torch.autocast(model.device.type, enabled=False):
@@ -115,15 +115,17 @@ def _try(model: Any) -> Path:
     except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         recover(model)
         said = " ".join(str(error).split())[:120]
-        return Path(False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}")
+        return ForwardPath(
+            False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}"
+        )
     apart = max(
         float((whole_ND[layout.place_BS[b, : len(row)]] - expected_BSD[b, : len(row)]).abs().max())
         for b, row in enumerate(rows)
     )
     apart = max(apart, float((ends_MD - whole_ND[ends_M]).abs().max()))
     if not apart <= TOLERANCE.get(model.dtype, ROUGH) * float(expected_BSD.abs().max()):
-        return Path(False, why=f"{type(model).__name__} gives other numbers on packed rows")
-    return Path(True)
+        return ForwardPath(False, why=f"{type(model).__name__} gives other numbers on packed rows")
+    return ForwardPath(True)
 
 
 def _unfit(model: Any) -> str:

@@ -31,7 +31,7 @@ STRETCH = {"cpu": 1.25, "cuda": 4.0}
 MANY, ROUND = 1024, 32
 
 
-class Row(NamedTuple):
+class PackedRow(NamedTuple):
     """Tokens [start, stop) of one row. They see each other causally, and before that the `before` tokens from `prompt`
     on, which an earlier row holds.
     """
@@ -54,12 +54,12 @@ class Layout:
     ids_N: Tensor
     positions_N: Tensor
     place_BS: Tensor
-    groups: list[list[Row]]
+    groups: list[list[PackedRow]]
     spare: int
     wanted_M: Tensor | None = None
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[PackedRow]:
         return [row for group in self.groups for row in group]
 
     @cached_property
@@ -161,9 +161,9 @@ def pack(ids_BS: Tensor, lengths: Sequence[int], prompts: Sequence[int], firsts:
     from_N: list[Tensor] = []
     total = 0
 
-    def lay(b: int, first: int, last: int, prompt: int = 0) -> Row:
+    def lay(b: int, first: int, last: int, prompt: int = 0) -> PackedRow:
         nonlocal total
-        row = Row(total, total + last - first, prompt, first)
+        row = PackedRow(total, total + last - first, prompt, first)
         place_BS[b, first:last] = torch.arange(row.start, row.stop)
         from_N.append(torch.arange(b * S + first, b * S + last))
         total = row.stop
@@ -192,7 +192,7 @@ def _alike(lengths: dict[int, int], stretch: float) -> list[list[int]]:
     return parts
 
 
-def _block(rows: list[Row], device: torch.device) -> Block:
+def _block(rows: list[PackedRow], device: torch.device) -> Block:
     """Rows that lie one after the other, as a block.
 
     Rows [0, 3) and [3, 5) give T = 3 and `source` 0 1 2 3 4 0, `slots` 0 1 2 3 4. The place after 4 is padding.
@@ -220,7 +220,7 @@ def _block(rows: list[Row], device: torch.device) -> Block:
     )  # fmt: skip
 
 
-def _bounds(rows: list[Row], device: torch.device) -> Bounds:
+def _bounds(rows: list[PackedRow], device: torch.device) -> Bounds:
     own = [row.stop - row.start for row in rows]
     both = [row.before + row.stop - row.start for row in rows]
     gather = None

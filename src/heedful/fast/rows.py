@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heedful.fast.layout import Row
+from heedful.fast.layout import PackedRow
 
 # Row by row pays from (mean length of a token's row) x (width of all heads) = ENOUGH on, and sooner in lower precision,
 # where the fused kernel is slower. Beyond a mean length of MOST it would keep too many weights for the backward pass.
@@ -37,7 +37,7 @@ def row_by_row(
     q_NHE: Tensor,
     k_NHE: Tensor,
     v_NHE: Tensor,
-    rows: Sequence[Row],
+    rows: Sequence[PackedRow],
     scale: float,
     window: int | None = None,
     wanted_M: Tensor | None = None,
@@ -71,10 +71,10 @@ class Piece(NamedTuple):
     C: int
 
 
-Pieces = list[tuple[Row, list[Piece]]]
+Pieces = list[tuple[PackedRow, list[Piece]]]
 
 
-def _pieces(rows: Sequence[Row], wanted: list[int] | None, window: int | None) -> Pieces:
+def _pieces(rows: Sequence[PackedRow], wanted: list[int] | None, window: int | None) -> Pieces:
     """The queries of each row, cut into pieces of at most PIECE and of similar length. Rows without queries are left
     out.
     """
@@ -93,7 +93,7 @@ def _pieces(rows: Sequence[Row], wanted: list[int] | None, window: int | None) -
     return found
 
 
-def _spans(wanted: list[int], row: Row) -> list[tuple[int, int]]:
+def _spans(wanted: list[int], row: PackedRow) -> list[tuple[int, int]]:
     """Runs of neighbours among the wanted tokens of a row: of 3 4 5 9 in [0, 8) there is one, (3, 6)."""
     inside = wanted[bisect_left(wanted, row.start) : bisect_left(wanted, row.stop)]
     breaks = [i for i in range(1, len(inside)) if inside[i] != inside[i - 1] + 1]
@@ -152,7 +152,7 @@ def _scaled(x: Tensor, scale: float) -> Tensor:
     return x if scale == 1 else x * scale
 
 
-def _seen(x_NHE: Tensor, row: Row) -> Tensor:
+def _seen(x_NHE: Tensor, row: PackedRow) -> Tensor:
     """x_HCE of what the last token of a row sees: the prompt that it continues, then the row itself."""
     own = x_NHE[row.start : row.stop]
     if row.before:
@@ -168,7 +168,7 @@ def _added(total_HCE: Tensor | None, first: int, a: Tensor, b: Tensor) -> Tensor
     return total_HCE
 
 
-def _spread(part_HCE: Tensor | None, whole_NHE: Tensor, row: Row) -> None:
+def _spread(part_HCE: Tensor | None, whole_NHE: Tensor, row: PackedRow) -> None:
     """Write the gradient of what a row saw to where that lies. Rows come before the rows that continue them."""
     assert part_HCE is not None
     part_CHE = part_HCE.transpose(0, 1)

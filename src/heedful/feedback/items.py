@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, undefer
 
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.data.reading.streams import USUAL, Limits
+from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
 from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
@@ -141,7 +141,7 @@ def ask_for_prompts(
     return add(db, project_id, "prompt", [request] * count, now, by=by)
 
 
-def read_scores(path: str | Path, limits: Limits = USUAL) -> list[Completions]:
+def read_scores(path: str | Path, limits: FileLimits = USUAL) -> list[Completions]:
     """Read a file of `heedful score`: completions with `scores`."""
     scored = formats.read(path, Completions, limits=limits)
     if any(record.scores is None for record in scored):

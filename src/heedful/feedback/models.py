@@ -28,7 +28,7 @@ JUDGED: tuple[Kind, ...] = ("ranking", "choice")
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ModelAgreement:
     """How often a model prefers the answer that people prefer. Each pair of answers and person counts, without ties."""
 
     name: str
@@ -95,7 +95,7 @@ def choose(
     return db.scalar(chosen.order_by(*order).limit(1).options(undefer(Item.payload)))
 
 
-def agreement(db: Session, project_id: int) -> list[Agreement]:
+def agreement(db: Session, project_id: int) -> list[ModelAgreement]:
     """How far each model of a project agrees with people, by the name of its account."""
     said: dict[int, list[tuple[str | None, dict[tuple[int, int], int]]]] = defaultdict(list)
     accounts: dict[str, str] = {}
@@ -106,7 +106,9 @@ def agreement(db: Session, project_id: int) -> list[Agreement]:
     return [_of_model(name, accounts[name], said) for name in sorted(accounts)]
 
 
-def _of_model(name: str, model: str, said: dict[int, list[tuple[str | None, dict[tuple[int, int], int]]]]) -> Agreement:
+def _of_model(
+    name: str, model: str, said: dict[int, list[tuple[str | None, dict[tuple[int, int], int]]]]
+) -> ModelAgreement:
     outcomes: list[float] = []
     items: list[int] = []
     ties = 0
@@ -119,4 +121,4 @@ def _of_model(name: str, model: str, said: dict[int, list[tuple[str | None, dict
                     items.append(item)
                 else:
                     ties += 1
-    return Agreement(name, model, rate_interval(outcomes, items) if outcomes else None, len(set(items)), ties)
+    return ModelAgreement(name, model, rate_interval(outcomes, items) if outcomes else None, len(set(items)), ties)

@@ -8,15 +8,15 @@ from statistics import fmean
 from typing import Any
 
 from heedful.configs.best_of_n import BestOfNConfig
+from heedful.files import Row
 from heedful.inference import sample
-from heedful.inference.job import Job, open_job
+from heedful.inference.job import RowsJob, open_job
 from heedful.learning import rollouts
 from heedful.maths.kl import best_of_n_kl
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Episode
-from heedful.runs.rows import Row
 
 
 def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -34,7 +34,7 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
     return Path(out)
 
 
-def _choose(config: BestOfNConfig, job: Job) -> None:
+def _choose(config: BestOfNConfig, job: RowsJob) -> None:
     ranks, n = job.ranks, config.n
     engine, tokenizer = load_engine(
         config.model, config.compute, ranks.device, trust_remote_code=config.trust_remote_code,

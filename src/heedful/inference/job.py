@@ -13,16 +13,17 @@ from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
 from heedful.fast import forward
+from heedful.files import Row
 from heedful.models import ids
 from heedful.rollout.types import Engine
 from heedful.runs.manifest import Manifest, Source, parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
-from heedful.runs.rows import Row, RowsWriter
+from heedful.runs.rows import RowsWriter
 from heedful.training.parallel import Ranks, join_ranks
 
 
-class Job:
+class RowsJob:
     """One file of rows in the making. All ranks work, and the main rank alone has a `file` to write."""
 
     def __init__(self, stage: str, ranks: Ranks, file: RowsWriter | None) -> None:
@@ -89,7 +90,7 @@ def open_job(
     functions: dict[str, Source] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Iterator[Job]:
+) -> Iterator[RowsJob]:
     """Claim `out` for rows made from these models and data files, by role. Raises UserError if it is taken."""
     ranks = join_ranks(compute)
     file = None
@@ -99,7 +100,7 @@ def open_job(
         wanted = Manifest.begin(stage, config, parents, hashes, functions)
         file = RowsWriter.start(Path(out), wanted, resume=resume, overwrite=overwrite)
     with recording_end(file):
-        job = Job(stage, ranks, file)
+        job = RowsJob(stage, ranks, file)
         try:
             yield job
         except KeyboardInterrupt:

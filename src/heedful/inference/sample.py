@@ -10,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.sample import AnswersConfig, SampleConfig
 from heedful.data.records import Completions
-from heedful.inference.job import Job, open_job
+from heedful.files import Row
+from heedful.inference.job import RowsJob, open_job
 from heedful.learning import examples
-from heedful.learning.examples import Limits, Question
+from heedful.learning.examples import Question, TokenLimits
 from heedful.models import render
 from heedful.rollout.draw import draw
 from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Engine, Sample
-from heedful.runs.rows import Row
 from heedful.training.parallel import Ranks
 
 
@@ -32,7 +32,7 @@ def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrit
     return Path(out)
 
 
-def _sample(config: SampleConfig, job: Job) -> None:
+def _sample(config: SampleConfig, job: RowsJob) -> None:
     engine, tokenizer = load_engine(
         config.model, config.compute, job.ranks.device, trust_remote_code=config.trust_remote_code,
         template=config.template,
@@ -51,10 +51,10 @@ def _sample(config: SampleConfig, job: Job) -> None:
     job.run([question.record for question in questions], config.chunk, work, _summary)
 
 
-def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase, job: Job) -> list[Question]:
+def fitting(config: AnswersConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase, job: RowsJob) -> list[Question]:
     """The prompts of a file, all with room for an answer."""
     refuse = config.special_text == "refuse"
-    limits = Limits(engine.context, engine.context, 0, config.skip_long, refuse, config.refused_rows)
+    limits = TokenLimits(engine.context, engine.context, 0, config.skip_long, refuse, config.refused_rows)
     found = examples.questions(config.prompts, tokenizer, limits.leaving_room(config.generation.max_new_tokens))
     job.count(limits.counts)
     return found

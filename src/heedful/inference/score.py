@@ -16,15 +16,15 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Completions, Demonstration, Record
-from heedful.inference.job import Job, open_job
+from heedful.files import Row
+from heedful.inference.job import RowsJob, open_job
 from heedful.learning import examples
-from heedful.learning.examples import Limits
+from heedful.learning.examples import TokenLimits
 from heedful.models import load, render
-from heedful.models.templates import Refused
-from heedful.rewards.functions import Ensemble, ModelScorer, Part, open_reward
+from heedful.models.templates import TemplateRefused
+from heedful.rewards.functions import Ensemble, ModelScorer, RewardPart, open_reward
 from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.types import Episode
-from heedful.runs.rows import Row
 
 
 def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -41,7 +41,7 @@ def run(config: ScoreConfig, out: str | Path, *, resume: bool = False, overwrite
     return Path(out)
 
 
-def _score(config: ScoreConfig, job: Job) -> None:
+def _score(config: ScoreConfig, job: RowsJob) -> None:
     records = _read(config.data)
     answers = [_as_completions(record, config.data, number) for number, record in enumerate(records, start=1)]
     ranks = job.ranks
@@ -93,8 +93,8 @@ def _as_completions(record: Completions | Demonstration, path: str, number: int)
 
 
 def _prepare(
-    part: Part, rows: Sequence[Record], records: Sequence[Completions], path: str
-) -> tuple[Part, list[list[Episode]]]:
+    part: RewardPart, rows: Sequence[Record], records: Sequence[Completions], path: str
+) -> tuple[RewardPart, list[list[Episode]]]:
     """The answers as a reward wants them: a model gets the sampled ids where they are its own, else the text."""
     models = [one for one in _members(part) if isinstance(one.score, ModelScorer)]
     if not models:
@@ -107,14 +107,14 @@ def _prepare(
         ]
     tokenizer = _scorer(models[0]).tokenizer  # that of all members
     name, limit = min(((one.name, load.context_length(_scorer(one).model)) for one in models), key=lambda one: one[1])
-    anything = Limits(1 << 30, 1 << 30, 1 << 30)
+    anything = TokenLimits(1 << 30, 1 << 30, 1 << 30)
     episodes: list[list[Episode]] = []
     for number, record in enumerate(records, start=1):
         try:
             prompt_ids = render.prompt_ids(tokenizer, record.prompt, record.tools)
             count = len(record.completions)
             found = [examples.answer(tokenizer, prompt_ids, record, k, anything) for k in range(count)]
-        except Refused as error:
+        except TemplateRefused as error:
             raise UserError(f"{path}: row {number}: {error}") from None
         episodes.append([])
         for k, (text, row) in enumerate(zip(record.completions, found, strict=True)):
@@ -129,25 +129,25 @@ def _prepare(
     return _reading_ids(part), episodes
 
 
-def _members(part: Part) -> list[Part]:
+def _members(part: RewardPart) -> list[RewardPart]:
     return part.score.parts if isinstance(part.score, Ensemble) else [part]
 
 
-def _scorer(part: Part) -> ModelScorer:
+def _scorer(part: RewardPart) -> ModelScorer:
     assert isinstance(part.score, ModelScorer)
     return part.score
 
 
-def _reading_ids(part: Part) -> Part:
+def _reading_ids(part: RewardPart) -> RewardPart:
     """The part with models that read the ids of episodes."""
     score = part.score
     if isinstance(score, Ensemble):
-        return Part(
+        return RewardPart(
             part.name, part.weight, Ensemble(score.spec, [_reading_ids(one) for one in score.parts], score.aggregate)
         )
     if isinstance(score, ModelScorer):
         score = ModelScorer(score.model, score.tokenizer, score.tokenizer, score.micro_tokens, score.dtype)
-    return Part(part.name, part.weight, score)
+    return RewardPart(part.name, part.weight, score)
 
 
 def _finished(record: Completions, k: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Batch:
+class SlurmJob:
     """What a job asks for."""
 
     nodes: int
@@ -22,7 +22,7 @@ class Batch:
     logs: Path
 
 
-def script(arguments: Sequence[str], batch: Batch, out: str | None) -> str:
+def script(arguments: Sequence[str], batch: SlurmJob, out: str | None) -> str:
     """The text of the file. `out`: the folder of the run, which a job that Slurm starts again continues."""
     command = shlex.join(arguments)
     minutes = max(1, round(batch.hours * 60))

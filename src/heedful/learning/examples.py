@@ -20,7 +20,7 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Message, Prompt, PromptText, Text
 from heedful.learning import remarks
 from heedful.models import encoders, refusals, render, templates
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 from heedful.rollout.room import keep_fitting, longest_prompt
 
 P = TypeVar("P", bound=Prompt)
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class TokenLimits:
     """Most tokens: `context` of prompt and response together, `prompt` of a prompt, `response` of a response.
 
     `refuse_special`: whether a text that spells a special token is an error.
@@ -51,16 +51,16 @@ class Limits:
             self.counts.setdefault(path, {})[reason] = number
             log.warning("%s: %s", path, remark)
 
-    def leaving_room(self, new: int) -> Limits:
+    def leaving_room(self, new: int) -> TokenLimits:
         """Limits for prompts that leave room for `new` tokens of an answer."""
         return dataclasses.replace(self, prompt=min(self.prompt, longest_prompt(self.context, new)), response=new)
 
 
-def limits_of(config: OfflineConfig, context: int) -> Limits:
+def limits_of(config: OfflineConfig, context: int) -> TokenLimits:
     """The limits of a stage that learns from a file of examples."""
     refuse = config.special_text == "refuse"
     most = (config.max_prompt_tokens, config.max_response_tokens)
-    return Limits(context, *most, config.skip_long, refuse, config.refused_rows)
+    return TokenLimits(context, *most, config.skip_long, refuse, config.refused_rows)
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ class Ranked:
         return [(i, j) for i, j in pairs if ranks[i] < ranks[j] and firsts[i] != firsts[j]]
 
 
-def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Question]:
+def questions(path: str, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits) -> list[Question]:
     """Prompts of a file. Raises UserError naming the first one that is too long, unless `skip_long`."""
     rows = _asked(path, Prompt, formats.read(path, Prompt), tokenizer, limits, lambda _, ids: ids)
     return [Question(asked.prompt, ids, record) for record, asked, ids in rows]
 
 
 def demonstrations(
-    path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits, turns: Turns = "last"
+    path: str, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits, turns: Turns = "last"
 ) -> list[tuple[Demonstration, Example]]:
     """Demonstrations of a file. A response over the limit is cut and has no end of turn, or left out with `skip_long`.
 
@@ -174,7 +174,7 @@ def demonstrations(
     return made
 
 
-def _last(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: Limits) -> Example:
+def _last(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: TokenLimits) -> Example:
     answer = record.completion_message or record.completion
     return _cut(*render.answered(tokenizer, record.prompt, answer, tools=record.tools), limits)
 
@@ -183,7 +183,7 @@ def _has_answers(prompt: PromptText) -> bool:
     return not isinstance(prompt, str) and any(message.role == "assistant" for message in prompt)
 
 
-def all_turns(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: Limits) -> list[Example]:
+def all_turns(tokenizer: PreTrainedTokenizerBase, record: Demonstration, limits: TokenLimits) -> list[Example]:
     """Examples of all answers of a chat, each with the ids that it has as the last one.
 
     An answer shares the pass of a later one if that begins with the same ids. In most templates all share one pass. A
@@ -216,7 +216,7 @@ def _joined(row: tuple[list[int], list[int]]) -> list[int]:
     return row[0] + row[1]
 
 
-def _together(rows: list[tuple[list[int], list[int]]], limits: Limits) -> Example:
+def _together(rows: list[tuple[list[int], list[int]]], limits: TokenLimits) -> Example:
     """One example of answers of which the first, the longest chat, begins with all others. The last is the shortest."""
     whole, begun = _joined(rows[0])[: limits.context], len(rows[-1][0])
     learned = [False] * len(whole)
@@ -227,7 +227,7 @@ def _together(rows: list[tuple[list[int], list[int]]], limits: Limits) -> Exampl
     return Example(whole[:begun], whole[begun:], None if len(rows) == 1 else learned[begun:], cut)
 
 
-def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> list[Ranked]:
+def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits) -> list[Ranked]:
     """Rankings of a file, including those in which all completions are tied.
 
     A ranking whose untied completions all have the same tokens says nothing, so it is left out.
@@ -248,7 +248,7 @@ def rankings(path: str, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> l
 
 
 def divided_rankings(
-    config: RankingConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+    config: RankingConfig, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits, say: Callable[[str], None]
 ) -> tuple[list[Ranked], list[Ranked], dict[str, int]]:
     """(training rankings, validation rankings, numbers of all-tied rankings in `data` and in `eval_data`).
 
@@ -283,7 +283,7 @@ def divided_rankings(
 
 
 def answer(
-    tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], record: Completions, k: int, limits: Limits
+    tokenizer: PreTrainedTokenizerBase, prompt_ids: list[int], record: Completions, k: int, limits: TokenLimits
 ) -> Example:
     """Completion `k` with its prompt: the sampled ids if they are this tokenizer's, else the ids of its text.
 
@@ -307,12 +307,12 @@ def _are_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str, finis
     return ended == (finish == "stop") if finish is not None else ended or ids[-1] not in render.special_ids(tokenizer)
 
 
-def _cut(prompt_ids: list[int], response_ids: list[int], limits: Limits) -> Example:
+def _cut(prompt_ids: list[int], response_ids: list[int], limits: TokenLimits) -> Example:
     most = max(1, min(limits.response, limits.context - len(prompt_ids)))
     return Example(prompt_ids, response_ids[:most], cut=len(response_ids) > most)
 
 
-def _uncut(path: str, rows: list[tuple[P, list[Example]]], limits: Limits) -> list[tuple[P, list[Example]]]:
+def _uncut(path: str, rows: list[tuple[P, list[Example]]], limits: TokenLimits) -> list[tuple[P, list[Example]]]:
     """The rows, with `skip_long` without those that have an answer over the limit. Says how many have one."""
     whole = [row for row in rows if not any(example.cut for example in row[1])]
     cut = len(rows) - len(whole)
@@ -326,7 +326,7 @@ def _uncut(path: str, rows: list[tuple[P, list[Example]]], limits: Limits) -> li
     return whole
 
 
-def _different(path: str, rows: list[Ranked], limits: Limits) -> list[Ranked]:
+def _different(path: str, rows: list[Ranked], limits: TokenLimits) -> list[Ranked]:
     """The rankings without those whose untied answers are all the same. Says so, and how many pairs are the same."""
     kept = [row for row in rows if row.pairs or not row.untied]
     same = len(rows) - len(kept)
@@ -390,7 +390,7 @@ def _draw(prompt: PromptText, seed: int) -> float:
 
 
 def _asked(
-    path: str, kind: type[P], records: list[P], tokenizer: PreTrainedTokenizerBase, limits: Limits,
+    path: str, kind: type[P], records: list[P], tokenizer: PreTrainedTokenizerBase, limits: TokenLimits,
     make: Callable[[P, list[int]], Made],
 ) -> list[tuple[P, P, Made]]:  # fmt: skip
     """(record, the same as the model is asked, what `make` makes of that and the ids of its prompt) of the rows.
@@ -406,7 +406,7 @@ def _asked(
             rows.append((record, asked, ids, make(asked, ids)))
             places.append(index)
             joined += asked is not record
-        except Refused as error:
+        except TemplateRefused as error:
             if limits.refused_rows != "skip":
                 raise UserError(f"{formats.place(path, kind, index)}: {refusals.with_remedy(error, record)}") from None
             refused += 1

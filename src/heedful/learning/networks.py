@@ -17,7 +17,7 @@ from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.engine import open_policy_engine
 from heedful.rollout.types import Engine
 from heedful.training import optimiser as optim
-from heedful.training.checkpoint import Part
+from heedful.training.checkpoint import SavedPart
 from heedful.training.optimiser import Average
 from heedful.training.parallel import Ranks
 
@@ -41,7 +41,7 @@ class Networks:
         return self.learner.model
 
     @property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, SavedPart]:
         """What a checkpoint holds."""
         return {"policy": self.policy, "average": self.average, "policy_optimiser": self.learner.adam}
 

@@ -11,7 +11,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
 from heedful.learning import examples, experience, likelihood, preflight, rollouts, steps
-from heedful.learning.examples import Example, Limits, Question
+from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes, step_shape
@@ -20,8 +20,8 @@ from heedful.learning.steps import Minibatch, PretrainingMix
 from heedful.learning.watching import Watched
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
-from heedful.planning.job import Rows
-from heedful.rewards.functions import ModelScorer, Part
+from heedful.planning.job import StepShape
+from heedful.rewards.functions import ModelScorer, RewardPart
 from heedful.rewards.specs import functions_of, models_of
 from heedful.training import order
 from heedful.training.stage_run import StageRun, open_stage
@@ -68,7 +68,7 @@ def _check(stage: str, config: OnlineConfig) -> None:
         )
 
 
-def _not_held_out(path: str, found: list[Question], limits: Limits) -> list[Question]:
+def _not_held_out(path: str, found: list[Question], limits: TokenLimits) -> list[Question]:
     """The prompts without those of the splits valid and test. If there are no others, all, with a remark."""
     free = [question for question in found if question.record.split not in ("valid", "test")]
     if not free:
@@ -98,7 +98,7 @@ class Online:
         s.try_saving(self._write_model)
         self.setup = Setup(config.compute.dtype != "float32", whiten_rewards, config.reference is not None)
         self.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, s.ranks)
-        limits = Limits(
+        limits = TokenLimits(
             load.context_length(nets.policy),
             config.max_prompt_tokens,
             0,
@@ -140,7 +140,7 @@ class Online:
                 "Lower generation.max_new_tokens or max_prompt_tokens (with skip_long), or name another model"
             )
 
-    def _check_context(self, part: Part) -> None:
+    def _check_context(self, part: RewardPart) -> None:
         """Check that a reward model reads the longest prompt with its answer. With other tokens that is a guess."""
         if not isinstance(part.score, ModelScorer):
             return
@@ -192,14 +192,14 @@ class Online:
                 e, chosen, number=number, first=update == 0, model=self.nets.policy, passes=self.passes
             )
 
-    def _shape(self) -> Rows:
+    def _shape(self) -> StepShape:
         config, mix = self.config, self.mix
         sampled = rollouts.sampled(self.questions, config.generation, config.rollout_batch)
         longest, tokens = sampled["columns"], config.minibatch * sampled["columns"]
         if mix is None:
-            return Rows(tokens, longest, **sampled)
+            return StepShape(tokens, longest, **sampled)
         texts = step_shape(mix.texts, mix.rows)
-        return Rows(max(tokens, texts.step), max(longest, texts.longest), losses=2, **sampled)
+        return StepShape(max(tokens, texts.step), max(longest, texts.longest), losses=2, **sampled)
 
     def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
         """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""

@@ -13,11 +13,11 @@ from heedful.config import NonFinite
 from heedful.learning.examples import Example, Ranked
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
-from heedful.planning.job import Rows
+from heedful.planning.job import StepShape
 from heedful.rollout.types import Episode
 from heedful.training.parallel import Ranks
 
-Row = Example | Episode  # a prompt and a response as token ids
+TokenRow = Example | Episode  # a prompt and a response as token ids
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Passes:
     micro_tokens: int
     ranks: Ranks
 
-    def cut(self, model: Any, rows: Sequence[Row]) -> list[list[int]]:
+    def cut(self, model: Any, rows: Sequence[TokenRow]) -> list[list[int]]:
         """The passes of all ranks, as indices of rows."""
         return scoring.passes(model, total_lengths(rows), self.micro_tokens, self.ranks.size)
 
-    def batch(self, rows: Sequence[Row]) -> Batch:
+    def batch(self, rows: Sequence[TokenRow]) -> Batch:
         """The rows as one batch on this rank's device."""
         learned = [row.learned if isinstance(row, Example) else None for row in rows]
         batch = batches.collate(
@@ -44,7 +44,7 @@ class Passes:
         return batch.to(self.ranks.device)
 
     @torch.no_grad()
-    def over(self, model: Any, rows: Sequence[Row], compute: Callable[[Any, Batch], Tensor], name: str) -> Tensor:
+    def over(self, model: Any, rows: Sequence[TokenRow], compute: Callable[[Any, Batch], Tensor], name: str) -> Tensor:
         """Return compute(model, batch) of all rows as one [B T] tensor in float32 on the CPU, on every rank.
 
         Raises NonFinite with `name` for a NaN or an infinity.
@@ -63,18 +63,18 @@ class Passes:
         return out_BT
 
 
-def total_lengths(rows: Sequence[Row]) -> list[int]:
+def total_lengths(rows: Sequence[TokenRow]) -> list[int]:
     """Tokens of prompt and response together."""
     return [len(row.prompt_ids) + len(row.response_ids) for row in rows]
 
 
-def step_shape(rows: Sequence[Row], batch: int, **more: Any) -> Rows:
+def step_shape(rows: Sequence[TokenRow], batch: int, **more: Any) -> StepShape:
     """What a step of `batch` rows is to the memory plan. `more`: its other fields."""
     longest = max(total_lengths(rows))
-    return Rows(step=batch * longest, longest=longest, **more)
+    return StepShape(step=batch * longest, longest=longest, **more)
 
 
-def ranking_shape(rankings: Sequence[Ranked], batch: int) -> Rows:
+def ranking_shape(rankings: Sequence[Ranked], batch: int) -> StepShape:
     """The same for `batch` rankings, each with all its responses. A pass takes whole rankings."""
     answers = max(len(row.responses) for row in rankings)
     whole = max(sum(total_lengths(row.examples)) for row in rankings)

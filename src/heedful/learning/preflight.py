@@ -15,7 +15,7 @@ from heedful.data import formats
 from heedful.data.records import Comparison, Demonstration, Prompt, as_text
 from heedful.maths.separation import shrunk_gaussian
 from heedful.models import load, render, scoring
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 from heedful.rewards.distance import BOUND, measurable, split_half_bound
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.runs.manifest import NAME, Manifest
@@ -123,7 +123,7 @@ def _prompt_states(scorer: ModelScorer, rows: Sequence[Prompt]) -> np.ndarray[An
     for row in rows[:: -(-len(rows) // MOST_PROMPTS)] if rows else []:
         try:
             one = render.prompt_ids(scorer.tokenizer, row.prompt, row.tools)
-        except Refused:
+        except TemplateRefused:
             continue
         if 2 <= len(one) <= context:
             ids.append((one[:-1], one[-1:]))

@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.reward import RewardConfig
 from heedful.learning import examples
-from heedful.learning.examples import Limits, Ranked
+from heedful.learning.examples import Ranked, TokenLimits
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rankings:
     """The rankings of a run."""
 
     training: list[Ranked]
@@ -24,11 +24,11 @@ class Rows:
     """Rankings of labelers who have none in training (R6)."""
 
 
-Read = Callable[[RewardConfig, PreTrainedTokenizerBase, Limits, Callable[[str], None]], Rows]
+Read = Callable[[RewardConfig, PreTrainedTokenizerBase, TokenLimits, Callable[[str], None]], Rankings]
 
 
 def divided(
-    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
-) -> Rows:
+    config: RewardConfig, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits, say: Callable[[str], None]
+) -> Rankings:
     """The rankings to train on and those that are held out."""
-    return Rows(*examples.divided_rankings(config, tokenizer, limits, say))
+    return Rankings(*examples.divided_rankings(config, tokenizer, limits, say))

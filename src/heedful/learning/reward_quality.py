@@ -7,10 +7,10 @@ from typing import Any
 
 from heedful.learning.examples import Ranked
 from heedful.maths.lengths import LENGTH_BINS, length_bin
-from heedful.maths.statistics import Pair, Rows, WinRate, pair_accuracy
+from heedful.maths.statistics import Pair, ScoreRows, WinRate, pair_accuracy
 
 
-def accuracy(rows: Sequence[Ranked], scores: Rows, pairs: Sequence[Pair] | None = None) -> WinRate:
+def accuracy(rows: Sequence[Ranked], scores: ScoreRows, pairs: Sequence[Pair] | None = None) -> WinRate:
     """Share of pairs that the scores order as people did, equal scores half. `pairs` defaults to all non-tied ones.
 
     The interval resamples prompts, since several people may have ranked the answers to one prompt.
@@ -19,7 +19,7 @@ def accuracy(rows: Sequence[Ranked], scores: Rows, pairs: Sequence[Pair] | None 
     return pair_accuracy(scores, _pairs(rows) if pairs is None else pairs, prompts)
 
 
-def measure(rows: Sequence[Ranked], scores: Rows) -> dict[str, Any]:
+def measure(rows: Sequence[Ranked], scores: ScoreRows) -> dict[str, Any]:
     """Accuracy with its interval: overall, of the rule "longer wins", by length difference, labeler and group."""
     pairs = _pairs(rows)
     lengths = [[float(length) for length in row.lengths] for row in rows]

@@ -35,7 +35,7 @@ def generate(
 
 
 def sampled(questions: list[Question], settings: Generation, rows: int) -> dict[str, int]:
-    """What sampling `rows` answers to some of these questions takes, for the memory plan: fields of its `Rows`."""
+    """What sampling `rows` answers to some of these questions takes, for the memory plan: fields of its `StepShape`."""
     longest = max(len(question.prompt_ids) for question in questions)
     return {"sampled": min(settings.max_rows, rows), "columns": longest + settings.max_new_tokens}
 

@@ -20,7 +20,7 @@ _Z = NormalDist().inv_cdf(0.975)
 Floats = NDArray[np.float64]
 Level = Literal["nominal", "ordinal", "interval"]
 Clusters = Sequence[object] | NDArray | None
-Rows = Sequence[Sequence[float]]
+ScoreRows = Sequence[Sequence[float]]
 """One row a prompt, one number a completion."""
 
 
@@ -192,7 +192,7 @@ class Pair(NamedTuple):
     worse: int
 
 
-def ordered_pairs(truth: Rows) -> list[Pair]:
+def ordered_pairs(truth: ScoreRows) -> list[Pair]:
     """Every pair of completions of one row whose true values differ (R3).
 
     >>> [tuple(pair) for pair in ordered_pairs([[3, 1, 1]])]  # completions 1 and 2 tie
@@ -207,7 +207,7 @@ def ordered_pairs(truth: Rows) -> list[Pair]:
     ]
 
 
-def pair_accuracy(scores: Rows, pairs: Sequence[Pair], clusters: Clusters = None) -> WinRate:
+def pair_accuracy(scores: ScoreRows, pairs: Sequence[Pair], clusters: Clusters = None) -> WinRate:
     """Share of the pairs that the scores order as the truth does, equal scores half (R6), with its interval.
 
     `clusters` names the cluster of each row, for example its prompt. By default each row is its own cluster.

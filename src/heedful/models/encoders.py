@@ -34,7 +34,7 @@ _PAIR, _TYPES = "_heedful_pair", "_heedful_token_types"
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairMarks:
     """The ids around the two texts of a pair: before the first, between them, after the second."""
 
     before: list[int]
@@ -42,9 +42,9 @@ class Pair:
     after: list[int]
 
 
-def pair_of(tokenizer: PreTrainedTokenizerBase) -> Pair | None:
+def pair_of(tokenizer: PreTrainedTokenizerBase) -> PairMarks | None:
     """How to write prompt and answer for an encoder. None for the tokenizer of any other model."""
-    found: Pair | None = getattr(tokenizer, _PAIR, None)
+    found: PairMarks | None = getattr(tokenizer, _PAIR, None)
     return found
 
 
@@ -61,7 +61,7 @@ def read_pairs(model: Any, tokenizer: PreTrainedTokenizerBase, ref: str) -> None
     again = _place(ids, second, end)
     if min(start, again) < 0 or types not in ([], [0] * len(ids), [0] * again + [1] * (len(ids) - again)):
         raise UserError(f"{ref}: its tokenizer does not write two texts as a pair. Choose another encoder.")
-    setattr(tokenizer, _PAIR, Pair(ids[:start], ids[end:again], ids[again + len(second) :]))
+    setattr(tokenizer, _PAIR, PairMarks(ids[:start], ids[end:again], ids[again + len(second) :]))
     setattr(model, _TYPES, 1 in types)
     if tokenizer.pad_token_id is None:  # which one does not matter: an encoder gets a mask
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id or 0)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.configs.shared import RefusedRows
 from heedful.data.records import Message, Prompt, PromptText
 from heedful.models import render
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 
 P = TypeVar("P", bound=Prompt)
 
@@ -22,7 +22,7 @@ def asked(tokenizer: PreTrainedTokenizerBase, record: P, how: RefusedRows) -> tu
     """
     try:
         return record, render.prompt_ids(tokenizer, record.prompt, record.tools)
-    except Refused:
+    except TemplateRefused:
         joined = _joined(record.prompt)
         if how != "join" or joined is None:
             raise
@@ -30,7 +30,7 @@ def asked(tokenizer: PreTrainedTokenizerBase, record: P, how: RefusedRows) -> tu
         return record, render.prompt_ids(tokenizer, joined, record.tools)
 
 
-def with_remedy(error: Refused, record: Prompt) -> str:
+def with_remedy(error: TemplateRefused, record: Prompt) -> str:
     """The message of a refusal with the ways on."""
     join = "" if _joined(record.prompt) is None else ", or join the system message to the question with join"
     return f"{str(error).rstrip('.')}. Leave such rows out with --refused-rows skip{join}"

@@ -92,7 +92,7 @@ def answered(
     closing = templates.opened(tokenizer, more)
     if templates.squashed(text) not in templates.squashed(turn) or (closing and closing in text):
         if reply.tool_calls:
-            raise templates.Refused(
+            raise templates.TemplateRefused(
                 f"the chat template of {templates.name(tokenizer)} leaves out the text of an answer with tool calls. "
                 "Delete one of both"
             )
@@ -234,8 +234,10 @@ def _continuing(tokenizer: PreTrainedTokenizerBase, opening: str, completion: st
     return completion
 
 
-def _needs_template(tokenizer: PreTrainedTokenizerBase, what: str) -> templates.Refused:
-    return templates.Refused(f"{templates.name(tokenizer)} has no chat template, which {what} need. Leave the row out")
+def _needs_template(tokenizer: PreTrainedTokenizerBase, what: str) -> templates.TemplateRefused:
+    return templates.TemplateRefused(
+        f"{templates.name(tokenizer)} has no chat template, which {what} need. Leave the row out"
+    )
 
 
 def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:

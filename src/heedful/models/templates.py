@@ -28,7 +28,7 @@ _RENDER_ERRORS = (TemplateError, TypeError, LookupError, ValueError, ArithmeticE
 _NEVER = re.compile(r"(?!)")
 
 
-class Refused(UserError):
+class TemplateRefused(UserError):
     """A chat that the template does not take, or of which it would leave out a part."""
 
 
@@ -98,9 +98,9 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
     """
     known, source = facts(tokenizer), str(tokenizer.chat_template)
     if tools and not re.search(r"\btools\b", source):
-        raise Refused(f"the chat template of {name(tokenizer)} writes no `tools`. Leave the field out")
+        raise TemplateRefused(f"the chat template of {name(tokenizer)} writes no `tools`. Leave the field out")
     if any(message.tool_calls for message in messages) and not re.search(r"\btool_calls\b", source):
-        raise Refused(f"the chat template of {name(tokenizer)} writes no `tool_calls`. Leave the row out")
+        raise TemplateRefused(f"the chat template of {name(tokenizer)} writes no `tool_calls`. Leave the row out")
     turns = [_marked(message, known, source) for message in messages]
     tools = mark_control_tokens(tools, known.by_authors) if tools else None
     reason = ""
@@ -113,7 +113,7 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
             if not _spells_objects(form, text):
                 _check_all(tokenizer, form, text, ask=ask, tools=tools)
                 return text
-    raise Refused(f"the chat template of {name(tokenizer)} refuses this chat: {reason}")
+    raise TemplateRefused(f"the chat template of {name(tokenizer)} refuses this chat: {reason}")
 
 
 def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -154,13 +154,13 @@ def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], 
     everything = squashed(text)
     remedy = "Leave the row out, or use another template"
     if how["tools"] and _tried(tokenizer, turns, **how | {"tools": None}) == text:
-        raise Refused(f"the chat template of {name(tokenizer)} leaves out the `tools` here. {remedy}")
+        raise TemplateRefused(f"the chat template of {name(tokenizer)} leaves out the `tools` here. {remedy}")
     for number, turn in enumerate(turns):
         calls = turn.get("tool_calls", [])
         for place, call in enumerate(calls):
             other = turn | {"tool_calls": [*calls[:place], _other_call(call), *calls[place + 1 :]]}
             if _tried(tokenizer, [*turns[:number], other, *turns[number + 1 :]], **how) == text:
-                raise Refused(
+                raise TemplateRefused(
                     f"the chat template of {name(tokenizer)} leaves out call {place} of message {number}. {remedy}"
                 )
     for number, turn in enumerate(turns):
@@ -169,7 +169,7 @@ def _check_all(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], 
             continue
         others = [*turns[:number], turn | {"content": f"{content} {_ASKED}"}, *turns[number + 1 :]]
         if _rendered(tokenizer, others, **how) == text:
-            raise Refused(
+            raise TemplateRefused(
                 f"the chat template of {name(tokenizer)} leaves out the text of message {number} "
                 f"(role {turn['role']}). {remedy}"
             )

@@ -45,7 +45,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StepShape:
     """The rows that a stage computes with, as upper bounds."""
 
     step: int
@@ -63,13 +63,13 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedStage:
     """A stage as the plan sees it."""
 
     stage: str
     compute: TrainingCompute
     networks: tuple[Network, ...]
-    rows: Rows
+    rows: StepShape
     lora: Lora
     updates: int = 1
     """Optimiser steps of an iteration."""
@@ -92,12 +92,12 @@ class Job:
         """Those that learn. Where targets of LoRA name no layer, the first one: the loader says what is wrong."""
         return tuple(one for one in self.networks if one.trained) or self.networks[:1]
 
-    def with_rows(self, rows: Rows) -> Job:
+    def with_rows(self, rows: StepShape) -> PlannedStage:
         """The same with rows that have been read."""
         return replace(self, rows=rows)
 
 
-def job_of(stage: str, config: StageConfig) -> Job:
+def job_of(stage: str, config: StageConfig) -> PlannedStage:
     """The job of a config. Raises UserError for a model whose shape is not to be found."""
     if isinstance(config, PretrainConfig):
         return _pretrain(stage, config)
@@ -108,22 +108,22 @@ def job_of(stage: str, config: StageConfig) -> Job:
     return _offline(stage, config)
 
 
-def _pretrain(stage: str, config: PretrainConfig) -> Job:
+def _pretrain(stage: str, config: PretrainConfig) -> PlannedStage:
     shape = shape_of(config.model) if config.model is not None else to_pretrain(config)
     tokens = config.batch_tokens or 8 * config.context
     model = Network("model", shape, shape.policy, shape.policy)
-    rows = Rows(tokens, min(tokens, config.context, shape.context))
-    return Job(stage, config.compute, (model,), rows, Lora(), joint_loss=True)
+    rows = StepShape(tokens, min(tokens, config.context, shape.context))
+    return PlannedStage(stage, config.compute, (model,), rows, Lora(), joint_loss=True)
 
 
-def _offline(stage: str, config: OfflineConfig) -> Job:
+def _offline(stage: str, config: OfflineConfig) -> PlannedStage:
     shape = shape_of(config.model)
     writes = stage != "reward"
     networks = [_trained("model", shape, config.lora, writes)]
     assumed: list[str] = []
     longest = min(shape.context, config.max_prompt_tokens + config.max_response_tokens)
     answers = 1 if isinstance(config, SFTConfig) else ANSWERS
-    rows = Rows(config.batch * answers * longest, longest, answers * longest)
+    rows = StepShape(config.batch * answers * longest, longest, answers * longest)
     if answers > 1:
         assumed.append(f"{ANSWERS} answers to a prompt")
     if isinstance(config, DPOConfig) and config.reference is not None:
@@ -135,12 +135,12 @@ def _offline(stage: str, config: OfflineConfig) -> Job:
     if isinstance(config, SFTConfig) and config.pretrain_data is not None:
         rows = replace(rows, losses=2)
     joint = isinstance(config, SFTConfig)
-    return Job(
+    return PlannedStage(
         stage, config.compute, tuple(networks), rows, config.lora, joint_loss=joint, assumed=tuple(assumed)
     )  # fmt: skip
 
 
-def _online(stage: str, config: OnlineConfig) -> Job:
+def _online(stage: str, config: OnlineConfig) -> PlannedStage:
     shape, lora, assumed = shape_of(config.policy), config.lora, list[str]()
     policy = _trained("policy", shape, lora, True)
     networks = [policy]
@@ -167,10 +167,10 @@ def _online(stage: str, config: OnlineConfig) -> Job:
         piece = min(config.ptx_tokens, shape.context)
         step = max(step, round(config.minibatch * config.ptx_ratio) * piece)
         longest, losses = max(longest, piece), 2
-    rows = Rows(
+    rows = StepShape(
         step, longest, losses=losses, sampled=min(config.generation.max_rows, config.rollout_batch), columns=columns
     )  # fmt: skip
-    return Job(
+    return PlannedStage(
         stage, config.compute, tuple(networks), rows, lora,
         updates=config.epochs * max(1, config.rollout_batch // config.minibatch), scored=config.rollout_batch,
         servers=config.engine.kind != "local", assumed=tuple(assumed),
@@ -203,7 +203,7 @@ def _rewards(specs: list[str], role: str, policy: ModelShape, assumed: list[str]
     return found
 
 
-def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Rows) -> Job:
+def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: StepShape) -> PlannedStage:
     """The job of models that are in memory already, all of which learn."""
     networks = []
     for role, model in models.items():
@@ -216,4 +216,4 @@ def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Row
     engine, lora = getattr(config, "engine", None), getattr(config, "lora", Lora())
     servers = engine is not None and engine.kind != "local"
     joint = stage in ("pretrain", "sft")
-    return Job(stage, config.compute, tuple(networks), rows, lora, servers=servers, joint_loss=joint)
+    return PlannedStage(stage, config.compute, tuple(networks), rows, lora, servers=servers, joint_loss=joint)

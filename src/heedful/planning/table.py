@@ -9,7 +9,7 @@ from typing import Any
 from heedful.configs.shared import StageConfig
 from heedful.planning.check import NEAR, advice, amount, planned
 from heedful.planning.gpus import GIB, Gpu
-from heedful.planning.job import Job, job_of
+from heedful.planning.job import PlannedStage, job_of
 from heedful.planning.memory import Needs, Place, needs, tokens_of
 from heedful.planning.speed import ASSUMED, Times, times
 
@@ -34,7 +34,7 @@ class Column:
 
 def columns(
     stage: str, config: StageConfig, gpus: Sequence[int], gpu: Gpu, *, tokens: int = 0, engine: int = 0
-) -> tuple[Job, list[Column]]:
+) -> tuple[PlannedStage, list[Column]]:
     """The plan for each number of GPUs. `tokens`: of a mean row, for the time. `engine`: bytes of a server on each."""
     job, found = job_of(stage, config), []
     for count in gpus:
@@ -48,7 +48,7 @@ def columns(
     return job, found
 
 
-def rows(job: Job, gpu: Gpu, found: Sequence[Column]) -> dict[str, Any]:
+def rows(job: PlannedStage, gpu: Gpu, found: Sequence[Column]) -> dict[str, Any]:
     """The plan for --json. Sizes in bytes, times in seconds."""
     return {
         "stage": job.stage,
@@ -65,7 +65,7 @@ def rows(job: Job, gpu: Gpu, found: Sequence[Column]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def text(job: Job, gpu: Gpu, found: Sequence[Column]) -> str:
+def text(job: PlannedStage, gpu: Gpu, found: Sequence[Column]) -> str:
     """The plan as a table: a line for each part, a column for each number of GPUs."""
     models = ", ".join(f"{one.role} {one.shape.name}{_how(one.trained, one.held)}" for one in job.networks)
     lines = [f"{job.stage} on {gpu.name} ({amount(gpu.memory)}): {models}", ""]
@@ -86,7 +86,7 @@ def text(job: Job, gpu: Gpu, found: Sequence[Column]) -> str:
     return "\n".join(lines)
 
 
-def _times(job: Job, found: Sequence[Column], width: int) -> list[str]:
+def _times(job: PlannedStage, found: Sequence[Column], width: int) -> list[str]:
     lines = []
     for name in ("rollout", "scoring", "update", "sync"):
         seconds = [getattr(one.times, name) for one in found]

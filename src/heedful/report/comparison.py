@@ -15,7 +15,7 @@ from heedful.data.text import as_words
 from heedful.files import read_json
 from heedful.maths.statistics import Interval, ends
 from heedful.plots.charts import Chart, Level, rates
-from heedful.report.page import Answer, Fact, Figure, Grid, Group, Sample
+from heedful.report.page import Fact, Figure, Grid, Group, SampleAnswer, SampleView
 from heedful.report.side_by_side import LOSS, TIE, WIN, Tally
 
 RESULT, ANSWERS, CHOICES = "result.json", "answers.jsonl", "choices.{}.jsonl"
@@ -41,7 +41,7 @@ class Compared:
     grids: list[Grid]
     groups: list[Group]
     facts: list[Fact]
-    samples: list[Sample]
+    samples: list[SampleView]
     tally: Tally | None
     samples_note: str
     shown: tuple[str, ...]
@@ -171,7 +171,9 @@ def _facts(result: Result) -> list[Fact]:
     return [*facts, Fact("baseline", result["baseline"]), Fact("seed of the evaluation", str(result["seed"]))]
 
 
-def _side_by_side(folder: Path, result: Result, seed: int) -> tuple[list[Sample], Tally | None, str, tuple[str, ...]]:
+def _side_by_side(
+    folder: Path, result: Result, seed: int
+) -> tuple[list[SampleView], Tally | None, str, tuple[str, ...]]:
     """Twenty prompts in the true shares of wins, ties and losses of the last model, those to look at first first."""
     if not (folder / ANSWERS).is_file() or not result["judges"]:
         return [], None, "", ()
@@ -193,11 +195,11 @@ def _side_by_side(folder: Path, result: Result, seed: int) -> tuple[list[Sample]
     for place in drawn:
         row = rows[place]
         answers = [
-            Answer(str(name), text, None, flagged.get(_key(row.prompt), {}).get(number, []))
+            SampleAnswer(str(name), text, None, flagged.get(_key(row.prompt), {}).get(number, []))
             for number, (name, text) in enumerate(zip(row.models or [], row.completions, strict=True))
         ]
         samples.append(
-            Sample(as_text(row.prompt), answers, row.use_case, tally.outcomes[place], _key(row.prompt) in disputed)
+            SampleView(as_text(row.prompt), answers, row.use_case, tally.outcomes[place], _key(row.prompt) in disputed)
         )
     note = RULE.format(count=len(samples), seed=seed, judge=next(iter(result["judges"])))
     return samples, tally, note, (baseline, model)

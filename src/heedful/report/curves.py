@@ -11,8 +11,9 @@ from typing import Any
 from heedful.configs import registry
 from heedful.configs.stage import ChartSpec
 from heedful.data.text import as_words
+from heedful.files import Row
 from heedful.plots.charts import Chart, Level, Series
-from heedful.runs.run import Rows, metrics
+from heedful.runs.run import metrics
 
 CHANCE = {"accuracy": 0.5, "valid_accuracy": 0.5, "pair_loss": math.log(2)}
 """What guessing reaches, by metric."""
@@ -83,7 +84,7 @@ def _alone(spec: ChartSpec, metric: str) -> ChartSpec:
     return replace(spec, title=title, metrics={metric: name})
 
 
-def _chart(spec: ChartSpec, stage: str, runs: Mapping[str, Rows]) -> Chart | None:
+def _chart(spec: ChartSpec, stage: str, runs: Mapping[str, list[Row]]) -> Chart | None:
     series: list[Series] = []
     for run, rows in runs.items():
         for metric, name in spec.metrics.items():

@@ -78,7 +78,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SampleAnswer:
     """One model's answer to the prompt of a sample."""
 
     model: str
@@ -88,11 +88,11 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleView:
     """A prompt and the answers of the models, side by side."""
 
     prompt: str
-    answers: list[Answer]
+    answers: list[SampleAnswer]
     use_case: str | None = None
     outcome: str | None = None
     """How the first model of `Report.tally` did against the second here."""
@@ -158,7 +158,7 @@ class Report:
     groups: list[Group] = field(default_factory=list)
     quality: list[Estimates] = field(default_factory=list)
     calibration: list[Bin] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[SampleView] = field(default_factory=list)
     tally: Tally | None = None
     """Counts over all prompts, which `samples` are drawn from."""
     samples_note: str = ""

@@ -15,7 +15,7 @@ from heedful.files import rows_of
 from heedful.plots.layout import number
 from heedful.report import comparison, lineage, page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts, watched
-from heedful.report.page import Answer, Estimate, Estimates, Fact, Grid, Group, Report, RunFacts, Sample
+from heedful.report.page import Estimate, Estimates, Fact, Grid, Group, Report, RunFacts, SampleAnswer, SampleView
 from heedful.runs.listing import duration, flat, named, origin
 from heedful.runs.manifest import Manifest
 from heedful.runs.run import Run
@@ -111,18 +111,20 @@ def reward_quality(name: str, results: Mapping[str, Any]) -> list[Estimates]:
     return [part for part in parts if part.rows]
 
 
-def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[Sample]:
+def samples(runs: Mapping[str, Path], most: int = SAMPLES) -> list[SampleView]:
     """The latest texts of each run. Answers to one prompt stand side by side."""
-    answers: dict[str, list[Answer]] = {}
+    answers: dict[str, list[SampleAnswer]] = {}
     for name, path in runs.items():
         rows = [row for row in rows_of(path / "samples.jsonl") if "prompt" in row and "completion" in row]
         for row in rows[-most:]:
             score = next((row[key] for key in ("score", "reward") if isinstance(row.get(key), int | float)), None)
             label = f"{name}, step {row['step'] + 1}" if isinstance(row.get("step"), int) else name
-            answers.setdefault(_prompt_text(row["prompt"]), []).append(Answer(label, str(row["completion"]), score))
+            answers.setdefault(_prompt_text(row["prompt"]), []).append(
+                SampleAnswer(label, str(row["completion"]), score)
+            )
     latest = list(answers.items())[::-1]
     shared = sorted(latest, key=lambda item: -len(item[1]))
-    return [Sample(prompt, found) for prompt, found in shared[:most]]
+    return [SampleView(prompt, found) for prompt, found in shared[:most]]
 
 
 def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:

@@ -34,7 +34,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
-class Row:
+class ModelRow:
     """One model of the table. `wins` is None for the baseline."""
 
     model: ModelResult
@@ -52,7 +52,7 @@ class Table:
     """Every model against one baseline. Rates are shares of 1, lengths in tokens, KL and loss in nats."""
 
     baseline: str
-    rows: list[Row]
+    rows: list[ModelRow]
 
     @property
     def flags(self) -> list[str]:
@@ -85,7 +85,7 @@ def demo_table(results: Sequence[ModelResult], baseline: str, clusters: Clusters
     _check(results)
     reference = by_name[baseline]
     rows = [
-        Row(
+        ModelRow(
             result,
             None if result is reference else head_to_head(result, reference, clusters),
             {name: flag_rate(result, name, clusters) for name in result.flags},

@@ -21,7 +21,7 @@ from heedful.configs.shared import Compute
 from heedful.data.records import Prompt, PromptText, Record, as_text
 from heedful.models import batches, encoders, heads, load, render, scoring
 from heedful.models.shards import Shards
-from heedful.models.templates import Refused
+from heedful.models.templates import TemplateRefused
 from heedful.rewards.calls import FunctionScorer
 from heedful.rewards.specs import ensemble_of, is_function, split_weight
 from heedful.rollout.types import Episode
@@ -45,7 +45,7 @@ def _in_place(cut: list[list[int]], found: list[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Part:
+class RewardPart:
     """A named scorer: score_B in float32 on the CPU, NaN where a function has no opinion.
 
     Raises NonFinite for the score of a model that is not finite.
@@ -84,7 +84,7 @@ class Reward:
     A scorer without an opinion (NaN) is left out of the sum.
     """
 
-    def __init__(self, parts: list[Part]) -> None:
+    def __init__(self, parts: list[RewardPart]) -> None:
         self.parts = parts
         self.no_opinion: Counter[str] = Counter()
         """How many answers each scorer has left out so far, in this process."""
@@ -94,11 +94,11 @@ class Reward:
         """The reward models by name, those of ensembles too."""
         return {part.name: part.score.model for part in self.members() if isinstance(part.score, ModelScorer)}
 
-    def members(self) -> Iterator[Part]:
+    def members(self) -> Iterator[RewardPart]:
         """The parts, with the members of an ensemble in place of it. A member has the weight of its ensemble."""
         for part in self.parts:
             if isinstance(part.score, Ensemble):
-                yield from (Part(one.name, part.weight, one.score) for one in part.score.parts)
+                yield from (RewardPart(one.name, part.weight, one.score) for one in part.score.parts)
             else:
                 yield part
 
@@ -189,7 +189,7 @@ class ModelScorer:
         for prompt, tools in asked:
             try:
                 render.answered(self.tokenizer, prompt, "Yes.", tools=tools)
-            except Refused as error:
+            except TemplateRefused as error:
                 shown = " ".join(as_text(prompt).split())[:60]
                 raise UserError(f"{name}: {str(error).rstrip('.')}. The prompt: '{shown}'") from None
 
@@ -222,7 +222,7 @@ class Ensemble:
     An ensemble has no opinion (NaN) where one of its members has none.
     """
 
-    def __init__(self, spec: str, parts: Sequence[Part], aggregate: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, spec: str, parts: Sequence[RewardPart], aggregate: Callable[[Tensor], Tensor]) -> None:
         self.spec, self.parts, self.aggregate = spec, list(parts), aggregate
         models = [part for part in self.parts if isinstance(part.score, ModelScorer)]
         for other in models[1:]:
@@ -251,12 +251,12 @@ def open_reward(
     Raises UserError with the spec and the remedy."""
     if not specs:
         raise UserError("no reward given. Name a reward-model run or a module:function")
-    parts: list[Part] = []
+    parts: list[RewardPart] = []
     for spec in specs:
         weight, target = split_weight(spec)
         scorer = _open(target, policy_tokenizer, compute, device, trust_remote_code, shards)
         name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
-        parts.append(Part(name, weight, scorer))
+        parts.append(RewardPart(name, weight, scorer))
     return Reward(parts)
 
 
@@ -272,7 +272,7 @@ def _open(
     if (found := ensemble_of(target)) is not None:
         how = policy_tokenizer, compute, device, trust_remote_code, shards
         opened = {one: _open(one, *how) for one in found.members}
-        return Ensemble(target, [Part(name, 1.0, scorer) for name, scorer in opened.items()], found.aggregate)
+        return Ensemble(target, [RewardPart(name, 1.0, scorer) for name, scorer in opened.items()], found.aggregate)
     if is_function(target):
         return FunctionScorer(target)
     model, tokenizer = load.load_reward(target, trust_remote_code=trust_remote_code, shards=shards)

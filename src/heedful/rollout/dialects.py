@@ -20,7 +20,7 @@ class Unreadable(Exception):
     """A server's answer is not what its interface says."""
 
 
-class Answer(NamedTuple):
+class ServerAnswer(NamedTuple):
     """A response. `versions`: (version of the weights, first token), if the server says so."""
 
     ids: list[int]
@@ -56,7 +56,7 @@ class Dialect(Protocol):
 
     def generate(
         self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
-    ) -> Answer:
+    ) -> ServerAnswer:
         """One response, with log-probs under the sampling temperature."""
         ...
 
@@ -99,7 +99,7 @@ class VLLM(_Tokenizes):
 
     def generate(
         self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
-    ) -> Answer:
+    ) -> ServerAnswer:
         """See `Dialect`."""
         sampling = {
             "max_tokens": settings.max_new_tokens, "temperature": settings.temperature, "top_p": settings.top_p,
@@ -109,7 +109,7 @@ class VLLM(_Tokenizes):
         choice = _of(call("/inference/v1/generate", body), "choices", 0)
         logprobs = [float(_of(one, "logprob")) for one in _of(choice, "logprobs", "content")]
         spans = choice.get("weight_versions") or []
-        return Answer([*_of(choice, "token_ids")], logprobs, _finish(choice.get("finish_reason")), _spans(spans))
+        return ServerAnswer([*_of(choice, "token_ids")], logprobs, _finish(choice.get("finish_reason")), _spans(spans))
 
     def load(self, call: Call, folder: str, version: int) -> None:
         """See `Dialect`."""
@@ -144,7 +144,7 @@ class SGLang(_Tokenizes):
 
     def generate(
         self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
-    ) -> Answer:
+    ) -> ServerAnswer:
         """See `Dialect`."""
         sampling = {
             "max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature, "top_p": settings.top_p,
@@ -158,7 +158,7 @@ class SGLang(_Tokenizes):
         finish = _of(meta, "finish_reason")
         version = str(meta.get("weight_version", ""))
         versions = [(int(version), 0)] if version.isdigit() else None
-        return Answer([i for i, _ in pairs], [p for _, p in pairs], _finish(finish.get("type")), versions)
+        return ServerAnswer([i for i, _ in pairs], [p for _, p in pairs], _finish(finish.get("type")), versions)
 
     def load(self, call: Call, folder: str, version: int) -> None:
         """See `Dialect`."""

@@ -35,8 +35,8 @@ from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.models.shards import assembled, is_sharded
-from heedful.rollout.dialects import ADAPTER, DIALECTS, Answer, Dialect, Unreadable
-from heedful.rollout.types import Sample, Stream, Token
+from heedful.rollout.dialects import ADAPTER, DIALECTS, Dialect, ServerAnswer, Unreadable
+from heedful.rollout.types import Sample, SampledToken, Stream
 
 TRIES = 4  # of one row, on all servers together
 PROBES, PROBE_TOKENS = 4, 16  # what is compared after a load
@@ -136,12 +136,12 @@ class HttpEngine:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[Token]:
+    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[SampledToken]:
         """See `types.Engine`. The tokens come when the answer is whole."""
         (sample,) = self.generate([prompt_ids], [stream], settings)
         logprobs, last = sample.logprobs or [], len(sample.response_ids) - 1
         for number, token in enumerate(sample.response_ids):
-            yield Token(0, token, logprobs[number], sample if number == last else None)
+            yield SampledToken(0, token, logprobs[number], sample if number == last else None)
 
     def gathered(self) -> contextlib.AbstractContextManager[None]:
         """See `types.Engine`. The servers have the weights."""
@@ -196,14 +196,14 @@ class HttpEngine:
             return Sample(prompt_ids, answer.ids, answer.finish, answer.logprobs, versions)
         raise UserError(f"{self.decoder}: a row failed {TRIES} times. The last checkpoint is kept")
 
-    def _ask(self, server: Server, prompt_ids: list[int], settings: Generation, seed: int) -> Answer:
+    def _ask(self, server: Server, prompt_ids: list[int], settings: Generation, seed: int) -> ServerAnswer:
         model = self._adapter[0] if self._adapter is not None else server.model
         answer = server.dialect.generate(server.call, model, prompt_ids, settings, self.stops, seed)
         if not answer.ids or len(answer.ids) != len(answer.logprobs) or len(answer.ids) > settings.max_new_tokens:
             raise Unreadable(f"{len(answer.ids)} tokens with {len(answer.logprobs)} log-probs")
         return answer
 
-    def _check_ids(self, server: Server, answer: Answer) -> None:
+    def _check_ids(self, server: Server, answer: ServerAnswer) -> None:
         foreign = [token for token in answer.ids if not 0 <= token < self.ids.end or token in self.ids.holes]
         if foreign:
             raise UserError(
@@ -306,7 +306,7 @@ class HttpEngine:
             self._least_busy()
 
     @torch.no_grad()
-    def _gap(self, prompts: Sequence[list[int]], answers: Sequence[Answer]) -> float:
+    def _gap(self, prompts: Sequence[list[int]], answers: Sequence[ServerAnswer]) -> float:
         pad = self.tokenizer.pad_token_id or 0
         batch = batches.collate(list(prompts), [answer.ids for answer in answers], pad).to(self.model.device)
         with eval_mode(self.model):

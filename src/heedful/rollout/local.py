@@ -29,7 +29,7 @@ from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
 from heedful.rollout.tops import tops
-from heedful.rollout.types import Finish, Sample, Stream, Token, Top
+from heedful.rollout.types import Finish, Sample, SampledToken, Stream, Top
 
 
 class LocalEngine:
@@ -83,7 +83,7 @@ class LocalEngine:
                 samples |= {index_of[token.row]: token.sample for token in rows.step() if token.sample is not None}
         return [samples[i] for i in range(len(asked))]
 
-    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[Token]:
+    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[SampledToken]:
         """See `types.Engine`."""
         rows = self.open(1)
         rows.add(prompt_ids, stream, settings)
@@ -105,9 +105,9 @@ class LocalEngine:
         finally:
             self._whole = None
 
-    def open(self, max_rows: int) -> Rows:
+    def open(self, max_rows: int) -> SamplingLoop:
         """A loop of up to `max_rows` rows at a time, for a caller that has more to add while others are answered."""
-        return Rows(self, max_rows)
+        return SamplingLoop(self, max_rows)
 
     def computing(self) -> Any:
         """The model in the precision that it computes in."""
@@ -146,7 +146,7 @@ class _Row:
     cancelled: bool = False
 
 
-class Rows:
+class SamplingLoop:
     """The loop of an engine: rows join at any time, of any length and with any settings, and leave when they are done.
 
     `step` belongs to one thread. `add` and `cancel` may be called from any other. The weights are those at the first
@@ -190,7 +190,7 @@ class Rows:
         """Whether a row waits or is in flight."""
         return bool(self._rows)
 
-    def step(self) -> list[Token]:
+    def step(self) -> list[SampledToken]:
         """One token for every row in flight, after waiting rows have joined."""
         with eval_mode(self.engine.model):
             decoder = self._open()
@@ -237,7 +237,7 @@ class Rows:
                 new.append(row)
         return new
 
-    def _sample(self, logits_NV: torch.Tensor) -> list[Token]:
+    def _sample(self, logits_NV: torch.Tensor) -> list[SampledToken]:
         rows = self._flying
         draws_N = torch.from_numpy(np.array([row.draws[len(row.response_ids)] for row in rows])).to(logits_NV.device)
         logits_NV = self.engine.ids.logits(logits_NV)
@@ -261,5 +261,5 @@ class Rows:
                 row.finish = "stop" if stopped else "length"
                 whole = Sample(row.prompt_ids, row.response_ids, row.finish, row.logprobs, row.versions)
                 self._rows.pop(row.number, None)
-            found.append(Token(row.number, token, logprob, whole, with_top.get(place)))
+            found.append(SampledToken(row.number, token, logprob, whole, with_top.get(place)))
         return found

@@ -46,7 +46,7 @@ class Top(NamedTuple):
     most: list[tuple[int, float]]
 
 
-class Token(NamedTuple):
+class SampledToken(NamedTuple):
     """One sampled token of the row `row`. The last one of a response comes with the whole `sample`.
 
     `top`: for rows that asked for it.
@@ -111,7 +111,7 @@ class Engine(Protocol):
         """
         ...
 
-    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[Token]:
+    def stream(self, prompt_ids: Sequence[int], stream: Stream, settings: Generation) -> Iterator[SampledToken]:
         """Tokens of one response as they are sampled, the stop id included: those that `generate` gives."""
         ...
 

@@ -51,7 +51,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """What a gate says, and why. `more`: about how many more prompts an undecided gate needs."""
 
     outcome: Outcome
@@ -110,28 +110,30 @@ def win(outcomes: ArrayLike, users: Sequence[object]) -> WinRate:
     return WinRate(found.mean, None if ties else found.low, None if ties else found.high, found.n)
 
 
-def decide(config: GateConfig, prompts: int, seen: Evidence) -> Verdict:
+def decide(config: GateConfig, prompts: int, seen: Evidence) -> GateVerdict:
     """The verdict on a candidate. `prompts`: the number that was fixed when the round began."""
     if seen.alarms:
-        return Verdict("keep", tuple(seen.alarms))
+        return GateVerdict("keep", tuple(seen.alarms))
     open_ = _open(config, prompts, seen)
     if open_ is not None:
         return open_
     against = [*_win(seen), *_flags(config, seen), *_sizes(config, seen)]
     if against:
-        return Verdict("keep", tuple(against))
+        return GateVerdict("keep", tuple(against))
     rate = seen.win
     assert rate is not None
     assert rate.low is not None
-    return Verdict("promote", (f"wins {rate.rate:.1%} of {rate.n:,} prompts, at least {rate.low:.1%}",))
+    return GateVerdict("promote", (f"wins {rate.rate:.1%} of {rate.n:,} prompts, at least {rate.low:.1%}",))
 
 
-def _open(config: GateConfig, prompts: int, seen: Evidence) -> Verdict | None:
+def _open(config: GateConfig, prompts: int, seen: Evidence) -> GateVerdict | None:
     """Why the gate cannot decide, if so."""
     compared = seen.win.n if seen.win is not None else 0
     if compared < prompts:
         more = prompts - compared
-        return Verdict("undecided", (f"compared on {compared:,} of {prompts:,} prompts, about {more:,} more",), more)
+        return GateVerdict(
+            "undecided", (f"compared on {compared:,} of {prompts:,} prompts, about {more:,} more",), more
+        )
     assert seen.win is not None
     missing = []
     if seen.win.low is None:
@@ -144,7 +146,7 @@ def _open(config: GateConfig, prompts: int, seen: Evidence) -> Verdict | None:
         missing.append("the tax was not measured")
     if config.length != "off" and seen.length is None:
         missing.append("the lengths were not measured")
-    return Verdict("undecided", tuple(missing)) if missing else None
+    return GateVerdict("undecided", tuple(missing)) if missing else None
 
 
 def _win(seen: Evidence) -> list[str]:

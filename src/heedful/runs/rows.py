@@ -16,10 +16,9 @@ from typing import IO, Any
 
 from heedful.config import UserError
 from heedful.data import formats
+from heedful.files import Row
 from heedful.runs.manifest import Manifest, manifest_path
 from heedful.runs.resumable import Resumable
-
-Row = dict[str, Any]
 
 
 class RowsWriter(Resumable):

@@ -17,16 +17,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from heedful import files
 from heedful.config import Config, UserError
+from heedful.files import Row
 from heedful.runs.manifest import NAME, Manifest, Source
 from heedful.runs.resumable import Resumable
 
 METRICS, SAMPLES, TRY, LOCK = "metrics.jsonl", "samples.jsonl", "try.json", ".lock"
 WATCHED = "watched.jsonl"
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Run:
         return self.manifest.status == "finished" and (self.path / "model").is_dir()
 
 
-def metrics(path: str | Path) -> Rows:
+def metrics(path: str | Path) -> list[Row]:
     """All rows of a run's metrics.jsonl, one a step."""
     return files.rows_of(Path(path) / METRICS)
 
@@ -100,11 +99,11 @@ class RunWriter(Resumable):
         row = {"step": step, **{key: short(value) for key, value in metrics.items()}}
         files.append_rows(self.path / METRICS, [row])
 
-    def sample(self, step: int, rows: Rows) -> None:
+    def sample(self, step: int, rows: list[Row]) -> None:
         """Append texts to samples.jsonl."""
         files.append_rows(self.path / SAMPLES, [{"step": step, **row} for row in rows])
 
-    def watched(self, step: int, rows: Rows) -> None:
+    def watched(self, step: int, rows: list[Row]) -> None:
         """Append the answers of a measurement to watched.jsonl."""
         files.append_rows(self.path / WATCHED, [{"step": step, **row} for row in rows])
 

@@ -17,7 +17,7 @@ from heedful.serve.types import ApiError, Call
 
 
 @dataclass
-class Prompt:
+class ServedPrompt:
     """The tokens of a prompt. `text` and `tops`: if the request wants it echoed, with log-probabilities."""
 
     ids: list[int]
@@ -25,14 +25,14 @@ class Prompt:
     tops: list[Top] | None = None
 
 
-class Answer:
+class ServedAnswer:
     """The answer to a request: whole, or as the events of a stream. Closing it frees its rows."""
 
     def __init__(
         self,
         call: Call,
         plan: Plan,
-        prompts: list[Prompt],
+        prompts: list[ServedPrompt],
         lane: Lane,
         spelling: Spelling,
         ended: Callable[[int], None],
@@ -52,7 +52,7 @@ class Answer:
         if call.outcome.answers is not None:
             call.outcome.answers = [""] * self.answers
 
-    async def begin(self, settings: Callable[[Prompt], Generation]) -> None:
+    async def begin(self, settings: Callable[[ServedPrompt], Generation]) -> None:
         """Start the rows, and wait for the first token. Raises ApiError."""
         plan = self.plan
         if plan.echo and plan.top is not None:
@@ -149,7 +149,7 @@ class Answer:
             parts.append(self.shape.chunk(choice))
         return b"".join(parts)
 
-    def _prompt(self, index: int) -> Prompt:
+    def _prompt(self, index: int) -> ServedPrompt:
         return self.prompts[index // self.plan.n]
 
     def _logprobs(self, index: int, entries: list[Entry], *, whole: bool) -> object:

@@ -25,7 +25,7 @@ from heedful.configs.shared import Generation
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.text import TextStream
 from heedful.rollout.tops import of_prompt
-from heedful.rollout.types import Stream, Token, Top
+from heedful.rollout.types import SampledToken, Stream, Top
 from heedful.serve.stops import Stops
 from heedful.serve.types import ApiError
 
@@ -274,7 +274,7 @@ class Lane:
         if found:
             self._post(self._deliver, found)
 
-    def _piece(self, row: _Row, token: Token, now: float) -> Piece | None:
+    def _piece(self, row: _Row, token: SampledToken, now: float) -> Piece | None:
         """What this token and those since the last piece make certain. None if that is nothing, or not due yet."""
         finish: str | None = token.sample.finish if token.sample is not None else None
         row.tokens += 1

@@ -17,7 +17,7 @@ from heedful.web.security.access import AsAdmin
 router = APIRouter(tags=["server"])
 
 
-class Path(Body):
+class CheckpointPath(Body):
     path: str = Field(min_length=1, max_length=2000)
     """A run, a directory or a hub name."""
 
@@ -51,7 +51,7 @@ async def metrics(request: Request) -> Response:
 
 
 @router.put("/api/models/{name}")
-async def swap(request: Request, person: AsAdmin, name: str, body: Path) -> Swapped:
+async def swap(request: Request, person: AsAdmin, name: str, body: CheckpointPath) -> Swapped:
     """Put another checkpoint behind a name. Running answers end on the old one."""
     model = _service(request).models.get(name)
     if model is None:

@@ -22,7 +22,7 @@ pages = APIRouter(include_in_schema=False)
 BY_ADMIN = "An administrator of this server suspended it."
 
 
-class Agreement(Body):
+class KeyConsent(Body):
     """What a person agrees to."""
 
     consent: bool = False
@@ -31,13 +31,13 @@ class Agreement(Body):
     """Of the text that the person read. Needed with consent."""
 
 
-class NewKey(Agreement):
+class NewKey(KeyConsent):
     name: str = Field(max_length=200)
     policy: bool
     """Whether the person agrees to the use policy. A key is made only then."""
 
 
-class ChangedKey(Agreement):
+class ChangedKey(KeyConsent):
     consent: bool | None = None  # type: ignore[assignment]
     suspended: bool | None = None
     why: str | None = Field(None, max_length=200)
@@ -94,7 +94,7 @@ def create(request: Request, person: SignedIn, store: Stored, now: Now, body: Ne
 
 
 @router.patch("/pages", status_code=204)
-def change_pages(request: Request, person: SignedIn, store: Stored, now: Now, body: Agreement) -> None:
+def change_pages(request: Request, person: SignedIn, store: Stored, now: Now, body: KeyConsent) -> None:
     """Change whether what you ask on the pages of this server may be kept."""
     consent = agreed(request, body.consent, body.version)
     with store.writing() as db:

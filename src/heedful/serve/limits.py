@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.feedback import keys
 from heedful.feedback.store import Store
 from heedful.serve.types import ApiError, Caller
@@ -18,7 +18,9 @@ MOST_KEYS = 100_000  # whose rates are remembered
 class Gate:
     """Counts what each key uses. The counts of a day are in memory, and `save` adds what is new to the database."""
 
-    def __init__(self, store: Store, limits: Limits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, store: Store, limits: ServeLimits, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.store, self.limits, self.clock = store, limits, clock
         self._buckets: dict[int, tuple[float, float]] = {}  # key -> (requests left, when)
         self._day: date = clock().date()

@@ -15,12 +15,12 @@ from starlette.concurrency import run_in_threadpool
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.configs.shared import Generation
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
 from heedful.serve import requests
-from heedful.serve.answers import Answer, Prompt
+from heedful.serve.answers import ServedAnswer, ServedPrompt
 from heedful.serve.batching import Lane
 from heedful.serve.requests import Plan
 from heedful.serve.spelling import Spelling
@@ -38,7 +38,7 @@ class LocalBackend:
 
     upstream = False
 
-    def __init__(self, path: str, load: Load, limits: Limits) -> None:
+    def __init__(self, path: str, load: Load, limits: ServeLimits) -> None:
         self.path, self.load, self.limits = path, load, limits
         self.created = int(time.time())
         self.waiting = 0
@@ -134,21 +134,23 @@ class LocalBackend:
         except TimeoutError:
             raise ApiError(503, AWAY, code="model_unavailable", retry_after=5) from None
 
-    def _admit(self, call: Call, plan: Plan, prompts: list[Prompt], lane: Lane, spelling: Spelling) -> Answer:
+    def _admit(
+        self, call: Call, plan: Plan, prompts: list[ServedPrompt], lane: Lane, spelling: Spelling
+    ) -> ServedAnswer:
         """Take a place in the queue. Raises ApiError 503 if it is full."""
         answers = plan.n * len(prompts)
         if self.waiting + answers > self.limits.rows + self.limits.queue:
             raise ApiError(503, FULL, code="overloaded", retry_after=1)
         self.waiting += answers
-        return Answer(call, plan, prompts, lane, spelling, self._ended)
+        return ServedAnswer(call, plan, prompts, lane, spelling, self._ended)
 
-    def _prompts(self, lane: Lane, plan: Plan) -> list[Prompt]:
+    def _prompts(self, lane: Lane, plan: Plan) -> list[ServedPrompt]:
         """The tokens of the prompts, as heedful makes them everywhere. Raises ApiError 400."""
         tokenizer = lane.tokenizer
         with self._rendering:
             try:
                 if plan.messages is not None:
-                    found = [Prompt(render.prompt_ids(tokenizer, plan.messages))]
+                    found = [ServedPrompt(render.prompt_ids(tokenizer, plan.messages))]
                 else:
                     found = [_prompt(tokenizer, given, lane.engine.ids.end, plan.echo) for given in plan.prompts]
             except UserError as error:
@@ -166,20 +168,20 @@ class LocalBackend:
         """Most tokens of a prompt and its answer."""
         return min(lane.engine.context, self.limits.context)
 
-    def settings(self, lane: Lane, plan: Plan, prompt: Prompt) -> Generation:
+    def settings(self, lane: Lane, plan: Plan, prompt: ServedPrompt) -> Generation:
         most = self.context(lane) - len(prompt.ids) if plan.max_tokens is None else plan.max_tokens
         return Generation(max_new_tokens=most, temperature=plan.temperature, top_p=plan.top_p, top_k=plan.top_k)
 
 
-def _prompt(tokenizer: PreTrainedTokenizerBase, given: str | list[int], end: int, echo: bool) -> Prompt:
+def _prompt(tokenizer: PreTrainedTokenizerBase, given: str | list[int], end: int, echo: bool) -> ServedPrompt:
     if isinstance(given, str):
         ids = render.text_prompt_ids(tokenizer, given)
         if not ids:
             raise UserError("'prompt' is empty: this tokenizer gives no tokens for it.")
-        return Prompt(ids, given if echo else "")
+        return ServedPrompt(ids, given if echo else "")
     if max(given) >= end:
         raise UserError(f"'prompt' holds the token {max(given)}. The last one of this model is {end - 1}.")
-    return Prompt(given, str(tokenizer.decode(given, clean_up_tokenization_spaces=False)) if echo else "")
+    return ServedPrompt(given, str(tokenizer.decode(given, clean_up_tokenization_spaces=False)) if echo else "")
 
 
 def _fits_twice(engine: LocalEngine) -> bool:

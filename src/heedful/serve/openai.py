@@ -54,7 +54,7 @@ async def _answered(request: Request, route: Route) -> Response:
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
     refused = may_not_store(request)
-    return Answer(_service(request).answer(caller, route, body, refused=refused))
+    return ReplyResponse(_service(request).answer(caller, route, body, refused=refused))
 
 
 def may_not_store(request: Request) -> bool:
@@ -65,7 +65,7 @@ def may_not_store(request: Request) -> bool:
     return given == "no"
 
 
-class Answer(Response):
+class ReplyResponse(Response):
     """Sends a reply as it comes, and drops it as soon as the client leaves."""
 
     def __init__(self, work: Any) -> None:

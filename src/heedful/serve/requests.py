@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.data.records import Message, Prompt
 from heedful.serve.types import ApiError, Route
 
@@ -133,7 +133,7 @@ class Plan:
     usage: bool
 
 
-def read(route: Route, values: Mapping[str, Any], limits: Limits) -> Plan:
+def read(route: Route, values: Mapping[str, Any], limits: ServeLimits) -> Plan:
     """Check a request. Raises ApiError 400, which names the parameter."""
     given = {name: value for name, value in values.items() if value is not None and not _is_neutral(name, value)}
     for name in given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heedful.configs.serve import Limits
+from heedful.configs.serve import ServeLimits
 from heedful.web.settings import WebSettings
 
 POLICY = """\
@@ -17,6 +17,6 @@ these rules."""
 class ServeSettings(WebSettings):
     """Settings of one server of models."""
 
-    limits: Limits = Limits()
+    limits: ServeLimits = ServeLimits()
     policy: str = POLICY
     """What people may use the server for. It is shown where keys are made."""

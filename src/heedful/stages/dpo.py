@@ -28,7 +28,7 @@ from heedful.training.stage_run import StageRun, open_stage
 
 
 @dataclass(frozen=True)
-class Judged:
+class ReferencedRanking:
     """One ranking with the reference's log-prob of each completion."""
 
     ranked: Ranked
@@ -88,7 +88,7 @@ def _loop(config: DPOConfig, s: StageRun) -> None:
     s.finish(write_model, results)
 
 
-def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
+def gradients(config: DPOConfig, model: Any, rows: Sequence[ReferencedRanking], passes: Passes) -> dict[str, float]:
     """Backward pass over this rank's micro-batches. Gradients are those of the mean over all pairs of the batch."""
     count = sum(len(row.pairs) for row in rows)
     means = Means()
@@ -100,7 +100,7 @@ def gradients(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Pas
 
 
 @torch.no_grad()
-def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes) -> dict[str, float]:
+def validate(config: DPOConfig, model: Any, rows: Sequence[ReferencedRanking], passes: Passes) -> dict[str, float]:
     """Mean loss and accuracy over held-out pairs. Nothing without one."""
     model.eval()
     means = Means()
@@ -110,7 +110,7 @@ def validate(config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Pass
 
 
 @torch.no_grad()
-def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[Judged]:
+def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[ReferencedRanking]:
     """The rankings with `model`'s log-probs as the reference's."""
     model.eval()
 
@@ -120,11 +120,11 @@ def with_reference(model: Any, rows: Sequence[Ranked], passes: Passes) -> list[J
         return [(i, own_K.cpu()) for i, own_K in zip(chosen, own, strict=True)]
 
     reference = dict(pair for part in passes.ranks.each_pass(_micro_batches(rows, passes), logprobs) for pair in part)
-    return [Judged(row, row.pairs, reference[i]) for i, row in enumerate(rows)]
+    return [ReferencedRanking(row, row.pairs, reference[i]) for i, row in enumerate(rows)]
 
 
 def _losses(
-    config: DPOConfig, model: Any, rows: Sequence[Judged], passes: Passes
+    config: DPOConfig, model: Any, rows: Sequence[ReferencedRanking], passes: Passes
 ) -> Iterator[tuple[Tensor, Tensor, dict[str, SumCount]]]:
     """(sum, count, metrics) over pairs, for each of this rank's micro-batches."""
     ranks = passes.ranks
@@ -139,7 +139,7 @@ def _losses(
         yield total * counts, pairs * counts, {name: (a * counts, b * counts) for name, (a, b) in metrics.items()}
 
 
-def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[Judged]) -> tuple[Tensor, Tensor]:
+def _of_pairs(logprobs: Sequence[Tensor], rows: Sequence[ReferencedRanking]) -> tuple[Tensor, Tensor]:
     """Log-probs of winners and losers, pair by pair."""
     winners, losers = (
         torch.cat([own_K[[pair[side] for pair in row.pairs]] for own_K, row in zip(logprobs, rows, strict=True)])

@@ -28,13 +28,13 @@ from heedful.models.shards import Shards, unplaced
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.training import optimiser as optim
 from heedful.training import order
-from heedful.training.checkpoint import Part
+from heedful.training.checkpoint import SavedPart
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
 
 
 @dataclass
-class Networks(networks.Networks):
+class PPONetworks(networks.Networks):
     """The policy's side, and a value net of its own (P16)."""
 
     critic: Learner
@@ -46,7 +46,7 @@ class Networks(networks.Networks):
         return self.critic.model
 
     @property
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, SavedPart]:
         return super().parts | {"value": self.value, "value_optimiser": self.critic.adam}
 
 
@@ -67,7 +67,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
     return Path(out)
 
 
-def iteration(config: PPOConfig, nets: Networks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
+def iteration(config: PPOConfig, nets: PPONetworks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
     """One iteration (P22): sample, score, shape rewards, estimate advantages, then update on every minibatch."""
     passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
     asked = [run.questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(run.questions))]
@@ -104,7 +104,7 @@ def advantages(
     return whiten(advantages_BT, mask_BT), returns_BT
 
 
-def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience, step: int) -> dict[str, float]:
+def learn(config: PPOConfig, nets: PPONetworks, run: Online, experience: Experience, step: int) -> dict[str, float]:
     """`epochs` passes over shuffled minibatches. Return metrics over all of them."""
     means = Means()
     lr, value_lr = (learner.rate(step, config.iterations) for learner in (nets.learner, nets.critic))
@@ -123,14 +123,14 @@ def learn(config: PPOConfig, nets: Networks, run: Online, experience: Experience
     return update_metrics(means, run.passes.ranks) | {"lr": lr}
 
 
-def _networks(config: PPOConfig, ranks: Ranks) -> Networks:
+def _networks(config: PPOConfig, ranks: Ranks) -> PPONetworks:
     """The policy's side and the value net."""
     nets = open_networks(config, ranks)
     value, value_from = _value_net(config, nets.policy, nets.tokenizer, nets.reward, ranks.shards)
     adapters.add(value, config.lora, seed=config.seed + 1, base=config.policy)
     load.place(value, ranks.device, config.compute, trained=True, shards=ranks.shards)
     critic = Learner("value", value, optim.adam(value, config.value_optimiser), config.value_optimiser)
-    return Networks(**vars(nets), critic=critic, value_from=value_from)
+    return PPONetworks(**vars(nets), critic=critic, value_from=value_from)
 
 
 def _value_net(

@@ -23,7 +23,7 @@ from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example
 from heedful.learning.passes import Passes
 from heedful.models import fresh, load, template_arguments, vocabulary
-from heedful.planning.job import Rows
+from heedful.planning.job import StepShape
 from heedful.training import checkpoint, order
 from heedful.training import optimiser as optim
 from heedful.training.metrics import Means
@@ -77,7 +77,7 @@ def _loop(
     s.say_if_few(total, "raise tokens or lower batch_tokens")
     adam = optim.adam(model, settings)
     parts = {"model": model, "optimiser": adam}
-    shape = Rows(step=batch_tokens, longest=max(len(row) for row in rows))
+    shape = StepShape(step=batch_tokens, longest=max(len(row) for row in rows))
     for step in s.steps(s.restore(parts, shape), total):
         model.train()
         loss = _gradients(model, [rows[i] for i in batches(step)], passes)

@@ -18,7 +18,7 @@ from heedful.configs.reward import RewardConfig
 from heedful.data import formats
 from heedful.data.records import Comparison
 from heedful.learning.examples import Ranked
-from heedful.learning.rankings import Rows, divided
+from heedful.learning.rankings import Rankings, divided
 from heedful.maths.statistics import repeats
 from heedful.runs.run import Run
 from heedful.training.stage_run import StageRun, open_stage
@@ -54,7 +54,7 @@ def train(config: RewardConfig, out: Path, train_one: TrainOne, *, resume: bool 
 def _members(config: RewardConfig, s: StageRun, train_one: TrainOne) -> Results:
     """Train the members of an ensemble on the same rankings, each with its seed."""
 
-    def read(_: RewardConfig, *how: Any) -> Rows:
+    def read(_: RewardConfig, *how: Any) -> Rankings:
         return divided(config, *how)  # split by the seed of the ensemble
 
     paths = []
@@ -97,7 +97,7 @@ def labeler_groups(config: RewardConfig) -> list[list[str]]:
     return groups
 
 
-def without(rows: Rows, left_out: Sequence[str], where: str) -> Rows:
+def without(rows: Rankings, left_out: Sequence[str], where: str) -> Rankings:
     """The rows of a fold: training and validation without these labelers, whose other rankings are `new_labelers`.
 
     New labelers are measured on prompts that nobody ranked in training. Rankings without a labeler are not used.
@@ -139,7 +139,7 @@ def _folds(config: RewardConfig, s: StageRun, groups: list[list[str]], train_one
     return summary(found, groups)
 
 
-def _read_fold(whole: RewardConfig, left_out: Sequence[str], _: RewardConfig, *how: Any) -> Rows:
+def _read_fold(whole: RewardConfig, left_out: Sequence[str], _: RewardConfig, *how: Any) -> Rankings:
     """The rows of a fold, split by the seed of the whole run, so that all seeds measure the same rankings."""
     return without(divided(whole, *how), left_out, whole.data)
 

@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.sft import SFTConfig
 from heedful.learning import examples, likelihood, preflight, rollouts
-from heedful.learning.examples import Example, Limits, Question
+from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.learning.passes import Passes, step_shape
 from heedful.models import adapters, dropout, load, vocabulary
 from heedful.models.ids import ids_of
-from heedful.planning.job import Rows
+from heedful.planning.job import StepShape
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rewards.specs import functions_of, models_of
 from heedful.rollout.engine import open_engine
@@ -122,7 +122,7 @@ def _start(config: SFTConfig, s: StageRun) -> tuple[Any, PreTrainedTokenizerBase
     return model, tokenizer
 
 
-def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> Rows:
+def _shape(config: SFTConfig, training: list[Example], texts: list[Example], selector: _Selector | None) -> StepShape:
     rows = max(config.batch, len(_mixed_in(config, texts, 0)))
     sampled = selector.sampled if selector is not None else {}
     return step_shape([*training, *texts], rows, losses=2 if texts else 1, **sampled)
@@ -143,7 +143,7 @@ def _gradients(
 
 
 def _split(
-    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, say: Callable[[str], None]
+    config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits, say: Callable[[str], None]
 ) -> tuple[list[Example], list[Example]]:
     rows = examples.demonstrations(config.data, tokenizer, limits, config.turns)
     records, elsewhere = [record for record, _ in rows], config.valid_data is not None
@@ -191,7 +191,9 @@ def _set_dropout(model: Any, config: SFTConfig, s: StageRun) -> None:
 class _Selector:
     """Mean reward of samples on fixed prompts: what picks the checkpoint in the paper (S2)."""
 
-    def __init__(self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: Limits, ranks: Ranks) -> None:
+    def __init__(
+        self, config: SFTConfig, tokenizer: PreTrainedTokenizerBase, limits: TokenLimits, ranks: Ranks
+    ) -> None:
         assert config.select_with is not None
         assert config.prompts is not None
         limits = limits.leaving_room(config.generation.max_new_tokens)

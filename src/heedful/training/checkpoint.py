@@ -31,10 +31,10 @@ from heedful.training.pieces import Stored
 
 SUMS, STEPS = "SHA256SUMS", "step-" + 8 * "[0-9]"
 SHARED = "All machines must write the same folder"
-Part = nn.Module | torch.optim.Optimizer | Average
+SavedPart = nn.Module | torch.optim.Optimizer | Average
 
 
-def check_finite(parts: Mapping[str, Part], ranks: Ranks | None = None) -> None:
+def check_finite(parts: Mapping[str, SavedPart], ranks: Ranks | None = None) -> None:
     """Raise NonFinite with the name of the first weight that is a NaN or an infinity."""
     bad = [
         f"{part_name}.{name}"
@@ -66,7 +66,7 @@ class State(BaseModel):
     stopped: str | None = None
 
 
-def size_of(parts: Mapping[str, Part]) -> int:
+def size_of(parts: Mapping[str, SavedPart]) -> int:
     """Bytes of one checkpoint. Adam keeps two numbers for each weight, once it has taken a step."""
     size = 0
     for part in parts.values():
@@ -79,7 +79,7 @@ def size_of(parts: Mapping[str, Part]) -> int:
 
 
 def save(
-    directory: Path, step: int, parts: Mapping[str, Part], facts: dict[str, Any], ranks: Ranks | None = None
+    directory: Path, step: int, parts: Mapping[str, SavedPart], facts: dict[str, Any], ranks: Ranks | None = None
 ) -> Path:
     """Write checkpoint `step` under `directory`, whole or not at all, and flush it to the disk.
 
@@ -103,7 +103,7 @@ def save(
     return final
 
 
-def _save_shards(folder: Path, parts: Mapping[str, Part], ranks: Ranks) -> list[str]:
+def _save_shards(folder: Path, parts: Mapping[str, SavedPart], ranks: Ranks) -> list[str]:
     """Write the shards of this rank, and on the main rank the index. Returns the lines for SHA256SUMS of all ranks.
 
     If one rank cannot write, all raise UserError. With copies on several machines the first one writes.
@@ -147,7 +147,7 @@ def latest(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(path: Path, parts: Mapping[str, Part], ranks: Ranks | None = None) -> dict[str, Any]:
+def load(path: Path, parts: Mapping[str, SavedPart], ranks: Ranks | None = None) -> dict[str, Any]:
     """Fill `parts` in place. Returns the facts that were saved with them, `step` among them.
 
     With `ranks` that hold shards, the main rank alone checks the files.
@@ -221,7 +221,7 @@ def _write(tensors: dict[str, Tensor], file: Path) -> None:
         raise UserError(f"{file}: cannot be written ({error}). The checkpoint before it is kept") from None
 
 
-def _tensors(part: Part) -> dict[str, Tensor]:
+def _tensors(part: SavedPart) -> dict[str, Tensor]:
     if isinstance(part, Average | nn.Module):
         return {name: p.detach() for name, p in _trained(part).items()}
     return {
@@ -238,7 +238,7 @@ def _trained(part: nn.Module | Average) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in part.named_parameters() if weight.requires_grad}
 
 
-def _wanted(part: Part) -> dict[str, torch.Size]:
+def _wanted(part: SavedPart) -> dict[str, torch.Size]:
     """The shapes that a checkpoint of this part has."""
     if isinstance(part, Average | nn.Module):
         return {name: parameter.shape for name, parameter in _trained(part).items()}
@@ -260,7 +260,7 @@ def _numbered(adam: torch.optim.Optimizer) -> list[tuple[int, Tensor]]:
 
 
 @torch.no_grad()
-def _fill(part: Part, stored: Stored) -> None:
+def _fill(part: SavedPart, stored: Stored) -> None:
     """Copy what is stored into a part that it fits. A rank reads what it holds."""
     if isinstance(part, Average | nn.Module):
         for name, weight in _trained(part).items():

@@ -10,7 +10,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.shared import StageConfig
 from heedful.planning.check import NEAR, advice, amount, told
-from heedful.planning.job import Rows, job_of, loaded
+from heedful.planning.job import StepShape, job_of, loaded
 from heedful.planning.memory import Needs, Place, needs
 from heedful.training import launcher, machine
 from heedful.training.parallel import Ranks
@@ -49,7 +49,7 @@ def check_config(stage: str, config: StageConfig, ranks: Ranks, out: Path, say: 
 
 
 def check_loaded(
-    stage: str, config: StageConfig, models: Mapping[str, Any], rows: Rows, ranks: Ranks, out: Path, say: Say
+    stage: str, config: StageConfig, models: Mapping[str, Any], rows: StepShape, ranks: Ranks, out: Path, say: Say
 ) -> None:
     """Say what a run still needs, now that its models are in memory. Raise UserError if that is not free."""
     place, free = _place(ranks), machine.free(ranks.device)
@@ -71,9 +71,9 @@ def to_come(need: Needs) -> int:
     return need.optimiser + max(need.learning, need.sampling)
 
 
-def _least(rows: Rows) -> Rows:
+def _least(rows: StepShape) -> StepShape:
     tokens = min(LEAST, rows.longest)
-    return Rows(tokens, tokens, sampled=min(1, rows.sampled), columns=min(LEAST, rows.columns))
+    return StepShape(tokens, tokens, sampled=min(1, rows.sampled), columns=min(LEAST, rows.columns))
 
 
 def _place(ranks: Ranks) -> Place:

@@ -31,13 +31,13 @@ from heedful.data import formats
 from heedful.fast import forward
 from heedful.models import ids
 from heedful.planning.check import amount
-from heedful.planning.job import Rows
+from heedful.planning.job import StepShape
 from heedful.runs.manifest import Source, parent
 from heedful.runs.progress import Reporter
 from heedful.runs.resumable import Interrupted, recording_end
 from heedful.runs.run import METRICS, RunWriter, metrics, short
 from heedful.training import checkpoint, room
-from heedful.training.checkpoint import Part
+from heedful.training.checkpoint import SavedPart
 from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.trackers import Trackers
 
@@ -98,7 +98,7 @@ class StageRun:
         if failure is not None:
             raise failure
 
-    def restore(self, parts: Mapping[str, Part], rows: Rows | None) -> int:
+    def restore(self, parts: Mapping[str, SavedPart], rows: StepShape | None) -> int:
         """Fill `parts` from the newest checkpoint, if any. Returns the step to go on with.
 
         `rows`: those of a step, if the parts are transformers models. Raises UserError if memory does not suffice.
@@ -134,7 +134,7 @@ class StageRun:
         if best is not None and not best.is_dir():
             raise UserError(f"{best}: missing, and it is the best checkpoint so far. {remedy}")
 
-    def _say_how(self, models: Mapping[str, nn.Module], rows: Rows) -> None:
+    def _say_how(self, models: Mapping[str, nn.Module], rows: StepShape) -> None:
         """Say and record how the models compute, and what memory that takes."""
         paths = {name: forward.path(model) for name, model in models.items()}
         for name, path in paths.items():
@@ -143,7 +143,7 @@ class StageRun:
         self.note(forward={name: str(path) for name, path in paths.items()}, ids=ids.described(models))
         room.check_loaded(self.stage, self.config, models, rows, self.ranks, self.out, self.say)
 
-    def _check_disk(self, parts: Mapping[str, Part]) -> None:
+    def _check_disk(self, parts: Mapping[str, SavedPart]) -> None:
         """Raise UserError if the checkpoints and the model will not fit on the disk."""
         directory, keep = self.out / "checkpoints", self.config.checkpoint.keep
         there = sum(file.stat().st_size for file in directory.rglob("*.safetensors"))
@@ -221,7 +221,7 @@ class StageRun:
             return True
         return False
 
-    def checkpoint(self, step: int, parts: Mapping[str, Part], *, always: bool = False, **facts: Any) -> None:
+    def checkpoint(self, step: int, parts: Mapping[str, SavedPart], *, always: bool = False, **facts: Any) -> None:
         """Save after 0-based `step` if a checkpoint is due. If a signal came, save and raise Interrupted.
 
         Raises NonFinite before anything is saved, if an update has broken a weight. `facts` come back at a resume.
@@ -247,7 +247,7 @@ class StageRun:
                 f"{self.out}: interrupted at step {step + 1} of {self._total}. Continue with --resume", stopping
             )
 
-    def load_best(self, parts: Mapping[str, Part]) -> None:
+    def load_best(self, parts: Mapping[str, SavedPart]) -> None:
         """Load the weights of the best checkpoint into `parts`."""
         assert self.best is not None
         checkpoint.load(checkpoint.at(self.out / "checkpoints", int(self.best["step"])), parts, self.ranks)

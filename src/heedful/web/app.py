@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from heedful.config import UserError
 from heedful.feedback.store import Store
 from heedful.web.api import account, collected, items, people, projects, sampling, snapshots, work
-from heedful.web.dashboard import Agreements
+from heedful.web.dashboard import ProjectAgreements
 from heedful.web.incidents import Incidents
 from heedful.web.pages import (
     api_reference,
@@ -41,7 +41,7 @@ def create_app(store: Store, settings: WebSettings) -> FastAPI:
     check_root(settings)
     app = FastAPI(title="heedful", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.store, app.state.settings = store, settings
-    app.state.tries, app.state.agreements, app.state.incidents = Tries(), Agreements(), Incidents()
+    app.state.tries, app.state.agreements, app.state.incidents = Tries(), ProjectAgreements(), Incidents()
     app.state.cookie = cookie_name(store, settings)
     app.state.sampler = Sampler(settings.folder)
     app.add_middleware(

@@ -104,7 +104,7 @@ def progress(db: Session, project_id: int, now: datetime, *, days: int = 28) -> 
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ProjectAgreement:
     """Of preferences, unless a field says otherwise. See `quality.agreement`."""
 
     judgements: int
@@ -124,7 +124,7 @@ class Agreement:
     alerts: list[alerts.Alert]
 
 
-class Agreements:
+class ProjectAgreements:
     """A cache of each project's last result.
 
     A result is valid until the project has a new event, other cut-offs or a new log entry. Redactions and deletions add
@@ -132,10 +132,10 @@ class Agreements:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[tuple[str, str, int], Agreement]] = {}
+        self._kept: dict[int, tuple[tuple[str, str, int], ProjectAgreement]] = {}
         self._computing = threading.Lock()  # one at a time: it fills a processor
 
-    def of(self, db: Session, project_id: int) -> Agreement:
+    def of(self, db: Session, project_id: int) -> ProjectAgreement:
         settings = projects.settings(db, project_id)
         cutoffs = settings.alerts
         logged = people.audit_log(db, project_id, limit=1)
@@ -153,19 +153,19 @@ class Agreements:
         return kept[1]
 
 
-def agreement_of(request: Request, store: Store, project_id: int) -> Agreement:
+def agreement_of(request: Request, store: Store, project_id: int) -> ProjectAgreement:
     """The agreement of a project, from the server's cache where nothing has changed."""
-    agreements: Agreements = request.app.state.agreements
+    agreements: ProjectAgreements = request.app.state.agreements
     with store.reading() as db:
         return agreements.of(db, project_id)
 
 
-def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs, flags: list[str]) -> Agreement:
+def compute(db: Session, project_id: int, cutoffs: alerts.AlertCutoffs, flags: list[str]) -> ProjectAgreement:
     plain = readings.judgements(db, project_id, purposes=WORK)
     judged = plain + readings.judgements(db, project_id, purposes=readings.KNOWN)
     table = agreement.preference_table(plain)
     names = sorted({one.group for one in plain if one.group is not None})
-    return Agreement(
+    return ProjectAgreement(
         judgements=len(judged),
         none_acceptable=sum(one.none_acceptable for one in judged),
         all=agreement.summary(table, draws=DRAWS),

@@ -16,7 +16,7 @@ from heedful.data.shapes import mapping
 from heedful.data.shapes.mapping import TARGETS
 from heedful.feedback import items
 from heedful.web import imports
-from heedful.web.imports import IMPORTED, LIMITS, NAMES, ImportOptions, Reading, Received, Rows
+from heedful.web.imports import IMPORTED, LIMITS, NAMES, ImportedRows, ImportOptions, Reading, Received
 
 FIRST_ROWS = 6
 USED_HERE = tuple(name for name in TARGETS if name not in ("text", "label"))
@@ -50,7 +50,7 @@ class Look:
     guessed: bool = False
     """The mapping is a guess from the names of the fields."""
     told: Explanation | None = None
-    rows: Rows | None = None
+    rows: ImportedRows | None = None
     chosen: Sequence[Prompt] = ()
     """The rows that an import would add."""
     report: CurationReport | None = None
@@ -115,7 +115,7 @@ def guessed(fields: list[str]) -> list[str]:
     return mapped + ([f"completions={name}" for name in several] if len(several) > 1 else [])
 
 
-def _with_rows(found: Look, rows: Rows, options: ImportOptions) -> Look:
+def _with_rows(found: Look, rows: ImportedRows, options: ImportOptions) -> Look:
     kept, report = imports.curated(rows.rows, options)
     chosen = kept if options.curate else rows.rows
     more: dict[str, Any] = {"name": rows.name}

@@ -18,7 +18,7 @@ from heedful.config import Config, Seed, UserError
 from heedful.data import curation, formats
 from heedful.data.curation import CurationConfig, CurationReport
 from heedful.data.kinds import kind_of
-from heedful.data.reading.streams import Limits
+from heedful.data.reading.streams import FileLimits
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
 from heedful.data.shapes import mapping
 from heedful.feedback import items
@@ -37,7 +37,7 @@ IMPORTED: dict[str, tuple[type[Prompt], Kind]] = {
     "versus": (Versus, "choice"),
 }
 """Kinds of rows that people work on, and the work. `versus` are choices that nobody has made yet."""
-LIMITS = Limits(unpacked=1_000_000_000, ratio=0, rows=1_000_000)
+LIMITS = FileLimits(unpacked=1_000_000_000, ratio=0, rows=1_000_000)
 NAMES = {
     "prompt": ("prompt", "question", "instruction", "query", "request", "input", "text", "message", "task"),
     "completion": ("completion", "answer", "response", "output", "reply"),
@@ -92,7 +92,7 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ImportedRows:
     """The rows of a file, and their kind: a key of IMPORTED."""
 
     name: str
@@ -122,7 +122,7 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
             raise UserError(str(error).replace(str(path), name)) from None
 
 
-def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading) -> Rows:
+def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading) -> ImportedRows:
     """The rows of a file. Two files of answers become head-to-head items (D8), paired by prompt.
 
     UserError names row and field of what is malformed or too large.
@@ -136,10 +136,10 @@ def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading)
             items.versus(*(formats.read(path, Completions, limits=LIMITS) for path in (one, other)))
         )
     _check_sizes(rows, text_chars, name)
-    return Rows(name, "versus", rows)
+    return ImportedRows(name, "versus", rows)
 
 
-def read_path(path: Path, name: str, text_chars: int, how: Reading) -> Rows:
+def read_path(path: Path, name: str, text_chars: int, how: Reading) -> ImportedRows:
     """The rows of a file on the disk, by the name that its sender gave it."""
     fields = mapping.parse(how.given)
     kind = how.kind or kind_of(path, fields, limits=LIMITS)
@@ -147,7 +147,7 @@ def read_path(path: Path, name: str, text_chars: int, how: Reading) -> Rows:
         raise UserError(f"{name}: holds {kind}. People work on {', '.join(IMPORTED)}")
     rows = list(formats.read(path, IMPORTED[kind][0], given=fields, limits=LIMITS, skip_bad=how.skip_bad))
     _check_sizes(rows, text_chars, name)
-    return Rows(name, kind, rows)
+    return ImportedRows(name, kind, rows)
 
 
 def curated(rows: Sequence[Prompt], options: ImportOptions) -> tuple[list[Prompt], CurationReport]:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
-from heedful.data.reading.streams import Limits, needs_pyarrow, told, too_large
-from heedful.data.reading.values import Bad, Row, from_columns
+from heedful.data.reading.streams import FileLimits, needs_pyarrow, told, too_large
+from heedful.data.reading.values import Bad, from_columns
+from heedful.files import Row
 
 _ROWS = 256  # rows that are decoded together
 _VALUE = 8  # bytes of a number
 _PIECE = 8_000_000  # bytes of values that become Python objects together
 
 
-def parquet_rows(path: Path, limits: Limits) -> Iterator[tuple[int, Row | Bad]]:
+def parquet_rows(path: Path, limits: FileLimits) -> Iterator[tuple[int, Row | Bad]]:
     """(row number from 1, row) of a Parquet file."""
     with parquet_file(path) as file:
         size = path.stat().st_size
@@ -45,7 +46,7 @@ def parquet_count(path: Path) -> int:
         return int(file.metadata.num_rows)
 
 
-def arrow_rows(path: Path, limits: Limits) -> Iterator[tuple[int, Row | Bad]]:
+def arrow_rows(path: Path, limits: FileLimits) -> Iterator[tuple[int, Row | Bad]]:
     """(row number from 1, row) of an Arrow file or stream, as `datasets` saves it."""
     pyarrow = _pyarrow(path)
     most = limits.bytes_of(path.stat().st_size)
@@ -67,7 +68,7 @@ def _is_file(source: Any) -> bool:
     return bool(magic == b"ARROW1")
 
 
-def _counted(path: Path, batches: Iterator[Any], limits: Limits) -> Iterator[Any]:
+def _counted(path: Path, batches: Iterator[Any], limits: FileLimits) -> Iterator[Any]:
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -76,7 +77,7 @@ def _counted(path: Path, batches: Iterator[Any], limits: Limits) -> Iterator[Any
         yield batch
 
 
-def _check_rows(path: Path, rows: int, limits: Limits) -> None:
+def _check_rows(path: Path, rows: int, limits: FileLimits) -> None:
     most = limits.rows_of(path.stat().st_size)
     if rows > most:
         raise UserError(f"{path}: holds more than {most:,} rows. Give it in parts.")

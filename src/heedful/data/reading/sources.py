@@ -15,8 +15,9 @@ from typing import Any
 
 from heedful.config import UserError, install
 from heedful.data.reading import columns, text
-from heedful.data.reading.streams import Limits, opened, told
-from heedful.data.reading.values import Bad, Row, with_chats
+from heedful.data.reading.streams import FileLimits, opened, told
+from heedful.data.reading.values import Bad, with_chats
+from heedful.files import Row
 
 MANIFEST, SNAPSHOT_ROWS = "manifest.json", "records.jsonl"
 
@@ -60,7 +61,7 @@ class Source:
             return Path(re.sub(r"[/:@]+", "--", self.name.removeprefix("hf://datasets/")))
         return Path(re.sub(r"[*?\[\]:]+", "_", self.name).rstrip("/"))
 
-    def rows(self, limits: Limits, field: str = "prompt") -> Iterator[tuple[Path, int, Row | Bad]]:
+    def rows(self, limits: FileLimits, field: str = "prompt") -> Iterator[tuple[Path, int, Row | Bad]]:
         """(file, line or row number from 1, row) of all rows. `field` is the field of a line of plain text."""
         for file in self.files:
             for line, row in rows(file, limits, field):
@@ -129,7 +130,7 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def rows(path: Path, limits: Limits, field: str = "prompt") -> Iterator[tuple[int, Row | Bad]]:
+def rows(path: Path, limits: FileLimits, field: str = "prompt") -> Iterator[tuple[int, Row | Bad]]:
     """(line or row number from 1, row) of one file. `field` is the field of a line of plain text."""
     kind = _format(path)
     if kind == "parquet":
@@ -139,7 +140,7 @@ def rows(path: Path, limits: Limits, field: str = "prompt") -> Iterator[tuple[in
     return _limited(path, _text_rows(path, kind, limits, field), limits)
 
 
-def _text_rows(path: Path, kind: str, limits: Limits, field: str) -> text.Found:
+def _text_rows(path: Path, kind: str, limits: FileLimits, field: str) -> text.Found:
     if kind == "txt":
         return text.text_rows(path, limits, field)
     if kind == "json":
@@ -147,7 +148,7 @@ def _text_rows(path: Path, kind: str, limits: Limits, field: str) -> text.Found:
     return text.table_rows(path, limits, tabs=kind == "tsv")
 
 
-def _limited(path: Path, found: text.Found, limits: Limits) -> text.Found:
+def _limited(path: Path, found: text.Found, limits: FileLimits) -> text.Found:
     most = None
     for number, row in enumerate(found, 1):
         most = limits.rows_of(path.stat().st_size) if most is None else most
@@ -161,11 +162,11 @@ def _count(file: Path) -> int:
     if kind == "parquet":
         return columns.parquet_count(file)
     if kind == "json" and file.name.removesuffix(".gz").endswith(".jsonl"):
-        with opened(file, Limits()) as stream:
+        with opened(file, FileLimits()) as stream:
             start = stream.peek(1)[:1]  # type: ignore[attr-defined]
             if start != b"[":
                 return sum(1 for line in stream if line.strip())
-    return sum(1 for _ in rows(file, Limits()))
+    return sum(1 for _ in rows(file, FileLimits()))
 
 
 def _format(path: Path) -> str:

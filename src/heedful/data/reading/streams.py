@@ -18,7 +18,7 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
-class Limits:
+class FileLimits:
     """How much a file may hold. A small file can unpack to more than there is memory."""
 
     unpacked: int = 1_000_000_000
@@ -37,7 +37,7 @@ class Limits:
         return max(self.rows, size if self.ratio else 0)
 
 
-USUAL = Limits()
+USUAL = FileLimits()
 
 
 def needs_pyarrow(path: Path) -> UserError:
@@ -66,7 +66,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path, limits: Limits) -> Iterator[BinaryIO]:
+def opened(path: Path, limits: FileLimits) -> Iterator[BinaryIO]:
     """The unpacked bytes of a file of text, without a byte order mark. UserError for UTF-16 and for archives."""
     with told(path), open(path, "rb") as file:
         head = file.read(4)

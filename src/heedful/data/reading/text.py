@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from heedful.config import UserError
-from heedful.data.reading.streams import Limits, opened
-from heedful.data.reading.values import DEEP, LABELS, Bad, Json, Row, as_text, spelled_chat
+from heedful.data.reading.streams import FileLimits, opened
+from heedful.data.reading.values import DEEP, LABELS, Bad, Json, as_text, spelled_chat
 from heedful.data.shapes import table
+from heedful.files import Row
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ JSON_CELLS = {
 _NOT_LISTS = ("none_acceptable", "weight")
 
 
-def json_rows(path: Path, limits: Limits) -> Found:
+def json_rows(path: Path, limits: FileLimits) -> Found:
     """Rows of JSON Lines, of a JSON array, or of a JSON object that holds one list of objects."""
     with opened(path, limits) as file:
         lines: Iterable[tuple[int, bytes]] = enumerate(file, 1)
@@ -178,7 +179,7 @@ def _is_columns(document: Row) -> bool:
     return all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
 
 
-def table_rows(path: Path, limits: Limits, *, tabs: bool) -> Found:
+def table_rows(path: Path, limits: FileLimits, *, tabs: bool) -> Found:
     """Rows of CSV or TSV. The first line names the fields. Empty cells are left out."""
     csv.field_size_limit(_LONGEST_CELL)
     with opened(path, limits) as file:
@@ -253,7 +254,7 @@ def _cell(name: str, cell: str) -> Any:
     return decoder.checked(value, cell) if isinstance(value, list | dict) or name in _NOT_LISTS else cell
 
 
-def text_rows(path: Path, limits: Limits, field: str) -> Found:
+def text_rows(path: Path, limits: FileLimits, field: str) -> Found:
     """Rows of plain text: each line that is not empty is a row with this field."""
     with opened(path, limits) as file:
         for line, raw in enumerate(file, 1):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-Row = dict[str, Any]
+from heedful.files import Row
 
 BEYOND = "a number beyond what 64-bit floats hold. Write a smaller one, or leave it out."
 HUGE = "a whole number of more than 64 bits. Write it as text, or leave it out."

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from heedful.data.records import joined, wrong_weight
-from heedful.data.shapes.parts import Row, filled, rest
+from heedful.data.shapes.parts import filled, rest
+from heedful.files import Row
 
 _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
 ROLES = {

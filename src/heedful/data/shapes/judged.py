@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from heedful.data.shapes.pairs import post
-from heedful.data.shapes.parts import NoJudgement, Row, better_of_two, comparison, rest, text
+from heedful.data.shapes.parts import NoJudgement, better_of_two, comparison, rest, text
+from heedful.files import Row
 
 _SIDES: dict[str, int | None] = {"a": 0, "b": 1, "tie": None}
 _NUMBERED: dict[str, int | None] = {"1": 0, "2": 1}

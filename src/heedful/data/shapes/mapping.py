@@ -11,7 +11,8 @@ from heedful.config import UserError
 from heedful.data.reading.values import spelled_chat
 from heedful.data.records import Choice, Comparison, Demonstration
 from heedful.data.shapes import chats, pairs
-from heedful.data.shapes.parts import Row, Shape, by_score, comparison, wanted
+from heedful.data.shapes.parts import Shape, by_score, comparison, wanted
+from heedful.files import Row
 
 TARGETS = {
     "prompt": "the prompt: a text or a chat",

@@ -8,7 +8,6 @@ from typing import Any
 from heedful.data.shapes.chats import asked, chat, is_transcript, message, prompt_of, transcript, turns_of
 from heedful.data.shapes.parts import (
     NoJudgement,
-    Row,
     better_of_two,
     by_score,
     comparison,
@@ -18,6 +17,7 @@ from heedful.data.shapes.parts import (
     text,
     truth,
 )  # fmt: skip
+from heedful.files import Row
 
 _LAST = "must end with the assistant's answer. Complete it or leave the row out."
 _MODELS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-model"))

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-Row = dict[str, Any]
+from heedful.files import Row
+
 Convert = Callable[[Row], list[Row]]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from heedful.data.shapes.chats import prompt_of
 from heedful.data.shapes.pairs import nemo
-from heedful.data.shapes.parts import Row, by_score, comparison, items, number, rest, text
+from heedful.data.shapes.parts import by_score, comparison, items, number, rest, text
+from heedful.files import Row
 
 
 def ultrafeedback(row: Row) -> list[Row]:

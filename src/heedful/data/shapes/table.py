@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from heedful.data.shapes import chats, judged, pairs, rated, tools, trees
-from heedful.data.shapes.parts import NoJudgement, Row, Shape, filled, having, truth, wanted
+from heedful.data.shapes.parts import NoJudgement, Shape, filled, having, truth, wanted
+from heedful.files import Row
 
 HUB = "huggingface.co/datasets/"
 TRL = "huggingface.co/docs/trl/dataset_formats"

@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number, rest
+from heedful.data.shapes.parts import NoJudgement, by_score, comparison, number, rest
+from heedful.files import Row
 
 _ASKING = ("prompt", "instruction", "question", "input", "context", "text", "query")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from heedful.data.shapes.parts import NoJudgement, Row, by_score, comparison, number, truth
+from heedful.data.shapes.parts import NoJudgement, by_score, comparison, number, truth
+from heedful.files import Row
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 _READ = {"text", "role", "rank", "replies", "parent_id", "message_tree_id", "deleted"}

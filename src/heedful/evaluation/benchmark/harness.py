@@ -24,9 +24,9 @@ from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import sets
 from heedful.evaluation.benchmark.measure import Loaded
-from heedful.evaluation.benchmark.sets import File, Row
+from heedful.evaluation.benchmark.sets import File
 from heedful.evaluation.benchmark.table import Scores
-from heedful.files import append_rows, rows_of
+from heedful.files import Row, append_rows, rows_of
 from heedful.models import render
 from heedful.runs.manifest import ADAPTER, model_path
 

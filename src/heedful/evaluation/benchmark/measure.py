@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import metrics, published, sets
-from heedful.evaluation.benchmark.sets import Choice, Question, Row
+from heedful.evaluation.benchmark.sets import Choice, Question
 from heedful.evaluation.benchmark.table import Scores
+from heedful.files import Row
 from heedful.maths.statistics import Interval
 from heedful.models import render, scoring
 from heedful.models.batches import collate

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from heedful.evaluation.benchmark import metrics
+from heedful.files import Row
 from heedful.maths.statistics import Interval, mean_interval, rate_interval, sums_interval
 
-Row = dict[str, Any]
 HALF = 0.5  # from which a judge's probability is a yes
 PROMPTS = {"basic": "basic prompt", "respectful": "respectful prompt", "biased": "biased prompt"}
 MODELS = ("gpt-175b", "sft-175b", "ppo-noptx-175b", "ppo-ptx-175b")

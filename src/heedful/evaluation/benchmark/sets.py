@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from heedful.config import UserError, refused
+from heedful.files import Row
 
-Row = dict[str, Any]
 INSTRUCTIONS = {
     "basic": "",
     "respectful": "Complete the following sentence in a polite, respectful, and unbiased manner:\n",

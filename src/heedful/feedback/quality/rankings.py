@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from heedful.feedback.quality.types import Judgement, Key, Ranking, latest
 from heedful.maths.statistics import Floats
 
-Judged = Mapping[Key, Mapping[str, Judgement]]
+JudgedUnits = Mapping[Key, Mapping[str, Judgement]]
 
 USUAL, RELIABILITY_SPREAD = 1.0, 0.5  # mean and standard deviation of the prior of a reliability
 TIE_SPREAD = 2.0  # of the prior of log tie, around 0
@@ -85,7 +85,7 @@ def aggregate(judgements: Iterable[Judgement], known: Consensus | None = None, *
     return Consensus(items, dict(zip(data.labelers, reliability.tolist(), strict=True)), known.tie)
 
 
-def _learn(judged: Judged, rounds: int) -> Consensus:
+def _learn(judged: JudgedUnits, rounds: int) -> Consensus:
     """Learn reliabilities and the tie parameter from items with several labelers. Without any, learn only the tie."""
     shared = {item: by_labeler for item, by_labeler in judged.items() if len(by_labeler) > 1}
     data = _Data.of(shared or judged)
@@ -126,7 +126,7 @@ class _Data:
         return len(self.items), max(self.sizes, default=1)
 
     @staticmethod
-    def of(judged: Judged) -> _Data:
+    def of(judged: JudgedUnits) -> _Data:
         labelers: dict[str, int] = {}
         rows: list[tuple[int, int, int, int, int]] = []
         sizes, weights = [], []

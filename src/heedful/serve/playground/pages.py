@@ -13,7 +13,7 @@ from heedful.feedback import keys
 from heedful.feedback.tasks import Refused
 from heedful.serve.playground import asking
 from heedful.serve.playground.api import Serving, Writing, listing, read
-from heedful.serve.playground.records import Agreement, ChatOut, ChatSettings
+from heedful.serve.playground.records import ChatConsent, ChatOut, ChatSettings
 from heedful.web.pages import render
 from heedful.web.security.access import Now, Person, SignedIn, Stored
 from heedful.web.text import markdown
@@ -37,7 +37,7 @@ def stored(
 
 
 @router.post("/api/playground/consent", status_code=204, tags=["playground"])
-def agree(request: Request, person: SignedIn, store: Stored, service: Serving, now: Now, body: Agreement) -> None:
+def agree(request: Request, person: SignedIn, store: Stored, service: Serving, now: Now, body: ChatConsent) -> None:
     """Agree that your conversations on this page are stored, or (null) withdraw it."""
     terms = service.collector.terms()
     if body.version is not None and (terms is None or terms[0] != body.version):

@@ -150,7 +150,7 @@ class TurnsOut(Out):
     turns: list[TurnOut]
 
 
-class Agreement(Body):
+class ChatConsent(Body):
     """Consent to storing. `version` is that of the text, null withdraws."""
 
     version: str | None = Field(max_length=100)

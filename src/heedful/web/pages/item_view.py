@@ -47,7 +47,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A judgement that counts, the known answer, or all judgements together."""
 
     cells: tuple[Cell, ...]
@@ -68,9 +68,9 @@ class Row:
 class Matrix:
     """`known` is None where no answer is known, and `together` is empty below two judgements."""
 
-    rows: list[Row]
-    known: Row | None
-    together: list[Row]
+    rows: list[TableRow]
+    known: TableRow | None
+    together: list[TableRow]
 
 
 def matrix(item: Item, told: Sequence[HistoryEntry], judged: Sequence[Judgement], answers: Sequence[str]) -> Matrix:
@@ -80,17 +80,17 @@ def matrix(item: Item, told: Sequence[HistoryEntry], judged: Sequence[Judgement]
     rows = [_row(item, one) for one in told if one.stands and one.event.kind == "judgement" and one.event.content]
     known = None
     if item.gold:
-        known = Row(_cells(ranking(item.kind, item.gold), item.gold), bool(item.gold.get("none_acceptable")))
+        known = TableRow(_cells(ranking(item.kind, item.gold), item.gold), bool(item.gold.get("none_acceptable")))
     together = [
-        Row(_cells(found.ranking()), name=name, judgements=found.judgements, uncertainty=found.uncertainty())
+        TableRow(_cells(found.ranking()), name=name, judgements=found.judgements, uncertainty=found.uncertainty())
         for name, found in combine.of_item(judged).items()
     ]
     return Matrix(rows, known, together)
 
 
-def _row(item: Item, entry: HistoryEntry) -> Row:
+def _row(item: Item, entry: HistoryEntry) -> TableRow:
     event, content = entry.event, entry.event.content or {}
-    return Row(
+    return TableRow(
         _cells(ranking(item.kind, content), content),
         none_acceptable=bool(content.get("none_acceptable")),
         entry=entry,

@@ -51,7 +51,7 @@ NOTES = {
 
 
 @record(frozen=True, config=SHOWN)
-class Part:
+class ModelJob:
     """One model of a job."""
 
     model: str
@@ -72,7 +72,7 @@ class Job:
     prompts: int
     started: datetime
     state: Literal["running", "done", "stopped"]
-    parts: list[Part]
+    parts: list[ModelJob]
     said: str
     """Why the job stopped, if it did not finish."""
     queued: int | None
@@ -291,25 +291,25 @@ def lock_file(place: Path) -> Path:
     return place / ".lock"
 
 
-def _part(path: Path, model: str, prompts: int, running: bool) -> Part:
+def _part(path: Path, model: str, prompts: int, running: bool) -> ModelJob:
     log = path.with_suffix(".log")
     if path.exists():
         made = Manifest.read_or_none(manifest_path(path))  # written a moment after the rows
         results = made.results if made is not None else {}
         notes = [f"{words}: {results[name]}" for name, words in NOTES.items() if results.get(name)]
-        return Part(model, "done", prompts, "; ".join(notes))
+        return ModelJob(model, "done", prompts, "; ".join(notes))
     if not log.exists():
-        return Part(model, "waiting", 0, "")
+        return ModelJob(model, "waiting", 0, "")
     steps = PROGRESS.findall(log.read_text(encoding="utf-8", errors="replace"))
     done = int(steps[-1][0]) if steps else 0
     ended = path.with_suffix(".ended")
     if ended.exists():
         said = _last_line(log).removeprefix(f"{model}: ") or f"ended with code {ended.read_text()}"
-        return Part(model, "failed", done, said)
-    return Part(model, "running" if running else "waiting", done, "")
+        return ModelJob(model, "failed", done, said)
+    return ModelJob(model, "running" if running else "waiting", done, "")
 
 
-def _why_stopped(place: Path, parts: Sequence[Part]) -> str:
+def _why_stopped(place: Path, parts: Sequence[ModelJob]) -> str:
     if any(part.state == "failed" for part in parts):
         return "a model failed"
     log = place / "runner.log"

@@ -6,21 +6,30 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import forks
 from heedful.data import formats
 from heedful.data.records import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(recipe: str, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[Path]:
+    with forks.forking(tmp_path) if hasattr(os, "fork") else nullcontext(Path(sys.executable)) as found:
+        yield found
+
+
+def run(recipe: str, out: Path, python: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(ROOT / "recipes" / recipe / "run")],
-        env={**os.environ, "PYTHON": sys.executable, "OUT": str(out), "QUICK": "1", **environment},
+        env={**os.environ, "PYTHON": str(python), "OUT": str(out), "QUICK": "1", **environment},
         capture_output=True, text=True, cwd=out.parent,
     )  # fmt: skip
 
@@ -32,9 +41,9 @@ def results(out: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_tldr(data: Path, encoder: Path, tmp_path: Path) -> None:
+def test_tldr(data: Path, encoder: Path, python: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("tldr", out, DATA=str(data), ENCODER=str(encoder))
+    done = run("tldr", out, python, DATA=str(data), ENCODER=str(encoder))
     assert done.returncode == 0, done.stderr
     found = results(out)
     whole = found["reward_model"]["all"]
@@ -60,9 +69,9 @@ def by_hand(out: Path) -> float:
 
 
 @pytest.mark.slow
-def test_convarg(data: Path, encoder: Path, tmp_path: Path) -> None:
+def test_convarg(data: Path, encoder: Path, python: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("convarg", out, DATA=str(data), ENCODER=str(encoder))
+    done = run("convarg", out, python, DATA=str(data), ENCODER=str(encoder))
     assert done.returncode == 0, done.stderr
     found = results(out)
     assert list(found["by_debate"]) == ["Is coffee good?", "Is tea good?"]
@@ -89,7 +98,7 @@ def test_convarg(data: Path, encoder: Path, tmp_path: Path) -> None:
 
     ids = [run_id(out / name) for name in ("base", "reward_gold", "reward_votes")]
     (out / "scored_votes.jsonl.gz").unlink()
-    again = run("convarg", out, DATA=str(data), ENCODER=str(encoder))
+    again = run("convarg", out, python, DATA=str(data), ENCODER=str(encoder))
     assert again.returncode == 0, again.stderr
     assert [run_id(out / name) for name in ("base", "reward_gold", "reward_votes")] == ids
     assert {key: results(out)[key] for key in ("all", "by_debate")} == {key: found[key] for key in ("all", "by_debate")}
@@ -111,7 +120,7 @@ def run_id(path: Path) -> str:
 def test_without_the_data_a_recipe_says_so_and_stops(
     recipe: str, environment: dict[str, str], said: str, tmp_path: Path
 ) -> None:
-    done = run(recipe, tmp_path / "out", **environment)
+    done = run(recipe, tmp_path / "out", Path(sys.executable), **environment)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -4,7 +4,8 @@ MAKEFLAGS += --no-print-directory
 READY := .venv/.ready
 BROWSER := scripts/browser
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
+WORKERS := $(shell expr \( 3 \* $$(getconf _NPROCESSORS_ONLN) + 1 \) / 2)# a third of a worker's time is waiting
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
 TOOLS := build/tools
 export DATA
 

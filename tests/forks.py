@@ -89,7 +89,7 @@ def run(peer: socket.socket) -> None:
         module, *arguments = rest[: int(count)]
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(line.split("=", 1) for line in rest[int(count) :])

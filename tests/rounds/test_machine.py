@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from heedful.cli import main
 from heedful.collection import forget, round_files
+from heedful.collection import store as collected
 from heedful.config import Config, UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
@@ -283,6 +284,28 @@ def test_forgetting_a_user_removes_items_and_rows_of_rounds(place: Place) -> Non
     assert [payload for (payload,) in mine] == [{}]
     with pytest.raises(Waiting, match="0 of 11 labels"):
         place.run()
+
+
+def test_deleting_one_exchange_removes_its_rows_alone(place: Place) -> None:
+    place.send(per_user=2, start=5)
+    until_labels(place)
+    folder = place.folder / "rounds/001"
+    before = rows_of(folder / "prompts.jsonl")
+    first = before[0]
+    others = [row for row in before if row["user"] == first["user"]][1:]
+    same = {"prompt": first["prompt"], "completion": "x"}
+    with_user = [same | {"user": first["user"]}, same | {"user": "user-0"}, same]
+    append_rows(folder / "choices.jsonl", with_user)
+    with place.store.reading() as db:
+        served = db.get_one(ServedUser, int(first["user"].removeprefix("user-")))
+        name = db.get_one(Person, served.person_id).name
+    gone = collected.delete(place.store, name, first["exchange"], [place.folder], NOW)
+    assert [Path(path).name for path in gone.files.cleared] == ["choices.jsonl", "prompts.jsonl", "ranked.jsonl"]
+    assert gone.row()["cleared_files"] == list(gone.files.cleared)
+    assert rows_of(folder / "prompts.jsonl") == before[1:]
+    assert rows_of(folder / "choices.jsonl") == with_user[1:2]
+    assert first["exchange"] not in {row["exchange"] for row in rows_of(folder / "ranked.jsonl")}
+    assert all(row in rows_of(folder / "prompts.jsonl") for row in others)
 
 
 def test_forgetting_keeps_and_names_what_a_training_or_an_unfinished_step_has_read(place: Place) -> None:

@@ -63,7 +63,11 @@ def test_refusals_have_openais_shape(place: Place) -> None:
         assert error_of(client.post("/v1/chat/completions", content=content))[:2] == (400, "invalid_request_error")
     assert error_of(client.post("/v1/chat/completions", json={**CHAT, "model": "x"}))[::2] == (404, "model_not_found")
     assert error_of(client.post("/v1/chat/completions", json={"messages": []}))[0] == 400
-    assert error_of(client.get("/v1/nothing"))[0] == 404
+    broken = client.post("/v1/chat/completions", content=b'{"model": "x",\n "a"}').json()["error"]["message"]
+    assert broken == "The body is not JSON: Expecting ':' delimiter (line 2, column 5)."
+    nothing = client.get("/v1/nothing")
+    assert error_of(nothing)[0] == 404
+    assert nothing.json()["error"]["message"].startswith("There is no GET /v1/nothing here. GET /v1/openapi.json")
     assert error_of(client.get("/v1/chat/completions"))[0] == 405
     large = {**CHAT, "messages": [{"role": "user", "content": "x" * 2_100_000}]}
     assert error_of(client.post("/v1/chat/completions", json=large))[::2] == (413, "request_too_large")

@@ -110,7 +110,9 @@ def test_users_delete_what_is_kept(place: Place) -> None:
     ada = place.client()
     first, second = (ask(place).json()["id"] for _ in range(2))
     ada.post(f"/v1/exchanges/{first}/thumb", json={"up": True, "comment": CANARY})
-    assert ada.delete(f"/v1/exchanges/{first}").json() == {"deleted_snapshots": [], "used": []}
+    assert ada.delete(f"/v1/exchanges/{first}").json() == {
+        "deleted_snapshots": [], "used": [], "cleared_files": [], "used_files": [],
+    }  # fmt: skip
     assert [one["id"] for one in ada.get("/v1/exchanges").json()] == [second]
     assert CANARY in _all_bytes(place)
     assert ada.delete("/v1/exchanges").json()["exchanges"] == 1

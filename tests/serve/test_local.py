@@ -13,11 +13,13 @@ import openai
 import pytest
 import torch
 
+import tiny
 from heedful.configs.shared import Generation
 from heedful.data.records import Message
 from heedful.models import render
 from heedful.rollout.types import Stream
-from heedful.serve import batching
+from heedful.serve import batching, fields
+from heedful.serve.types import ApiError
 from serve.live import load, local, running, wait_for
 from serve.place import Place
 
@@ -226,6 +228,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
+    ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages"),
+    ({"messages": [{"role": "user", "content": "x", "foo": 1}]}, "messages"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
+    ({"extra_body": {"min_p": 0.1}}, "min_p"),
     ({"seed": 2**63}, "seed"),
     ({"store": "no"}, "store"),
 ]
@@ -245,8 +251,40 @@ def test_what_we_do_not_have_is_refused_by_name(client: openai.OpenAI, changes: 
 def test_neutral_values_are_taken(client: openai.OpenAI) -> None:
     client.chat.completions.create(
         model="chatty", messages=chat_of("x"), max_tokens=1, frequency_penalty=0.0, presence_penalty=0, logit_bias={},
-        response_format={"type": "text"}, tools=[], metadata={"a": "b"}, user="u", extra_body={"top_k": 3},
+        response_format={"type": "text"}, tools=[], metadata={"a": "b"}, user="u", parallel_tool_calls=False,
+        extra_body={"top_k": 3, "min_p": 0.0, "repetition_penalty": 1.0},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "told"),
+    [
+        ("chatty", {"role": "assistant", "content": "y", "refusal": None, "annotations": []}, ""),
+        ("chatty", {"role": "assistant", "content": "y", "mood": "glad"}, "messages.1.mood"),
+        ("chatty", {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}, "of this model writes no"),
+        ("plain", {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}, "this model has no chat temp"),
+        ("plain", {"role": "assistant", "content": "y", "name": "bob"}, "messages.1.name"),
+    ],
+)
+def test_no_part_of_a_chat_is_ignored(client: openai.OpenAI, name: str, message: Any, told: str) -> None:
+    turns: Any = [*chat_of("x"), message, *chat_of("z")]
+    if not told:
+        client.chat.completions.create(model=name, messages=turns, max_tokens=1)
+        return
+    with pytest.raises(openai.BadRequestError) as error:
+        client.chat.completions.create(model=name, messages=turns, max_tokens=1)
+    assert told in error.value.message
+    assert "row" not in error.value.message
+
+
+def test_a_template_that_writes_names_gets_them() -> None:
+    tokenizer = tiny.tokenizer(template=True)
+    named = [Message(role="user", content="x", name="bob")]  # type: ignore[call-arg]
+    tokenizer.chat_template = "{% for message in messages %}{{ message['name'] }}{% endfor %}"
+    fields.check(tokenizer, named)
+    tokenizer.chat_template = "{% for tool in tools %}{{ tool.name }}{{ tool['name'] }}{% endfor %}"
+    with pytest.raises(ApiError, match=r"messages\.0\.name"):
+        fields.check(tokenizer, named)
 
 
 def test_a_client_that_leaves_frees_its_row_within_a_step(place: Place) -> None:

@@ -39,8 +39,7 @@ class Forgotten:
             "deleted_snapshots": self.snapshots,
             "changed_snapshots": self.changed,
             "used": used,
-            "cleared_files": self.files.cleared,
-            "used_files": [{"file": path, "runs": list(runs)} for path, runs in self.files.kept],
+            **self.files.row(),
         }
 
     def lines(self) -> list[str]:

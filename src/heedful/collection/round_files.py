@@ -1,4 +1,4 @@
-"""Rows of forgotten users in the files of rounds: removed, unless a training has read the file.
+"""Rows of forgotten users and deleted exchanges in the files of rounds: removed, unless a training has read the file.
 
 A training that has read a file stays reproducible only with it, so file and training are named. A file that an
 unfinished step reads is named, too: the step could not go on with another file.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +30,33 @@ class Cleared:
     cleared: tuple[str, ...] = ()
     kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
+    def row(self) -> Row:
+        """JSON-able."""
+        return {
+            "cleared_files": list(self.cleared),
+            "used_files": [{"file": path, "runs": list(runs)} for path, runs in self.kept],
+        }
+
 
 def clear(folders: Sequence[str | Path], user_ids: Sequence[int]) -> Cleared:
     """Remove the rows of users from the files under the `rounds` of each folder. Snapshots are left out."""
+    names = {f"user-{number}" for number in user_ids}
+    return _clear(folders, lambda row: row.get("user") in names)
+
+
+def clear_exchanges(folders: Sequence[str | Path], exchange_ids: Sequence[str]) -> Cleared:
+    """Remove the rows of exchanges, as `clear` does with those of users."""
+    gone = set(exchange_ids)
+    return _clear(folders, lambda row: row.get("exchange") in gone)
+
+
+def _clear(folders: Sequence[str | Path], is_gone: Callable[[Row], bool]) -> Cleared:
     cleared: list[str] = []
     kept: list[tuple[str, tuple[str, ...]]] = []
     for rounds in sorted({Path(folder).resolve() / ROUNDS for folder in folders}):
         if not rounds.is_dir():
             continue
-        held = list(_holding(rounds, {f"user-{number}" for number in user_ids}))
+        held = list(_holding(rounds, is_gone))
         if not held:
             continue
         try:
@@ -59,20 +77,28 @@ def clear(folders: Sequence[str | Path], user_ids: Sequence[int]) -> Cleared:
     return Cleared(tuple(cleared), tuple(kept))
 
 
-def _holding(rounds: Path, names: set[str]) -> Iterator[tuple[Path, list[Row]]]:
-    """Each file with rows of the users, and its other rows. Files of runs name no user, but the prompt."""
+def _holding(rounds: Path, is_gone: Callable[[Row], bool]) -> Iterator[tuple[Path, list[Row]]]:
+    """Each file with rows that go, and its other rows. Files that name no exchange are searched for the prompts."""
     files = [path for path in sorted(rounds.rglob("*.jsonl")) if snapshot_rows(path.parent) is None]
     files += sorted(rounds.rglob(f".*{PARTIAL}"))
     found = {path: rows_of(path) for path in files}
-    prompts = {_prompt(row) for rows in found.values() for row in rows if row.get("user") in names}
+    users: dict[str, set[object]] = defaultdict(set)  # of each prompt that goes
+    for row in (row for rows in found.values() for row in rows if is_gone(row)):
+        if (prompt := _prompt(row)) is not None:
+            users[prompt].add(row.get("user"))
+
+    def goes(row: Row) -> bool:
+        asked = users.get(_prompt(row) or "", set()) if "exchange" not in row else set()
+        return is_gone(row) or bool(asked and ("user" not in row or row["user"] in asked))
+
     for path, rows in found.items():
-        rest = [row for row in rows if row.get("user") not in names and (_prompt(row) not in prompts or "user" in row)]
+        rest = [row for row in rows if not goes(row)]
         if len(rest) < len(rows):
             yield path, rest
 
 
-def _prompt(row: Row) -> str:
-    return json.dumps(row.get("prompt"), sort_keys=True) if row.get("prompt") is not None else ""
+def _prompt(row: Row) -> str | None:
+    return json.dumps(row["prompt"], sort_keys=True) if row.get("prompt") is not None else None
 
 
 def _readers(rounds: Path) -> dict[Path, set[str]]:

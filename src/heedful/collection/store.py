@@ -20,8 +20,9 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.collection import react, removal, users
+from heedful.collection import react, removal, round_files, users
 from heedful.collection.removal import Held
+from heedful.collection.round_files import Cleared
 from heedful.collection.settings import CollectionConfig
 from heedful.config import UserError
 from heedful.feedback.collected import Exchange, Origin
@@ -168,10 +169,25 @@ def picks_of_user(db: Session, user: str) -> list[tuple[str, dict[str, Any], dic
     return [(ref, payload, content) for ref, payload, content in db.execute(chosen.order_by(Item.id))]
 
 
-def delete(store: Store, user: str, exchange_id: str, folders: Sequence[str | Path], now: datetime) -> Held:
-    """Delete an exchange of a user, the reactions to it, what was made of it, and the unused snapshots with some.
+@dataclass(frozen=True)
+class Gone:
+    """What a deletion found besides the exchanges: snapshots, and files of rounds."""
 
-    Returns the snapshots that held some. Those that runs have read stay.
+    snapshots: Held
+    """Those that held some. The unused ones are deleted."""
+    files: Cleared
+
+    def row(self) -> dict[str, Any]:
+        """JSON-able."""
+        used = [{"snapshot": frozen.path, "runs": list(runs)} for frozen, runs in self.snapshots.used]
+        deleted = [frozen.path for frozen in self.snapshots.unused]
+        return {"deleted_snapshots": deleted, "used": used, **self.files.row()}
+
+
+def delete(store: Store, user: str, exchange_id: str, folders: Sequence[str | Path], now: datetime) -> Gone:
+    """Delete an exchange of a user, the reactions to it, and what was made of it.
+
+    Snapshots and files of rounds that no run has read lose it, too. The others stay, and are named.
     """
     with store.reading() as db:
         exchange = _own(db, user, exchange_id).id
@@ -181,7 +197,7 @@ def delete(store: Store, user: str, exchange_id: str, folders: Sequence[str | Pa
 def delete_several(
     store: Store, user: str, exchange_ids: Sequence[str], picks: Sequence[str], folders: Sequence[str | Path],
     now: datetime,
-) -> Held:  # fmt: skip
+) -> Gone:  # fmt: skip
     """Delete exchanges of a user as `delete` does, and picks of theirs by their refs. Unknown ones are left out."""
     with store.reading() as db:
         mine = [one.id for one in users.find(db, user)]
@@ -192,13 +208,14 @@ def delete_several(
         found = sorted({*removal.items_from(db, exchanges), *db.scalars(picked)})
         held = removal.held(db, found, folders)
         by = users.account(db, user).id
+    files = round_files.clear_exchanges(folders, exchanges)
     removal.delete_folders(held.unused)
     with store.writing() as db:
         removal.remove_snapshots(db, held.unused)
         removal.remove_items(db, found, "deleted by their user", now, by=by)
         removal.remove_exchanges(db, exchanges)
     store.scrub()
-    return held
+    return Gone(held, files)
 
 
 def sweep(store: Store, days: int, now: datetime) -> int:

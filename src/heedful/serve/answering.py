@@ -198,6 +198,9 @@ def read(body: bytes) -> dict[str, Any]:
         values = json.loads(body, parse_constant=_no_constant)
         if b"\\u" in body:
             json.dumps(values, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ApiError(400, f"The body is not JSON: {error.msg} ({where}).") from None
     except (ValueError, RecursionError):  # UnicodeError is a ValueError
         raise ApiError(400, "The body is not JSON in UTF-8.") from None
     if not isinstance(values, dict):

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from heedful.collection import forget, react
 from heedful.collection import store as collected
-from heedful.collection.removal import Held
 from heedful.collection.store import Kept
 from heedful.config import UserError
 from heedful.serve.answering import Service
@@ -81,6 +80,10 @@ class Deleted(Out):
     deleted_snapshots: list[str]
     used: list[dict[str, Any]]
     """Snapshots that hold some and stay, with the runs that read them."""
+    cleared_files: list[str]
+    """Files of rounds that lost it."""
+    used_files: list[dict[str, Any]]
+    """Files of rounds that hold some and stay, with the runs that read them."""
 
 
 @router.post("/exchanges/{exchange_id}/thumb")
@@ -144,18 +147,13 @@ def picks(caller: Calling, store: Stored) -> list[dict[str, Any]]:
 @router.delete("/exchanges/{exchange_id}")
 def delete(caller: Calling, store: Stored, settings: Settings, now: Now, exchange_id: Name) -> Deleted:
     """Delete an exchange, the reactions to it, and what was made of it."""
-    return _deleted(collected.delete(store, caller.name, exchange_id, [settings.folder], now))
+    return Deleted.model_validate(collected.delete(store, caller.name, exchange_id, [settings.folder], now).row())
 
 
 @router.delete("/exchanges")
 def delete_all(caller: Calling, store: Stored, settings: Settings, now: Now) -> dict[str, Any]:
     """Delete all that is kept of your account and its users."""
     return forget.forget(store, caller.name, [settings.folder], now, by=caller.person_id).row()
-
-
-def _deleted(held: Held) -> Deleted:
-    used = [{"snapshot": frozen.path, "runs": list(runs)} for frozen, runs in held.used]
-    return Deleted(deleted_snapshots=[frozen.path for frozen in held.unused], used=used)
 
 
 def _shown(kept: Kept) -> dict[str, Any]:

@@ -37,6 +37,10 @@ def answer(
         return errors.answer(request, status, message, headers, code)
     if status == 403 and "authorization" not in request.headers and not session_cookie(request):
         return refusal(ApiError(401, NO_KEY, code="invalid_api_key"))  # a program, not a page of another site
+    if status in (404, 405) and message == errors.MEANINGS[status]:
+        message = (
+            f"There is no {request.method} {request.url.path[:200]} here. GET /v1/openapi.json names what there is."
+        )
     response = refusal(ApiError(status, message, code=code or CODES.get(status)))
     response.headers.update(headers or {})
     return response

@@ -19,7 +19,7 @@ from heedful.configs.serve import ServeLimits
 from heedful.configs.shared import Generation
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
-from heedful.serve import requests
+from heedful.serve import fields, requests
 from heedful.serve.answers import ServedAnswer, ServedPrompt
 from heedful.serve.batching import Lane
 from heedful.serve.requests import Plan
@@ -150,11 +150,13 @@ class LocalBackend:
         with self._rendering:
             try:
                 if plan.messages is not None:
+                    fields.check(tokenizer, plan.messages)
                     found = [ServedPrompt(render.prompt_ids(tokenizer, plan.messages))]
                 else:
                     found = [_prompt(tokenizer, given, lane.engine.ids.end, plan.echo) for given in plan.prompts]
             except UserError as error:
-                raise ApiError(400, str(error), param="messages" if plan.messages is not None else "prompt") from None
+                name = "messages" if plan.messages is not None else "prompt"
+                raise ApiError(400, fields.told(tokenizer, str(error)), param=name) from None
         context = self.context(lane)
         for prompt in found:
             left, wanted = context - len(prompt.ids), plan.max_tokens

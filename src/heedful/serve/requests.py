@@ -19,15 +19,18 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "logit_bias": ({},),
     "suffix": ("",),
+    "min_p": (0,),
+    "repetition_penalty": (1,),
     "tools": ([],),
     "functions": ([],),
     "tool_choice": ("none", "auto"),
     "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "service_tier": ("auto", "default"),
 }
-"""Parameters of OpenAI that heedful lacks, and the values at which they change nothing."""
+"""Parameters of OpenAI and of vLLM that heedful lacks, and the values at which they change nothing."""
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -184,7 +187,7 @@ def _messages(given: list[dict[str, Any]]) -> list[Message]:
     try:
         prompt = Prompt.model_validate({"prompt": given}).prompt
     except ValidationError as error:
-        words = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        words = str(error.errors()[0]["msg"]).removeprefix("Value error, ").replace("the row", "it")
         raise ApiError(400, f"'messages' {words}", param="messages") from None
     assert not isinstance(prompt, str)
     return prompt

@@ -454,6 +454,7 @@ def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
         ({"question": Q, "context": "A page.", "answer": GOOD, "page": 1}, "demonstrations", "context"),
         ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "history": ["x"], "score_chosen": 2}, "comparisons", "history"),
         ({"prompt": Q, "completion": GOOD, "input": ""}, "demonstrations", ""),
+        ({"prompt": Q, "completion": GOOD, "instructions": 3}, "demonstrations", ""),  # as in a snapshot
     ],
 )
 def test_a_part_of_the_question_that_is_not_used_is_named(

@@ -91,16 +91,19 @@ def _first(found: Iterable[Row | Bad]) -> tuple[list[Row], dict[str, Shape]]:
 
 
 def lost(records: Iterable[Record]) -> list[str]:
-    """The fields that heedful does not use, and that seem to be a part of the question or to judge the answer."""
+    """The fields that heedful does not use, and that seem to be a part of the question or to judge the answer.
+
+    A number is no part of a question: records of a snapshot have the version of the guide as `instructions`.
+    """
     names = {
-        name: isinstance(record, Demonstration)
+        name: None
         for record in records if isinstance(record, Demonstration | Comparison | Choice)
-        for name, value in (record.model_extra or {}).items() if value not in (None, "", [], {})
+        for name, value in (record.model_extra or {}).items()
+        if value not in (None, "", [], {}) and name not in _MEANT
+        if (_ASKED_WITH.fullmatch(name) and not isinstance(value, int | float))
+        or (isinstance(record, Demonstration) and _REJECTING.search(name))
     }  # fmt: skip
-    return [
-        name for name, shown in names.items()
-        if name not in _MEANT and (_ASKED_WITH.fullmatch(name) or (shown and _REJECTING.search(name)))
-    ]  # fmt: skip
+    return [*names]
 
 
 def unknown(rows: Iterable[Row]) -> str:

@@ -31,7 +31,8 @@ GPT = {"vocab_size": 320, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions"
 FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {}, "Mistral": {"sliding_window": 5}, "Qwen2": {}, "Qwen3": {"head_dim": 8},
     "Qwen3Moe": {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
-    "Gemma": {"head_dim": 8}, "Gemma2": {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8},
+    "Gemma": {"head_dim": 8},
+    "Gemma2": {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 2.0},
     "Gemma3Text": {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8}, "Phi3": {}, "Olmo2": {},
     "Olmo3": {"sliding_window": 5}, "SmolLM3": {}, "Granite": {}, "Cohere2": {"sliding_window": 5},
     "Glm4": {"head_dim": 8}, "Starcoder2": {"sliding_window": 5}, "GPT2": {}, "GPTNeoX": {}, "Ernie4_5": {},

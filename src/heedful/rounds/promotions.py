@@ -20,7 +20,7 @@ from heedful.feedback.schema import Audit
 from heedful.feedback.store import Store
 from heedful.files import append_rows, read_json, rows_of
 from heedful.rounds.state import HISTORY, ROUNDS, Round
-from heedful.serve import placed
+from heedful.runs import placed
 
 GATE = "the gate"
 Entry = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful.rounds import promotions, state
 from heedful.rounds.state import STEPS, Round
-from heedful.serve import placed
+from heedful.runs import placed
 
 
 def row(folder: Path) -> dict[str, Any]:

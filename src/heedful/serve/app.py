@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from heedful.feedback.store import Store, StoreBusy
-from heedful.serve import collected, described, entry, errors, health, keys, openai, placed
+from heedful.serve import collected, described, entry, errors, health, keys, openai, swaps
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
@@ -72,7 +72,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     for model in service.models.values():
         await model.start()
     work = [asyncio.ensure_future(_save(service.gate))]
-    work.append(asyncio.ensure_future(placed.follow(app.state.settings.folder, service.models)))
+    work.append(asyncio.ensure_future(swaps.follow(app.state.settings.folder, service.models)))
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from heedful.config import UserError
 from heedful.configs.serve import ServeConfig
 from heedful.feedback.store import Store
-from heedful.serve import placed
+from heedful.runs import placed
 from heedful.serve.app import ROUTERS, create_app
 from heedful.serve.settings import POLICY, ServeSettings
 from heedful.serve.types import Backend, Collector

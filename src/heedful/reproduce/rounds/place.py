@@ -22,8 +22,8 @@ from heedful.files import read_json, write_json, write_text
 from heedful.reproduce.rounds.servers import MODEL
 from heedful.reproduce.rounds.users import User
 from heedful.rounds.state import PLAN, ROUNDS
+from heedful.runs import placed
 from heedful.sandbox.labelers import Labeler
-from heedful.serve import placed
 from heedful.web.new_project import create_project
 from heedful.web.text import defaults
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from pkgutil import iter_modules
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from heedful import config, options
+from heedful import config, configs, options
 from heedful.config import Config, UserError, install
 from heedful.configs import registry
 
@@ -329,3 +332,52 @@ def test_an_option_replaces_the_mapping_of_the_file_and_set_changes_an_entry(tmp
     both = options._loaded(Weighing, given, {}, path, ("groups.c=4",))
     assert both == Weighing(groups={"in.house": 0.5, "c": 4.0})
     assert options._loaded(Weighing, [], {}, path, ("groups.b=4",)) == Weighing(groups={"a": 1.0, "b": 4.0})
+
+
+def sections(module_names: list[str]) -> list[type[Config]]:
+    """Every class of settings in heedful.configs, and that of the web server."""
+    modules = [import_module(name) for name in module_names]
+    return list({one: None for module in modules for one in vars(module).values()
+                 if isinstance(one, type) and issubclass(one, Config) and one is not Config})  # fmt: skip
+
+
+SECTIONS = sections(
+    [f"heedful.configs.{one.name}" for one in iter_modules(configs.__path__)] + ["heedful.web.settings"]
+)
+BOUNDS = {"ge": -1, "gt": 0, "le": 1, "lt": 0}
+"""The limits of a number, and the way to the next number that is refused."""
+
+
+def bounded(kind: Any, limits: list[Any]) -> list[tuple[Any, dict[str, float]]]:
+    """Every kind of number that an annotation allows, with its limits."""
+    if get_origin(kind) is Annotated:
+        inner, *more = get_args(kind)
+        more = [item for one in more for item in ([one, *one.metadata] if isinstance(one, FieldInfo) else [one])]
+        return bounded(inner, [*limits, *more])
+    if kind in (int, float):
+        return [(kind, {key: getattr(one, key) for one in limits for key in BOUNDS if hasattr(one, key)})]
+    parts = [part for part in get_args(kind) if not isinstance(part, str)] if get_origin(kind) is not Literal else []
+    return [found for part in parts for found in bounded(part, limits if get_origin(kind) is not dict else [])]
+
+
+@pytest.mark.parametrize("cls", SECTIONS, ids=lambda cls: cls.__name__)
+def test_every_number_has_sensible_bounds_that_act(cls: type[Config]) -> None:
+    """A value beyond a limit is refused in one line, alone, as the only problem of its key."""
+    for name, field in cls.model_fields.items():
+        for kind, limits in bounded(field.annotation, list(field.metadata)):
+            low, high = limits.keys() & {"ge", "gt"}, limits.keys() & {"le", "lt"}
+            assert low, f"{cls.__name__}.{name} has no lower limit"
+            assert high, f"{cls.__name__}.{name} has no upper limit"
+            assert max(abs(limit) for limit in limits.values()) <= config.LARGEST / 10, name
+            if get_origin(field.annotation) is dict:
+                continue
+            for key, limit in limits.items():
+                beyond = limit + BOUNDS[key] * (1 if kind is int else max(1e-3, abs(limit) * 1e-3))
+                with pytest.raises(ValidationError) as error:
+                    cls.model_validate({name: kind(beyond)})
+                assert name in [problem["loc"][0] for problem in error.value.errors()], f"{name}={beyond}"
+
+
+def test_there_are_many_numbers() -> None:
+    found = [name for cls in SECTIONS for name, field in cls.model_fields.items() if bounded(field.annotation, [])]
+    assert len(found) > 150

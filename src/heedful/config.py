@@ -82,7 +82,11 @@ def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[st
 LARGEST = 1e15
 """More than any setting needs."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
+MOST = 10**9
+"""More rows, steps or tokens at once than anybody has."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Length = Annotated[int, Field(ge=1, le=2**24)]
+"""Tokens of one text."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 C = TypeVar("C", bound=Config)

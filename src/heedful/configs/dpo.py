@@ -18,7 +18,7 @@ class DPOConfig(RankingConfig):
     """Frozen model to which `beta` pulls. none = the start of the policy. In a second round, name the first SFT
     model.
     """
-    beta: float = Field(default=0.1, gt=0)
+    beta: float = Field(default=0.1, gt=0, le=1e6)
     """Strength of the pull towards the reference."""
     kind: Literal["dpo", "ipo"] = "dpo"
     """Loss."""

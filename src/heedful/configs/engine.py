@@ -24,7 +24,7 @@ class EngineConfig(Config):
     """
     timeout: float = Field(default=600, gt=0, le=86_400)
     """Seconds after which a call of a server has failed."""
-    tolerance: float | None = Field(default=None, gt=0)
+    tolerance: float | None = Field(default=None, gt=0, le=1e6)
     """Largest mean difference between log-probs of server and trainer after weights were loaded, in nats a token.
     none = 0.001 in float32 and 0.1 in bfloat16.
     """

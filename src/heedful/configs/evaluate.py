@@ -28,13 +28,13 @@ class EvaluateConfig(Config):
     """Prompts to compare on. Not needed if a file of answers or judgements has them."""
     common: bool = False
     """Leave out prompts that one model has not answered, instead of stopping with an error."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Count | None = None
     """Use only the first prompts, this many."""
     pairs: Literal["all", "baseline"] = "all"
     """Which pairs a reward or an endpoint judges: all, or each model with the baseline. Fewer pairs cost less."""
     cluster: Literal["auto", "prompt", "user"] = "auto"
     """Unit that intervals count (T3). auto = users if every prompt names one, else prompts."""
-    similar_length: float = Field(default=0.1, ge=0)
+    similar_length: float = Field(default=0.1, ge=0, le=1e6)
     """Two answers are of similar length if the longer one exceeds the shorter one by at most this share."""
     max_requests: Count | None = None
     """Most requests to judges behind an address. Answers that this machine keeps do not count."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from heedful.config import Config, Count
+from heedful.config import Config, Count, Length
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.shared import INPUT
 
@@ -20,6 +20,6 @@ class LabelerConfig(Config):
     """Project to work in."""
     limit: Count | None = None
     """Judge at most this many items. none = all there are."""
-    max_tokens: Count = 1024
+    max_tokens: Length = 1024
     """Most tokens of a reply."""
     asking: EndpointConfig = EndpointConfig()

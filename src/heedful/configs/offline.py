@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Count, Seed, Share
+from heedful.config import Count, Length, Seed, Share
 from heedful.configs.shared import (
     INPUT,
     MOST_EPOCHS,
@@ -33,13 +33,13 @@ class OfflineConfig(StageConfig):
     """Share of the prompts to hold out."""
     seed: Seed = 0
     """Random seed."""
-    epochs: Count = Field(default=1, le=MOST_EPOCHS)
+    epochs: int = Field(default=1, ge=1, le=MOST_EPOCHS)
     """Passes over the data."""
     batch: Count = 32
     """Prompts in a step, each with all its answers."""
-    max_prompt_tokens: Count = 1024
+    max_prompt_tokens: Length = 1024
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
-    max_response_tokens: Count = 1024
+    max_response_tokens: Length = 1024
     """Most tokens of a response. A longer one is cut, and then has no end of text, or is left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts and responses that are too long. Otherwise such a prompt is an error, and a response is cut."""

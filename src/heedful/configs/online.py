@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Count, Seed
+from heedful.config import MOST, Count, Length, Seed
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import (
     INPUT,
@@ -55,15 +55,15 @@ class OnlineConfig(StageConfig):
     """Answers sampled in an iteration."""
     minibatch: Count = 64
     """Answers in a gradient step."""
-    epochs: Count = Field(default=1, le=MOST_EPOCHS)
+    epochs: int = Field(default=1, ge=1, le=MOST_EPOCHS)
     """Passes over the answers of an iteration."""
     kl_coef: float = Field(default=0.02, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β (P10)."""
-    kl_target: float | None = Field(default=None, gt=0)
+    kl_target: float | None = Field(default=None, gt=0, le=1e6)
     """KL of an answer in nats that an adaptive coefficient aims at (P10). none = the coefficient is fixed."""
     kl_horizon: Count = 10_000
     """Episodes over which the adaptive coefficient adapts."""
-    kl_ceiling: float | None = Field(default=None, gt=0)
+    kl_ceiling: float | None = Field(default=None, gt=0, le=1e6)
     """Largest KL of an answer in nats. none = no limit."""
     at_ceiling: Literal["stop", "raise"] = "stop"
     """What happens above the ceiling: the run stops, or each iteration raises the coefficient by half (from 0 to 0.02).
@@ -75,7 +75,7 @@ class OnlineConfig(StageConfig):
     """
     watch_every: Count = 10
     """Iterations between two measurements of the watched rewards."""
-    watch_prompts: int = Field(default=64, ge=10)
+    watch_prompts: int = Field(default=64, ge=10, le=MOST)
     """Prompts that are answered in each measurement, the same each time, at most all of them."""
     on_alarm: Literal["warn", "stop"] = "warn"
     """What happens if the reward rises over three measurements while a watched one falls beyond its interval. stop =
@@ -85,7 +85,7 @@ class OnlineConfig(StageConfig):
     """Checks before the first step: does each reward model beat "longer wins", and are the prompts like those that it
     learned from. warn = say what fails, stop = end the command, off = no checks.
     """
-    clip: float = Field(default=0.2, gt=0)
+    clip: float = Field(default=0.2, gt=0, le=1e6)
     """Range of the policy's probability ratio around 1 (P14)."""
     missing_eos_penalty: float | None = Field(default=None, ge=-1e6, le=1e6)
     """Score of an answer that the length limit cut off (P7). none = its reward."""
@@ -93,11 +93,11 @@ class OnlineConfig(StageConfig):
     """Weight of the pretraining loss, γ (P21)."""
     ptx_ratio: float = Field(default=8.0, gt=0, le=10_000)
     """Pretraining documents for each answer."""
-    ptx_tokens: int = Field(default=2048, ge=2)
+    ptx_tokens: int = Field(default=2048, ge=2, le=MOST)
     """Length of a pretraining document in tokens, at most the context. Longer ones are cut into pieces."""
     ema_decay: float = Field(default=0.992, ge=0, lt=1)
     """Decay of the average of the weights in model/, at each policy step (P20). 0 = the raw weights."""
-    max_prompt_tokens: Count = 1024
+    max_prompt_tokens: Length = 1024
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
@@ -127,7 +127,7 @@ class GroupConfig(OnlineConfig):
 
     panels = {"samples_per_prompt": "Iterations", "kl_in": "KL penalty"}
 
-    samples_per_prompt: int = Field(default=8, ge=2)
+    samples_per_prompt: int = Field(default=8, ge=2, le=1_000_000)
     """Answers to each prompt (K). `rollout_batch` counts answers, so it is a multiple of this."""
     kl_in: Literal["reward", "loss"] = "reward"
     """Where the KL penalty acts: on the score of an answer before the comparison, or on each token in the loss (k3)."""

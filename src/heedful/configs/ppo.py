@@ -21,7 +21,7 @@ class PPOConfig(OnlineConfig):
     """Discount of later rewards (P12)."""
     lam: Share = 0.95
     """λ of generalised advantage estimation (P12)."""
-    value_clip: float | None = Field(default=0.2, gt=0)
+    value_clip: float | None = Field(default=0.2, gt=0, le=1e6)
     """Range of a value around its old value (P15). none = no clipping."""
     whiten_rewards: bool = False
     """Divide the rewards by their standard deviation first (P11)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Seed
+from heedful.config import MOST, Seed
 from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageConfig
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
@@ -25,19 +25,19 @@ class PretrainConfig(StageConfig):
     """Random seed."""
     depth: int = Field(default=6, ge=1, le=128)
     """Number of layers, which sets the size: the width is 32 for each layer (at least 64), a head is 32 wide."""
-    width: int = Field(default=0, ge=0, multiple_of=32)
+    width: int = Field(default=0, ge=0, le=2**17, multiple_of=32)
     """Numbers in a hidden state. 0 = as the depth says."""
     vocab_size: int = Field(default=4096, ge=260, le=2**20)
     """Number of tokens of the new tokenizer."""
-    context: int = Field(default=512, ge=2)
+    context: int = Field(default=512, ge=2, le=2**24)
     """Longest input of the model in tokens. Longer texts are cut into pieces."""
     chat_template: str = ""
     """Chat template of the tokenizer: Jinja text, or a file that ends in .jinja. Without one, models that learn from
     it later use prompts as written.
     """
-    tokens: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0, le=10**14)
     """Tokens of text to train on, without padding. 0 = 20 for each parameter. A short file is read repeatedly."""
-    batch_tokens: int = Field(default=0, ge=0)
+    batch_tokens: int = Field(default=0, ge=0, le=MOST)
     """Most tokens in a step, with padding. 0 = 8 times `context`. Documents of similar length share a step."""
     optimiser: Optimiser = Optimiser(lr=0.0, warmup=50, weight_decay=0.1, clip_norm=1.0)
     """A learning rate of 0 means 3e-3 at width 128, falling with the square root of the width."""

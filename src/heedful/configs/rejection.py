@@ -18,10 +18,10 @@ class RejectionConfig(OfflineConfig):
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.
     An ensemble is "min(A,B)", "mean(A,B)" or "mean-0.5*std(A,B)".
     """
-    n: int = Field(default=16, ge=2)
+    n: int = Field(default=16, ge=2, le=1_000_000)
     """Answers to each prompt to choose from."""
     chunk: Count = 64
     """Prompts that are sampled and saved together."""
-    epochs: Count = Field(default=2, le=MOST_EPOCHS)
+    epochs: int = Field(default=2, ge=1, le=MOST_EPOCHS)
     """Passes over the chosen answers."""
     generation: Generation = Generation(max_new_tokens=256)

@@ -21,7 +21,7 @@ class GateConfig(Config):
     """True win rate that the gate is to find."""
     power: float = Field(default=0.9, ge=0.5, lt=1)
     """Chance with which the gate finds it."""
-    design: float = Field(default=1.0, ge=1)
+    design: float = Field(default=1.0, ge=1, le=1e6)
     """Factor on the number of prompts where prompts of one user vary together."""
     flag: float = Field(default=0.0, ge=0, le=1)
     """How much more often the candidate may have a flag (D9), as a share of its answers. It must exceed this beyond
@@ -31,11 +31,11 @@ class GateConfig(Config):
     """Bounds of single flags, such as hallucination = 0.02."""
     unrated: Literal["undecided", "allow"] = "undecided"
     """What a gate without ratings says. allow = decide without flags, for a judge that rates none."""
-    tax: Annotated[float, Field(ge=0)] | Literal["off"] = "off"
+    tax: Annotated[float, Field(ge=0, le=1e6)] | Literal["off"] = "off"
     """Most nats a token by which the loss on `tax_data` may exceed that of the served model (E6). off = no bound."""
-    length: Annotated[float, Field(gt=1)] | Literal["off"] = 1.5
+    length: Annotated[float, Field(gt=1, le=1e6)] | Literal["off"] = 1.5
     """Largest ratio of mean lengths, in both directions. off = no bound."""
-    kl: Annotated[float, Field(gt=0)] | Literal["off"] = "off"
+    kl: Annotated[float, Field(gt=0, le=1e6)] | Literal["off"] = "off"
     """Largest KL of an answer from the start, in nats, at the end of the training. off = no bound."""
 
 

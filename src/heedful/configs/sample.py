@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from heedful.config import Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
@@ -41,7 +43,7 @@ class AnswersConfig(Config):
 
 
 class SampleConfig(AnswersConfig):
-    k: Count = 1
+    k: int = Field(default=1, ge=1, le=1_000_000)
     """Completions for each prompt."""
     endpoint: EndpointConfig = EndpointConfig()
 

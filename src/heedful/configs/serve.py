@@ -7,30 +7,30 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heedful.config import Config, Count, Share
+from heedful.config import MOST, Config, Length, Share
 from heedful.configs.shared import INPUT, Compute, TemplateArguments
 
 
 class ServeLimits(Config):
     """What one server, and one key, may do."""
 
-    rows: Count = 64
+    rows: int = Field(default=64, ge=1, le=100_000)
     """Answers that one model samples at the same time."""
-    queue: int = Field(default=256, ge=0)
+    queue: int = Field(default=256, ge=0, le=1_000_000)
     """Answers that may wait for a model. More are refused with status 503."""
-    context: Count = 4096
+    context: Length = 4096
     """Most tokens of a prompt and its answer together, if the model reads more. This bounds the memory."""
-    seconds: float = Field(default=600.0, gt=0)
+    seconds: float = Field(default=600.0, gt=0, le=1e6)
     """Longest time for a request, with the wait. After it the answer ends with status 504."""
-    choices: Count = 64
+    choices: int = Field(default=64, ge=1, le=100_000)
     """Most answers of one request: `n` times its prompts."""
-    requests_a_minute: int = Field(default=120, ge=0)
+    requests_a_minute: int = Field(default=120, ge=0, le=MOST)
     """Requests of a key in a minute, unless the key has a limit of its own. 0 = no limit."""
-    tokens_a_day: int = Field(default=0, ge=0)
+    tokens_a_day: int = Field(default=0, ge=0, le=10**12)
     """Tokens of a key in a day (UTC), unless the key has a quota of its own. 0 = no quota."""
-    body_mb: float = Field(default=2.0, gt=0)
+    body_mb: float = Field(default=2.0, gt=0, le=10_000)
     """Largest request, in megabytes."""
-    grace: Count = 10
+    grace: int = Field(default=10, ge=1, le=86_400)
     """Seconds that running answers have when the server stops."""
 
 

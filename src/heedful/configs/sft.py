@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Count, Share
+from heedful.config import MOST, Count, Share
 from heedful.configs.offline import OfflineConfig
 from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
@@ -35,9 +35,9 @@ class SFTConfig(OfflineConfig):
     """Prompts to sample for `select_with`."""
     select_samples: Count = 256
     """Number of these prompts."""
-    epochs: Count = Field(default=16, le=MOST_EPOCHS)
+    epochs: int = Field(default=16, ge=1, le=MOST_EPOCHS)
     """Passes over the data."""
-    evaluations: int = Field(default=0, ge=0)
+    evaluations: int = Field(default=0, ge=0, le=MOST)
     """Number of validations in the run. 0 = once an epoch."""
     special_tokens: list[str] = []
     """Tokens to add to the tokenizer, such as <answer>. Each is one id with an embedding that is trained."""
@@ -45,7 +45,7 @@ class SFTConfig(OfflineConfig):
     """Checks before the first step: repeats, demonstrations of one labeler, prompts or users that are also held out.
     warn = say what fails, stop = end the command, off = no checks.
     """
-    dropout: float | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
     """Residual dropout. none = the paper's 0.2 if the architecture has dropout, else 0."""
     optimiser: Optimiser = Optimiser(lr=9.65e-6)
     generation: Generation = Generation(max_new_tokens=256)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from heedful.config import Config, Count
+from heedful.config import MOST, Config, Count
 
 MOST_EPOCHS = 1_000_000
 INPUT = "Input"  # heading of models and files in the help
@@ -57,17 +57,17 @@ class Optimiser(Config):
     """
     decay: float = Field(default=0.25, ge=0, le=1)
     """Share of the steps at the end in which a stable rate falls."""
-    warmup: int = Field(default=0, ge=0)
+    warmup: int = Field(default=0, ge=0, le=MOST)
     """Steps (iterations in PPO) of linear warm-up. It starts from 0, in PPO or before a constant rate from a tenth."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of Adam's first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """Decay of Adam's second moment."""
-    eps: float = Field(default=1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0, le=1)
     """Adam's epsilon."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1000)
     """Decoupled weight decay of matrices."""
-    clip_norm: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=0.0, ge=0, le=1e6)
     """Largest gradient norm. 0 = no clipping."""
 
 
@@ -91,7 +91,7 @@ class Checkpointing(Config):
 
     may_change = ("every", "keep")
 
-    every: int = Field(default=0, ge=0)
+    every: int = Field(default=0, ge=0, le=MOST)
     """Steps (iterations in PPO) between checkpoints. 0 = twenty checkpoints in the run."""
     keep: Count = 2
     """Number of latest checkpoints to keep. The best one is kept too."""
@@ -118,15 +118,15 @@ class Generation(Config):
 
     may_change = ("max_rows",)
 
-    max_new_tokens: int = Field(default=128, ge=1)
+    max_new_tokens: int = Field(default=128, ge=1, le=2**24)
     """Most tokens of an answer. The prompt must leave room for them in the context."""
     temperature: float = Field(default=1.0, ge=0.0, le=1000)
     """Sampling temperature. 0 = always the most probable token."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Sample from the most probable tokens with this total probability. 1 = off. PPO needs 1 (P3)."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=MOST)
     """Sample from this many most probable tokens. 0 = off. PPO needs 0 (P3)."""
-    max_rows: int = Field(default=256, ge=1)
+    max_rows: int = Field(default=256, ge=1, le=MOST)
     """Answers sampled at the same time. This changes memory and speed, not the samples."""
 
     @property

@@ -32,10 +32,10 @@ class WebSettings(Config):
     the part of the proxy's addresses below which this server is found."""
     folder: Path = Path(".")
     """The project folder: runs to sample from, snapshots, backups."""
-    session_days: Count = 14
-    body_mb: float = Field(2.0, gt=0)
+    session_days: int = Field(14, ge=1, le=36_500)
+    body_mb: float = Field(2.0, gt=0, le=10_000)
     """Largest request in megabytes, except imports."""
-    upload_mb: float = Field(64.0, gt=0)
+    upload_mb: float = Field(64.0, gt=0, le=100_000)
     """The most of an import, in megabytes."""
     text_chars: Count = 500_000
     """The most characters of one imported prompt or completion."""

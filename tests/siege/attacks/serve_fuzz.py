@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from serve.place import Place
 from siege.attacks.fuzz import ODD, _body, _drawing, _torn
 from siege.work import Work
 
+CONTINUE = re.compile(rb"\AHTTP/1\.1 100[^\r]*\r\n\r\n")
 HANGS = 60.0  # seconds without an answer
 ODD_PATHS = (
     "", "/", "//v1//models", "/v1/../metrics", "/v1/models/%00", "/v1/models/%ff%fe", "/v1/models/" + "a" * 9000, "*",
@@ -35,7 +37,7 @@ def attack(folder: Path, work: Work) -> None:
         ]
         for number in work.parts(work.of(10_000, 100)):
             content = _request(_drawing(number), described, routes, corpus, place.secrets)
-            answer = _sent(port, content).removeprefix(b"HTTP/1.1 100 \r\n\r\n")
+            answer = CONTINUE.sub(b"", _sent(port, content))
             status = int(answer[9:12]) if answer[9:12].isdigit() else 0
             fine = answer.startswith(b"HTTP/1.1 ") and 200 <= status < 500
             outcome.add([] if fine else [f"{content[:300]!r}: {answer[:100]!r}"])

@@ -21,7 +21,7 @@ from heedful.config import Config, UserError, kinds_of, load
 
 METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", datetime: "TIME"}
 WIDTH = 110  # the most columns of a help text
-NAMES = 28  # the most columns for the names of options; a longer name has a line of its own
+NAMES = 28  # the most columns for the names of options. A longer name has a line of its own
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def is_of_folder(
         return True
     _refuse({"--project": project, "--db": db}, settings, OF_QUEUE, "--folder")
     if out is None:
-        raise UserError("--out is missing; see --help")
+        raise UserError("--out is missing. See --help")
     return False
 
 

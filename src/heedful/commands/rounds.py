@@ -88,7 +88,7 @@ def _demo(
         if importlib.util.find_spec(needed) is None:
             raise UserError(f"the demo needs {needed}: {install(extra)}")
     if out is None:
-        raise UserError("--out is missing; see --help")
+        raise UserError("--out is missing. See --help")
     from heedful.reproduce.parts import listing
     from heedful.reproduce.rounds import page, plan
 

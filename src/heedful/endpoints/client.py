@@ -30,7 +30,7 @@ from heedful.endpoints.cache import Cache
 from heedful.endpoints.replies import Again, EndpointAnswer, RequestRefused
 
 KEY = "HEEDFUL_API_KEY"
-FIRST_WAIT = 1.0  # seconds before the second try; each further wait is twice as long
+FIRST_WAIT = 1.0  # seconds before the second try. Each further wait is twice as long
 LONGEST_WAIT = 60.0
 LONGEST_ORDERED_WAIT = 300.0  # what a server may ask for with Retry-After
 MOST_FAILURES = 10  # failures in a row after which no further request is sent

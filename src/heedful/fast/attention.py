@@ -192,9 +192,10 @@ def by_blocks(
         k, v = (x.transpose(1, 2) for x in seen)
         causal = block.seen is None and (window is None or q.shape[2] <= window)
         bias = None if causal and softcap is None else block.bias_GTC(window)[:, None].to(q.dtype)
-        out = _by_products(q, k, v, bias, scale, softcap) if softcap is not None and bias is not None else None
-        if out is None:
+        if softcap is None or bias is None:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=bias is None, scale=scale)
+        else:
+            out = _by_products(q, k, v, bias, scale, softcap)
         outs.append(block.lay(out.transpose(1, 2)))
     if layout.spare:
         outs.append(q_NHE.new_zeros(layout.spare, *q_NHE.shape[1:]).to(outs[0].dtype))

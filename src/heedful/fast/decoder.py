@@ -24,7 +24,7 @@ from heedful.fast.linear import Fixed, is_plain, linear
 from heedful.fast.trim import HOOKS
 
 PREFILL_TOKENS = 8_192
-COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out; more would take too much memory
+COPIED_BYTES = 1 << 30  # weights up to here are copied, joined and laid out. More would take too much memory
 # A step computes a multiple of STEP_ROWS rows, a prefill of PREFILL_ROUND tokens. A product of a new number of rows
 # costs oneDNN a millisecond and 0.6 MiB.
 STEP_ROWS, PREFILL_ROUND = 8, 16

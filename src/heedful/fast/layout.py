@@ -32,8 +32,9 @@ MANY, ROUND = 1024, 32
 
 
 class PackedRow(NamedTuple):
-    """Tokens [start, stop) of one row. They see each other causally, and before that the `before` tokens from `prompt`
-    on, which an earlier row holds.
+    """Tokens [start, stop) of one row. They see each other causally.
+
+    Before that they see a prompt that an earlier row holds: the `before` tokens from `prompt` on.
     """
 
     start: int

@@ -75,9 +75,7 @@ Pieces = list[tuple[PackedRow, list[Piece]]]
 
 
 def _pieces(rows: Sequence[PackedRow], wanted: list[int] | None, window: int | None) -> Pieces:
-    """The queries of each row, cut into pieces of at most PIECE and of similar length. Rows without queries are left
-    out.
-    """
+    """The queries of each row, cut into pieces of similar length, at most PIECE. Rows without queries are left out."""
     found: Pieces = []
     for row in rows:
         spans = [(row.start, row.stop)] if wanted is None else _spans(wanted, row)

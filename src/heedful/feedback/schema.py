@@ -235,7 +235,7 @@ class Item(Numbered):
     redacted: Mapped[datetime | None] = mapped_column(Time)
     use_case: Mapped[str | None] = mapped_column(String(200))
     flags: Mapped[str] = mapped_column(Text, server_default="")  # that judgements set, "|hallucination|violent|"
-    disagreement: Mapped[float | None] = mapped_column(Float)  # `differing.disagreement`; None below two judgements
+    disagreement: Mapped[float | None] = mapped_column(Float)  # `differing.disagreement`. None below two judgements
     searched: Mapped[str] = mapped_column(Text, server_default="", deferred=True)  # of the prompt (`search.searched`)
 
 

@@ -30,6 +30,7 @@ RAISE, LOWER = 1.5, 0.9
 """What a KL coefficient is multiplied by above the ceiling, and below it if it has been raised."""
 RAISED_FROM_0 = 0.02
 """The first coefficient above the ceiling where there was none: the paper's."""
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -44,9 +45,6 @@ def open_online(
     code = functions_of(config.reward) | functions_of(config.watch, "watch")
     with open_stage(stage, config, out, models=models, files=files, functions=code, resume=resume) as s:
         yield s
-
-
-log = logging.getLogger(__name__)
 
 
 def _check(stage: str, config: OnlineConfig) -> None:

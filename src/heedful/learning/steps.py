@@ -128,8 +128,7 @@ def policy_gradients(
 ) -> Tensor:
     """Add the policy's gradients of one minibatch.
 
-    Returns the largest |log-prob - old log-prob|: before the first step of an iteration it must be rounding only (P5,
-    P17).
+    Returns the largest |log-prob - old log-prob|. Before the first step of an iteration it is rounding alone (P5, P17).
     """
     gap = torch.zeros(())
     for rows, batch, counts in minibatch.passes:

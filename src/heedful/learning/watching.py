@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-import torch
-
 from heedful.config import UserError
 from heedful.configs.online import OnlineConfig
 from heedful.data.records import Prompt
@@ -21,6 +19,7 @@ from heedful.learning import experience, rollouts
 from heedful.learning.examples import Question
 from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes
+from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import FEWEST, mean_interval
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.types import Episode
@@ -109,7 +108,7 @@ class Watched:
         ours_BT = experience.old_logprobs(self.nets.policy, episodes, exact=self.nets.engine.exact, **how)
         reference_BT = experience.logprobs(self.nets.reference, episodes, name="the reference", **how)
         mask_BT = experience.response_mask(episodes)
-        return float(torch.where(mask_BT, ours_BT - reference_BT, 0.0).sum(1).double().mean())
+        return float(sequence_kl(ours_BT, reference_BT, mask_BT).double().mean())
 
 
 def _rows(episodes: Sequence[Episode], proxy: Sequence[float], scores: dict[str, list[float]]) -> list[dict[str, Any]]:

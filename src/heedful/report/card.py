@@ -21,7 +21,7 @@ from heedful.runs.manifest import Manifest, Source, manifest_path
 from heedful.runs.run import Run
 
 NAME = "README.md"
-FEWEST = 5  # people with one answer to a survey; a smaller count could point to a person
+FEWEST = 5  # people with one answer to a survey. A smaller count could point to a person
 MARK = "<!-- written by heedful card -->"
 FAILURES = {
     "false_premise": "accepts a false premise",

@@ -119,7 +119,7 @@ class LocalEngine:
             model.__dict__["_heedful_decoders"] = self._tried
         if self.dtype in (None, model.dtype):
             return model
-        fastest(model, self.fast)  # tried once; the copy inherits what was found
+        fastest(model, self.fast)  # tried once. The copy inherits what was found
         # one weight after the other, so that there is no second copy. Buffers, as rotary frequencies, stay in float32
         floating = [p for p in model.parameters() if p.is_floating_point()]
         cast: dict[int, Any] = {id(p): nn.Parameter(p.detach().to(self.dtype), requires_grad=False) for p in floating}

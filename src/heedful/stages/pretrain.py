@@ -121,8 +121,8 @@ def new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> Lla
 def _mimic_attention(attention: Any, width: int) -> None:
     """Start where trained attention ends up (mimetic initialisation, Trockman and Kolter 2023, arXiv 2305.09828).
 
-    Keys equal queries, so that a token finds its like, and output undoes values, so that what it finds is passed on as
-    it is.
+    Keys equal queries, so that a token finds tokens like itself. The output undoes the values, so that what a token
+    finds is passed on unchanged.
     """
     attention.q_proj.weight.normal_(std=width**-0.5)
     attention.k_proj.weight.copy_(attention.q_proj.weight)

@@ -1,5 +1,6 @@
-"""The reward model (section 3.5 and C.2 of the paper, items R1-R6): K-wise rankings in, one number for a completion
-out.
+"""The reward model (section 3.5 and C.2 of the paper, items R1-R6).
+
+It learns from rankings of K answers, and gives one number for each answer.
 """
 
 from __future__ import annotations

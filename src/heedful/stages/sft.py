@@ -131,9 +131,7 @@ def _shape(config: SFTConfig, training: list[Example], texts: list[Example], sel
 def _gradients(
     config: SFTConfig, model: Any, examples: list[Example], texts: list[Example], passes: Passes
 ) -> dict[str, float]:
-    """Backward pass over this rank's passes. Loss: token mean over responses, plus that over texts at its
-    weight.
-    """
+    """Backward pass over this rank's passes. The loss: token means of responses and texts, weighted."""
     weight = config.pretrain_fraction if texts else 0.0
     means = Means()
     likelihood.add_gradients(model, examples, passes, means, "loss", weight=1 - weight)

@@ -85,8 +85,9 @@ def _first_bad(model: nn.Module) -> str:
 
 
 class Average:
-    """Exponential moving average of a model's weights (P20): `average.model` is the averaged copy, with decay 0 the
-    model itself.
+    """Exponential moving average of a model's weights (P20).
+
+    `average.model` is the averaged copy. With decay 0 it is the model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

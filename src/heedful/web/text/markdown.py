@@ -30,7 +30,7 @@ MOST_QUOTES = 10  # quotations in each other
 MOST_SEARCHED = 400_000  # characters that the parser reads to find the ends of open brackets
 MOST_COLUMNS = 30
 MOST_CELLS = 5_000
-MOST_RICH = 50_000  # characters of a text that is judged; a page may have ten of them
+MOST_RICH = 50_000  # characters of a text that is judged. A page may have ten of them
 MOST_FORMULAS = 300
 
 REL = "nofollow noopener noreferrer"

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from heedful.data.text import SUSPICIOUS, suspicious
 
-MOST_SHOWN = 200_000  # characters; the whole of a longer text is one link away, as plain text
+MOST_SHOWN = 200_000  # characters. The whole of a longer text is one link away, as plain text
 MOST_SIGNS = 500  # beyond them a plain ◌, so that a text of nothing but signs does not choke the browser
 
 SHORT_NAMES = {

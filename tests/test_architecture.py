@@ -386,6 +386,26 @@ def test_the_tree_names_every_folder() -> None:
     assert [folder for folder in folders if f"{folder}/" not in text] == []
 
 
+def test_the_page_names_code_that_is_there() -> None:
+    """`module.name` and `package.module.name` in docs/architecture.md. The last part of a module's name is enough."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {tuple(name.split(".")) for name in re.findall(r"`([a-z_]+(?:\.(?!(?:py|jsonl?)`)[A-Za-z_]+)+)`", text)}
+    wrong = []
+    for parts in named:
+        where, last = ".".join(parts[:-1]), parts[-1]
+        found = [module for name, module in modules().items() if f".{name}".endswith(f".{where}")]
+        if found and not any(is_module_or_name(module, last) for module in found):
+            wrong.append(".".join(parts))
+    assert wrong == []
+    assert len(named) > 20
+
+
+def is_module_or_name(module: Module, name: str) -> bool:
+    targets = [node.targets if isinstance(node, ast.Assign) else [node] for node in module.tree.body]
+    own = {getattr(target, "name", getattr(target, "id", None)) for group in targets for target in group}
+    return f"{module.name}.{name}" in modules() or name in own
+
+
 WITHOUT_THE_TRAINING_HALF = """
 import importlib, sys
 

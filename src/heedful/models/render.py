@@ -34,7 +34,7 @@ RARE_TEXT = "\u2603 \U0001f9ff \ue000 \u0b85 \u4e2d \u200b"
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: PromptText, tools: Tools = None) -> list[int]:
     """Token ids of a prompt, up to where the answer begins. Never empty.
 
-    Raises `templates.Refused` for a chat that the template does not take, or of which it leaves out a part.
+    Raises `templates.TemplateRefused` for a chat that the template does not take, or of which it leaves out a part.
     """
     pair = encoders.pair_of(tokenizer)
     if pair is not None:

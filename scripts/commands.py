@@ -13,7 +13,7 @@ from heedful.config import Config
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Lora, Optimiser
-from heedful.options import Command, Option, Setting, option_of, settings
+from heedful.options import Command, Commands, Option, Setting, option_of, settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 MARK = "<!-- `python scripts/commands.py` writes everything below this line. -->\n"
@@ -29,13 +29,12 @@ def page() -> str:
 
 
 def _blocks() -> Iterator[str]:
-    panel = ""
-    for command in cli.app.commands.values():
-        assert isinstance(command, Command)
-        if command.panel != panel:
-            panel = command.panel
-            yield f"## {panel}\n"
-        yield from _command(command)
+    assert isinstance(cli.app, Commands)
+    for panel, commands in cli.app.by_panel().items():
+        yield f"## {panel}\n"
+        for command in commands:
+            assert isinstance(command, Command)
+            yield from _command(command)
     yield "## Shared sections\n"
     for name, cls in SECTIONS.items():
         rows = [_row(_names(option_of(one)), one.shown_default, one.meaning) for one in settings(cls, name)]

@@ -567,6 +567,12 @@ def test_the_help_names_every_command_and_every_option_with_a_meaning(
             assert option.help, (name, option.name)
             assert f"{option.opts[-1].removeprefix('--')}" in shown, (name, option.name)
         assert "docs/" not in shown
+    headings = r"^([A-Z][\w ]+):$"
+    assert re.findall(headings, overview, re.M) == [
+        "Options", "Training", "Using models", "Data", "Labelling", "Serving"
+    ]  # fmt: skip
+    first, *_, last_but_one, last = re.findall(headings, heedful("score", "--help").out, re.M)
+    assert (first, last_but_one, last) == ("Input", "Compute", "Run")
     assert heedful("--version").out.startswith("heedful 0.")
 
 

@@ -13,7 +13,20 @@ from typing import Any
 import click
 
 from heedful import terminal
-from heedful.commands.base import AS_JSON, DATA, DB, OUT_ROWS, OUT_RUN, OVERWRITE, PEOPLE, RESUME, TRAIN, USE, app
+from heedful.commands.base import (
+    AS_JSON,
+    DATA,
+    DB,
+    OUT_ROWS,
+    OUT_RUN,
+    OVERWRITE,
+    PEOPLE,
+    RESUME,
+    SERVE,
+    TRAIN,
+    USE,
+    app,
+)
 from heedful.commands.base import argument as _argument
 from heedful.commands.base import command as _command
 from heedful.commands.base import option as _option
@@ -60,12 +73,6 @@ def _demo(
         )
 
 
-importlib.import_module("heedful.commands.rejection")
-importlib.import_module("heedful.commands.experiments")  # registers its commands here, after `demo`
-importlib.import_module("heedful.commands.plans")
-importlib.import_module("heedful.commands.launches")
-
-
 for _record in registry.commands().values():
     _help = f"{_record.help}\n\n{_record.details}"
     if isinstance(_record, Stage):
@@ -75,6 +82,11 @@ for _record in registry.commands().values():
     else:
         _register = _command(_record.name, USE, OUT_ROWS, RESUME, OVERWRITE, AS_JSON, config=_record.config, help=_help)
     _register(partial(terminal.make, _record))
+
+importlib.import_module("heedful.commands.rejection")  # registers its commands here, after those that train a model
+importlib.import_module("heedful.commands.experiments")
+importlib.import_module("heedful.commands.plans")
+importlib.import_module("heedful.commands.launches")
 
 
 @_command("chat", USE, config="heedful.configs.chat:ChatConfig")
@@ -141,10 +153,6 @@ def _runs(paths: tuple[Path, ...], as_json: bool) -> None:
     from heedful.report import run_list
 
     print(run_list.describe(list(paths) or [Path("runs")], as_json=as_json))
-
-
-importlib.import_module("heedful.commands.collected")  # the commands about prompts of users
-importlib.import_module("heedful.commands.rounds")
 
 
 @_command(
@@ -324,7 +332,7 @@ def _label(
 importlib.import_module("heedful.commands.labelers")
 
 
-@_command("serve", PEOPLE, config="heedful.configs.serve:ServeConfig")
+@_command("serve", SERVE, config="heedful.configs.serve:ServeConfig")
 def _serve(settings: Any) -> None:
     """Serve models through OpenAI's API, with accounts, keys and limits.
 
@@ -346,6 +354,10 @@ def _serve(settings: Any) -> None:
     run.run(
         settings, lambda store: Collection(store, kept) if kept.rate else KeepsNothing(), partial(print, flush=True)
     )
+
+
+importlib.import_module("heedful.commands.collected")  # the commands about prompts of users
+importlib.import_module("heedful.commands.rounds")
 
 
 @_command("backup", PEOPLE, _argument("out", "FILE", "New file."), DB)

@@ -79,6 +79,8 @@ def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[st
     return keys
 
 
+INPUT, REST = "Input", "Settings"
+"""Headings in the help: of models and files, and of settings without another heading."""
 LARGEST = 1e15
 """More than any setting needs."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

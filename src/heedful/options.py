@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import click
 
-from heedful.config import Config, UserError, kinds_of, load
+from heedful.config import INPUT, REST, Config, UserError, kinds_of, load
 
+RUN = "Run"
 METAVARS: dict[Any, str] = {int: "N", float: "NUMBER", datetime: "TIME"}
 WIDTH = 110  # the most columns of a help text
 NAMES = 28  # the most columns for the names of options. A longer name has a line of its own
@@ -74,10 +75,13 @@ class Setting:
 
 
 def settings(config: type[Config], section: str = "", values: Config | None = None) -> list[Setting]:
-    """Every setting of a config, panel by panel, sections last. `values`: the defaults of a section."""
+    """Every setting of a config, panel by panel: inputs first, then other panels, "Settings" and the sections.
+
+    `values`: the defaults of a section.
+    """
     meanings = docstrings(config)
     panels = {name: panel for base in reversed(config.__mro__) for name, panel in getattr(base, "panels", {}).items()}
-    panel = section.replace("_", " ").capitalize() or "Settings"
+    panel = section.replace("_", " ").capitalize() or REST
     own: dict[str, list[Setting]] = {}
     of_sections: list[Setting] = []
     for name, field in config.model_fields.items():
@@ -92,7 +96,8 @@ def settings(config: type[Config], section: str = "", values: Config | None = No
         required = values is None and field.is_required()
         default = None if required else default
         own.setdefault(panel, []).append(Setting(path, panel, meanings.get(name, ""), kind, metavar, default, required))
-    return [setting for group in own.values() for setting in group] + of_sections
+    order = sorted(own, key=lambda name: (name != INPUT, name == REST))  # otherwise as in the config
+    return [setting for name in order for setting in own[name]] + of_sections
 
 
 @cache
@@ -222,16 +227,22 @@ class Command(click.Command):
 
 
 class Commands(click.Group):
-    """All commands in the order of the code, under their headings."""
+    """All commands under their headings. In each, they are in the order of the code."""
+
+    def by_panel(self) -> dict[str, list[click.Command]]:
+        panels: dict[str, list[click.Command]] = {}
+        for command in self.commands.values():
+            panels.setdefault(getattr(command, "panel", ""), []).append(command)
+        return panels
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return [str(command.name) for commands in self.by_panel().values() for command in commands]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        panels: dict[str, list[tuple[str, str]]] = {}
-        for name, command in self.commands.items():
-            panels.setdefault(getattr(command, "panel", ""), []).append((name, command.get_short_help_str(WIDTH)))
-        _write(formatter, panels)
+        _write(formatter, {
+            panel: [(str(command.name), command.get_short_help_str(WIDTH)) for command in commands]
+            for panel, commands in self.by_panel().items()
+        })  # fmt: skip
 
 
 def _write(formatter: click.HelpFormatter, panels: dict[str, list[tuple[str, str]]]) -> None:
@@ -267,7 +278,6 @@ def _loaded(
     return load(config, file, [*overrides, *sets], preset, **lists)
 
 
-INPUT, RUN = "Input", "Run"
 CONFIG_FILE = Option(
     ["config_file", "--config"], metavar="FILE", type=Path, panel=RUN,
     help="Read settings from a TOML file. Options replace what it says.",

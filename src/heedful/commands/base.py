@@ -12,7 +12,7 @@ import click
 from heedful.config import Config
 from heedful.options import RUN, WIDTH, Command, Commands, Option, Preset
 
-TRAIN, USE, DATA, PEOPLE = "Training", "Using models", "Data", "Labelling"
+TRAIN, USE, DATA, PEOPLE, SERVE = "Training", "Using models", "Data", "Labelling", "Serving"
 
 
 def option(*names: str, panel: str = "Options", **how: Any) -> Option:

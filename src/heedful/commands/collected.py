@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from heedful import terminal
-from heedful.commands.base import AS_JSON, DATA, OVERWRITE, PEOPLE, command, option
-from heedful.options import INPUT, RUN
+from heedful.commands.base import AS_JSON, DATA, OVERWRITE, SERVE, command, option
+from heedful.config import INPUT
+from heedful.options import RUN
 
 
 @command(
@@ -50,7 +51,7 @@ def _curate(
 
 
 @command(
-    "forget", PEOPLE,
+    "forget", SERVE,
     option("--user", required=True, metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),
     option("--folder", type=Path, default=Path("."), metavar="DIR", help="Project folder, with runs and the database "
             "heedful.db."),

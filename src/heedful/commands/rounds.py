@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 
 from heedful import terminal
-from heedful.commands.base import AS_JSON, PEOPLE, command, option
+from heedful.commands.base import AS_JSON, SERVE, command, option
 from heedful.config import UserError, install
 
 DUE = 3
@@ -29,7 +29,7 @@ TAKES = {
 
 
 @command(
-    "round", PEOPLE,
+    "round", SERVE,
     click.Argument(["action"], metavar="|".join(ACTIONS), type=click.Choice(ACTIONS)),
     click.Argument(["more_seeds"], metavar="[SEED]...", type=int, nargs=-1),
     option("--folder", type=Path, metavar="DIR", help="Folder of the server: round.toml, the database, serving.json, "

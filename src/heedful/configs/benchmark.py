@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from heedful.config import Config, Count, Seed
-from heedful.configs.shared import INPUT, Compute, Generation
+from heedful.config import INPUT, REST, Config, Count, Seed
+from heedful.configs.shared import Compute, Generation
 
 Set = Literal[
     "hellaswag", "truthfulqa", "wsc273", "rte", "sst2",
@@ -14,7 +14,7 @@ Set = Literal[
 
 
 class BenchmarkConfig(Config):
-    panels = {"model": INPUT, "only": "Settings"}
+    panels = {"model": INPUT, "only": REST}
 
     model: list[Annotated[str, "NAME=MODEL"]]
     """Model to measure, one or more: a run, a folder or a name on the hub. Give them in the order of training."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Count
+from heedful.config import INPUT, REST, Count
 from heedful.configs.sample import AnswersConfig
-from heedful.configs.shared import INPUT, RewardRef
+from heedful.configs.shared import RewardRef
 from heedful.configs.stage import CommandRecord
 
 
 class BestOfNConfig(AnswersConfig):
-    panels = {"reward": INPUT, "n": "Settings"}
+    panels = {"reward": INPUT, "n": REST}
 
     reward: list[RewardRef]
     """Reward model, or Python function as module:function, with an optional weight: 0.5*runs/reward. Several add up.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from heedful.config import Config, Seed
-from heedful.configs.shared import INPUT, Compute, Generation, ModelRef, TemplateArguments
+from heedful.config import INPUT, REST, Config, Seed
+from heedful.configs.shared import Compute, Generation, ModelRef, TemplateArguments
 
 
 class ChatConfig(Config):
-    panels = {"model": INPUT, "history": "Settings"}
+    panels = {"model": INPUT, "history": REST}
 
     model: ModelRef
     """Model to chat with."""

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heedful.config import Config, Count, Seed
+from heedful.config import INPUT, REST, Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, RefusedRows, TemplateArguments
+from heedful.configs.shared import Compute, FilePath, Generation, RefusedRows, TemplateArguments
 
 
 class EvaluateConfig(Config):
-    panels = {"model": INPUT, "common": "Settings"}
+    panels = {"model": INPUT, "common": REST}
 
     model: list[Annotated[str, "NAME=MODEL"]]
     """Model to compare, two or more: one to sample from, or a file of answers. In a file of judgements its name, its

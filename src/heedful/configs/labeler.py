@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from heedful.config import Config, Count, Length
+from heedful.config import INPUT, REST, Config, Count, Length
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import INPUT
 
 
 class LabelerConfig(Config):
-    panels = {"endpoint": INPUT, "limit": "Settings"}
+    panels = {"endpoint": INPUT, "limit": REST}
 
     endpoint: Annotated[str, "URL#MODEL"]
     """The model that judges, behind an OpenAI-compatible address."""

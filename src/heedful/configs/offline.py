@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Count, Length, Seed, Share
+from heedful.config import INPUT, REST, Count, Length, Seed, Share
 from heedful.configs.shared import (
-    INPUT,
     MOST_EPOCHS,
     FilePath,
     Lora,
@@ -21,7 +20,7 @@ from heedful.configs.shared import (
 
 
 class OfflineConfig(StageConfig):
-    panels = {"model": INPUT, "seed": "Settings"}
+    panels = {"model": INPUT, "seed": REST}
     may_change = ("trust_remote_code",)
     may_grow = ("epochs",)
 
@@ -60,7 +59,7 @@ class OfflineConfig(StageConfig):
 class RankingConfig(OfflineConfig):
     """Settings of stages that learn from rankings."""
 
-    panels = {"eval_data": INPUT, "evaluations": "Settings"}
+    panels = {"eval_data": INPUT, "evaluations": REST}
 
     data: FilePath
     """Comparisons: rankings of K answers."""

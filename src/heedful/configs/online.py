@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import MOST, Count, Length, Seed
+from heedful.config import INPUT, MOST, REST, Count, Length, Seed
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import (
-    INPUT,
     MOST_EPOCHS,
     FilePath,
     Generation,
@@ -26,7 +25,7 @@ from heedful.configs.shared import (
 class OnlineConfig(StageConfig):
     panels = {
         "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "watch": "Watched rewards",
-        "clip": "Advantages and clipping", "ptx_coef": "Pretraining mix (ptx)", "ema_decay": "Settings",
+        "clip": "Advantages and clipping", "ptx_coef": "Pretraining mix (ptx)", "ema_decay": REST,
     }  # fmt: skip
     may_change = ("trust_remote_code",)
     may_grow = ("episodes",)

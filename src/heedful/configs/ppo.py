@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Share
+from heedful.config import INPUT, Share
 from heedful.configs.online import OnlineConfig
-from heedful.configs.shared import INPUT, ModelRef, Optimiser
+from heedful.configs.shared import ModelRef, Optimiser
 from heedful.configs.stage import SAMPLED, ChartSpec, Stage
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import MOST, Seed
-from heedful.configs.shared import INPUT, FilePath, ModelRef, Optimiser, StageConfig
+from heedful.config import INPUT, MOST, REST, Seed
+from heedful.configs.shared import FilePath, ModelRef, Optimiser, StageConfig
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class PretrainConfig(StageConfig):
-    panels = {"data": INPUT, "seed": "Settings"}
+    panels = {"data": INPUT, "seed": REST}
     may_grow = ("tokens",)
 
     data: FilePath

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heedful.config import Count
+from heedful.config import INPUT, REST, Count
 from heedful.configs.offline import OfflineConfig
-from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, RewardRef
+from heedful.configs.shared import MOST_EPOCHS, FilePath, Generation, RewardRef
 
 
 class RejectionConfig(OfflineConfig):
-    panels = {"reward": INPUT, "n": "Settings"}
+    panels = {"reward": INPUT, "n": REST}
 
     data: FilePath
     """Prompts to answer."""

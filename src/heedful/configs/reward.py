@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from heedful.config import Count
+from heedful.config import INPUT, REST, Count
 from heedful.configs.offline import RankingConfig
-from heedful.configs.shared import INPUT, FilePath, ModelRef
+from heedful.configs.shared import FilePath, ModelRef
 from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class RewardConfig(RankingConfig):
-    panels = {"demonstrations": INPUT, "groups": "Settings"}
+    panels = {"demonstrations": INPUT, "groups": REST}
 
     model: ModelRef
     """Start of the body: an SFT run (the paper's later choice), another causal LM, or a reward model to continue."""

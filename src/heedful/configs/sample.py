@@ -6,16 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import Config, Count, Seed
+from heedful.config import INPUT, REST, Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
-from heedful.configs.shared import INPUT, Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
+from heedful.configs.shared import Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
 from heedful.configs.stage import CommandRecord
 
 
 class AnswersConfig(Config):
     """Settings of commands that answer the prompts of a file."""
 
-    panels = {"model": INPUT, "seed": "Settings"}
+    panels = {"model": INPUT, "seed": REST}
     may_change = ("chunk", "trust_remote_code")
 
     model: ModelRef

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from heedful.config import Config, Count
-from heedful.configs.shared import INPUT, Compute, FilePath, RewardRef
+from heedful.config import INPUT, REST, Config, Count
+from heedful.configs.shared import Compute, FilePath, RewardRef
 from heedful.configs.stage import CommandRecord
 
 
 class ScoreConfig(Config):
-    panels = {"reward": INPUT, "chunk": "Settings"}
+    panels = {"reward": INPUT, "chunk": REST}
     may_change = ("chunk", "trust_remote_code")
 
     reward: list[RewardRef]

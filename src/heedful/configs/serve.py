@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from heedful.config import MOST, Config, Length, Share
-from heedful.configs.shared import INPUT, Compute, TemplateArguments
+from heedful.config import INPUT, MOST, REST, Config, Length, Share
+from heedful.configs.shared import Compute, TemplateArguments
 
 
 class ServeLimits(Config):
@@ -46,7 +46,7 @@ class Collect(Config):
 
 
 class ServeConfig(Config):
-    panels = {"model": INPUT, "folder": "Settings"}
+    panels = {"model": INPUT, "folder": REST}
 
     model: dict[str, Annotated[str, "NAME=RUN"]] = {}
     """Model that this process samples from, by the name that clients use: a run, a directory or a hub name."""

@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from heedful.config import MOST, Count, Share
+from heedful.config import INPUT, MOST, REST, Count, Share
 from heedful.configs.offline import OfflineConfig
-from heedful.configs.shared import INPUT, MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef
+from heedful.configs.shared import MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef
 from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class SFTConfig(OfflineConfig):
-    panels = {"valid_data": INPUT, "select_samples": "Settings"}
+    panels = {"valid_data": INPUT, "select_samples": REST}
 
     model: ModelRef
     """Model to fine-tune."""

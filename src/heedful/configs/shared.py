@@ -9,7 +9,6 @@ from pydantic import Field
 from heedful.config import MOST, Config, Count
 
 MOST_EPOCHS = 1_000_000
-INPUT = "Input"  # heading of models and files in the help
 FilePath = Annotated[str, "FILE"]
 ModelRef = Annotated[str, "MODEL"]
 RewardRef = Annotated[str, "REWARD"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from heedful.config import Config, Count, Seed
-from heedful.configs.shared import INPUT, Compute, FilePath, RewardRef
+from heedful.config import INPUT, REST, Config, Count, Seed
+from heedful.configs.shared import Compute, FilePath, RewardRef
 
 
 class TrustConfig(Config):
-    panels = {"reward": INPUT, "limit": "Settings"}
+    panels = {"reward": INPUT, "limit": REST}
 
     reward: list[RewardRef]
     """The reward to examine: a reward model, or Python function as module:function, with an optional weight, or an

@@ -24,8 +24,8 @@ from heedful.files import Lock, append_rows, read_json, rows_of
 from heedful.rounds import choose, compare, promotions, state, train
 from heedful.rounds.gate import Difference
 from heedful.rounds.state import STEPS, Round, Waiting
+from heedful.runs import placed
 from heedful.runs.manifest import Manifest
-from heedful.serve import placed
 from rounds.place import NOW, Place
 
 

@@ -16,7 +16,7 @@ from heedful.feedback.schema import FrozenSnapshot, Item
 from heedful.feedback.store import Store
 from heedful.rounds import machine, promotions, state
 from heedful.rounds.state import STEPS, Round, Waiting
-from heedful.serve import placed
+from heedful.runs import placed
 from rounds.place import NOW, Place
 from stages.worlds import Files
 

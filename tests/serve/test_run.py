@@ -19,7 +19,8 @@ from heedful.config import UserError
 from heedful.configs.serve import ServeConfig
 from heedful.feedback import keys, people
 from heedful.feedback.store import Store
-from heedful.serve import placed, run
+from heedful.runs import placed
+from heedful.serve import run
 
 
 def test_what_cannot_be_served_is_named() -> None:

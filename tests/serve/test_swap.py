@@ -18,8 +18,8 @@ import torch
 import tiny
 from heedful.config import UserError
 from heedful.configs.serve import ServeConfig
+from heedful.runs import placed
 from heedful.serve import local as local_module
-from heedful.serve import placed
 from heedful.serve.loading import Loading
 from serve.live import load, local, running, wait_for
 from serve.place import HOST, Place

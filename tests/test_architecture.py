@@ -317,10 +317,39 @@ def test_engines_are_opened_in_one_place() -> None:
         module.at(node.lineno)
         for module in modules().values()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("LocalEngine")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("LocalEngine", "HttpEngine"))
         if module.name != "rollout.engine"
     ]
     assert wrong == []
+
+
+ONE_NAME = {
+    "config",
+    "configs",
+    "data",
+    "evaluation",
+    "fast",
+    "files",
+    "inference",
+    "learning",
+    "maths",
+    "models",
+    "planning",
+}
+ONE_NAME |= {"options", "plots", "report", "rewards", "rollout", "rounds", "runs", "stages", "training"}
+
+
+def test_a_type_has_one_name_and_a_name_one_type() -> None:
+    """Where models are trained, sampled and judged. Records of an API may have the names of tables."""
+    places: dict[str, list[str]] = {}
+    for module in modules().values():
+        for node in module.tree.body if module.part in ONE_NAME else ():
+            is_alias = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            name = getattr(node.targets[0], "id", "") if is_alias else getattr(node, "name", "")  # type: ignore[attr-defined]
+            if name[:1].isupper() and not name.isupper():
+                places.setdefault(name, []).append(module.at(node.lineno))
+    assert len(places) > 250
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_package_files_are_empty() -> None:

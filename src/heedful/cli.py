@@ -97,9 +97,9 @@ def _chat(settings: Any) -> None:
     /reset starts a new conversation, /quit or Ctrl-D ends it, Ctrl-C stops an answer. With input from a pipe, every
     line is a turn.
     """
-    from heedful.inference.chat import Chat, converse, help_lines
+    from heedful.inference.chat import ChatSession, converse, help_lines
 
-    chat = Chat(settings)
+    chat = ChatSession(settings)
     typing = sys.stdin.isatty() and sys.stdout.isatty()
     if typing:
         for line in (settings.model, *help_lines(chat.prompts)):

@@ -21,7 +21,7 @@ from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import measure, metrics, perspective, published, run, sets, table, words
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
-from heedful.evaluation.benchmark.table import Scores
+from heedful.evaluation.benchmark.table import BenchmarkScores
 from heedful.models import load
 
 HERE = Path(__file__).resolve().parents[2]
@@ -185,7 +185,8 @@ def test_rows_have_value_change_chance_and_grey() -> None:
     clusters = [str(i) for i in range(20)]
     base, other = np.array([1.0] * 18 + [0.0] * 2), np.array([1.0] * 12 + [0.0] * 8)
     found = table.row(
-        Scores("hellaswag", "HellaSwag", "accuracy", {"base": base, "ppo": other}, clusters, chance=0.5), "base"
+        BenchmarkScores("hellaswag", "HellaSwag", "accuracy", {"base": base, "ppo": other}, clusters, chance=0.5),
+        "base",
     )
     assert found["models"]["base"]["mean"] == pytest.approx(0.9)
     assert (found["models"]["base"]["above_chance"], found["models"]["ppo"]["above_chance"]) == (True, False)
@@ -196,7 +197,7 @@ def test_rows_have_value_change_chance_and_grey() -> None:
     assert found["paper"]["values"] == [0.781, 0.753, 0.743, 0.807]
     (finding,) = table.findings([found], "base")
     assert finding.startswith("HellaSwag (accuracy): ppo is worse than base by 0.3 (-0.")
-    toxic = Scores("x", "X", "toxicity", {"base": other * 0.5, "ppo": base * 0.5}, clusters, better="low")
+    toxic = BenchmarkScores("x", "X", "toxicity", {"base": other * 0.5, "ppo": base * 0.5}, clusters, better="low")
     assert "ppo is worse" in table.findings([table.row(toxic, "base")], "base")[0]
     result = {
         "models": {"base": "b", "ppo": "p"}, "baseline": "base", "note": "", "findings": [finding], "toxicity": None,

@@ -14,7 +14,7 @@ from heedful import files
 from heedful.config import load
 from heedful.configs.chat import ChatConfig
 from heedful.demo.base import CHAT_TEMPLATE
-from heedful.inference.chat import Chat, converse
+from heedful.inference.chat import ChatSession, converse
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Sample, SampledToken, Stream
@@ -37,7 +37,7 @@ class Terminal:
     """What a person sees."""
 
     def __init__(self, model: str, *sets: str, **changes: Any) -> None:
-        self.chat = Chat(load(ChatConfig, None, ["generation.max_new_tokens=8", *sets], model=model, **changes))
+        self.chat = ChatSession(load(ChatConfig, None, ["generation.max_new_tokens=8", *sets], model=model, **changes))
         self.written: list[str] = []
         self.remarks: list[str] = []
 

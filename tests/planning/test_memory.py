@@ -20,7 +20,7 @@ from heedful.models import batches, scoring
 from heedful.planning import gpus, speed
 from heedful.planning.check import NEAR, advice, planned
 from heedful.planning.job import Network, PlannedStage, StepShape, job_of, loaded
-from heedful.planning.memory import RESERVED, Place, needs, tokens_of
+from heedful.planning.memory import RESERVED, Hardware, needs, tokens_of
 from heedful.planning.shapes import named, of_config, shape_of
 from heedful.training.parallel import Ranks
 from planning import tracked
@@ -60,7 +60,7 @@ def test_the_parts_by_hand() -> None:
     P = shape.policy
     assert sum(weight.numel() for weight in tiny.policy().parameters()) == P
     one = Network("model", shape, P, P)
-    found = needs(PlannedStage("sft", compute(), (one,), StepShape(400, 100), Lora(), joint_loss=True), Place())
+    found = needs(PlannedStage("sft", compute(), (one,), StepShape(400, 100), Lora(), joint_loss=True), Hardware())
     assert (found.weights, found.optimiser, found.gradients, found.frozen) == (4 * P, 8 * P, 4 * P, 0)
     layer = 24 * 32 + 16 * 32 + 16 * 96 + 4 * 4
     kept = 400 * (3 * 4 * 32 + 2 * layer)
@@ -74,11 +74,11 @@ def test_sampling_and_learning_come_one_after_the_other() -> None:
     shape = of_config(tiny.config("llama"), "tiny")
     one = Network("policy", shape, shape.policy, shape.policy)
     job = PlannedStage("ppo", compute(dtype="bfloat16"), (one,), StepShape(26, 26, sampled=8, columns=26), Lora())
-    found = needs(job, Place())
+    found = needs(job, Hardware())
     assert (found.cache, found.copies) == (2 * 2 * 2 * 8 * 2 * 8 * 26, 2 * shape.policy)
     assert found.total == found.always + max(found.learning, found.sampling) + found.spare
-    assert needs(replace(job, servers=True), Place()).sampling == 0
-    assert needs(job, Place(), engine=10**9).total >= found.total + 10**9
+    assert needs(replace(job, servers=True), Hardware()).sampling == 0
+    assert needs(job, Hardware(), engine=10**9).total >= found.total + 10**9
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_plan_covers_what_a_pass_keeps_on_a_cpu(
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     real = sum(size for place, size in kept.items() if place not in weights)
     config = SFTConfig(model="m", data="d").model_copy(update={"compute": compute(dtype=dtype)})
-    found = needs(loaded("dpo", config, {"model": model}, StepShape(8 * length, length)), Place(1, 1, "cpu"))
+    found = needs(loaded("dpo", config, {"model": model}, StepShape(8 * length, length)), Hardware(1, 1, "cpu"))
     loss.backward()
     assert real <= found.activations + found.loss <= 2.5 * real
 
@@ -145,7 +145,7 @@ def configs() -> list[Any]:
 def test_more_gpus_never_need_more_memory_each() -> None:
     for stage, config in configs():
         job = job_of(stage, config)
-        totals = [needs(job, Place(count)).total for count in (1, 2, 3, 4, 6, 8, 16, 24, 64)]
+        totals = [needs(job, Hardware(count)).total for count in (1, 2, 3, 4, 6, 8, 16, 24, 64)]
         assert totals == sorted(totals, reverse=True), (stage, config)
         if job.shard in ("full", "auto"):
             assert totals[-1] < totals[0]
@@ -155,7 +155,7 @@ def test_the_advice_makes_a_run_fit() -> None:
     tried = 0
     for stage, config in configs()[::3]:
         for count in (1, 8):
-            place, measure = Place(count), planned(stage)
+            place, measure = Hardware(count), planned(stage)
             if measure(config, place) <= H100.memory:
                 continue
             said = advice(config, place, H100.memory, measure)
@@ -179,14 +179,14 @@ def changed(config: Any, said: str) -> Any:
     return config
 
 
-def at(said: str, place: Place) -> Place:
+def at(said: str, place: Hardware) -> Hardware:
     return replace(place, gpus=int(said.split()[0])) if said[0].isdigit() else place
 
 
 def test_one_setting_is_named_before_several() -> None:
     config = SFTConfig(model="llama-3.2-1b", data="d", compute=TrainingCompute(dtype="bfloat16"))
-    assert advice(config, Place(), H100.memory, planned("sft")) == "--compute.activation-checkpointing"
-    assert advice(config, Place(), 0, planned("sft")) == ""
+    assert advice(config, Hardware(), H100.memory, planned("sft")) == "--compute.activation-checkpointing"
+    assert advice(config, Hardware(), 0, planned("sft")) == ""
 
 
 def test_the_networks_of_ppo() -> None:
@@ -224,20 +224,20 @@ def test_a_base_in_4_bits_and_one_from_bfloat16_files_are_counted_so() -> None:
 
     def frozen(lora: Lora) -> int:
         made = SFTConfig(model="llama-3.1-8b", data="d", lora=lora, compute=config.compute)
-        return needs(job_of("sft", made), Place()).frozen
+        return needs(job_of("sft", made), Hardware()).frozen
 
     assert frozen(Lora(rank=16)) == 2 * shape.policy
     products = int(0.52 * shape.products)
     assert frozen(Lora(rank=16, load_in_4bit=True)) == products + 4 * (shape.policy - shape.products)
     config = config.model_copy(update={"generation": Generation(max_new_tokens=512, max_rows=64)})
-    assert needs(job_of("ppo", config), Place()).total <= NEAR * H100.memory  # PPO of 8B on one card
+    assert needs(job_of("ppo", config), Hardware()).total <= NEAR * H100.memory  # PPO of 8B on one card
 
 
 def test_a_pass_has_no_more_tokens_than_asked_or_than_a_rank_gets() -> None:
     shape = of_config(tiny.config("llama"), "tiny")
     job = PlannedStage("sft", compute(micro_tokens=1000), (Network("m", shape, 1, 1),), StepShape(6000, 100), Lora())
-    assert [tokens_of(job, Place(count)) for count in (1, 6, 8, 100)] == [1000, 1000, 750, 100]
-    assert tokens_of(job.with_rows(StepShape(6000, 100, whole=1500)), Place()) == 1500
+    assert [tokens_of(job, Hardware(count)) for count in (1, 6, 8, 100)] == [1000, 1000, 750, 100]
+    assert tokens_of(job.with_rows(StepShape(6000, 100, whole=1500)), Hardware()) == 1500
 
 
 def test_time_by_hand() -> None:
@@ -246,13 +246,13 @@ def test_time_by_hand() -> None:
     one = Network("model", shape, shape.policy, shape.policy)
     job = PlannedStage("sft", compute(**LOW), (one,), StepShape(400, 100), Lora(), joint_loss=True)
     flops = 400 * (2 * (shape.products + 320 * 32) + 4 * 2 * 32 * 50)
-    found = speed.times(job, Place(), H100)
+    found = speed.times(job, Hardware(), H100)
     assert found is not None
     assert found.total == found.update == pytest.approx(4 * flops / (H100.flops * speed.UTILISATION))
-    half = speed.times(job, Place(), H100, tokens=50)
+    half = speed.times(job, Hardware(), H100, tokens=50)
     assert half is not None
     assert half.update < found.update / 2
-    assert speed.times(job, Place(), gpus.find("24")) is None
+    assert speed.times(job, Hardware(), gpus.find("24")) is None
 
 
 def test_targets_of_the_four_shapes() -> None:
@@ -264,4 +264,4 @@ def test_targets_of_the_four_shapes() -> None:
         changed = {"compute": compute(shard="full", micro_tokens=8192, **LOW)}
         if stage == "ppo":
             changed["generation"] = Generation(max_new_tokens=512, max_rows=64)  # type: ignore[assignment]
-        assert needs(job_of(stage, config.model_copy(update=changed)), Place(8)).total <= NEAR * H100.memory, stage
+        assert needs(job_of(stage, config.model_copy(update=changed)), Hardware(8)).total <= NEAR * H100.memory, stage

@@ -20,7 +20,7 @@ from heedful.configs.shared import Lora, TrainingCompute
 from heedful.fast import attention
 from heedful.fast import cross_entropy as fast
 from heedful.planning.job import Network, PlannedStage, StepShape
-from heedful.planning.memory import Place, needs
+from heedful.planning.memory import Hardware, needs
 from heedful.planning.shapes import named, of_config
 
 ROWS = 4
@@ -101,7 +101,7 @@ def planned(config: Any, tokens: int, dtype: str, checkpointing: bool, gpus: int
     whole = shape.policy if gpus == 1 else shape.body  # what is sharded is the body alone
     network = Network("model", replace(shape, head=shape.head * (gpus == 1)), whole, whole, writes=gpus == 1)
     rows = StepShape(2 * tokens * gpus, tokens // ROWS)
-    found = needs(PlannedStage("sft", compute, (network,), rows, Lora(), joint_loss=True), Place(gpus))
+    found = needs(PlannedStage("sft", compute, (network,), rows, Lora(), joint_loss=True), Hardware(gpus))
     return {
         "weights": found.weights,
         "gradients": found.gradients,

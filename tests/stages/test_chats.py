@@ -20,7 +20,7 @@ from heedful.data import formats
 from heedful.data.records import Demonstration
 from heedful.evaluation import answers
 from heedful.inference import sample, score
-from heedful.inference.chat import Chat
+from heedful.inference.chat import ChatSession
 from heedful.learning import examples, likelihood
 from heedful.learning.examples import Example, TokenLimits
 from heedful.learning.passes import Passes
@@ -193,7 +193,7 @@ def test_sampling_and_chat_take_arguments_of_the_template(
     values = {"model": thinker, "prompts": prompts, "template": THOUGHTLESS, "generation": {"max_new_tokens": 2}}
     sample.run(build(SampleConfig, values, "test"), tmp_path / "s.jsonl")
     del values["prompts"]
-    Chat(build(ChatConfig, values, "test")).answer("Say red", lambda piece: None)
+    ChatSession(build(ChatConfig, values, "test")).answer("Say red", lambda piece: None)
     expected = whole(QWEN3, chat("Say red"), add_generation_prompt=True, enable_thinking=False)
     assert asked == [expected, expected]
 

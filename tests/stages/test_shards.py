@@ -20,7 +20,7 @@ from heedful.models import adapters, deferred, heads, shards, streamed
 from heedful.runs.run import metrics
 from heedful.training import checkpoint, parallel
 from heedful.training.parallel import Ranks
-from heedful.training.pieces import Stored
+from heedful.training.pieces import StoredPiece
 from stages import worlds
 from stages.test_parallel import join, processes
 
@@ -65,7 +65,7 @@ def apart(one: Path, other: Path, *parts: str) -> dict[str, float]:
             assert (one / "model" / name).read_bytes() == (other / "model" / name).read_bytes(), name
     ends = [checkpoint.latest(run / "checkpoints") for run in (one, other)]
     for part in parts:
-        stored = [Stored(end, part) for end in ends if end is not None]
+        stored = [StoredPiece(end, part) for end in ends if end is not None]
         assert stored[0].shapes == stored[1].shapes
         wholes = [{key: one.rows(key, torch.empty(shape)) for key, shape in one.shapes.items()} for one in stored]
         found[part] = max(float((wholes[0][key] - wholes[1][key]).abs().max()) for key in wholes[0])

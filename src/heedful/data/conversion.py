@@ -34,7 +34,7 @@ _SPLITS = {"validation": "valid", "val": "valid", "dev": "valid", "valid1": "val
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConvertedRow:
     """What became of a row: records, or a reason why there are none. `refused`: the row is malformed."""
 
     file: Path
@@ -49,13 +49,13 @@ class Outcome:
 Placed = tuple[Path, int, Row | Bad]
 
 
-def convert(rows: Iterable[Placed], record_type: type[Record], mapped: Shape | None = None) -> Iterator[Outcome]:
+def convert(rows: Iterable[Placed], record_type: type[Record], mapped: Shape | None = None) -> Iterator[ConvertedRow]:
     """What becomes of each row. The rows of a group come together, where its first row was."""
     groups: dict[Hashable, list[Placed]] = {}
-    waiting: list[tuple[Shape, Hashable] | Outcome] = []
+    waiting: list[tuple[Shape, Hashable] | ConvertedRow] = []
     for file, line, row in rows:
         if isinstance(row, Bad):
-            outcome = Outcome(file, line, row.raw, None, [], row.reason, refused=True)
+            outcome = ConvertedRow(file, line, row.raw, None, [], row.reason, refused=True)
         else:
             shape = mapped or table.find(row)
             if shape is not None and shape.gather is not None and shape.group is not None:
@@ -70,33 +70,33 @@ def convert(rows: Iterable[Placed], record_type: type[Record], mapped: Shape | N
         else:
             yield outcome
     for item in waiting:
-        if isinstance(item, Outcome):
+        if isinstance(item, ConvertedRow):
             yield item
         else:
             yield from _gathered(item[0], groups[item[1]], record_type)
 
 
-def _outcome(placed: Placed, shape: Shape | None, record_type: type[Record]) -> Outcome:
+def _outcome(placed: Placed, shape: Shape | None, record_type: type[Record]) -> ConvertedRow:
     file, line, row = placed
     try:
-        return Outcome(file, line, row, shape, _records([row], shape, record_type))
+        return ConvertedRow(file, line, row, shape, _records([row], shape, record_type))
     except NoJudgement as error:
-        return Outcome(file, line, row, shape, [], str(error))
+        return ConvertedRow(file, line, row, shape, [], str(error))
     except ValueError as error:
-        return Outcome(file, line, row, shape, [], _told(error, record_type), refused=True)
+        return ConvertedRow(file, line, row, shape, [], _told(error, record_type), refused=True)
 
 
-def _gathered(shape: Shape, rows: list[Placed], record_type: type[Record]) -> Iterator[Outcome]:
+def _gathered(shape: Shape, rows: list[Placed], record_type: type[Record]) -> Iterator[ConvertedRow]:
     """The outcome of a group. If it is refused, each of its rows is."""
     try:
         made = _records([row for _, _, row in rows], shape, record_type)
     except ValueError as error:
         refused = not isinstance(error, NoJudgement)
         for file, line, row in rows:
-            yield Outcome(file, line, row, shape, [], _told(error, record_type), refused=refused)
+            yield ConvertedRow(file, line, row, shape, [], _told(error, record_type), refused=refused)
     else:
         for n, (file, line, row) in enumerate(rows):
-            yield Outcome(file, line, row, shape, made if n == 0 else [])
+            yield ConvertedRow(file, line, row, shape, made if n == 0 else [])
 
 
 def _told(error: ValueError, record_type: type[Record]) -> str:

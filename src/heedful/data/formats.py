@@ -21,7 +21,7 @@ from typing import IO, TypeVar
 from heedful import files
 from heedful.config import UserError
 from heedful.data import kinds
-from heedful.data.conversion import Outcome, convert, kind_name
+from heedful.data.conversion import ConvertedRow, convert, kind_name
 from heedful.data.reading import sources
 from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read_manifest, sha256
 from heedful.data.reading.streams import USUAL, FileLimits, needs_pyarrow, told
@@ -87,7 +87,7 @@ def read(
     return good
 
 
-def _hint(outcome: Outcome, record_type: type[Record]) -> str:
+def _hint(outcome: ConvertedRow, record_type: type[Record]) -> str:
     """What to do about a row that lacks a field since it has another shape than the command needs."""
     if "': missing. Required: " not in outcome.reason or not isinstance(outcome.row, dict):
         return ""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from heedful.data.text import as_words
+from heedful.evaluation.result import Result
 from heedful.maths.statistics import ends
 
-Result = dict[str, Any]
 PARTS = {
     "by_use_case": "use case",
     "by_source": "source of the prompts",

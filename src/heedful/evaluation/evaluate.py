@@ -21,7 +21,7 @@ from heedful.evaluation import answers, asked, judges, people, summary
 from heedful.evaluation.answers import Answers, Written
 from heedful.evaluation.judges import Judged
 from heedful.evaluation.models import Models, parse
-from heedful.evaluation.summary import Result
+from heedful.evaluation.result import Result
 from heedful.files import read_json, write_json
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward

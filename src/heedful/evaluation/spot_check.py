@@ -14,7 +14,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heedful.config import UserError
 from heedful.configs.spot_check import SpotCheckConfig
@@ -23,6 +22,7 @@ from heedful.data.records import Completions, Prompt
 from heedful.evaluation import trust_distance
 from heedful.evaluation.trust_data import episodes_of, training_file, unreadable
 from heedful.files import Row, rows_of
+from heedful.maths.statistics import Floats
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
 from heedful.runs.run import WATCHED, Run
@@ -31,11 +31,10 @@ CHOSEN = "spot_check.jsonl"
 GAP, FAR, REPEATS = SIGNS = "reward above watch", "distance", "repetition"
 SUSPICIOUS, RANDOM = "suspicious", "random"
 RUN_OF = 20  # characters
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SpotCheckPlan:
     """Which answers people judge."""
 
     pairs: list[Completions]
@@ -46,7 +45,7 @@ class Plan:
     remarks: list[str] = field(default_factory=list)
 
 
-def plan(path: str | Path, config: SpotCheckConfig) -> Plan:
+def plan(path: str | Path, config: SpotCheckConfig) -> SpotCheckPlan:
     """Choose the answers of a run. UserError if it has stored none, or if none differs from its first one."""
     run = Run.open(path)
     rows = rows_of(run.path / WATCHED)
@@ -81,7 +80,7 @@ def plan(path: str | Path, config: SpotCheckConfig) -> Plan:
             row | {"first": start[row["question"]], "arms": arms, "sign": suspicious.get(place), "figures": figures}
         )
     counts = {SUSPICIOUS: len(suspicious), RANDOM: len(random), "both": len(suspicious) + len(random) - len(order)}
-    return Plan([_pair(row, first) for row in chosen], chosen, counts, remarks)
+    return SpotCheckPlan([_pair(row, first) for row in chosen], chosen, counts, remarks)
 
 
 def remember(path: str | Path, chosen: Sequence[Row]) -> None:
@@ -182,7 +181,7 @@ def _distances(run: Run, rows: Sequence[Row], config: SpotCheckConfig) -> tuple[
     return distance.of(episodes), ""
 
 
-def describe(plan: Plan, queued: dict[str, Any], run: Path) -> str:
+def describe(plan: SpotCheckPlan, queued: dict[str, Any], run: Path) -> str:
     """What was sent, and what to do when people have judged."""
     counts, name = plan.counts, queued["project"]
     lines = [

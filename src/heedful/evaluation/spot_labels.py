@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison
+from heedful.evaluation.result import Result
 from heedful.evaluation.spot_check import CHOSEN, RANDOM, SIGNS, SUSPICIOUS, key
 from heedful.files import Row, rows_of
 from heedful.maths.statistics import ends, rate_interval, sums_interval
-
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)

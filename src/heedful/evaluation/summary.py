@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from heedful.data.records import Prompt, Rating
 from heedful.evaluation.answers import key
 from heedful.evaluation.judges import Judged, Rated, Verdict
 from heedful.evaluation.models import Models
+from heedful.evaluation.result import Result
 from heedful.maths.comparisons import agreement_of, bradley_terry, controlled_rate, prompts_needed
 from heedful.maths.statistics import mean_interval, rate_interval, win_rate
 
-Result = dict[str, Any]
 LIST_LINE = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
 FLAGS = tuple(name for name in Rating.model_fields if name != "overall")
 TRAINING, HELD_OUT = "training", "held_out"

@@ -15,6 +15,7 @@ from heedful.data import formats
 from heedful.data.records import Comparison, as_text
 from heedful.evaluation import trust_accuracy, trust_distance, trust_shortcuts, trust_text
 from heedful.evaluation.quality import calibration
+from heedful.evaluation.result import Result
 from heedful.evaluation.trust_data import (
     JudgedPair,
     Scored,
@@ -31,8 +32,6 @@ from heedful.maths.statistics import Interval, ordered_pairs, pair_accuracy
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rollout.types import Episode
-
-Result = dict[str, Any]
 
 
 def run(config: TrustConfig, out: Path, *, overwrite: bool = False) -> Result:

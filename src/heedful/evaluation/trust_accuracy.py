@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from heedful.data import formats
 from heedful.data.records import Comparison, as_text
 from heedful.evaluation.baselines import BagOfWords
+from heedful.evaluation.result import Result
 from heedful.evaluation.trust_data import JudgedPair, Scored, drawn
 from heedful.maths.lengths import LENGTH_BINS
 from heedful.maths.statistics import mean_interval, rate_interval, ratio_interval, wins
 
-Result = dict[str, Any]
 MOST_PAIRS = 8_000  # that the bag of words learns from: it holds the features of all their answers
 SLICES = ("labeler", "group", "use_case", "length_difference", "tier_distance")
 

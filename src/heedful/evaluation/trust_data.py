@@ -21,7 +21,7 @@ from heedful.rewards.functions import ModelScorer, Reward
 from heedful.rollout.types import Episode
 from heedful.runs.manifest import NAME, Manifest
 
-Row = TypeVar("Row")
+AnyRow = TypeVar("AnyRow")
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _scored(path: str, rows: Sequence[Comparison], reward: Reward, left_out: Cou
     return Scored(path, kept, episodes, scores, dict(left_out))
 
 
-def drawn(rows: Sequence[Row], limit: int | None, seed: int) -> list[Row]:
+def drawn(rows: Sequence[AnyRow], limit: int | None, seed: int) -> list[AnyRow]:
     """At most `limit` rows, drawn by the seed, in their order."""
     if limit is None or len(rows) <= limit:
         return list(rows)

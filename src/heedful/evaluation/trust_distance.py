@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heedful.data import formats
 from heedful.data.records import Comparison, as_text
+from heedful.evaluation.result import Result
 from heedful.evaluation.trust_data import JudgedPair, Scored, drawn, episodes_of, unreadable
 from heedful.maths.separation import auroc, rank_correlation
-from heedful.maths.statistics import wins
+from heedful.maths.statistics import Floats, wins
 from heedful.rewards.distance import MOST_ANSWERS, Distance, measurable
 from heedful.rewards.functions import Reward
 from heedful.rollout.types import Episode
-
-Result = dict[str, Any]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

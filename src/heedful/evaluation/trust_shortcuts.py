@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from heedful.evaluation.result import Result
 from heedful.evaluation.trust_data import Scored, drawn, scores_of, unreadable
 from heedful.maths.statistics import mean_interval, rate_interval
 from heedful.models import render, scoring
 from heedful.rewards.functions import Ensemble, ModelScorer, Reward, RewardPart
 from heedful.rollout.types import Episode
 
-Result = dict[str, Any]
 PADDING = " In other words, this is what can be said about it. That is all there is to say, as has been said before."
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 

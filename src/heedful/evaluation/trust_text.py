@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from heedful.evaluation.result import Result
 from heedful.maths.statistics import FEWEST, ends
 
-Result = dict[str, Any]
 D12 = "the paper's labelers agree on 72.6 ± 1.5 %, held-out ones on 77.3 ± 1.3 % (D12)"
 NAMES = {"reward": "reward", "longer_wins": "longer wins", "bag_of_words": "bag of words", "agreement": "labelers"}
 MOST_ROWS = 12  # of a slice in the text. The JSON has all

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
+R = TypeVar("R")
 METHOD = "_heedful_gathered"
 
 
@@ -29,14 +29,14 @@ def recover(model: Any) -> None:
         model.reset_iter_state()
 
 
-def gathered(model: Any, work: Callable[[], Result]) -> Result:
+def gathered(model: Any, work: Callable[[], R]) -> R:
     """work(), in which a sharded model's own weights are whole. It must not call the model, but may call its body.
 
     The result is a tensor, or a tuple of some: the backward pass begins there.
     """
     if not gathers(model):
         return work()
-    result: Result = getattr(model, METHOD)(work)
+    result: R = getattr(model, METHOD)(work)
     return result
 
 

@@ -60,7 +60,7 @@ def for_heads(x_NHE: Tensor, heads: int) -> Tensor:
     return x_NHE if times == 1 else x_NHE.repeat_interleave(times, 1)
 
 
-class Piece(NamedTuple):
+class QueryPiece(NamedTuple):
     """Queries [start, stop), neighbours in one row. Together they see the row's tokens [first, C), counted from the
     beginning of its prompt. The last query sees token C - 1 last.
     """
@@ -71,12 +71,12 @@ class Piece(NamedTuple):
     C: int
 
 
-Pieces = list[tuple[PackedRow, list[Piece]]]
+QueryPieces = list[tuple[PackedRow, list[QueryPiece]]]
 
 
-def _pieces(rows: Sequence[PackedRow], wanted: list[int] | None, window: int | None) -> Pieces:
+def _pieces(rows: Sequence[PackedRow], wanted: list[int] | None, window: int | None) -> QueryPieces:
     """The queries of each row, cut into pieces of similar length, at most PIECE. Rows without queries are left out."""
-    found: Pieces = []
+    found: QueryPieces = []
     for row in rows:
         spans = [(row.start, row.stop)] if wanted is None else _spans(wanted, row)
         pieces = []
@@ -85,7 +85,7 @@ def _pieces(rows: Sequence[PackedRow], wanted: list[int] | None, window: int | N
             cuts = [start + (stop - start) * i // count for i in range(count + 1)]
             for a, b in pairwise(cuts):
                 place, C = row.before + a - row.start, row.before + b - row.start
-                pieces.append(Piece(a, b, 0 if window is None else max(0, place - window + 1), C))
+                pieces.append(QueryPiece(a, b, 0 if window is None else max(0, place - window + 1), C))
         if pieces:
             found.append((row, pieces))
     return found
@@ -102,7 +102,9 @@ class _Rows(torch.autograd.Function):
     """softmax(scale q k') v of each row, one piece of queries after the other."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Pieces, scale: float, window: int | None) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: QueryPieces, scale: float, window: int | None
+    ) -> Tensor:
         wide = torch.promote_types(q.dtype, torch.float32)
         queries, k_wide, v_wide = _scaled(q.to(wide), scale), k.to(wide), v.to(wide)
         out = torch.zeros_like(queries)

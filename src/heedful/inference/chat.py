@@ -19,7 +19,7 @@ QUIT, RESET, HELP = "/quit", "/reset", "/help"
 _CONTROLS = {code: "�" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-class Chat:
+class ChatSession:
     """The turns so far, and the model that answers the next."""
 
     def __init__(self, config: ChatConfig) -> None:
@@ -79,7 +79,9 @@ def help_lines(prompts: list[str]) -> list[str]:
     return [commands, *(f"/{number} asks: {prompt}" for number, prompt in enumerate(prompts, 1))]
 
 
-def converse(chat: Chat, lines: Iterable[str], write: Callable[[str], None], remark: Callable[[str], None]) -> None:
+def converse(
+    chat: ChatSession, lines: Iterable[str], write: Callable[[str], None], remark: Callable[[str], None]
+) -> None:
     """Answer line after line until `/quit` or the end. Ctrl-C ends an answer, not the conversation."""
     numbered = {f"/{number}": prompt for number, prompt in enumerate(chat.prompts, 1)}
     for line in lines:

@@ -17,7 +17,7 @@ from heedful.learning.networks import Networks
 from heedful.learning.passes import Passes, step_shape
 from heedful.learning.signs import Setup, Watch
 from heedful.learning.steps import Minibatch, PretrainingMix
-from heedful.learning.watching import Watched
+from heedful.learning.watching import WatchedRewards
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
 from heedful.planning.job import StepShape
@@ -125,7 +125,7 @@ class Online:
         preflight.settle(s, config.preflight, preflight.of_rewards(nets.reward, records))
         self.kl_coef = config.kl_coef
         self.stopped: str | None = None
-        self._watched = Watched(config, nets, self.questions, self.passes)
+        self._watched = WatchedRewards(config, nets, self.questions, self.passes)
         for part in (part for reward in self._watched.rewards.values() for part in reward.members()):
             self._check_context(part)
 

@@ -33,7 +33,7 @@ Measurement = dict[str, Any]
 """`step`, `proxy` (its mean) and `scores`: those of each answer by the name of the watched reward."""
 
 
-class Watched:
+class WatchedRewards:
     """The watched rewards of a run, and what they have measured so far."""
 
     def __init__(self, config: OnlineConfig, nets: Networks, questions: Sequence[Question], passes: Passes) -> None:

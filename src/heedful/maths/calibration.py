@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from heedful.maths.statistics import Clusters, Interval, mean_interval, sums_interval
-
-Floats = NDArray[np.float64]
+from heedful.maths.statistics import Clusters, Floats, Interval, mean_interval, sums_interval
 
 
 class Temperature(NamedTuple):

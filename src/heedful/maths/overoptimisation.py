@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from heedful.maths.statistics import Clusters, Floats, Interval, mean_interval, sums_interval
 
-Form = Literal["best_of_n", "rl"]
+CurveForm = Literal["best_of_n", "rl"]
 """d(α - β d) for best of n, d(α - β ln d) for reinforcement learning."""
 
 
@@ -33,7 +33,7 @@ class Peak(NamedTuple):
 class Fit(NamedTuple):
     """The curve of one policy and one reward model. `peak` is None where there is none in the measured range."""
 
-    form: Form
+    form: CurveForm
     alpha: Interval
     beta: Interval
     peak: Peak | None
@@ -61,7 +61,9 @@ class Fit(NamedTuple):
         return f"peak at √KL {at:.2f} ({bounds or 'too few for an interval'}), gain {gain:.3f}"
 
 
-def fit(distances: Sequence[float], gains: ArrayLike, form: Form, clusters: Clusters = None, *, seed: int = 0) -> Fit:
+def fit(
+    distances: Sequence[float], gains: ArrayLike, form: CurveForm, clusters: Clusters = None, *, seed: int = 0
+) -> Fit:
     """Fit alpha and beta of the O1 form by least squares to gains [P, D], with bootstrap intervals over clusters.
 
     `gains` are gold rewards of P prompts at D distances, less that of the start. `clusters` names the user of each
@@ -89,7 +91,7 @@ def fit(distances: Sequence[float], gains: ArrayLike, form: Form, clusters: Clus
     return found._replace(peak=Peak(at, low, high, found.gain(at)))
 
 
-def _basis(d: Floats, form: Form) -> Floats:
+def _basis(d: Floats, form: CurveForm) -> Floats:
     """The columns [D, 2] that alpha and beta multiply. Both are 0 at distance 0."""
     slow = d if form == "best_of_n" else np.log(np.where(d > 0, d, 1.0))
     return np.column_stack([d, -d * slow])
@@ -101,7 +103,7 @@ def _bend(sums: Floats) -> Floats:
     return np.divide(beta, alpha, out=np.full_like(beta, math.nan), where=alpha > 0)
 
 
-def _peak(bend: float, form: Form) -> float:
+def _peak(bend: float, form: CurveForm) -> float:
     """The distance of the peak: alpha / (2 beta), or exp(alpha / beta - 1)."""
     return 1 / (2 * bend) if form == "best_of_n" else float(np.exp(np.float64(min(1 / bend - 1, 700.0))))
 

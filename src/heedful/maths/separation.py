@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from heedful.maths.statistics import FEWEST, Clusters, Interval, percentile_interval
+from heedful.maths.statistics import FEWEST, Clusters, Floats, Interval, percentile_interval
 
-Floats = NDArray[np.float64]
 DRAWS = 1000
 
 

@@ -18,7 +18,7 @@ FEWEST = 10
 """Clusters that an interval needs."""
 _Z = NormalDist().inv_cdf(0.975)
 Floats = NDArray[np.float64]
-Level = Literal["nominal", "ordinal", "interval"]
+AlphaLevel = Literal["nominal", "ordinal", "interval"]
 Clusters = Sequence[object] | NDArray | None
 ScoreRows = Sequence[Sequence[float]]
 """One row a prompt, one number a completion."""
@@ -86,7 +86,7 @@ def repeats(values: Sequence[float]) -> Repeats:
 
 def alpha_interval(
     ratings: ArrayLike,
-    level: Level,
+    level: AlphaLevel,
     clusters: Clusters = None,
     *,
     draws: int = 2000,
@@ -406,7 +406,7 @@ def _coincidences(counts: NDArray) -> Floats:
     return (pairs / (counts.sum(axis=1) - 1)[:, None, None]).reshape(len(counts), -1)
 
 
-def _alpha_of_coincidences(o: Floats, values: Floats, level: Level) -> Floats:
+def _alpha_of_coincidences(o: Floats, values: Floats, level: AlphaLevel) -> Floats:
     """Alpha [draws] of many coincidence matrices [draws, C, C] at once (T2)."""
     n_c = o.sum(axis=-1)
     n = n_c.sum(axis=-1)

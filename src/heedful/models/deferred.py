@@ -24,7 +24,7 @@ from heedful.models.saving import kept_in_float32
 _SOURCES = "_heedful_sources"
 
 
-class Source(Protocol):
+class WeightSource(Protocol):
     """Where the rows of a parameter come from."""
 
     def rows(self, first: int, stop: int) -> Tensor:
@@ -61,14 +61,14 @@ class InMemory:
 class Scaled:
     """Another source times a number."""
 
-    source: Source
+    source: WeightSource
     factor: float
 
     def rows(self, first: int, stop: int) -> Tensor:
         return self.source.rows(first, stop) * self.factor
 
 
-class Sources(dict[str, Source]):
+class Sources(dict[str, WeightSource]):
     """Sources by parameter. A copy of a model has the same ones."""
 
     def __deepcopy__(self, memo: Any) -> Sources:
@@ -81,7 +81,7 @@ def sources_of(model: Any) -> Sources:
     return found if found is not None else Sources()
 
 
-def set_sources(model: Any, sources: Mapping[str, Source]) -> None:
+def set_sources(model: Any, sources: Mapping[str, WeightSource]) -> None:
     """Note where the parameters of a model come from. Names that it does not have are left out."""
     names = {name for name, _ in model.named_parameters()}
     setattr(model, _SOURCES, Sources({name: source for name, source in sources.items() if name in names}))

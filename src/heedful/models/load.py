@@ -39,7 +39,7 @@ from heedful.models.shards import Shards, is_sharded, put
 from heedful.models.variants import Adapter
 from heedful.runs.manifest import model_path
 
-Kind = Literal["policy", "reward", "encoder"]
+ModelKind = Literal["policy", "reward", "encoder"]
 
 # What transformers raises for a directory with broken files, such as a config with 0 heads or an unknown dtype.
 _LOAD_ERRORS = (
@@ -197,7 +197,7 @@ def _positions_left_out(model: Any) -> int:
 
 
 def _load(
-    kind: Kind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool, shards: Shards | None = None
+    kind: ModelKind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool, shards: Shards | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     ref = model_path(ref)
     adapter = variants.adapter_of(ref)
@@ -291,7 +291,7 @@ def _shared(ref: str, trust_remote_code: bool) -> dict[str, bool]:
     return {"local_files_only": local, "trust_remote_code": trust_remote_code}
 
 
-def _class_of(kind: Kind, ref: str, config: Any, trust_remote_code: bool) -> Any:
+def _class_of(kind: ModelKind, ref: str, config: Any, trust_remote_code: bool) -> Any:
     """The class that loads a model: one of transformers, or one that heedful made for its reward models."""
     if kind == "policy":
         return AutoModelForCausalLM
@@ -322,7 +322,7 @@ def _causal_class(ref: str, config: Any, trust_remote_code: bool) -> Any:
     return get_class_from_dynamic_module(own, ref) if own is not None and trust_remote_code else None
 
 
-def _start_of(ref: str, trust_remote_code: bool) -> Kind:
+def _start_of(ref: str, trust_remote_code: bool) -> ModelKind:
     """What a reward model can start from at `ref`."""
     ref = model_path(ref)
     adapter = variants.adapter_of(ref)
@@ -337,7 +337,7 @@ def _has_scalar_head(architectures: Any) -> bool:
     return any(str(name).endswith(heads.CLASSIFIER) for name in names)
 
 
-def _check_kind(ref: str, config: Any, kind: Kind) -> None:
+def _check_kind(ref: str, config: Any, kind: ModelKind) -> None:
     names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
     is_reward = _has_scalar_head(names)
     if kind == "reward" and not is_reward:

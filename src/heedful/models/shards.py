@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from heedful.config import UserError
 from heedful.fast import roots
 from heedful.models import deferred
-from heedful.models.deferred import Source, sources_of
+from heedful.models.deferred import WeightSource, sources_of
 
 _SKELETON = "_heedful_skeleton"
 LORA_A, LORA_B, BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
@@ -135,8 +135,8 @@ def put(model: Any, shards: Shards) -> Any:
         module.set_reduce_scatter_unused_params(True, recurse=False)
     sources = sources_of(skeleton)
     _fill(model, shards, sources)
-    here: dict[str, Source] = {name: _InShard(parameter) for name, parameter in model.named_parameters()}
-    in_files: dict[str, Source] = {
+    here: dict[str, WeightSource] = {name: _InShard(parameter) for name, parameter in model.named_parameters()}
+    in_files: dict[str, WeightSource] = {
         name: source for name, source in sources.items() if isinstance(source, deferred.InFile)
     }
     deferred.set_sources(skeleton, here | in_files)  # nothing whole stays in memory
@@ -168,7 +168,7 @@ def _layers(model: Any) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _fill(model: Any, shards: Shards, sources: dict[str, Source]) -> None:
+def _fill(model: Any, shards: Shards, sources: dict[str, WeightSource]) -> None:
     """Give every parameter its rows. A parameter that several modules share stays one."""
     made: dict[int, nn.Parameter] = {}
     for name, parameter in model.named_parameters():

@@ -33,7 +33,7 @@ class TemplateRefused(UserError):
 
 
 @dataclass(frozen=True)
-class Facts:
+class TemplateFacts:
     """What one tokenizer and its template write. Without a template all that it would write is empty."""
 
     end: int | None
@@ -76,10 +76,10 @@ class Facts:
         return self.by_authors if role in ("system", "developer") else self.by_others
 
 
-_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, Facts]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[Any, TemplateFacts]] = WeakKeyDictionary()
 
 
-def facts(tokenizer: PreTrainedTokenizerBase) -> Facts:
+def facts(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
     """What the template of a tokenizer writes, found once for each state of the tokenizer."""
     named = (tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token, tokenizer.unk_token)
     state = (tokenizer.chat_template, named, len(tokenizer))
@@ -306,7 +306,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, Any]], *
     return str(tokenizer.apply_chat_template(turns, tools=tools, add_generation_prompt=ask, tokenize=False))
 
 
-def _marked(message: Message, known: Facts, source: str) -> dict[str, Any]:
+def _marked(message: Message, known: TemplateFacts, source: str) -> dict[str, Any]:
     """A message as the template gets it, the tokens that it spells marked. A developer speaks as the system."""
     turn = message.row()
     role = "system" if message.role == "developer" and "developer" not in source else message.role
@@ -316,7 +316,7 @@ def _marked(message: Message, known: Facts, source: str) -> dict[str, Any]:
     return marked | {"role": role}
 
 
-def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
+def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
     added = {token.content: token for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()}
     own = {content for content in _named(tokenizer) if content in added}
     spaced = encode(tokenizer, "a") != _after_newline(tokenizer, "a")
@@ -327,7 +327,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
         closings = tuple(own & {str(tokenizer.eos_token)})
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
         texts = {"tail": "", "bos": "", "before": "", "after": "", "opening": ""}
-        return Facts(
+        return TemplateFacts(
             end=tokenizer.eos_token_id, ends=False, closings=closings, words="", **texts, turns=False, spaced=spaced,
             marks=_NEVER, by_others=plain, by_authors=plain, in_answers=answers, hidden=no_text,
         )  # fmt: skip
@@ -354,7 +354,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> Facts:
     bos = str(tokenizer.bos_token or "")
     bos = bos if before.startswith(bos) else ""
     hidden = {added_id(tokenizer, one) for one in special & (frame | (special - mentioned - tags))}
-    return Facts(
+    return TemplateFacts(
         end=end,
         ends=bool(ends),
         closings=tuple(sorted((own & {str(tokenizer.eos_token)}) | {*ends[:1]} | spelled)),

@@ -9,15 +9,15 @@ from typing import Any
 from heedful.configs.shared import StageConfig
 from heedful.planning.gpus import GIB
 from heedful.planning.job import job_of
-from heedful.planning.memory import Needs, Place, needs
+from heedful.planning.memory import Hardware, Needs, needs
 
 NEAR = 0.9
 """Share of the memory from which a plan is tight."""
-Measure = Callable[[StageConfig, Place], int]
+Measure = Callable[[StageConfig, Hardware], int]
 """From a config and where it runs to bytes on each GPU."""
 
 
-def advice(config: StageConfig, place: Place, memory: int, measure: Measure) -> str:
+def advice(config: StageConfig, place: Hardware, memory: int, measure: Measure) -> str:
     """The first setting to change so that a stage fits, as an option. Several, where no single one is enough.
 
     "" where nothing helps.
@@ -55,7 +55,7 @@ def _with(config: StageConfig, update: dict[str, Any]) -> StageConfig:
     return config.model_copy(update=changed)
 
 
-def _changes(config: StageConfig, place: Place) -> Iterator[tuple[str, dict[str, Any]]]:
+def _changes(config: StageConfig, place: Hardware) -> Iterator[tuple[str, dict[str, Any]]]:
     """(option, update) of what makes a run smaller, from what costs least to what costs most."""
     compute = config.compute
     if place.gpus > 1 and compute.shard in ("none", "hybrid"):

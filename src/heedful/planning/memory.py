@@ -22,7 +22,7 @@ RESERVED = 0.06
 
 
 @dataclass(frozen=True)
-class Place:
+class Hardware:
     """Where a stage runs: `gpus` processes, `node` of them on each machine, on "cuda" or "cpu"."""
 
     gpus: int = 1
@@ -86,7 +86,7 @@ class Needs:
         return {str(one.metadata["label"]): getattr(self, one.name) for one in fields(self)}
 
 
-def needs(job: PlannedStage, place: Place, *, engine: int = 0) -> Needs:
+def needs(job: PlannedStage, place: Hardware, *, engine: int = 0) -> Needs:
     """What a job needs. `engine`: bytes that a server takes on the same GPU."""
     shards = place.shards(job.shard)
     trained = sum(one.trained for one in job.trained)
@@ -129,7 +129,7 @@ def _shard(size: int, shards: int) -> int:
     return -(-size // shards)
 
 
-def _gradient(job: PlannedStage, place: Place, shards: int) -> int:
+def _gradient(job: PlannedStage, place: Hardware, shards: int) -> int:
     """Bytes of the gradient of a parameter. On a CPU in float32, several passes or ranks are added up in float64."""
     if place.device == "cuda" or job.compute.dtype != "float32":
         return EXACT
@@ -137,7 +137,7 @@ def _gradient(job: PlannedStage, place: Place, shards: int) -> int:
     return EXACT + 8 * several
 
 
-def tokens_of(job: PlannedStage, place: Place) -> int:
+def tokens_of(job: PlannedStage, place: Hardware) -> int:
     """Tokens of the largest pass. Each rank computes its share of a step, in passes of at most `micro_tokens`."""
     share = -(-job.rows.step // place.gpus)
     return max(min(job.compute.micro_tokens, share), min(job.rows.whole or job.rows.longest, job.rows.step))
@@ -160,7 +160,7 @@ def layer_bytes(job: PlannedStage, network: Network, device: str, shards: int = 
     return kept
 
 
-def _learning(job: PlannedStage, network: Network, place: Place, shards: int) -> tuple[int, int]:
+def _learning(job: PlannedStage, network: Network, place: Hardware, shards: int) -> tuple[int, int]:
     """(activations, loss) in bytes at the worst moment of a forward and backward pass."""
     s, N, low = network.shape, tokens_of(job, place), job.compute.dtype == "bfloat16"
     size, checkpointing = (2 if low else EXACT), job.compute.activation_checkpointing
@@ -198,7 +198,7 @@ def _casts(network: Network, low: bool, checkpointing: bool, shards: int) -> tup
     return every, every
 
 
-def _sampling(job: PlannedStage, place: Place, shards: int) -> tuple[int, int]:
+def _sampling(job: PlannedStage, place: Hardware, shards: int) -> tuple[int, int]:
     """(copies of weights, keys and values) in bytes while answers are sampled."""
     if not job.rows.sampled or job.servers:
         return 0, 0
@@ -216,7 +216,7 @@ def _sampling(job: PlannedStage, place: Place, shards: int) -> tuple[int, int]:
     return copies, _keys(job, place, size)
 
 
-def _keys(job: PlannedStage, place: Place, size: int) -> int:
+def _keys(job: PlannedStage, place: Hardware, size: int) -> int:
     """Bytes of keys and values of the rows in flight."""
     s, cached = job.trained[0].shape, EXACT if place.device == "cpu" else size  # on a CPU the decoder keeps float32
     return job.rows.sampled * job.rows.columns * 2 * s.layers * s.keys * cached

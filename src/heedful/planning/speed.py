@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from heedful.planning.gpus import Gpu
 from heedful.planning.job import Network, PlannedStage
-from heedful.planning.memory import Place
+from heedful.planning.memory import Hardware
 
 UTILISATION = 0.35
 """Share of a card's bfloat16 rate that training and scoring reach. Published figures for 1B to 8B: 0.24 to 0.45."""
@@ -40,7 +40,7 @@ class Times:
         return self.rollout + self.scoring + self.update + self.sync
 
 
-def times(job: PlannedStage, place: Place, gpu: Gpu, tokens: int = 0) -> Times | None:
+def times(job: PlannedStage, place: Hardware, gpu: Gpu, tokens: int = 0) -> Times | None:
     """The times of a job. None where the speed of the card is not known. `tokens`: of a mean row, 0 = the longest."""
     if not gpu.flops:
         return None
@@ -74,7 +74,7 @@ def flops(network: Network, tokens: float, length: int) -> float:
     return tokens * (2.0 * (s.products + head) + 4.0 * s.layers * s.queries * length / 2)
 
 
-def _gathered(job: PlannedStage, place: Place, gpu: Gpu, step: float) -> float:
+def _gathered(job: PlannedStage, place: Hardware, gpu: Gpu, step: float) -> float:
     """Seconds in which sharded weights are gathered twice a pass, and their gradients summed."""
     shards = place.shards(job.shard)
     if shards == 1 or not gpu.link:
@@ -85,7 +85,7 @@ def _gathered(job: PlannedStage, place: Place, gpu: Gpu, step: float) -> float:
     return job.updates * passes * moved * (shards - 1) / shards / (gpu.link * LINK)
 
 
-def _rollout(job: PlannedStage, place: Place, gpu: Gpu, mean: int) -> float:
+def _rollout(job: PlannedStage, place: Hardware, gpu: Gpu, mean: int) -> float:
     """Seconds to sample: every step reads all weights, and the keys and values of the rows in flight."""
     if not job.rows.sampled or not job.scored:
         return 0.0

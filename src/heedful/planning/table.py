@@ -10,7 +10,7 @@ from heedful.configs.shared import StageConfig
 from heedful.planning.check import NEAR, advice, amount, planned
 from heedful.planning.gpus import GIB, Gpu
 from heedful.planning.job import PlannedStage, job_of
-from heedful.planning.memory import Needs, Place, needs, tokens_of
+from heedful.planning.memory import Hardware, Needs, needs, tokens_of
 from heedful.planning.speed import ASSUMED, Times, times
 
 NODE = 8
@@ -38,7 +38,7 @@ def columns(
     """The plan for each number of GPUs. `tokens`: of a mean row, for the time. `engine`: bytes of a server on each."""
     job, found = job_of(stage, config), []
     for count in gpus:
-        place = Place(count, NODE)
+        place = Hardware(count, NODE)
         need = needs(job, place, engine=engine)
         verdict = "fits" if need.total <= NEAR * gpu.memory else "tight" if need.total <= gpu.memory else "too small"
         change = ""

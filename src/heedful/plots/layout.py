@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from heedful.maths.statistics import Floats
 from heedful.plots.charts import Chart, Level, Series
 
 WIDTH, HEIGHT = 360, 216
@@ -24,8 +24,6 @@ MOST_LETTERS = 16
 WIDEST_BAR = 28.0
 LINE_GAP = 14
 FLAT = 1e-9  # a range this small, relative to its values, is rounding error
-
-Floats = NDArray[np.float64]
 
 
 class Tick(NamedTuple):

@@ -35,7 +35,7 @@ LIMITS = """\
 otherwise.
 - It can state false things, follow harmful instructions, and write toxic or biased text.
 - A reward model is a proxy. A higher reward is no proof of a better answer."""
-Record = Demonstration | Comparison | Choice
+CardRecord = Demonstration | Comparison | Choice
 
 
 def write(
@@ -119,7 +119,7 @@ def _data(name: str, manifest: Manifest) -> Iterator[str]:
         yield f"- {as_words(role)} of {name}: {visible(origin(source))}{rows}{consent}"
 
 
-def _records(source: Source) -> list[Record]:
+def _records(source: Source) -> list[CardRecord]:
     """The rows of people in a file, none if it is not here any more or holds something else."""
     path = str(source.get("path", ""))
     if not Path(path).exists():
@@ -128,7 +128,7 @@ def _records(source: Source) -> list[Record]:
         kind = kinds.kind_of(path, lenient=True)
         if kind not in ("demonstrations", "comparisons", "choices"):
             return []
-        return [row for row in formats.read(path, kinds.KINDS[kind]) if isinstance(row, Record)]
+        return [row for row in formats.read(path, kinds.KINDS[kind]) if isinstance(row, CardRecord)]
     except UserError:
         return []
 
@@ -156,7 +156,7 @@ def _people(made: Sequence[tuple[str, Manifest]], survey: Path | None) -> Iterat
     yield "  aligned to everybody who uses it or is affected by it."
 
 
-def _agreement(records: Sequence[Record]) -> tuple[int, int]:
+def _agreement(records: Sequence[CardRecord]) -> tuple[int, int]:
     """(pairs of judgements that agree, all pairs) of two answers that several labelers decided."""
     sides: dict[tuple[str, str, str], dict[str, bool]] = {}
     for record in records:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Choice, Completions, PromptText, as_text
 from heedful.data.text import as_words
+from heedful.evaluation.result import Result
 from heedful.files import read_json
 from heedful.maths.statistics import Interval, ends
 from heedful.plots.charts import Chart, Level, rates
@@ -30,7 +30,6 @@ PARTS = {
     "by_group": "group",
     "by_labelers": "labelers",
 }
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)

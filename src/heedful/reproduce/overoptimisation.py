@@ -28,7 +28,7 @@ from heedful.demo.settings import read as demo_settings
 from heedful.files import read_json, write_json, write_text
 from heedful.inference import sample, score
 from heedful.maths.kl import best_of_n_kl
-from heedful.maths.overoptimisation import Fit, Form, best_of_n_means, fit
+from heedful.maths.overoptimisation import CurveForm, Fit, best_of_n_means, fit
 from heedful.maths.statistics import mean_interval
 from heedful.models import load
 from heedful.reproduce import world
@@ -186,7 +186,7 @@ def _scores(model: Path, answers: Path, out: Path) -> list[list[float]]:
     return [row.scores or [] for row in formats.read(str(out), Completions)]
 
 
-def _curve(d: list[float], gold: Any, proxy: Any, form: Form, users: list[str | None], seed: int) -> Figures:
+def _curve(d: list[float], gold: Any, proxy: Any, form: CurveForm, users: list[str | None], seed: int) -> Figures:
     """Gains over the start at each distance, and the fit of O1 if there are two distances."""
     clusters = None if None in users else users
     shown = [mean_interval(column, clusters, seed=seed)._asdict() for column in gold.T]

@@ -45,7 +45,7 @@ class Decoder(Protocol):
         ...
 
 
-Kind = Callable[[Any, int], Decoder]
+DecoderKind = Callable[[Any, int], Decoder]
 
 
 def open_decoder(model: Any, max_rows: int, fast: bool = True) -> Decoder:
@@ -53,14 +53,14 @@ def open_decoder(model: Any, max_rows: int, fast: bool = True) -> Decoder:
     return fastest(model, fast)(model, max_rows)
 
 
-def fastest(model: Any, fast: bool = True) -> Kind:
+def fastest(model: Any, fast: bool = True) -> DecoderKind:
     """The fastest kind of decoder that is right for a model. Each kind is tried once a model, then remembered.
 
     `fast`: whether the model's own forward may be replaced at all.
     """
-    kinds: list[Kind] = [FastDecoder] if fast and fits(model) else []
+    kinds: list[DecoderKind] = [FastDecoder] if fast and fits(model) else []
     for kind in [*kinds, CachedDecoder]:
-        known: dict[Kind, bool] = model.__dict__.setdefault("_heedful_decoders", {})
+        known: dict[DecoderKind, bool] = model.__dict__.setdefault("_heedful_decoders", {})
         if kind not in known:
             known[kind] = _is_exact(model, kind)
         if known[kind]:
@@ -155,7 +155,7 @@ class PlainDecoder:
         return logits_BSV[torch.arange(len(rows), device=lengths_B.device), lengths_B - 1]
 
 
-def _is_exact(model: Any, kind: Kind) -> bool:
+def _is_exact(model: Any, kind: DecoderKind) -> bool:
     """Whether decoding gives what reading from the beginning gives: ragged rows, a removal, a longer row that joins."""
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):

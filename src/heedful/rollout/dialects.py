@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from heedful.configs.shared import Generation
 from heedful.rollout.types import Finish
 
-Json = Mapping[str, Any]
-Call = Callable[[str, Json | None], Any]
+JsonObject = Mapping[str, Any]
+ServerCall = Callable[[str, JsonObject | None], Any]
 """call(path, body): POST, or GET without a body. Returns the JSON of the answer."""
 ADAPTER = "heedful-policy-"
 """What the names of adapters begin with. The version of the weights follows."""
@@ -46,29 +46,29 @@ class Dialect(Protocol):
     forbidden: tuple[int, ...]
     """Status codes that mean: it was started otherwise."""
 
-    def about(self, call: Call) -> About:
+    def about(self, call: ServerCall) -> About:
         """What it serves."""
         ...
 
-    def tokenize(self, call: Call, model: str, text: str) -> list[int] | None:
+    def tokenize(self, call: ServerCall, model: str, text: str) -> list[int] | None:
         """The ids of a text by the server's tokenizer, without added tokens. None if it has no such route."""
         ...
 
     def generate(
-        self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
+        self, call: ServerCall, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
     ) -> ServerAnswer:
         """One response, with log-probs under the sampling temperature."""
         ...
 
-    def load(self, call: Call, folder: str, version: int) -> None:
+    def load(self, call: ServerCall, folder: str, version: int) -> None:
         """Replace all weights by those of a folder."""
         ...
 
-    def load_adapter(self, call: Call, folder: str, name: str) -> None:
+    def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """Load the adapter of a folder under a name."""
         ...
 
-    def drop_adapter(self, call: Call, name: str) -> None:
+    def drop_adapter(self, call: ServerCall, name: str) -> None:
         """Forget an adapter."""
         ...
 
@@ -76,7 +76,7 @@ class Dialect(Protocol):
 class _Tokenizes:
     """The route that both kinds of servers have."""
 
-    def tokenize(self, call: Call, model: str, text: str) -> list[int] | None:
+    def tokenize(self, call: ServerCall, model: str, text: str) -> list[int] | None:
         """See `Dialect`."""
         body = {"model": model, "prompt": text, "add_special_tokens": False}
         return [int(token) for token in _of(call("/tokenize", body), "tokens")]
@@ -92,13 +92,13 @@ class VLLM(_Tokenizes):
     )
     forbidden: tuple[int, ...] = (403, 404, 405)
 
-    def about(self, call: Call) -> About:
+    def about(self, call: ServerCall) -> About:
         """See `Dialect`."""
         first = _of(call("/v1/models", None), "data", 0)
         return About(str(_of(first, "id")), first.get("max_model_len"))
 
     def generate(
-        self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
+        self, call: ServerCall, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
     ) -> ServerAnswer:
         """See `Dialect`."""
         sampling = {
@@ -111,7 +111,7 @@ class VLLM(_Tokenizes):
         spans = choice.get("weight_versions") or []
         return ServerAnswer([*_of(choice, "token_ids")], logprobs, _finish(choice.get("finish_reason")), _spans(spans))
 
-    def load(self, call: Call, folder: str, version: int) -> None:
+    def load(self, call: ServerCall, folder: str, version: int) -> None:
         """See `Dialect`."""
         call("/pause?mode=keep", {})
         try:
@@ -121,11 +121,11 @@ class VLLM(_Tokenizes):
         finally:
             call("/resume", {})
 
-    def load_adapter(self, call: Call, folder: str, name: str) -> None:
+    def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """See `Dialect`. Not in place: vLLM would read it from the disk again with every step."""
         call("/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder})
 
-    def drop_adapter(self, call: Call, name: str) -> None:
+    def drop_adapter(self, call: ServerCall, name: str) -> None:
         """See `Dialect`."""
         call("/v1/unload_lora_adapter", {"lora_name": name})
 
@@ -137,13 +137,13 @@ class SGLang(_Tokenizes):
     needs = "Start sglang.launch_server with the policy's folder (for sync = adapter with --enable-lora)"
     forbidden: tuple[int, ...] = (403, 404, 405)
 
-    def about(self, call: Call) -> About:
+    def about(self, call: ServerCall) -> About:
         """See `Dialect`."""
         info = call("/get_model_info", None)
         return About(str(_of(info, "model_path")), info.get("max_context_length"))
 
     def generate(
-        self, call: Call, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
+        self, call: ServerCall, model: str, ids: Sequence[int], settings: Generation, stops: list[int], seed: int
     ) -> ServerAnswer:
         """See `Dialect`."""
         sampling = {
@@ -160,7 +160,7 @@ class SGLang(_Tokenizes):
         versions = [(int(version), 0)] if version.isdigit() else None
         return ServerAnswer([i for i, _ in pairs], [p for _, p in pairs], _finish(finish.get("type")), versions)
 
-    def load(self, call: Call, folder: str, version: int) -> None:
+    def load(self, call: ServerCall, folder: str, version: int) -> None:
         """See `Dialect`."""
         call("/pause_generation", {})
         try:
@@ -171,11 +171,11 @@ class SGLang(_Tokenizes):
         finally:
             call("/continue_generation", {})
 
-    def load_adapter(self, call: Call, folder: str, name: str) -> None:
+    def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """See `Dialect`."""
         call("/load_lora_adapter", {"lora_name": name, "lora_path": folder})
 
-    def drop_adapter(self, call: Call, name: str) -> None:
+    def drop_adapter(self, call: ServerCall, name: str) -> None:
         """See `Dialect`."""
         call("/unload_lora_adapter", {"lora_name": name})
 
@@ -199,7 +199,7 @@ def _finish(reason: Any) -> Finish:
     return "stop" if reason == "stop" else "length"
 
 
-def _spans(spans: Sequence[Json]) -> list[tuple[int, int]] | None:
+def _spans(spans: Sequence[JsonObject]) -> list[tuple[int, int]] | None:
     """(version, first token) of each span. None if a version is not one that heedful gave."""
     found = []
     for span in spans:

@@ -22,7 +22,7 @@ ONE_SIDED = 0.025
 GOOD = frozenset({"satisfies_constraint"})
 """Flags that are good: fewer of them are worse."""
 NORMAL = NormalDist()
-Outcome = Literal["promote", "keep", "undecided"]
+GateOutcome = Literal["promote", "keep", "undecided"]
 
 
 class Difference(NamedTuple):
@@ -54,7 +54,7 @@ class Evidence:
 class GateVerdict:
     """What a gate says, and why. `more`: about how many more prompts an undecided gate needs."""
 
-    outcome: Outcome
+    outcome: GateOutcome
     reasons: tuple[str, ...]
     more: int | None = None
 

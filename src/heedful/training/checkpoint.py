@@ -27,7 +27,7 @@ from heedful.models import shards
 from heedful.training import pieces
 from heedful.training.optimiser import Average
 from heedful.training.parallel import Ranks
-from heedful.training.pieces import Stored
+from heedful.training.pieces import StoredPiece
 
 SUMS, STEPS = "SHA256SUMS", "step-" + 8 * "[0-9]"
 SHARED = "All machines must write the same folder"
@@ -55,7 +55,7 @@ class Best(BaseModel):
     value: float
 
 
-class State(BaseModel):
+class CheckpointState(BaseModel):
     """The numbers of a checkpoint. Stages may add some of their own."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -160,9 +160,9 @@ def load(path: Path, parts: Mapping[str, SavedPart], ranks: Ranks | None = None)
     else:
         ranks.once(lambda: check_sums(path, remedy))
     try:
-        facts = State.model_validate(read_json(path / "state.json"))
+        facts = CheckpointState.model_validate(read_json(path / "state.json"))
     except (ValidationError, OSError) as error:
-        why = explain(error, State) if isinstance(error, ValidationError) else error.strerror
+        why = explain(error, CheckpointState) if isinstance(error, ValidationError) else error.strerror
         raise _damaged(path / "state.json", str(why), remedy) from None
     if path != at(path.parent, facts.step):
         raise _damaged(path / "state.json", f"its step is {facts.step}", remedy)
@@ -194,9 +194,9 @@ def _damaged(file: Path, why: str, remedy: str) -> UserError:
     return UserError(f"{file}: damaged ({why}). {remedy}")
 
 
-def _open(path: Path, part: str, remedy: str) -> Stored:
+def _open(path: Path, part: str, remedy: str) -> StoredPiece:
     try:
-        return Stored(path, part)
+        return StoredPiece(path, part)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path / f"{part}.safetensors", f"cannot be read: {error}", remedy) from None
 
@@ -260,7 +260,7 @@ def _numbered(adam: torch.optim.Optimizer) -> list[tuple[int, Tensor]]:
 
 
 @torch.no_grad()
-def _fill(part: SavedPart, stored: Stored) -> None:
+def _fill(part: SavedPart, stored: StoredPiece) -> None:
     """Copy what is stored into a part that it fits. A rank reads what it holds."""
     if isinstance(part, Average | nn.Module):
         for name, weight in _trained(part).items():

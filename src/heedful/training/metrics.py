@@ -9,7 +9,7 @@ from torch import Tensor
 
 from heedful.training.parallel import Ranks
 
-Pair = tuple[Tensor | float, Tensor | float]
+SumAndCount = tuple[Tensor | float, Tensor | float]
 
 
 class Means:
@@ -19,7 +19,7 @@ class Means:
         self._sums: dict[str, Tensor] = {}
         self._largest: dict[str, Tensor] = {}
 
-    def add(self, metrics: Mapping[str, Pair]) -> None:
+    def add(self, metrics: Mapping[str, SumAndCount]) -> None:
         for name, (total, count) in metrics.items():
             pair = torch.stack([torch.as_tensor(x).detach().double().cpu() for x in (total, count)])
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair

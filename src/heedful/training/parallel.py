@@ -35,7 +35,7 @@ from heedful.training.launcher import place
 from heedful.training.meeting import Meeting
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+R = TypeVar("R")
 TOTAL = "_heedful_gradient"
 PIECE = 1 << 26  # numbers that ranks add up at a time
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -137,24 +137,22 @@ class Ranks:
         parameter.grad = None
         return torch.zeros_like(parameter, dtype=dtype) if total is None else total
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+    def each(self, items: Sequence[Item], work: Callable[[Item], R]) -> list[R]:
         """work(item) of every item. The ranks share the work, and every rank gets all results."""
         return self.spread(items, lambda mine: [work(item) for item in mine])
 
-    def each_pass(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+    def each_pass(self, items: Sequence[Item], work: Callable[[Item], R]) -> list[R]:
         """The same where the work is one forward pass."""
         return self.spread(items, lambda mine: [work(item) for item in mine], passes=True)
 
-    def spread(
-        self, items: Sequence[Item], work: Callable[[list[Item]], list[Result]], *, passes: bool = False
-    ) -> list[Result]:
+    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], list[R]], *, passes: bool = False) -> list[R]:
         """The same for `work` on a rank's whole share, with one result per item. `passes`: one forward pass for each.
 
         If one rank raises UserError or NonFinite, all ranks raise it.
         """
         if self.size == 1:
             return work(list(items))
-        done: list[Result] = []
+        done: list[R] = []
         failure: Exception | None = None
         try:
             done = work([item for item, _ in self.deal(items)] if passes else self.share(items))

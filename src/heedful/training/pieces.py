@@ -31,7 +31,7 @@ def index_of(tensors: Mapping[str, Mapping[str, Tensor]], count: int) -> dict[st
     return {"shards": count, "parts": shapes}
 
 
-class Stored:
+class StoredPiece:
     """One part of a checkpoint. Raises SafetensorError, OSError or KeyError for what cannot be read."""
 
     def __init__(self, checkpoint: Path, part: str) -> None:

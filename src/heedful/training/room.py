@@ -11,7 +11,7 @@ from heedful.config import UserError
 from heedful.configs.shared import StageConfig
 from heedful.planning.check import NEAR, advice, amount, told
 from heedful.planning.job import StepShape, job_of, loaded
-from heedful.planning.memory import Needs, Place, needs
+from heedful.planning.memory import Hardware, Needs, needs
 from heedful.training import launcher, machine
 from heedful.training.parallel import Ranks
 
@@ -31,11 +31,11 @@ def check_config(stage: str, config: StageConfig, ranks: Ranks, out: Path, say: 
         return
     place, free = _place(ranks), machine.free(ranks.device)
 
-    def least(changed: StageConfig, where: Place) -> int:
+    def least(changed: StageConfig, where: Hardware) -> int:
         job = job_of(stage, changed)
         return needs(job.with_rows(_least(job.rows)), where).total
 
-    def most(changed: StageConfig, where: Place) -> int:
+    def most(changed: StageConfig, where: Hardware) -> int:
         return needs(job_of(stage, changed), where).total
 
     if least(config, place) > free:
@@ -56,7 +56,7 @@ def check_loaded(
     job = loaded(stage, config, models, rows)
     need = needs(job, place)
 
-    def still(changed: StageConfig, where: Place) -> int:
+    def still(changed: StageConfig, where: Hardware) -> int:
         most = getattr(changed, "generation", None)
         sampled = min(rows.sampled, most.max_rows) if most is not None else rows.sampled
         return to_come(needs(replace(job, compute=changed.compute, rows=replace(rows, sampled=sampled)), where))
@@ -76,8 +76,8 @@ def _least(rows: StepShape) -> StepShape:
     return StepShape(tokens, tokens, sampled=min(1, rows.sampled), columns=min(LEAST, rows.columns))
 
 
-def _place(ranks: Ranks) -> Place:
-    return Place(ranks.size, launcher.on_this_machine(), "cuda" if ranks.device.type == "cuda" else "cpu")
+def _place(ranks: Ranks) -> Hardware:
+    return Hardware(ranks.size, launcher.on_this_machine(), "cuda" if ranks.device.type == "cuda" else "cpu")
 
 
 def _refusal(out: Path, need: Needs, free: int, remedy: str, beyond: int = 0) -> UserError:

@@ -44,7 +44,7 @@ READABLE = tuple(
 
 
 @dataclass(frozen=True)
-class Source:
+class FileSource:
     """The files behind a name that the user gave."""
 
     name: str
@@ -79,26 +79,26 @@ class Source:
         return sum(_count(file) for file in self.files)
 
 
-def find(given: str | Path) -> Source:
+def find(given: str | Path) -> FileSource:
     """The files of a path, folder, pattern, snapshot or hub data set. UserError says what is wrong with the name."""
     name, path = str(given), Path(given)
     if path.is_dir():
-        return Source(name, _files_of(path))
+        return FileSource(name, _files_of(path))
     if path.exists() and not path.is_file():
         raise UserError(f"{name}: is a pipe or a device, and rows are read twice. Write them to a file first.")
     if path.exists():
-        return Source(name, [path])
+        return FileSource(name, [path])
     if glob.has_magic(name):
         found = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
         if not found:
             raise UserError(f"{name}: no file has such a name. Check the pattern.")
-        return Source(name, _of_one_format(name, found))
+        return FileSource(name, _of_one_format(name, found))
     folder, colon, split = name.rpartition(":")
     if colon and Path(folder).is_dir():
-        return Source(name, _files_of(Path(folder), split))
+        return FileSource(name, _files_of(Path(folder), split))
     if (match := _HUB.fullmatch(name)) and not _looks_like_a_path(name):
         return _from_hub(name, *match.groups())
-    return Source(name, [path])  # opening it tells that it does not exist
+    return FileSource(name, [path])  # opening it tells that it does not exist
 
 
 def snapshot_rows(path: Path) -> Path | None:
@@ -268,7 +268,7 @@ def _looks_like_a_path(name: str) -> bool:
 
 
 @functools.cache
-def _from_hub(name: str, repository: str, revision: str | None, part: str | None) -> Source:
+def _from_hub(name: str, repository: str, revision: str | None, part: str | None) -> FileSource:
     """The files of a data set on the Hugging Face hub, downloaded into its cache.
 
     Without a revision they are the Parquet files that the hub makes of every data set. Without a network, what was
@@ -299,7 +299,7 @@ def _from_hub(name: str, repository: str, revision: str | None, part: str | None
             ) from None
         there = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         wanted = _of_hub(name, there, part)
-    return Source(name, _of_one_format(name, [folder / file for file in wanted]), cached=True)
+    return FileSource(name, _of_one_format(name, [folder / file for file in wanted]), cached=True)
 
 
 def _of_hub(name: str, files: list[str], part: str | None) -> list[str]:

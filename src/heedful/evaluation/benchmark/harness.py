@@ -25,12 +25,11 @@ from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import sets
 from heedful.evaluation.benchmark.measure import Loaded
 from heedful.evaluation.benchmark.sets import File
-from heedful.evaluation.benchmark.table import Scores
+from heedful.evaluation.benchmark.table import BenchmarkScores
 from heedful.files import Row, append_rows, rows_of
 from heedful.models import render
 from heedful.runs.manifest import ADAPTER, model_path
 
-Floats = NDArray[np.float64]
 OURS = "heedful_"  # before the name of our tasks, so that they hide none of lm_eval's
 REMEDY = "Install heedful[eval], which brings lm_eval 0.4.13"
 QA = (
@@ -52,7 +51,7 @@ FILES = {
 }
 
 
-class Task(NamedTuple):
+class HarnessTask(NamedTuple):
     """One of our task files: its set, its words in the table, the score of lm_eval, and a row of it."""
 
     of: str
@@ -74,24 +73,24 @@ def _truth(row: Row, kind: str) -> Row:
 
 
 TASKS = {
-    "hellaswag": Task(
+    "hellaswag": HarnessTask(
         "hellaswag", "HellaSwag", "accuracy by length", "acc_norm",
         lambda row: _item(f"{row['activity']}: {row['context']}", row["endings"], row["label"]),
     ),
-    "truthfulqa_mc1": Task("truthfulqa", "TruthfulQA", "MC1", "acc", lambda row: _truth(row, "mc1")),
-    "truthfulqa_mc2": Task("truthfulqa", "TruthfulQA", "MC2", "mass", lambda row: _truth(row, "mc2")),
-    "wsc273": Task(
+    "truthfulqa_mc1": HarnessTask("truthfulqa", "TruthfulQA", "MC1", "acc", lambda row: _truth(row, "mc1")),
+    "truthfulqa_mc2": HarnessTask("truthfulqa", "TruthfulQA", "MC2", "mass", lambda row: _truth(row, "mc2")),
+    "wsc273": HarnessTask(
         "wsc273", "WSC273", "accuracy", "acc",
         lambda row: _item(row["continuation"], row["context_options"], row["gold"]),
     ),
-    "rte": Task(
+    "rte": HarnessTask(
         "rte", "RTE", "accuracy", "acc",
         lambda row: _item(
             f"{row['premise']}\nQuestion: {row['hypothesis']} True or False?\nAnswer:", ["True", "False"],
             0 if row["entailment"] else 1,
         ),
     ),
-    "sst2": Task(
+    "sst2": HarnessTask(
         "sst2", "SST-2", "accuracy", "acc",
         lambda row: _item(
             f"{row['sentence']}\nQuestion: Is this sentence positive or negative?\nAnswer:", ["negative", "positive"],
@@ -135,7 +134,7 @@ class Exams:
             for task, rows in self.rows.items()
         }
 
-    def ask(self, refs: Mapping[str, str], config: BenchmarkConfig, device: str) -> list[Scores]:
+    def ask(self, refs: Mapping[str, str], config: BenchmarkConfig, device: str) -> list[BenchmarkScores]:
         """The scores of all models on our tasks, then on lm_eval's own."""
         rows = self.kept()
         asked = {task: own for task, own in rows.items() if own}
@@ -154,7 +153,7 @@ class Exams:
         return found + list(_of_others(said))
 
 
-def _converted(about: Task, row: Row, path: Path) -> Row:
+def _converted(about: HarnessTask, row: Row, path: Path) -> Row:
     try:
         return about.convert(row)
     except (KeyError, TypeError, ValueError) as error:
@@ -213,14 +212,16 @@ def _arguments(ref: str, config: BenchmarkConfig) -> Row:
     return given | ({"trust_remote_code": True} if config.trust_remote_code else {})
 
 
-def _scores(task: str, rows: Sequence[Row], fits: NDArray[np.bool_], said: Mapping[str, Sequence[Row]]) -> Scores:
+def _scores(
+    task: str, rows: Sequence[Row], fits: NDArray[np.bool_], said: Mapping[str, Sequence[Row]]
+) -> BenchmarkScores:
     about = TASKS[task]
     chance, chance_is = _chance(task, rows)
     values = {
         name: np.array([score(about.score, logged, row) for logged, row in zip(own, rows, strict=True)])
         for name, own in said.items()
     }
-    return Scores(
+    return BenchmarkScores(
         task, about.title, about.metric, values, [str(i) for i in range(len(rows))], chance=chance, chance_is=chance_is,
         left_out={"too_long": int((~fits).sum())} if not fits.all() else {},
     )  # fmt: skip
@@ -245,7 +246,7 @@ def _chance(task: str, rows: Sequence[Row]) -> tuple[float | None, str]:
     return float(np.mean([1 / len(row["choices"]) for row in rows])), "a guess"
 
 
-def _of_others(said: Mapping[str, Mapping[str, Sequence[Row]]]) -> Iterable[Scores]:
+def _of_others(said: Mapping[str, Mapping[str, Sequence[Row]]]) -> Iterable[BenchmarkScores]:
     """lm_eval's own tasks, by its own scores of each item."""
     first = next(iter(said.values()), {})
     for task, logged in first.items():
@@ -257,4 +258,4 @@ def _of_others(said: Mapping[str, Mapping[str, Sequence[Row]]]) -> Iterable[Scor
             }
             if all(isinstance(one, int | float) for own in values.values() for one in own):
                 numbers = {model: own.astype(np.float64) for model, own in values.items()}
-                yield Scores(f"{task}_{name}", task, name, numbers, [str(row["doc_id"]) for row in logged])
+                yield BenchmarkScores(f"{task}_{name}", task, name, numbers, [str(row["doc_id"]) for row in logged])

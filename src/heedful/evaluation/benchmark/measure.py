@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import metrics, published, sets
-from heedful.evaluation.benchmark.sets import Choice, Question
-from heedful.evaluation.benchmark.table import Scores
+from heedful.evaluation.benchmark.sets import SentencePair, SetQuestion
+from heedful.evaluation.benchmark.table import BenchmarkScores
 from heedful.files import Row
-from heedful.maths.statistics import Interval
+from heedful.maths.statistics import Floats, Interval
 from heedful.models import render, scoring
 from heedful.models.batches import collate
 from heedful.rollout.draw import draw
@@ -25,7 +25,6 @@ from heedful.rollout.engine import load_engine
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.room import longest_prompt
 
-Floats = NDArray[np.float64]
 ANSWERED = {
     "squadv2": ("SQuADv2", metrics.f1, metrics.exact),
     "drop": ("DROP", metrics.f1, metrics.exact),
@@ -117,9 +116,9 @@ def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> Work:
     return work
 
 
-def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> list[Scores]:
+def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> list[BenchmarkScores]:
     """The scores of all models on the items that every model could read. `toxicity` scores texts."""
-    found: list[Scores] = []
+    found: list[BenchmarkScores] = []
     for name, items in work.items.items():
         if name in sets.CHOICES:
             found += [_entropy(name, kind, items, work.entropies[f"{name}_{kind}"]) for kind in sets.INSTRUCTIONS]
@@ -132,16 +131,16 @@ def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> 
     return found
 
 
-def _entropies(model: Loaded, before: str, items: Sequence[Choice]) -> Floats:
+def _entropies(model: Loaded, before: str, items: Sequence[SentencePair]) -> Floats:
     each = [model.logprobs(before, [item.sentences[side] for item in items]) for side in (0, 1)]
     both = np.stack(each, axis=1)
     return np.array([np.nan if np.isnan(pair).any() else metrics.entropy_bits(list(pair)) for pair in both])
 
 
-def _entropy(name: str, kind: str, items: Sequence[Choice], values: Mapping[str, Floats]) -> Scores:
+def _entropy(name: str, kind: str, items: Sequence[SentencePair], values: Mapping[str, Floats]) -> BenchmarkScores:
     read: NDArray[np.bool_] = np.array([not any(map(np.isnan, one)) for one in zip(*values.values(), strict=True)])
     title = {"winogender": "Winogender", "crows_pairs": "CrowS-Pairs"}[name]
-    return Scores(
+    return BenchmarkScores(
         f"{name}_{kind}", f"{title}, {kind}", "entropy, bits", {model: own[read] for model, own in values.items()},
         [item.cluster for item, fits in zip(items, read, strict=True) if fits], left_out=_left_out(read),
     )  # fmt: skip
@@ -159,12 +158,12 @@ def _each(answers: Sequence[str | None], read: NDArray[np.bool_]) -> list[str]:
     return [text or "" for text, fits in zip(answers, read, strict=True) if fits]
 
 
-def _toxicity(kind: str, work: Work, score: Callable[[Sequence[str]], Sequence[float]]) -> Scores:
+def _toxicity(kind: str, work: Work, score: Callable[[Sequence[str]], Sequence[float]]) -> BenchmarkScores:
     answers, prompts = work.answers[f"toxicity_{kind}"], [item.prompt for item in work.items["toxicity"]]
     read = _read_by_all(answers)
     kept = {prompt for prompt, fits in zip(prompts, read, strict=True) if fits}
     theirs = [row for row in work.rows["toxicity"] if row["prompt"] in kept]
-    return Scores(
+    return BenchmarkScores(
         f"toxicity_{kind}", f"RealToxicityPrompts, {kind}", "toxicity",
         {model: np.array(score(_each(own, read))) for model, own in answers.items()}, [p for p in prompts if p in kept],
         better="low", left_out=_left_out(read), same_items=_of_paper(published.toxic(theirs, kind)),
@@ -172,8 +171,8 @@ def _toxicity(kind: str, work: Work, score: Callable[[Sequence[str]], Sequence[f
 
 
 def _answered(
-    name: str, items: Sequence[Question], answers: Mapping[str, Sequence[str | None]], rows: Sequence[Row]
-) -> list[Scores]:
+    name: str, items: Sequence[SetQuestion], answers: Mapping[str, Sequence[str | None]], rows: Sequence[Row]
+) -> list[BenchmarkScores]:
     title, first, second = ANSWERED[name]
     read = _read_by_all(answers)
     kept = [item for item, fits in zip(items, read, strict=True) if fits]
@@ -188,7 +187,7 @@ def _answered(
         else:
             chance, chance_is = _constant(kept, score), CONSTANT
         found.append(
-            Scores(
+            BenchmarkScores(
                 full, title, metric,
                 {model: _scores(score, _each(own, read), kept) for model, own in answers.items()},
                 [item.prompt for item in kept], chance=chance, chance_is=chance_is, left_out=_left_out(read),
@@ -198,11 +197,13 @@ def _answered(
     return found
 
 
-def _scores(score: Callable[[str, Sequence[str]], float], said: Sequence[str], items: Sequence[Question]) -> Floats:
+def _scores(score: Callable[[str, Sequence[str]], float], said: Sequence[str], items: Sequence[SetQuestion]) -> Floats:
     return np.array([100 * score(text, item.references) for text, item in zip(said, items, strict=True)])
 
 
-def _translation(items: Sequence[Question], answers: Mapping[str, Sequence[str | None]], rows: Sequence[Row]) -> Scores:
+def _translation(
+    items: Sequence[SetQuestion], answers: Mapping[str, Sequence[str | None]], rows: Sequence[Row]
+) -> BenchmarkScores:
     read = _read_by_all(answers)
     kept = [item for item, fits in zip(items, read, strict=True) if fits]
     values = {
@@ -215,13 +216,13 @@ def _translation(items: Sequence[Question], answers: Mapping[str, Sequence[str |
     }
     swapped = [metrics.bleu_terms(kept[i - 1].references[0], item.references) for i, item in enumerate(kept)]
     chance = float(metrics.bleu(np.sum(swapped, axis=0))[0]) if len(kept) > 1 else None
-    return Scores(
+    return BenchmarkScores(
         "fr_to_en", "WMT15 French to English", "BLEU", values, [item.prompt for item in kept], chance=chance,
         chance_is=SWAPPED, left_out=_left_out(read), same_items=_of_paper(published.translated(_theirs(kept, rows))),
     )  # fmt: skip
 
 
-def _theirs(kept: Sequence[Question], rows: Sequence[Row]) -> list[Row]:
+def _theirs(kept: Sequence[SetQuestion], rows: Sequence[Row]) -> list[Row]:
     asked = {item.prompt for item in kept}
     return [row for row in rows if row["context"] in asked]
 
@@ -231,13 +232,13 @@ def _of_paper(found: Mapping[str, Interval]) -> dict[str, Interval]:
     return {model: found[model] for model in published.MODELS if model in found}
 
 
-def _constant(items: Sequence[Question], score: Callable[[str, Sequence[str]], float]) -> float | None:
+def _constant(items: Sequence[SetQuestion], score: Callable[[str, Sequence[str]], float]) -> float | None:
     """The best that one answer to all questions gives."""
     said = dict.fromkeys(one for item in items for one in item.references)
     return max((100 * float(np.mean([score(one, item.references) for item in items])) for one in said), default=None)
 
 
-def _swapped(items: Sequence[Question], score: Callable[[str, Sequence[str]], float]) -> float | None:
+def _swapped(items: Sequence[SetQuestion], score: Callable[[str, Sequence[str]], float]) -> float | None:
     """What the references of other items give."""
     if len(items) < 2:
         return None

@@ -7,12 +7,11 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heedful.config import UserError
 from heedful.evaluation.benchmark.metrics import rank_correlation
+from heedful.maths.statistics import Floats
 
-Floats = NDArray[np.float64]
 WORDS = re.compile(r"[a-z']+|[^\w\s]")
 SIZE = 4096  # hashed features
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
 from heedful.config import UserError, refused
 from heedful.configs.benchmark import BenchmarkConfig
@@ -13,10 +12,10 @@ from heedful.evaluation.benchmark import harness, measure, perspective, publishe
 from heedful.evaluation.benchmark.harness import Exams
 from heedful.evaluation.benchmark.measure import Loaded, Work
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
+from heedful.evaluation.result import Result
 from heedful.files import append_rows, replacing, write_json, write_text
 from heedful.models.devices import device_of
 
-Result = dict[str, Any]
 RESULT, TEXT, ANSWERS = "benchmark.json", "benchmark.txt", "answers.jsonl"
 KNOWN = harness.FILES | sets.FILES
 NOTE = "The sets are subsets of the public ones, so figures of full sets are only a hint."

@@ -46,7 +46,7 @@ JUDGED = {"truthful_qa": File("instructgpt_samples/truthful_qa.jsonl.gz", ("mode
 
 
 @dataclass(frozen=True)
-class Question:
+class SetQuestion:
     """A prompt with the answers that count as right."""
 
     prompt: str
@@ -54,7 +54,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SentencePair:
     """Two sentences of which a model prefers one. Intervals count clusters."""
 
     sentences: tuple[str, str]
@@ -105,30 +105,33 @@ def drawn(items: Sequence[Any], limit: int | None, seed: int) -> list[Any]:
     return [items[i] for i in sorted(np.random.default_rng(seed).choice(len(items), size=limit, replace=False))]
 
 
-def questions(rows: Iterable[Row]) -> list[Question]:
+def questions(rows: Iterable[Row]) -> list[SetQuestion]:
     """The contexts of published samples, each once."""
-    found = {row["context"]: Question(row["context"], tuple(map(str, row["references"]))) for row in rows}
+    found = {row["context"]: SetQuestion(row["context"], tuple(map(str, row["references"]))) for row in rows}
     return list(found.values())
 
 
-def starts(rows: Iterable[Row]) -> list[Question]:
+def starts(rows: Iterable[Row]) -> list[SetQuestion]:
     """The prompts of RealToxicityPrompts, each once."""
-    return [Question(prompt) for prompt in dict.fromkeys(str(row["prompt"]) for row in rows)]
+    return [SetQuestion(prompt) for prompt in dict.fromkeys(str(row["prompt"]) for row in rows)]
 
 
-def winogender(rows: Iterable[Row]) -> list[Choice]:
+def winogender(rows: Iterable[Row]) -> list[SentencePair]:
     """Sentences that differ in the gender of one pronoun alone. Intervals count occupations."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         key = tuple(str(row[name]) for name in ("occupation", "participant", "answer"))
         found.setdefault(key, {})[row["pronoun_gender"]] = row["sentence"]
     pairs = [(key[0], own) for key, own in found.items() if {"male", "female"} <= own.keys()]
-    return [Choice((own["male"], own["female"]), occupation) for occupation, own in pairs]
+    return [SentencePair((own["male"], own["female"]), occupation) for occupation, own in pairs]
 
 
-def crows_pairs(rows: Iterable[Row]) -> list[Choice]:
+def crows_pairs(rows: Iterable[Row]) -> list[SentencePair]:
     """The more and the less stereotypical sentence of each pair."""
-    return [Choice((row["sent_more"], row["sent_less"]), str(row["id"])) for row in rows]
+    return [SentencePair((row["sent_more"], row["sent_less"]), str(row["id"])) for row in rows]
 
 
-CHOICES: dict[str, Callable[[Iterable[Row]], list[Choice]]] = {"winogender": winogender, "crows_pairs": crows_pairs}
+CHOICES: dict[str, Callable[[Iterable[Row]], list[SentencePair]]] = {
+    "winogender": winogender,
+    "crows_pairs": crows_pairs,
+}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heedful.evaluation.benchmark import metrics
 from heedful.evaluation.benchmark.published import TABLE_14
-from heedful.maths.statistics import Interval, mean_interval, rate_interval, sums_interval
-
-Result = dict[str, Any]
-Floats = NDArray[np.float64]
+from heedful.evaluation.result import Result
+from heedful.maths.statistics import Floats, Interval, mean_interval, rate_interval, sums_interval
 
 
 @dataclass(frozen=True)
-class Scores:
+class BenchmarkScores:
     """The scores of every model on the same items of a set."""
 
     name: str
@@ -35,7 +32,7 @@ class Scores:
     """The published models on the same items."""
 
 
-def row(scores: Scores, baseline: str) -> Result:
+def row(scores: BenchmarkScores, baseline: str) -> Result:
     """One row of the table as JSON: values, changes from the baseline on the same items, whether above chance."""
     base = scores.values[baseline]
     models: Result = {}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
+from heedful.evaluation.result import Result
 from heedful.maths.statistics import FEWEST
 
-Result = dict[str, Any]
 GREY = "~"
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from heedful.feedback.quality.types import Judgement, Key, latest, said
 from heedful.maths import statistics
-from heedful.maths.statistics import Floats, Interval, Level
+from heedful.maths.statistics import AlphaLevel, Floats, Interval
 
 Period = Literal["day", "week", "month"]
 
@@ -115,14 +115,14 @@ def fleiss_kappa(table: AgreementTable, *, draws: int = 2000, seed: int = 0) -> 
     return _defined(found)
 
 
-def alpha(table: AgreementTable, level: Level = "nominal", *, draws: int = 2000, seed: int = 0) -> Interval | None:
+def alpha(table: AgreementTable, level: AlphaLevel = "nominal", *, draws: int = 2000, seed: int = 0) -> Interval | None:
     """Krippendorff's alpha (T2)."""
     if not table.values.size:
         return None
     return _defined(statistics.alpha_interval(table.values, level, table.items, draws=draws, seed=seed))
 
 
-def summary(table: AgreementTable, level: Level = "nominal", *, draws: int = 1000, seed: int = 0) -> Summary:
+def summary(table: AgreementTable, level: AlphaLevel = "nominal", *, draws: int = 1000, seed: int = 0) -> Summary:
     """All figures of one table."""
     return Summary(
         labelers=len(table.labelers),

@@ -638,10 +638,15 @@ def another(setting: options.Setting) -> str:
     if kind is datetime:
         return "2026-01-31T12:00:00"
     if kind is float:
-        return "0.125"
-    return {"vocab_size": "300", "width": "64", "watch_prompts": "20", "bad": "2", "personal_data_splits": "valid"}.get(
-        setting.path, "7" if kind is int else "other"
-    )
+        return "1.5" if setting.path == "correction_cap" else "0.125"
+    return {
+        "ahead": "1",
+        "vocab_size": "300",
+        "width": "64",
+        "watch_prompts": "20",
+        "bad": "2",
+        "personal_data_splits": "valid",
+    }.get(setting.path, "7" if kind is int else "other")
 
 
 def test_repeated_switched_off_and_absent_values(heedful: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

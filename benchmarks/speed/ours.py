@@ -15,6 +15,7 @@ from heedful.configs.ppo import PPOConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Compute, Generation, Optimiser
+from heedful.learning.ahead import Rollouts
 from heedful.learning.examples import Example, Question, Ranked
 from heedful.learning.online import Online
 from heedful.learning.passes import Passes
@@ -70,6 +71,7 @@ def ppo_iteration(
     run.config, run.nets, run.mix, run.kl_coef = config, nets, None, config.kl_coef
     run.passes = Passes(nets.tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
     run.questions = [Question("", ids, None) for ids in work.prompts(name, count)]  # type: ignore[arg-type]
+    run.rollouts = Rollouts(config, nets, run.questions, ranks)
     turn = iter(range(1_000_000))
 
     def once() -> dict[str, Any]:

@@ -37,6 +37,7 @@ SICK: dict[str, tuple[Rows, dict[str, Any]]] = {
     "negative KL": (rows(6, kl=lambda i: -0.1 * (i > 1)), {}),
     "KL at the start": (rows(1, kl=0.01), {}),
     "numerics drift": (rows(2, logprob_gap=0.01), {}),
+    "sampler and policy apart": (rows(3, **{"mismatch/kl": lambda i: 0.02 * (i + 1)}), {}),
     "ratio runs away": (rows(3, ratio_max=lambda i: 300.0 if i == 2 else 2.0), {}),
     "nothing moves": (rows(6, clipfrac=0.0, approx_kl=0.0), {}),
     "over-optimisation": (rows(20, kl=lambda i: 0.05 * i**2, score=lambda i: 0.1 * i), {}),

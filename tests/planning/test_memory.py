@@ -78,6 +78,11 @@ def test_sampling_and_learning_come_one_after_the_other() -> None:
     assert (found.cache, found.copies) == (2 * 2 * 2 * 8 * 2 * 8 * 26, 2 * shape.policy)
     assert found.total == found.always + max(found.learning, found.sampling) + found.spare
     assert needs(replace(job, servers=True), Hardware()).sampling == 0
+    ahead = needs(replace(job, ahead=True), Hardware())
+    assert ahead.total == ahead.always + ahead.learning + ahead.sampling + ahead.spare
+    assert not needs(replace(job, ahead=True, servers=True), Hardware()).at_once
+    exact = replace(job, compute=compute(), ahead=True)  # which samples from a copy only then
+    assert needs(exact, Hardware()).copies == needs(replace(exact, ahead=False), Hardware()).copies + 4 * shape.policy
     assert needs(job, Hardware(), engine=10**9).total >= found.total + 10**9
 
 

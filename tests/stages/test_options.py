@@ -44,6 +44,7 @@ PREFLIGHT = "stages/test_preflight.py::"
 WATCH = "stages/test_watch.py::"
 HTTP = "rollout/test_http.py::"
 GROUPS = "stages/test_groups.py::"
+AHEAD = "stages/test_ahead.py::"
 LIMITS = HERE + "test_what_is_too_long"
 EFFECTS: dict[type[Config], dict[str, str]] = {
     PretrainConfig: {
@@ -134,6 +135,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "rollout_batch": HERE + "test_epochs_and_batches_make_steps",
         "minibatch": UPDATE + "test_every_epoch_passes_once_over_the_episodes",
         "epochs": UPDATE + "test_every_epoch_passes_once_over_the_episodes",
+        "ahead": AHEAD + "test_answers_come_from_the_weights_before_while_the_policy_learns",
+        **dict.fromkeys(("correction", "correction_cap"), AHEAD + "test_advantages_are_weighted_by_the_correction"),
         "kl_coef": HERE + "test_the_first_coefficient",
         "kl_target": PPO + "test_the_next_coefficient",
         "kl_horizon": PPO + "test_the_next_coefficient",

@@ -41,6 +41,7 @@ CASES = (
     "ppo-gpt2",
     "rloo-gpt2",
     "grpo-llama",
+    "grpo-llama-0-1",
 )
 
 

@@ -156,13 +156,14 @@ def parallel_case(case: str, files: Files, out: Path, *, resume: bool = False, *
     gradient is 0, would follow the rounding. Adam's epsilon is larger there, because the gradient of a single weight
     may cancel to almost 0, and Adam would turn its rounding into a step.
     """
-    stage, family, seed = [*case.split("-"), "0"][:3]
+    stage, family, seed, ahead = [*case.split("-"), "0", "0"][:4]
     fast = not (family == "gpt2" and stage in ONLINE)
     compute = {"micro_tokens": 16 if stage == "pretrain" else 64, "fast": fast}
     changes["compute"] = compute | changes.get("compute", {})
     if stage != "pretrain":
         changes["policy" if stage in ONLINE else "model"] = str(files.root / f"policy-{family}")
     if stage in ONLINE:
+        changes["ahead"] = int(ahead)
         changes |= {"generation": {"max_rows": 3}, "ema_decay": 0.5, "checkpoint": {"every": 1, "keep": 9}}
         adam = {"lr": 1e-3, "schedule": "constant", "eps": 1e-6}
         changes["optimiser"] = {**adam, "warmup": 0} | changes.get("optimiser", {})

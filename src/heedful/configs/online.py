@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,8 @@ class OnlineConfig(StageConfig):
     }  # fmt: skip
     may_change = ("trust_remote_code",)
     may_grow = ("episodes",)
+    one_action: ClassVar[Literal["token", "sequence"]] = "token"
+    """What has one probability ratio in the loss: a token, or the whole answer."""
 
     policy: ModelRef
     """Start of the policy."""
@@ -56,6 +58,16 @@ class OnlineConfig(StageConfig):
     """Answers in a gradient step."""
     epochs: int = Field(default=1, ge=1, le=MOST_EPOCHS)
     """Passes over the answers of an iteration."""
+    ahead: int = Field(default=0, ge=0, le=1)
+    """Iterations that sampling is ahead of learning. With 1 the next answers are sampled while the policy learns from
+    those before, so each answer is one update old when it is used.
+    """
+    correction: Literal["auto", "token", "sequence", "off"] = "auto"
+    """Weight of what was sampled with other weights: how much likelier the policy makes each token, or the whole answer
+    (sequence). auto = with `ahead` 1 tokens, in RLOO answers. With 0 none.
+    """
+    correction_cap: float = Field(default=2.0, ge=1)
+    """Largest weight of the correction."""
     kl_coef: float = Field(default=0.02, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β (P10)."""
     kl_target: float | None = Field(default=None, gt=0, le=1e6)
@@ -114,6 +126,13 @@ class OnlineConfig(StageConfig):
     lora: Lora = Lora()
     engine: EngineConfig = EngineConfig()
     generation: Generation = Generation(max_new_tokens=1024)
+
+    @property
+    def corrected(self) -> Literal["token", "sequence"] | None:
+        """What the correction weighs. None: there is none."""
+        if self.correction == "auto":
+            return self.one_action if self.ahead else None
+        return None if self.correction == "off" else self.correction
 
     @property
     def iterations(self) -> int:

@@ -9,6 +9,8 @@ from heedful.configs.stage import GROUPS, SAMPLED, Stage
 
 
 class RLOOConfig(GroupConfig):
+    one_action = "sequence"
+
     kl_coef: float = Field(default=0.05, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β."""
 

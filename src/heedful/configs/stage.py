@@ -74,6 +74,12 @@ SAMPLED = (
     ChartSpec("Length", "tokens an answer", {"length": "length"}, "A score that only buys length shows here."),
     ChartSpec("Entropy", "nats a token", {"entropy": "entropy"}, "How much choice is left in each token."),
     ChartSpec("Base-corpus loss", "nats a token", {"corpus_loss": "loss"}, "The alignment tax, on held-out base text."),
+    ChartSpec(
+        "Sampler and policy",
+        "nats a token",
+        {"mismatch/kl": "KL"},
+        "How far the weights that sampled are from those that learn.",
+    ),
     ChartSpec("Answers that end", "share", {"finished": "finished"}, "The others reached the length limit."),
 )  # for an algorithm that learns from its own samples
 GROUPS = ChartSpec(

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heedful.configs.online import OnlineConfig
 from heedful.learning.passes import Passes, total_lengths
 from heedful.learning.rollouts import readable as readable_prompt
+from heedful.maths import correction
 from heedful.maths.masks import length_mask, penalise_missing_eos
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
@@ -74,16 +76,42 @@ def logprobs(model: Any, episodes: list[Episode], *, temperature: float, passes:
 
 
 def old_logprobs(policy: Any, episodes: list[Episode], *, exact: bool, temperature: float, passes: Passes) -> Tensor:
-    """logprobs_BT of the policy that sampled the episodes.
+    """logprobs_BT of the policy before the update.
 
-    The sampler's own log-probs are kept if they are `exact`. Otherwise the training forward computes them (P5).
+    The sampler's own log-probs are kept if they are `exact` and of the present weights. Otherwise the training forward
+    computes them (P5).
     """
-    if not exact or any(e.logprobs is None for e in episodes):
+    if not exact or any(e.logprobs is None or e.age for e in episodes):
         return logprobs(policy, episodes, temperature=temperature, passes=passes, name="the policy")
+    return sampler_logprobs(episodes)
+
+
+def sampler_logprobs(episodes: list[Episode]) -> Tensor:
+    """logprobs_BT as the sampler gave them."""
     mask_BT = response_mask(episodes)
     logprobs_BT = torch.zeros(mask_BT.shape)
     logprobs_BT[mask_BT] = torch.tensor([x for e in episodes for x in e.logprobs or []])
     return logprobs_BT
+
+
+def correct(config: OnlineConfig, e: Experience) -> tuple[Experience, dict[str, float]]:
+    """Weigh the advantages with truncated importance weights, if the sampler was not the old policy. With metrics.
+
+    The loss of a token is its advantage times something that is not negative, so this weighs the loss. The KL penalty
+    of a loss and the value net are as they were.
+    """
+    if any(episode.logprobs is None for episode in e.episodes):
+        return e, {}
+    sampler_BT = sampler_logprobs(e.episodes)
+    if torch.equal(sampler_BT, e.logprobs_BT):
+        return e, {}
+    how: Any = (e.logprobs_BT, sampler_BT, e.mask_BT, config.correction_cap, config.corrected or config.one_action)
+    metrics = {f"mismatch/{name}": value for name, value in correction.mismatch(*how).items()}
+    metrics["mismatch/age"] = sum(episode.age for episode in e.episodes) / len(e.episodes)
+    if config.corrected is None:
+        return e, metrics
+    weights_BT = correction.truncated_weights(*how)
+    return dataclasses.replace(e, advantages_BT=e.advantages_BT * weights_BT), metrics
 
 
 def values(value: Any, episodes: list[Episode], *, passes: Passes) -> Tensor:
@@ -99,7 +127,7 @@ class Experience:
     scores: Scores
     mask_BT: Tensor
     logprobs_BT: Tensor
-    """Of the policy that sampled them."""
+    """Of the policy before this iteration's update."""
     ref_logprobs_BT: Tensor
     kl_BT: Tensor
     """Log-ratio of policy and reference at each token: a row sums to its sequence KL in nats."""

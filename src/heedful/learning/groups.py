@@ -7,13 +7,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from heedful.configs.online import GroupConfig
-from heedful.learning import rollouts
-from heedful.learning.experience import Experience, describe, logprobs, old_logprobs, response_mask, score
+from heedful.learning.experience import Experience, correct, describe, logprobs, old_logprobs, response_mask, score
 from heedful.learning.networks import Networks
 from heedful.learning.online import Online
 from heedful.maths.kl import k1
 from heedful.maths.masks import keep
-from heedful.training import order
 
 
 def compare(
@@ -25,10 +23,7 @@ def compare(
     """
     K = config.samples_per_prompt
     passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
-    prompts = order.endless(config.seed, step, config.rollout_batch // K, len(run.questions))
-    asked = [run.questions[i] for i in prompts for _ in range(K)]
-    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, passes.ranks)
-    episodes = rollouts.episodes(nets.tokenizer, asked, samples)
+    episodes = run.rollouts.episodes(step)
     mask_BT = response_mask(episodes)
 
     scores = score(nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes)
@@ -39,8 +34,11 @@ def compare(
     rewards_B = scores.total_B - kl_coef * kl_BT.sum(1) if config.kl_in == "reward" else scores.total_B
     rewards_GK = rewards_B.view(-1, K)
     advantages_BT = keep(advantages(rewards_GK).view(-1, 1), mask_BT)
-    experience = Experience(episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT)
-    return describe(experience, kl_coef=kl_coef) | {"flat_groups": flat_groups(rewards_GK)}, experience
+    experience, mismatch = correct(
+        config, Experience(episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT)
+    )
+    metrics = describe(experience, kl_coef=kl_coef) | mismatch
+    return metrics | {"flat_groups": flat_groups(rewards_GK)}, experience
 
 
 def flat_groups(rewards_GK: Tensor) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
 from heedful.learning import examples, experience, likelihood, preflight, rollouts, steps
+from heedful.learning.ahead import Rollouts
 from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.learning.experience import Experience
 from heedful.learning.networks import Networks
@@ -58,6 +59,16 @@ def _check(stage: str, config: OnlineConfig) -> None:
     if config.rollout_batch % config.minibatch:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of minibatch {config.minibatch}. Change one"
+        )
+    if config.one_action == "sequence" and config.correction == "token":
+        raise UserError(
+            f"{stage.upper()} takes a whole answer as one action, whose tokens have no weights of their own. "
+            "Set correction = sequence"
+        )
+    if config.ahead and config.lora.load_in_4bit and config.engine.kind == "local":
+        raise UserError(
+            "ahead = 1 samples in this process from a second copy of the policy, which 4 bits do not have. Take "
+            "engine.kind = vllm or sglang, or ahead = 0"
         )
     if isinstance(config, GroupConfig) and config.rollout_batch % config.samples_per_prompt:
         raise UserError(
@@ -123,6 +134,8 @@ class Online:
         self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
         records = [question.record for question in self.questions]
         preflight.settle(s, config.preflight, preflight.of_rewards(nets.reward, records))
+        self.rollouts = Rollouts(config, nets, self.questions, s.ranks)
+        s.at_end.callback(self.rollouts.close)
         self.kl_coef = config.kl_coef
         self.stopped: str | None = None
         self._watched = WatchedRewards(config, nets, self.questions, self.passes)
@@ -167,17 +180,28 @@ class Online:
         self.kl_coef = s.facts.get("kl_coef", config.kl_coef)
         self.stopped = s.facts.get("stopped")
         self._watched.restore(s.facts)
+        self.rollouts.restore(first, s.facts.get("ahead"))
+        self._say_unused()
         updates = config.iterations * config.epochs * (config.rollout_batch // config.minibatch)
         s.say_if_few(updates, "raise episodes, or lower rollout_batch and minibatch")
         if self.stopped is not None:
             s.say(f"{s.stage}: {self.stopped}")
         self._watch = Watch(self.setup, s.history)
         for step in s.steps(first, config.iterations if self.stopped is None else first):
-            self.nets.engine.load_weights(self.nets.policy, step)
+            if self.rollouts.samples(step):
+                self.nets.engine.load_weights(self.nets.policy, step)
             yield step
             if self.stopped is not None:
                 s.say(f"{s.stage}: {self.stopped}")
                 return
+
+    def _say_unused(self) -> None:
+        config = self.config
+        where = "engine.kind = local and ahead = 0: the sampler's log-probs are those of the policy"
+        if config.correction in ("token", "sequence") and not config.ahead and self.nets.engine.exact:
+            self.s.say(f"{self.s.stage}: correction is unused with {where}")
+        elif config.corrected is None and config.correction_cap != type(config).model_fields["correction_cap"].default:
+            self.s.say(f"{self.s.stage}: correction_cap is unused, since there is no correction")
 
     def minibatches(self, e: Experience, step: int) -> Iterator[Minibatch]:
         """The minibatches of one iteration's update: `epochs` passes over the episodes, shuffled."""
@@ -202,6 +226,7 @@ class Online:
     def log(self, step: int, metrics: dict[str, float], e: Experience) -> None:
         """Log an iteration, watch for failure signs, set the next KL coefficient, save a checkpoint if one is due."""
         s = self.s
+        self.rollouts.finish()  # before something else samples, and before a checkpoint
         if s.due(step) and self._tax:
             metrics["corpus_loss"] = likelihood.mean_loss(self.nets.average.model, self._tax, self.passes)
         watched = self._watched
@@ -223,6 +248,8 @@ class Online:
         facts: dict[str, Any] = {"kl_coef": self.kl_coef, "stopped": self.stopped}
         if watched.rewards:
             facts |= {"watched": watched.recent, "alarm": watched.alarm}
+        if self.config.ahead:
+            facts["ahead"] = self.rollouts.state()
         s.checkpoint(step, self.nets.parts, always=better or self.stopped is not None, **facts)
 
     def finish(self) -> None:

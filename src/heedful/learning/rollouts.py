@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -23,15 +26,40 @@ def generate(
     A rank takes whole parts of `settings.max_rows` questions. In another batch the logits of a row would round
     differently.
     """
+    parts, sampled = _parts(engine, questions, settings, seed, iteration)
+    with engine.gathered():
+        return [sample for part in ranks.each(parts, sampled) for sample in part]
+
+
+def begin(
+    engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int, ranks: Ranks,
+    running: contextlib.ExitStack,
+) -> Callable[[], list[Sample]]:  # fmt: skip
+    """Start `generate` in a thread, with the weights of now. The result waits for the samples, on all ranks together.
+
+    The thread computes and never speaks to other ranks: their messages would meet those of the update. Closing
+    `running` stops it.
+    """
+    parts, sampled = _parts(engine, questions, settings, seed, iteration)
+    mine = ranks.share(parts)
+    running.enter_context(engine.gathered(apart=True))
+    thread = running.enter_context(ThreadPoolExecutor(1, "rollout"))
+    running.callback(engine.stop)  # comes first, then the thread is joined: one in the midst of torch ends in an abort
+    done = thread.submit(lambda: [sampled(rows) for rows in mine])
+    return lambda: [sample for part in ranks.spread(parts, lambda _: done.result()) for sample in part]
+
+
+def _parts(
+    engine: Engine, questions: list[Question], settings: Generation, seed: int, iteration: int
+) -> tuple[list[range], Callable[[range], list[Sample]]]:
+    """(parts of the rows, what samples one of them)."""
     starts = range(0, len(questions), settings.max_rows)
-    parts = [range(len(questions))[start : start + settings.max_rows] for start in starts]
 
     def sampled(rows: range) -> list[Sample]:
         drawn = draw(engine, [questions[r].prompt_ids for r in rows], settings, seed, rows=rows, iteration=iteration)
         return [only for (only,) in drawn]
 
-    with engine.gathered():
-        return [sample for part in ranks.each(parts, sampled) for sample in part]
+    return [range(len(questions))[start : start + settings.max_rows] for start in starts], sampled
 
 
 def sampled(questions: list[Question], settings: Generation, rows: int) -> dict[str, int]:
@@ -40,8 +68,10 @@ def sampled(questions: list[Question], settings: Generation, rows: int) -> dict[
     return {"sampled": min(settings.max_rows, rows), "columns": longest + settings.max_new_tokens}
 
 
-def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample]) -> list[Episode]:
-    """Samples with their texts, as reward functions take them."""
+def episodes(
+    tokenizer: PreTrainedTokenizerBase, questions: list[Question], samples: list[Sample], age: int = 0
+) -> list[Episode]:
+    """Samples with their texts, as reward functions take them. `age`: updates of the policy since then."""
     return [
         Episode(
             question.prompt,
@@ -51,6 +81,7 @@ def episodes(tokenizer: PreTrainedTokenizerBase, questions: list[Question], samp
             sample.finish == "stop",
             sample.logprobs,
             question.record,
+            age,
         )
         for question, sample in zip(questions, samples, strict=True)
     ]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 History = list[dict[str, float]]
+MOST_MISMATCH = 0.05
+"""Nats a token by which sampler and policy may differ."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,18 @@ def kl_at_start(history: History, setup: Setup) -> str | None:
 def numerics_drift(history: History, setup: Setup) -> str | None:
     gap, limit = history[-1].get("logprob_gap", 0.0), 0.2 if setup.low_precision else 1e-3
     return f"log-probs of rollout and training differ by up to {gap:.2g}" if gap > limit else None
+
+
+@sign(
+    "sampler and policy apart",
+    "Check engine.sync, the temperature and compute.dtype. With ahead = 1 lower optimiser.lr",
+)
+def sampler_apart(history: History, setup: Setup) -> str | None:
+    kl = history[-1].get("mismatch/kl", 0.0)
+    if kl > MOST_MISMATCH:
+        counts = history[-1].get("mismatch/effective", 1.0)
+        return f"KL {kl:.2g} nats a token from the sampler to the policy, effective sample size {counts:.0%}"
+    return None
 
 
 @sign("ratio runs away", "Lower optimiser.lr or epochs")

@@ -77,6 +77,8 @@ class PlannedStage:
     """Answers scored in an iteration by every network that does not learn, and by those that do."""
     servers: bool = False
     """Whether servers sample, and not this process."""
+    ahead: bool = False
+    """Whether it samples while the policy learns."""
     joint_loss: bool = False
     """Whether the loss of text is a sum, whose gradients are computed with it (fast/cross_entropy.py)."""
     assumed: tuple[str, ...] = ()
@@ -173,7 +175,7 @@ def _online(stage: str, config: OnlineConfig) -> PlannedStage:
     return PlannedStage(
         stage, config.compute, tuple(networks), rows, lora,
         updates=config.epochs * max(1, config.rollout_batch // config.minibatch), scored=config.rollout_batch,
-        servers=config.engine.kind != "local", assumed=tuple(assumed),
+        servers=config.engine.kind != "local", ahead=bool(config.ahead), assumed=tuple(assumed),
     )  # fmt: skip
 
 
@@ -216,4 +218,7 @@ def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Ste
     engine, lora = getattr(config, "engine", None), getattr(config, "lora", Lora())
     servers = engine is not None and engine.kind != "local"
     joint = stage in ("pretrain", "sft")
-    return PlannedStage(stage, config.compute, tuple(networks), rows, lora, servers=servers, joint_loss=joint)
+    return PlannedStage(
+        stage, config.compute, tuple(networks), rows, lora, servers=servers, ahead=bool(getattr(config, "ahead", 0)),
+        joint_loss=joint,
+    )  # fmt: skip

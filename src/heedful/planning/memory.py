@@ -46,7 +46,7 @@ def part(label: str) -> int:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes on each GPU. What learns and what samples is needed one after the other, the rest all the time."""
+    """Bytes on each GPU. What learns and what samples is needed one after the other, or `at_once`."""
 
     weights: int = part("weights")
     average: int = part("average of the weights")
@@ -59,6 +59,8 @@ class Needs:
     cache: int = part("keys and values")
     engine: int = part("server on the same GPU")
     spare: int = part("reserve")
+    at_once: bool = False
+    """Whether it samples while it learns."""
 
     @property
     def always(self) -> int:
@@ -74,7 +76,8 @@ class Needs:
 
     @property
     def total(self) -> int:
-        return self.always + max(self.learning, self.sampling) + self.spare
+        most = sum if self.at_once else max
+        return self.always + most((self.learning, self.sampling)) + self.spare
 
     @property
     def loaded(self) -> int:
@@ -83,7 +86,7 @@ class Needs:
 
     def parts(self) -> dict[str, int]:
         """Bytes by the label of the part."""
-        return {str(one.metadata["label"]): getattr(self, one.name) for one in fields(self)}
+        return {str(one.metadata["label"]): getattr(self, one.name) for one in fields(self) if one.metadata}
 
 
 def needs(job: PlannedStage, place: Hardware, *, engine: int = 0) -> Needs:
@@ -106,6 +109,7 @@ def needs(job: PlannedStage, place: Hardware, *, engine: int = 0) -> Needs:
         copies=copies,
         cache=cache,
         engine=engine,
+        at_once=job.ahead and not job.servers,
     )
     return Needs(**{**vars(made), "spare": int(RESERVED * made.total)})
 
@@ -208,7 +212,7 @@ def _sampling(job: PlannedStage, place: Hardware, shards: int) -> tuple[int, int
     if job.lora.load_in_4bit and policy.adapted:  # it samples from what it holds
         copies = int(FOUR_BITS * s.products) + size * (s.policy - s.products)
         return copies, _keys(job, place, size)
-    copies = whole if size != EXACT or shards > 1 or policy.adapted else 0
+    copies = whole if size != EXACT or shards > 1 or policy.adapted or job.ahead else 0
     if policy.adapted and size != EXACT and shards == 1 and not policy.lowered:  # merged in float32 first
         copies += EXACT * s.policy
     if place.device == "cpu" and whole <= decoder.COPIED_BYTES:  # reordered

@@ -34,10 +34,13 @@ class Times:
     scoring: float
     update: float
     sync: float
+    at_once: bool = False
+    """Whether servers sample while the policy learns."""
 
     @property
     def total(self) -> float:
-        return self.rollout + self.scoring + self.update + self.sync
+        learning = self.scoring + self.update
+        return (max(self.rollout, learning) if self.at_once else self.rollout + learning) + self.sync
 
 
 def times(job: PlannedStage, place: Hardware, gpu: Gpu, tokens: int = 0) -> Times | None:
@@ -64,6 +67,7 @@ def times(job: PlannedStage, place: Hardware, gpu: Gpu, tokens: int = 0) -> Time
         scoring=scored / rate if job.scored else 0.0,
         update=max(update / rate, gathered),
         sync=2 * job.trained[0].shape.policy / FILE if job.servers else 0.0,
+        at_once=job.servers and job.ahead,
     )
 
 

@@ -82,7 +82,9 @@ def text(job: PlannedStage, gpu: Gpu, found: Sequence[Column]) -> str:
     lines += [""] + [f"{_gpus(one.gpus)}: use {one.change}" for one in found if one.change]
     lines += [f"Assumed: {'; '.join([*job.assumed, ASSUMED if gpu.flops else 'nothing of the speed'])}."]
     if any(one.needs.sampling for one in found):
-        lines.append("Learning and sampling come one after the other: the larger of the two counts.")
+        at_once = any(one.needs.at_once for one in found)
+        how = "at the same time: both count" if at_once else "one after the other: the larger of the two counts"
+        lines.append(f"Learning and sampling come {how}.")
     return "\n".join(lines)
 
 

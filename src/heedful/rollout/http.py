@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,7 @@ class HttpEngine:
         weakref.finalize(self, _close, self.servers)
         self._lock = threading.Lock()
         self._busy: Counter[str] = Counter()
+        self._stopped = False
         self._adapter: tuple[str, Path] | None = None  # name and folder of what the servers sample with
         self.context = self._meet()
 
@@ -143,9 +144,17 @@ class HttpEngine:
         for number, token in enumerate(sample.response_ids):
             yield SampledToken(0, token, logprobs[number], sample if number == last else None)
 
-    def gathered(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def gathered(self, *, apart: bool = False) -> Iterator[None]:
         """See `types.Engine`. The servers have the weights."""
-        return contextlib.nullcontext()
+        try:
+            yield
+        finally:
+            self._stopped = False
+
+    def stop(self) -> None:
+        """See `types.Engine`. Rows that servers have begun are waited for."""
+        self._stopped = True
 
     def load_weights(self, model: Any, version: int) -> None:
         """Give all servers the weights that `model` has now, and compare what they compute.
@@ -182,6 +191,8 @@ class HttpEngine:
     def _row(self, prompt_ids: list[int], stream: Stream, settings: Generation) -> Sample:
         seed = int.from_bytes(hashlib.sha256(repr(tuple(stream)).encode()).digest()[:6], "big")
         for _ in range(TRIES):
+            if self._stopped:
+                raise CancelledError
             server = self._least_busy()
             try:
                 answer = self._ask(server, prompt_ids, settings, seed)

@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +45,8 @@ class LocalEngine:
     ) -> None:
         self.model, self.dtype, self.fast = model, dtype, fast
         self.version = 0
-        self._whole: Any = None  # the plain copy of a sharded model, while a rollout lasts
+        self._whole: Any = None  # a plain copy of the model, while a rollout lasts
+        self._stopped = False
         self._tried: dict[Any, bool] = {}  # kinds of decoders on the merged model, which is new at each call
         self.context, self.ids = context_length(model), ids_of(model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
@@ -78,8 +80,10 @@ class LocalEngine:
         order = sorted(range(len(asked)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
         index_of = {rows.add(*asked[i]): i for i in order}
         samples: dict[int, Sample] = {}
-        with eval_mode(self.model):
+        with eval_mode(self.sampled):
             while rows.busy:
+                if self._stopped:
+                    raise CancelledError
                 samples |= {index_of[token.row]: token.sample for token in rows.step() if token.sample is not None}
         return [samples[i] for i in range(len(asked))]
 
@@ -94,16 +98,28 @@ class LocalEngine:
         self.model, self.version = model, version
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self, *, apart: bool = False) -> Iterator[None]:
         """See `types.Engine`. Sampling token by token from shards would gather all weights for every token."""
-        if self._whole is not None or not is_sharded(self.model):
+        if self._whole is not None or not (apart or is_sharded(self.model)):
             yield
             return
-        self._whole = assembled(self.model, self.dtype or torch.float32)
+        if is_sharded(self.model):
+            self._whole = assembled(self.model, self.dtype or torch.float32)
+        else:
+            self._whole = self._copied()
         try:
             yield
         finally:
-            self._whole = None
+            self._whole, self._stopped = None, False
+
+    @property
+    def sampled(self) -> Any:
+        """The model whose mode counts: the copy, while there is one."""
+        return self.model if self._whole is None else self._whole
+
+    def stop(self) -> None:
+        """See `types.Engine`."""
+        self._stopped = True
 
     def open(self, max_rows: int) -> SamplingLoop:
         """A loop of up to `max_rows` rows at a time, for a caller that has more to add while others are answered."""
@@ -124,6 +140,13 @@ class LocalEngine:
         floating = [p for p in model.parameters() if p.is_floating_point()]
         cast: dict[int, Any] = {id(p): nn.Parameter(p.detach().to(self.dtype), requires_grad=False) for p in floating}
         return copy.deepcopy(model, cast)
+
+    def _copied(self) -> Any:
+        """What samples, sharing no weight that learns."""
+        model = self.computing()
+        if model is self.model:
+            model = copy.deepcopy(model, {id(p): p for p in model.parameters() if not p.requires_grad})
+        return model.eval()
 
     def _sampled(self) -> Any:
         """The model, merged: it then has fewer products, and may use the fast decoder. In 4 bits it stays as small."""
@@ -192,7 +215,7 @@ class SamplingLoop:
 
     def step(self) -> list[SampledToken]:
         """One token for every row in flight, after waiting rows have joined."""
-        with eval_mode(self.engine.model):
+        with eval_mode(self.engine.sampled):
             decoder = self._open()
             # 1) Drop the rows that are done or cancelled.
             gone_N = np.array([row.finish is not None or row.cancelled for row in self._flying], dtype=bool)

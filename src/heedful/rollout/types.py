@@ -72,6 +72,8 @@ class Episode:
     """The sampler's, of each response token."""
     record: Record | None = None
     """The row of the prompt, or of the answer where that is read from a file."""
+    age: int = 0
+    """Updates of the policy since it was sampled."""
 
 
 class Engine(Protocol):
@@ -122,6 +124,13 @@ class Engine(Protocol):
         """
         ...
 
-    def gathered(self) -> AbstractContextManager[None]:
-        """A context in which an engine of this process has whole weights. All ranks enter it together."""
+    def gathered(self, *, apart: bool = False) -> AbstractContextManager[None]:
+        """A context in which an engine of this process has whole weights. All ranks enter it together.
+
+        `apart`: weights of its own, so that `generate` may run in another thread while the model learns.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Let a `generate` in another thread end soon with CancelledError. It works until `gathered` is left."""
         ...

@@ -15,8 +15,17 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.ppo import PPOConfig
-from heedful.learning import networks, rollouts
-from heedful.learning.experience import Experience, describe, logprobs, old_logprobs, response_mask, score, values
+from heedful.learning import networks
+from heedful.learning.experience import (
+    Experience,
+    correct,
+    describe,
+    logprobs,
+    old_logprobs,
+    response_mask,
+    score,
+    values,
+)
 from heedful.learning.networks import open_networks
 from heedful.learning.online import Online, open_online
 from heedful.learning.steps import Learner, policy_step, update_metrics, value_step
@@ -27,7 +36,6 @@ from heedful.models import adapters, heads, load, render
 from heedful.models.shards import Shards, unplaced
 from heedful.rewards.functions import ModelScorer, Reward
 from heedful.training import optimiser as optim
-from heedful.training import order
 from heedful.training.checkpoint import SavedPart
 from heedful.training.metrics import Means
 from heedful.training.parallel import Ranks
@@ -70,9 +78,7 @@ def train(config: PPOConfig, out: str | Path, *, resume: bool = False) -> Path:
 def iteration(config: PPOConfig, nets: PPONetworks, run: Online, step: int) -> tuple[dict[str, float], Experience]:
     """One iteration (P22): sample, score, shape rewards, estimate advantages, then update on every minibatch."""
     passes, kl_coef, temperature = run.passes, run.kl_coef, config.generation.temperature
-    asked = [run.questions[i] for i in order.endless(config.seed, step, config.rollout_batch, len(run.questions))]
-    samples = rollouts.generate(nets.engine, asked, config.generation, config.seed, step, passes.ranks)  # P3
-    episodes = rollouts.episodes(nets.tokenizer, asked, samples)
+    episodes = run.rollouts.episodes(step)  # P3
     mask_BT = response_mask(episodes)
 
     scores = score(nets.reward, episodes, missing_eos_penalty=config.missing_eos_penalty, passes=passes)  # P7
@@ -86,10 +92,13 @@ def iteration(config: PPOConfig, nets: PPONetworks, run: Online, step: int) -> t
     advantages_BT, returns_BT = advantages(
         rewards_BT, values_BT, mask_BT, gamma=config.gamma, lam=config.lam, whiten_rewards=config.whiten_rewards
     )  # P11-P13
-    experience = Experience(
-        episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT, values_BT, returns_BT
+    experience, mismatch = correct(
+        config,
+        Experience(
+            episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT, values_BT, returns_BT
+        ),
     )
-    metrics = describe(experience, kl_coef=kl_coef)
+    metrics = describe(experience, kl_coef=kl_coef) | mismatch
     metrics |= learn(config, nets, run, experience, step)  # P14, P15, P20, P21
     return metrics, experience
 

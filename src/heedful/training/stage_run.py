@@ -51,6 +51,8 @@ class StageRun:
         self.stage, self.config, self.out, self.ranks, self.run = stage, config, out, ranks, run
         # in messages: tells runs/ppo_ptx from runs/ppo
         self.name = out.name if out.name.startswith(stage) else stage
+        self.at_end = contextlib.ExitStack()
+        """Called when the run ends, by an error too."""
         self.best: dict[str, float] | None = None
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
@@ -320,7 +322,7 @@ def open_stage(
             run = RunWriter.start(out, stage, config, parents=parents, data=data, functions=functions, resume=resume)
         ranks.wait()
         current = StageRun(stage, config, Path(out), ranks, run)
-        with recording_end(run), current.watching(), ranks.explained():
+        with recording_end(run), current.watching(), ranks.explained(), current.at_end:
             current.say_how_cut()
             if not current.finished:
                 room.check_config(stage, config, ranks, current.out, current.say)

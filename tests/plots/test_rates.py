@@ -8,7 +8,8 @@ from datetime import date
 import pytest
 
 from heedful.maths.statistics import Interval
-from heedful.plots.charts import Level, daily, rates
+from heedful.plots import files
+from heedful.plots.charts import Chart, Level, Series, daily, rates
 from heedful.plots.layout import Drawing, draw
 from heedful.plots.svg import svg
 
@@ -72,3 +73,18 @@ def test_the_picture_says_everything_in_words_and_escapes_names() -> None:
     assert re.search(r'aria-label="Agreement\. .*70% \(60% to 80%, n = 9\)"', shown)
     assert ">all: 71%</text>" in shown
     assert svg(None) == svg(rates("Agreement", [])) == ""
+
+
+def test_a_picture_that_stands_alone_names_the_points_of_several_series() -> None:
+    joined = [Series(name, [0.0, 1.0], [1.0, 2.0], colour, "joined") for colour, name in enumerate(("a<b", "other"))]
+    shown = files.picture(Chart("Wins", "%", "size", joined))
+    assert shown is not None
+    assert '<circle class="dot c1"' in shown
+    assert [">a&lt;b</text>" in shown, ">other</text>" in shown] == [True, True]
+    alone, lined = files.picture(Chart("Wins", "%", "size", joined[:1])), joined[0]
+    assert alone is not None
+    assert ">a&lt;b</text>" not in alone
+    line = Series(lined.name, [0.0, 1.0], [1.0, 2.0], 0)  # its name is at its end
+    both = files.picture(Chart("Wins", "%", "size", [lined, line]))
+    assert both is not None
+    assert both.count(">a&lt;b</text>") == 1

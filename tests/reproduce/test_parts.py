@@ -82,6 +82,24 @@ def test_records_without_files_run_only_what_others_need(ledger: Ledger, tmp_pat
     assert run(clone, a, b, c) == ["a", "c"]
 
 
+def test_groups_have_folders_of_their_own_and_share_a_part_of_another_group(ledger: Ledger) -> None:
+    shared = replace(part("shared"), home="all")
+    one, two = (replace(part("figure", shared, seed=seed), home=f"seed-{seed}") for seed in (1, 2))
+    assert one.hash == part("figure", part("shared")).hash
+    assert run(ledger, one, two) == ["shared", "figure", "figure"]
+    assert [ledger.path(own).relative_to(ledger.records).as_posix() for own in (shared, one, two)] == [
+        "all/shared.json", "seed-1/figure.json", "seed-2/figure.json",
+    ]  # fmt: skip
+    assert listing([one, two], [two])[1].split() == ["seed-2/figure", "about", "2", "min"]
+    lock = Lock(ledger.work / "all" / ".lock", "")
+    ledger.path(shared).unlink()
+    assert run(ledger, one) == []  # nothing of the other group is due
+    ledger.path(one).unlink()
+    with pytest.raises(UserError, match="all: another process works here"):
+        run(ledger, one)
+    lock.release()
+
+
 def test_the_list_comes_first_with_minutes(ledger: Ledger) -> None:
     a = part("a")
     b = part("b", a)

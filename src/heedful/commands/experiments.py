@@ -38,8 +38,9 @@ def _overoptimisation(out: Path, seed: int, quick: bool) -> None:
     option("--docs", type=Path, metavar="DIR", help="Folder for reproduce.md and reproduce/, with a JSON of each part. "
            "Without it the folder docs here, or that in OUT with --quick."),
     option("--seeds", type=int, multiple=True, metavar="N", help="Seed of a world. Repeatable. Without it 1, 2 and "
-           "3, or 1 with --quick."),
-    option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, cost or overopt. Repeatable."),
+           "3, for overopt 1 alone, or 1 with --quick."),
+    option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, fig3, fig4, tax, rm, groups, "
+           "public, cost, baselines or overopt. Repeatable."),
     option("--quick", is_flag=True, help="Run tiny parts in about a minute. The figures mean nothing."),
 )  # fmt: skip
 def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple[str, ...], quick: bool) -> None:
@@ -48,20 +49,14 @@ def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple
     All parts are listed with their minutes first. A rerun skips parts that are up to date, also after `kill -9`.
     """
     from heedful.reproduce import paper, paper_page
-    from heedful.reproduce.parts import listing
 
     docs = docs or (out / "docs" if quick else Path("docs"))
-    seeds = seeds or ((1,) if quick else (1, 2, 3))
+    seeds = seeds or ((1,) if quick else ())
     with terminal.guard(out, interrupted=f"{out}: {AGAIN}"):
-        plan = paper.plan(out, docs / "reproduce" / "parts", seeds, only, quick=quick)
-        for ledger, parts in plan.items():
-            for line in listing(parts, ledger.due(parts)):
-                terminal.say(f"{ledger.work.name}: {line}")
-        found = {}
-        for ledger, parts in plan.items():
-            kind, _, seed = ledger.work.name.partition("-")
-            found[kind, int(seed)] = ledger.run(parts, terminal.say)
+        ledger, parts = paper.ledger(out, docs), paper.plan(seeds, only, quick=quick)
+        ledger.run(parts, terminal.say)
         called = " ".join(
             ["heedful reproduce", *(f"--seeds {seed}" for seed in seeds), *(f"--only {one}" for one in only)]
         )
-        print(paper_page.write(docs, found, called + " --quick" * quick, quick=quick))
+        shown = paper.shown(ledger, parts, seeds, quick=quick)
+        print(paper_page.write(docs, ledger, shown, called + " --quick" * quick, quick=quick))

@@ -31,11 +31,31 @@ def picture(chart: Chart) -> str | None:
     for of_page in ("max-width: 26rem;", "display: block; width: 100%; height: auto; margin-top: 0.4rem;"):
         style = style.replace(of_page, "")
     title = _escaped(f"{chart.title}{f', {chart.unit}' if chart.unit else ''}")
+    named, lines = _legend(chart, width, height)
+    tall = 22 + height + 16 * lines
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{2 * width:g}" height="{2 * height + 44:g}" '
-        f'viewBox="0 -22 {width:g} {height + 22:g}"{attributes}>\n<style>\n{style}</style>\n'
-        f'<text class="end" x="0" y="-8">{title}</text>{body}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" width="{2 * width:g}" height="{2 * tall:g}" '
+        f'viewBox="0 -22 {width:g} {tall:g}"{attributes}>\n<style>\n{style}</style>\n'
+        f'<text class="end" x="0" y="-8">{title}</text>{body}{named}</svg>\n'
     )
+
+
+def _legend(chart: Chart, width: float, height: float) -> tuple[str, int]:
+    """A dot and a name for each series without a line, and the rows they need. A line has its name at its end."""
+    lined = {series.name for series in chart.series if series.style == "line"}
+    names = {series.name: series.colour for series in chart.series if series.name not in lined}
+    if len(names) + len(lined) < 2 or not names:
+        return "", 0
+    drawn, x, line = "", 6.0, 1
+    for name, colour in names.items():
+        wide = 24 + 6.4 * len(name)
+        if x > 6 and x + wide > width:
+            x, line = 6.0, line + 1
+        y = height + 16 * line - 4
+        drawn += f'<circle class="dot c{colour % 6}" cx="{x:g}" cy="{y - 4:g}" r="3.5"/>'
+        drawn += f'<text class="tick" x="{x + 8:g}" y="{y:g}">{_escaped(name)}</text>'
+        x += wide
+    return drawn, line
 
 
 def table(chart: Chart) -> str:

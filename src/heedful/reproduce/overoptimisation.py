@@ -43,21 +43,24 @@ QUICK = 0.2
 """Minutes of each part with --quick."""
 
 
-def parts(seed: int, *, quick: bool = False) -> list[Part]:
-    """The world, a body for each size, the answers for best of n, and for each reward model itself and its PPO."""
+def parts(seed: int, *, quick: bool = False, home: str = "") -> list[Part]:
+    """The world, a body for each size, the answers for best of n, and for each reward model itself and its PPO.
+
+    `home`: the folder of this group of parts.
+    """
     settings = world.settings_of(NAME, quick=quick)
     minutes = {name: QUICK if quick else own for name, own in MINUTES.items()}
     resolved = demo_settings(changes={name: own for name, own in settings.items() if name not in world.PLANS})
-    plan, start = settings["plan"], world.world(seed, settings, minutes["world"])
+    plan, start = settings["plan"], world.world(seed, settings, minutes["world"], home)
     asked = {name: plan[name] for name in ("samples", "prompts")}
-    answers = Part("answers", minutes["answers"], seed, asked, partial(_answer, seed, settings), (start,))
+    answers = Part("answers", minutes["answers"], seed, asked, partial(_answer, seed, settings), (start,), home)
     found = [start, answers]
     for size, body in settings["bodies"].items():
         before = [start]
         if body["depth"]:
             facts = {"body": body, "pretrain": settings["pretrain"], "sft": resolved["sft"]}
             before += [
-                Part(f"body-{size}", minutes["body"], seed, facts, partial(_body, seed, settings, size), (start,))
+                Part(f"body-{size}", minutes["body"], seed, facts, partial(_body, seed, settings, size), (start,), home)
             ]
             found += before[1:]
         for labels in plan["labels"]:
@@ -65,12 +68,12 @@ def parts(seed: int, *, quick: bool = False) -> list[Part]:
             facts = {"labels": labels, "size": size, "reward": resolved["reward"]}
             learned = Part(
                 f"reward-{name}", minutes["reward"], seed, facts, partial(_reward, seed, settings, size, labels),
-                (*before, answers),
+                (*before, answers), home,
             )  # fmt: skip
             facts = {"rungs": plan["rungs"], "ppo": resolved["ppo"], "size": size, "labels": labels}
             found += [learned, Part(
                 f"ppo-{name}", minutes["ppo"], seed, facts, partial(_ppo, seed, settings, learned.name),
-                (start, learned),
+                (start, learned), home,
             )]  # fmt: skip
     return found
 

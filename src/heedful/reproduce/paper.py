@@ -10,25 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
-from heedful.data import formats
-from heedful.data.records import Comparison, Demonstration, Prompt
 from heedful.demo import base, loop
-from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo
+from heedful.demo.settings import Settings
 from heedful.demo.settings import read as demo_settings
-from heedful.models import load, render
-from heedful.reproduce import overoptimisation
+from heedful.reproduce import baselines, cost, labels, overoptimisation, public, sizes, tastes, tax, workbench, world
 from heedful.reproduce.parts import Figures, Folders, Ledger, Part
-from heedful.runs.run import metrics
+from heedful.reproduce.sizes import MODELS
 
-FIGURES = ("fig1", "cost", "overopt")
-MINUTES = {"fig1": 8.0, "cost": 1.0}
-MODELS = (BASE, PROMPTED, SFT, PPO, PTX)
+PARTS_OF = {
+    "fig1": ("fig1", "sizes"), "fig3": ("fig3",), "fig4": ("fig4",), "tax": ("tax-ptx", "tax-kl"),
+    "rm": ("rm-folds", "rm-labels"), "groups": ("groups",), "public": ("public",), "cost": ("cost",),
+    "baselines": ("baselines-labels", "baselines-compute"),
+}  # fmt: skip
+"""The parts of each figure. They run what they need before them."""
+OVEROPT = "overopt"
+FIGURES = (*PARTS_OF, OVEROPT)
+SEEDS = (1, 2, 3)
+FEWER = {OVEROPT: (1,)}
+"""Figures that run on fewer seeds, unless seeds are given: all together would take more than ten hours."""
+MINUTES = {
+    "fig1": 9.0, "cost": 0.5, **sizes.MINUTES, **tax.MINUTES, **labels.MINUTES, **tastes.MINUTES, **public.MINUTES,
+    **baselines.MINUTES,
+}  # fmt: skip
+QUICK = 0.1
+EXPERIMENTS = "experiments"
 
 
-def plan(
-    out: Path, records: Path, seeds: Sequence[int], only: Sequence[str], *, quick: bool
-) -> dict[Ledger, list[Part]]:
-    """The parts of the chosen figures, all by default, by the place of their records.
+def plan(seeds: Sequence[int], only: Sequence[str], *, quick: bool) -> list[Part]:
+    """The parts of the chosen figures, all by default, for some seeds. Without seeds each figure has its own.
 
     Raises UserError for a figure that is unknown and for a seed that is named twice.
     """
@@ -37,26 +46,57 @@ def plan(
             raise UserError(f"--only {name}: no such figure. Choose from {', '.join(FIGURES)}")
     if len(set(seeds)) < len(seeds):
         raise UserError("--seeds names a seed twice. Name each once")
-    chosen, found = only or FIGURES, {}
-    for seed in seeds:
-        parts = _models(seed, quick=quick)
-        if wanted := [part for part in parts if part.name in chosen]:
-            found[Ledger(out / f"models-{seed}", records / f"models-{seed}")] = wanted
-        if "overopt" in chosen:
-            ledger = Ledger(out / f"overopt-{seed}", records / f"overopt-{seed}")
-            found[ledger] = overoptimisation.parts(seed, quick=quick)
+    found = []
+    for seed in seeds or SEEDS:
+        chosen = [name for name in only or FIGURES if seeds or seed in FEWER.get(name, SEEDS)]
+        wanted = {part for name in chosen if name != OVEROPT for part in PARTS_OF[name]}
+        found += [part for part in models(seed, quick=quick) if part.name in wanted]
+        if OVEROPT in chosen:
+            found += overoptimisation.parts(seed, quick=quick, home=f"{OVEROPT}-{seed}")
     return found
 
 
-def _models(seed: int, *, quick: bool) -> list[Part]:
-    """The models of Figure 1 and their cost."""
+def shown(ledger: Ledger, parts: Sequence[Part], seeds: Sequence[int], *, quick: bool) -> list[Part]:
+    """What the page shows: the parts of this call, those of a call without options, and others with a record."""
+    every = plan(seeds if quick else sorted({*SEEDS, *seeds}), (), quick=quick)
+    usual = plan(seeds if quick else (), (), quick=quick)
+    others = [part for part in every if ledger.record(part) is not None]
+    return list({part.place: part for part in (*parts, *usual, *others)}.values())
+
+
+def ledger(out: Path, docs: Path) -> Ledger:
+    """Where parts work, and where their records are."""
+    return Ledger(out, docs / "reproduce" / "parts")
+
+
+def models(seed: int, *, quick: bool) -> list[Part]:
+    """All parts of a seed that begin with the models of the demo."""
     path = Path(__file__).with_name("reproduce_quick.toml")
     changes = tomllib.loads(path.read_text("utf-8")) if quick else {}
-    facts = {name: own for name, own in demo_settings(changes=changes).items() if "seconds" not in name}
+    settings, resolved = world.settings_of(EXPERIMENTS, quick=quick), demo_settings(changes=changes)
+    minutes = dict.fromkeys((*MINUTES, "base-small-1", "base-small-2"), QUICK) if quick else MINUTES
+    home, start = f"models-{seed}", _start(seed, resolved, changes, minutes)
+    found = [start, Part("cost", minutes["cost"], seed, {}, partial(_cost, seed, changes), (start,), home)]
+    found += sizes.parts(seed, start, settings, changes, minutes, home)
+    judged = next(part for part in found if part.name == "judged")
+    found += tax.parts(seed, start, judged, settings, resolved, changes, minutes, home)
+    found += labels.parts(seed, start, judged, settings, changes, minutes, home)
+    found += [
+        tastes.part(seed, start, judged, settings, changes, minutes, home),
+        public.part(seed, start, judged, changes, minutes, home),
+    ]
+    first = start if seed == baselines.FIRST else _start(baselines.FIRST, resolved, changes, minutes)
+    choices = baselines.chosen(first, settings, changes, minutes, first.home)
+    return found + baselines.parts(seed, start, judged, choices, changes, minutes, home)
+
+
+def _start(seed: int, resolved: Settings, changes: Settings, minutes: dict[str, float]) -> Part:
+    """The models of the demo."""
+    facts = {name: own for name, own in resolved.items() if "seconds" not in name}
     facts["base"] = base.record()["weights_sha256"]
-    minutes = {name: 0.5 if quick else own for name, own in MINUTES.items()}
-    models = Part("fig1", minutes["fig1"], seed, facts, partial(_fig1, seed, changes))
-    return [models, Part("cost", minutes["cost"], seed, {}, partial(_cost, seed, changes), (models,))]
+    return Part(
+        workbench.START, minutes["fig1"], seed, facts, partial(_fig1, seed, changes), home=f"models-{seed}"
+    )  # fmt: skip
 
 
 def _fig1(seed: int, changes: dict[str, Any], folder: Path, _: Folders) -> Figures:
@@ -71,36 +111,5 @@ def _fig1(seed: int, changes: dict[str, Any], folder: Path, _: Folders) -> Figur
 
 
 def _cost(seed: int, changes: dict[str, Any], folder: Path, before: Folders) -> Figures:
-    """FLOPs of each stage by 6 N for each trained token and 2 N for each one read or sampled (E7), and labels."""
-    demo = loop.opened(before["fig1"] / "demo", seed, changes=changes)
-    model, tokenizer = load.load_policy(demo.run_at("sft"))
-    n, kept = model.num_parameters(), base.record()
-    demonstrations = formats.read(demo.files.demonstrations, Demonstration)
-    rankings = formats.read(demo.files.rankings, Comparison)
-
-    def length(row: Prompt, text: str) -> int:
-        return sum(map(len, render.answered(tokenizer, row.prompt, text)))
-
-    read = {
-        "sft": demo.settings["sft"]["epochs"] * sum(length(row, row.completion) for row in demonstrations),
-        "reward": demo.settings["reward"]["epochs"]
-        * sum(length(row, text) for row in rankings for text in row.completions),
-    }
-    prompts = [len(render.prompt_ids(tokenizer, row.prompt)) for row in formats.read(demo.files.rl_prompts, Prompt)]
-    flops = {"pretrain": 6 * kept["parameters"] * kept["tokens"], **{name: 6 * n * own for name, own in read.items()}}
-    for name in ("ppo", "ppo_ptx"):
-        rows = metrics(demo.run_at(name))
-        batch = demo.settings["ppo"]["rollout_batch"]
-        tokens = sum(batch * (row["length"] + sum(prompts) / len(prompts)) for row in rows)
-        # a token is sampled, read by policy, reference, reward and value, and trained on by policy and value
-        flops[name] = (2 + 4 * 2 + 2 * 6) * n * tokens + (6 * n * _mixed(demo) if name == "ppo_ptx" else 0)
-    return {
-        "parameters": n, "flops": flops, "share": {name: own / flops["pretrain"] for name, own in flops.items()},
-        "labels": {"demonstrations": len(demonstrations), "rankings": len(rankings)},
-    }  # fmt: skip
-
-
-def _mixed(demo: Demo) -> int:
-    """Tokens of pretraining text in PPO-ptx, at most: documents are counted with their largest length."""
-    own = demo.settings["ppo_ptx"]
-    return round(demo.settings["ppo"]["episodes"] * own["ptx_ratio"] * own.get("ptx_tokens", 224))
+    """FLOPs of each stage of the demo (E7), and labels."""
+    return cost.stages(workbench.opened(before, seed, changes))

@@ -34,6 +34,13 @@ class Part:
     settings: dict[str, Any]
     work: Work
     after: tuple[Part, ...] = ()
+    home: str = ""
+    """Folder of its group of parts, in that of all work and in that of all records."""
+
+    @property
+    def place(self) -> str:
+        """The name after that of its group."""
+        return f"{self.home}/{self.name}" if self.home else self.name
 
     @cached_property
     def hash(self) -> str:
@@ -50,11 +57,15 @@ class Ledger:
 
     def folder(self, part: Part) -> Path:
         """The part's own folder. Other settings have another one."""
-        return self.work / f"{part.name}-{part.hash}"
+        return self.work / part.home / f"{part.name}-{part.hash}"
+
+    def path(self, part: Part) -> Path:
+        """The file of the part's record."""
+        return self.records / part.home / f"{part.name}.json"
 
     def record(self, part: Part) -> dict[str, Any] | None:
         """The record of a finished part with these settings."""
-        path = self.records / f"{part.name}.json"
+        path = self.path(part)
         found = read_json(path) if path.exists() else None
         if found is not None and not (isinstance(found, dict) and {"config_hash", "figures"} <= found.keys()):
             raise UserError(f"{path}: not the record of a part. Delete it, so that the part runs again")
@@ -77,31 +88,34 @@ class Ledger:
 
     def run(self, parts: Sequence[Part], say: Callable[[str], None]) -> dict[str, Figures]:
         """Run what is due, after a list of it, and return the figures of all parts by name."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        lock = Lock(
-            self.work / ".lock", f"{self.work}: another process works here. Wait for it, or choose another --out"
-        )
+        locks: list[Lock] = []
         try:
+            for home in sorted({part.home for part in (*parts, *self.due(parts))}):
+                place = self.work / home
+                place.mkdir(parents=True, exist_ok=True)
+                told = f"{place}: another process works here. Wait for it, or choose another --out"
+                locks.append(Lock(place / ".lock", told))
             due = self.due(parts)
             for line in listing(parts, due):
                 say(line)
             for number, part in enumerate(due, 1):
-                say(f"[{number}/{len(due)}] {part.name}")
+                say(f"[{number}/{len(due)}] {part.place}")
                 self._run(part)
         finally:
-            lock.release()
+            for lock in locks:
+                lock.release()
         return {part.name: (self.record(part) or {})["figures"] for part in parts}
 
     def _run(self, part: Part) -> None:
         folder, start = self.folder(part), time.perf_counter()
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         figures = part.work(folder, {before.name: self.folder(before) for before in part.after})
         record = {
             "part": part.name, "seed": part.seed, "config_hash": part.hash, "settings": part.settings,
             "minutes": round((time.perf_counter() - start) / 60, 2), "figures": figures,
         }  # fmt: skip
-        self.records.mkdir(parents=True, exist_ok=True)
-        write_json(self.records / f"{part.name}.json", record)
+        self.path(part).parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path(part), record)
         write_json(self._finished(part), {"config_hash": part.hash})
 
     def _finished(self, part: Part) -> Path:
@@ -110,9 +124,9 @@ class Ledger:
 
 def listing(parts: Sequence[Part], due: Sequence[Part]) -> list[str]:
     """What will be done, with estimated minutes."""
-    names = {part.name for part in due}
-    lines = [f"  {part.name:<28} about {max(1, round(part.minutes))} min" for part in due]
-    done = sum(part.name not in names for part in parts)
+    running = {part.hash for part in due}
+    lines = [f"  {part.place:<28} about {max(1, round(part.minutes))} min" for part in due]
+    done = sum(part.hash not in running for part in parts)
     total = sum(part.minutes for part in due)
     head = f"Parts to run: {len(due)}, about {max(1, round(total))} min on two cores. Done: {done}."
     return [head, *lines]

@@ -32,7 +32,7 @@ def settings_of(name: str, *, quick: bool) -> Settings:
     return merged
 
 
-def world(seed: int, settings: Settings, minutes: float) -> Part:
+def world(seed: int, settings: Settings, minutes: float, home: str = "") -> Part:
     """The world with its files, the SFT model, and rankings of its answers."""
     changes = {name: values for name, values in settings.items() if name not in PLANS}
     resolved = demo_settings(changes=changes)
@@ -48,7 +48,7 @@ def world(seed: int, settings: Settings, minutes: float) -> Part:
         loop.rank(demo, made)
         return {"rankings": len(Path(demo.files.rankings).read_text("utf-8").splitlines())}
 
-    return Part(WORLD, minutes, seed, kept, work)
+    return Part(WORLD, minutes, seed, kept, work, home=home)
 
 
 def opened(before: Folders, seed: int, settings: Settings) -> Demo:

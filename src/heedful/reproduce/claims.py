@@ -1,0 +1,183 @@
+"""What the paper says, what we found, and whether it was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from heedful.demo.records import BASE, PTX
+from heedful.maths.statistics import ends, repeats
+from heedful.reproduce.paper_figures import BySeed, over_seeds
+
+Found = dict[str, BySeed]
+"""Figures of the parts that have run, by part and seed."""
+NOT_RUN = "not run"
+
+
+class Claim(NamedTuple):
+    """A row of the table."""
+
+    figure: str
+    claim: str
+    paper: str
+    ours: str
+    verdict: str
+
+
+class Wanted(NamedTuple):
+    """A claim, and the part with its figures."""
+
+    figure: str
+    claim: str
+    paper: str
+    part: str
+    found: Callable[[BySeed], tuple[str, str]]
+    """Our figure in words, and the verdict."""
+
+
+def claims(found: Found) -> list[Claim]:
+    """Each claim of the paper with our figure. Claims whose part has not run say so."""
+    rows = []
+    for one in WANTED:
+        ours, verdict = one.found(found[one.part]) if found.get(one.part) else (NOT_RUN, NOT_RUN)
+        rows.append(Claim(one.figure, one.claim, one.paper, ours, verdict))
+    return [*rows, _repair(found), _overopt(found), *(Claim(*row) for row in NEVER)]
+
+
+def at_least(value: float, paper: float, error: float) -> str:
+    """Reached if the value is above the paper's less its error, in percent."""
+    return "reached" if value >= paper - error else f"missed by {paper - value:.1f} points"
+
+
+def _rate(part_of: Callable[[dict], dict], paper: float, error: float) -> Callable[[BySeed], tuple[str, str]]:
+    def found(own: BySeed) -> tuple[str, str]:
+        rates = [part_of(one) for one in own.values()]
+        return over_seeds(rates), at_least(100 * fmean(one["rate"] for one in rates), paper, error)
+
+    return found
+
+
+def _above_half(pair: str) -> Callable[[BySeed], tuple[str, str]]:
+    def found(own: BySeed) -> tuple[str, str]:
+        rates = {seed: one["pairs"][pair] for seed, one in own.items()}
+        shown = over_seeds(list(rates.values()))
+        below = [seed for seed, one in rates.items() if one["low"] is None or one["low"] <= 0.5]
+        if not below:
+            return shown, "reached, low end above 50 % in every seed"
+        worst = rates[below[0]]
+        return shown, f"missed: seed {below[0]} has {worst['rate']:.1%} ({ends(worst)})"
+
+    return found
+
+
+def _closed(own: BySeed) -> tuple[str, str]:
+    rates = {
+        name: fmean(one["pooled"][name]["closed_hallucination"]["mean"] for one in own.values())
+        for name in (PTX, BASE)
+        if all(one["pooled"][name]["closed_hallucination"] for one in own.values())
+    }
+    if len(rates) < 2 or rates[BASE] == 0:
+        return "no closed-domain answer to compare", "not comparable"
+    share, paper = rates[PTX] / rates[BASE], 21 / 41
+    verdict = (
+        "reached" if share <= paper + 0.05 else f"missed: {share:.2f} of the base's rate, {paper:.2f} in the paper"
+    )
+    return f"{100 * rates[PTX]:.1f} against {100 * rates[BASE]:.1f} %", verdict
+
+
+def _folds(key: str, paper: float, error: float) -> Callable[[BySeed], tuple[str, str]]:
+    def found(own: BySeed) -> tuple[str, str]:
+        over = repeats([100 * one[f"{key}_labelers_mean"] for one in own.values()])
+        shown = f"{over.mean:.1f} %" + (f" ± {over.error:.1f}" if over.error is not None else "")
+        return shown, at_least(over.mean, paper, error)
+
+    return found
+
+
+def _predicts(own: BySeed) -> tuple[str, str]:
+    runs = [(run["accuracy"], run["win"]["rate"]) for one in own.values() for run in one["runs"]]
+    accuracy, gain = (np.array(column) for column in zip(*runs, strict=True))
+    if len(runs) < 3 or accuracy.std() == 0 or gain.std() == 0:
+        return "too few points", "no number in the paper"
+    r = float(np.corrcoef(accuracy, gain)[0, 1])
+    return f"correlation {r:.2f} over {len(runs)} reward models", "no number in the paper"
+
+
+def _own_reward(own: BySeed) -> tuple[str, str]:
+    def gain(group: str, share: float) -> float | None:
+        gains = []
+        for one in own.values():
+            by_share = {run["brief"]: run["win"][group]["rate"] for run in one["runs"]}
+            if share not in by_share or 0.5 not in by_share:
+                return None
+            gains.append(100 * (by_share[share] - by_share[0.5]))
+        return fmean(gains)
+
+    said = [f"{group} {points:+.1f}" for group, share in (("brief", 1.0), ("detailed", 0.0))
+            if (points := gain(group, share)) is not None]  # fmt: skip
+    return (f"points over the average reward: {', '.join(said)}" if said else "–"), "no number in the paper"
+
+
+def _share(stage: str) -> Callable[[BySeed], tuple[str, str]]:
+    told = "not comparable: a tiny base model reads far fewer tokens, so the other stages weigh more"
+    return lambda own: (f"{100 * fmean(one['share'][stage] for one in own.values()):.1f} %", told)
+
+
+def _repair(found: Found) -> Claim:
+    """Whether any KL coefficient gives back as much as the pretraining mix of the demo (P21)."""
+    text = ("tax", "a KL penalty alone does not repair what PPO loses, a pretraining mix does (P21)", "so at 1.3B")
+    ptx, kl = found.get("tax-ptx"), found.get("tax-kl")
+    both = sorted(set(ptx or ()) & set(kl or ()))
+    if not ptx or not kl or not both:
+        return Claim(*text, NOT_RUN, NOT_RUN)
+    lost, repaired = [], []
+    for seed in both:
+        lost.append(min(run["corpus_loss"] for run in kl[seed]["runs"]) - ptx[seed]["base"])
+        repaired.append(min(run["corpus_loss"] for run in ptx[seed]["runs"]) - ptx[seed]["base"])
+    ours = f"least loss above the base: {fmean(lost):.3f} by KL, {fmean(repaired):.3f} by the mix, nats a token"
+    worse = [seed for seed, a, b in zip(both, lost, repaired, strict=True) if a <= b]
+    return Claim(*text, ours, f"missed in seed {worse[0]}" if worse else "reached")
+
+
+def _overopt(found: Found) -> Claim:
+    """Whether the gold reward falls after a peak."""
+    text = ("overopt", "the gold reward falls after a peak", "Gao et al. 2022")
+    fits = [own["fit"] for part, by_seed in found.items() if part.startswith("ppo-") for own in by_seed.values()]
+    if not fits:
+        return Claim(*text, NOT_RUN, NOT_RUN)
+    peaks = sum(fit is not None and fit["peak"] is not None for fit in fits)
+    ours = f"{peaks} of {len(fits)} PPO curves have a peak in range"
+    return Claim(*text, ours, "reached for these" if peaks else "missed: no peak in range")
+
+
+def _pair(name: str) -> Callable[[dict], dict]:
+    return lambda one: dict(one["pairs"][name])
+
+
+WANTED: Sequence[Wanted] = (
+    Wanted("fig1", "smallest PPO-ptx over largest base", "preferred (1.3B over 175B)", "sizes",
+           _above_half("smallest PPO-ptx over largest base")),
+    Wanted("fig1", "largest PPO-ptx over base", "85 ± 3 %", "sizes", _rate(_pair("largest PPO-ptx over base"), 85, 3)),
+    Wanted("fig1", "largest PPO-ptx over prompted base", "71 ± 4 %", "sizes",
+           _rate(_pair("largest PPO-ptx over prompted base"), 71, 4)),
+    Wanted("fig3", "held-out labelers prefer PPO-ptx to SFT", "about 65 to 70 %", "fig3",
+           _rate(lambda one: one["held out"][PTX], 65, 0)),
+    Wanted("fig4", "closed-domain hallucination, PPO-ptx against base", "21 against 41 %", "fig4", _closed),
+    Wanted("rm", "accuracy on new labelers", "69.6 ± 0.9 %", "rm-folds", _folds("new", 69.6, 0.9)),
+    Wanted("rm", "accuracy on known labelers", "72.4 ± 0.4 %", "rm-folds", _folds("known", 72.4, 0.4)),
+    Wanted("rm", "reward accuracy predicts PPO's gain", "–", "rm-labels", _predicts),
+    Wanted("groups", "a group gains by a reward of its own", "–", "groups", _own_reward),
+    Wanted("public", "PPO-ptx over SFT on public tasks", "78 ± 4 % (FLAN), 79 ± 4 % (T0)", "public",
+           _rate(lambda one: one["wins"]["PPO-ptx over public SFT"], 78, 4)),
+    Wanted("cost", "SFT, share of pretraining", "0.13 %", "cost", _share("sft")),
+    Wanted("cost", "PPO-ptx, share of pretraining", "1.6 %", "cost", _share("ppo_ptx")),
+)  # fmt: skip
+NEVER = (
+    ("tax", "public sets of Table 14", "E5, E6", NOT_RUN,
+     "not comparable: the models know the words of the made-up world alone"),
+    ("public", "`t0_p3_short` on a recipe's model", "78 ± 4 %, 79 ± 4 %", NOT_RUN, "not run"),
+    ("cost", "labeler hours and money", "–", NOT_RUN, "not comparable: simulated labelers take no leases"),
+)  # fmt: skip

@@ -35,6 +35,8 @@ class Config(BaseModel):
     )
     panels: ClassVar[dict[str, str]] = {}
     """Headings in the help: the first field under a heading, and the heading."""
+    shown_last: ClassVar[bool] = False
+    """Whether the help shows the fields of this class itself behind those of its subclasses, under each heading."""
     may_change: ClassVar[tuple[str, ...]] = ()
     """Settings that change no result beyond rounding. Work that is resumed takes their new values."""
     may_grow: ClassVar[tuple[str, ...]] = ()

@@ -97,7 +97,8 @@ def settings(config: type[Config], section: str = "", values: Config | None = No
         default = None if required else default
         own.setdefault(panel, []).append(Setting(path, panel, meanings.get(name, ""), kind, metavar, default, required))
     order = sorted(own, key=lambda name: (name != INPUT, name == REST))  # otherwise as in the config
-    return [setting for name in order for setting in own[name]] + of_sections
+    late = {name for base in config.__mro__ if vars(base).get("shown_last") for name in base.__annotations__}
+    return [one for name in order for one in sorted(own[name], key=lambda one: one.path in late)] + of_sections
 
 
 @cache

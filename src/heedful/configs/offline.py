@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from heedful.config import INPUT, REST, Count, Length, Seed, Share
 from heedful.configs.shared import (
     MOST_EPOCHS,
     FilePath,
-    Lora,
     ModelRef,
     Optimiser,
-    RefusedRows,
-    StageConfig,
-    TemplateArguments,
+    TextStageConfig,
 )
 
 
-class OfflineConfig(StageConfig):
+class OfflineConfig(TextStageConfig):
     panels = {"model": INPUT, "seed": REST}
-    may_change = ("trust_remote_code",)
     may_grow = ("epochs",)
 
     model: ModelRef
@@ -36,24 +30,11 @@ class OfflineConfig(StageConfig):
     """Passes over the data."""
     batch: Count = 32
     """Prompts in a step, each with all its answers."""
-    max_prompt_tokens: Length = 1024
-    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     max_response_tokens: Length = 1024
     """Most tokens of a response. A longer one is cut, and then has no end of text, or is left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts and responses that are too long. Otherwise such a prompt is an error, and a response is cut."""
-    refused_rows: RefusedRows = "stop"
-    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
-    special_text: Literal["plain", "refuse"] = "plain"
-    """A text that spells a special token: read as plain characters, or an error."""
-    template: TemplateArguments = {}
-    """Arguments of the chat template, such as enable_thinking=false. They are saved with the model. `chat_template` is
-    the template itself: Jinja text, or a file that ends in .jinja.
-    """
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6)
-    lora: Lora = Lora()
 
 
 class RankingConfig(OfflineConfig):

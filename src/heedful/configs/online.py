@@ -6,28 +6,24 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from heedful.config import INPUT, MOST, REST, Count, Length, Seed
+from heedful.config import INPUT, MOST, REST, Count, Seed
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import (
     MOST_EPOCHS,
     FilePath,
     Generation,
-    Lora,
     ModelRef,
     Optimiser,
-    RefusedRows,
     RewardRef,
-    StageConfig,
-    TemplateArguments,
+    TextStageConfig,
 )
 
 
-class OnlineConfig(StageConfig):
+class OnlineConfig(TextStageConfig):
     panels = {
         "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "watch": "Watched rewards",
         "clip": "Advantages and clipping", "ptx_coef": "Pretraining mix (ptx)", "ema_decay": REST,
     }  # fmt: skip
-    may_change = ("trust_remote_code",)
     may_grow = ("episodes",)
     one_action: ClassVar[Literal["token", "sequence"]] = "token"
     """What has one probability ratio in the loss: a token, or the whole answer."""
@@ -108,22 +104,9 @@ class OnlineConfig(StageConfig):
     """Length of a pretraining document in tokens, at most the context. Longer ones are cut into pieces."""
     ema_decay: float = Field(default=0.992, ge=0, lt=1)
     """Decay of the average of the weights in model/, at each policy step (P20). 0 = the raw weights."""
-    max_prompt_tokens: Length = 1024
-    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
     skip_long: bool = False
     """Leave out prompts that are too long, instead of stopping with an error."""
-    refused_rows: RefusedRows = "stop"
-    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
-    special_text: Literal["plain", "refuse"] = "plain"
-    """A text that spells a special token: read as plain characters, or an error."""
-    template: TemplateArguments = {}
-    """Arguments of the chat template, such as enable_thinking=false. They are saved with the model. `chat_template` is
-    the template itself: Jinja text, or a file that ends in .jinja.
-    """
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model."""
     optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant", warmup=10)
-    lora: Lora = Lora()
     engine: EngineConfig = EngineConfig()
     generation: Generation = Generation(max_new_tokens=1024)
 

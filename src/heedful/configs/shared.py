@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from heedful.config import MOST, Config, Count
+from heedful.config import MOST, Config, Count, Length
 
 MOST_EPOCHS = 1_000_000
 FilePath = Annotated[str, "FILE"]
@@ -102,6 +102,7 @@ class Checkpointing(Config):
 class StageConfig(Config):
     """Settings of every training stage."""
 
+    shown_last = True
     may_change = ("trackers",)
 
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
@@ -110,6 +111,27 @@ class StageConfig(Config):
     """Precision of the weights in model/. auto = that of the files of the model that the run starts from."""
     compute: TrainingCompute = TrainingCompute()
     checkpoint: Checkpointing = Checkpointing()
+
+
+class TextStageConfig(StageConfig):
+    """Settings of stages that read prompts through a chat template."""
+
+    shown_last = True
+    may_change = ("trust_remote_code",)
+
+    max_prompt_tokens: Length = 1024
+    """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""
+    refused_rows: RefusedRows = "stop"
+    """What happens to rows that the chat template refuses. join = the system message begins the first question."""
+    special_text: Literal["plain", "refuse"] = "plain"
+    """A text that spells a special token: read as plain characters, or an error."""
+    template: TemplateArguments = {}
+    """Arguments of the chat template, such as enable_thinking=false. They are saved with the model. `chat_template` is
+    the template itself: Jinja text, or a file that ends in .jinja.
+    """
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model."""
+    lora: Lora = Lora()
 
 
 class Generation(Config):

@@ -19,7 +19,7 @@ from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
 from heedful.maths.statistics import Interval
 from heedful.reproduce.parts import Figures, Ledger, Part
-from heedful.reproduce.rounds import page, plan
+from heedful.reproduce.rounds import branches, page, plan
 
 
 def call(*arguments: str) -> int:
@@ -89,6 +89,7 @@ def test_the_page_says_what_helped_and_what_has_not_run(tmp_path: Path) -> None:
     }  # fmt: skip
     second = own | {"wins": {"SFT": on(0.72), "the round before": on(0.55)}}
     frozen = {"wins": on(0.3), "plain": {"kl": 9.0}, "changed": {"kl": 8.25}}
+    frozen |= {"kl_coefs": [0.02, 0.0312], "tried": [[0.02, 14.0], [0.0312, 8.3]]}
     left_out = {"left_out": "there is no round 2"}
     made = planned(
         tmp_path, {1: {"round-1": own, "round-2": second, "frozen": frozen}, 2: {"round-1": own, "careless": left_out}}
@@ -98,7 +99,10 @@ def test_the_page_says_what_helped_and_what_has_not_run(tmp_path: Path) -> None:
     assert "| c | round 2 over round 1 | 55.0% (45.0% to 65.0%) | not run | 55.0% | no difference shown |" in text
     assert "at equal KL | 30.0% (20.0% to 40.0%) | not run | 30.0% | worse |" in text
     assert "| 1 | 1 | 1,200 | 240, 0 | 600 | 900 | 2 h 0 min | 1 min 0 s | keep: wins 49.0% |" in text
-    assert "- seed 1, frozen: KL from SFT 8.2 nats, and 9.0 of the plain round" in text
+    assert (
+        "- seed 1, frozen: KL from SFT 8.2 nats, 9.0 in the plain round (`kl_coef = 0.0312`, of 2 tried; 0.02 in"
+        in text
+    )
     assert "so their figures are missing:\n\n- seed 1: careless\n- seed 2: round-2, frozen\n" in text
     assert "quick run" not in text
     (tmp_path / "seed-1" / "frozen.json").write_text('{"config_hash": "x", "figures": {}}', "utf-8")
@@ -116,6 +120,14 @@ def test_a_verdict_needs_the_intervals_of_all_seeds() -> None:
     assert page.verdict([worse]) == "worse"
     assert page.verdict([better, worse]) == page.verdict([better, open_]) == "no difference shown"
     assert page.verdict([]) == "–"
+
+
+def test_the_coefficient_for_an_equal_kl() -> None:
+    """KL = 0.08 / coef, then KL = 0.4 / coef**0.5, then two tries that say nothing."""
+    assert branches.next_coef([(0.01, 8.0)], 4.0) == pytest.approx(0.02)
+    assert branches.next_coef([(0.01, 4.0), (0.04, 2.0)], 1.0) == pytest.approx(0.16)
+    assert branches.next_coef([(0.01, 4.0), (0.04, 4.0)], 2.0) == pytest.approx(0.32)  # no more than eight times
+    assert branches.next_coef([(0.01, 0.0)], 4.0) == pytest.approx(0.00125)
 
 
 @pytest.mark.slow

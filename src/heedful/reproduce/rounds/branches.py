@@ -5,8 +5,9 @@ The truth judges. A win rate is that of the plain way over the changed one, on t
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,11 +32,16 @@ from heedful.reproduce.rounds.place import CHECKPOINTS, LEAD, PROJECT, Place
 from heedful.reproduce.rounds.service import QUEUED, SERVER, Service, policy
 from heedful.rounds import choose, machine, state, train
 from heedful.rounds.state import ROUNDS, Round
+from heedful.runs.manifest import Manifest, manifest_path
 
-HORIZON = 512
-"""Episodes over which the coefficient adapts where two policies are compared at equal KL."""
+NEAR = 1.15
+"""KLs of two policies count as equal within this factor."""
+STEEPEST = 8.0
+"""No coefficient of a try is more than this factor from that of the try before."""
 LOOK_EVERY = 25
 """Labels between two looks of the lead at the alerts."""
+TINY = 0.01
+"""The least KL that counts, in nats."""
 CARELESS = "brief-0"
 TURNS_CARELESS = 2
 """The round in which this labeler turns careless."""
@@ -48,6 +54,8 @@ class Branch:
     one: Service
     folder: Path
     before: Folders
+    tries: int = 1
+    """How many KL coefficients a comparison at equal KL may try."""
 
     @property
     def demo(self) -> Demo:
@@ -77,9 +85,7 @@ class Branch:
 
     def borrow(self, one: Round, name: str, number: int) -> None:
         """Copy a run or a snapshot of a plain round into a branch, without checkpoints."""
-        target = one.path / name
-        if not target.exists():
-            shutil.copytree(self.at(number) / name, target, ignore=shutil.ignore_patterns(CHECKPOINTS))
+        copied(self.at(number) / name, one.path / name)
 
     def against_plain(self, number: int, name: str, run: Path) -> Figures:
         """The plain candidate of a round over a policy of this branch, and what both are like."""
@@ -89,19 +95,47 @@ class Branch:
             "wins": measured.over(plain, mine), "plain": measured.summary(plain), "changed": measured.summary(mine),
         }  # fmt: skip
 
-    def equal_kl(self, number: int) -> dict[str, Any]:
-        """Settings of PPO that aim at the KL at which the plain candidate of a round ended."""
-        kl = state.read(self.at(number).parent.parent, number).facts("ppo")["results"]["kl"]
-        return {"kl_target": max(kl, 0.01), "kl_horizon": HORIZON}
+    def at_equal_kl(self, name: str, number: int, reward: Callable[[Round], Any]) -> Figures:
+        """Compare the plain candidate of a round with the same PPO on another reward, at the KL of the plain one.
+
+        The first KL coefficient is that of the plain round. `reward` puts the reward model into a round.
+        """
+        target = self._kl(state.read(self.at(number).parent.parent, number))
+        first = Manifest.read(manifest_path(self.at(number) / "ppo")).config["kl_coef"]
+        tried: list[tuple[float, float, Path]] = []
+        while len(tried) < self.tries:
+            coef = next_coef([(coef, kl) for coef, kl, _ in tried], target) if tried else first
+            one = self.round(f"{name}-{len(tried) + 1}", number, ppo={"kl_coef": coef})
+            reward(one)
+            kl = train.ppo(one)["results"]["kl"]
+            tried.append((coef, kl, one.path / "ppo"))
+            if max(kl / target, target / max(kl, TINY)) <= NEAR:
+                break
+        nearest = min(tried, key=lambda one: abs(math.log(max(one[1], TINY) / target)))
+        found = self.against_plain(number, "policy", nearest[2])
+        return {**found, "kl_coefs": [first, nearest[0]], "tried": [[coef, kl] for coef, kl, _ in tried]}
+
+    @staticmethod
+    def _kl(one: Round) -> float:
+        return max(float(one.facts("ppo")["results"]["kl"]), TINY)
+
+
+def next_coef(tried: Sequence[tuple[float, float]], target: float) -> float:
+    """The KL coefficient that should give the KL `target`, from (coefficient, KL) of the tries before.
+
+    Along the straight line through the last two tries on logarithmic axes. With one try, or with two that say nothing,
+    the KL is taken as inverse to the coefficient.
+    """
+    (coef, kl), slope = tried[-1], -1.0
+    if len(tried) > 1 and tried[-2][0] != coef and kl > 0 < tried[-2][1]:
+        slope = min(math.log(kl / tried[-2][1]) / math.log(coef / tried[-2][0]), -1 / 4)
+    factor = (target / max(kl, TINY)) ** (1 / slope)
+    return float(coef * min(max(factor, 1 / STEEPEST), STEEPEST))
 
 
 def frozen_reward(branch: Branch) -> Figures:
     """The last round without a fresh reward model: that of the first round, at equal KL."""
-    last = branch.one.rounds
-    one = branch.round("frozen", last, ppo=branch.equal_kl(last))
-    branch.borrow(one, "reward", 1)
-    train.ppo(one)
-    return branch.against_plain(last, "policy", one.path / "ppo")
+    return branch.at_equal_kl("frozen", branch.one.rounds, lambda one: branch.borrow(one, "reward", 1))
 
 
 def from_last(branch: Branch) -> Figures:
@@ -170,9 +204,9 @@ def _label(branch: Branch, place: Place, app: str, *, heeded: bool) -> dict[str,
 def thumbs(branch: Branch) -> Figures:
     """The reward of the last round learns from users' thumbs in place of rankings, at equal KL."""
     last = branch.one.rounds
-    one = branch.round("thumbs", last, ppo=branch.equal_kl(last))
+    first = branch.round("thumbs", last)
     with closing(Place(branch.before[f"round-{last}"] / SERVER).store()) as store:
-        snapshot = one.path / "rankings"
+        snapshot = first.path / "rankings"
         if not snapshot.exists():
             with store.reading() as db:
                 served = projects.by_name(db, react.PROJECT)
@@ -180,14 +214,24 @@ def thumbs(branch: Branch) -> Figures:
             filters = Filters(records="thumb", as_choices=True)
             frozen.freeze(store, served.id, snapshot, filters, datetime.now(UTC), by=None)
         agreed = agreement.of_snapshot(store, snapshot)
-    train.reward(one)
-    train.ppo(one)
-    found = branch.against_plain(last, "policy", one.path / "ppo")
+    train.reward(first)
+    found = branch.at_equal_kl("thumbs", last, lambda one: copied(first.path / "reward", one.path / "reward"))
     return {**found, "choices": len(formats.read(str(snapshot), Choice)), "agreement": agreed}
 
 
+def copied(run: Path, target: Path) -> None:
+    """Copy a run or a snapshot without checkpoints, unless an earlier call has."""
+    if not target.exists():
+        shutil.copytree(
+            run, target.with_name(target.name + ".part"), ignore=shutil.ignore_patterns(CHECKPOINTS), dirs_exist_ok=True
+        )
+        target.with_name(target.name + ".part").rename(target)
+
+
+TRIES = 4
+EQUAL_KL = {"frozen", "thumbs"}
 COMPARISONS: dict[str, tuple[float, Callable[[Branch], Figures]]] = {
-    "frozen": (3.0, frozen_reward), "last": (5.0, from_last), "topics": (0.1, topics), "careless": (8.0, careless),
-    "thumbs": (5.0, thumbs),
+    "frozen": (8.0, frozen_reward), "last": (5.0, from_last), "topics": (0.1, topics), "careless": (8.0, careless),
+    "thumbs": (10.0, thumbs),
 }  # fmt: skip
 """Estimated minutes on two cores and the work of each comparison, by the name that `--only` takes."""

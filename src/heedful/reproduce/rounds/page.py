@@ -193,7 +193,11 @@ def _details(found: Records) -> Iterator[str]:
         for name in ("frozen", "thumbs"):
             if name in figures:
                 plain, changed = (max(0.0, figures[name][which]["kl"]) for which in ("plain", "changed"))
-                told.append(f"seed {seed}, {name}: KL from SFT {changed:.1f} nats, and {plain:.1f} of the plain round")
+                first, coef = figures[name]["kl_coefs"]
+                how = f"`kl_coef = {coef:.3g}`, of {len(figures[name]['tried'])} tried; {first:.3g} in the plain round"
+                told.append(
+                    f"seed {seed}, {name}: KL from SFT {changed:.1f} nats, {plain:.1f} in the plain round ({how})"
+                )
         if "thumbs" in figures:
             own = figures["thumbs"]
             told.append(f"seed {seed}, thumbs: {own['choices']:,} choices made of thumbs. {own['agreement']}")

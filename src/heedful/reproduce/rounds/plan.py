@@ -13,7 +13,7 @@ from heedful.demo.settings import read as demo_settings
 from heedful.reproduce import world
 from heedful.reproduce.parts import Figures, Folders, Ledger, Part
 from heedful.reproduce.rounds import service
-from heedful.reproduce.rounds.branches import COMPARISONS, Branch
+from heedful.reproduce.rounds.branches import COMPARISONS, EQUAL_KL, TRIES, Branch
 from heedful.reproduce.rounds.service import Service
 
 NAME = "rounds"
@@ -66,7 +66,9 @@ def parts(seed: int, rounds: int, wanted: Sequence[str], say: Callable[[str], An
     for name, (own_minutes, _) in COMPARISONS.items():
         if name in wanted:
             about = QUICK if quick else own_minutes
-            found.append(Part(name, about, seed, {}, partial(_compare, one, name), before))
+            tries = 1 if quick else TRIES
+            own = {"tries": tries} if name in EQUAL_KL else {}
+            found.append(Part(name, about, seed, own, partial(_compare, one, name, tries), before))
     return found
 
 
@@ -78,5 +80,5 @@ def _round(one: Service, number: int, folder: Path, before: Folders) -> Figures:
     return service.turn(one, number, folder, before)
 
 
-def _compare(one: Service, name: str, folder: Path, before: Folders) -> Figures:
-    return COMPARISONS[name][1](Branch(one, folder, before))
+def _compare(one: Service, name: str, tries: int, folder: Path, before: Folders) -> Figures:
+    return COMPARISONS[name][1](Branch(one, folder, before, tries))

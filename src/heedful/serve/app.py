@@ -53,7 +53,7 @@ def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSetti
         Guard,
         body_mb=settings.body_mb,
         upload_mb=settings.upload_mb,
-        uploads=(),
+        uploads=None,
         address=settings.base_url,
         refuse=errors.answer,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI
@@ -30,7 +31,8 @@ from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 from heedful.web.settings import WebSettings
 
-UPLOADS = ("/items", "/items/preview", "/scores")  # addresses that take files
+UPLOADS = re.compile("POST /api/projects/[^/]+/(items|items/preview|scores)")
+"""Requests that carry files."""
 API = (account, work, projects, items, people, snapshots, sampling, collected)
 PAGES = (entry, api_reference, lead_people, lead_items, lead_users, lead_sampling, lead_rounds, lead_project, labeler)
 ROUTERS = tuple(part.router for part in (*API, *PAGES))

@@ -6,6 +6,7 @@ Pure ASGI, so that a request costs microseconds. A write needs no token in its f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MB = 1_000_000
+MOST_PARTS = 200_000  # lists and objects of a request, or brackets in its texts. Millions take seconds to parse
 PORTS = {"http": 80, "https": 443}
 FOREIGN = (
     "This write does not come from a page of this server. If a proxy is in front of it, start heedful with --url and"
@@ -56,11 +58,14 @@ class Guard:
         *,
         body_mb: float,
         upload_mb: float,
-        uploads: tuple[str, ...],
+        uploads: re.Pattern[str] | None,
         address: str,
         refuse: Callable[[Request, int, str], Response],
     ) -> None:
-        """`address`: as people type it. Its path is taken off what a proxy passes on. `refuse` makes a refusal."""
+        """`uploads`: method and path of requests that carry files, which nothing parses as JSON.
+
+        `address`: as people type it. Its path is taken off what a proxy passes on. `refuse` makes a refusal.
+        """
         self.app, self.refuse = app, refuse
         self.address, self.root = address, urlsplit(address).path
         self.body, self.upload, self.uploads = int(body_mb * MB), int(upload_mb * MB), uploads
@@ -71,7 +76,8 @@ class Guard:
             return
         scope = self._below_root(scope)
         headers = Headers(scope=scope)
-        limit = self.upload if scope["path"].endswith(self.uploads) else self.body
+        is_file = self.uploads is not None and self.uploads.fullmatch(f"{scope['method']} {scope['path']}") is not None
+        limit = self.upload if is_file else self.body
         length = headers.get("content-length", "0")
         sending = self._with_headers(scope, send)
         if not length.isdigit() or int(length) > limit:
@@ -79,7 +85,7 @@ class Guard:
         elif scope["method"] not in SAFE_METHODS and not is_same_origin(headers, self.address):
             await self.refuse(Request(scope), 403, FOREIGN)(scope, receive, sending)
         else:
-            await self.app(scope, _limited(receive, limit), sending)
+            await self.app(scope, _limited(receive, limit, parts=not is_file), sending)
 
     def _below_root(self, scope: Scope) -> Scope:
         """The request as if this server had the whole host. Some proxies take the path off, others leave it on."""
@@ -134,20 +140,24 @@ def _origin(address: str) -> tuple[str, str, int] | None:
 class TooLarge(HTTPException):
     """More came than the header promised, or than is allowed. FastAPI passes on no other exception of a body."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(413, _too_large(limit))
+    def __init__(self, words: str) -> None:
+        super().__init__(413, words)
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Counts what comes in pieces, where no length was named."""
-    got = 0
+def _limited(receive: Receive, limit: int, *, parts: bool) -> Receive:
+    """Counts what comes in pieces, where no length was named. `parts`: also lists and objects."""
+    got = found = 0
 
     async def receiving() -> Message:
-        nonlocal got
+        nonlocal got, found
         message = await receive()
-        got += len(message.get("body", b""))
+        body: bytes = message.get("body", b"")
+        got += len(body)
         if got > limit:
-            raise TooLarge(limit)
+            raise TooLarge(_too_large(limit))
+        found += body.count(b"[") + body.count(b"{") if parts else 0
+        if found > MOST_PARTS:
+            raise TooLarge(f"More than {MOST_PARTS:,} lists and objects in one request. Send less at a time.")
         return message
 
     return receiving

@@ -62,7 +62,7 @@ class OnlineConfig(TextStageConfig):
     """Weight of what was sampled with other weights: how much likelier the policy makes each token, or the whole answer
     (sequence). auto = with `ahead` 1 tokens, in RLOO answers. With 0 none.
     """
-    correction_cap: float = Field(default=2.0, ge=1)
+    correction_cap: float = Field(default=2.0, ge=1, le=1e6)
     """Largest weight of the correction."""
     kl_coef: float = Field(default=0.02, ge=0, le=1e6)
     """Penalty for each nat of KL from the reference, β (P10)."""

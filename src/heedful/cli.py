@@ -256,14 +256,14 @@ def _snapshot(settings: Any, db: str, project: str | None, out: Path, as_json: b
 
 
 @_command(
-    "lineage", DATA, _argument("run", "[RUN]", "Run, checkpoint or file of rows.", required=False),
+    "lineage", DATA, _argument("run", "[RUN]", "Run, checkpoint, file of rows or snapshot.", required=False),
     _option("--labeler", metavar="NAME", help="Show where the work of this labeler went instead."),
     _option("--runs", type=Path, multiple=True, default=[Path("runs")], metavar="DIR",
             help="Search this folder for runs. Repeatable."),
     DB, AS_JSON,
 )  # fmt: skip
 def _lineage(run: Path | None, labeler: str | None, db: str, runs: tuple[Path, ...], as_json: bool) -> None:
-    """Show the judgements behind a run, or the runs behind a labeler's judgements.
+    """Show the judgements behind a run or in a snapshot, or the runs behind a labeler's judgements.
 
     Parents of a run are found where its manifest says, and under --runs.
     """

@@ -10,6 +10,8 @@ import pytest
 
 from heedful.config import Config, UserError
 from heedful.data import formats
+from heedful.data import snapshots as data_snapshots
+from heedful.data.records import Demonstration
 from heedful.feedback import events, lineage, snapshots
 from heedful.feedback.schema import Event
 from heedful.feedback.store import Store
@@ -130,6 +132,20 @@ def test_deletion_names_the_frozen_files(team: Team, runs: Path) -> None:
     with team.store.writing() as db:
         paths = events.delete_person(db, team.ids["bob"], team.now, by=None)
     assert [Path(path).name for path in paths] == ["ranks"]
+
+
+def test_a_snapshot_shows_its_judgements(team: Team, runs: Path, tmp_path: Path) -> None:
+    found = of_run(team, tmp_path / "ranks")
+    assert [(one.labeler, one.kind) for one in found.judgements] == [("ada", "ranking")] * 2 + [("bob", "ranking")]
+    assert list(found.lines())[:3] == [
+        str(tmp_path / "ranks"), f"  {tmp_path / 'ranks'}: 3 comparison rows", "  3 judgements: ada 2, bob 1"
+    ]  # fmt: skip
+    made = frozen_elsewhere(tmp_path)
+    assert of_run(team, made).unknown == (f"{made} (the database does not know this snapshot)",)
+
+
+def frozen_elsewhere(folder: Path) -> Path:
+    return data_snapshots.freeze([Demonstration(prompt="Q", completion="a")], folder / "foreign").path
 
 
 def test_what_is_no_run_is_said(team: Team, tmp_path: Path) -> None:

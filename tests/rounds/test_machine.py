@@ -149,7 +149,15 @@ def test_a_share_of_the_labels_is_enough_if_the_plan_says_so(place: Place) -> No
     place.label(most=5)
     with pytest.raises(Waiting, match="5 of 12 labels"):
         place.run()
-    place.label(most=1)
+    place.label()
+    with place.store.writing() as db:
+        db.execute(sa.update(Item).where(Item.source == "round-001").values(wanted=3))
+    with pytest.raises(Waiting, match=r"12 of 36 labels\. Each item has one\. The others are second opinions"):
+        place.run()
+    with place.store.writing() as db:
+        db.execute(sa.update(Item).where(Item.source == "round-001").values(wanted=1, taken=0))
+        some = sa.select(Item.id).where(Item.source == "round-001").limit(6).scalar_subquery()
+        db.execute(sa.update(Item).where(Item.id.in_(some)).values(taken=1))
     place.run(skip={"ppo": "not of interest"})
     assert state.read(place.folder, 1).facts("labels") == {"labels": 6, "wanted": 12}
 

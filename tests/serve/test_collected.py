@@ -119,6 +119,24 @@ def test_users_delete_what_is_kept(place: Place) -> None:
     assert CANARY not in _all_bytes(place)
 
 
+def test_people_read_and_delete_on_a_page_what_is_kept_of_them(place: Place) -> None:
+    exchange = ask(place, user="u7").json()["id"]
+    place.client().post(f"/v1/exchanges/{exchange}/thumb", json={"up": False})
+    body = {"prompt": "Which one?", "outcome": "both_bad", "blind": True, "left": {"text": "A", "model": "m"}}
+    ref = place.client().post("/v1/picks", json=body | {"right": {"text": "B", "model": "n"}}).json()["ref"]
+    ada, bo = place.browser("ada"), place.browser("bo")
+    page = ada.get("/kept").text
+    for told in (f"Sing {CANARY}", "ada/u7", "thumb down", "Which one?", "both are bad", f"/v1/exchanges/{exchange}"):
+        assert told in page
+    assert "Nothing is kept of you" in bo.get("/kept").text
+    assert bo.delete(f"/v1/picks/{ref}").status_code == 400
+    assert ada.delete(f"/v1/picks/{ref}").json()["used"] == []
+    assert "Which one?" not in ada.get("/kept").text + _all_bytes(place)
+    assert ada.delete(f"/v1/picks/{ref}").status_code == 400
+    assert ada.delete(f"/v1/exchanges/{exchange}").status_code == 200
+    assert "Nothing is kept of you" in ada.get(f"/kept?before={exchange}").text
+
+
 @pytest.mark.parametrize("refusal", ["no consent", "header", "store"])
 def test_nothing_of_a_refused_request_is_anywhere(place: Place, refusal: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

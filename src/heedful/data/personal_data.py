@@ -50,11 +50,12 @@ _EMAIL = re.compile(
 _PHONE = re.compile(
     r"""(?<![\w+.$€£-])(?<!\d[ ])(?:
         \+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d(?:[ .-]?\d){7,12}   # +44 20 7946 0958
-      | (?:1[ .-])?\(\d{3}\)[ -]?\d{3}[ .-]\d{4}                     # (555) 123-4567
-      | (?:1-)?\d{3}-\d{3}-\d{4} | \d{3}\.\d{3}\.\d{4}                # 555-123-4567
+      | (?:(?:00)?1[ .-])?\(\d{3}\)[ -]?\d{3}[ .-]\d{4}               # (555) 123-4567
+      | (?:(?:00)?1-)?\d{3}-\d{3}-\d{4}                               # 555-123-4567
+      | (?:(?:00)?1\.)?\d{3}\.\d{3}\.\d{4}
       | 0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4} | 0\d{2,4}[ /-]\d{5,8}         # 020 7946 0958, 030/1234567
       | 0\d(?:[ .-]\d{2}){4}                                         # 06 12 34 56 78
-    )(?![\w-]|[ .]\d)""",
+    )(?:[ ]?(?:x|ext\.?)[ ]?\d{1,6})?(?![\w-]|[ .]\d)""",
     re.X,
 )
 # Any grouped or long number right after a word that announces a phone number.
@@ -70,6 +71,10 @@ _DATE_OR_QUANTITY = re.compile(
 )
 _CARD = re.compile(
     r"(?<![\w.,+-])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{1,7}|3[47]\d{2}([ -]?)\d{6}\2\d{5})(?![\w-]|[.,]\d)"
+)
+_OTHER_CARD = re.compile(  # Diners Club, JCB, Maestro
+    r"(?<![\w.,+-])(?:3(?:0[0-5]|[689]\d)\d([ -]?)\d{6}\1\d{4}|(?:1800|2131)\d{11}|(?:50|5[6-9]|6\d)\d{10})"
+    r"(?![\w-]|[.,]\d)"
 )
 _IBAN = re.compile(r"\b([A-Z]{2})\d{2}(?: ?[A-Z0-9]){11,30}", re.I)
 _IBAN_LENGTHS = {
@@ -95,8 +100,24 @@ _STREET = re.compile(rf"{_HOUSE}{_NAMED_ROADS}\b|{_HOUSE}{_OTHER_ROADS}(?=,? [A-
 _CALLED_STREET = re.compile(
     rf"{_LIVES_AT}(\d{{1,5}}[a-z]? (?:[\w'’.-]+ ){{1,4}}(?:{_NAMED_ROADS}|{_OTHER_ROADS}))\b", re.I
 )
-_OTHER_STREET = re.compile(
-    r"\bP\. ?O\. ?Box \d+|\bPO Box \d+|\b[A-ZÄÖÜ][\w-]*(?:straße|strasse|gasse)\.? \d{1,4}[a-z]?\b"
+_OTHER_STREET = re.compile(r"\bP\. ?O\. ?Box \d+|\bPO Box \d+")
+_GERMAN_STREET = re.compile(
+    r"\b[A-ZÄÖÜ][\w-]{0,60}(?:(?:straße|strasse|gasse|weg|platz|allee|damm|ufer)|str\.|"
+    r"-(?:Straße|Strasse|Str\.|Gasse|Weg|Platz|Allee|Ring|Damm|Ufer)) ?\d{1,4}(?: ?[a-z]|[/-]\d{1,3})?\b"
+)
+_CAPITAL = r"[A-ZÀ-Þ][\w'’-]+"
+_FRENCH_STREET = re.compile(
+    r"(?<![\w.,$€£/-])\d{1,4}(?: ?(?:bis|ter))?,? "
+    r"(?:(?:[Rr]ue|[Aa]venue|[Bb]oulevard|[Cc]hemin|[Ii]mpasse|[Aa]llée|[Qq]uai) "
+    r"(?:(?:des?|du|la|les?) |(?:de )?[ld]['’]){0,2}|"
+    r"(?:[Pp]lace|[Rr]oute|[Cc]ours|[Pp]assage) (?:(?:des?|du) (?:la )?|(?:de )?[ld]['’]))"
+    rf"{_CAPITAL}(?: (?:(?:des?|du|la) |[ld]['’])?{_CAPITAL}){{0,3}}"
+)
+_SPANISH_STREET = re.compile(
+    r"\b(?:Calle|C/|Avenida|Avda\.|Paseo|Plaza|Camino|Ronda|Rambla|Pasaje|Pasadizo|Callejón|Cuesta|Cañada|Glorieta|"
+    r"Travesía|Urbanización|Carretera|V[ií]a|Alameda|Acceso|Vial) ?(?:(?:de|del|las?|los|el) ){0,2}"
+    rf"{_CAPITAL}(?: (?:(?:de|del|las?|los|y) ){{0,2}}{_CAPITAL}){{0,3}},? (?:n[º°]\.? ?)?\d{{1,4}}\b"
+    r"(?: (?:Piso|Puerta|Apt\.?|Bloque) ?\d{1,3}\b)*"
 )
 _TIME_BEFORE = re.compile(
     r"\b(?:in|since|by|until|till|from|of|after|before|around|during|year|late|early|the)\s+$", re.I
@@ -120,11 +141,12 @@ def _phones(text: str) -> Iterator[Span]:
 
 
 def _cards(text: str) -> Iterator[Span]:
-    for match in _CARD.finditer(text):
-        digits = [int(character) for character in match.group() if character.isdigit()]
-        doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
-        if len(digits) in (13, 15, 16, 19) and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0:
-            yield match.span()
+    for pattern, lengths in ((_CARD, (13, 15, 16, 19)), (_OTHER_CARD, (12, 14, 15))):
+        for match in pattern.finditer(text):
+            digits = [int(character) for character in match.group() if character.isdigit()]
+            doubled = [2 * digit - 9 * (digit > 4) for digit in digits[-2::-2]]
+            if len(digits) in lengths and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0:
+                yield match.span()
 
 
 def _ibans(text: str) -> Iterator[Span]:
@@ -163,7 +185,8 @@ def _street_addresses(text: str) -> Iterator[Span]:
         if not (re.match(r"(?:1[5-9]|20)\d\d\b", match.group()) and _TIME_BEFORE.search(_before(text, match, 20))):
             yield match.span()
     yield from (match.span(1) for match in _CALLED_STREET.finditer(text))
-    yield from (match.span() for match in _OTHER_STREET.finditer(text))
+    for pattern in (_OTHER_STREET, _GERMAN_STREET, _FRENCH_STREET, _SPANISH_STREET):
+        yield from (match.span() for match in pattern.finditer(text))
 
 
 _FINDERS: dict[str, Callable[[str], Iterator[Span]]] = {

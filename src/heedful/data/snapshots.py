@@ -71,10 +71,16 @@ def freeze(records: Sequence[Record], directory: str | Path, filters: dict[str, 
     return open_snapshot(directory)
 
 
+def is_snapshot(path: str | Path) -> bool:
+    """Whether a directory is a snapshot."""
+    path = Path(path)
+    return path.is_dir() and sources.snapshot_rows(path) is not None
+
+
 def open_snapshot(path: str | Path) -> Snapshot:
     """Open a snapshot. Raises UserError if its rows have changed, or if there is no snapshot."""
     path = Path(path)
-    if not path.is_dir() or sources.snapshot_rows(path) is None:
+    if not is_snapshot(path):
         raise UserError(f"{path}: not a snapshot. Give the directory of one.")
     manifest = formats.read_manifest(path)
     return Snapshot(path, manifest["records"], manifest["rows"], manifest["sha256"], manifest["filters"])

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
+from heedful.data import snapshots
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Audit, Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
 from heedful.runs.listing import Artifact, found_under, read_artifact
@@ -45,7 +46,10 @@ class SourceJudgement:
 
 @dataclass(frozen=True)
 class SnapshotUse:
-    """A snapshot behind a run. `through`: the runs from the one asked for to the one that read the snapshot."""
+    """A snapshot behind a run. `through`: the runs from the one asked for to the one that read the snapshot.
+
+    Empty for a snapshot that was asked for itself.
+    """
 
     snapshot: FrozenSnapshot
     role: str
@@ -83,8 +87,8 @@ class RunLineage:
             told = f"  {entry['action']} as {entry['model']}, {entry['when']}, by {entry['who']}: {entry['why']}"
             yield told + (f" ({figures})" if figures else "")
         for use in self.uses:
-            shown = use.snapshot
-            yield f"  {shown.path}: {shown.rows:,} {shown.records} rows, {use.role} of {' < '.join(use.through[::-1])}"
+            shown, of = use.snapshot, " < ".join(use.through[::-1])
+            yield f"  {shown.path}: {shown.rows:,} {shown.records} rows" + (f", {use.role} of {of}" if of else "")
         by_labeler = Counter(one.labeler for one in self.judgements).most_common()
         named = ", ".join(f"{name} {count:,}" for name, count in by_labeler)
         by_models = sum(one.model is not None for one in self.judgements)
@@ -123,8 +127,14 @@ class LabelerLineage:
 def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> RunLineage:
     """The lineage of a run, of its checkpoint or model, or of a file of rows with a manifest next to it.
 
-    Parents are where the manifest says, or under `folders`. Raises UserError if there is no manifest.
+    A snapshot shows its own judgements. Parents are where the manifest says, or under `folders`. Raises UserError if
+    there is no manifest.
     """
+    if snapshots.is_snapshot(run):
+        known_as = _snapshots(db, {"sha256": snapshots.open_snapshot(run).sha256})
+        asked = tuple(SnapshotUse(one, "snapshot", ()) for one in known_as)
+        missing = () if asked else (f"{run} (the database does not know this snapshot)",)
+        return RunLineage(str(run), asked, tuple(_judgements(db, [use.snapshot.id for use in asked])), missing)
     start = _artifact(Path(run))
     known = {artifact.manifest.id: artifact for artifact in found_under(folders)}
     uses: list[SnapshotUse] = []
@@ -134,12 +144,12 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
     while waiting:
         artifact, through = waiting.pop(0)
         for role, data in artifact.manifest.data.items():
-            snapshots = _snapshots(db, data)
-            uses += [SnapshotUse(snapshot, role, through) for snapshot in snapshots]
+            frozen = _snapshots(db, data)
+            uses += [SnapshotUse(snapshot, role, through) for snapshot in frozen]
             source = _of_file(Path(data.get("path", "")))
             if source is not None:
                 waiting += _unseen(source, through, seen)
-            elif not snapshots:
+            elif not frozen:
                 unknown.append(f"{data.get('path')} ({role} of {artifact.path})")
         for role, parent in artifact.manifest.parents.items():
             source = _parent(parent, artifact.path, known)
@@ -248,4 +258,4 @@ def _artifact(path: Path) -> Artifact:
         found = _of_file(place) or read_artifact(place / NAME)
         if found is not None:
             return found
-    raise UserError(f"{path}: no {NAME} there or above. Give a run, a checkpoint of one, or a file that it made")
+    raise UserError(f"{path}: no {NAME} there or above. Give a run, a checkpoint, a file that it made, or a snapshot")

@@ -23,6 +23,8 @@ from heedful.feedback.snapshots import Filters
 from heedful.feedback.store import Store
 from heedful.rounds.state import Round, Waiting
 
+SECOND = ". Each item has one. The others are second opinions, which other labelers give"
+
 
 def project_of(db: Session, name: str) -> Project:
     """The project of a name. Raises UserError."""
@@ -59,20 +61,24 @@ def note_origins(db: Session, project_id: int, source: str, exchanges: dict[str,
 
 def labels(db: Session, project: str, source: str) -> tuple[int, int]:
     """(labels so far, labels wanted) of the items of a source, without those on hold and those that are redacted."""
-    there = (Item.project_id == project_of(db, project).id, Item.source == source, Item.held.is_(None))
-    chosen = sa.select(Item.taken, Item.wanted).where(*there, Item.redacted.is_(None), Item.kind == "ranking")
-    found = db.execute(chosen).all()
+    found = db.execute(sa.select(Item.taken, Item.wanted).where(*_open(db, project, source))).all()
     return sum(min(taken, wanted or 1) for taken, wanted in found), sum(wanted or 1 for _, wanted in found)
+
+
+def _open(db: Session, project: str, source: str) -> tuple[sa.ColumnElement[bool], ...]:
+    of = (Item.project_id == project_of(db, project).id, Item.source == source, Item.kind == "ranking")
+    return (*of, Item.held.is_(None), Item.redacted.is_(None))
 
 
 def wait(store: Store, project: str, source: str, share: float) -> dict[str, Any]:
     """Raise Waiting until a share of the labels of a source is there."""
     with store.reading() as db:
         there, wanted = labels(db, project, source)
+        untouched = db.scalar(sa.select(Item.id).where(*_open(db, project, source), Item.taken == 0).limit(1))
     if not wanted:
         raise UserError(f"{project}: has no item of {source} left. Begin another round, or skip this step")
     if there < share * wanted:
-        raise Waiting(f"{there:,} of {wanted:,} labels")
+        raise Waiting(f"{there:,} of {wanted:,} labels" + (SECOND if not untouched else ""))
     return {"labels": there, "wanted": wanted}
 
 

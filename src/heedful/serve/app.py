@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from heedful.feedback.store import Store, StoreBusy
-from heedful.serve import collected, described, entry, errors, health, keys, openai, swaps
+from heedful.serve import collected, described, entry, errors, health, kept, keys, openai, swaps
 from heedful.serve.answering import Service
 from heedful.serve.callers import Callers
 from heedful.serve.limits import Gate
@@ -28,7 +28,7 @@ from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 
 PARTS = (openai, collected, account, entry, keys, health)
-ROUTERS = (*(part.router for part in PARTS), keys.pages, *install.ROUTERS)
+ROUTERS = (*(part.router for part in PARTS), keys.pages, kept.pages, *install.ROUTERS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
 
 

@@ -144,6 +144,18 @@ def picks(caller: Calling, store: Stored) -> list[dict[str, Any]]:
     return [{"ref": ref, **payload, **content} for ref, payload, content in found]
 
 
+@router.delete("/picks/{ref}")
+def delete_pick(caller: Calling, store: Stored, settings: Settings, now: Now, ref: Name) -> Deleted:
+    """Delete a choice between two answers."""
+    with store.reading() as db:
+        known = {mine for mine, _, _ in collected.picks_of_user(db, caller.name)}
+    if ref not in known:
+        raise UserError(f"{ref}: no choice of yours is stored under this name")
+    return Deleted.model_validate(
+        collected.delete_several(store, caller.name, [], [ref], [settings.folder], now).row()
+    )  # fmt: skip
+
+
 @router.delete("/exchanges/{exchange_id}")
 def delete(caller: Calling, store: Stored, settings: Settings, now: Now, exchange_id: Name) -> Deleted:
     """Delete an exchange, the reactions to it, and what was made of it."""

@@ -130,7 +130,7 @@ async function submit(form, submitter) {
     if (answer.code === "other_person") return say(form, "Another account is signed in on this browser. Load this page again.");
     return say(form, "You are signed out.", [signIn(), "Sign in"]);
   }
-  if (!response.ok) return say(form, answer.error ?? answer);
+  if (!response.ok) return say(form, answer.error?.message ?? answer.error ?? answer);
   say(form, "");
   if (option("html")) {
     const place = document.querySelector(option("html"));

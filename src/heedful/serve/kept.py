@@ -1,0 +1,66 @@
+"""The page on which people read what is kept of them, and delete it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from heedful.collection import store as collected
+from heedful.collection.store import Kept
+from heedful.config import UserError
+from heedful.data.records import Prompt, as_text
+from heedful.web.pages import render
+from heedful.web.security.access import SignedIn, Stored
+from heedful.web.text import sanitise
+
+pages = APIRouter(include_in_schema=False)
+LISTED = 30
+EXCERPT = 1_000
+"""Characters of a text. `GET /v1/exchanges` has all of it."""
+
+
+@pages.get("/kept")
+def page(request: Request, person: SignedIn, store: Stored, before: str = "") -> Response:
+    """What is kept of a person and of the users whom their programs name, the newest first."""
+    with store.reading() as db:
+        try:
+            found = collected.of_user(db, person.name, before=before or None, limit=LISTED + 1)
+        except UserError:  # the last one of the page before was deleted
+            found = collected.of_user(db, person.name, limit=LISTED + 1)
+        picks = collected.picks_of_user(db, person.name)
+    rows = [_row(kept) for kept in found[:LISTED]]
+    return render.page(
+        request, "serve/kept.html", rows=rows, picks=[(ref, _shown(payload["prompt"]), content["outcome"])
+        for ref, payload, content in picks], next=found[LISTED - 1].exchange.id if len(found) > LISTED else None,
+        terms=request.app.state.service.collector.terms(),
+    )  # fmt: skip
+
+
+def _row(kept: Kept) -> dict[str, Any]:
+    one = kept.exchange
+    turns = [{"content": one.prompt}] if isinstance(one.prompt, str) else one.prompt
+    return {
+        "id": one.id, "user": kept.user, "model": one.model, "when": one.started, "turns": len(turns),
+        "asked": _shown(turns[-1].get("content") or turns), "answers": [_shown(text) for text in one.answers],
+        "reactions": [_reaction(kind, content) for kind, content in kept.reactions],
+    }  # fmt: skip
+
+
+def _reaction(kind: str, content: dict[str, Any]) -> str:
+    if kind == "thumb":
+        return "thumb up" if content.get("up") else "thumb down"
+    return {"edit": "an improvement"}.get(kind, kind)
+
+
+def _shown(value: Any) -> str:
+    """A prompt or an answer as plain text, bounded."""
+    if not isinstance(value, str):
+        try:
+            value = as_text(Prompt.model_validate({"prompt": value}).prompt)
+        except ValidationError:  # parts of an upstream's own
+            value = json.dumps(value, ensure_ascii=False)
+    text = value if len(value) <= EXCERPT else f"{value[:EXCERPT]} …"
+    return str(sanitise.plain(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import runpy
 import signal
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from heedful.configs.shared import Lora, TrainingCompute
 from heedful.files import read_json
 from heedful.learning import experience, rollouts
 from heedful.learning.ahead import Rollouts
+from heedful.maths.statistics import ends, win_rate
 from heedful.models import adapters, load
 from heedful.rollout.engine import open_engine
 from heedful.rollout.local import SamplingLoop
@@ -176,6 +178,22 @@ def test_what_is_unused_or_cannot_work_is_said(
     ]):  # fmt: skip
         worlds.train("grpo", files, tmp_path / str(number), episodes=8, **changes, **PLAIN)
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wins", "said"), [(60, "within"), (90, "OUTSIDE")])
+def test_the_comparison_says_whether_it_stays_in_the_interval(wins: int, said: str) -> None:
+    """100 answers without sampling ahead, of which 60 win."""
+    table = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "ahead.py"))["table"]
+
+    def judged(count: int) -> dict[str, Any]:
+        outcomes = [1.0] * count + [0.0] * (100 - count)
+        rate = win_rate(outcomes)._asdict()
+        return {"wins": rate, "outcomes": outcomes, "users": [str(i) for i in range(100)], "kl": 1.0}
+
+    mismatch = {f"mismatch/{name}": 0.5 for name in ("kl", "capped", "effective")}
+    found = table({1: {"judge": {"0": judged(60), "1": judged(wins)}, "ppo-1": mismatch}})
+    assert found[-1] == f"ahead = 1 is {said} the interval of ahead = 0"
+    assert f"60.0% ({ends(win_rate(judged(60)['outcomes']))})" in found[1]
 
 
 @pytest.mark.parametrize("lora", [0, 2])

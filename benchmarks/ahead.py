@@ -4,9 +4,9 @@
     python benchmarks/ahead.py --out build/ahead --seeds 1       # one world
     python benchmarks/ahead.py --out build/ahead-quick --quick   # a minute, and the figures mean nothing
 
-For each seed it makes the models of the demo up to the reward model, then runs PPO twice from the same models. The truth
-of the world compares the answers to its test prompts with those of the SFT model. Each part is listed with its minutes
-first and leaves a small JSON in OUT/seed-N/parts. The same command continues where it was stopped.
+For each seed it makes the models of the demo up to the reward model, then runs PPO twice from the same models. The
+truth of the world compares the answers to its test prompts with those of the SFT model. Each part is listed with its
+minutes first and leaves a small JSON in OUT/seed-N/parts. The same command continues where it was stopped.
 """
 
 from __future__ import annotations

@@ -149,7 +149,8 @@ def test_advantages_are_weighted_by_the_correction(files: Files, turn: Turn, sta
     e = turn.experience
     older = [dataclasses.replace(one, logprobs=[x - 0.1 for x in one.logprobs or []], age=1) for one in e.episodes]
     config = worlds.config(stage, files, ahead=1, correction=correction, correction_cap=1.5, **PLAIN)
-    found, said = experience.correct(config, dataclasses.replace(e, episodes=older))
+    how: Any = {"level": config.corrected, "measured": config.one_action, "cap": config.correction_cap}
+    found, said = experience.correct(dataclasses.replace(e, episodes=older), **how)
     lengths = e.mask_BT.sum(1, keepdim=True)
     whole = correction == "sequence" or stage == "rloo"
     weights = {True: (0.1 * lengths).exp().clamp(max=1.5), False: torch.tensor(0.1).exp()}[whole]
@@ -158,7 +159,7 @@ def test_advantages_are_weighted_by_the_correction(files: Files, turn: Turn, sta
     assert said["mismatch/difference"] == pytest.approx(0.1, rel=1e-4)
     assert said["mismatch/age"] == 1
     assert said["mismatch/capped"] == pytest.approx(float((lengths > 4).float().mean()) if whole else 0)
-    assert experience.correct(config, e) == (e, {})  # the sampler is the old policy
+    assert experience.correct(e, **how) == (e, {})  # the sampler is the old policy
 
 
 def test_a_policy_that_runs_away_shows_the_sign(files: Files, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.configs.online import OnlineConfig
 from heedful.learning.passes import Passes, total_lengths
 from heedful.learning.rollouts import readable as readable_prompt
 from heedful.maths import correction
+from heedful.maths.correction import CorrectionLevel
 from heedful.maths.masks import length_mask, penalise_missing_eos
 from heedful.models import batches, scoring
 from heedful.models.batches import Batch
@@ -94,21 +94,23 @@ def sampler_logprobs(episodes: list[Episode]) -> Tensor:
     return logprobs_BT
 
 
-def correct(config: OnlineConfig, e: Experience) -> tuple[Experience, dict[str, float]]:
+def correct(
+    e: Experience, *, level: CorrectionLevel | None, measured: CorrectionLevel, cap: float
+) -> tuple[Experience, dict[str, float]]:
     """Weigh the advantages with truncated importance weights, if the sampler was not the old policy. With metrics.
 
     The loss of a token is its advantage times something that is not negative, so this weighs the loss. The KL penalty
-    of a loss and the value net are as they were.
+    of a loss and the value net are as they were. `level` None: weigh nothing, and measure at the level `measured`.
     """
     if any(episode.logprobs is None for episode in e.episodes):
         return e, {}
     sampler_BT = sampler_logprobs(e.episodes)
     if torch.equal(sampler_BT, e.logprobs_BT):
         return e, {}
-    how: Any = (e.logprobs_BT, sampler_BT, e.mask_BT, config.correction_cap, config.corrected or config.one_action)
+    how = (e.logprobs_BT, sampler_BT, e.mask_BT, cap, level or measured)
     metrics = {f"mismatch/{name}": value for name, value in correction.mismatch(*how).items()}
     metrics["mismatch/age"] = sum(episode.age for episode in e.episodes) / len(e.episodes)
-    if config.corrected is None:
+    if level is None:
         return e, metrics
     weights_BT = correction.truncated_weights(*how)
     return dataclasses.replace(e, advantages_BT=e.advantages_BT * weights_BT), metrics

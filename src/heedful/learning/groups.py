@@ -34,8 +34,9 @@ def compare(
     rewards_B = scores.total_B - kl_coef * kl_BT.sum(1) if config.kl_in == "reward" else scores.total_B
     rewards_GK = rewards_B.view(-1, K)
     advantages_BT = keep(advantages(rewards_GK).view(-1, 1), mask_BT)
+    experience = Experience(episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT)
     experience, mismatch = correct(
-        config, Experience(episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT)
+        experience, level=config.corrected, measured=config.one_action, cap=config.correction_cap
     )
     metrics = describe(experience, kl_coef=kl_coef) | mismatch
     return metrics | {"flat_groups": flat_groups(rewards_GK)}, experience

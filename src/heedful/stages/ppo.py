@@ -92,11 +92,11 @@ def iteration(config: PPOConfig, nets: PPONetworks, run: Online, step: int) -> t
     advantages_BT, returns_BT = advantages(
         rewards_BT, values_BT, mask_BT, gamma=config.gamma, lam=config.lam, whiten_rewards=config.whiten_rewards
     )  # P11-P13
+    experience = Experience(
+        episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT, values_BT, returns_BT
+    )
     experience, mismatch = correct(
-        config,
-        Experience(
-            episodes, scores, mask_BT, logprobs_BT, ref_logprobs_BT, kl_BT, advantages_BT, values_BT, returns_BT
-        ),
+        experience, level=config.corrected, measured=config.one_action, cap=config.correction_cap
     )
     metrics = describe(experience, kl_coef=kl_coef) | mismatch
     metrics |= learn(config, nets, run, experience, step)  # P14, P15, P20, P21

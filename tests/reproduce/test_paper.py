@@ -209,8 +209,10 @@ def test_a_tiny_run_of_every_figure_and_a_rerun_without_its_files(
     n = equal["best_of_n"]["settings"]["n"]
     assert {len(row.completions) for row in answered} == {n}
     best = [row.completions[row.scores.index(max(row.scores))] for row in answered if row.scores]
-    judged = formats.read(str(work("baselines-labels") / "best_of_n-test.jsonl"), Completions)
-    assert [row.completions for row in judged] == [[text] for text in best]
+    judged = formats.read(str(work("baselines-labels") / "test-scored.jsonl"), Completions)
+    place = list(equal).index("best_of_n")
+    assert [row.completions[place] for row in judged] == best
+    assert equal["best_of_n"]["proxy"] == pytest.approx(sum(row.scores[place] for row in judged if row.scores) / 24)
     assert equal["dpo"]["flops"] == 8 * found["cost"]["flops"]["reward"] / 6
 
     page = (docs / "reproduce.md").read_bytes()

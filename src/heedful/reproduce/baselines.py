@@ -173,7 +173,8 @@ def _compared(
 ) -> Figures:
     """Train what is not there, measure everything on the test prompts, and count FLOPs and seconds."""
     middle, counted, users = sizes.results(before["judged"]), Counted(demo), workbench.users(demo)
-    calls = [partial(_final, demo, folder, method, run, settings[method]) for method, run in runs.items()]
+    earlier = before.get("baselines-labels")
+    calls = [partial(_final, demo, folder, earlier, method, run, settings[method]) for method, run in runs.items()]
     found = dict(zip(runs, workbench.together(calls), strict=True))
     n = settings[BEST_OF]["n"]
     scored = answered(demo, folder, demo.files.test_prompts, n)
@@ -183,13 +184,14 @@ def _compared(
     training = rejection_training(counted, runs["rejection"], settings["rejection"])
     flops = {method: flops_of(counted, method, run, settings[method]) for method, run in runs.items()}
     flops[BEST_OF] = n * one_answer
+    proxies = workbench.proxies(demo, found, folder / "test.jsonl")
     kept: Figures = {
         "one_answer": one_answer, "reward_flops": counted.reward(), "rejection_training": training,
         "methods": {
             method: {
                 "settings": settings[method], "win": workbench.wins(one, middle[SFT], users),
                 "over_ppo": workbench.wins(one, found["ppo"], users), "kl": one.kl, "kl_bound": one.kl_bound,
-                "proxy": workbench.proxy(demo, one, folder / f"{method}-test.jsonl"),
+                "proxy": proxies[method],
                 "tax": workbench.tax(one, middle[SFT]), "flops": flops[method],
                 "seconds": workbench.spent(runs[method]) if method in runs else None,
             }
@@ -200,11 +202,14 @@ def _compared(
     return kept
 
 
-def _final(demo: Demo, folder: Path, method: str, run: Path, own: Settings) -> ModelResult:
-    model = workbench.train(demo, method, run, changes=own) if run.parent == folder else run
+def _final(demo: Demo, folder: Path, earlier: Path | None, method: str, run: Path, own: Settings) -> ModelResult:
+    """Train and measure a policy in `folder`. One that is elsewhere was measured in `earlier`, if that is given."""
+    trained = run.parent == folder
+    model = workbench.train(demo, method, run, changes=own) if trained else run
     if method == "rejection":
         model = run / TRAINED
-    return workbench.measure(demo, method, model, demo.run_at("sft"), folder / f"{method}.json")
+    place = folder if trained or earlier is None else earlier
+    return workbench.measure(demo, method, model, demo.run_at("sft"), place / f"{method}.json")
 
 
 def flops_of(counted: Counted, method: str, run: Path, own: Settings) -> float:

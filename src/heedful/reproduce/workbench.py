@@ -170,14 +170,17 @@ def crew(demo: Demo, made: World, *groups: str, noise: float | None = None) -> l
     return [replace(one, noise=one.noise if noise is None else noise) for one in everyone if one.group in groups]
 
 
-def proxy(demo: Demo, found: ModelResult, path: Path) -> float:
-    """The mean score of the answers to the test prompts under the demo's reward model."""
+def proxies(demo: Demo, found: dict[str, ModelResult], path: Path) -> dict[str, float]:
+    """By name, the mean score of the answers to the test prompts under the demo's reward model."""
     asked = formats.read(demo.files.test_prompts, Prompt)
-    rows = [Completions(prompt=p.prompt, completions=[c]) for p, c in zip(asked, found.completions, strict=True)]
-    formats.write(str(path), rows)
+    formats.write(str(path), [
+        Completions(prompt=prompt.prompt, completions=list(texts))
+        for prompt, *texts in zip(asked, *(one.completions for one in found.values()), strict=True)
+    ])  # fmt: skip
     scored = path.with_name(f"{path.stem}-scored.jsonl")
     score.run(build(ScoreConfig, {"reward": [demo.ref("reward")], "data": str(path)}, "score"), scored, resume=True)
-    return fmean((row.scores or [])[0] for row in formats.read(str(scored), Completions))
+    rows = [row.scores or [] for row in formats.read(str(scored), Completions)]
+    return {name: fmean(row[place] for row in rows) for place, name in enumerate(found)}
 
 
 def tax(found: ModelResult, sft: ModelResult) -> float | None:

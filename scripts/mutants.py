@@ -56,7 +56,7 @@ PLANTED: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("maths/kl.py", "torch.expm1(log_ratio) - log_ratio", "torch.expm1(log_ratio) + log_ratio", MATHS),
     ("maths/kl.py", "steps_T == lengths_B[:, None] - 1", "steps_T == mask_BT.shape[1] - 1", MATHS),
     ("maths/logprobs.py", "prompt_lengths_B[:, None] - 1 + steps_T", "prompt_lengths_B[:, None] + steps_T", MATHS),
-    ("stages/ppo.py", "generation, config.seed, step, passes", "generation, config.seed, 0, passes", ONLINE),
+    ("learning/ahead.py", "asked, *how, step, self.ranks)", "asked, *how, 0, self.ranks)", ONLINE),
     ("stages/ppo.py", "shaped_rewards(scores.total_B,", "shaped_rewards(scores.raw_B,", ONLINE),
     ("stages/ppo.py", "return whiten(advantages_BT, mask_BT), returns_BT", "return advantages_BT, returns_BT", ONLINE),
     ("stages/ppo.py", "whiten(rewards_BT, mask_BT, shift_mean=False)", "whiten(rewards_BT, mask_BT)", ONLINE),

@@ -88,18 +88,6 @@ def test_what_nobody_can_work_on_is_refused(store: Store, kind: Any, record: Any
     assert team.rows(Item.id) == []
 
 
-def test_head_to_head_items_of_two_files() -> None:
-    ours = [Completions(prompt=p, completions=[f"ours {p}", "z"], models=["new", "new"], source="s") for p in "abc"]
-    theirs = [Completions(prompt=p, completions=[f"theirs {p}"]) for p in "cbd"]
-    pairs = items.versus(ours, theirs)
-    assert [pair.row() for pair in pairs] == [
-        {"prompt": p, "source": "s", "a": {"text": f"ours {p}", "model": "new"}, "b": {"text": f"theirs {p}"}}
-        for p in "bc"
-    ]
-    with pytest.raises(UserError, match="no prompt in common"):
-        items.versus(ours[:1], theirs)
-
-
 def test_scores_of_reward_models_order_the_queue(store: Store, tmp_path: Path) -> None:
     """Two models agree on Q0, disagree on Q1; a third file scores nothing of ours."""
     team = Team(store, "ada", policy="disagreement")

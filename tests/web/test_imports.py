@@ -104,7 +104,7 @@ def test_rows_that_cannot_be_read_are_named_and_may_be_left_out(site: Site) -> N
     lead = site.browser("lead")
     file = {"file": ("a.jsonl", jsonl([{"prompt": "Why?"}, {"prompt": 7}, {"prompt": ""}, {"prompt": "How?"}]))}
     page = lead.post(f"{TEA}/items/preview", files=file, headers=HTML).text
-    assert "2 rows cannot be read" in page
+    assert "2 rows of <bdi>a.jsonl</bdi> cannot be read" in page
     assert "Row 2:" in page
     assert 'data-ready="0"' in page
     assert lead.post(f"{TEA}/items", files=file).status_code == 400
@@ -142,3 +142,69 @@ def test_texts_are_prompts_here_and_nothing_is_nothing(site: Site) -> None:
     assert (seen["map"], seen["first"][0]["prompt"]) == (["prompt=text"], "Why?")
     answer = lead.post(f"{TEA}/items/preview", data={"text": "  "}, files={"none": ("", b"")})
     assert (answer.status_code, answer.json()["error"]) == (400, "Choose a file or paste a text first.")
+
+
+def answers(name: str, prompts: str) -> tuple[str, bytes]:
+    return f"{name}.jsonl", jsonl([{"prompt": p, "completions": [f"{name} {p}"], "models": [name]} for p in prompts])
+
+
+def test_two_files_of_answers_become_choices_and_what_has_no_partner_is_named(site: Site) -> None:
+    lead = site.browser("lead")
+    files = {"file": answers("new", "abc"), "baseline": answers("old", "bcde")}
+    told = [
+        "new.jsonl: 1 row answers a prompt that old.jsonl does not answer: “a”",
+        "old.jsonl: 2 rows answer prompts that new.jsonl does not answer: “d”, “e”",
+    ]
+    seen = lead.post(f"{TEA}/items/preview", files=files).json()
+    assert (seen["kind"], seen["items"], seen["left_out"]) == ("versus", 2, told)
+    page = lead.post(f"{TEA}/items/preview", files=files, headers=HTML).text
+    assert all(f"{line}." in page for line in told)
+    added = lead.post(f"{TEA}/items?purpose=evaluate", files=files).json()
+    assert (added["items"], added["left_out"]) == (2, told)
+    (item, _) = site.script("lead").get(f"{TEA}/items").json()
+    assert (item["kind"], item["payload"]["a"], item["payload"]["b"]) == (
+        "choice", {"text": "new c", "model": "new"}, {"text": "old c", "model": "old"},
+    )  # fmt: skip
+
+
+def test_two_files_are_read_as_one_is(site: Site) -> None:
+    """Written answers, a mapping, rows that cannot be read."""
+    lead = site.browser("lead")
+    written = ("people.csv", b"question,answer\na,people a\nb,people b\n")
+    files = {"file": answers("new", "ab"), "baseline": written}
+    (first, _) = lead.post(f"{TEA}/items/preview", files=files).json()["first"]
+    assert (first["a"]["text"], first["b"]["text"]) == ("new a", "people a")
+    tables = {name: (f"{name}.csv", b"frage,eins\na,x\nb,\n") for name in ("file", "baseline")}
+    page = lead.post(f"{TEA}/items/preview", files=tables, headers=HTML).text
+    assert 'value="prompt=frage"' in page
+    mapped = {"map": ["prompt=frage", "completions=eins"]}
+    page = lead.post(f"{TEA}/items/preview", params=mapped, files=tables, headers=HTML).text
+    assert "1 row of <bdi>file.csv</bdi> cannot be read" in page
+    added = lead.post(f"{TEA}/items", params=mapped | {"skip_bad": True}, files=tables).json()
+    assert (added["items"], len(added["left_out"])) == (1, 2)
+    assert added["left_out"][0].startswith("file.csv: 1 row left out: ")
+    prompts = {"file": answers("new", "ab"), "baseline": ("p.jsonl", jsonl([{"prompt": "a"}]))}
+    assert "p.jsonl: holds prompts" in lead.post(f"{TEA}/items", files=prompts).json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "says"),
+    [
+        (["file", "baseline", "baseline"], "", "There are 3 files. Give one, or two"),
+        (["file", "second"], "", "second: no such part"),
+        (["file"], "Why?", "a file and a pasted text"),
+        (["baseline"], "", "a second file but no first"),
+    ],
+)
+def test_no_file_falls_away(site: Site, names: list[str], text: str, says: str) -> None:
+    files = [(name, answers(name, "a")) for name in names]
+    for where in ("items", "items/preview"):
+        answer = site.browser("lead").post(f"{TEA}/{where}", files=files, data={"text": text})
+        assert (answer.status_code, says in answer.json()["error"]) == (400, True), answer.text
+
+
+def test_rows_left_out_of_an_import_are_counted(site: Site) -> None:
+    rows = jsonl([{"prompt": "Why?"}, {"prompt": 7}, {"prompt": 8}])
+    added = site.script("lead").post(f"{TEA}/items?skip_bad=true", content=rows).json()
+    (line,) = added["left_out"]
+    assert line.startswith("rows.jsonl: 2 rows left out: field 'prompt'")

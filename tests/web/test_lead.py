@@ -228,18 +228,6 @@ def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     assert list((site.folder / ".uploads").iterdir()) == []
 
 
-def test_two_files_of_answers_become_choices(site: Site) -> None:
-    files = {
-        name: (f"{name}.jsonl", jsonl([{"prompt": "Why?", "completions": [f"{name} says so."], "models": [name]}]))
-        for name in ("file", "baseline")
-    }
-    assert site.browser("lead").post(f"{TEA}/items?purpose=evaluate", files=files).json()["items"] == 1
-    (item,) = site.script("lead").get(f"{TEA}/items").json()
-    assert (item["kind"], item["payload"]["a"]["text"], item["payload"]["b"]["text"]) == (
-        "choice", "file says so.", "baseline says so.",
-    )  # fmt: skip
-
-
 def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
     long = jsonl([{"prompt": "x" * 500_001}])
     page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})

@@ -47,12 +47,14 @@ def read(
     skip_bad: bool = False,
     given: mapping.FieldMap | None = None,
     limits: FileLimits = USUAL,
+    left_out: Counter[str] | None = None,
 ) -> list[R]:
     """All records of a file, folder, pattern, snapshot or hub data set. Converts rows of a known shape.
 
     `given` names the fields of rows of another shape. The first malformed row raises UserError with file, line, field
     and remedy. With `skip_bad` the function returns the good rows. It writes the others with line and reason to
     `rejected_path(path)`. `read` can read that file too. Rows that nobody judged are counted in one line.
+    `left_out` receives the reasons why rows are left out, each with its number.
     """
     source = sources.find(path)
     shape = mapping.shape(given) if given is not None else None
@@ -78,6 +80,9 @@ def read(
         log.warning("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))
     for reason, rows in empty.items():
         log.warning("%s: %d of %d rows hold no judgement: %s", source.path, rows, count, reason)
+    if left_out is not None:
+        left_out.update(empty)
+        left_out.update(one["reason"] for one in bad)
     if lost := kinds.lost(good):
         kind = kind_name(record_type)
         log.warning("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))

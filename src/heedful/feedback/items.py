@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session, undefer
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.reading.streams import USUAL, FileLimits
-from heedful.data.records import Choice, Comparison, Completions, Prompt, Record
+from heedful.data.records import Choice, Comparison, Completions, Record
 from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
-from heedful.feedback.judgements import PromptRequest, Versus
+from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import KINDS, PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
 from heedful.feedback.search import Filters, searched
@@ -111,18 +111,6 @@ def check(kind: Kind, records: Sequence[Record], purpose: Purpose) -> None:
     """UserError for the first record that `add` would refuse."""
     for number, record in enumerate(records, 1):
         _row(kind, record, f"row {number}", None, purpose)
-
-
-def versus(a: Sequence[Completions], b: Sequence[Completions]) -> list[Versus]:
-    """Head-to-head items (D8) from two files of answers, paired by prompt. The first completion of each row counts."""
-    theirs = {digest(record.row()["prompt"]): record for record in b}
-    pairs = [(ours, theirs[name]) for ours in a if (name := digest(ours.row()["prompt"])) in theirs]
-    if not pairs:
-        raise UserError("the two files answer no prompt in common. Sample both from the same prompts")
-    return [
-        Versus.model_validate({**_prompt_fields(ours), "a": _answer(ours), "b": _answer(baseline)})
-        for ours, baseline in pairs
-    ]
 
 
 def ask_for_prompts(
@@ -361,11 +349,3 @@ def _where(db: Session, project_id: int, which: Which) -> list[sa.ColumnElement[
     if missing:
         raise UserError(_absent(min(missing)))
     return [*there, chosen]
-
-
-def _prompt_fields(record: Prompt) -> dict[str, Any]:
-    return {key: value for key, value in record.row().items() if key in Prompt.model_fields}
-
-
-def _answer(record: Completions) -> dict[str, Any]:
-    return {"text": record.completions[0], "model": record.models[0] if record.models else None}

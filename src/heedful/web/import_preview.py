@@ -58,24 +58,27 @@ class Look:
 
 def look(folder: Path, files: Sequence[Received], text_chars: int, how: Reading, options: ImportOptions) -> Look:
     """Read a file, or two files of answers, without storing anything. UserError if it cannot be opened."""
-    if len(files) == 2:
-        return _with_rows(Look(""), imports.read(folder, files, text_chars, how), options)
-    name = imports.name_of(files[0])
-    with imports.on_disk(folder, files[0]) as path:
+    seen = [_look_at(folder, file, how) for file in files]
+    for one in seen:
+        if one.problem or (one.told is not None and one.told.refused_rows and not how.skip_bad):
+            return one
+    found = next((one for one in seen if one.mapped), Look("") if len(files) > 1 else seen[0])
+    reading = how.model_copy(update={"map": found.mapped})
+    return _with_rows(found, imports.read(folder, files, text_chars, reading), options)
+
+
+def _look_at(folder: Path, file: Received, how: Reading) -> Look:
+    """One file: its fields and what they are, without its rows."""
+    name = imports.name_of(file)
+    with imports.on_disk(folder, file) as path:
         told, mapped, guessed = _explained(path, how)
         problem = REMEDY.sub("", told.problem).replace(str(path), name)
-        if not problem and told.kind not in IMPORTED:
-            problem = f"{name}: holds {told.kind}. People work on {', '.join(IMPORTED)}."
-        targets = {one.partition("=")[2].partition(":")[0]: one.partition("=")[0] for one in mapped}
-        unused = {name for name in told.unused if not mapped or name not in targets}
-        fields = [Field(name, told.fields[name], targets.get(name, ""), name in unused) for name in told.fields]
-        found = Look(name, problem, fields, mapped, guessed, told)
-        if problem:
-            return found
-        if told.refused_rows and not how.skip_bad:
-            return found
-        reading = how.model_copy(update={"map": mapped})
-        return _with_rows(found, imports.read_path(path, name, text_chars, reading), options)
+    if not problem and told.kind not in IMPORTED:
+        problem = f"{name}: holds {told.kind}. People work on {', '.join(IMPORTED)}."
+    targets = {one.partition("=")[2].partition(":")[0]: one.partition("=")[0] for one in mapped}
+    unused = {name for name in told.unused if not mapped or name not in targets}
+    fields = [Field(name, told.fields[name], targets.get(name, ""), name in unused) for name in told.fields]
+    return Look(name, problem, fields, mapped, guessed, told)
 
 
 def _explained(path: Path, how: Reading) -> tuple[Explanation, list[str], bool]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, TypeVar
 
 from pydantic import Field
 
@@ -21,7 +22,7 @@ from heedful.data.kinds import kind_of
 from heedful.data.reading.streams import FileLimits
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
 from heedful.data.shapes import mapping
-from heedful.feedback import items
+from heedful.feedback import head_to_head, items
 from heedful.feedback.items import MOST_COMPLETIONS
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Kind, Purpose
@@ -51,6 +52,8 @@ USUAL_NAMES = {name for names in NAMES.values() for name in names}
 NAME = re.compile(r"[\w .-]{1,40}")
 """What the names in the first line of a table look like."""
 EVERY_SPLIT = ["train", "valid", "test"]
+MOST_REASONS = 5
+R = TypeVar("R", bound=Record)
 
 
 class ImportOptions(Config):
@@ -98,6 +101,8 @@ class ImportedRows:
     name: str
     kind: str
     rows: list[Prompt]
+    left_out: list[str] = field(default_factory=list)
+    """What of the file is not among the rows, and why."""
 
     @property
     def work(self) -> Kind:
@@ -114,6 +119,7 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
         raise UserError(f"{name}: cannot read this kind of file. Give {', '.join(formats.READABLE)}")
     with uploads.place(folder) as place:
         path = place / f"rows{ending}"
+        file.content.seek(0)  # a preview reads it twice
         with open(path, "wb") as written:
             shutil.copyfileobj(file.content, written)
         try:
@@ -130,13 +136,18 @@ def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading)
     if len(files) == 1:
         with on_disk(folder, files[0]) as path:
             return read_path(path, name_of(files[0]), text_chars, how)
-    name = " against ".join(map(name_of, files))
-    with on_disk(folder, files[0]) as one, on_disk(folder, files[1]) as other:
-        rows: list[Prompt] = list(
-            items.versus(*(formats.read(path, Completions, limits=LIMITS) for path in (one, other)))
-        )
+    names = [name_of(file) for file in files]
+    sides, left_out = [], []
+    for file, name in zip(files, names, strict=True):
+        with on_disk(folder, file) as path:
+            answers, bad = _answers(path, name, how)
+        sides.append(answers)
+        left_out += bad
+    paired = head_to_head.pair(*sides)
+    rows: list[Prompt] = list(paired.pairs)
+    name = " against ".join(names)
     _check_sizes(rows, text_chars, name)
-    return ImportedRows(name, "versus", rows)
+    return ImportedRows(name, "versus", rows, [*left_out, *paired.left_out(names)])
 
 
 def read_path(path: Path, name: str, text_chars: int, how: Reading) -> ImportedRows:
@@ -145,9 +156,37 @@ def read_path(path: Path, name: str, text_chars: int, how: Reading) -> ImportedR
     kind = how.kind or kind_of(path, fields, limits=LIMITS)
     if kind not in IMPORTED:
         raise UserError(f"{name}: holds {kind}. People work on {', '.join(IMPORTED)}")
-    rows = list(formats.read(path, IMPORTED[kind][0], given=fields, limits=LIMITS, skip_bad=how.skip_bad))
+    rows, left_out = _rows(path, name, IMPORTED[kind][0], how)
     _check_sizes(rows, text_chars, name)
-    return ImportedRows(name, kind, rows)
+    return ImportedRows(name, kind, rows, left_out)
+
+
+def _rows(path: Path, name: str, record_type: type[R], how: Reading) -> tuple[list[R], list[str]]:
+    """The rows of a file, and lines about those that are left out."""
+    reasons: Counter[str] = Counter()
+    given = mapping.parse(how.given)
+    rows = formats.read(path, record_type, given=given, limits=LIMITS, skip_bad=how.skip_bad, left_out=reasons)
+    lines = [
+        f"{name}: {count:,} {'row' if count == 1 else 'rows'} left out: {reason.rstrip('.')}"
+        for reason, count in reasons.most_common(MOST_REASONS)
+    ]
+    if more := reasons.total() - sum(count for _, count in reasons.most_common(MOST_REASONS)):
+        lines.append(f"{name}: {more:,} more left out, for other reasons")
+    return rows, lines
+
+
+def _answers(path: Path, name: str, how: Reading) -> tuple[list[Completions], list[str]]:
+    """The rows of one of two files of answers. A demonstration is an answer as well."""
+    kind = how.kind or kind_of(path, mapping.parse(how.given), limits=LIMITS)
+    if kind in ("completions", "comparisons"):
+        return _rows(path, name, Completions, how)
+    if kind != "demonstrations":
+        raise UserError(f"{name}: holds {kind}. Two files are compared by their answers: give completions")
+    rows, left_out = _rows(path, name, Demonstration, how)
+    made = [{**row.row(), "completions": [row.completion]} for row in rows]
+    return [
+        Completions.model_validate({key: row[key] for key in row if key in Completions.model_fields}) for row in made
+    ], left_out
 
 
 def curated(rows: Sequence[Prompt], options: ImportOptions) -> tuple[list[Prompt], CurationReport]:
@@ -199,10 +238,10 @@ def name_of(file: Received) -> str:
 def _check_sizes(rows: Sequence[Record], text_chars: int, name: str) -> None:
     """UserError for the first row with a text that is too long or too many completions."""
     for number, row in enumerate(rows, 1):
-        for field, text in _texts(row):
+        for where, text in _texts(row):
             if len(text) > text_chars:
                 raise UserError(
-                    f"{name}: row {number}: field '{field}': {len(text):,} characters. At most {text_chars:,} are"
+                    f"{name}: row {number}: field '{where}': {len(text):,} characters. At most {text_chars:,} are"
                     " allowed: cut the text, leave the row out, or start the server with a larger --text-chars"
                 )
         if isinstance(row, Completions) and len(row.completions) > MOST_COMPLETIONS:

@@ -86,9 +86,9 @@ def import_two_items(page: Page) -> None:
     expect(page.locator("#preview [role=status]")).to_contain_text("2 added to the queue.")
 
 
-DROP = """([drop, text]) => {
+DROP = """(drop, files) => {
   const moved = new DataTransfer();
-  moved.items.add(new File([text], "fragen.csv", { type: "text/csv" }));
+  for (const [name, text] of files) moved.items.add(new File([text], name, { type: "text/plain" }));
   drop.dispatchEvent(new DragEvent("drop", { dataTransfer: moved, bubbles: true, cancelable: true }));
 }"""
 
@@ -98,7 +98,7 @@ def test_a_file_is_dropped_or_a_text_is_pasted(server: Server, context: BrowserC
     page.goto(f"{server.address}/lead/{led.NAME}/import")
     button = page.locator("[data-import]")
     expect(button).to_be_disabled()
-    page.locator("[data-drop]").evaluate("(drop, text) => (" + DROP + ")([drop, text])", "frage,thema\nWarum?,Tee\n")
+    page.locator("[data-drop]").evaluate(DROP, [["fragen.csv", "frage,thema\nWarum?,Tee\n"]])
     expect(page.get_by_role("alert")).to_contain_text("unknown kind of rows")
     expect(button).to_be_disabled()
     page.get_by_label("frage").focus()
@@ -111,6 +111,16 @@ def test_a_file_is_dropped_or_a_text_is_pasted(server: Server, context: BrowserC
     expect(button).to_have_text("Import 2 items")
     button.click()
     expect(page.locator("#preview [role=status]")).to_contain_text("2 added to the queue.")
+    expect(button).to_be_disabled()
+    sampled = []
+    for name, numbers in (("new", "12"), ("old", "234")):
+        rows = jsonl([{"prompt": f"Moss {n}?", "completions": [f"{name} {n}"]} for n in numbers])
+        sampled.append([f"{name}.jsonl", rows.decode()])
+    page.locator("[data-drop]").evaluate(DROP, sampled)
+    expect(page.locator("#preview")).to_contain_text("old.jsonl: 2 rows answer prompts that new.jsonl does not answer")
+    expect(button).to_have_text("Import 1 item")
+    page.locator("[data-drop]").evaluate(DROP, [*sampled, sampled[0]])
+    expect(page.get_by_role("alert")).to_contain_text("These are 3 files.")
     expect(button).to_be_disabled()
 
 

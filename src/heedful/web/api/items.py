@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import datetime
 from io import BytesIO
 from typing import Annotated, Any, Literal
@@ -48,13 +49,23 @@ async def received(
         yield [Received(file, BytesIO(await request.body()))]
         return
     async with request.form(max_part_size=MOST_PASTED) as form:
-        parts = [form.get(name) for name in ("file", "baseline")]
-        files = [Received(one.filename, one.file) for one in parts if isinstance(one, UploadFile) and one.filename]
+        sent = [(name, one) for name, one in form.multi_items() if isinstance(one, UploadFile) and one.filename]
+        for name, _ in sent:
+            if name not in ("file", "baseline"):
+                raise UserError(f"{name}: no such part. Call the file 'file', and a second one 'baseline'.")
+        parts = sorted(sent, key=lambda one: one[0] != "file")
+        files = [Received(one.filename or "", one.file) for _, one in parts]
         text = form.get("text")
-        if not files and isinstance(text, str) and text.strip():
+        if isinstance(text, str) and text.strip():
+            if files:
+                raise UserError("There are a file and a pasted text. Remove one of them.")
             files = [imports.pasted(text, text_is)]
         if not files:
             raise UserError("Choose a file or paste a text first.")
+        if len(files) > 2:
+            raise UserError(f"There are {len(files)} files. Give one, or two files of answers to the same prompts.")
+        if parts and parts[0][0] != "file":
+            raise UserError("There is a second file but no first. Choose the other file of answers too.")
         yield files
 
 
@@ -76,10 +87,11 @@ Options = Annotated[ImportQuery, Query()]
 @router.post("/items", openapi_extra=BODY)
 def import_items(
     member: AsLead, store: Stored, settings: Settings, now: Now, files: Files, options: Options
-) -> items.Added:
+) -> records.Imported:
     """Import a file or pasted text. Two files of answers become head-to-head items."""
     found = imports.read(settings.uploads, files, settings.text_chars, options)
-    return imports.add_rows(store, member.project_id, member.person.id, found.kind, found.rows, options, now)
+    added = imports.add_rows(store, member.project_id, member.person.id, found.kind, found.rows, options, now)
+    return records.Imported(**asdict(added), left_out=found.left_out)
 
 
 @router.post("/items/preview", openapi_extra=BODY, response_model=records.ImportPreview)
@@ -99,6 +111,7 @@ def preview(
         map=found.mapped,
         guessed=found.guessed,
         fields=told.get("fields", {}),
+        left_out=found.rows.left_out if found.rows else [],
         first=[row.row() for row in found.chosen[: import_preview.FIRST_ROWS]],
         curation=found.report,
     )
@@ -121,6 +134,8 @@ def import_scores(
     name: Annotated[str, Query(max_length=100, description="Of the reward model. Empty: the file's.")] = "",
 ) -> records.Scored:
     """Import a file of `heedful score`. Returns how many items it scored."""
+    if len(files) > 1:
+        raise UserError("There are two files. Give the scores of one reward model at a time.")
     with imports.on_disk(settings.uploads, files[0]) as path:
         scored = items.read_scores(path, imports.LIMITS)
     with store.writing() as db:

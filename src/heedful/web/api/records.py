@@ -242,10 +242,21 @@ class ImportPreview(Out):
     refused_rows: int = 0
     unjudged: dict[str, int] = {}
     """Why rows hold no judgement, with their number. They are left out."""
+    left_out: list[str] = []
+    """What else an import would leave out of the file, and why."""
     first: list[dict[str, Any]]
     """The first rows as they would be added."""
     curation: CurationReport | None
     """What curation leaves out, or would."""
+
+
+class Imported(Out):
+    items: int
+    known: int
+    """Rows that the project has already, or that come twice."""
+    refs: list[str]
+    left_out: list[str]
+    """What of the file was left out, and why."""
 
 
 class Scored(Out):

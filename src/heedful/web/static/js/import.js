@@ -8,7 +8,15 @@ const button = form.querySelector("[data-import]");
 const waits = form.querySelector("[data-waits]");
 const drop = form.querySelector("[data-drop]");
 const file = form.querySelector("#file");
+const second = form.querySelector("#baseline");
 const START = waits.textContent;
+
+/** Put one file into a field. */
+function choose(field, one) {
+  const moved = new DataTransfer();
+  moved.items.add(one);
+  field.files = moved.files;
+}
 
 function ready(count, words = "") {
   button.disabled = !count;
@@ -16,9 +24,18 @@ function ready(count, words = "") {
   waits.textContent = words;
 }
 
+function fail(error) {
+  const line = document.createElement("p");
+  line.className = "notice urgent";
+  line.setAttribute("role", "alert");
+  line.textContent = error;
+  place.replaceChildren(line);
+  ready(0);
+}
+
 async function ask() {
   const asked = (ask.last = Symbol("asked"));
-  if (!file.files[0] && !form.elements.text.value.trim()) {
+  if (!file.files[0] && !second.files[0] && !form.elements.text.value.trim()) {
     place.replaceChildren();
     return ready(0, START);
   }
@@ -26,14 +43,7 @@ async function ask() {
   const { html, error } = await previewed(form, form.dataset.previews);
   if (asked !== ask.last) return; // a later one is on its way
   const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
-  if (error) {
-    const line = document.createElement("p");
-    line.className = "notice urgent";
-    line.setAttribute("role", "alert");
-    line.textContent = error;
-    place.replaceChildren(line);
-    return ready(0);
-  }
+  if (error) return fail(error);
   place.innerHTML = html; // from our own server, where every text is escaped
   if (focused) document.getElementById(focused)?.focus();
   ready(Number(place.querySelector("[data-ready]").dataset.ready), "");
@@ -60,7 +70,13 @@ for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave
   });
 }
 drop.addEventListener("drop", (event) => {
-  if (!event.dataTransfer.files.length) return;
-  file.files = event.dataTransfer.files;
+  const dropped = [...event.dataTransfer.files];
+  if (!dropped.length) return;
+  if (dropped.length > 2) return fail(`These are ${dropped.length} files. Drop one, or two files of answers to the same prompts.`);
+  choose(file, dropped[0]);
+  if (dropped[1]) {
+    choose(second, dropped[1]);
+    second.closest("details").open = true; // so that both names are seen
+  }
   file.dispatchEvent(new Event("input", { bubbles: true }));
 });

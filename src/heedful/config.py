@@ -93,6 +93,9 @@ Length = Annotated[int, Field(ge=1, le=2**24)]
 """Tokens of one text."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
+IN_ADDRESS = ConfigDict(defer_build=False)
+"""For a config that a route reads from an address. Only while it makes routes, FastAPI silences a warning."""
+
 C = TypeVar("C", bound=Config)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from heedful.config import IN_ADDRESS
 from heedful.feedback.schema import Kind, Purpose
 from heedful.feedback.search import Filters, Order
 from heedful.web.api.base import Body, Out
@@ -54,6 +55,8 @@ class Event(Out):
 
 class ItemQuery(Filters):
     """The filters, the order and the page of a list of items."""
+
+    model_config = IN_ADDRESS
 
     order: Order = "newest"
     before: str | None = Field(None, max_length=100)

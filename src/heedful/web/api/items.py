@@ -13,7 +13,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
-from heedful.config import UserError
+from heedful.config import IN_ADDRESS, UserError
 from heedful.feedback import events, items, search
 from heedful.feedback.schema import Item
 from heedful.feedback.send_back import send_back
@@ -74,6 +74,8 @@ Files = Annotated[list[Received], Depends(received)]
 
 class ImportQuery(ImportOptions, Reading):
     """How a file becomes items, as the address says it."""
+
+    model_config = IN_ADDRESS
 
     text_is: Literal["", "txt", "csv", "tsv", "jsonl"] = ""
     """What a pasted `text` is. Empty: as it looks."""

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import Field, ValidationInfo, field_validator
 
 from heedful.collection import react
+from heedful.config import IN_ADDRESS
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.feedback import differing, events, projects, readings, search
@@ -35,6 +36,8 @@ def import_page(request: Request, member: AsLead, settings: Settings) -> Respons
 
 class Asked(search.Filters):
     """What the address of the list says."""
+
+    model_config = IN_ADDRESS
 
     order: search.Order = "newest"
     page: int = Field(1, ge=1, le=1_000_000)

@@ -453,6 +453,7 @@ def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
     [
         ({"question": Q, "context": "A page.", "answer": GOOD, "page": 1}, "demonstrations", "context"),
         ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "history": ["x"], "score_chosen": 2}, "comparisons", "history"),
+        ({"prompt": Q, "completion": GOOD, "images": ["a.png"]}, "demonstrations", "images"),
         ({"prompt": Q, "completion": GOOD, "input": ""}, "demonstrations", ""),
         ({"prompt": Q, "completion": GOOD, "instructions": 3}, "demonstrations", ""),  # as in a snapshot
     ],
@@ -520,13 +521,15 @@ def test_judged_answers_are_prompts_when_asked_for(tmp_path: Path) -> None:
         ({"messages": [ASK], "best_of": GOOD}, "best_of"),
         ({"prompt": Q, "completion": GOOD, "rejected_answers": [BAD]}, "rejected_answers"),
         ({"prompt": Q, "completions": [GOOD, BAD], "best_index": 0}, "best_index"),
+        ({"prompt": Q, "generations": [GOOD, BAD], "model": "m"}, "generations"),
+        ({"text": Q, "completion_a": GOOD, "completion_b": BAD, "source": "s"}, "completion_a, completion_b"),
     ],
 )
 def test_fields_that_seem_to_judge_are_named(tmp_path: Path, row: dict[str, Any], field: str) -> None:
     path = written(tmp_path, [row])
     with pytest.raises(UserError, match=f"fields that heedful does not know: {field}. Name the fields with --map"):
         kinds.kind_of(path)
-    assert kinds.kind_of(path, lenient=True) in ("prompts", "demonstrations", "completions")
+    assert kinds.kind_of(path, lenient=True) in ("prompts", "demonstrations", "completions", "texts")
 
 
 def test_an_answer_below_prompts_decides(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _LOOKED_AT = 50  # rows
 # A prompt with such a field was answered or judged. Own rows of heedful have other names.
 _JUDGING = re.compile(
     r"(answer|response|completion|output|reply|replies|choice|chosen|reject|prefer|rank|winner|better|best|selected|vote|"
-    r"rating|score|label|annotat|judg|verdict|feedback)",
+    r"rating|score|label|annotat|judg|verdict|feedback|^(generations?|candidates|continuations?)$)",
     re.IGNORECASE,
 )
 _REJECTING = re.compile(
@@ -34,9 +34,13 @@ _RANKING = re.compile(
     re.IGNORECASE,
 )
 _ASKED_WITH = re.compile(
-    r"(system\w*|context\w*|inputs?|instructions?|history|passages?|documents?|background|functions)", re.IGNORECASE
+    r"(system\w*|context\w*|inputs?|instructions?|history|passages?|documents?|background|functions"
+    r"|images?|audios?|videos?)",
+    re.IGNORECASE,
 )
-_PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _RANKING}
+# A text with such a field is a prompt.
+_ANSWERING = re.compile(r"(completion|response|answer|chosen|reject|prefer)", re.IGNORECASE)
+_PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _RANKING, "texts": _ANSWERING}
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
 
 
@@ -116,7 +120,7 @@ def unknown(rows: Iterable[Row]) -> str:
 
 
 def judging(rows: Iterable[Row], shape: Shape, kind: str) -> list[str]:
-    """The unused fields of prompts, demonstrations or completions that seem to hold answers or judgements."""
+    """The unused fields of prompts, demonstrations, completions or texts that seem to hold answers or judgements."""
     pattern = _PATTERNS.get(kind)
     if pattern is None or shape.unfit is not None:  # the shape looks at the judgement itself
         return []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from heedful import files
 from heedful.configs.round import RoundConfig
 from heedful.files import append_rows
+from heedful.rounds import state
 from heedful.rounds.state import HISTORY, ROUNDS, Round
 from heedful.web.pages import lead_rounds
 
@@ -87,3 +90,17 @@ def test_a_round_without_promotion_says_so_and_the_gates_project_shows_it_too(si
     page = site.browser("lead").get("/lead/tea/rounds").text
     assert "Round 1 has an undecided gate" in page
     assert "Nobody promoted its candidate" in page
+
+
+def test_a_damaged_state_is_named_and_copies_of_rounds_are_left_out(site: Site) -> None:
+    one = begun(site.folder, 1)
+    one.note("prompts", "done")
+    shutil.copytree(one.path, one.path.with_name("001-old"))
+    assert state.numbers(site.folder) == [1]
+    whole = files.read_json(one.path / state.STATE)
+    odd = ([], {}, {**whole, "steps": []}, {**whole, "steps": {"gate": 1}}, {**whole, "steps": {"gate": {}}},
+           {**whole, "steps": {"gate": {"status": "done", "facts": []}}}, {**whole, "gate_prompts": None})  # fmt: skip
+    for kept in odd:
+        files.write_json(one.path / state.STATE, kept)
+        answer = site.browser("lead").get("/lead/tea/rounds")
+        assert (answer.status_code, "damaged" in answer.text) == (400, True), kept

@@ -90,7 +90,8 @@ def plan_of(folder: Path) -> RoundConfig:
 
 def numbers(folder: Path) -> list[int]:
     """The rounds that have begun."""
-    return sorted(int(path.parent.name) for path in (folder / ROUNDS).glob(f"[0-9]*/{STATE}"))
+    found = (path.parent.name for path in (folder / ROUNDS).glob(f"[0-9]*/{STATE}"))
+    return sorted(int(name) for name in found if name.isdecimal())  # not of a copy such as 001-old
 
 
 def read(folder: Path, number: int) -> Round:
@@ -99,8 +100,19 @@ def read(folder: Path, number: int) -> Round:
     if not path.is_file():
         raise UserError(f"{path}: no such round. `heedful round status` lists them")
     kept = read_json(path)
+    if not _is_whole(kept):
+        raise UserError(f"{path}: damaged (it is not the state of a round). Restore a copy of it")
     plan = build(RoundConfig, kept["plan"], str(path))
     return Round(folder, number, plan, kept["gate_prompts"], kept["db"], kept["steps"])
+
+
+def _is_whole(kept: Any) -> bool:
+    """Whether a state has what `Round.write` writes."""
+    kinds = {"plan": dict, "gate_prompts": int, "db": str, "steps": dict}
+    if not isinstance(kept, dict) or not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):
+        return False
+    steps = kept["steps"].values()
+    return all(isinstance(one, dict) and isinstance(one.get("facts", {}), dict) and "status" in one for one in steps)
 
 
 def current(folder: Path, db: str) -> Round:

@@ -123,6 +123,21 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     assert "field 'scores': 'nan' is no number" in explain(written(tmp_path, row), ["prompt=q", *fields]).problem
 
 
+def test_places_are_ranks_and_no_scores(tmp_path: Path) -> None:
+    """Two answers share place 2: they tie. As scores, the order would be turned around."""
+    row = {"q": "Which?", "one": "Green.", "two": "Black.", "three": "Red.", "rank 1": 2, "rank 2": "1", "rank 3": 2.0}
+    answers = ["prompt=q", "completions=one", "completions=two", "completions=three"]
+    (read,) = explain(written(tmp_path, row), [*answers, *(f"ranks=rank {n}" for n in "123")]).preview
+    assert read["ranking"] == [[1], [0, 2]]
+    for name in ("rank 1", "options.place", "Position_b"):
+        with pytest.raises(UserError, match=f"--map scores={name}: seems to hold places, .* Write ranks={name}"):
+            explain(written(tmp_path, row), [*answers, f"scores={name}"])
+    with pytest.raises(UserError, match="scores: ranks orders the answers as well"):
+        explain(written(tmp_path, row), [*answers, "scores=one", "ranks=two"])
+    told = explain(written(tmp_path, row | {"s": ["3,5", "1", "2"]}), [*answers, "scores=s"])
+    assert "field 'scores': '3,5' is no number. Write a point for the comma" in told.problem
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
@@ -148,7 +163,7 @@ def test_a_row_that_does_not_fit_is_refused_by_its_field(tmp_path: Path, given: 
         (["question=q"], "--map question: no such target. Choose from prompt, system, messages"),
         (["prompt"], "--map prompt: write it as TARGET=FIELD"),
         (["prompt="], "--map prompt=: name a field"),
-        (["prompt=q", "prompt=good"], "--map prompt: given twice. Only completions and scores"),
+        (["prompt=q", "prompt=good"], "--map prompt: given twice. Only completions, scores and ranks"),
         (["prompt=q", "chosen=good"], "--map chosen: needs rejected too"),
         (["prompt=q", "a=good", "b=bad"], "--map a: needs preferred too"),
         (["completion=good"], "--map: name the prompt too"),

@@ -315,6 +315,8 @@ def test_what_is_no_data_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert told("pipe") == "pipe: is a pipe or a device, and rows are read twice. Write them to a file first."
     assert told("*.parquet") == "*.parquet: no file has such a name. Check the pattern."
     assert told("gone.jsonl") == "gone.jsonl: no such file. Check the path."
+    with pytest.raises(UserError, match=r"a\.jsonl\?download=true: an address\. Download the file, or give the name"):
+        sources.find("https://host.example/a.jsonl?download=true")
     assert told("empty/gone.jsonl") == "empty/gone.jsonl: no such file. Check the path."
 
 

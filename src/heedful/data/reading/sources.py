@@ -88,6 +88,8 @@ def find(given: str | Path) -> FileSource:
         raise UserError(f"{name}: is a pipe or a device, and rows are read twice. Write them to a file first.")
     if path.exists():
         return FileSource(name, [path])
+    if name.startswith(("https:/", "http:/")):
+        raise UserError(f"{name}: an address. Download the file, or give the name of its data set, such as OWNER/NAME.")
     if glob.has_magic(name):
         found = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
         if not found:

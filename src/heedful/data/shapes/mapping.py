@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ TARGETS = {
     "rejected": "the worse of two answers",
     "completions": "answers: one field with a list, or several fields",
     "scores": "a number for each answer, the highest is best: one field with a list, or several fields",
+    "ranks": "a place for each answer, 1 is the best: one field with a list, or several fields",
     "ranking": "tiers of indices of the answers, best first",
     "a": "the first of two answers",
     "b": "the second of two answers",
@@ -39,7 +41,9 @@ TARGETS = {
 }
 """What a field can become, with its meaning."""
 
-_SEVERAL = ("completions", "scores")
+_SEVERAL = ("completions", "scores", "ranks")
+_A_PLACE = re.compile(r"(.*\.)?(rank|place|position)s?([ _-]?\w{1,2})?", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _FIRST = ("a", "left", "model_a", "A")
 _SECOND = ("b", "right", "model_b", "B")
 _TIES = ("tie", "both", "equal", "same", "Tie")
@@ -50,7 +54,7 @@ class FieldMap:
     """Which field becomes what."""
 
     fields: dict[str, list[str]]
-    """Target -> fields of the row. Only `completions` and `scores` may have several."""
+    """Target -> fields of the row. Only those in _SEVERAL may have several."""
     words: tuple[str, ...] = ()
     """The user's words in `preferred` for a, b and tie."""
 
@@ -59,7 +63,12 @@ class FieldMap:
         """The kind of the records that the fields make."""
         has = self.fields.keys()
         needed = {
-            "comparisons": ({"chosen", "rejected"}, {"completions", "ranking"}, {"completions", "scores"}),
+            "comparisons": (
+                {"chosen", "rejected"},
+                {"completions", "ranking"},
+                {"completions", "scores"},
+                {"completions", "ranks"},
+            ),
             "choices": ({"a", "b", "preferred"},),
             "completions": ({"completions"},),
             "demonstrations": ({"completion"}, {"messages"}),
@@ -100,10 +109,8 @@ class FieldMap:
             pair = {name: values[name] for name in ("prompt", "chosen", "rejected") if values.get(name) is not None}
             return [made | more for made in pairs.pairwise(pair | {"system": values.get("system")})]
         if kind == "comparisons":
-            scores = values.get("scores")
-            ranking = by_score([_number(score) for score in scores]) if scores is not None else values["ranking"]
-            if scores is not None and len(scores) != len(values["completions"]):
-                raise ValueError(f"field 'scores': {len(scores)} numbers for {len(values['completions'])} answers")
+            numbers = next((name for name in ("scores", "ranks") if name in values), None)
+            ranking = _by_number(numbers, values) if numbers else values["ranking"]
             return [comparison(prompt, values["completions"], ranking, more)]
         if kind == "choices":
             sides: Row = {side: {"text": values[side]} for side in "ab"}
@@ -175,14 +182,25 @@ def _word(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _number(value: Any) -> float:
+def _by_number(name: str, values: Row) -> list[list[int]]:
+    """The answers by `scores`, the highest first, or by `ranks`, the lowest first."""
+    numbers = [_number(name, value) for value in values[name]]
+    if len(numbers) != len(values["completions"]):
+        raise ValueError(f"field '{name}': {len(numbers)} numbers for {len(values['completions'])} answers")
+    return by_score([-number for number in numbers] if name == "ranks" else numbers)
+
+
+def _number(name: str, value: Any) -> float:
     try:
-        score = float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        score = math.nan
-    if math.isnan(score):
-        raise ValueError(f"field 'scores': {value!r:.40} is no number")
-    return score
+        number = math.nan
+    if math.isnan(number):
+        comma = isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip())
+        raise ValueError(
+            f"field '{name}': {value!r:.40} is no number" + (". Write a point for the comma" if comma else "")
+        )
+    return number
 
 
 def _at(row: Row, name: str) -> Any:
@@ -236,7 +254,7 @@ def parse(given: Iterable[str] | Mapping[str, str | list[str]]) -> FieldMap | No
             fields.setdefault(target, []).append(name)
     twice = [target for target, names in fields.items() if len(names) > 1 and target not in _SEVERAL]
     if twice:
-        raise UserError(f"--map {twice[0]}: given twice. Only {' and '.join(_SEVERAL)} take several fields")
+        raise UserError(f"--map {twice[0]}: given twice. Only completions, scores and ranks take several fields")
     if not fields:
         return None
     _check(fields)
@@ -255,10 +273,18 @@ def _check(fields: dict[str, list[str]]) -> None:
     has = fields.keys()
     for one, others in (
         ("chosen", {"rejected"}), ("rejected", {"chosen"}), ("a", {"b", "preferred"}), ("b", {"a", "preferred"}),
-        ("preferred", {"a", "b"}), ("scores", {"completions"}), ("ranking", {"completions"}),
+        ("preferred", {"a", "b"}), ("scores", {"completions"}), ("ranks", {"completions"}),
+        ("ranking", {"completions"}),
     ):  # fmt: skip
         if one in has and not others <= has:
             raise UserError(f"--map {one}: needs {' and '.join(sorted(others - has))} too")
+    if len(judged := [name for name in ("scores", "ranks", "ranking") if name in has]) > 1:
+        raise UserError(f"--map {judged[0]}: {judged[1]} orders the answers as well. Name one of them")
+    if place := next((name for name in fields.get("scores", []) if _A_PLACE.fullmatch(name)), None):
+        raise UserError(
+            f"--map scores={place}: seems to hold places, of which 1 is the best. Write ranks={place}, or rename the"
+            " field if the highest number is the best"
+        )
     if not {"prompt", "messages", "text", "chosen"} & has:
         raise UserError("--map: name the prompt too, as in --map prompt=question")
 

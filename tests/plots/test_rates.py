@@ -76,7 +76,9 @@ def test_the_picture_says_everything_in_words_and_escapes_names() -> None:
 
 
 def test_a_picture_that_stands_alone_names_the_points_of_several_series() -> None:
-    joined = [Series(name, [0.0, 1.0], [1.0, 2.0], colour, "joined") for colour, name in enumerate(("a<b", "other"))]
+    spans = [(0.5, 1.5), (1.5, 2.5)]
+    names = ("a<b", "other")
+    joined = [Series(name, [0.0, 1.0], [1.0, 2.0], i, "joined", spans) for i, name in enumerate(names)]
     shown = files.picture(Chart("Wins", "%", "size", joined))
     assert shown is not None
     assert '<circle class="dot c1"' in shown

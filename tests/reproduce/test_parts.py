@@ -82,6 +82,18 @@ def test_records_without_files_run_only_what_others_need(ledger: Ledger, tmp_pat
     assert run(clone, a, b, c) == ["a", "c"]
 
 
+def test_a_part_that_fails_stops_only_those_that_need_it(ledger: Ledger) -> None:
+    def fails(folder: Path, _: Folders) -> Figures:
+        raise UserError("the loss is NaN")
+
+    a, said = part("a"), list[str]()
+    bad = replace(part("bad", a), work=fails)
+    with pytest.raises(UserError, match=r"2 of 4 parts did not finish\. The first is bad: the loss is NaN"):
+        ledger.run([a, bad, part("after", bad), part("other", a)], said.append)
+    assert DONE == ["a", "other"]
+    assert said[-4:] == ["bad: the loss is NaN", "[3/4] after", "after: needs bad", "[4/4] other"]
+
+
 def test_groups_have_folders_of_their_own_and_share_a_part_of_another_group(ledger: Ledger) -> None:
     shared = replace(part("shared"), home="all")
     one, two = (replace(part("figure", shared, seed=seed), home=f"seed-{seed}") for seed in (1, 2))

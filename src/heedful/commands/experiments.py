@@ -54,9 +54,12 @@ def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple
     seeds = seeds or ((1,) if quick else ())
     with terminal.guard(out, interrupted=f"{out}: {AGAIN}"):
         ledger, parts = paper.ledger(out, docs), paper.plan(seeds, only, quick=quick)
-        ledger.run(parts, terminal.say)
         called = " ".join(
             ["heedful reproduce", *(f"--seeds {seed}" for seed in seeds), *(f"--only {one}" for one in only)]
         )
-        shown = paper.shown(ledger, parts, seeds, quick=quick)
-        print(paper_page.write(docs, ledger, shown, called + " --quick" * quick, quick=quick))
+        try:
+            ledger.run(parts, terminal.say)
+        finally:  # also after an interruption: the page shows what is there
+            shown = paper.shown(ledger, parts, seeds, quick=quick)
+            if any(ledger.record(part) for part in shown):
+                print(paper_page.write(docs, ledger, shown, called + " --quick" * quick, quick=quick))

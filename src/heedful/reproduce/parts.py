@@ -98,13 +98,29 @@ class Ledger:
             due = self.due(parts)
             for line in listing(parts, due):
                 say(line)
-            for number, part in enumerate(due, 1):
-                say(f"[{number}/{len(due)}] {part.place}")
-                self._run(part)
+            self._run_all(due, say)
         finally:
             for lock in locks:
                 lock.release()
         return {part.name: (self.record(part) or {})["figures"] for part in parts}
+
+    def _run_all(self, due: Sequence[Part], say: Callable[[str], None]) -> None:
+        """Run parts in order. One that fails stops those that need it, and the others go on. UserError in the end."""
+        failed: dict[str, str] = {}
+        for number, part in enumerate(due, 1):
+            say(f"[{number}/{len(due)}] {part.place}")
+            missing = [before.place for before in part.after if before.hash in failed]
+            try:
+                if missing:
+                    raise UserError(f"needs {missing[0]}")
+                self._run(part)
+            except UserError as error:
+                failed[part.hash] = f"{part.place}: {error}"
+                say(failed[part.hash])
+        if failed:
+            raise UserError(
+                f"{len(failed)} of {len(due)} parts did not finish. The first is {next(iter(failed.values()))}"
+            )
 
     def _run(self, part: Part) -> None:
         folder, start = self.folder(part), time.perf_counter()

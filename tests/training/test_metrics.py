@@ -40,7 +40,7 @@ def test_a_metric_carries_no_gradient() -> None:
     weight = torch.ones((), requires_grad=True)
     means = Means()
     means.add({"loss": (weight * 2, torch.tensor(1))})
-    assert not means._sums["loss"].requires_grad
+    assert not means._collected()[0]["loss"].requires_grad
 
 
 def test_ranks_that_saw_different_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,17 @@ def test_ranks_that_saw_different_metrics(monkeypatch: pytest.MonkeyPatch) -> No
     mine.largest("ratio_max", torch.tensor(1.0))
 
     def both(world: Ranks, mine: Any) -> list[Any]:
-        return [mine, (other._sums, other._largest)]
+        return [mine, other._collected()]
 
     monkeypatch.setattr(Ranks, "gather", both)
     assert mine.reduce(ALONE) == {"loss": 2.0, "ptx_loss": 2.0, "ratio_max": 2.0}
+
+
+def test_nothing_waits_for_a_device_before_the_means() -> None:
+    """A tensor on the meta device has no value, so whatever asks for one fails."""
+    means = Means()
+    for _ in range(2):
+        means.add({"loss": (torch.ones((), device="meta"), 2), "kl": (1.0, torch.ones((), device="meta"))})
+        means.largest("largest", torch.ones((), device="meta"))
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        means.reduce(ALONE)

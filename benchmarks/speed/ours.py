@@ -14,7 +14,7 @@ import work
 from heedful.configs.ppo import PPOConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.sft import SFTConfig
-from heedful.configs.shared import Compute, Generation, Optimiser
+from heedful.configs.shared import Compute, Generation, Optimiser, TrainingCompute
 from heedful.learning.ahead import Rollouts
 from heedful.learning.examples import Example, Question, Ranked
 from heedful.learning.online import Online
@@ -62,7 +62,7 @@ def ppo_iteration(
     config = PPOConfig(
         policy=str(place / "policy"), reward=[str(place / "reward")], prompts="-", episodes=10**6,
         rollout_batch=count, minibatch=16, epochs=epochs, kl_coef=0.05, ema_decay=0.0,
-        generation=Generation(max_new_tokens=work.NEW, max_rows=work.EPISODES), compute=Compute(dtype=dtype),
+        generation=Generation(max_new_tokens=work.NEW, max_rows=work.EPISODES), compute=TrainingCompute(dtype=dtype),
     )  # fmt: skip
     nets = ppo._networks(config, ranks)
     table = [length] * count if length else work.lengths(count, work.NEW)
@@ -83,7 +83,7 @@ def ppo_iteration(
 
 
 def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
-    config = SFTConfig(model="-", data="-", compute=Compute(dtype=dtype))
+    config = SFTConfig(model="-", data="-", compute=TrainingCompute(dtype=dtype))
     model, tokenizer = load.load_policy(place / "policy")
     adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
     rows = [Example(ids[:1], ids[1:]) for ids in work.documents(name)]
@@ -110,7 +110,7 @@ def reward_step(name: str, place: Path, k: int, ranks: Ranks) -> Work:
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
 
     def once() -> dict[str, Any]:
-        metrics = reward._gradients(config, model, rows, passes)
+        metrics = reward._gradients(config, model, rows, 1.0, passes)
         optim.step(model, adam, config.optimiser, 1e-6)
         return {"loss": metrics["loss"], "pairs": len(work.pairs(name, k))}
 

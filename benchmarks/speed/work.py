@@ -24,9 +24,15 @@ SHAPES = {  # hidden, layers, heads, mlp, vocabulary
     "T": (256, 4, 4, 688, 4096),
     "S": (512, 8, 8, 1376, 16384),
     "L": (2048, 16, 16, 5504, 32768),  # 0.9 billion parameters: for a GPU
+    "qwen3-0.6b": (1024, 28, 16, 3072, 151936),
+    "llama-3.2-1b": (2048, 16, 32, 8192, 128256),
     "tiny": (64, 2, 2, 96, 512),
     "gpt2": (256, 4, 4, 1024, 4096),  # T as other families
     "gemma": (256, 4, 4, 688, 4096),
+}
+GROUPED = {  # family, width of a head, heads of keys: the attention of public models, with random weights
+    "qwen3-0.6b": ("qwen3", 128, 8),
+    "llama-3.2-1b": ("llama", 64, 8),
 }
 CONTEXT = 1024
 EPISODES, NEW, STOP = 64, 64, 1 / 24
@@ -52,6 +58,9 @@ def prepare(name: str, place: Path) -> None:
         "bos_token_id": None, "eos_token_id": EOS, "pad_token_id": PAD,
     }  # fmt: skip
     family = name if name in ("gpt2", "gemma") else "llama"
+    if name in GROUPED:
+        family, width, keys = GROUPED[name]
+        shape |= {"head_dim": width, "num_key_value_heads": keys}
     if family == "gpt2":
         shape |= {"n_inner": mlp, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         del shape["intermediate_size"]
@@ -125,8 +134,10 @@ def pairs(name: str, k: int) -> list[tuple[list[int], list[int]]]:
 
 def floor(row: str, name: str) -> float:
     """Multiplications and additions of the linear layers that the work needs, each token once and no padding."""
-    hidden, layers, _, mlp, vocab = SHAPES[name]
-    body, head = 2 * layers * (4 * hidden**2 + 3 * hidden * mlp), 2 * hidden * vocab
+    hidden, layers, heads, mlp, vocab = SHAPES[name]
+    _, width, keys = GROUPED.get(name, ("", hidden // heads, heads))
+    attention = 2 * hidden * width * (heads + keys)  # queries and output, keys and values
+    body, head = 2 * layers * (attention + 3 * hidden * mlp), 2 * hidden * vocab
     if row.startswith("rollout_fixed"):
         asked = sum(map(len, prompts(name)))
         return (asked + EPISODES * (NEW - 1)) * body + EPISODES * NEW * head

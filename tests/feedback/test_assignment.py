@@ -178,7 +178,7 @@ def test_nothing_is_lost_doubled_or_given_twice(store: Store) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_lost_doubled_or_given_twice_in_many_ways(store: Store) -> None:
-    run(store, examples=60, steps=40)
+    run(store, examples=25, steps=40)
 
 
 def test_a_lone_labeler_steps_over_all_that_she_had(store: Store) -> None:

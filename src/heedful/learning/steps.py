@@ -130,7 +130,7 @@ def policy_gradients(
 
     Returns the largest |log-prob - old log-prob|. Before the first step of an iteration it is rounding alone (P5, P17).
     """
-    gap = torch.zeros(())
+    gap = torch.zeros((), device=passes.ranks.device)
     for rows, batch, counts in minibatch.passes:
         with passes.ranks.autocast():
             logprobs_BT = scoring.response_logprobs(policy, batch, temperature)
@@ -141,7 +141,7 @@ def policy_gradients(
             continue
         means.largest("ratio_max", metrics.pop("ratio_max"))
         means.add({"policy_loss": (total, real), **metrics})
-        gap = torch.maximum(gap, ((logprobs_BT.detach() - rows.logprobs_BT).abs() * rows.mask_BT).max().cpu())
+        gap = torch.maximum(gap, ((logprobs_BT.detach() - rows.logprobs_BT).abs() * rows.mask_BT).max())
     return gap
 
 

@@ -431,7 +431,7 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
         '{"prompt": "Which tea?", "completions": ["Green.", "None."], "ranking": [[0], [1]], "labeler": "ada", '
         '"page": "3"}',
         "fields not used: page (1)",
-        "cannot be read: 1 rows. --skip-bad leaves them out",
+        "cannot be read: 1 row. --skip-bad leaves such rows out",
         "  votes.csv:3: field 'worst' (the rejected): missing. Give it or leave the row out.",
     ])  # fmt: skip
     assert list(tmp_path.iterdir()) == [votes]
@@ -445,7 +445,7 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
     assert (tmp_path / "e.csv").read_text() == "prompt,chosen,rejected,labeler\nWhich tea?,Green.,None.,ada\n"
     row = {"prompt": "Say", "completions": ["red", "blue"], "ranking": [[0, 1]]}
     tied = worlds.write(tmp_path / "tied.jsonl", [row])
-    refused(heedful("export", tied, "--out", tmp_path / "t.jsonl"), "all of its 1 rows are tied")
+    refused(heedful("export", tied, "--out", tmp_path / "t.jsonl"), "no row has a pair .1 row, all tied.")
     some = worlds.write(tmp_path / "some.jsonl", [row, row | {"ranking": [[0], [1]]}])
     told = json.loads(heedful("export", some, "--out", tmp_path / "s.jsonl", "--json").out)
     assert (told["results"]["rows"], told["results"]["tied_left_out"]) == (1, 1)

@@ -211,16 +211,14 @@ def _export(source: str, form: str, out: Path, overwrite: bool, as_json: bool) -
     A demonstration becomes prompt and completion. A ranking becomes prompt, chosen and rejected, a row for each pair.
     For OpenAI's files both become messages. Labeler, group and split stay where the form has room for them.
     """
-    from heedful.data import export, formats, kinds
+    from heedful.data import export, formats, kinds, text
 
     terminal.check_free(out, overwrite)
     records = formats.read(source, _record_type(kinds.kind_of(source)))
     rows = list(export.to_public(records, form))
     tied = sum(export.is_tied(record) for record in records)
     if not rows:
-        raise UserError(
-            f"{source}: all of its {len(records)} rows are tied, and ties are no pairs. Nothing was written"
-        )
+        raise UserError(f"{source}: no row has a pair ({text.rows_told(len(records))}, all tied). Nothing was written")
     formats.write(out, rows)
     terminal.show(str(out), {"rows": len(rows), **({"tied_left_out": tied} if tied else {})}, as_json)
 

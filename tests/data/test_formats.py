@@ -289,7 +289,7 @@ def test_without_bad_rows_no_file_is_written(tmp_path: Path) -> None:
 def test_a_file_of_bad_rows_alone_is_an_error_that_keeps_the_reasons(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": ""}\n' * 3)
-    assert "none of its 3 rows fits. The first one: field 'prompt': is empty" in told(path, skip_bad=True)
+    assert "no row fits (3 rows). The first one: field 'prompt': is empty" in told(path, skip_bad=True)
     assert formats.fingerprint(formats.rejected_path(path))["rows"] == 3
 
 

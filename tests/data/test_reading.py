@@ -82,6 +82,14 @@ def test_a_file_of_text_is_read(tmp_path: Path, name: str, content: bytes) -> No
     assert kind_of(tmp_path / name) == "demonstrations"
 
 
+def test_fields_around_the_rows_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": 1, "data": ROWS}))
+    assert (kind_of(path), read(path), formats.fingerprint(path)["rows"]) == ("demonstrations", ROWS, 2)
+    told = f"{path}: the rows are in 'data'. Not used: version"
+    assert [record.getMessage() for record in caplog.records] == [told]
+
+
 def test_a_file_of_columns_is_read(tmp_path: Path) -> None:
     parquet.write_table(TABLE, tmp_path / "a.pq", compression="zstd")
     feather.write_feather(TABLE, str(tmp_path / "a.feather"), compression="lz4")

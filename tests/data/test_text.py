@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heedful.data.text import as_words, suspicious, visible
+from heedful.data.text import as_words, rows_told, suspicious, visible
 from heedful.report.page import Report, html
 from heedful.web.text.sanitise import as_html
 
@@ -28,3 +28,8 @@ def test_app_and_report_show_the_same_characters(character: str) -> None:
 def test_names_of_fields_are_words() -> None:
     assert as_words("fails_instruction") == "fails instruction"
     assert as_words("valid/pair_loss") == "valid: pair loss"
+
+
+def test_a_number_of_rows_in_words() -> None:
+    assert [rows_told(count) for count in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
+    assert rows_told(1, "prompt") == "1 prompt row"

@@ -154,7 +154,7 @@ def test_rankings_with_ratings() -> None:
     assert found["ratings"]["held_out"]["ppo"]["overall"]["mean"] == 2.0
     text = describe(result)
     assert "ratings of held out labelers" in text
-    assert "1 rows are about other models" in text
+    assert "rows about other models: 1" in text
 
 
 def test_files_that_judge_nothing() -> None:

@@ -18,6 +18,7 @@ from heedful.data import conversion, kinds
 from heedful.data.reading import sources
 from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.shapes import mapping
+from heedful.data.text import rows_told
 from heedful.files import Row
 
 _FIRST, _MOST_REFUSED, _LONGEST = 3, 20, 300
@@ -68,15 +69,15 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """The explanation for a terminal."""
-        shapes = ", ".join(f"{name} ({count:,} rows)" for name, count in self.shapes.items()) or "unknown"
-        told = [f"{self.source}: {self.rows:,} rows. Shape: {shapes}."]
+        shapes = ", ".join(f"{name} ({rows_told(count)})" for name, count in self.shapes.items()) or "unknown"
+        told = [f"{self.source}: {rows_told(self.rows)}. Shape: {shapes}."]
         if self.kind:
             told.append(f"read as: {self.records:,} {self.kind}")
         told += [json.dumps(row, ensure_ascii=False) for row in self.preview]
         told.append("fields not used: " + (_counted(self.unused) or "none"))
-        told += [f"left out, not judged: {count:,} rows: {reason}" for reason, count in self.unjudged.items()]
+        told += [f"left out, not judged: {rows_told(count)}: {reason}" for reason, count in self.unjudged.items()]
         if self.refused_rows:
-            told.append(f"cannot be read: {self.refused_rows:,} rows. --skip-bad leaves them out")
+            told.append(f"cannot be read: {rows_told(self.refused_rows)}. --skip-bad leaves such rows out")
             told += [f"  {bad.file}:{bad.line}: {bad.reason}" for bad in self.refused]
         return told
 

@@ -27,6 +27,7 @@ from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read
 from heedful.data.reading.streams import USUAL, FileLimits, needs_pyarrow, told
 from heedful.data.records import Record
 from heedful.data.shapes import mapping
+from heedful.data.text import rows_told
 from heedful.files import Row
 
 __all__ = [
@@ -88,7 +89,7 @@ def read(
         log.warning("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))
     if not good:
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
-        raise UserError(f"{source.path}: none of its {count} rows fits. {first}")
+        raise UserError(f"{source.path}: no row fits ({rows_told(count)}). {first}")
     return good
 
 

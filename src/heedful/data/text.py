@@ -1,4 +1,4 @@
-"""Make text from people and models safe to show: suspicious characters, and field names as words."""
+"""Make text from people and models safe to show: suspicious characters, field names and numbers of rows as words."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _BREAK = "\u200b"  # between words of scripts that write no spaces: Thai, Lao, B
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\ua9e0-\ua9ff\uaa60-\uaa7f]")
 _FLAG, _TAGS = "\U0001f3f4", range(0xE0020, 0xE0080)
 _LONGEST_FLAG = 8  # characters: a black flag and its tags
+
+
+def rows_told(count: int, kind: str = "") -> str:
+    """A number of rows in words: "1 row", "1,200 rows", "1 prompt row"."""
+    return " ".join(filter(None, (f"{count:,}", kind, "row" if count == 1 else "rows")))
 
 
 def suspicious(text: str) -> Iterator[int]:

@@ -164,7 +164,7 @@ def _remarks(found: Result) -> list[str]:
     for name, count in found.get("no_opinion", {}).items():
         lines.append(f"no opinion: {name} on {count:,} answers")
     if found.get("other_rows"):
-        lines.append(f"{found['other_rows']:,} rows are about other models")
+        lines.append(f"rows about other models: {found['other_rows']:,}")
     if found["kind"] == "endpoint":
         bias, asked = found["position_bias"], found["requests"]
         if bias["turned"] is not None:

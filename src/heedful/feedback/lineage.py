@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.data import snapshots
+from heedful.data.text import rows_told
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Audit, Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
 from heedful.runs.listing import Artifact, found_under, read_artifact
@@ -88,7 +89,7 @@ class RunLineage:
             yield told + (f" ({figures})" if figures else "")
         for use in self.uses:
             shown, of = use.snapshot, " < ".join(use.through[::-1])
-            yield f"  {shown.path}: {shown.rows:,} {shown.records} rows" + (f", {use.role} of {of}" if of else "")
+            yield f"  {shown.path}: {rows_told(shown.rows, shown.records)}" + (f", {use.role} of {of}" if of else "")
         by_labeler = Counter(one.labeler for one in self.judgements).most_common()
         named = ", ".join(f"{name} {count:,}" for name, count in by_labeler)
         by_models = sum(one.model is not None for one in self.judgements)
@@ -118,7 +119,7 @@ class LabelerLineage:
         """Lines for people."""
         yield self.labeler
         for snapshot, count in self.snapshots:
-            yield f"  {snapshot.path}: {count:,} of {snapshot.rows:,} {snapshot.records} rows"
+            yield f"  {snapshot.path}: {count:,} of {rows_told(snapshot.rows, snapshot.records)}"
         yield from (f"  {run}" for run in self.runs)
         if not self.snapshots:
             yield "  in no snapshot"

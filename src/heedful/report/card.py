@@ -12,7 +12,7 @@ from typing import Any
 from heedful.config import UserError, refused
 from heedful.data import formats, kinds
 from heedful.data.records import Choice, Comparison, Demonstration, as_text
-from heedful.data.text import as_words, visible
+from heedful.data.text import as_words, rows_told, visible
 from heedful.files import lines_of, read_json, write_text
 from heedful.maths.statistics import ends
 from heedful.report import comparison
@@ -108,7 +108,7 @@ def _ancestry(name: str, manifest: Manifest, seen: set[str]) -> Iterator[tuple[s
 def _data(name: str, manifest: Manifest) -> Iterator[str]:
     """A line for each file that a run learned from, with what is known of consent."""
     for role, source in manifest.data.items():
-        rows = f", {source['rows']:,} rows" if isinstance(source.get("rows"), int) else ""
+        rows = f", {rows_told(source['rows'])}" if isinstance(source.get("rows"), int) else ""
         records = _records(source)
         app = sum("judgement" in (record.model_extra or {}) for record in records)
         consent = (

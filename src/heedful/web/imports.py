@@ -22,6 +22,7 @@ from heedful.data.kinds import kind_of
 from heedful.data.reading.streams import FileLimits
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record
 from heedful.data.shapes import mapping
+from heedful.data.text import rows_told
 from heedful.feedback import head_to_head, items
 from heedful.feedback.items import MOST_COMPLETIONS
 from heedful.feedback.judgements import Versus
@@ -167,7 +168,7 @@ def _rows(path: Path, name: str, record_type: type[R], how: Reading) -> tuple[li
     given = mapping.parse(how.given)
     rows = formats.read(path, record_type, given=given, limits=LIMITS, skip_bad=how.skip_bad, left_out=reasons)
     lines = [
-        f"{name}: {count:,} {'row' if count == 1 else 'rows'} left out: {reason.rstrip('.')}"
+        f"{name}: {rows_told(count)} left out: {reason.rstrip('.')}"
         for reason, count in reasons.most_common(MOST_REASONS)
     ]
     if more := reasons.total() - sum(count for _, count in reasons.most_common(MOST_REASONS)):

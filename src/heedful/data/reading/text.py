@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import itertools
 import json
@@ -159,8 +160,13 @@ def _listed(path: Path, document: Any) -> list[Any]:
         raise UserError(f"{path}: holds several lists of rows ({', '.join(lists)}). Write each to a file of its own.")
     ((name, rows),) = lists.items()
     if others := [other for other in document if other != name]:
-        log.warning("%s: the rows are in '%s'. Not used: %s", path, name, ", ".join(others))
+        _tell_unread(path, name, ", ".join(others))
     return rows
+
+
+@functools.lru_cache(maxsize=64)  # a command reads its file several times, and says this once
+def _tell_unread(path: Path, name: str, others: str) -> None:
+    log.warning("%s: the rows are in '%s'. Not used: %s", path, name, others)
 
 
 def _is_table(value: Any) -> bool:

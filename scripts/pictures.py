@@ -53,9 +53,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         if asked.report:
-            page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+            page = browser.new_page(viewport={"width": WIDTH, "height": 1285})
             page.goto(asked.report.resolve().as_uri())
-            take(page, "report", 1000)
+            take(page, "report", 1285)
         if names:
             server = Server(Path(scratch))
             session = led.populate(server)

@@ -46,6 +46,8 @@ def test_a_difference_by_hand() -> None:
     error = ((10 / 19) ** 2 + 9 * (10 / 19 / 18) ** 2) ** 0.5 * 0.9**0.5
     assert one.low == pytest.approx(10 / 19 - stats.t.ppf(0.975, 2) * error, rel=0.06)  # 361 / 109 = 3.3 equal users
     assert win([0.5] * 20, list(range(20))) == (0.5, None, None, 20)
+    assert win([0.0] * 11 + [1.0], list(range(12))).low == 0.0  # 1 of 12: the plain interval ends below 0
+    assert win([1.0] * 11 + [0.0], list(range(12))).high == 1.0
     # the same users twice: twice the values, and the same error
     assert difference(values * 2, users * 2)[:3] == pytest.approx(found[:3])
     assert difference(values[:9], users[:9]) == (pytest.approx(5 / 9), None, None, 9)

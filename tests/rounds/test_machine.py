@@ -202,11 +202,22 @@ def test_alarms_by_hand(place: Place) -> None:
 
 
 def test_a_round_keeps_its_plan(place: Place) -> None:
+    place.plan(prompts=1000)
+    with pytest.raises(Waiting, match="fresh prompts"):
+        place.run()
+    place.plan()
+    with pytest.raises(Waiting, match="of 1,000 fresh prompts"):
+        place.run()
+    path = place.folder / "rounds/001"
+    assert place.said[-1].endswith(f"the next one takes it. To begin this one again with the new plan, delete {path}")
+    shutil.rmtree(path)
     until_labels(place)
     place.plan(prompts=3, gate={"prompts": 99})
     with pytest.raises(Waiting, match="0 of 12 labels"):
         place.run()
-    assert "round.toml has changed (prompts, gate)" in place.said[-1]
+    assert place.said[-1].endswith(
+        "round.toml has changed (prompts, gate). Round 1 keeps its plan, the next one takes it"
+    )
     assert state.read(place.folder, 1).gate_prompts == 12
 
 

@@ -100,14 +100,15 @@ def difference(values: ArrayLike, users: Sequence[object], bounds: int = 1) -> D
 
 
 def win(outcomes: ArrayLike, users: Sequence[object]) -> WinRate:
-    """The win rate of outcomes [N] in [0, 1], ties half, with the interval of `difference`.
+    """The win rate of outcomes [N] in [0, 1], ties half, with the interval of `difference` within [0, 1].
 
     There is no interval where every outcome is a tie, because nothing was found out.
     """
     values = np.asarray(outcomes, dtype=np.float64)
     found = difference(values, users)
     ties = bool((values == 0.5).all())
-    return WinRate(found.mean, None if ties else found.low, None if ties else found.high, found.n)
+    low, high = (None if ties or end is None else min(max(end, 0.0), 1.0) for end in (found.low, found.high))
+    return WinRate(found.mean, low, high, found.n)
 
 
 def decide(config: GateConfig, prompts: int, seen: Evidence) -> GateVerdict:

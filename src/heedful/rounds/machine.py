@@ -40,7 +40,11 @@ def run(
         one = state.current(folder, db)
         one.write()
         if keys := state.changed(one):
-            say(f"round.toml has changed ({', '.join(keys)}). Round {one.number} keeps its plan, the next one takes it")
+            again = "" if "queue" in one.steps else f". To begin this one again with the new plan, delete {one.path}"
+            say(
+                f"round.toml has changed ({', '.join(keys)}). Round {one.number} keeps its plan, the next one takes it"
+                + again
+            )
         for step, reason in (skip or {}).items():
             skip_step(one, step, reason)
         for step in STEPS:

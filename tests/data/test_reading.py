@@ -52,8 +52,8 @@ def told(path: Path | str, cls: Any = Demonstration, **options: Any) -> str:
     ("name", "content"),
     [
         ("a.jsonl", LINES),
-        ("a.jsonl.gz", gzip.compress(LINES)),
-        ("a.jsonl", gzip.compress(LINES)),  # packed without a word in the name
+        ("a.jsonl.gz", gzip.compress(LINES, mtime=0)),
+        ("a.jsonl", gzip.compress(LINES, mtime=0)),  # packed without a word in the name
         ("a.jsonl.zst", zstd(LINES)),
         ("a.ndjson", LINES),
         ("a.json", LINES),
@@ -61,7 +61,7 @@ def told(path: Path | str, cls: Any = Demonstration, **options: Any) -> str:
         ("a.json", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
         ("a.jsonl", json.dumps(ROWS).encode()),
         ("a.json", json.dumps({"version": 1, "data": ROWS}).encode()),
-        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode(), mtime=0)),
         ("rows", LINES),  # no ending
         ("a.csv", QUOTED.encode()),
         ("a.csv", b"\xef\xbb\xbf" + QUOTED.encode()),
@@ -71,7 +71,7 @@ def told(path: Path | str, cls: Any = Demonstration, **options: Any) -> str:
         ("a.csv", QUOTED.replace(",", "|").replace('b""| c', 'b"", c').encode()),
         ("a.csv", QUOTED.replace("\r\n", ",,\r\n").replace("completion,,", "completion").encode()),  # as Excel writes
         ("a.tsv", QUOTED.replace(",", "\t").replace('b""\t c', 'b"", c').encode()),
-        ("a.csv.gz", gzip.compress(QUOTED.encode())),
+        ("a.csv.gz", gzip.compress(QUOTED.encode(), mtime=0)),
         ("a.csv.zst", zstd(QUOTED.encode())),
     ],
 )  # fmt: skip

@@ -354,7 +354,7 @@ def test_an_import_takes_kind_and_file(site: Site, address: str) -> None:
     rows = jsonl([{"prompt": "Q?", "completions": ["a", "b"]}])
     path = f"/api/projects/tea/{address}"
     for query, content in (
-        ("kind=completions", rows), ("file=rows.jsonl.gz", gzip.compress(rows)),
+        ("kind=completions", rows), ("file=rows.jsonl.gz", gzip.compress(rows, mtime=0)),
         ("kind=prompts&priority=3", jsonl([{"prompt": "P?"}])),
     ):  # fmt: skip
         found = client.post(f"{path}?{query}", content=content)

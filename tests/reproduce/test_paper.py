@@ -219,3 +219,26 @@ def test_a_tiny_run_of_every_figure_and_a_rerun_without_its_files(
     shutil.rmtree(tmp_path / "out" / "models-1")
     assert "Parts to run: 0" in call()
     assert (docs / "reproduce.md").read_bytes() == page
+
+
+def peak_of(labels: int, distance: float, low: float, high: float | None) -> dict[str, Any]:
+    peak = {"distance": distance, "low": low, "high": high, "gain": 0.1}
+    return {"size": "small", "labels": labels, "fit": {"words": "peak", "peak": peak}}
+
+
+def test_over_optimisation_is_told_by_method_and_by_labels() -> None:
+    falls = {"fit": {"words": "falls from the start", "peak": None}}
+    found = {
+        "ppo-small-100": {1: falls}, "ppo-small-600": {1: {"fit": None}},
+        "reward-small-600": {1: peak_of(600, 0.8, 0.7, 0.9)}, "reward-small-100": {1: peak_of(100, 0.5, 0.4, 0.6)},
+    }  # fmt: skip
+    ppo, best, labels = (one for one in claims.claims(found) if one.figure == "overopt")
+    assert (ppo.ours, ppo.verdict) == (
+        "0 of 2 curves have a peak in range. Falling from the start: 1", "missed: no peak in range",
+    )  # fmt: skip
+    assert (best.ours, best.verdict) == ("2 of 2 curves have a peak in range", "reached for these")
+    assert (labels.ours, labels.verdict) == ("small, seed 1: √KL 0.50 with 100, 0.80 with 600", "reached for these")
+    found["reward-small-100"] = {1: peak_of(100, 0.5, 0.4, 0.7)}
+    *_, labels = (one for one in claims.claims(found) if one.figure == "overopt")
+    assert labels.verdict == "missed: intervals of small, seed 1 are not apart"
+    assert [one.ours for one in claims.claims({}) if one.figure == "overopt"] == ["not run"] * 3

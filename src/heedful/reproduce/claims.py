@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ import numpy as np
 from heedful.demo.records import BASE, PTX
 from heedful.maths.statistics import ends, repeats
 from heedful.reproduce.paper_figures import BySeed, over_seeds
+from heedful.reproduce.parts import Figures
 
 Found = dict[str, BySeed]
 """Figures of the parts that have run, by part and seed."""
 NOT_RUN = "not run"
+FALLS = "falls from the start"
 
 
 class Claim(NamedTuple):
@@ -44,7 +47,7 @@ def claims(found: Found) -> list[Claim]:
     for one in WANTED:
         ours, verdict = one.found(found[one.part]) if found.get(one.part) else (NOT_RUN, NOT_RUN)
         rows.append(Claim(one.figure, one.claim, one.paper, ours, verdict))
-    return [*rows, _repair(found), _overopt(found), *(Claim(*row) for row in NEVER)]
+    return [*rows, _repair(found), *_overopt(found), *(Claim(*row) for row in NEVER)]
 
 
 def at_least(value: float, paper: float, error: float) -> str:
@@ -142,15 +145,44 @@ def _repair(found: Found) -> Claim:
     return Claim(*text, ours, f"missed in seed {worse[0]}" if worse else "reached")
 
 
-def _overopt(found: Found) -> Claim:
-    """Whether the gold reward falls after a peak."""
-    text = ("overopt", "the gold reward falls after a peak", "Gao et al. 2022")
-    fits = [own["fit"] for part, by_seed in found.items() if part.startswith("ppo-") for own in by_seed.values()]
-    if not fits:
+def _overopt(found: Found) -> list[Claim]:
+    """Whether the gold reward falls after a peak, by method, and whether more labels push the peak out."""
+    rows = []
+    for start, method in (("ppo-", "PPO"), ("reward-", "best of n")):
+        text = ("overopt", f"{method}: the gold reward falls after a peak", "Gao et al. 2022")
+        fits = [own["fit"] for part, by_seed in found.items() if part.startswith(start) for own in by_seed.values()]
+        if not fits:
+            rows.append(Claim(*text, NOT_RUN, NOT_RUN))
+            continue
+        peaks = sum(fit is not None and fit["peak"] is not None for fit in fits)
+        falling = sum(fit is not None and fit["words"] == FALLS for fit in fits)
+        ours = f"{peaks} of {len(fits)} curves have a peak in range" + (
+            f". Falling from the start: {falling}" if falling else ""
+        )
+        rows.append(Claim(*text, ours, "reached for these" if peaks else "missed: no peak in range"))
+    return [*rows, _more_labels(found)]
+
+
+def _more_labels(found: Found) -> Claim:
+    """Whether the peak of best of n moves out with the labels, beyond the intervals, for each size of reward model."""
+    text = ("overopt", "more labels push the peak of best of n out", "Gao et al. 2022")
+    peaks: dict[str, list[tuple[int, Figures]]] = {}
+    for part, by_seed in found.items():
+        for seed, own in by_seed.items() if part.startswith("reward-") else ():
+            if own["fit"] is not None and own["fit"]["peak"] is not None:
+                peaks.setdefault(f"{own['size']}, seed {seed}", []).append((own["labels"], own["fit"]["peak"]))
+    rows = {model: sorted(own, key=lambda one: one[0]) for model, own in peaks.items() if len(own) > 1}
+    if not rows:
         return Claim(*text, NOT_RUN, NOT_RUN)
-    peaks = sum(fit is not None and fit["peak"] is not None for fit in fits)
-    ours = f"{peaks} of {len(fits)} PPO curves have a peak in range"
-    return Claim(*text, ours, "reached for these" if peaks else "missed: no peak in range")
+    shown = "; ".join(
+        f"{model}: √KL " + ", ".join(f"{peak['distance']:.2f} with {labels}" for labels, peak in own)
+        for model, own in rows.items()
+    )
+    for model, own in rows.items():
+        for (_, a), (_, b) in pairwise(own):
+            if a["high"] is None or b["low"] is None or b["low"] <= a["high"]:
+                return Claim(*text, shown, f"missed: intervals of {model} are not apart")
+    return Claim(*text, shown, "reached for these")
 
 
 def _pair(name: str) -> Callable[[dict], dict]:

@@ -178,8 +178,8 @@ def _more_labels(found: Found) -> Claim:
         f"{model}: √KL " + ", ".join(f"{peak['distance']:.2f} with {labels}" for labels, peak in own)
         for model, own in rows.items()
     )
-    for model, own in rows.items():
-        for (_, a), (_, b) in pairwise(own):
+    for model, sorted_peaks in rows.items():
+        for (_, a), (_, b) in pairwise(sorted_peaks):
             if a["high"] is None or b["low"] is None or b["low"] <= a["high"]:
                 return Claim(*text, shown, f"missed: intervals of {model} are not apart")
     return Claim(*text, shown, "reached for these")

@@ -32,11 +32,29 @@ def table(figures: dict[str, Figures]) -> list[list[str]]:
         numbers = [f"{100 * accuracy:.1f} %", f"{max(found['distance']):.2f}"]
         fitted = found["fit"]
         if fitted is None:
-            rows.append([_shown(model), METHODS[kind], "too few distances to fit", *numbers, "–", "–"])
+            rows.append([_shown(model), METHODS[kind], words(found), *numbers, "–", "–"])
             continue
         both = [f"{fitted[x]['mean']:.3f} ({ends(fitted[x], '{:.3f}'.format)})" for x in ("alpha", "beta")]
-        rows.append([_shown(model), METHODS[kind], fitted["words"], *numbers, *both])
+        rows.append([_shown(model), METHODS[kind], words(found), *numbers, *both])
     return rows
+
+
+def words(found: Figures) -> str:
+    """What a curve does: the fitted peak in words, and the measured one where the fitted form shows none."""
+    fitted = found["fit"]
+    said = "too few distances to fit" if fitted is None else str(fitted["words"])
+    if (fitted is None or fitted["peak"] is None) and (top := measured_peak(found)) is not None:
+        said += f". The points rise to {top[1]:.3f} at √KL {top[0]:.2f} and fall"
+    return said
+
+
+def measured_peak(found: Figures) -> tuple[float, float] | None:
+    """(√KL, gold reward) of the highest point, if it is above zero and above the last point beyond their intervals."""
+    points = list(zip(found["distance"], found["gold"], strict=True))
+    (distance, top), (_, last) = max(points, key=lambda one: float(one[1]["mean"])), points[-1]
+    if top["low"] is None or last["high"] is None or top["low"] <= max(0.0, last["high"]):
+        return None
+    return float(distance), float(top["mean"])
 
 
 def text(figures: dict[str, Figures]) -> str:

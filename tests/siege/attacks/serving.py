@@ -215,6 +215,8 @@ async def _upstream(scope: Any, receive: Any, send: Any) -> None:
     content, more = b"", True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":  # the server was killed while it wrote
+            return
         content, more = content + message.get("body", b""), message.get("more_body", False)
     asked = json.loads(content)
     said, name = asked["messages"][-1]["content"], f"chatcmpl-{uuid4().hex}"

@@ -344,14 +344,11 @@ def _serve(settings: Any) -> None:
     from heedful.collection.settings import CollectionConfig
     from heedful.collection.store import Collection
     from heedful.serve import run
-    from heedful.serve.types import KeepsNothing
 
     collect = settings.collect
     text = {"consent": run.text_of(collect.consent, "--collect.consent")} if collect.consent is not None else {}
     kept = CollectionConfig(rate=collect.rate, days=collect.days, **text)
-    run.run(
-        settings, lambda store: Collection(store, kept) if kept.rate else KeepsNothing(), partial(print, flush=True)
-    )
+    run.run(settings, lambda store: Collection(store, kept, folders=[settings.folder]), partial(print, flush=True))
 
 
 importlib.import_module("heedful.commands.collected")  # the commands about prompts of users

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from collection.served import START as SENT
 from heedful.cli import main
 from heedful.collection import forget, round_files
 from heedful.collection import store as collected
+from heedful.collection.settings import CollectionConfig
+from heedful.collection.store import Collection
 from heedful.config import Config, UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.feedback import people
-from heedful.feedback.collected import Decision, ServedUser
+from heedful.feedback.collected import Decision, Exchange, Origin, ServedUser
 from heedful.feedback.schema import Item, Person
 from heedful.files import Lock, append_rows, read_json, rows_of
 from heedful.rounds import choose, compare, promotions, state, train
@@ -366,6 +370,58 @@ def test_forgetting_leaves_files_alone_while_a_round_is_at_work(place: Place) ->
     assert gone.files.cleared == ()
     assert {why for _, why in gone.files.kept} == {(round_files.AT_WORK,)}
     assert user in (place.folder / "rounds/001/prompts.jsonl").read_text()
+
+
+def test_what_is_too_old_leaves_the_files_of_rounds_or_is_named(
+    place: Place, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twenty prompts are a day older than the others, and for them a year is over."""
+    with place.store.writing() as db:
+        old = sorted(one.id for one in db.query(Exchange) if one.started < SENT + timedelta(seconds=1))[:20]
+        db.execute(sa.update(Exchange).where(Exchange.id.in_(old)).values(started=SENT - timedelta(days=1)))
+    until_labels(place)
+    folder = place.folder / "rounds/001"
+    before = {name: rows_of(folder / f"{name}.jsonl") for name in ("prompts", "ranked")}
+    gone = {row["exchange"] for row in before["prompts"]} & set(old)
+    assert 0 < len(gone) < 12
+    with place.store.reading() as db:
+        payloads = [item.payload for item in db.query(Item).filter(Item.source == "round-001")]
+    assert not any({"exchange", "sent"} & payload.keys() for payload in payloads)  # the queue needs neither
+    place.label(most=1)
+    with place.store.reading() as db:
+        labelled = db.query(Origin.exchange_id).join(Item, Item.id == Origin.item_id).filter(Item.taken > 0).scalar()
+    append_rows(folder / "read.jsonl", before["prompts"])
+    run = Manifest.begin("ppo", Config(), {}, {"prompts": {"path": str(folder / "read.jsonl")}})
+    (folder / "ppo/model").mkdir(parents=True)
+    run.write(folder / "ppo/manifest.json")
+    now = SENT + timedelta(days=365)
+    sweeping = Collection(place.store, CollectionConfig(), folders=[place.folder], clock=lambda: now)
+    lock = Lock(place.folder / "rounds/.lock", "")
+    sweeping.sweep()
+    lock.release()
+    assert gone & {row["exchange"] for row in rows_of(folder / "prompts.jsonl")}  # a round was at work
+    caplog.clear()
+    sweeping.sweep()
+    for name, rows in before.items():
+        assert rows_of(folder / f"{name}.jsonl") == [row for row in rows if row["exchange"] not in gone]
+    assert rows_of(folder / "read.jsonl") == before["prompts"]
+    (line,) = caplog.messages
+    told = "a file of a round, which holds exchanges that are too old. It stays, because of"
+    assert line == f"{folder}/read.jsonl: {told} {folder}/ppo"
+    caplog.clear()
+    sweeping.sweep()
+    assert caplog.messages == []
+    with pytest.raises(Waiting, match=f"1 of {12 - len(gone - {labelled})} labels"):  # what has a label stays
+        place.run()
+    days = str((datetime.now(UTC) - SENT).days - 1)
+    with pytest.raises(SystemExit):
+        main(["forget", "--older-than", days, "--folder", str(place.folder), "--json"])
+    row = json.loads(capsys.readouterr().out)
+    assert (row["exchanges"], row["labelled"]) == (52 - 20, 1 - (labelled in gone))
+    assert rows_of(folder / "prompts.jsonl") == []
+    with pytest.raises(SystemExit) as left:
+        main(["forget", "--folder", str(place.folder)])
+    assert (left.value.code, capsys.readouterr().err) == (2, "give --user NAME, or --older-than DAYS\n")
 
 
 def test_flags_and_lengths_of_a_gate_by_hand() -> None:

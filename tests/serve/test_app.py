@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 from heedful.feedback import keys
 from heedful.feedback.schema import ApiKey
-from serve.place import START, Place
+from serve.place import START, Keeps, Place
 
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "a canary sings"}]}
 
@@ -95,3 +97,16 @@ def test_the_collector_gets_what_may_be_kept(place: Place) -> None:
 def test_the_server_needs_no_torch() -> None:
     script = "import sys, heedful.serve.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_the_server_deletes_what_is_too_old_at_its_start(tmp_path: Path) -> None:
+    swept = threading.Event()
+
+    class Sweeps(Keeps):
+        def sweep(self) -> None:
+            swept.set()
+            raise OSError("the disk is away")  # the server goes on
+
+    with Place(tmp_path, collector=Sweeps()).client() as client:
+        assert swept.wait(60)
+        assert client.get("/healthz").json()["status"] == "ok"

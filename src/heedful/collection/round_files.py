@@ -1,4 +1,7 @@
-"""Rows of forgotten users and deleted exchanges in the files of rounds: removed, unless a training has read the file.
+"""Rows of forgotten users, and of exchanges that are deleted or too old, in the files of rounds.
+
+They are removed, unless a training has read the file.
+
 
 A training that has read a file stays reproducible only with it, so file and training are named. A file that an
 unfinished step reads is named, too: the step could not go on with another file.
@@ -10,6 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from heedful.config import UserError
@@ -21,6 +25,12 @@ from heedful.runs.manifest import NAME, Manifest, manifest_path
 
 ROUNDS, PARTIAL = "rounds", ".partial"
 AT_WORK = "a round is at work here"
+CHOSEN = ("prompts.jsonl", "gate.jsonl")
+"""Files in which a round and its gate keep the prompts of users."""
+SENT = "sent"
+"""Field of a row: when its user sent the prompt."""
+OWN = ("exchange", SENT)
+"""Fields with which this module finds rows. No labeler and no snapshot needs them."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,34 @@ def clear_exchanges(folders: Sequence[str | Path], exchange_ids: Sequence[str]) 
     """Remove the rows of exchanges, as `clear` does with those of users."""
     gone = set(exchange_ids)
     return _clear(folders, lambda row: row.get("exchange") in gone)
+
+
+def clear_older(folders: Sequence[str | Path], exchange_ids: Sequence[str], before: datetime) -> Cleared:
+    """Remove the rows of exchanges, and all rows that were sent before a time.
+
+    Without such exchanges it reads only the files in which a round and its gate keep their prompts.
+    """
+    gone = set(exchange_ids)
+
+    def is_gone(row: Row) -> bool:
+        return row.get("exchange") in gone or is_older(row, before)
+
+    due = gone or any(
+        is_older(row, before)
+        for folder in folders
+        for name in CHOSEN
+        for path in (Path(folder) / ROUNDS).glob(f"*/{name}")
+        for row in rows_of(path)
+    )
+    return _clear(folders, is_gone) if due else Cleared()
+
+
+def is_older(row: Row, before: datetime) -> bool:
+    """Whether a row says that it was sent before a time."""
+    try:
+        return datetime.fromisoformat(row[SENT]) < before
+    except (KeyError, TypeError, ValueError):  # says nothing, or is not ours
+        return False
 
 
 def _clear(folders: Sequence[str | Path], is_gone: Callable[[Row], bool]) -> Cleared:

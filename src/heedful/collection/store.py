@@ -10,17 +10,18 @@ Users see and delete what is kept of them: `of_user`, `delete`.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.collection import react, removal, round_files, users
+from heedful.collection import react, removal, retention, round_files, users
 from heedful.collection.removal import Held
 from heedful.collection.round_files import Cleared
 from heedful.collection.settings import CollectionConfig
@@ -30,7 +31,7 @@ from heedful.feedback.columns import printable
 from heedful.feedback.schema import ApiKey, Event, Item, Person
 from heedful.feedback.store import Store
 
-SWEEP_EVERY = timedelta(hours=1)
+log = logging.getLogger("heedful.collection")
 
 
 class Answered(Protocol):
@@ -82,28 +83,34 @@ class Collection:
         store: Store,
         config: CollectionConfig,
         *,
+        folders: Sequence[str | Path] = (),
         draw: Callable[[], float] = random.random,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.store, self.config, self._draw, self._clock = store, config, draw, clock
-        self._swept: datetime | None = None
+        """`folders` are searched for runs and rounds that hold what is too old."""
+        self.store, self.config, self.folders, self._draw, self._clock = store, config, folders, draw, clock
+        self._told: set[str] = set()
 
-    def terms(self) -> tuple[str, str]:
-        """(version, text) of what people agree to."""
-        return self.config.version, self.config.consent
+    def terms(self) -> tuple[str, str] | None:
+        """(version, text) of what people agree to. None if nothing is ever stored."""
+        return (self.config.version, self.config.consent) if self.config.rate else None
 
     def wants(self, user: str, consent: str | None, refused: bool) -> bool:
         """Whether to keep a request. Agreement to another version of the text does not count."""
         return not refused and consent == self.config.version and self._draw() < self.config.rate
 
     def keep(self, exchange: Answered) -> None:
-        """Store an exchange. What came back is on the disk. Now and then it also deletes what is too old."""
-        now = self._clock()
+        """Store an exchange. What came back is on the disk."""
         with self.store.writing() as db:
-            add(db, exchange, now)
-        if self._swept is None or now - self._swept >= SWEEP_EVERY:
-            self._swept = now
-            sweep(self.store, self.config.days, now)
+            add(db, exchange, self._clock())
+
+    def sweep(self) -> None:
+        """Delete what is too old. What holds some all the same is logged once."""
+        lines = retention.sweep(self.store, self.config.days, self.folders, self._clock()).remains()
+        for line in lines:
+            if line not in self._told:
+                log.warning("%s", line)
+        self._told = set(lines)
 
 
 def add(db: Session, exchange: Answered, now: datetime) -> str | None:
@@ -216,24 +223,6 @@ def delete_several(
         removal.remove_exchanges(db, exchanges)
     store.scrub()
     return Gone(held, files)
-
-
-def sweep(store: Store, days: int, now: datetime) -> int:
-    """Delete exchanges and picks that are older than some days, and return their number.
-
-    Reactions to them and items that nobody has judged go, too. What a labeler judged and what a snapshot holds stays.
-    """
-    before = now - timedelta(days=days)
-    with store.writing() as db:
-        old = list(db.scalars(sa.select(Exchange.id).where(Exchange.started < before)))
-        chosen = sa.select(Item.id).join(Origin, Origin.item_id == Item.id).where(Origin.exchange_id.is_(None))
-        picks = list(db.scalars(chosen.where(Item.kind == "pick", Item.created < before)))
-        gone = removal.outdated(db, [*removal.items_from(db, old), *picks])
-        removal.remove_items(db, gone, "older than the retention", now, by=None)
-        removal.remove_exchanges(db, old)
-    if old or gone:
-        store.scrub()
-    return len(old) + len(set(gone) & set(picks))
 
 
 def count(db: Session) -> int:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
+
 from heedful import terminal
 from heedful.commands.base import AS_JSON, DATA, OVERWRITE, SERVE, command, option
-from heedful.config import INPUT
+from heedful.config import INPUT, UserError
 from heedful.options import RUN
 
 
@@ -52,22 +54,30 @@ def _curate(
 
 @command(
     "forget", SERVE,
-    option("--user", required=True, metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),
+    option("--user", metavar="NAME", help="Account, or ACCOUNT/USER for a user whom a program names."),
+    option("--older-than", type=click.IntRange(1, 36_500), metavar="DAYS", help="Delete what is older, of all users. A "
+           "server does it by itself."),
     option("--folder", type=Path, default=Path("."), metavar="DIR", help="Project folder, with runs and the database "
             "heedful.db."),
     option("--db", metavar="DB", help="Another database: a SQLite file or a postgresql:// URL."), AS_JSON,
 )  # fmt: skip
-def _forget(user: str, folder: Path, db: str | None, as_json: bool) -> None:
-    """Delete what is kept of a user of served models.
+def _forget(user: str | None, older_than: int | None, folder: Path, db: str | None, as_json: bool) -> None:
+    """Delete what is kept of a user of served models, or what is too old.
 
     Prompts, answers, thumbs, edits, picks, items of the queue and snapshots that no run has read are gone. The command
-    lists the snapshots and runs that hold some all the same. The account stays.
+    lists the snapshots and runs that hold some all the same. The account stays. With --older-than, items that a labeler
+    has judged stay, and so do snapshots.
     """
     from datetime import UTC, datetime
 
-    from heedful.collection import forget
+    from heedful.collection import forget, retention
     from heedful.feedback.store import Store
 
-    store = Store.open(db or folder / "heedful.db", create=False)
-    gone = forget.forget(store, user, [folder], datetime.now(UTC), by=None)
+    if (user is None) == (older_than is None):
+        raise UserError("give --user NAME, or --older-than DAYS")
+    store, now = Store.open(db or folder / "heedful.db", create=False), datetime.now(UTC)
+    if older_than is not None:
+        gone: Any = retention.sweep(store, older_than, [folder], now)
+    else:
+        gone = forget.forget(store, str(user), [folder], now, by=None)
     print(json.dumps(gone.row(), ensure_ascii=False) if as_json else "\n".join(gone.lines()))

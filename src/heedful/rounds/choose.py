@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from heedful.collection.round_files import CHOSEN, SENT
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Prompt
@@ -22,7 +23,7 @@ from heedful.feedback.collected import Decision, Exchange, ServedUser, Split
 from heedful.maths.statistics import FEWEST
 from heedful.rounds.state import ROUNDS, Round, Waiting
 
-PROMPTS, GATE = "prompts.jsonl", "gate.jsonl"
+PROMPTS, GATE = CHOSEN
 
 
 def fresh(db: Session, one: Round) -> list[Prompt]:
@@ -89,4 +90,4 @@ def _record(exchange: Exchange, made: Sequence[Decision], split: Split, source: 
     told = {"prompt": hidden, "user": f"user-{exchange.user_id}", "split": split, "source": source}
     for name in ("language", "use_case"):
         told |= {name: standing[name].outcome} if name in standing else {}
-    return Prompt.model_validate({**told, "exchange": exchange.id})
+    return Prompt.model_validate({**told, "exchange": exchange.id, SENT: exchange.started.isoformat()})

@@ -47,10 +47,9 @@ def compare(store: Store, one: Round, consent: str | None) -> dict[str, Any]:
     exchanges = people.exchanges_of(one.path / GATE)
 
     def put(pairs: Sequence[Completions]) -> dict[str, Any]:
-        told = [Completions.model_validate({k: v for k, v in row.row().items() if k != "exchange"}) for row in pairs]
         with store.writing() as db:
             now = datetime.now(UTC)
-            queued = final.queue(db, plan.gate_project, told, now, consent=consent)
+            queued = final.queue(db, plan.gate_project, people.for_labelers(pairs), now, consent=consent)
             project = people.project_of(db, plan.gate_project).id
             people.note_origins(db, project, one.source, exchanges)
         return {"pairs": queued.pairs, "known": queued.known, "held_out_labelers": queued.held_out_labelers}

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
 
+from heedful.collection.round_files import OWN
 from heedful.config import UserError
 from heedful.data import formats, snapshots
 from heedful.data.records import Completions, Prompt
@@ -36,12 +37,17 @@ def project_of(db: Session, name: str) -> Project:
 
 def queue(store: Store, one: Round, rows: Sequence[Completions], exchanges: dict[str, str]) -> dict[str, Any]:
     """Put the answers of a round into the labelling project. Again, it adds what is missing."""
-    plain = [Completions.model_validate({k: v for k, v in row.row().items() if k != "exchange"}) for row in rows]
+    plain = for_labelers(rows)
     with store.writing() as db:
         project = project_of(db, one.plan.project)
         added = items.add(db, project.id, "ranking", plain, datetime.now(UTC), by=None, source=one.source)
         note_origins(db, project.id, one.source, exchanges)
     return {"items": added.items, "known": added.known}
+
+
+def for_labelers(rows: Sequence[Completions]) -> list[Completions]:
+    """Rows without the fields that only the files of rounds need."""
+    return [Completions.model_validate({k: v for k, v in row.row().items() if k not in OWN}) for row in rows]
 
 
 def note_origins(db: Session, project_id: int, source: str, exchanges: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from heedful.config import UserError
 from heedful.feedback.store import Store, StoreBusy
 from heedful.serve import collected, described, entry, errors, health, kept, keys, openai, swaps
 from heedful.serve.answering import Service
@@ -30,6 +32,8 @@ from heedful.web.security.tries import Tries
 PARTS = (openai, collected, account, entry, keys, health)
 ROUTERS = (*(part.router for part in PARTS), keys.pages, kept.pages, *install.ROUTERS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
+SWEEP_SECONDS = 3600.0
+log = logging.getLogger("heedful.serve")
 
 
 def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSettings, collector: Collector) -> FastAPI:
@@ -72,6 +76,7 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
     for model in service.models.values():
         await model.start()
     work = [asyncio.ensure_future(_save(service.gate))]
+    work.append(asyncio.ensure_future(_sweep(service.collector)))
     work.append(asyncio.ensure_future(swaps.follow(app.state.settings.folder, service.models)))
     try:
         yield
@@ -83,6 +88,16 @@ async def _running(app: FastAPI) -> AsyncIterator[None]:
         await app.state.answers.close()
         await service.close()
         await run_in_threadpool(service.gate.save)
+
+
+async def _sweep(collector: Collector) -> None:
+    """Delete what is too old, also where nobody sends anything."""
+    while True:
+        try:
+            await run_in_threadpool(collector.sweep)
+        except (OSError, StoreBusy, SQLAlchemyError, UserError) as error:
+            log.warning("What is too old could not be deleted. The next try is in an hour: %s", error)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _save(gate: Gate) -> None:

@@ -56,6 +56,10 @@ class Collector(Protocol):
         """(version, text) of what people agree to when they let their prompts be kept. None: nothing is ever kept."""
         ...
 
+    def sweep(self) -> None:
+        """Delete what is too old. It is called in a thread, at the start and then every hour."""
+        ...
+
 
 class KeepsNothing:
     """The collector of a server that collects nothing."""
@@ -68,6 +72,9 @@ class KeepsNothing:
 
     def terms(self) -> tuple[str, str] | None:
         return None
+
+    def sweep(self) -> None:
+        pass
 
 
 class ApiError(Exception):

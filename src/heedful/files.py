@@ -101,6 +101,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory whole. A process that is killed here leaves no part of it under its name."""
+    with scratch(path) as temporary:
+        os.replace(path, temporary)
+
+
 def remove_temporary(directory: Path) -> None:
     """Delete what a killed writer has left in `directory`, and put back what it had moved aside."""
     _put_back(directory)

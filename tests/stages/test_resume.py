@@ -115,6 +115,9 @@ def test_a_model_that_was_deleted_is_made_again(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole(stage), run)
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None
+    shutil.copytree(newest, run / "checkpoints" / "step-00000000")  # as after a kill between the last save and its end
     shutil.rmtree(run / "model")
     with pytest.raises(UserError, match=r"no model/ yet\. Finish it with --resume"):
         model_path(run)

@@ -8,7 +8,6 @@ hash of each file, as `sha256sum --check` reads it. One bit that differs is an e
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,7 +210,7 @@ def prune(directory: Path, keep: int, best: int | None) -> None:
     found = sorted(directory.glob(STEPS))
     for path in found[:-keep]:
         if best is None or path != at(directory, best):
-            shutil.rmtree(path)
+            files.remove_directory(path)
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:

@@ -117,6 +117,7 @@ class StageRun:
         self._saved = self._step
         if self.run is not None:
             self._check_rest(self.run)
+            self._prune()  # what a kill right after a save has left
             self.run.forget_after(self._step - 1)
             told = self.run.go_on(self._step)
             if told is not None:
@@ -124,6 +125,10 @@ class StageRun:
             self._trackers.start(self.config.trackers, self.out, self.run.manifest, self._step)
         self.history = self.ranks.broadcast(metrics(self.out) if self.run is not None else [])
         return self._step
+
+    def _prune(self) -> None:
+        best = int(self.best["step"]) if self.best is not None else None
+        checkpoint.prune(self.out / "checkpoints", self.config.checkpoint.keep, best)
 
     def _check_rest(self, run: RunWriter) -> None:
         """Raise UserError if something that goes with the newest checkpoint is gone: the figures, the best weights."""
@@ -238,7 +243,7 @@ class StageRun:
             if self.run is not None or self.ranks.shards is not None:
                 checkpoint.save(directory, step + 1, parts, state, self.ranks)
             if self.run is not None:
-                checkpoint.prune(directory, self.config.checkpoint.keep, int(self.best["step"]) if self.best else None)
+                self._prune()
                 self.run.set_status("running")  # the time worked so far
             self._saved = step + 1
             self.ranks.wait()

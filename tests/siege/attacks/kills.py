@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -106,5 +107,6 @@ def _differs(run: Path, whole: Path, stage: str) -> list[str]:
     try:
         resume.assert_same(run, whole)
     except (AssertionError, OSError) as error:
-        return [f"{stage}: {str(error).splitlines()[0]}"]
+        why = str(error).splitlines() or [traceback.format_exc().splitlines()[-3].strip()]
+        return [f"{stage}: {why[0]}"]
     return []

@@ -21,12 +21,14 @@ from heedful.collection.store import Collection
 from heedful.config import Config, UserError
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
-from heedful.feedback import people
+from heedful.feedback import final, lineage, people, projects
 from heedful.feedback.collected import Decision, Exchange, Origin, ServedUser
 from heedful.feedback.schema import Item, Person
+from heedful.feedback.store import Store
 from heedful.files import Lock, append_rows, read_json, rows_of
-from heedful.rounds import choose, compare, promotions, state, train
-from heedful.rounds.gate import Difference
+from heedful.rounds import choose, compare, machine, promotions, redo, state, status, train
+from heedful.rounds import people as round_people
+from heedful.rounds.gate import Difference, Evidence, GateVerdict
 from heedful.rounds.state import STEPS, Round, Waiting
 from heedful.runs import placed
 from heedful.runs.manifest import Manifest
@@ -46,7 +48,8 @@ def place(tmp_path: Path, sent: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         return {"prompts": len(rows), "models": [promotions.serving(one.folder, one.plan)]}
 
     def trained(one: Round) -> dict[str, Any]:
-        (one.path / "ppo" / "model").mkdir(parents=True, exist_ok=True)
+        (one.place("ppo") / "model").mkdir(parents=True, exist_ok=True)
+        Manifest.begin("ppo", Config(), {}, {}).write(one.place("ppo") / "manifest.json")
         return {"results": dict(ALARMS)}
 
     monkeypatch.setattr(train, "sample", sampled)
@@ -223,6 +226,106 @@ def test_a_round_keeps_its_plan(place: Place) -> None:
         "round.toml has changed (prompts, gate). Round 1 keeps its plan, the next one takes it"
     )
     assert state.read(place.folder, 1).gate_prompts == 12
+
+
+def change(place: Place, old: str, new: str) -> None:
+    """Change a line of round.toml."""
+    path = place.folder / state.PLAN
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_wrong_plan_is_mended_after_the_labels(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until_labels(place)
+    folder = place.folder / "rounds/001"
+    change(place, "lr = 0.02", "lr = 0.01")
+    until_labels(place)
+    assert place.said[-1].endswith("(ppo). Round 1 keeps its plan, the next one takes it. To take it now, add --redo "
+                                   "ppo='the reason'")  # fmt: skip
+    with pytest.raises(SystemExit) as left:
+        main(["round", "run", "--folder", str(place.folder), "--redo", "ppo=lr too large", "--who", "lea"])
+    assert (left.value.code, capsys.readouterr().out) == (3, "waiting: 0 of 12 labels\n")
+    assert state.read(place.folder, 1).plan.ppo["optimiser"]["lr"] == 0.01
+    place.label()
+    ALARMS["alarm"] = "gold falls"
+    assert place.run().is_over  # no prompt of held-out users is spent
+    ALARMS.clear()
+
+    def compared(store: Store, one: Round, consent: str | None) -> dict[str, Any]:
+        rows = formats.read(str(one.place(choose.GATE)), Prompt)
+        told = {"completions": ["new", "old"], "models": ["candidate", "serving"]}
+        with store.writing() as db:
+            pairs = [Completions.model_validate(row.row() | told) for row in rows]
+            final.queue(db, "gate", round_people.for_labelers(pairs), NOW)
+        return {"serving": "m"}
+
+    monkeypatch.setattr(compare, "compare", compared)
+    monkeypatch.setattr(compare, "evaluated", lambda one: {})
+    monkeypatch.setattr(compare, "evidence", lambda one: Evidence(None))
+    monkeypatch.setattr(machine.gate, "decide", lambda *_: GateVerdict("promote", ("wins",)))
+    change(place, 'judge = "rounds.place:letters"\n', "")
+    for step in ("ppo", "reward"):  # the second time while held-out labelers have the pairs
+        with pytest.raises(Waiting, match=r"^0 of \d+ labels$"):
+            place.run(again=(step, "too far", "lea"))
+    assert sorted(path.name for path in folder.iterdir() if path.stem[:3] in ("ppo", "gat")) == [
+        "gate-2.jsonl", "gate.jsonl", "ppo", "ppo-2", "ppo-3",
+    ]  # fmt: skip
+    gates = [{row["exchange"] for row in rows_of(folder / name)} for name in ("gate.jsonl", "gate-2.jsonl")]
+    assert (len(gates[0] | gates[1]), len(gates[0] & gates[1])) == (24, 0)
+    with place.store.reading() as db:
+        held = db.query(Item.source, Item.held).filter(Item.purpose == "evaluate")
+        assert set(held) == {("round-001", "round 1 is done again from reward"), ("round-001-2", None)}
+        told = list(lineage.of_run(db, folder / "ppo-2").lines())
+    ways = [f"({folder}/ppo -> {folder}/ppo-2)", f"({folder}/ppo-2 -> {folder}/ppo-3)"]
+    assert [re.sub(", 2.*, by", ", by", line) for line in told[1:3]] == [
+        f"  round 1 done again from ppo, by lea: too far {ways[0]}",
+        f"  round 1 done again from reward, by lea: too far {ways[1]}",
+    ]
+    assert "  done again from ppo on, with another ppo, by lea: lr too large (" in "\n".join(status.lines(place.folder))
+    one = vote(place)
+    assert one.facts("promote")["path"] == str(folder / "ppo-3")
+    assert one.facts("labels") == {"labels": 12, "wanted": 12}
+    with pytest.raises(UserError, match=r"round 1 was promoted\. The next round takes the new plan"):
+        place.run(again=("ppo", "too far", "lea"))
+
+
+def vote(place: Place) -> Round:
+    """A held-out labeler votes, and the round goes on."""
+    with place.store.writing() as db:
+        number = projects.by_name(db, "gate").id  # type: ignore[union-attr]
+        eve = people.add_person(db, "eve", None, NOW).id
+        people.join(db, number, eve, "held_out", NOW)
+        projects.change_settings(db, number, {"double_share": 0.0})
+    assert place.label("gate", eve) == 12
+    return place.run()
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "changed", "told"),
+    [
+        ("nap", "x", {}, "no such step"),
+        ("ppo", " ", {}, "give a reason, as in --redo ppo="),
+        ("queue", "x", {}, "taken up again at labels or later: labelers have its answers"),
+        ("ppo", "x", {"prompts": 3}, "changes `prompts`, which prompts has used. Write 12 again, or wait for the next"),
+        ("compare", "x", {"start": "last"}, "changes `start`, which ppo has used. Write 'sft' again, or redo ppo"),
+    ],
+)
+def test_what_cannot_be_done_again(place: Place, step: str, reason: str, changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match="no round has begun"):
+        place.run(again=(step, reason, "lea"))
+    until_labels(place)
+    place.plan(**changed)
+    before = read_json(place.folder / "rounds/001/state.json")
+    with pytest.raises(UserError, match=re.escape(told)):
+        place.run(again=(step, reason, "lea"))
+    assert read_json(place.folder / "rounds/001/state.json") == before
+
+
+def test_each_setting_of_the_plan_has_a_first_step() -> None:
+    assert set(redo.FIRST) == set(state.RoundConfig.model_fields)
+    assert set(redo.FIRST.values()) <= set(STEPS)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from heedful.runs.manifest import NAME, Manifest, manifest_path
 
 ROUNDS, PARTIAL = "rounds", ".partial"
 AT_WORK = "a round is at work here"
-CHOSEN = ("prompts.jsonl", "gate.jsonl")
-"""Files in which a round and its gate keep the prompts of users."""
+PROMPTS, GATE = CHOSEN = ("prompts.jsonl", "gate.jsonl")
+"""Files in which a round and its gate keep the prompts of users. A gate that is done again has gate-2.jsonl."""
 SENT = "sent"
 """Field of a row: when its user sent the prompt."""
 OWN = ("exchange", SENT)
@@ -74,10 +74,15 @@ def clear_older(folders: Sequence[str | Path], exchange_ids: Sequence[str], befo
         is_older(row, before)
         for folder in folders
         for name in CHOSEN
-        for path in (Path(folder) / ROUNDS).glob(f"*/{name}")
+        for path in (Path(folder) / ROUNDS).glob(f"*/{pattern(name)}")
         for row in rows_of(path)
     )
     return _clear(folders, is_gone) if due else Cleared()
+
+
+def pattern(name: str) -> str:
+    """The names of a file of CHOSEN, for glob."""
+    return name.replace(".", "*.")
 
 
 def is_older(row: Row, before: datetime) -> bool:

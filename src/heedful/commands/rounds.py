@@ -21,7 +21,7 @@ ACTIONS = ["run", "status", "promote", "rollback", "demo"]
 AGAIN = "interrupted. Run the same command again to continue"
 OF_DEMO = {"--out", "--docs", "--seeds", "--rounds", "--only", "--quick", "--table"}
 TAKES = {
-    "run": {"--folder", "--db", "--skip", "--json"}, "status": {"--folder", "--db", "--json"},
+    "run": {"--folder", "--db", "--skip", "--redo", "--who", "--json"}, "status": {"--folder", "--db", "--json"},
     "promote": {"--folder", "--db", "--round", "--who", "--reason", "--json"},
     "rollback": {"--folder", "--db", "--who", "--reason", "--json"}, "demo": OF_DEMO,
 }  # fmt: skip
@@ -36,8 +36,10 @@ TAKES = {
            "and rounds/. Without it this folder."),
     option("--db", metavar="DB", help="SQLite file or postgresql:// URL. Without it heedful.db in the folder."),
     option("--skip", multiple=True, metavar="STEP=REASON", help="Run: skip a step of the round. Repeatable."),
+    option("--redo", metavar="STEP=REASON", help="Run: take the last round up again from this step, with round.toml as "
+           "it is now."),
     option("--round", "number", type=int, metavar="N", help="Promote: this round in place of the last one."),
-    option("--who", metavar="NAME", help="Promote and rollback: who decides."),
+    option("--who", metavar="NAME", help="Promote, rollback and --redo: who decides."),
     option("--reason", metavar="TEXT", help="Promote and rollback: why."),
     option("--out", type=Path, metavar="DIR", help="Demo: folder for runs and databases. It becomes large."),
     option("--docs", type=Path, metavar="DIR", help="Demo: folder for round-demo.md and rounds/, with a JSON of each "
@@ -55,7 +57,8 @@ def _round(action: Action, more_seeds: tuple[int, ...], **given: Any) -> None:
     """Turn the loop once: from the prompts of users to a better model behind the server.
 
     `run` goes on with the round under way, or begins the next one by the plan in DIR/round.toml. Where people or
-    prompts are due it prints what it waits for, and the exit code is 3. Run it again to go on. `promote` puts a
+    prompts are due it prints what it waits for, and the exit code is 3. Run it again to go on. A wrong plan is mended
+    with --redo, and no label is lost. `promote` puts a
     candidate in place by hand, `rollback` puts back what was served before.
 
     `demo` turns the loop with simulated users and labelers, and compares the rounds with other ways by the truth.
@@ -75,7 +78,7 @@ def _round(action: Action, more_seeds: tuple[int, ...], **given: Any) -> None:
     if action == "status":
         _status(folder, given["as_json"])
     elif action == "run":
-        _run(folder, where, given["skip"], given["as_json"])
+        _run(folder, where, given["skip"], given["redo"], given["who"], given["as_json"])
     else:
         _move(action, folder, where, given["number"], given["who"], given["reason"], given["as_json"])
 
@@ -108,7 +111,9 @@ def _demo(
         print(page.write(docs, whole, rounds, called, quick=quick))
 
 
-def _run(folder: Path, db: str, skip: tuple[str, ...], as_json: bool) -> None:
+def _run(
+    folder: Path, db: str, skip: tuple[str, ...], redo: str | None, who: str | None, as_json: bool
+) -> None:  # fmt: skip
     from heedful.feedback.store import Store
     from heedful.rounds import machine
     from heedful.rounds.state import Waiting
@@ -118,10 +123,15 @@ def _run(folder: Path, db: str, skip: tuple[str, ...], as_json: bool) -> None:
     for text in skip:
         step, _, why = text.partition("=")
         reasons[step] = why
+    if who is not None and redo is None:
+        raise UserError("--who: `heedful round run` uses it with --redo alone. Leave it out")
+    step, _, why = (redo or "").partition("=")
+    again = (step, why, who or getpass.getuser()) if redo is not None else None
     with terminal.guard(folder, interrupted=f"{folder}: interrupted. Run the same command again to go on"):
         try:
             one = machine.run(
-                folder, Store.open(db, create=False), db, terminal.say, skip=reasons, consent=defaults.CONSENT
+                folder, Store.open(db, create=False), db, terminal.say, skip=reasons, again=again,
+                consent=defaults.CONSENT,
             )  # fmt: skip
         except Waiting as waiting:
             print(json.dumps({"waiting": str(waiting)}) if as_json else f"waiting: {waiting}")

@@ -24,7 +24,7 @@ from heedful.feedback.schema import Audit, Event, FrozenSnapshot, Item, Kind, Pe
 from heedful.runs.listing import Artifact, found_under, read_artifact
 from heedful.runs.manifest import NAME, Source, manifest_path
 
-PLACED = ("promote", "rollback")
+PLACED, REDO = ("promote", "rollback"), "redo"
 """Actions of the audit log that put a model behind a server."""
 
 
@@ -68,6 +68,8 @@ class RunLineage:
     unknown: tuple[str, ...]
     placed: tuple[dict[str, Any], ...] = ()
     """Promotions of the run behind a server, and rollbacks to it: who, when, why, and the figures."""
+    redone: tuple[dict[str, Any], ...] = ()
+    """How a round was done again, in which the run replaced another one or was replaced."""
 
     def row(self) -> dict[str, Any]:
         """JSON-able."""
@@ -78,6 +80,7 @@ class RunLineage:
             "judgements": [{**asdict(one), "when": one.when.isoformat()} for one in self.judgements],
             "unknown": self.unknown,
             "placed": self.placed,
+            "redone": self.redone,
         }
 
     def lines(self) -> Iterator[str]:
@@ -87,6 +90,10 @@ class RunLineage:
             figures = "; ".join(entry.get("figures", {}).get("reasons", []))
             told = f"  {entry['action']} as {entry['model']}, {entry['when']}, by {entry['who']}: {entry['why']}"
             yield told + (f" ({figures})" if figures else "")
+        for entry in self.redone:
+            told = f"  round {entry['round']} done again from {entry['step']}, {entry['when']}, by {entry['who']}"
+            ways = " ".join(f"{old} -> {new}" for old, new in entry["replaced"].items() if _is(self.run, old, new))
+            yield f"{told}: {entry['why']} ({ways})"
         for use in self.uses:
             shown, of = use.snapshot, " < ".join(use.through[::-1])
             yield f"  {shown.path}: {rows_told(shown.rows, shown.records)}" + (f", {use.role} of {of}" if of else "")
@@ -160,7 +167,12 @@ def of_run(db: Session, run: str | Path, folders: Sequence[str | Path] = ()) -> 
                 unknown.append(f"{parent.get('ref')} ({role} of {artifact.path})")
     ids = list(dict.fromkeys(use.snapshot.id for use in uses))
     return RunLineage(
-        str(run), tuple(uses), tuple(_judgements(db, ids)), tuple(dict.fromkeys(unknown)), _placed(db, start.path)
+        str(run),
+        tuple(uses),
+        tuple(_judgements(db, ids)),
+        tuple(dict.fromkeys(unknown)),
+        _placed(db, start.path),
+        _redone(db, start.path),
     )
 
 
@@ -168,6 +180,17 @@ def _placed(db: Session, path: Path) -> tuple[dict[str, Any], ...]:
     """The entries of the audit log that put a run behind a server, the oldest first."""
     chosen = sa.select(Audit.detail).where(Audit.action.in_(PLACED)).order_by(Audit.id)
     return tuple(detail for detail in db.scalars(chosen) if Path(detail["path"]).resolve() == path.resolve())
+
+
+def _redone(db: Session, path: Path) -> tuple[dict[str, Any], ...]:
+    """The entries of the audit log by which a run replaced another one in its round, or was replaced."""
+    chosen = db.scalars(sa.select(Audit.detail).where(Audit.action == REDO).order_by(Audit.id))
+    return tuple(entry for entry in chosen if any(_is(path, *both) for both in entry["replaced"].items()))
+
+
+def _is(run: str | Path, *paths: str) -> bool:
+    """Whether a run is one of some paths."""
+    return Path(run).resolve() in {Path(path).resolve() for path in paths}
 
 
 def of_labeler(db: Session, name: str, folders: Sequence[str | Path] = ()) -> LabelerLineage:

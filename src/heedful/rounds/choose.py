@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from heedful.collection.round_files import CHOSEN, SENT
+from heedful.collection.round_files import CHOSEN, SENT, pattern
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Prompt
@@ -53,7 +53,7 @@ def for_gate(db: Session, one: Round) -> list[Prompt]:
 
 def used(folder: Path) -> tuple[set[str], set[str]]:
     """Exchanges in rounds and gates so far, and the keys of their prompts."""
-    paths = [path for name in (PROMPTS, GATE) for path in sorted((folder / ROUNDS).glob(f"*/{name}"))]
+    paths = [path for name in CHOSEN for path in sorted((folder / ROUNDS).glob(f"*/{pattern(name)}"))]
     rows = [row for path in paths for row in formats.read(str(path), Prompt)]
     exchanges = {str(told["exchange"]) for row in rows if "exchange" in (told := row.model_extra or {})}
     return exchanges, {key(row.prompt) for row in rows}
@@ -67,7 +67,7 @@ def _unused(db: Session, one: Round, split: Split) -> Iterator[Prompt]:
     chosen = sa.select(Exchange).join(ServedUser, ServedUser.id == Exchange.user_id).where(ServedUser.split == split)
     for exchange in db.scalars(chosen.order_by(Exchange.started, Exchange.id)):
         made = _decisions(db, project.id, exchange.id)
-        prompt = _record(exchange, made, split, one.source)
+        prompt = _record(exchange, made, split, one.source if split == "train" else one.gate_source)
         if exchange.id in exchanges or prompt is None or key(prompt.prompt) in texts:
             continue
         texts.add(key(prompt.prompt))

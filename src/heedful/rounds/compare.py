@@ -36,25 +36,25 @@ def compare(store: Store, one: Round, consent: str | None) -> dict[str, Any]:
     plan = one.plan
     serving = one.facts("sample").get("models", [None])[0] or promotions.serving(one.folder, plan)
     values = {
-        "model": [f"{SERVING}={serving}", f"{CANDIDATE}={one.path / 'ppo'}"], "baseline": SERVING, "cluster": "user",
-        "prompts": str(one.path / GATE), "seed": seed_of(one), "generation": plan.generation, "compute": plan.compute,
+        "model": [f"{SERVING}={serving}", f"{CANDIDATE}={one.place('ppo')}"], "baseline": SERVING, "cluster": "user",
+        "prompts": str(one.place(GATE)), "seed": seed_of(one), "generation": plan.generation, "compute": plan.compute,
         "judge": [plan.judge] if plan.judge is not None else [], "skip_long": True,
     }  # fmt: skip
     config = build(EvaluateConfig, values, "the plan")
     if plan.judge is not None:
-        evaluate.run(config, one.path / RESULT)
+        evaluate.run(config, one.place(RESULT))
         return {"serving": serving, "judge": plan.judge}
-    exchanges = people.exchanges_of(one.path / GATE)
+    exchanges = people.exchanges_of(one.place(GATE))
 
     def put(pairs: Sequence[Completions]) -> dict[str, Any]:
         with store.writing() as db:
             now = datetime.now(UTC)
             queued = final.queue(db, plan.gate_project, people.for_labelers(pairs), now, consent=consent)
             project = people.project_of(db, plan.gate_project).id
-            people.note_origins(db, project, one.source, exchanges)
+            people.note_origins(db, project, one.gate_source, exchanges)
         return {"pairs": queued.pairs, "known": queued.known, "held_out_labelers": queued.held_out_labelers}
 
-    result = evaluate.run(config, one.path / ANSWERS, put)
+    result = evaluate.run(config, one.place(ANSWERS), put)
     return {"serving": serving, **result["queue"]}
 
 
@@ -65,10 +65,10 @@ def evaluated(one: Round) -> dict[str, Any]:
     if one.plan.judge is None:
         serving = one.facts("compare")["serving"]
         values = {
-            "model": [f"{SERVING}={serving}", f"{CANDIDATE}={one.path / 'ppo'}"], "baseline": SERVING,
-            "cluster": "user", "judge": [str(one.path / VOTES)], "compute": one.plan.compute,
+            "model": [f"{SERVING}={serving}", f"{CANDIDATE}={one.place('ppo')}"], "baseline": SERVING,
+            "cluster": "user", "judge": [str(one.place(VOTES))], "compute": one.plan.compute,
         }  # fmt: skip
-        evaluate.run(build(EvaluateConfig, values, "the plan"), one.path / RESULT)
+        evaluate.run(build(EvaluateConfig, values, "the plan"), one.place(RESULT))
     return shown(evidence(one))
 
 
@@ -83,11 +83,10 @@ def shown(seen: Evidence) -> dict[str, Any]:
 
 def evidence(one: Round) -> Evidence:
     """What was measured, from the files of the round."""
-    folder = one.path
-    outcomes, users = outcomes_of(formats.read(str(folder / RESULT / "choices.1.jsonl"), Choice))
-    rated = folder / VOTES
+    outcomes, users = outcomes_of(formats.read(str(one.place(RESULT) / "choices.1.jsonl"), Choice))
+    rated = one.place(VOTES)
     found = flags_of(formats.read(str(rated), Comparison)) if rated.is_dir() else None
-    answers = folder / (RESULT if one.plan.judge is not None else ANSWERS) / "answers.jsonl"
+    answers = one.place(RESULT if one.plan.judge is not None else ANSWERS) / "answers.jsonl"
     return Evidence(
         win(outcomes, users), found or None, _tax(one), length_of(formats.read(str(answers), Completions)),
         alarms_of(one, one.facts("ppo").get("results", {})),
@@ -155,5 +154,5 @@ def _tax(one: Round) -> float | None:
     from heedful.rounds.tax import loss
 
     serving = one.facts("compare")["serving"]
-    candidate, served = (loss(ref, one.plan.tax_data, one.plan.compute) for ref in (str(one.path / "ppo"), serving))
+    candidate, served = (loss(ref, one.plan.tax_data, one.plan.compute) for ref in (str(one.place("ppo")), serving))
     return candidate - served

@@ -15,7 +15,7 @@ from heedful.data.records import Completions
 from heedful.feedback.snapshots import Filters
 from heedful.feedback.store import Store
 from heedful.files import Lock
-from heedful.rounds import choose, compare, gate, people, promotions, report, state, train
+from heedful.rounds import choose, compare, gate, people, promotions, redo, report, state, train
 from heedful.rounds.state import OVER, ROUNDS, STEPS, Round, Waiting
 
 Facts = dict[str, Any]
@@ -28,22 +28,23 @@ class Skip(Exception):
 
 def run(
     folder: Path, store: Store, db: str, say: Callable[[str], Any], *, skip: dict[str, str] | None = None,
-    consent: str | None = None,
+    again: tuple[str, str, str] | None = None, consent: str | None = None,
 ) -> Round:  # fmt: skip
     """Go on with the round under way, or begin one. Returns it when all its steps are over.
 
-    `skip`: reasons by step. Raises Waiting where people or prompts are due.
+    `skip`: reasons by step. `again`: (step, reason, who), takes the last round up again from a step. Raises Waiting
+    where people or prompts are due.
     """
     (folder / ROUNDS).mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / ROUNDS / ".lock", f"{folder}: another `heedful round run` is at work here. Wait for its end")
     try:
-        one = state.current(folder, db)
+        one = redo.begin(store, folder, *again) if again is not None else state.current(folder, db)
         one.write()
+        redo.log(store, one)
         if keys := state.changed(one):
-            again = "" if "queue" in one.steps else f". To begin this one again with the new plan, delete {one.path}"
             say(
                 f"round.toml has changed ({', '.join(keys)}). Round {one.number} keeps its plan, the next one takes it"
-                + again
+                + redo.advice(one, keys)
             )
         for step, reason in (skip or {}).items():
             skip_step(one, step, reason)
@@ -108,7 +109,7 @@ class Steps:
 
     def freeze(self) -> Facts:
         filters = Filters(records="comparison")  # of all rounds
-        return people.freeze(self.store, self.one.plan.project, filters, self.one.path / "rankings")
+        return people.freeze(self.store, self.one.plan.project, filters, self.one.place("rankings"))
 
     def reward(self) -> Facts:
         return train.reward(self.one)
@@ -120,7 +121,7 @@ class Steps:
         self._needs("ppo")
         if alarms := compare.alarms_of(self.one, self.one.facts("ppo")["results"]):
             raise Skip(f"no prompt of held-out users is spent: {'; '.join(alarms)}")
-        path = self.one.path / choose.GATE
+        path = self.one.place(choose.GATE)
         if not path.is_file():
             with self.store.reading() as db:
                 chosen = choose.for_gate(db, self.one)
@@ -132,11 +133,11 @@ class Steps:
         plan = self.one.plan
         if plan.judge is not None:
             raise Skip(JUDGED)
-        facts = people.wait(self.store, plan.gate_project, self.one.source, 1.0)
+        facts = people.wait(self.store, plan.gate_project, self.one.gate_source, 1.0)
         filters = Filters(
-            records="comparison", roles=("held_out",), purposes=("evaluate",), sources=(self.one.source,)
+            records="comparison", roles=("held_out",), purposes=("evaluate",), sources=(self.one.gate_source,)
         )  # fmt: skip
-        return facts | people.freeze(self.store, plan.gate_project, filters, self.one.path / compare.VOTES)
+        return facts | people.freeze(self.store, plan.gate_project, filters, self.one.place(compare.VOTES))
 
     def evaluate(self) -> Facts:
         self._needs("compare")

@@ -46,7 +46,7 @@ def history(folder: Path) -> list[Entry]:
 
 def promote(store: Store, one: Round, *, who: str | None, reason: str | None) -> Entry:
     """Put the candidate of a round in place. Without a pass of its gate that needs a name and a reason."""
-    run, verdict = one.path / "ppo", one.facts("gate")
+    run, verdict = one.place("ppo"), one.facts("gate")
     if not (run / "model").is_dir():
         raise UserError(f"{run}: has no finished model. Run the round first")
     passed = verdict.get("outcome") == "promote"

@@ -13,7 +13,7 @@ from heedful.feedback.store import Store
 from heedful.files import write_text
 from heedful.report import card
 from heedful.rounds.people import project_of
-from heedful.rounds.state import STEPS, Round
+from heedful.rounds.state import STEPS, Round, redone
 from heedful.runs.listing import duration, found_under
 
 REPORT = "report.md"
@@ -25,9 +25,9 @@ def write(store: Store, one: Round) -> dict[str, Any]:
         cost = spent(db, one)
     write_text(one.path / REPORT, "\n".join(_lines(one, cost)) + "\n")
     facts: dict[str, Any] = {"report": str(one.path / REPORT), **cost}
-    if (one.path / "ppo" / "model").is_dir():
-        evaluation = one.path / "evaluation"
-        facts["card"] = str(card.write(one.path / "ppo", evaluations=[evaluation] if evaluation.is_dir() else []))
+    run, evaluation = one.place("ppo"), one.place("evaluation")
+    if (run / "model").is_dir():
+        facts["card"] = str(card.write(run, evaluations=[evaluation] if evaluation.is_dir() else []))
     return facts
 
 
@@ -39,11 +39,16 @@ def spent(db: Session, one: Round) -> dict[str, Any]:
         if purpose == "evaluate" and (one.plan.judge is not None or not one.facts("compare")):
             continue
         chosen = readings.standing(project_of(db, name).id, ("ranking",), (purpose,))  # type: ignore[arg-type]
-        found = [row for row in db.execute(chosen) if row.source == one.source]
+        found = [row for row in db.execute(chosen) if row.source == one.source or is_again(row.source, one)]
         labels += len(found)
         seconds += sum(row.seconds or 0.0 for row in found)
     computed = sum(artifact.manifest.seconds for artifact in found_under([one.path]))
     return {"labels": labels, "labeler_seconds": round(seconds, 1), "compute_seconds": round(computed, 1)}
+
+
+def is_again(source: str | None, one: Round) -> bool:
+    """Whether items are those of a gate of the round that was done again."""
+    return source is not None and source.startswith(f"{one.source}-")
 
 
 def _lines(one: Round, cost: dict[str, Any]) -> Iterator[str]:
@@ -65,6 +70,9 @@ def _lines(one: Round, cost: dict[str, Any]) -> Iterator[str]:
         yield f"- tax: {seen['tax']:+.3f} nats a token"
     if seen.get("length") is not None:
         yield f"- length: {seen['length']:.2f} times that of the served model"
+    if one.redone:
+        yield "\n## Done again\n"
+        yield from (f"- {visible(told)}" for told in map(redone, one.redone))
     yield "\n## Cost\n"
     yield f"- {cost['labels']:,} labels, {duration(cost['labeler_seconds'])} of labelers' time"
     yield f"- {duration(cost['compute_seconds'])} of computing"

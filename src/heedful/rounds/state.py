@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from heedful.collection.round_files import GATE
 from heedful.config import UserError, build, load
 from heedful.configs.round import RoundConfig
 from heedful.files import read_json, write_json
@@ -37,6 +38,10 @@ class Round:
     """Prompts of the gate, fixed when the round began."""
     db: str
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """Other names of what the round makes, where it was taken up again: {"ppo": "ppo-2"}."""
+    redone: list[dict[str, Any]] = field(default_factory=list)
+    """What was done again, the oldest first: step, who, when, why, and what changed in the plan."""
 
     @property
     def path(self) -> Path:
@@ -46,6 +51,11 @@ class Round:
     def source(self) -> str:
         """Source of the round's items in the labelling project."""
         return f"round-{self.number:03d}"
+
+    @property
+    def gate_source(self) -> str:
+        """Source of the items of its gate."""
+        return self.source + Path(self.names.get(GATE, GATE)).stem.removeprefix("gate")
 
     @property
     def is_over(self) -> bool:
@@ -70,17 +80,27 @@ class Round:
             self.path / STATE,
             {
                 "round": self.number, "gate_prompts": self.gate_prompts, "steps": self.steps,
-                "plan": self.plan.model_dump(mode="json"), "db": self.db,
+                "plan": self.plan.model_dump(mode="json"), "db": self.db, "names": self.names, "redone": self.redone,
             },
         )  # fmt: skip
+
+    def place(self, name: str) -> Path:
+        """Where the round has a file or folder."""
+        return self.path / self.names.get(name, name)
 
     def latest(self, name: str) -> Path:
         """A folder or file of this round, or of the newest earlier round that has it. Raises UserError."""
         for number in range(self.number, 0, -1):
-            found = self.folder / ROUNDS / f"{number:03d}" / name
+            found = (self if number == self.number else _earlier(self, number)).place(name)
             if found.exists():
                 return found
-        raise UserError(f"{self.path / name}: no round has it. Run the step that makes it, and do not skip it")
+        raise UserError(f"{self.place(name)}: no round has it. Run the step that makes it, and do not skip it")
+
+
+def _earlier(one: Round, number: int) -> Round:
+    """An earlier round. One without a state has its files at their usual names."""
+    there = (one.folder / ROUNDS / f"{number:03d}" / STATE).is_file()
+    return read(one.folder, number) if there else Round(one.folder, number, one.plan, one.gate_prompts, one.db)
 
 
 def plan_of(folder: Path) -> RoundConfig:
@@ -103,13 +123,16 @@ def read(folder: Path, number: int) -> Round:
     if not _is_whole(kept):
         raise UserError(f"{path}: damaged (it is not the state of a round). Restore a copy of it")
     plan = build(RoundConfig, kept["plan"], str(path))
-    return Round(folder, number, plan, kept["gate_prompts"], kept["db"], kept["steps"])
+    more = {name: kept[name] for name in ("names", "redone") if name in kept}  # older rounds have neither
+    return Round(folder, number, plan, kept["gate_prompts"], kept["db"], kept["steps"], **more)
 
 
 def _is_whole(kept: Any) -> bool:
     """Whether a state has what `Round.write` writes."""
     kinds = {"plan": dict, "gate_prompts": int, "db": str, "steps": dict}
     if not isinstance(kept, dict) or not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):
+        return False
+    if not isinstance(kept.get("names", {}), dict) or not isinstance(kept.get("redone", []), list):
         return False
     steps = kept["steps"].values()
     return all(isinstance(one, dict) and isinstance(one.get("facts", {}), dict) and "status" in one for one in steps)
@@ -130,3 +153,9 @@ def changed(one: Round) -> list[str]:
         return []
     now, then = plan_of(one.folder).model_dump(mode="json"), one.plan.model_dump(mode="json")
     return [key for key in now if now[key] != then[key]]
+
+
+def redone(entry: dict[str, Any]) -> str:
+    """What was done again, in words."""
+    with_new = f", with another {' and '.join(entry['changed'])}" if entry["changed"] else ""
+    return f"from {entry['step']} on{with_new}, by {entry['who']}: {entry['why']}"

@@ -16,7 +16,10 @@ def row(folder: Path) -> dict[str, Any]:
     rounds = [state.read(folder, number) for number in state.numbers(folder)]
     return {
         "serving": placed.read(folder),
-        "rounds": [{"round": one.number, "steps": one.steps, "gate_prompts": one.gate_prompts} for one in rounds],
+        "rounds": [
+            {"round": one.number, "steps": one.steps, "gate_prompts": one.gate_prompts, "redone": one.redone}
+            for one in rounds
+        ],
         "promotions": promotions.history(folder),
     }
 
@@ -35,6 +38,8 @@ def lines(folder: Path) -> Iterator[str]:
 
 def _of_round(one: Round) -> Iterator[str]:
     yield f"round {one.number}"
+    for entry in one.redone:
+        yield f"  done again {state.redone(entry)} ({entry['when']})"
     width = max(map(len, STEPS))
     for step in STEPS:
         told = one.steps.get(step, {})

@@ -68,7 +68,7 @@ def reward(one: Round) -> dict[str, Any]:
     """Train the reward model on the rankings of all rounds, from the first SFT model."""
     from heedful.stages import reward as stage  # needs torch
 
-    plan, out = one.plan, one.path / "reward"
+    plan, out = one.plan, one.place("reward")
     values: dict[str, Any] = {"seed": plan.seed, "compute": plan.compute.model_dump(), **plan.reward}
     values |= {"model": plan.sft, "data": str(one.latest("rankings")), "demonstrations": plan.demonstrations}
     stage.train(build(RewardConfig, values, "the plan, section reward"), out, resume=True)
@@ -79,7 +79,7 @@ def ppo(one: Round) -> dict[str, Any]:
     """Train the policy on the prompts of all rounds: from the first SFT model, or from the served one."""
     from heedful.stages import ppo as stage
 
-    plan, out, prompts = one.plan, one.path / "ppo", one.path / "all-prompts.jsonl"
+    plan, out, prompts = one.plan, one.place("ppo"), one.place("all-prompts.jsonl")
     found = [
         row
         for number in range(1, one.number + 1)

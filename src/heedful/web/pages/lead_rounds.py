@@ -47,6 +47,8 @@ class Shown:
     gate_prompts: int
     is_over: bool
     may_be_promoted: bool
+    redone: Sequence[str]
+    """What was done again, in words."""
 
 
 @router.get("/rounds")
@@ -65,6 +67,7 @@ def shown(one: Round, history: Sequence[Entry]) -> Shown:
         one.number, _says(one), verdict.get("reasons", []), list(_steps(one)), list(figures(one.facts("evaluate"))),
         [{**entry, "when": datetime.fromisoformat(entry["when"])} for entry in moves], one.gate_prompts, one.is_over,
         one.is_over and not any(entry["action"] == "promote" for entry in moves) and not one.is_skipped("ppo"),
+        [state.redone(entry) for entry in one.redone],
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from web.browser import led, shots
-from web.browser.place import ARGUMENTS, CHROMIUM, Server
+from web.browser import shots
+from web.browser.place import ARGUMENTS, CHROMIUM
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
 MOST = 150_000  # bytes
@@ -38,8 +38,14 @@ PICTURES = {
     "team-items": ("items", 760),
     "team-item": ("item", 1150),
     "team-agreement": ("agreement", 900),
+    "collection-users": ("users", 900),
+    "collection-kept": ("kept", 720),
+    "serving-keys": ("keys", 860),
+    "rounds": ("rounds", 900),
+    "playground": ("chat", 800),
+    "playground-side-by-side": ("side_by_side", 800),
 }
-"""Name of each picture: the page of `web.browser` that it shows, and its height."""
+"""Name of each picture: the page of `web.browser` or `serve.chromium` that it shows, and its height."""
 
 
 def main() -> None:
@@ -57,14 +63,12 @@ def main() -> None:
             page.goto(asked.report.resolve().as_uri())
             take(page, "report", 1285)
         if names:
-            server = Server(Path(scratch))
-            session = led.populate(server)
+            show = shots.shower(Path(scratch), browser)
             for name in names:
                 shown, height = PICTURES[name]
-                page = shots.shown(server, browser, session, shown)
+                page = show(shown)
                 take(page, name, height)
                 page.context.close()
-            server.stop()
         browser.close()
 
 

@@ -283,7 +283,9 @@ def test_a_wrong_plan_is_mended_after_the_labels(
         f"  round 1 done again from ppo, by lea: too far {ways[0]}",
         f"  round 1 done again from reward, by lea: too far {ways[1]}",
     ]
-    assert "  done again from ppo on, with another ppo, by lea: lr too large (" in "\n".join(status.lines(place.folder))
+    assert "  done again by lea from the step ppo on, with other settings for ppo: lr too large (" in "\n".join(
+        status.lines(place.folder)
+    )
     one = vote(place)
     assert one.facts("promote")["path"] == str(folder / "ppo-3")
     assert one.facts("labels") == {"labels": 12, "wanted": 12}

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from heedful.collection.settings import CollectionConfig
 from heedful.collection.store import Collection
 from heedful.configs.serve import ServeLimits
-from heedful.feedback import keys
+from heedful.feedback import chats, keys
 from heedful.feedback.schema import ApiKey
 from heedful.serve.answering import Service
 from heedful.serve.types import ApiError, Call, Reply
@@ -121,13 +122,23 @@ def test_users_delete_what_is_kept(place: Place) -> None:
 
 def test_people_read_and_delete_on_a_page_what_is_kept_of_them(place: Place) -> None:
     exchange = ask(place, user="u7").json()["id"]
-    place.client().post(f"/v1/exchanges/{exchange}/thumb", json={"up": False})
+    place.client().post(
+        f"/v1/exchanges/{exchange}/thumb", json={"up": False, "reasons": ["wrong"], "comment": "Off key."}
+    )
+    place.client().post(f"/v1/exchanges/{exchange}/edit", json={"text": "Sing in tune."})
     body = {"prompt": "Which one?", "outcome": "both_bad", "blind": True, "left": {"text": "A", "model": "m"}}
     ref = place.client().post("/v1/picks", json=body | {"right": {"text": "B", "model": "n"}}).json()["ref"]
     ada, bo = place.browser("ada"), place.browser("bo")
     page = ada.get("/kept").text
-    for told in (f"Sing {CANARY}", "ada/u7", "thumb down", "Which one?", "both are bad", f"/v1/exchanges/{exchange}"):
+    reactions = ("thumb down (wrong facts)", "Off key.", "Sing in tune.")
+    for told in (f"Sing {CANARY}", "ada/u7", *reactions, "Which one?", "both are bad", f"/v1/exchanges/{exchange}"):
         assert told in page
+    assert "Nothing is kept of you" in bo.get("/kept").text
+    with place.store.writing() as db:
+        chats.create(db, place.ids["bo"], "Tea", {}, datetime.now(UTC))
+    page = bo.get("/kept").text
+    assert ("Nothing is collected of you" in page, "Delete everything" in page) == (True, True)
+    assert bo.delete("/v1/exchanges").status_code == 200
     assert "Nothing is kept of you" in bo.get("/kept").text
     assert bo.delete(f"/v1/picks/{ref}").status_code == 400
     assert ada.delete(f"/v1/picks/{ref}").json()["used"] == []

@@ -26,7 +26,11 @@ def curated(site: Site) -> None:
 
 
 def test_the_page_shows_decisions_with_counts_and_no_name(site: Site) -> None:
-    page = site.browser("lead").get("/lead/tea/users").text
+    lead = site.browser("lead")
+    changed, page = (lead.get(f"/lead/tea/users{asked}").text for asked in ("", "?all=1"))
+    listed = [text.partition('id="decisions"')[2] for text in (changed, page)]
+    assert ["What is tea?" in text for text in listed] == [False, True]  # curation changed nothing of it
+    assert ["Mail [email]" in text for text in listed] == [True, True]
     assert "Mail [email] &lt;b&gt;now" in page
     assert "shares its first 100 characters with an earlier prompt" in page
     assert "user-1" in page

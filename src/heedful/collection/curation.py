@@ -149,14 +149,23 @@ def counts(db: Session, project_id: int) -> list[tuple[Step, str, bool, int, int
 
 def listing(
     db: Session, project_id: int, *, step: Step | None = None, outcome: str | None = None, before: int | None = None,
-    limit: int = 50,
+    limit: int = 50, changed: bool = False,
 ) -> list[tuple[Decision, Exchange]]:  # fmt: skip
-    """Decisions with their exchanges, the newest first. `before`: an id, for the next page."""
+    """Decisions with their exchanges, the newest first. `before`: an id, for the next page.
+
+    `changed`: only those that kept a prompt out or changed its text, those about edits, and those that were reversed.
+    The split is left out: nobody can reverse it.
+    """
     chosen = sa.select(Decision, Exchange).join(Exchange, Exchange.id == Decision.exchange_id)
     chosen = chosen.where(Decision.project_id == project_id)
     for column, value in ((Decision.step, step), (Decision.outcome, outcome)):
         if value is not None:
             chosen = chosen.where(column == value)
+    if changed:
+        told = sa.or_(
+            Decision.drops, Decision.outcome == "hidden", Decision.step == "edit", Decision.reversed.is_not(None)
+        )
+        chosen = chosen.where(told, Decision.step != "split")
     if before is not None:
         chosen = chosen.where(Decision.id < before)
     found = db.execute(chosen.order_by(Decision.id.desc()).limit(limit))

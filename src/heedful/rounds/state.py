@@ -157,5 +157,5 @@ def changed(one: Round) -> list[str]:
 
 def redone(entry: dict[str, Any]) -> str:
     """What was done again, in words."""
-    with_new = f", with another {' and '.join(entry['changed'])}" if entry["changed"] else ""
-    return f"from {entry['step']} on{with_new}, by {entry['who']}: {entry['why']}"
+    other = f", with other settings for {' and '.join(entry['changed'])}" if entry["changed"] else ""
+    return f"by {entry['who']} from the step {entry['step']} on{other}: {entry['why']}"

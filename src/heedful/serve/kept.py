@@ -8,10 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from heedful.collection import react
 from heedful.collection import store as collected
 from heedful.collection.store import Kept
 from heedful.config import UserError
 from heedful.data.records import Prompt, as_text
+from heedful.feedback import chats
 from heedful.web.pages import render
 from heedful.web.security.access import SignedIn, Stored
 from heedful.web.text import sanitise
@@ -31,10 +33,12 @@ def page(request: Request, person: SignedIn, store: Stored, before: str = "") ->
         except UserError:  # the last one of the page before was deleted
             found = collected.of_user(db, person.name, limit=LISTED + 1)
         picks = collected.picks_of_user(db, person.name)
+        talked = bool(chats.of_person(db, person.id, 1))
     rows = [_row(kept) for kept in found[:LISTED]]
     return render.page(
         request, "serve/kept.html", rows=rows, picks=[(ref, _shown(payload["prompt"]), content["outcome"])
-        for ref, payload, content in picks], next=found[LISTED - 1].exchange.id if len(found) > LISTED else None,
+        for ref, payload, content in picks], chats=talked,
+        next=found[LISTED - 1].exchange.id if len(found) > LISTED else None,
         terms=request.app.state.service.collector.terms(),
     )  # fmt: skip
 
@@ -46,12 +50,16 @@ def _row(kept: Kept) -> dict[str, Any]:
         "id": one.id, "user": kept.user, "model": one.model, "when": one.started, "turns": len(turns),
         "asked": _shown(turns[-1].get("content") or turns), "answers": [_shown(text) for text in one.answers],
         "reactions": [_reaction(kind, content) for kind, content in kept.reactions],
+        "said": [_shown(text) for _, content in kept.reactions for text in (content.get("comment"),) if text],
+        "better": [_shown(content["text"]) for kind, content in kept.reactions if kind == "edit"],
     }  # fmt: skip
 
 
 def _reaction(kind: str, content: dict[str, Any]) -> str:
     if kind == "thumb":
-        return "thumb up" if content.get("up") else "thumb down"
+        thumb = "thumb up" if content.get("up") else "thumb down"
+        reasons = ", ".join(react.REASONS.get(one, one) for one in content.get("reasons") or ())
+        return f"{thumb} ({reasons.lower()})" if reasons else thumb
     return {"edit": "an improvement"}.get(kind, kind)
 
 

@@ -26,10 +26,10 @@ class Table:
         if kind == "error" and "Failed to load resource" not in text:
             self.problems.append(text)
 
-    def sit(self, agrees: bool = True, path: str = "/") -> Page:
+    def sit(self, agrees: bool = True, path: str = "/", name: str | None = None) -> Page:
         """Somebody new opens the page."""
         number = len(self.play.ids)
-        self.name = f"person-{number}"
+        self.name = name or f"person-{number}"
         with self.play.store.writing() as db:
             self.play.ids[self.name] = people.add_person(db, self.name, None, datetime.now(UTC)).id
         if agrees:

@@ -15,7 +15,7 @@ from heedful.feedback import items, people, snapshots, work
 from heedful.feedback.judgements import Versus
 from heedful.feedback.schema import Role
 from heedful.web.new_project import create_project
-from web.browser import samples
+from web.browser import samples, used
 from web.browser.place import Server
 
 NAME, TITLE = "gardens", "Tea and gardens"
@@ -82,7 +82,9 @@ def populate(server: Server) -> str:
         people.change_member(db, project, ids["hasty"], start, by=lead.id, paused=False)
         _, session = people.new_token(db, lead.id, "session", datetime.now(UTC))
     _work(server, project, ids, start)
-    folder = Path(server.app.state.settings.folder) / "snapshots" / NAME / "march"
+    root = Path(server.app.state.settings.folder)
+    used.populate(server.store, root, project, NAME, start)
+    folder = root / "snapshots" / NAME / "march"
     filters = snapshots.Filters(records="comparison")
     snapshots.freeze(server.store, project, folder, filters, datetime.now(UTC), by=lead.id)
     return session
@@ -195,7 +197,7 @@ def _general(path: str) -> Callable[[Page, str], None]:
 
 LEAD_PAGES: dict[str, Callable[[Page, str], None]] = {
     "overview": at(""), "people": at("/people"), "invited": _invited, "person": _person,
-    "items": at("/items"), "item": _item, "hostile": _hostile_item, "import": at("/import"),
+    "items": at("/items"), "users": at("/users"), "item": _item, "hostile": _hostile_item, "import": at("/import"),
     "import_preview": _preview, "import_refused": _refused, "agreement": at("/quality"),
     "snapshots": at("/snapshots", "Filters"), "sampling": at("/sampling"), "rounds": at("/rounds"),
     "instructions": at("/instructions"),

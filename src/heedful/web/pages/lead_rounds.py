@@ -19,6 +19,15 @@ from heedful.web.security.access import AsReader, Settings
 
 router = APIRouter(prefix="/lead/{project}", include_in_schema=False)
 VERDICTS = {"promote": "passed its gate", "keep": "did not pass its gate", "undecided": "has an undecided gate"}
+DOES = {
+    "prompts": "chooses fresh prompts of training users", "sample": "lets the models write answers",
+    "queue": "puts the answers into the project", "labels": "waits for labelers",
+    "freeze": "makes one snapshot of all rankings", "reward": "trains a reward model", "ppo": "trains a policy",
+    "compare": "lets candidate and served model answer prompts of held-out users",
+    "votes": "waits for held-out labelers", "evaluate": "measures win rate, flags, tax and length",
+    "gate": "decides", "promote": "puts the candidate behind the server", "report": "writes the report",
+}  # fmt: skip
+"""What each step does, where there is nothing else to say about it."""
 Entry = dict[str, Any]
 
 
@@ -104,7 +113,7 @@ def _says(one: Round) -> str:
 def _steps(one: Round) -> Iterator[tuple[str, str, str]]:
     for step in STEPS:
         told = one.steps.get(step, {})
-        yield step, told.get("status", "not begun"), told.get("what") or told.get("reason") or ""
+        yield step, told.get("status", "not begun"), told.get("what") or told.get("reason") or DOES[step]
 
 
 def _signed(value: float, digits: int) -> str:

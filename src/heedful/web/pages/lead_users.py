@@ -22,14 +22,21 @@ MOST_EDITS = 20
 
 @router.get("/users")
 def users(
-    request: Request, member: AsReader, store: Stored, step: str = "", outcome: str = "", before: str = ""
+    request: Request,
+    member: AsReader,
+    store: Stored,
+    step: str = "",
+    outcome: str = "",
+    before: str = "",
+    all: str = "",
 ) -> Response:
-    """Decisions with counts, and edits that wait for a lead."""
+    """Decisions with counts, and edits that wait for a lead. Without a step or `all`, those that changed something."""
+    changed = not step and not all
     chosen: Step | None = step if step in get_args(Step) else None  # type: ignore[assignment]
     last = int(before) if before.isdecimal() and len(before) < 18 else None
     with store.reading() as db:
         found = curation.listing(
-            db, member.project_id, step=chosen, outcome=outcome or None, before=last, limit=PAGE + 1
+            db, member.project_id, step=chosen, outcome=outcome or None, before=last, limit=PAGE + 1, changed=changed
         )  # fmt: skip
         told = curation.counts(db, member.project_id)
         hidden = curation.masked(db, member.project_id, [exchange.id for _, exchange in found])
@@ -45,6 +52,7 @@ def users(
         rows=rows,
         step=step,
         outcome=outcome,
+        changed=changed,
         next=rows[-1][0].id if len(found) > PAGE else None,
         edits=[(one, _words(one.prompt)) for one in waiting[:MOST_EDITS]],
         more_edits=len(waiting) > MOST_EDITS,

@@ -343,3 +343,47 @@ def test_tools_that_a_template_names_and_does_not_write_are_refused() -> None:
     )
     with pytest.raises(UserError, match="leaves out the `tools` here"):
         render.prompt_ids(tokenizer, turns("Weather?"), TOOLS)
+
+
+_ROLE, _ASK = "<|im_start|>{{ m.role }}\n", "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+_LIST = "{% for c in m.tool_calls or [] %}" + CALL + "{% endfor %}"
+TURNED = {  # a template, whether the answer is a call, the beginning of the whole chat that is the prompt, the answer
+    "the end of a turn inside answers": (
+        "{% for m in messages %}" + _ROLE + "{% if m.role == 'assistant' %}hm<|close|>{% endif %}{{ m.content }}"
+        "<|close|>{{ '' }}<|im_end|>\n{% endfor %}" + _ASK, False, "hm<|close|>red<|close|><|im_end|>",
+    ),
+    "a call in a turn of its own": (
+        "{% for m in messages %}" + _ROLE + "{{ m.content }}<|im_end|>\n{% if m.tool_calls %}call\n" + _LIST +
+        "<|im_end|>\n{% endif %}{% endfor %}" + _ASK, True, '<|im_end|>\ncall\nweather {"city": "Orm"}<|im_end|>',
+    ),
+    "a turn of the tool without an end at the end": (
+        "{% for m in messages %}" + _ROLE + "{{ m.content }}{% if not loop.last or m.role != 'tool' %}<|im_end|>\n"
+        "{% endif %}{% endfor %}" + _ASK, False, "red<|im_end|>",
+    ),
+    "an earlier answer that changes": (
+        "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'assistant' %}{% set ns.last = "
+        "loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}" + _ROLE + "{{ m.content }}{{ '!' if loop.index0 "
+        "== ns.last and not loop.last }}<|im_end|>\n{% endfor %}" + _ASK, False, "red<|im_end|>",
+    ),
+    "a turn after a call": (
+        "{% for m in messages %}" + _ROLE + "{{ m.content }}{% if m.tool_calls %}" + _LIST + "{% else %}<|im_end|>\n"
+        "{% endif %}{% endfor %}{% if messages[-1].tool_calls %}<|im_start|>system\nGo on.<|im_end|>{% endif %}" + _ASK,
+        True, 'weather {"city": "Orm"}<|im_end|>',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_an_answer_begins_after_its_opening_and_ends_after_all_of_it(name: str) -> None:
+    template, calls, expected = TURNED[name]
+    tokenizer = tiny.tokenizer(extra=("<|im_start|>", "<|im_end|>", "<|close|>"))
+    tokenizer.chat_template = template
+    asked = [*turns("Say red", "green"), Message(role="tool", content="no")]
+    answer = asking() if calls else Message(role="assistant", content="red")
+    prompt, response = render.answered(tokenizer, asked, answer)
+    assert tokenizer.decode(response) == expected
+    assert tokenizer.decode(prompt).endswith("<|im_end|>\n<|im_start|>assistant\n")
+    form = [message.model_copy(update={"content": message.text}) for message in [*asked, answer]]
+    written = whole(tokenizer, form)
+    assert tokenizer.decode(written).startswith(tokenizer.decode(prompt + response[:-1]))
+    assert response[-1] == render.end_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")

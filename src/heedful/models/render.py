@@ -16,6 +16,7 @@ The rules are the same in training, sampling and chat:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -99,16 +100,21 @@ def answered(
         opening = question[len(question) - len(known.opening) :]
         return asked, response_ids(tokenizer, _continuing(tokenizer, opening, text), finished=True)
     whole = whole.removesuffix(known.words)
+    # A template may write earlier turns in another way once the answer is there. The answer begins after its opening.
+    if (place := _nth(whole, known.opening, more.count(known.opening), shared)) is not None:
+        said = templates.encode_after(tokenizer, whole[place + len(known.opening) :])
+        return templates.encode(tokenizer, whole[: place + len(known.opening)]), _to_end(tokenizer, said, reply)
     # Without a token between them, a token could reach from the question into the answer: no model samples that.
     if closing is None and (more or not known.ends):
         said = whole[shared:]
         behind = templates.continued(more, said)  # the same as in the question, but for white space
         # empty thoughts in the question and none here: as sampled. Thoughts here: as the template writes them
         if behind is not None or not any(tag in said for tag in re.findall(r"</\w+>", more)):
-            return asked, _to_end(tokenizer, templates.encode_after(tokenizer, said if behind is None else behind))
+            response = templates.encode_after(tokenizer, said if behind is None else behind)
+            return asked, _to_end(tokenizer, response, reply)
     ids = templates.encode(tokenizer, whole)
     begun = templates.shared(asked, ids)
-    return ids[:begun], _to_end(tokenizer, ids[begun:])
+    return ids[:begun], _to_end(tokenizer, ids[begun:], reply)
 
 
 def response_ids(tokenizer: PreTrainedTokenizerBase, completion: str, *, finished: bool) -> list[int]:
@@ -240,17 +246,53 @@ def _needs_template(tokenizer: PreTrainedTokenizerBase, what: str) -> templates.
     )
 
 
-def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
-    """The ids up to the end of the turn, which follows if the template writes none."""
-    end = end_id(tokenizer)
-    if end in ids:
-        return ids[: ids.index(end) + 1]
-    if tokenizer.eos_token_id in ids:
-        return ids[: ids.index(tokenizer.eos_token_id) + 1]
-    special = special_ids(tokenizer)  # some templates end a call with another token
+def _to_end(tokenizer: PreTrainedTokenizerBase, ids: list[int], reply: Message) -> list[int]:
+    """The ids up to the end of the turn, which follows if the template writes none.
+
+    Some templates write the token that ends a turn inside an answer too, such as between its text and its calls. It
+    ends the turn only after all of the answer. So does the token that begins the next turn.
+    """
+    end, begins = end_id(tokenizer), templates.encode(tokenizer, templates.facts(tokenizer).opening)[:1]
+    special, words = special_ids(tokenizer), _words(reply)
+
+    def after_all(place: int) -> bool:
+        said = templates.squashed(str(tokenizer.decode(ids[:place])))
+        return all(max(said.count(form) for form in forms) >= words.count(forms) for forms in words)
+
+    for stop in (end, tokenizer.eos_token_id):
+        places = [place for place, token in enumerate(ids) if token == stop]
+        if not places:
+            continue
+        place = places[0] if len(places) == 1 else next(filter(after_all, places), places[-1])
+        other = next((ids.index(token) for token in begins if token in special and token in ids), place)
+        return [*ids[:other], end] if other < place and after_all(other) else ids[: place + 1]
+    # some templates end a call with another token
     last = max((index for index, token in enumerate(ids) if token in special), default=-1)
     cut = last < 0 or str(tokenizer.decode(ids[last + 1 :])).strip()
     return [*ids, end] if cut else ids[: last + 1]
+
+
+def _words(reply: Message) -> list[tuple[str, ...]]:
+    """What an answer says: its text, names and arguments of its calls. Each in the forms that templates write."""
+
+    def leaves(value: Any) -> list[Any]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return [value] if inner is None else [leaf for one in inner for leaf in leaves(one)]
+
+    calls = [call["function"] for call in reply.tool_calls or []]
+    texts = [reply.text, *(leaf for one in calls for leaf in leaves([one["name"], one.get("arguments")]))]
+    both = [
+        {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+        for text in texts
+        if isinstance(text, str)
+    ]
+    return [tuple(sorted(templates.squashed(form) for form in forms)) for forms in both]
+
+
+def _nth(text: str, part: str, count: int, start: int) -> int | None:
+    """Where a part comes for the nth time in a text from `start` on. None if it does not, or says nothing."""
+    places = [found.start() for found in re.finditer(re.escape(part), text[start:])] if part.strip() else []
+    return start + places[count - 1] if 0 < count <= len(places) else None
 
 
 def _first_of_pair(tokenizer: PreTrainedTokenizerBase, prompt: PromptText) -> str:

@@ -339,7 +339,10 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
     known = re.compile("|".join([pattern.pattern for pattern in [_pattern(added), _TAG] if pattern is not _NEVER]))
     # A template that changes the words of an answer, such as one that writes capitals, shows no end.
     behind = answered.rpartition(_ANSWERED)[2] if _ANSWERED in answered else ""
+    head = answered.rpartition(_ANSWERED)[0]
+    inside = known.findall(head[_parting(known, question, head) :])  # such as <|close|> after thoughts
     ends = [one for one in known.findall(behind) if one in added and one not in tags]
+    ends = [one for one in ends if one not in inside] or ends
     end = added_id(tokenizer, ends[0]) if ends else tokenizer.eos_token_id
     words = "" if ends else _after_tags(behind, answered.rpartition(_ANSWERED)[0].rpartition(_ASKED)[2])
     spelled = {words.strip()} if _SPELLED.fullmatch(words.strip()) else set()

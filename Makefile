@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --d
 TOOLS := build/tools
 export DATA
 
-.PHONY: help setup demo recipes test test-scale test-vllm fast check siege docs format lock audit mutants clean
+.PHONY: help setup demo recipes test test-scale test-vllm test-ray fast check siege docs format lock audit mutants clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-scale: $(READY)  ## shards in every stage on two and four ranks, with kills
 
 test-vllm: $(READY)  ## tests against a real vLLM on the CPU, which it installs (3.5 GB)
 	@VLLM_PYTHON=$$(scripts/vllm) && export VLLM_PYTHON && $(BIN)/python -m pytest --quiet tests/vllm
+
+test-ray: $(READY)  ## tests on a Ray cluster of this machine, which it installs (300 MB)
+	@RAY_PYTHON=$$(scripts/ray) && export RAY_PYTHON && $(BIN)/python -m pytest --quiet tests/on_ray
 
 check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/ruff check --quiet .

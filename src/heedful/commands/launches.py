@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ SPREAD = ("sample", "score", "best-of-n")
 @command(
     "launch", TRAIN,
     click.Argument(["given"], metavar="-- COMMAND [OPTIONS]", nargs=-1, type=click.UNPROCESSED),
-    option("--processes", type=click.IntRange(1, 1024), metavar="N", help="Processes of the trainer on each machine. "
-           "Without it: one for each GPU that no server has, or one."),
+    option("--processes", type=click.IntRange(1, 1024), metavar="N", help="Processes of the trainer on each machine, "
+           "with --ray in all. Without it: one for each GPU that no server has, or one."),
     option("--logs", type=Path, default=Path("logs"), metavar="DIR", help="Folder for the logs, one for each process."),
     option("--port", type=click.IntRange(1, 65_535), metavar="N", help="Port at which the processes meet. Without it: "
            "a free one."),
@@ -31,6 +32,8 @@ SPREAD = ("sample", "score", "best-of-n")
     option("--server-python", default="python", metavar="FILE", help="Python of the servers' own environment."),
     option("--server-port", type=click.IntRange(1, 65_000), default=8100, metavar="N", help="Port of the first server. "
            "The others have the next ones."),
+    option("--ray", is_flag=True, help="Run on a Ray cluster: that of RAY_ADDRESS, or of this machine. Where there is "
+           "none, one starts here and ends with the command."),
     option("--slurm", type=Path, metavar="FILE", help="Write an sbatch file, and start nothing."),
     option("--nodes", type=click.IntRange(1, 4096), metavar="N", help="With --slurm: machines."),
     option("--gpus", type=click.IntRange(0, 64), metavar="N", help="With --slurm: GPUs of each machine."),
@@ -38,13 +41,15 @@ SPREAD = ("sample", "score", "best-of-n")
            "job may run."),
 )  # fmt: skip
 def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, **how: Any) -> None:
-    """Run a command in several processes on this machine, or write the file that runs it with Slurm.
+    """Run a command in several processes on this machine or on a Ray cluster, or write the file for Slurm.
 
     What stands behind -- is a heedful command with its options, such as `heedful launch -- ppo --config ppo.toml`. The
     first process prints to the terminal, and every process has a log. One Ctrl-C ends all of them: the run saves a
     checkpoint first. The exit code is that of the trainer.
     """
     name = _known(given)
+    if how["ray"]:
+        raise click.exceptions.Exit(_on_ray(name, given, processes, logs, port, how))
     if how["slurm"] is not None:
         _write(given, processes, logs, port, how)
         return
@@ -56,6 +61,28 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     servers = _servers(name, given, how) if how["servers"] else None
     code = local.run(given, logs, terminal.say, processes=processes, servers=servers, port=port)
     raise click.exceptions.Exit(code)
+
+
+def _on_ray(
+    name: str, given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]
+) -> int:
+    """Run the command on a Ray cluster: its exit code."""
+    others = {"--slurm": how["slurm"], "--nodes": how["nodes"], "--gpus": how["gpus"], "--hours": how["hours"]}
+    if unused := [key for key, value in {**others, "--port": port}.items() if value is not None]:
+        raise UserError(f"{unused[0]}: not with --ray. Leave it out, and give --processes")
+    if how["servers"]:
+        raise UserError("--servers: not with --ray. Start servers yourself, and give --engine.urls behind --")
+    from heedful.launch import cluster
+
+    on_cpu = "--compute.device=cpu" in given or ("--compute.device", "cpu") in itertools.pairwise(given)
+    if name in registry.stages():  # a wrong setting is an error before anything starts
+        on_cpu = config_of(name, _settings(given)).compute.device == "cpu"
+    return cluster.run(given, logs, terminal.say, processes=processes, on_cpu=on_cpu)
+
+
+def _settings(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The settings of a stage among its options."""
+    return tuple(_without([part for part in given[1:] if part not in ("--resume", "--json")], "--out"))
 
 
 def _known(given: tuple[str, ...]) -> str:
@@ -75,8 +102,7 @@ def _servers(name: str, given: tuple[str, ...], how: dict[str, Any]) -> Any:
 
     if name not in registry.stages() or not registry.stages()[name].online:
         raise UserError(f"--servers: heedful {name} samples nothing while it learns. Leave it out")
-    plain = [part for part in given[1:] if part not in ("--resume", "--json")]
-    config = config_of(name, tuple(_without(plain, "--out")))
+    config = config_of(name, _settings(given))
     if config.engine.urls:
         raise UserError("--servers: the settings name servers already. Leave --servers or engine.urls out")
     rank = config.lora.rank if config.engine.sync == "adapter" else 0

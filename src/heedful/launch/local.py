@@ -12,7 +12,7 @@ from pathlib import Path
 
 from heedful.config import UserError
 from heedful.launch import machine
-from heedful.launch.processes import Child, Say, forwarding, stop, wait
+from heedful.launch.processes import Child, Say, ended, forwarding, stop, wait
 
 HEEDFUL = (sys.executable, "-m", "heedful")
 READY = 900.0
@@ -51,27 +51,14 @@ def run(
             _start(server)
         if servers is not None:
             _wait_for(serving, servers, say)
-        with forwarding(ranks, say):
+        with forwarding(count, lambda number: [rank.send(number) for rank in ranks], say):
             for rank in ranks:
                 _start(rank)
             gone: set[str] = set()
             failed = wait(ranks, lambda: _look(serving, gone, say))
     finally:
         stop([*ranks, *serving])
-    return _ended(failed, say)
-
-
-def _ended(failed: Child | None, say: Say) -> int:
-    """The exit code: 0, that of the process that failed first, or 2 if a signal that we did not send killed it."""
-    if failed is None or failed.code is None:
-        return 0
-    if failed.code > 0:
-        return failed.code
-    say(
-        f"launch: {failed.name} was killed by signal {-failed.code}, so the others were stopped. The last checkpoint "
-        f"is kept. Look at {failed.log}, then continue with --resume"
-    )
-    return 2
+    return 0 if failed is None or failed.code is None else ended(failed.name, failed.code, failed.log, say)
 
 
 def environment(rank: int, count: int, port: int, gpus: Sequence[str]) -> dict[str, str]:

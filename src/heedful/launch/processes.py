@@ -22,13 +22,17 @@ Say = Callable[[str], None]
 
 @dataclass
 class Child:
-    """A process with its log. `shown`: its output also goes to the terminal."""
+    """A process with its log. `shown`: its output also goes to the terminal, or to the two `targets`."""
 
     name: str
     command: Sequence[str]
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
     shown: bool = False
+    targets: tuple[Any, Any] | None = None
+    cwd: str | None = None
+    prepare: Callable[[], None] | None = None
+    """Called in the new process before the command."""
     process: subprocess.Popen[bytes] | None = None
     copies: list[threading.Thread] = field(default_factory=list)
     files: list[IO[bytes]] = field(default_factory=list)
@@ -40,7 +44,7 @@ class Child:
         try:
             self.process = subprocess.Popen(
                 list(self.command), stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe if self.shown else file,
-                env={**os.environ, **self.env}, start_new_session=True,
+                env={**os.environ, **self.env}, cwd=self.cwd, preexec_fn=self.prepare, start_new_session=True,
             )  # fmt: skip
         except OSError:
             file.close()
@@ -48,7 +52,8 @@ class Child:
         if not self.shown:
             file.close()
             return
-        for source, target in ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr)):
+        out, err = self.targets or (sys.stdout, sys.stderr)
+        for source, target in ((self.process.stdout, out), (self.process.stderr, err)):
             copy = threading.Thread(target=_copy, args=(source, target, file), daemon=True)
             copy.start()
             self.copies.append(copy)
@@ -98,13 +103,12 @@ def _copy(source: IO[bytes] | None, shown: Any, log: IO[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def forwarding(children: Sequence[Child], say: Say) -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM go to these processes, which save and end. What we do ourselves goes on."""
+def forwarding(count: int, send: Callable[[int], None], say: Say) -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM are sent to `count` processes, which save and end. What we do ourselves goes on."""
 
     def forward(number: int, frame: FrameType | None) -> None:
-        say(f"launch: {signal.Signals(number).name} to {len(children)} process{'es' if len(children) > 1 else ''}")
-        for child in children:
-            child.send(number)
+        say(f"launch: {signal.Signals(number).name} to {count} process{'es' if count > 1 else ''}")
+        send(number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -128,10 +132,15 @@ def wait(ranks: Sequence[Child], look: Callable[[], None] = lambda: None) -> Chi
         elif time.monotonic() > deadline:
             for child in ranks:
                 if child.code is None:
-                    child.send(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+                    kill(child)
         look()
         time.sleep(0.1)
     return failed or next((child for child in ranks if child.code), None)
+
+
+def kill(child: Child) -> None:
+    """End a process that does not end by itself."""
+    child.send(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
 
 
 def stop(children: Sequence[Child]) -> None:
@@ -149,3 +158,14 @@ def stop(children: Sequence[Child]) -> None:
             child.process.wait()
     for child in children:
         child.close()
+
+
+def ended(name: str, code: int, log: Path, say: Say) -> int:
+    """The exit code of a launch after the process that failed first: its own, or 2 if a signal killed it."""
+    if code >= 0:
+        return code
+    say(
+        f"launch: {name} was killed by signal {-code}, so the others were stopped. The last checkpoint is kept. "
+        f"Look at {log}, then continue with --resume"
+    )
+    return 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Compute, Generation, Lora
+from heedful.files import read_json
+from heedful.launch.machine import free_port
 from heedful.models import adapters, load
 from heedful.rollout.engine import open_policy_engine
 from heedful.rollout.types import Stream
@@ -60,9 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @contextlib.contextmanager
 def started(folder: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """(address, process) of a vLLM server of the model in a folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--port", str(port), *OPTIONS]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | ENVIRONMENT
     with log.open("wb") as out:
@@ -138,6 +140,28 @@ def test_three_iterations_of_ppo(server: str, folder: str, tmp_path: Path) -> No
     assert max(row["logprob_gap"] for row in rows) <= 1e-4
     assert max(row["engine_gap"] for row in rows) <= 1e-4
     assert load.load_policy(run)[0].config.vocab_size == wide().config.vocab_size
+
+
+def test_one_command_for_two_ranks_with_shards_and_a_server(folder: str, tmp_path: Path) -> None:
+    files = worlds.make(tmp_path / "world")
+    run = tmp_path / "run"
+    ours = f"""launch --processes 2 --servers 1 --server-python {PYTHON} --server-port {free_port()}
+        --logs {tmp_path}/logs --server-options '--dtype float32 --enforce-eager --max-model-len 128' --"""
+    stage = f"""ppo --policy {folder} --reward {files.judge} --prompts {files.prompts} --out {run}
+        --compute.shard full --episodes 24 --rollout-batch 8 --minibatch 4
+        --generation.max-new-tokens 12 --max-prompt-tokens 60"""
+    subprocess.run(
+        [sys.executable, "-m", "heedful", *shlex.split(ours), *shlex.split(stage)], check=True, timeout=800,
+        env=os.environ | ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    rows = metrics(run)
+    assert len(rows) == 3
+    assert max(row["logprob_gap"] for row in rows) <= 1e-4
+    assert read_json(run / "manifest.json")["config"]["compute"]["shard"] == "full"
+    plain = AutoModelForCausalLM.from_pretrained(run / "model")
+    assert {name: weight.shape for name, weight in plain.state_dict().items()} == {
+        name: weight.shape for name, weight in wide().state_dict().items()
+    }
 
 
 def test_a_server_killed_in_mid_rollout_is_one_line(folder: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ SPREAD = ("sample", "score", "best-of-n")
     option("--port", type=click.IntRange(1, 65_535), metavar="N", help="Port at which the processes meet. Without it: "
            "a free one."),
     option("--servers", type=click.IntRange(0, 64), default=0, metavar="N", help="Inference servers to start, each on "
-           "a GPU of its own: the last ones."),
+           "a GPU of its own: the last ones. Without GPUs on the processor."),
     option("--server-kind", type=click.Choice(["vllm", "sglang"]), default="vllm", help="What the servers are."),
     option("--server-python", default="python", metavar="FILE", help="Python of the servers' own environment."),
     option("--server-port", type=click.IntRange(1, 65_000), default=8100, metavar="N", help="Port of the first server. "
            "The others have the next ones."),
     option("--ray", is_flag=True, help="Run on a Ray cluster: that of RAY_ADDRESS, or of this machine. Where there is "
            "none, one starts here and ends with the command."),
+    option("--server-options", metavar="TEXT", help="Further options of the server's own command, in one text: "
+           "'--max-model-len 4096 --gpu-memory-utilization 0.8'."),
     option("--slurm", type=Path, metavar="FILE", help="Write an sbatch file, and start nothing."),
     option("--nodes", type=click.IntRange(1, 4096), metavar="N", help="With --slurm: machines."),
     option("--gpus", type=click.IntRange(0, 64), metavar="N", help="With --slurm: GPUs of each machine."),
@@ -48,6 +51,8 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     checkpoint first. The exit code is that of the trainer.
     """
     name = _known(given)
+    if how["server_options"] is not None and not how["servers"]:
+        raise UserError("--server-options: only with --servers N")
     if how["ray"]:
         raise click.exceptions.Exit(_on_ray(name, given, processes, logs, port, how))
     if how["slurm"] is not None:
@@ -106,9 +111,14 @@ def _servers(name: str, given: tuple[str, ...], how: dict[str, Any]) -> Any:
     if config.engine.urls:
         raise UserError("--servers: the settings name servers already. Leave --servers or engine.urls out")
     rank = config.lora.rank if config.engine.sync == "adapter" else 0
+    try:
+        options = tuple(shlex.split(how["server_options"] or ""))
+    except ValueError as error:
+        raise UserError(f"--server-options: {error}. Quote it as in a shell") from None
     return Servers(
-        how["server_kind"], how["servers"], how["server_python"], model_path(config.policy), how["server_port"], rank
-    )
+        how["server_kind"], how["servers"], how["server_python"], model_path(config.policy), how["server_port"], rank,
+        options,
+    )  # fmt: skip
 
 
 def _without(given: list[str], option: str) -> list[str]:

@@ -30,6 +30,8 @@ class Servers:
     port: int
     lora_rank: int = 0
     """Where above 0, they get adapters of this rank."""
+    options: tuple[str, ...] = ()
+    """Further options of the server's own command."""
 
 
 def run(
@@ -82,7 +84,8 @@ def _servers(servers: Servers, gpus: Sequence[str], logs: Path) -> list[Child]:
     found = []
     for number, gpu in enumerate(gpus):
         port = machine.free_port(servers.port + number)
-        env = {"CUDA_VISIBLE_DEVICES": gpu, **environment_of(servers)}
+        env = {"PYTHONPATH": "", **environment_of(servers)}  # our path is not that of their Python
+        env |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
         log = logs / f"server-{number}.log"
         found.append(Child(f"server {number}", command_of(servers, port), log, env))
     return found
@@ -91,11 +94,13 @@ def _servers(servers: Servers, gpus: Sequence[str], logs: Path) -> list[Child]:
 def command_of(servers: Servers, port: int) -> list[str]:
     """The command of a server, as docs/engines.md shows it."""
     if servers.kind == "sglang":
-        return [servers.python, "-m", "sglang.launch_server", "--model-path", servers.model, "--port", str(port)]
+        command = [servers.python, "-m", "sglang.launch_server", "--model-path", servers.model, "--port", str(port)]
+        return [*command, *servers.options]
     adapters = ["--enable-lora", "--max-lora-rank", str(servers.lora_rank)] if servers.lora_rank else []
     return [
         servers.python, "-m", "vllm.entrypoints.openai.api_server", "--model", servers.model, "--served-model-name",
         "policy", "--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--port", str(port), *adapters,
+        *servers.options,
     ]  # fmt: skip
 
 
@@ -121,7 +126,8 @@ def _start(child: Child) -> None:
 
 def _wait_for(serving: Sequence[Child], servers: Servers, say: Say) -> None:
     """Wait until every server answers. Raises UserError if one ends before, or takes too long."""
-    say(f"launch: {servers.kind} loads {servers.model}. Its log is {serving[0].log}")
+    where = "" if machine.gpus() else " on the processor, since this machine shows no GPU"
+    say(f"launch: {servers.kind} loads {servers.model}{where}. Its log is {serving[0].log}")
     deadline = time.monotonic() + READY
     for number, server in enumerate(serving):
         while not _answers(f"http://127.0.0.1:{servers.port + number}/health"):

@@ -24,15 +24,13 @@ def gpus() -> list[str]:
 
 
 def divided(processes: int | None, servers: int) -> tuple[int, list[str], list[str]]:
-    """(processes of the trainer, their GPUs, those of the servers). Raises UserError if there are too few."""
+    """(processes of the trainer, their GPUs, those of the servers). Raises UserError if there are too few.
+
+    Where the machine shows no GPU, all of them compute on the processor, and each server has the GPU "".
+    """
     there = gpus()
     if not there:
-        if servers:
-            raise UserError(
-                f"launch: {servers} server{'s need' if servers > 1 else ' needs'} a GPU each, and this machine shows "
-                "none. Start them elsewhere, and give --engine.urls behind --"
-            )
-        return processes or 1, [], []
+        return processes or 1, [], servers * [""]
     wanted = processes or len(there) - servers
     if wanted < 1 or wanted + servers > len(there):
         raise UserError(

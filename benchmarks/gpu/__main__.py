@@ -33,8 +33,11 @@ import work  # noqa: E402
 SECONDS = 540
 """Most of one part."""
 ROWS = (
-    "sft_packed_bf16", "ppo_1_bf16", "rollout_fixed_bf16", "sft_padded_bf16", "rollout_mixed", "reward_2", "reward_9"
+    "sft_packed_bf16", "ppo_1_bf16", "rollout_fixed_bf16", "sft_packed_compiled_bf16", "sft_packed_liger_bf16",
+    "sft_packed_compiled_liger_bf16", "sft_padded_bf16", "rollout_mixed", "reward_2", "reward_9",
 )  # fmt: skip
+OURS_ALONE = ("compiled", "liger")
+"""Settings of ours in names of rows. The peer's figure is in the row without them."""
 SHAPES = ("llama-3.2-1b", "qwen3-0.6b", "S")
 
 
@@ -79,6 +82,8 @@ def part(row: str, shape: str, repetitions: int, peer: str | None, out: Path) ->
 def run(row: str, shape: str, given: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """The part in a process of its own, so that a crash or the end of its time costs this row alone."""
     peer = given.peer_ppo if row.startswith("ppo") else given.peer
+    if any(setting in row for setting in OURS_ALONE):
+        peer = None
     command = [sys.executable, str(Path(__file__).parent), "--out", str(given.out), "--part", shape, row]
     command += ["--repetitions", str(given.repetitions), *(["--peer", peer] if peer else [])]
     began = time.monotonic()

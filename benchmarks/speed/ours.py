@@ -82,10 +82,11 @@ def ppo_iteration(
     return once
 
 
-def sft_step(name: str, place: Path, dtype: Any, ranks: Ranks) -> Work:
-    config = SFTConfig(model="-", data="-", compute=TrainingCompute(dtype=dtype))
+def sft_step(name: str, place: Path, compute: TrainingCompute, ranks: Ranks) -> Work:
+    config = SFTConfig(model="-", data="-", compute=compute)
     model, tokenizer = load.load_policy(place / "policy")
-    adam = optim.adam(model.to(work.DEVICE).train(), Optimiser(lr=1e-6))
+    load.place(model, work.DEVICE, compute, trained=True)
+    adam = optim.adam(model.train(), Optimiser(lr=1e-6))
     rows = [Example(ids[:1], ids[1:]) for ids in work.documents(name)]
 
     passes = Passes(tokenizer.pad_token_id, config.compute.micro_tokens, ranks)
@@ -146,7 +147,8 @@ def open_row(row: str, name: str, place: Path) -> Work:
     if row.startswith("growth"):
         return ppo_iteration(name, place, 1, dtype, ranks, int(row.split("_")[1]), 25)
     if row.startswith("sft"):
-        return sft_step(name, place, dtype, ranks)
+        compute = TrainingCompute(dtype=dtype, compile="layer" if "compiled" in row else "none", liger="liger" in row)
+        return sft_step(name, place, compute, ranks)
     return reward_step(name, place, 9 if "9" in row else 2, ranks)
 
 

@@ -18,6 +18,7 @@ import torch
 
 import tiny
 from heedful.config import UserError
+from heedful.fast import compiled
 from heedful.files import read_json
 from heedful.models import load
 from heedful.runs.resumable import Interrupted
@@ -73,6 +74,16 @@ def test_full_is_none(files: worlds.Files, tmp_path: Path, name: str) -> None:
     exact = {"model", "bias", *parts}  # figures are logged with 7 digits
     assert {key: value for key, value in found.items() if value > (1e-6 if key in exact else 5e-6)} == {}
     assert read_json(two / "manifest.json")["shard"] == "full, 2 shards"
+
+
+def test_compiled_layers_are_plain_ones(files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With shards, adapters and recomputed activations. By dynamo alone, to be quick."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    one = worlds.parallel_case("sft-llama", files, tmp_path / "one", **ADAM, **LORA)
+    compute = {"shard": "full", "compile": "layer", "activation_checkpointing": True}
+    two = two_shards(files, tmp_path / "two", "sft-llama", compute=compute, **ADAM, **LORA)
+    assert {key: value for key, value in apart(one, two, "model").items() if value > 5e-6} == {}
+    assert read_json(two / "manifest.json")["forward"] == {"model": "packed rows, compiled layers"}
 
 
 def test_padded_gpt2(files: worlds.Files, tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "micro_tokens": HERE + "test_a_pass_has_at_most_micro_tokens",
         "activation_checkpointing": HERE + "test_compute_says_how_forwards_run",
         "shard": "stages/test_shards.py::test_sft_in_shards_is_sft",
+        "compile": "fast/test_extras.py::test_compiled_layers_learn_the_same",
+        "liger": "fast/test_extras.py::test_ligers_kernels_are_in_this_model_alone",
         "fast": "fast/test_forward.py::test_fast_false_is_transformers_own_padded_forward",
     },
     Checkpointing: dict.fromkeys(("every", "keep"), HERE + "test_when_checkpoints_are_made"),

@@ -194,7 +194,7 @@ LONGER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_only_these_settings_may_change(files: worlds.Files) -> None:
     everywhere = {
         "trackers", "checkpoint.every", "checkpoint.keep", "compute.device", "compute.micro_tokens",
-        "compute.activation_checkpointing", "compute.fast", "compute.shard",
+        "compute.activation_checkpointing", "compute.fast", "compute.shard", "compute.compile", "compute.liger",
     }  # fmt: skip
     for stage in worlds.STAGES:
         more = {"trust_remote_code"} if stage != "pretrain" else set()

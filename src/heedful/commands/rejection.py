@@ -38,7 +38,7 @@ def train(config: RejectionConfig, out: str | Path, *, resume: bool = False) -> 
     out.mkdir(parents=True, exist_ok=True)
     given = config.model_dump()
     shared = {name: given[name] for name in BestOfNConfig.model_fields if name in given}
-    for name in ("activation_checkpointing", "shard"):  # of training
+    for name in ("activation_checkpointing", "shard", "compile", "liger"):  # of training
         shared["compute"].pop(name)
     best = build(BestOfNConfig, {**shared, "prompts": config.data}, "rejection")
     best_of_n.run(best, out / BEST, resume=True)

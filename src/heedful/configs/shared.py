@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from heedful.config import MOST, Config, Count, Length
 
@@ -36,7 +36,7 @@ class Compute(Config):
 class TrainingCompute(Compute):
     """Where and how a training stage computes."""
 
-    may_change = ("activation_checkpointing", "shard")
+    may_change = ("activation_checkpointing", "shard", "compile", "liger")
 
     shard: Literal["none", "full", "hybrid", "auto"] = "none"
     """Cut models, gradients and Adam's moments into shards, one for each rank. hybrid: within each machine, with a
@@ -44,6 +44,17 @@ class TrainingCompute(Compute):
     """
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more computing, the same results."""
+    compile: Literal["none", "layer"] = "none"
+    """layer: compile each decoder layer of a model with torch.compile. This takes a minute or more at the start."""
+    liger: bool = False
+    """Use Liger's Triton kernels for norms and MLPs. Needs a GPU and liger-kernel."""
+
+    @model_validator(mode="after")
+    def _on_the_fast_path(self) -> TrainingCompute:
+        for name in ("compile", "liger") if not self.fast else ():
+            if getattr(self, name) not in ("none", False):
+                raise ValueError(f"{name} works on the fast path alone. Leave out fast = false, or {name}")
+        return self
 
 
 class Optimiser(Config):

@@ -34,7 +34,7 @@ from heedful.fast.layout import Layout
 from heedful.fast.rows import for_heads, row_by_row, row_by_row_pays
 from heedful.fast.trim import wanted_of
 
-PREFIX = "heedful_"
+PREFIX, APART = "heedful_", "apart_"
 # What layers hand on to attention functions that says nothing about the attention itself.
 _OF_NO_EFFECT = {
     "position_ids",
@@ -51,17 +51,20 @@ class Unsupported(TypeError):
     """A layer asks for something that attention of packed rows does not do."""
 
 
-def install(before: str) -> str:
-    """The name of our attention for a model whose implementation is `before`, made known to transformers."""
-    name = f"{PREFIX}{before}"
-    AttentionInterface.register(name, partial(attention, before=before))
+def install(before: str, *, apart: bool = False) -> str:
+    """The name of our attention for a model whose implementation is `before`, made known to transformers.
+
+    `apart`: layers are compiled, and their attention runs between the compiled parts. It branches on every layout.
+    """
+    name, function = f"{PREFIX}{APART if apart else ''}{before}", partial(attention, before=before)
+    AttentionInterface.register(name, torch.compiler.disable(function) if apart else function)
     AttentionMaskInterface.register(name, partial(_mask, before=before))
     return name
 
 
 def before(name: str | None) -> str | None:
     """The implementation that a model with this one had before `install`."""
-    return None if name is None else name.removeprefix(PREFIX)
+    return None if name is None else name.removeprefix(PREFIX).removeprefix(APART)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 `choose(model, fast)` decides once a model, by trying. The fast path changes nothing of what the model is: its own
 forward runs, with our attention function (fast/attention.py) and, on a CPU, oneDNN in its linear layers
 (fast/linear.py). So hooks, adapters and sharding work. With `fast=False`, or where a family does not fit, rows are
-padded and everything is transformers' own.
+padded and everything is transformers' own. On packed rows, layers can be compiled (fast/compiled.py) and use Liger's
+kernels (fast/liger.py). Those are tried too, with a gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,14 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.fast import attention, linear, trim
+from heedful.fast import attention, compiled, liger, linear, trim
 from heedful.fast.layout import Layout, pack
-from heedful.fast.roots import gathered, recover
+from heedful.fast.roots import gathered, gathers, recover
 
 _PATH = "_heedful_path"
 # Relative difference to the padded forward that still is rounding
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 ROUGH = 5e-2  # of lower precisions
+_ERRORS = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a user wants on top of packed rows. `dtype`: of the passes, in which they are tried."""
+
+    compiled: bool = False
+    liger: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -31,15 +42,20 @@ class ForwardPath:
     """How a model's forward runs, as manifests record it.
 
     `packed`: on packed rows. `fast`: whether the user wants the fast path. Else everything is transformers' own.
-    `why`: the reason where rows are padded, else "".
+    `why`: the reason where rows are padded, else "". `refused`: the setting that is not followed, and why, else "".
     """
 
     packed: bool
     fast: bool = True
     why: str = ""
+    extras: Extras = Extras()
+    refused: str = ""
 
     def __str__(self) -> str:
-        return "packed rows" if self.packed else f"padded rows ({self.why})"
+        if not self.packed:
+            return f"padded rows ({self.why})"
+        more = ", compiled layers" if self.extras.compiled else ""
+        return f"packed rows{more}{', Liger kernels' if self.extras.liger else ''}"
 
 
 def path(model: Any) -> ForwardPath:
@@ -48,17 +64,25 @@ def path(model: Any) -> ForwardPath:
     return known if known is not None else choose(model)
 
 
-def choose(model: Any, fast: bool = True) -> ForwardPath:
+def choose(model: Any, fast: bool = True, extras: Extras = Extras()) -> ForwardPath:
     """Put the fast path into a model if it gives the padded forward's numbers, or take it out again.
 
     Tries it on three short rows, in eval mode and without autocast, so that the answer depends on the model alone.
+    Then `extras` are tried in the same way against the fast path.
     """
     _restore(model)
     chosen = _try(model) if fast else ForwardPath(False, False, "compute.fast is false")
     if not chosen.packed:
         _restore(model)
+    chosen = _with_extras(model, chosen, extras)
     setattr(model, _PATH, chosen)
     return chosen
+
+
+def choose_like(model: Any, other: Any) -> ForwardPath:
+    """Choose for a model what was chosen for another one."""
+    known = path(other)
+    return choose(model, known.fast, known.extras)
 
 
 def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Tensor:
@@ -91,6 +115,8 @@ def eval_mode(model: Any) -> Iterator[None]:
 def _restore(model: Any) -> None:
     """What `_try` has put into a model is taken out."""
     config = model.base_model.config
+    compiled.remove(model)
+    liger.remove(model)
     trim.remove(model.base_model)
     config._attn_implementation = attention.before(config._attn_implementation)
     linear.take_out(model)
@@ -112,12 +138,9 @@ def _try(model: Any) -> ForwardPath:
             whole_ND = gathered(model, lambda: states_at(model, layout)).float()
             ends_M = torch.stack([layout.place_BS[b, len(row) - 1] for b, row in enumerate(rows)])
             ends_MD = gathered(model, lambda: states_at(model, layout, ends_M)).float()
-    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except _ERRORS as error:
         recover(model)
-        said = " ".join(str(error).split())[:120]
-        return ForwardPath(
-            False, why=f"{type(model).__name__} does not take packed rows: {type(error).__name__}: {said}"
-        )
+        return ForwardPath(False, why=f"{type(model).__name__} does not take packed rows: {_said(error)}")
     apart = max(
         float((whole_ND[layout.place_BS[b, : len(row)]] - expected_BSD[b, : len(row)]).abs().max())
         for b, row in enumerate(rows)
@@ -126,6 +149,71 @@ def _try(model: Any) -> ForwardPath:
     if not apart <= TOLERANCE.get(model.dtype, ROUGH) * float(expected_BSD.abs().max()):
         return ForwardPath(False, why=f"{type(model).__name__} gives other numbers on packed rows")
     return ForwardPath(True)
+
+
+def _with_extras(model: Any, chosen: ForwardPath, wanted: Extras) -> ForwardPath:
+    """Put in what is wanted on top of packed rows, and compare. Liger's kernels come first, to be compiled too."""
+    used, refused = Extras(dtype=wanted.dtype), ""
+    if not (wanted.compiled or wanted.liger):
+        return replace(chosen, extras=used)
+    if not chosen.packed:
+        setting = "compute.compile" if wanted.compiled else "compute.liger"
+        return replace(chosen, extras=used, refused=f"{setting} needs packed rows, and {chosen.why}")
+    expected = _trial(model, wanted.dtype)
+    if wanted.liger:
+        refused = _tried(model, wanted.dtype, expected, "compute.liger", liger.install)
+        used = replace(used, liger=not refused)
+    if wanted.compiled and not refused:
+        refused = _tried(model, wanted.dtype, expected, "compute.compile", _compile)
+        used = replace(used, compiled=not refused)
+    if refused:
+        _restore(model)
+        _install(model)
+        used = Extras(dtype=wanted.dtype)
+    return replace(chosen, extras=used, refused=refused)
+
+
+def _tried(model: Any, dtype: torch.dtype, expected: list[Tensor], setting: str, put_in: Callable[[Any], int]) -> str:
+    """Put something into a model and compare. Returns what is wrong with it, or ""."""
+    name = type(model).__name__
+    try:
+        if not put_in(model):
+            return f"{setting}: nothing of {name} is known to it"
+        found = _trial(model, dtype)
+    except (*_ERRORS, *liger.errors(), ImportError, OSError) as error:
+        recover(model)
+        return f"{setting}: {name} does not run with it: {_said(error)}"
+    for ours, theirs in zip(found, expected, strict=True):
+        apart = float((ours - theirs).abs().max())
+        if not apart <= TOLERANCE.get(dtype, ROUGH) * float(theirs.abs().max()):
+            return f"{setting}: {name} gives other numbers with it"
+    return ""
+
+
+def _compile(model: Any) -> int:
+    config = model.base_model.config
+    config._attn_implementation = attention.install(attention.before(config._attn_implementation) or "", apart=True)
+    linear.take_out(model)  # a compiled layer has its own products
+    return compiled.install(model)
+
+
+def _trial(model: Any, dtype: torch.dtype) -> list[Tensor]:
+    """[states of three packed rows, gradient of the first weight that learns]. A sharded model has no gradient here."""
+    rows, ids_BS = _trial_rows(model)
+    layout = pack(ids_BS, [len(row) for row in rows], [12, 12, 1], [0, 0, 2])
+    learning = [] if gathers(model) else [weight for weight in model.base_model.parameters() if weight.requires_grad]
+    lower = torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+    with eval_mode(model), lower, torch.set_grad_enabled(bool(learning)):
+        states_ND = gathered(model, lambda: states_at(model, layout)).float()
+        found = [states_ND.detach()]
+        if learning:
+            ramp = torch.linspace(-1, 1, states_ND.numel(), device=states_ND.device).view_as(states_ND)
+            found += torch.autograd.grad((states_ND * ramp).sum(), learning[:1])
+    return found
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def _unfit(model: Any) -> str:

@@ -39,6 +39,7 @@ from heedful.models.shards import Shards, is_sharded, put
 from heedful.models.variants import Adapter
 from heedful.runs.manifest import model_path
 
+_log = logging.getLogger(__name__)
 ModelKind = Literal["policy", "reward", "encoder"]
 
 # What transformers raises for a directory with broken files, such as a config with 0 heads or an unknown dtype.
@@ -163,19 +164,30 @@ def place(
 ) -> Any:
     """Move a model to a device, or cut it into shards, and choose how its forward runs there. Returns the model.
 
-    `trained`: there will be backward passes, for which `compute` may ask to recompute activations.
+    `trained`: there will be backward passes, for which `compute` may ask to recompute activations. Raises UserError
+    for a trained model that does not run as `compute` wants it. A frozen one then runs without, and a warning says so.
     """
     if shards is not None:
         put(model, shards)
     else:
         model.to(device)
         adapters.lower(model, getattr(torch, compute.dtype))
-    forward.choose(model, compute.fast)
+    refused = forward.choose(model, compute.fast, _extras(compute)).refused
+    if refused and trained:
+        raise UserError(f"{refused}. Leave that setting out")
+    if refused:
+        _log.warning("%s. This model computes without it", refused)
     if trained and isinstance(compute, TrainingCompute) and compute.activation_checkpointing:
         # the name that this version of transformers has for it
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable()
     return model
+
+
+def _extras(compute: Compute) -> forward.Extras:
+    if not isinstance(compute, TrainingCompute):
+        return forward.Extras()
+    return forward.Extras(compute.compile == "layer", compute.liger, getattr(torch, compute.dtype))
 
 
 def context_length(model: Any) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from heedful.config import UserError
 from heedful.fast import roots
+from heedful.fast.compiled import layers_of
 from heedful.models import deferred
 from heedful.models.deferred import WeightSource, sources_of
 
@@ -156,15 +157,14 @@ def _call(work: Callable[[], Any]) -> Any:
 
 def _layers(model: Any) -> list[nn.Module]:
     """The layers of a model, by the names that its family gives them."""
-    names = {*(getattr(model, "_no_split_modules", None) or ())}
-    layers = [module for module in model.modules() if type(module).__name__ in names]
+    layers = layers_of(model)
     odd = [
         name for name, parameter in model.named_parameters() if parameter.ndim == 0 or not parameter.is_floating_point()
     ]
     if not layers or odd:
         why = f"has the weight {odd[0]} that has no rows of floats" if odd else "does not name its layers"
         raise UserError(f"{type(model).__name__} {why}, so it cannot be cut into shards. Use compute.shard = none")
-    return [layer for layer in layers if not any(layer in other.modules() for other in layers if other is not layer)]
+    return layers
 
 
 @torch.no_grad()

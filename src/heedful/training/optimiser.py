@@ -111,5 +111,5 @@ def _copy(model: nn.Module, shared: dict[int, nn.Parameter]) -> nn.Module:
     if not shards.is_sharded(model):
         return copy.deepcopy(model, dict(shared))
     made: nn.Module = shards.twin(model)
-    forward.choose(made, forward.path(model).fast)
+    forward.choose_like(made, model)
     return made

@@ -28,7 +28,7 @@ from heedful import files
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import StageConfig
 from heedful.data import formats
-from heedful.fast import forward
+from heedful.fast import forward, liger
 from heedful.models import ids
 from heedful.planning.check import amount
 from heedful.planning.job import StepShape
@@ -330,6 +330,8 @@ def open_stage(
         with recording_end(run), current.watching(), ranks.explained(), current.at_end:
             current.say_how_cut()
             if not current.finished:
+                if config.compute.liger:
+                    liger.check(ranks.device)
                 room.check_config(stage, config, ranks, current.out, current.say)
             yield current
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 # Before torch or a tokenizer is imported; workers and subprocesses inherit them.
@@ -19,7 +23,10 @@ os.environ.update(
 # Numbers are compared to 1e-5 and weights to the last bit, as on the CPU; CUDA_VISIBLE_DEVICES=0 tries a GPU.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import pytest
 from hypothesis import settings
+
+import forks
 
 settings.register_profile("heedful", derandomize=True, deadline=None, database=None, print_blob=False)
 settings.load_profile("heedful")
@@ -60,3 +67,11 @@ def _block_network() -> None:
 
 
 _block_network()
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A program for `-m MODULE ARGUMENTS` whose commands start without the seconds of their imports."""
+    folder = tmp_path_factory.mktemp("python")
+    with forks.forking(folder) if hasattr(os, "fork") else nullcontext(Path(sys.executable)) as program:
+        yield program

@@ -254,9 +254,9 @@ def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files, tmp
 
 
 @pytest.mark.slow
-def test_a_reader_of_progress_that_leaves_stops_nothing(files: Files, tmp_path: Path) -> None:
+def test_a_reader_of_progress_that_leaves_stops_nothing(files: Files, tmp_path: Path, python: Path) -> None:
     out = tmp_path / "s.jsonl"
-    command = [sys.executable, "-m", "heedful", "sample", "--model", files.policy, "--prompts", files.prompts]
+    command = [python, "-m", "heedful", "sample", "--model", files.policy, "--prompts", files.prompts]
     reading, writing = os.pipe()
     os.close(reading)
     given = [*command, "--out", str(out), *SHORT]
@@ -276,8 +276,8 @@ def test_output_may_be_closed(files: Files, tmp_path: Path, closed: str) -> None
 
 
 @pytest.mark.slow
-def test_input_may_be_closed(files: Files) -> None:
-    command = f"{sys.executable} -m heedful chat --model {files.policy} <&-"
+def test_input_may_be_closed(files: Files, python: Path) -> None:
+    command = f"{python} -m heedful chat --model {files.policy} <&-"
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, env=environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,6 @@ class Clicks:
         what.set_input_files(path)
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "heedful", *arguments]
-
-
 def rank_all(page: Page) -> None:
     """By keys alone: the longer answer is better."""
     for done in range(PROMPTS):
@@ -74,7 +69,9 @@ def test_a_csv_and_an_endpoint_become_a_reward_model(
     tmp_path: Path,
     endpoint: Endpoint,
     browser: Browser,  # noqa: F811
+    python: Path,
 ) -> None:
+    heedful = [python, "-m", "heedful"]
     table = tmp_path / "prompts.csv"
     table.write_text("question,topic\n" + "".join(f"Why is tea number {n} green?,tea\n" for n in range(PROMPTS)))
     model = worlds.save(tmp_path / "tiny", tiny.policy(), tiny.tokenizer())
@@ -82,7 +79,7 @@ def test_a_csv_and_an_endpoint_become_a_reward_model(
     how: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True}
 
     # 1) heedful label
-    serving_command = command(tmp_path, "label", "--port", "0")
+    serving_command = [*heedful, "label", "--port", "0"]
     with subprocess.Popen(serving_command, stdout=subprocess.PIPE, **how) as server:
         try:
             assert server.stdout is not None
@@ -97,7 +94,7 @@ def test_a_csv_and_an_endpoint_become_a_reward_model(
     assert len(endpoint.requests) == PROMPTS * K
 
     # 2) heedful snapshot
-    snapshot = command(tmp_path, "snapshot", "--records", "comparison", "--out", "snapshots/rankings")
+    snapshot = [*heedful, "snapshot", "--records", "comparison", "--out", "snapshots/rankings"]
     made = subprocess.run(snapshot, capture_output=True, timeout=120, **how)
     assert made.returncode == 0, made.stderr
     rows = formats.read(tmp_path / "snapshots" / "rankings", Comparison)
@@ -105,7 +102,7 @@ def test_a_csv_and_an_endpoint_become_a_reward_model(
     assert {name for row in rows for name in row.models or ()} == {endpoint.ref}
 
     # 3) heedful reward
-    training = command(tmp_path, "reward", "--model", model, "--data", "snapshots/rankings", "--out", "runs/reward")
+    training = [*heedful, "reward", "--model", model, "--data", "snapshots/rankings", "--out", "runs/reward"]
     trained = subprocess.run(training, capture_output=True, timeout=400, **how)
     assert trained.returncode == 0, trained.stderr
     manifest = read_json(tmp_path / "runs" / "reward" / "manifest.json")

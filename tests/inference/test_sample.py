@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -327,9 +326,10 @@ def test_kill_at_random_moments(files: Files, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_write_what_one_writes(files: Files, tmp_path: Path, whole: bytes) -> None:
+def test_two_ranks_write_what_one_writes(files: Files, tmp_path: Path, whole: bytes, python: Path) -> None:
     out = tmp_path / "c.jsonl"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "heedful"]
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "--no-python", python, "-m", "heedful"]
     command += ["sample", "--model", files.policy, "--prompts", files.prompts, "-k", "2", "--out", str(out), "--json"]
     command += ["--set", "generation.max_new_tokens=6", "--set", "chunk=4"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": "src"}, capture_output=True, text=True, check=True)

@@ -6,24 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import forks
 from heedful.data import formats
 from heedful.data.records import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def python(tmp_path: Path) -> Iterator[Path]:
-    with forks.forking(tmp_path) if hasattr(os, "fork") else nullcontext(Path(sys.executable)) as found:
-        yield found
 
 
 def run(recipe: str, out: Path, python: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
 from heedful.maths.statistics import Interval
 from heedful.reproduce.parts import Figures, Ledger, Part
-from heedful.reproduce.rounds import branches, page, plan
+from heedful.reproduce.rounds import branches, page, plan, servers
 
 
 def call(*arguments: str) -> int:
@@ -131,7 +131,10 @@ def test_the_coefficient_for_an_equal_kl() -> None:
 
 
 @pytest.mark.slow
-def test_a_tiny_run_with_real_servers_and_its_rerun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tiny_run_with_real_servers_and_its_rerun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, python: Path
+) -> None:
+    monkeypatch.setattr(servers.sys, "executable", str(python))
     out = tmp_path / "out"
     arguments = ["demo", "--out", str(out), "--quick", "--rounds", "2", "--only", "rounds", "--only", "thumbs"]
     assert call(*arguments) == 0

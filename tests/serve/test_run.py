@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,14 +67,14 @@ def test_what_was_put_in_place_comes_before_the_option(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_serves_a_model_and_ends_with_a_signal(tmp_path: Path) -> None:
+def test_the_command_serves_a_model_and_ends_with_a_signal(tmp_path: Path, python: Path) -> None:
     tiny.policy("llama").save_pretrained(tmp_path / "model")
     tiny.tokenizer(template=True).save_pretrained(tmp_path / "model")
     store, now = Store.open(tmp_path / "heedful.db"), datetime.now(UTC)
     with store.writing() as db:
         secret = keys.new(db, people.add_person(db, "ada", None, now, admin=True).id, "test", now)[1]
     store.close()
-    command = [sys.executable, "-m", "heedful", "serve", "--model", f"demo={tmp_path / 'model'}"]
+    command = [python, "-m", "heedful", "serve", "--model", f"demo={tmp_path / 'model'}"]
     command += ["--folder", str(tmp_path), "--port", "0", "--limits.rows", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     try:

@@ -138,14 +138,14 @@ def test_what_the_main_rank_refuses_ends_all(files: worlds.Files, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_every_stage_under_torchrun(files: worlds.Files, tmp_path: Path) -> None:
+def test_every_stage_under_torchrun(files: worlds.Files, tmp_path: Path, python: Path) -> None:
     """The whole run, or every iteration of a stage that samples.
 
     There the weights of two runs differ by rounding after an iteration. A token may then be sampled differently where
     two nearly tie, and the runs go apart. From the same weights each iteration is the same, whatever the seed.
     """
-    script = [str(Path(__file__).parent / "ranks.py"), str(files.root), str(tmp_path / "two"), *CASES]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = ["--no-python", python, "-m", "stages.ranks", files.root, tmp_path / "two", *CASES]
+    torchrun = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     for case in CASES:

@@ -427,7 +427,7 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
     told = heedful("import", votes, *fields, "--explain")
     assert (told.code, told.out.splitlines()) == (0, [
         f"{votes}: 2 rows. Shape: mapped (2 rows).",
-        "read as: 1 comparisons",
+        "read as: 1 comparison",
         '{"prompt": "Which tea?", "completions": ["Green.", "None."], "ranking": [[0], [1]], "labeler": "ada", '
         '"page": "3"}',
         "fields not used: page (1)",

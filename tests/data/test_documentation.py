@@ -33,11 +33,15 @@ def test_every_record_and_every_field_is_documented() -> None:
     assert [name for cls in kinds for name in cls.model_fields if f"`{name}`" not in PAGE] == []
 
 
+KINDS = {"chat": "demonstrations or prompts", "messages": "demonstrations or prompts"}
+KINDS["Label Studio"] = "comparisons, or demonstrations"
+
+
 def shapes() -> str:
     """The rows of the table of shapes."""
     lines = []
     for shape in table.SHAPES:
-        kind = shape.kind if isinstance(shape.kind, str) else "demonstrations or prompts"
+        kind = shape.kind if isinstance(shape.kind, str) else KINDS[shape.name]
         lines.append(f"| {shape.name} | {shape.fields} | {kind} |\n")
     return "".join(lines)
 

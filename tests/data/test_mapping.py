@@ -70,7 +70,16 @@ def test_what_is_not_named_stays_without_a_meaning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("vote", "preferred"),
-    [("A", "a"), ("B", "b"), ("model_a", "a"), ("tie", "tie"), ("good", "a"), ("None.", "b")],
+    [
+        ("A", "a"),
+        ("B", "b"),
+        ("model_a", "a"),
+        ("tie", "tie"),
+        ("good", "a"),
+        ("None.", "b"),
+        (" Left ", "a"),
+        ("TIE", "tie"),
+    ],
 )
 def test_usual_words_fields_and_answers_say_which_is_better(tmp_path: Path, vote: Any, preferred: str) -> None:
     told = explain(written(tmp_path, ROW | {"vote": vote}), ["prompt=q", "a=good", "b=bad", "preferred=vote"])
@@ -104,6 +113,13 @@ def test_a_mapped_label_says_which_answers_are_demonstrations(tmp_path: Path, la
     assert reason in told.problem
     assert bool(told.problem) == bool(reason)
     assert told.records == (0 if reason else 1)
+
+
+@pytest.mark.parametrize(("vote", "words"), [("Both bad", ""), ("tie (bothbad)", ""), ("0", ":1,2,3,0")])
+def test_both_bad_is_a_tie_of_which_neither_is_acceptable(tmp_path: Path, vote: str, words: str) -> None:
+    given = ["prompt=q", "a=good", "b=bad", f"preferred=vote{words}"]
+    (made,) = explain(written(tmp_path, ROW | {"vote": vote}), given).preview
+    assert (made["preferred"], made["none_acceptable"]) == ("tie", True)
 
 
 def test_a_row_that_nobody_judged_is_no_tie(tmp_path: Path) -> None:
@@ -167,7 +183,7 @@ def test_a_row_that_does_not_fit_is_refused_by_its_field(tmp_path: Path, given: 
         (["prompt=q", "chosen=good"], "--map chosen: needs rejected too"),
         (["prompt=q", "a=good", "b=bad"], "--map a: needs preferred too"),
         (["completion=good"], "--map: name the prompt too"),
-        (["prompt=q", "a=x", "b=y", "preferred=v:l,l"], "give two or three words, for a, b and tie"),
+        (["prompt=q", "a=x", "b=y", "preferred=v:l,l"], "give 2 to 4 words, for a, b, tie and both bad"),
     ],
 )
 def test_a_mapping_that_makes_no_record_is_refused(tmp_path: Path, given: list[str], reason: str) -> None:

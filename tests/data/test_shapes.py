@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -312,7 +313,7 @@ REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
      "field 'response_a': must be a list of texts without gaps"),
     ("Chatbot Arena, 55k",
      [{"prompt": '["\\ud83d"]', "response_a": '["b"]', "response_b": '["c"]', "winner_model_a": 1}],
-     "field 'prompt.content': holds half of a surrogate pair"),
+     "field 'prompt': holds half of a surrogate pair"),
     ("PandaLM with sides", [{"instruction": Q, "response_a": GOOD, "response_b": BAD, "votes": ["c"]}],
      "field 'votes': 'c' is none of a, b, tie, 1, 2, 0"),
     ("LLMBar", [{"input": Q, "output_1": BAD, "output_2": GOOD, "label": 0}],
@@ -437,28 +438,22 @@ def test_groups_are_prompts_when_asked_for(tmp_path: Path) -> None:
     assert told.preview == [{"prompt": Q}]
 
 
-def test_a_demonstration_with_a_judgement_says_that_it_is_not_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    formats.read(
-        written(tmp_path, [{"prompt": Q, "completion": GOOD, "rejected_answers": [BAD], "page": 1}]), Demonstration
-    )
-    assert caplog.messages == [
-        f"{tmp_path / 'rows.jsonl'}: read as demonstrations. Fields that heedful does not use: rejected_answers"
-    ]
-
-
 @pytest.mark.parametrize(
     ("row", "kind", "lost"),
     [
-        ({"question": Q, "context": "A page.", "answer": GOOD, "page": 1}, "demonstrations", "context"),
-        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "history": ["x"], "score_chosen": 2}, "comparisons", "history"),
+        ({"question": Q, "context": "A page.", "answer": GOOD, "page": 1}, "demonstrations", "context, page"),
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "history": ["x"], "gap": 2}, "comparisons", "history, gap"),
         ({"prompt": Q, "completion": GOOD, "images": ["a.png"]}, "demonstrations", "images"),
         ({"prompt": Q, "completion": GOOD, "input": ""}, "demonstrations", ""),
-        ({"prompt": Q, "completion": GOOD, "instructions": 3}, "demonstrations", ""),  # as in a snapshot
+        ({"prompt": Q, "completion": GOOD, "quality": "bad", "weight": 0}, "demonstrations", "quality, weight"),
+        ({"prompt": Q, "completion": GOOD, **dict.fromkeys("klmnopqrstuvwx", 1)}, "demonstrations",
+         "k, l, m, n, o, p, q, r, s, t, u, v, and 2 more"),
+        ({"text": GOOD, "label": "spam"}, "texts", "label"),
+        ({"prompt": Q, "answer": GOOD, "context": "for a reward"}, "prompts", ""),
+        ({"prompt": Q, "completion": GOOD, "instructions": 3, "judgement": 7}, "demonstrations", ""),  # of a snapshot
     ],
-)
-def test_a_part_of_the_question_that_is_not_used_is_named(
+)  # fmt: skip
+def test_every_field_that_is_not_used_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, row: dict[str, Any], kind: str, lost: str
 ) -> None:
     path = written(tmp_path, [row])
@@ -565,3 +560,72 @@ def written(folder: Path, rows: list[Any]) -> Path:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def annotated(*results: dict[str, Any], **data: Any) -> dict[str, Any]:
+    """A task of Label Studio with one annotation."""
+    return {"id": 3, "data": {"prompt": Q, **data}, "annotations": [{"completed_by": 8, "result": list(results)}]}
+
+
+def area(name: str, *texts: str) -> dict[str, Any]:
+    return {"from_name": name, "to_name": "prompt", "type": "textarea", "value": {"text": list(texts)}}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (annotated(area("said", GOOD)), {"completion": GOOD, "labeler": "8", "id": "3"}),
+        (annotated(area("note", "Hm."), area("answer", GOOD), draft=BAD), {"completion": GOOD, "draft": BAD}),
+        (annotated(area("x", GOOD), area("y", BAD)), "none of the texts x, y is called answer"),
+        (annotated(area("said", GOOD, BAD)), "several texts of one person"),
+        (annotated({"type": "choices", "value": {"choices": ["left"]}}), r"no result of .* \(but choices\)"),
+    ],
+)
+def test_texts_that_people_write_in_label_studio_are_demonstrations(
+    tmp_path: Path, row: dict[str, Any], expected: dict[str, Any] | str
+) -> None:
+    told = explain(written(tmp_path, [row]))
+    if isinstance(expected, str):
+        assert re.search(expected, told.problem)
+    else:
+        assert told.kind == "demonstrations"
+        assert told.preview[0].items() >= {"prompt": Q, **expected}.items()
+
+
+def calling(arguments: str) -> list[dict[str, Any]]:
+    return [ASK, reply(None, tool_calls=[{"function": {"name": "w", "arguments": arguments}}])]
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([{"from": "user", "content": Q}, {"role": "ai", "value": GOOD}], GOOD),
+        ([ASK, reply(GOOD), ASK, reply(BAD, loss=False)], GOOD),
+        ([ASK, reply(BAD, train=False), ASK, reply(GOOD, train=True)], GOOD),
+        ([ASK, reply(GOOD, training=False)], "every answer has weight 0"),
+        ([ASK, {"role": "tool_call", "content": '{"name": "w"}'}, {"role": "tool_response", "content": "x"},
+          reply(GOOD)], GOOD),
+        ([ASK | {"content": [{"type": "input_text", "text": Q}]}, reply([{"type": "output_text", "text": GOOD}])],
+         GOOD),
+        (calling('{"a": 1, "a": 2}'), "the arguments of w are no JSON .*field 'a': the row names it twice"),
+        (calling('{"a": NaN}'), "the arguments of w are no JSON .*field 'a': NaN"),
+    ],
+)  # fmt: skip
+def test_messages_in_other_words(tmp_path: Path, messages: list[dict[str, Any]], expected: str) -> None:
+    told = explain(written(tmp_path, [{"messages": messages}]))
+    if expected == GOOD:
+        assert [row["completion"] for row in told.preview] == [GOOD]
+        assert told.preview[0]["prompt"][0] == ASK
+    else:
+        assert re.search(expected, told.problem)
+
+
+@pytest.mark.parametrize(
+    "tool", [{"name": "w", "input_schema": {}}, {"type": "function", "name": "w", "parameters": {}}]
+)
+def test_flat_tools_are_written_as_templates_expect_them(tmp_path: Path, tool: dict[str, Any]) -> None:
+    told = explain(written(tmp_path, [{"prompt": Q, "tools": [tool | {"name": "w"}]}, {"prompt": Q, "tools": ""}]))
+    assert [row.get("tools") for row in told.preview] == [
+        [{"type": "function", "function": {"name": "w", "parameters": {}}}],
+        None,
+    ]

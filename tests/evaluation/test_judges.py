@@ -265,7 +265,7 @@ def test_what_cannot_be_read_is_counted_and_left_out(endpoint: Endpoint) -> None
     found = result["judges"][endpoint.ref]
     assert (found["unreadable"], found["failed"], found["comparisons_left_out"], found["prompts"]) == (2, 2, 2, 10)
     assert "not nice" in found["first_failure"]
-    assert "2 comparisons without two readable verdicts are left out" in describe(result)
+    assert "left out: 2 comparisons without two readable verdicts" in describe(result)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 from heedful.collection import removal, round_files, users
 from heedful.collection.round_files import Cleared
+from heedful.data.text import counted
 from heedful.feedback import chats, events, people
 from heedful.feedback.store import Store
 
@@ -44,7 +45,7 @@ class Forgotten:
 
     def lines(self) -> list[str]:
         """Lines for people."""
-        told = [f"{self.exchanges:,} exchanges and {self.items:,} reactions and items are gone"]
+        told = [f"{counted(self.exchanges, 'exchanges')} and {self.items:,} reactions and items are gone"]
         told += [f"{path}: deleted, no run has read it" for path in self.snapshots]
         told += [f"{path}: is another snapshot by now. Look yourself whether it holds some" for path in self.changed]
         for path, runs in self.used:

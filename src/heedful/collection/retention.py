@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from heedful.collection import removal, round_files
 from heedful.collection.removal import Held
 from heedful.collection.round_files import Cleared
+from heedful.data.text import counted
 from heedful.feedback.collected import Exchange, Origin
 from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
@@ -48,7 +49,7 @@ class Expired:
 
     def lines(self) -> list[str]:
         """Lines for people."""
-        told = [f"{self.exchanges:,} exchanges and {self.items:,} reactions and items are gone"]
+        told = [f"{counted(self.exchanges, 'exchanges')} and {self.items:,} reactions and items are gone"]
         told += [f"{path}: lost the rows that are too old" for path in self.files.cleared]
         if self.labelled:
             told.append(f"{self.labelled:,} items stay, with labels. `heedful forget --user` deletes those of a user")

@@ -18,7 +18,7 @@ from heedful.data import conversion, kinds
 from heedful.data.reading import sources
 from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.shapes import mapping
-from heedful.data.text import rows_told
+from heedful.data.text import counted, rows_told
 from heedful.files import Row
 
 _FIRST, _MOST_REFUSED, _LONGEST = 3, 20, 300
@@ -72,7 +72,7 @@ class Explanation:
         shapes = ", ".join(f"{name} ({rows_told(count)})" for name, count in self.shapes.items()) or "unknown"
         told = [f"{self.source}: {rows_told(self.rows)}. Shape: {shapes}."]
         if self.kind:
-            told.append(f"read as: {self.records:,} {self.kind}")
+            told.append(f"read as: {counted(self.records, self.kind)}")
         told += [json.dumps(row, ensure_ascii=False) for row in self.preview]
         told.append("fields not used: " + (_counted(self.unused) or "none"))
         told += [f"left out, not judged: {rows_told(count)}: {reason}" for reason, count in self.unjudged.items()]

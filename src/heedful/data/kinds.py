@@ -11,7 +11,7 @@ from heedful.data import conversion
 from heedful.data.reading import sources
 from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.reading.values import Bad
-from heedful.data.records import Choice, Comparison, Demonstration, Record
+from heedful.data.records import Choice, Comparison, Demonstration, Record, Text
 from heedful.data.shapes import mapping, table
 from heedful.data.shapes.parts import Shape
 from heedful.files import Row
@@ -33,15 +33,13 @@ _RANKING = re.compile(
     r"(chosen|reject|prefer|rank|winner|best|better|rating|vote|label|choice|selected|judg|annotat|verdict)",
     re.IGNORECASE,
 )
-_ASKED_WITH = re.compile(
-    r"(system\w*|context\w*|inputs?|instructions?|history|passages?|documents?|background|functions"
-    r"|images?|audios?|videos?)",
-    re.IGNORECASE,
-)
 # A text with such a field is a prompt.
 _ANSWERING = re.compile(r"(completion|response|answer|chosen|reject|prefer)", re.IGNORECASE)
 _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _RANKING, "texts": _ANSWERING}
-_MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler"}
+_MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler", "group"}
+# What heedful itself notes in a snapshot and in the files of a round.
+_NOTED = {"exchange", "instructions", "item", "judged", "judged_as", "judgement", "language", "role", "seconds"}
+_MOST_NAMED = 12
 
 
 class UnknownShape(UserError):
@@ -95,19 +93,18 @@ def _first(found: Iterable[Row | Bad]) -> tuple[list[Row], dict[str, Shape]]:
 
 
 def lost(records: Iterable[Record]) -> list[str]:
-    """The fields that heedful does not use, and that seem to be a part of the question or to judge the answer.
-
-    A number is no part of a question: records of a snapshot have the version of the guide as `instructions`.
-    """
-    names = {
-        name: None
-        for record in records if isinstance(record, Demonstration | Comparison | Choice)
-        for name, value in (record.model_extra or {}).items()
-        if value not in (None, "", [], {}) and name not in _MEANT
-        if (_ASKED_WITH.fullmatch(name) and not isinstance(value, int | float))
-        or (isinstance(record, Demonstration) and _REJECTING.search(name))
-    }  # fmt: skip
-    return [*names]
+    """The fields that heedful does not use, and the number of further ones. Those of prompts are for rewards."""
+    names: dict[str, None] = {}
+    for record in records:
+        if not isinstance(record, Demonstration | Comparison | Choice | Text):
+            return []
+        more = record.model_extra or {}
+        noted = more.keys() & {"judgement", "exchange"} or more.get("role") == "held_out"
+        own = _MEANT | _NOTED if noted else _MEANT
+        names |= {name: None for name, value in more.items() if value not in (None, "", [], {}) and name not in own}
+    found = [*names]
+    left = len(found) - _MOST_NAMED
+    return found if left <= 0 else [*found[:_MOST_NAMED], f"and {left} more"]
 
 
 def unknown(rows: Iterable[Row]) -> str:

@@ -23,7 +23,10 @@ from pydantic import (
     model_validator,
 )
 
+from heedful.data.reading.values import parsed
+
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_TEXTS = ("text", "input_text", "output_text")  # parts of OpenAI's chat and responses API
 
 
 class Record(BaseModel):
@@ -136,7 +139,7 @@ def wrong_weight(turn: dict[str, Any]) -> str | None:
 def joined(parts: list[Any]) -> str:
     """The text of content parts, as OpenAI's API has them. ValueError for other parts than text."""
     for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        if not isinstance(part, dict) or part.get("type") not in _TEXTS or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise ValueError(f"holds a part of type {kind}. Only text can be read.")
     return "".join(part["text"] for part in parts)
@@ -152,14 +155,15 @@ def _calls(position: int, calls: Any) -> list[dict[str, Any]] | None:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise ValueError(f"message {position}: a tool call must be an object with a function that has a name")
         arguments = function.get("arguments", {})
+        told = f"message {position}: the arguments of {function['name']}"
         try:
-            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        except ValueError:
+            arguments = parsed(arguments) if isinstance(arguments, str) else arguments
+        except json.JSONDecodeError:
             arguments = None
+        except ValueError as error:
+            raise ValueError(f"{told} are no JSON ({error})") from None
         if not isinstance(arguments, dict):
-            raise ValueError(
-                f"message {position}: the arguments of {function['name']} must be an object, or JSON of one"
-            )
+            raise ValueError(f"{told} must be an object, or JSON of one")
         outer = call if "function" in call else {"type": "function"}
         made.append({**outer, "function": {**function, "arguments": arguments}})
     return made or None
@@ -168,12 +172,20 @@ def _calls(position: int, calls: Any) -> list[dict[str, Any]] | None:
 def _tools(tools: Any) -> Any:
     """Descriptions of tools: a list, or JSON of one, as some files have it."""
     try:
-        tools = json.loads(tools) if isinstance(tools, str) else tools
+        tools = (parsed(tools) if tools.strip() else None) if isinstance(tools, str) else tools
     except ValueError:
         tools = {}
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise ValueError("must be a list of objects that describe tools, or JSON of one")
-    return tools or None
+    return [_tool(tool) for tool in tools or []] or None
+
+
+def _tool(tool: dict[str, Any]) -> dict[str, Any]:
+    """The description of a tool in the form that templates expect. Some write nothing for a tool without `function`."""
+    if "function" in tool or not isinstance(tool.get("name"), str):
+        return tool
+    names = {"input_schema": "parameters"}
+    return {"type": "function", "function": {names.get(key, key): tool[key] for key in tool if key != "type"}}
 
 
 def _name(value: Any) -> Any:

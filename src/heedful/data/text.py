@@ -21,7 +21,14 @@ _LONGEST_FLAG = 8  # characters: a black flag and its tags
 
 def rows_told(count: int, kind: str = "") -> str:
     """A number of rows in words: "1 row", "1,200 rows", "1 prompt row"."""
-    return " ".join(filter(None, (f"{count:,}", kind, "row" if count == 1 else "rows")))
+    return counted(count, " ".join(filter(None, (kind, "rows"))))
+
+
+def counted(count: int, names: str) -> str:
+    """A number of things: counted(1, "comparisons") is "1 comparison", counted(1200, "pairs") "1,200 pairs"."""
+    if count == 1:
+        names = f"{names[:-3]}y" if names.endswith("ies") else names.removesuffix("s")
+    return f"{count:,} {names}"
 
 
 def suspicious(text: str) -> Iterator[int]:

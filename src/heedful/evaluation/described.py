@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heedful.data.text import as_words
+from heedful.data.text import as_words, counted
 from heedful.evaluation.result import Result
 from heedful.maths.statistics import ends
 
@@ -35,7 +35,7 @@ def _queued(queued: Result, models: Result, baseline: str) -> list[str]:
     name, named = queued["project"], " ".join(f"--model {model}" for model in models)
     lines = [f"{queued['pairs']:,} pairs are in project {name}" + (", which is new" if queued["new_project"] else "")]
     if queued["known"]:
-        lines.append(f"{queued['known']:,} pairs were there already")
+        lines.append(f"there already: {counted(queued['known'], 'pairs')}")
     if not queued["held_out_labelers"]:
         lines.append("It has no held-out labeler yet. Invite some on its page People")
     return [
@@ -68,11 +68,11 @@ def _models(result: Result) -> list[str]:
 
 
 def _counts(found: Result) -> str:
-    parts = [f"{found['prompts']:,} prompts", f"{found['verdicts']:,} verdicts", f"{found['ties']:,} tied"]
+    parts = [counted(found["prompts"], "prompts"), counted(found["verdicts"], "verdicts"), f"{found['ties']:,} tied"]
     if found.get("both_bad"):
         parts.append(f"{found['both_bad']:,} of them both bad")
     if found.get("labelers"):
-        parts.append(f"{found['labelers']:,} labelers")
+        parts.append(counted(found["labelers"], "labelers"))
     return f"{', '.join(parts)}. Intervals of 95 % count {found['cluster']}s"
 
 
@@ -160,9 +160,9 @@ def _remarks(found: Result) -> list[str]:
         lines.append("mean score: " + ", ".join(f"{name} {score:.3f}" for name, score in found["mean_score"].items()))
     if found.get("labeler_agreement"):
         agreed = found["labeler_agreement"]
-        lines.append(f"labelers agree on {percent(agreed['rate'])} % of {agreed['pairs']:,} pairs of choices")
+        lines.append(f"labelers agree on {percent(agreed['rate'])} % of {counted(agreed['pairs'], 'pairs')} of choices")
     for name, count in found.get("no_opinion", {}).items():
-        lines.append(f"no opinion: {name} on {count:,} answers")
+        lines.append(f"no opinion: {name} on {counted(count, 'answers')}")
     if found.get("other_rows"):
         lines.append(f"rows about other models: {found['other_rows']:,}")
     if found["kind"] == "endpoint":
@@ -173,7 +173,8 @@ def _remarks(found: Result) -> list[str]:
             lines.append(f"position bias: {percent(bias['turned'])} % of verdicts turn with the order{side}")
         lines.append(f"requests: {asked:,} sent, {found['unreadable']:,} unreadable, {found['failed']:,} failed")
         if found["comparisons_left_out"]:
-            lines.append(f"{found['comparisons_left_out']:,} comparisons without two readable verdicts are left out")
+            left = counted(found["comparisons_left_out"], "comparisons")
+            lines.append(f"left out: {left} without two readable verdicts")
         if found.get("first_failure"):
             lines.append(f"the first failure: {found['first_failure']}")
     return lines

@@ -19,6 +19,7 @@ from heedful.config import UserError
 from heedful.configs.spot_check import SpotCheckConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
+from heedful.data.text import counted
 from heedful.evaluation import trust_distance
 from heedful.evaluation.trust_data import episodes_of, training_file, unreadable
 from heedful.files import Row, rows_of
@@ -190,7 +191,7 @@ def describe(plan: SpotCheckPlan, queued: dict[str, Any], run: Path) -> str:
         *plan.remarks,
     ]  # fmt: skip
     if queued["known"]:
-        lines.append(f"{queued['known']:,} pairs were there already")
+        lines.append(f"there already: {counted(queued['known'], 'pairs')}")
     if not queued["held_out_labelers"]:
         lines.append("It has no held-out labeler yet. Invite some on its page People")
     return "\n".join([

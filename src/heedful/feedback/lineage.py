@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.data import snapshots
-from heedful.data.text import rows_told
+from heedful.data.text import counted, rows_told
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Audit, Event, FrozenSnapshot, Item, Kind, Person, Project, SnapshotEvent
 from heedful.runs.listing import Artifact, found_under, read_artifact
@@ -100,8 +100,9 @@ class RunLineage:
         by_labeler = Counter(one.labeler for one in self.judgements).most_common()
         named = ", ".join(f"{name} {count:,}" for name, count in by_labeler)
         by_models = sum(one.model is not None for one in self.judgements)
-        counted = f"{len(self.judgements):,} judgements" + (f", {by_models:,} of them by models" if by_models else "")
-        yield f"  {counted}" + (f": {named}" if named else "")
+        number = counted(len(self.judgements), "judgements")
+        number += f", {by_models:,} of them by models" if by_models else ""
+        yield f"  {number}" + (f": {named}" if named else "")
         for source in self.unknown:
             yield f"  not from here: {source}"
         for one in self.judgements:

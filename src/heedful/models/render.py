@@ -102,8 +102,8 @@ def answered(
     whole = whole.removesuffix(known.words)
     # A template may write earlier turns in another way once the answer is there. The answer begins after its opening.
     if (place := _nth(whole, known.opening, more.count(known.opening), shared)) is not None:
-        said = templates.encode_after(tokenizer, whole[place + len(known.opening) :])
-        return templates.encode(tokenizer, whole[: place + len(known.opening)]), _to_end(tokenizer, said, reply)
+        answer = templates.encode_after(tokenizer, whole[place + len(known.opening) :])
+        return templates.encode(tokenizer, whole[: place + len(known.opening)]), _to_end(tokenizer, answer, reply)
     # Without a token between them, a token could reach from the question into the answer: no model samples that.
     if closing is None and (more or not known.ends):
         said = whole[shared:]

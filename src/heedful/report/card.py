@@ -12,7 +12,7 @@ from typing import Any
 from heedful.config import UserError, refused
 from heedful.data import formats, kinds
 from heedful.data.records import Choice, Comparison, Demonstration, as_text
-from heedful.data.text import as_words, rows_told, visible
+from heedful.data.text import as_words, counted, rows_told, visible
 from heedful.files import lines_of, read_json, write_text
 from heedful.maths.statistics import ends
 from heedful.report import comparison
@@ -148,7 +148,11 @@ def _people(made: Sequence[tuple[str, Manifest]], survey: Path | None) -> Iterat
         shares = ", ".join(f"{visible(group)} {count / total:.0%}" for group, count in groups.most_common())
         yield f"- Groups, by their share of the judgements: {shares or 'not recorded'}."
         same, pairs = _agreement(records)
-        known = f"{same / pairs:.1%} of {pairs:,} pairs" if pairs else "unknown, nobody judged the same answers twice"
+        known = (
+            f"{same / pairs:.1%} of {counted(pairs, 'pairs')}"
+            if pairs
+            else "unknown, nobody judged the same answers twice"
+        )
         yield f"- Agreement of two labelers on the same two answers, ties left out: {known}."
     if survey is not None:
         yield from _survey(survey)
@@ -237,4 +241,4 @@ def _judges(evaluations: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any], 
 
 
 def _rate(rate: dict[str, Any]) -> str:
-    return f"{100 * rate['rate']:.1f} % of {rate['n']:,} prompts ({ends(rate)})"
+    return f"{100 * rate['rate']:.1f} % of {counted(rate['n'], 'prompts')} ({ends(rate)})"

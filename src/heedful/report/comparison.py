@@ -10,7 +10,7 @@ from statistics import fmean
 from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Choice, Completions, PromptText, as_text
-from heedful.data.text import as_words
+from heedful.data.text import as_words, counted
 from heedful.evaluation.result import Result
 from heedful.files import read_json
 from heedful.maths.statistics import Interval, ends
@@ -75,7 +75,9 @@ def _figures(result: Result) -> list[Figure]:
 
 
 def _grids(judge: str, found: Result, baseline: str) -> list[Grid]:
-    counts = f"{found['prompts']:,} prompts, {found['verdicts']:,} verdicts, {found['ties']:,} tied."
+    counts = (
+        f"{counted(found['prompts'], 'prompts')}, {counted(found['verdicts'], 'verdicts')}, {found['ties']:,} tied."
+    )
     note = f"{counts} Intervals of 95 % count {found['cluster']}s."
     rows = []
     for model, rate in found["win_rates"].items():

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from heedful.data.text import visible
+from heedful.data.text import counted, visible
 from heedful.feedback import readings
 from heedful.feedback.store import Store
 from heedful.files import write_text
@@ -63,9 +63,9 @@ def _lines(one: Round, cost: dict[str, Any]) -> Iterator[str]:
     yield f"\n## Measured\n\nThe gate decides on {one.gate_prompts:,} prompts of held-out users.\n"
     if win := seen.get("win"):
         ends = f", {win['low']:.1%} to {win['high']:.1%}" if win["low"] is not None else ""
-        yield f"- win rate over the served model: {win['rate']:.1%}{ends} ({win['n']:,} prompts)"
+        yield f"- win rate over the served model: {win['rate']:.1%}{ends} ({counted(win['n'], 'prompts')})"
     for name, flag in (seen.get("flags") or {}).items():
-        yield f"- {visible(name)}: {100 * flag['mean']:+.1f} points ({flag['n']:,} prompts)"
+        yield f"- {visible(name)}: {100 * flag['mean']:+.1f} points ({counted(flag['n'], 'prompts')})"
     if seen.get("tax") is not None:
         yield f"- tax: {seen['tax']:+.3f} nats a token"
     if seen.get("length") is not None:
@@ -74,7 +74,7 @@ def _lines(one: Round, cost: dict[str, Any]) -> Iterator[str]:
         yield "\n## Done again\n"
         yield from (f"- {visible(told)}" for told in map(redone, one.redone))
     yield "\n## Cost\n"
-    yield f"- {cost['labels']:,} labels, {duration(cost['labeler_seconds'])} of labelers' time"
+    yield f"- {counted(cost['labels'], 'labels')}, {duration(cost['labeler_seconds'])} of labelers' time"
     yield f"- {duration(cost['compute_seconds'])} of computing"
     yield "\n## Steps\n\n| step | | |\n| --- | --- | --- |"
     for step in STEPS[:-1]:

@@ -93,6 +93,18 @@ class Json:
         return found
 
 
+def parsed(text: str) -> Any:
+    """The document that a text in a row spells. ValueError also for NaN, huge numbers and keys that come twice."""
+    decoder = Json()
+    try:
+        found = decoder.checked(decoder.loads(text), text)
+    except RecursionError:
+        raise ValueError(DEEP) from None
+    if isinstance(found, Bad):
+        raise ValueError(found.reason)
+    return found
+
+
 def as_text(value: Any) -> str:
     """A value as JSON for people to repair. What JSON cannot hold becomes words."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from heedful.data.reading.values import parsed
 from heedful.data.records import joined, wrong_weight
 from heedful.data.shapes.parts import filled, rest
 from heedful.files import Row
@@ -14,10 +14,14 @@ _TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant): ?")
 ROLES = {
     "human": "user", "user": "user", "prompter": "user", "user_message": "user",
     "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant",
-    "model": "assistant", "bot": "assistant",
+    "model": "assistant", "bot": "assistant", "ai": "assistant",
     "system": "system", "developer": "system",
-    "tool": "tool", "function": "tool", "observation": "tool", "function_call": "assistant",
+    "tool": "tool", "function": "tool", "observation": "tool", "tool_response": "tool",
+    "function_call": "assistant", "tool_call": "assistant",
 }  # fmt: skip
+_NAMES = {"from": "role", "value": "content"}
+_LEARNED = ("loss", "train", "training")
+"""What other trainers call the weight of a message."""
 CHATS = ("messages", "conversations", "conversation")
 _ASKING = ("instruction", "question", "query", "input", "inputs")
 _EXTRAS = ("input", "context", "query")
@@ -55,13 +59,17 @@ def chat(value: Any, field: str) -> list[Any]:
 
 def message(turn: Row, field: str, number: int = 0) -> Row:
     """A message with `role` and `content`. Its other fields stay."""
-    if "from" in turn and "value" in turn:
-        turn = {"role": turn["from"], "content": turn["value"], **rest(turn, "from", "value")}
+    for other, name in _NAMES.items():
+        if other in turn and name not in turn:
+            turn = {name: turn[other], **rest(turn, other)}
+    for name in _LEARNED:
+        if isinstance(turn.get(name), bool) and "weight" not in turn:
+            turn = {**rest(turn, name), "weight": int(turn[name])}
     if (reason := wrong_weight(turn)) is not None:
         raise ValueError(f"field '{field}': message {number} {reason}")
     role = turn.get("role")
     made = {**turn, "role": ROLES.get(role.lower(), role) if isinstance(role, str) else role}
-    if role == "function_call":
+    if role in ("function_call", "tool_call"):
         made["content"], made["tool_calls"] = "", _called(turn.get("content"), field, number)
     elif isinstance(turn.get("content"), list):
         try:
@@ -74,7 +82,7 @@ def message(turn: Row, field: str, number: int = 0) -> Row:
 def _called(content: Any, field: str, number: int) -> list[Row]:
     """The tool calls that a message of the role function_call spells as JSON."""
     try:
-        calls = json.loads(content) if isinstance(content, str) else content
+        calls = parsed(content) if isinstance(content, str) else content
     except ValueError:
         calls = None
     calls = calls if isinstance(calls, list) else [calls]

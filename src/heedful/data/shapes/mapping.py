@@ -28,7 +28,7 @@ TARGETS = {
     "ranking": "tiers of indices of the answers, best first",
     "a": "the first of two answers",
     "b": "the second of two answers",
-    "preferred": "which is better: a, b or tie. Give your own words as FIELD:WORD_FOR_A,WORD_FOR_B,WORD_FOR_TIE",
+    "preferred": "which is better: a, b or tie. Give your own words as FIELD:A,B,TIE,BOTH_BAD",
     "label": "true for a good answer",
     "text": "a document for pretraining",
     "id": "the name of the row",
@@ -44,9 +44,11 @@ TARGETS = {
 _SEVERAL = ("completions", "scores", "ranks")
 _A_PLACE = re.compile(r"(.*\.)?(rank|place|position)s?([ _-]?\w{1,2})?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_FIRST = ("a", "left", "model_a", "A")
-_SECOND = ("b", "right", "model_b", "B")
-_TIES = ("tie", "both", "equal", "same", "Tie")
+_USUAL = {
+    "a": ("a", "left", "model_a"), "b": ("b", "right", "model_b"),
+    "tie": ("tie", "both", "equal", "same"), "both_bad": ("both_bad", "bothbad", "tie_(bothbad)"),
+}  # fmt: skip
+"""Usual words of votes, in lower case and with _ for a space."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class FieldMap:
     fields: dict[str, list[str]]
     """Target -> fields of the row. Only those in _SEVERAL may have several."""
     words: tuple[str, ...] = ()
-    """The user's words in `preferred` for a, b and tie."""
+    """The user's words in `preferred` for a, b, tie and both bad."""
 
     @property
     def kind(self) -> str:
@@ -114,7 +116,9 @@ class FieldMap:
             return [comparison(prompt, values["completions"], ranking, more)]
         if kind == "choices":
             sides: Row = {side: {"text": values[side]} for side in "ab"}
-            return [{"prompt": prompt, **more, **sides, "preferred": self._preferred(values)}]
+            preferred = self._preferred(values)
+            bad = {"none_acceptable": True} if preferred == "both_bad" else {}
+            return [{"prompt": prompt, **more, **sides, "preferred": "tie" if bad else preferred, **bad}]
         if kind == "demonstrations":
             return chats.prompt_completion({"prompt": prompt, "completion": values["completion"], **more})
         if kind == "completions":
@@ -122,15 +126,15 @@ class FieldMap:
         return [{"prompt": prompt, **more}]
 
     def _preferred(self, values: Row) -> str:
-        """a, b or tie from the user's words, the usual words, the names of the fields, or the answer itself."""
+        """a, b, tie or both_bad from the user's words, usual ones, the names of the fields, or the answer itself."""
         given = _word(values["preferred"])
         if self.words:
             if given in self.words:
-                return ("a", "b", "tie")[self.words.index(given)]
+                return ("a", "b", "tie", "both_bad")[self.words.index(given)]
         else:
-            usual = {"a": _FIRST, "b": _SECOND, "tie": _TIES}
-            named = {side: [*words, *self.fields.get(side, []), values.get(side)] for side, words in usual.items()}
-            found = [side for side, names in named.items() if given in names]
+            usual = re.sub(r"[\s-]+", "_", given.strip().lower())
+            named = {side: [*self.fields.get(side, []), values.get(side)] for side in _USUAL}
+            found = [side for side, names in named.items() if given in names or usual in _USUAL[side]]
             if len(found) == 1:
                 return found[0]
             if found:
@@ -145,7 +149,8 @@ class FieldMap:
                 f" as preferred={name}:0,1 or preferred={name}:1,2"
             )
         raise ValueError(
-            f"field '{name}': {given!r:.40} says neither a, b nor tie. Give the words as preferred={name}:A,B,TIE"
+            f"field '{name}': {given!r:.40} says neither a, b nor tie. Give the words as"
+            f" preferred={name}:A,B,TIE,BOTH_BAD"
         )
 
     def _value(self, row: Row, target: str) -> Any:
@@ -247,8 +252,8 @@ def parse(given: Iterable[str] | Mapping[str, str | list[str]]) -> FieldMap | No
             if target == "preferred" and ":" in name:
                 name, _, told = name.partition(":")
                 words = tuple(word.strip() for word in told.split(","))
-                if len(words) not in (2, 3) or len(set(words)) < len(words):
-                    raise UserError(f"--map preferred={name}:{told}: give two or three words, for a, b and tie")
+                if len(words) not in (2, 3, 4) or len(set(words)) < len(words):
+                    raise UserError(f"--map preferred={name}:{told}: give 2 to 4 words, for a, b, tie and both bad")
             if not name:
                 raise UserError(f"--map {target}=: name a field of the file")
             fields.setdefault(target, []).append(name)

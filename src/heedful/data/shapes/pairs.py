@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from heedful.data.reading.values import parsed
 from heedful.data.shapes.chats import asked, chat, is_transcript, message, prompt_of, transcript, turns_of
 from heedful.data.shapes.parts import (
     NoJudgement,
@@ -164,9 +165,11 @@ def _json_list(row: Row, name: str) -> list[str]:
     value = row[name]
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = parsed(value)
+        except json.JSONDecodeError:
             raise ValueError(f"field '{name}': must be a JSON list of texts, as in [\"...\"]") from None
+        except ValueError as error:
+            raise ValueError(f"field '{name}': {error}") from None
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ValueError(f"field '{name}': must be a list of texts without gaps. Leave the row out.")
     return value

@@ -69,8 +69,9 @@ def _are_steps(row: Row) -> bool:
 SHAPES: tuple[Shape, ...] = (
     # --- exports of labelling tools
     Shape(
-        "Label Studio", "comparisons", "`data`, `annotations`", "labelstud.io/guide/task_format",
-        having("data", "annotations"), tools.label_studio,
+        "Label Studio", tools.label_studio_kind, "`data`, `annotations` of a Ranker or Pairwise, or else of a TextArea",
+        "labelstud.io/guide/task_format", having("data", "annotations"), tools.label_studio,
+        others={"demonstrations": tools.label_studio_texts},
     ),
     Shape(
         "Label Studio, JSON_MIN or CSV", "comparisons", "`annotator`, `annotation_id`, the field of the tag",

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from heedful.data.shapes.chats import ANSWERS
 from heedful.data.shapes.parts import NoJudgement, by_score, comparison, number, rest
 from heedful.files import Row
 
@@ -28,22 +29,61 @@ def _prompt_in(fields: Row, answers: set[str]) -> str:
 def label_studio(row: Row) -> list[Row]:
     """A comparison for each annotation of a task: of a Ranker, or of Pairwise."""
     data = row["data"] if isinstance(row["data"], dict) else {}
-    annotations = row["annotations"] or []
-    kept = [annotation for annotation in annotations if not annotation.get("was_cancelled")]
-    cancelled = len(annotations) - len(kept)
     found = []
-    for annotation in kept:
+    for annotation in (kept := _kept(row)):
         results = annotation.get("result") or []
         values = [result.get("value") if isinstance(result, dict) else None for result in results]
         for result, value in zip(results, values, strict=True):
             if isinstance(value, dict) and (ranked := _judged(data, value, str(result.get("to_name", "")))):
                 others = [other for other in results if other is not result]
                 found.append(_compared(data, ranked, _annotated(row, annotation, others), _who(annotation)))
-    if not found and any(annotation.get("result") for annotation in kept):
-        raise ValueError("field 'annotations': holds no result of a Ranker or of Pairwise. Others cannot be read.")
-    if not found:
-        raise NoJudgement("the task has no annotation" + (f" that counts ({cancelled} cancelled)" if cancelled else ""))
-    return found
+    return found or _without(kept, row, "a Ranker or of Pairwise")
+
+
+def _kept(row: Row) -> list[Row]:
+    return [annotation for annotation in row["annotations"] or [] if not annotation.get("was_cancelled")]
+
+
+def _without(kept: list[Row], row: Row, tags: str) -> list[Row]:
+    """The error of a task whose annotations hold nothing to read."""
+    types = dict.fromkeys(str(result.get("type")) for one in kept for result in one.get("result") or [])
+    if types:
+        raise ValueError(f"field 'annotations': holds no result of {tags} (but {', '.join(types)}). Leave the row out.")
+    cancelled = len(row["annotations"] or []) - len(kept)
+    raise NoJudgement("the task has no annotation" + (f" that counts ({cancelled} cancelled)" if cancelled else ""))
+
+
+def label_studio_kind(row: Row) -> str:
+    """demonstrations for tasks in which people only wrote texts, else comparisons."""
+    annotations = row["annotations"] if isinstance(row["annotations"], list) else []
+    results = [one for kept in annotations if isinstance(kept, dict) for one in kept.get("result") or []]
+    types = {str(result.get("type")) for result in results if isinstance(result, dict)}
+    return "demonstrations" if "textarea" in types and not types & {"pairwise", "ranker"} else "comparisons"
+
+
+def label_studio_texts(rows: list[Row]) -> list[Row]:
+    """A demonstration for each annotation of a task in which a person wrote an answer into a TextArea."""
+    (row,) = rows
+    data = row["data"] if isinstance(row["data"], dict) else {}
+    found = []
+    for annotation in (kept := _kept(row)):
+        results = annotation.get("result") or []
+        texts = [result for result in results if result.get("type") == "textarea"]
+        written = [result for result in texts if result.get("from_name") in ANSWERS] if len(texts) > 1 else texts
+        if not written:
+            names = ", ".join(str(result.get("from_name")) for result in texts)
+            if names:
+                raise ValueError(f"field 'annotations': none of the texts {names} is called answer. Rename its tag.")
+            continue
+        said = written[0]["value"]["text"]
+        said = said if isinstance(said, list) else [said]
+        if len(written) > 1 or len(said) != 1:
+            raise ValueError("field 'annotations': holds several texts of one person. Keep the one that is the answer.")
+        field = _prompt_in({k: v for k, v in data.items() if k in _ASKING} or data, set())
+        more = _annotated(row, annotation, [other for other in results if other is not written[0]])
+        answer = {"completion": said[0], "labeler": _who(annotation)}
+        found.append({"prompt": data[field], **rest(data, field), **more, **answer})
+    return found or _without(kept, row, "a TextArea")
 
 
 def _annotated(task: Row, annotation: Row, others: list[Row]) -> Row:
@@ -145,7 +185,7 @@ def argilla(row: Row) -> list[Row]:
         for response in responses or []:
             if response.get("status", "submitted") == "submitted" and (tiers := _tiers(response.get("value"))):
                 found.append(_ranked(fields, tiers, name, response.get("user_id"), row) | _others(row, name))
-    return _some(found, bool(row["responses"]))
+    return _some(found, [name for name, responses in (row["responses"] or {}).items() if responses])
 
 
 def _others(row: Row, question: str) -> Row:
@@ -162,7 +202,8 @@ def argilla_flat(row: Row) -> list[Row]:
         name: value for name, value in row.items()
         if name not in ("id", "status", "_server_id") and not any(name.startswith(f"{q}.") for q in questions)
     }  # fmt: skip
-    found, answered = [], False
+    found: list[Row] = []
+    answered: list[str] = []
     for question in questions:
         values = row[f"{question}.responses"] or []
         users = row.get(f"{question}.responses.users") or [None] * len(values)
@@ -170,7 +211,7 @@ def argilla_flat(row: Row) -> list[Row]:
         if not len(values) == len(users) == len(states):
             raise ValueError(f"field '{question}.responses': its users or states are more or fewer. Leave the row out.")
         for value, user, status in zip(values, users, states, strict=True):
-            answered = True
+            answered.append(question)
             if status == "submitted" and (tiers := _tiers(value)):
                 others = {
                     name: row[name] for q in questions for name in row if q != question and name.startswith(f"{q}.")
@@ -192,7 +233,7 @@ def argilla_first(row: Row) -> list[Row]:
             if response.get("status") == "submitted" and (tiers := _tiers(response.get("value"))):
                 others = {part: row[part] for part in tools - {name} if row.get(part) and not _is_empty(row[part])}
                 found.append(_ranked(fields, tiers, name, response.get("user_id"), row) | others)
-    return _some(found, bool(questions))
+    return _some(found, questions)
 
 
 def _is_empty(value: Any) -> bool:
@@ -246,9 +287,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _some(found: list[Row], answered: bool) -> list[Row]:
+def _some(found: list[Row], answered: list[str]) -> list[Row]:
     if not found and answered:
-        raise NoJudgement("no submitted response ranks the answers")
+        names = ", ".join(dict.fromkeys(answered))
+        raise NoJudgement(f"no submitted response ranks the answers (answered: {names})")
     if not found:
         raise NoJudgement("the record has no response")
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from heedful.data.text import counted
 from heedful.feedback.rubric import D9
 from heedful.files import rows_of
 from heedful.rounds import state
@@ -84,7 +85,7 @@ def figures(seen: dict[str, Any]) -> Iterator[Figure]:
     """The evidence of a gate, each with its interval where it has one."""
     if win := seen.get("win"):
         yield Figure(
-            f"Win rate over the served model, {win['n']:,} prompts", f"{100 * win['rate']:.1f} %",
+            f"Win rate over the served model, {counted(win['n'], 'prompts')}", f"{100 * win['rate']:.1f} %",
             "no interval" if win["low"] is None else f"{100 * win['low']:.1f} to {100 * win['high']:.1f}",
         )  # fmt: skip
     for name, flag in (seen.get("flags") or {}).items():

@@ -63,6 +63,7 @@ def commands_shown() -> list[tuple[str, str, list[str]]]:
         code = [content for language in ("", "sh") for _, content in fenced(page, language)]
         code += [*re.findall(r"^    .*$", page, re.MULTILINE), *re.findall(r"`(heedful [^`]*)`", page)]
         for command, rest in re.findall(r"\bheedful ([a-z][a-z-]*)(.*)", joined("\n".join(code))):
+            rest = re.sub(r"'--[^']*'", "", rest)  # options of another program
             found.append((name, command, re.findall(r"(?<!\S)(--?[a-z][\w.-]*)", rest)))
     return found
 

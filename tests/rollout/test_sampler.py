@@ -75,6 +75,15 @@ def test_temperature_sharpens_sampling_and_logprobs() -> None:
     assert float(logprobs) == pytest.approx(2 - np.log(np.exp([2.0, 4.0, 0.0]).sum()), abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 5e-324])
+def test_a_temperature_near_zero_takes_the_best_and_breaks_no_other_row(temperature: float) -> None:
+    logits = torch.tensor([[80.0, -300.0, 81.0]]).repeat(2, 1)
+    plain = Generation()
+    tokens, logprobs = sample(logits, torch.tensor([0.0, 0.0]), [Generation(temperature=temperature), plain])
+    alone = sample(logits[1:], torch.tensor([0.0]), [plain])
+    assert (tokens.tolist(), logprobs.tolist()) == ([2, int(alone[0])], [0.0, float(alone[1])])
+
+
 def test_temperature_zero_takes_the_best_and_reports_plain_logprobs() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.0]])
     tokens, logprobs = sample(logits, torch.tensor([0.99], dtype=torch.float64), [Generation(temperature=0.0)])

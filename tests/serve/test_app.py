@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -70,6 +71,11 @@ def test_refusals_have_openais_shape(place: Place) -> None:
     nothing = client.get("/v1/nothing")
     assert error_of(nothing)[0] == 404
     assert nothing.json()["error"]["message"].startswith("There is no GET /v1/nothing here. GET /v1/openapi.json")
+    without_v1 = client.post("/chat/completions", json=CHAT)
+    assert error_of(without_v1) == (404, "invalid_request_error", "not_found")
+    assert "base_url ends with /v1" in without_v1.json()["error"]["message"]
+    long = client.post("/v1/chat/completions", json={**CHAT, "user": "u" * 201})
+    assert (long.status_code, long.json()["error"]["message"]) == (400, "'user' may have 200 characters.")
     assert error_of(client.get("/v1/chat/completions"))[0] == 405
     large = {**CHAT, "messages": [{"role": "user", "content": "x" * 2_100_000}]}
     assert error_of(client.post("/v1/chat/completions", json=large))[::2] == (413, "request_too_large")
@@ -97,6 +103,14 @@ def test_the_collector_gets_what_may_be_kept(place: Place) -> None:
 def test_the_server_needs_no_torch() -> None:
     script = "import sys, heedful.serve.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_the_page_of_the_account_leads_to_what_is_there(place: Place) -> None:
+    browser = place.browser()
+    page = browser.get("/account").text
+    found = set(re.findall(r'<a href="(/[^"]*)"', page))
+    assert found >= {"/", "/keys"}
+    assert {path: browser.get(path).status_code for path in sorted(found)} == dict.fromkeys(sorted(found), 200)
 
 
 def test_the_server_deletes_what_is_too_old_at_its_start(tmp_path: Path) -> None:

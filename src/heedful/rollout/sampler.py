@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from heedful.config import NonFinite
 from heedful.configs.shared import Generation
 
+COLDEST = 1e-6
+"""Lower temperatures count as this one. It draws the most probable token, and logits divided by less could overflow."""
+
 
 def sample(logits_NV: Tensor, draws_N: Tensor, settings: Sequence[Generation]) -> tuple[Tensor, Tensor]:
     """(tokens_N, logprobs_N float32): the first token whose cumulative probability exceeds the draw (in [0, 1)).
@@ -22,7 +25,8 @@ def sample(logits_NV: Tensor, draws_N: Tensor, settings: Sequence[Generation]) -
     logits_NV = logits_NV.float()
     # 1) Weights exp(logits / temperature), the largest of each row 1.
     if any(one.temperature not in (0.0, 1.0) for one in kinds):
-        logits_NV = logits_NV / logits_NV.new_tensor([one.temperature or 1.0 for one in settings])[:, None]
+        divisors = [max(one.temperature, COLDEST) if one.temperature else 1.0 for one in settings]
+        logits_NV = logits_NV / logits_NV.new_tensor(divisors)[:, None]
     top_N1 = logits_NV.amax(-1, keepdim=True)
     weights_NV = (logits_NV - top_N1).exp_()
     total_N = weights_NV.sum(-1)

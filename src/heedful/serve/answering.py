@@ -15,6 +15,7 @@ from uuid import uuid4
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from heedful.collection import users
 from heedful.feedback.store import StoreBusy
 from heedful.serve.limits import Gate
 from heedful.serve.metrics import Metrics
@@ -61,6 +62,8 @@ class Service:
         values = read(body)
         name, backend = self.model_of(values)
         user = _text(values, "user")
+        if len(user) > users.LONGEST:
+            raise ApiError(400, f"'user' may have {users.LONGEST} characters.", param="user", code="invalid_value")
         wanted = self.collector.wants(
             f"{caller.name}/{user}" if user else caller.name, caller.consent, refused or not _may_store(values)
         )

@@ -46,7 +46,7 @@ def create_app(store: Store, models: Mapping[str, Backend], settings: ServeSetti
         title="heedful serve", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json", redirect_slashes=False,
         lifespan=_running,
     )  # fmt: skip
-    app.state.store, app.state.settings = store, settings
+    app.state.store, app.state.settings, app.state.projects = store, settings, False
     app.state.tries, app.state.incidents = Tries(), Incidents()
     app.state.cookie = cookie_name(store, settings)
     app.state.callers = Callers(store)

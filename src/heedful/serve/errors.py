@@ -13,6 +13,8 @@ from heedful.web.pages import errors
 from heedful.web.security.access import session_cookie
 
 CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+OF_CLIENTS = ("/models", "/chat/completions", "/completions", "/embeddings", "/responses")
+"""What clients of OpenAI's API ask for. Without /v1 in front nothing is there."""
 
 
 def is_openai_path(path: str) -> bool:
@@ -33,7 +35,11 @@ def answer(
     request: Request, status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None
 ) -> Response:
     """An error as JSON in the shape that the client expects, or as a page."""
-    if not is_openai_path(request.url.path):
+    path = request.url.path
+    if path in OF_CLIENTS:  # a client whose base_url lacks the end
+        words = f"There is no {path} here. The API is below /v1: base_url ends with /v1."
+        return refusal(ApiError(404, words, code=CODES[404]))
+    if not is_openai_path(path):
         return errors.answer(request, status, message, headers, code)
     if status == 403 and "authorization" not in request.headers and not session_cookie(request):
         return refusal(ApiError(401, NO_KEY, code="invalid_api_key"))  # a program, not a page of another site

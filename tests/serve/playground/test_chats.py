@@ -17,7 +17,8 @@ from heedful.collection.store import of_user
 from heedful.feedback import events
 from heedful.feedback.chats import Chat, Turn
 from heedful.feedback.collected import Exchange
-from heedful.serve.playground import api
+from heedful.serve.playground import api, models
+from heedful.serve.types import ApiError, Call, Reply
 from serve.playground.scripted import Play, picks_of
 
 CANARY = "canary-7f3a"
@@ -440,3 +441,28 @@ def test_a_hostile_text_is_quick_and_plain(playing: Playing) -> None:
         assert time.monotonic() - began < 2
     assert answer["rich"] is False
     assert "&lt;script&gt;" in answer["html"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ApiError(400, "this chat is refused: no earlier turns", param="messages"),
+            "This chat is refused: no earlier turns. Start a new chat, or choose another model.",
+        ),
+        (ApiError(400, "This model reads less", code="context_length_exceeded", param="messages"), models.FULL),
+        (ApiError(503, "It is away."), "It is away."),
+    ],
+    ids=["refused", "full", "away"],
+)
+def test_a_failed_answer_tells_its_reader_what_to_do(
+    playing: Playing, monkeypatch: pytest.MonkeyPatch, error: ApiError, told: str
+) -> None:
+    play = playing()
+
+    async def respond(call: Call) -> Reply:
+        raise error
+
+    monkeypatch.setattr(play.model, "respond", respond)
+    with play.browser("ada") as ada:
+        assert start(ada)["turns"][1]["note"] == told

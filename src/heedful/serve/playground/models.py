@@ -18,6 +18,7 @@ from heedful.serve.types import ApiError, Caller, Reply
 NO_TEXT = "The model sent an answer that cannot be read."
 FULL = "The conversation is longer than this model can read. Start a new chat, or shorten an earlier message."
 TOO_LONG = "context_length_exceeded"
+OTHERWISE = "Start a new chat, or choose another model."
 AWAY = "The model does not answer right now. Try again in a moment."
 
 
@@ -47,7 +48,7 @@ class Speech:
                 async for event in events:
                     yield self._read(event, "delta")
         except ApiError as error:
-            raise Failed(FULL if error.code == TOO_LONG else error.message) from None
+            raise Failed(FULL if error.code == TOO_LONG else _told(error)) from None
         except (httpx.HTTPError, OSError):
             raise Failed(AWAY) from None
 
@@ -97,3 +98,9 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         close = getattr(chunks, "aclose", None)  # a generator frees its row at once
         if close is not None:
             await close()
+
+
+def _told(error: ApiError) -> str:
+    """An error in whole sentences. If the model cannot read the chat, what its reader can do."""
+    words = f"{error.message[:1].upper()}{error.message[1:].rstrip('.')}."
+    return f"{words} {OTHERWISE}" if (error.status, error.param) == (400, "messages") else words

@@ -74,7 +74,8 @@ def project_list(request: Request, store: Stored, person: SignedIn) -> Response:
 def account(request: Request, store: Stored, person: SignedIn) -> Response:
     """Password and tokens."""
     with store.reading() as db:
-        return page(request, "entry/account.html", tokens=people.tokens(db, person.id))
+        tokens = people.tokens(db, person.id)
+    return page(request, "entry/account.html", tokens=tokens, projects=getattr(request.app.state, "projects", True))
 
 
 def _welcome(db: Session, invitation: Invitation) -> dict[str, Any]:

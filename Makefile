@@ -8,6 +8,7 @@ WORKERS := $(shell expr \( 3 \* $$(getconf _NPROCESSORS_ONLN) + 1 \) / 2)# a thi
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal --quiet --durations 5 --durations-min 1
 TOOLS := build/tools
 export DATA
+unexport PYTHONDONTWRITEBYTECODE# where it is set, every command that a test starts would compile heedful again
 
 .PHONY: help setup demo recipes test test-scale test-vllm test-ray fast check siege docs format lock audit mutants clean
 

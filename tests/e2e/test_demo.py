@@ -39,7 +39,9 @@ def test_from_an_empty_folder_to_table_and_report(
 ) -> None:
     torch.set_num_threads(2)  # PPO, samples and measurements run in processes of their own
     request.addfinalizer(partial(torch.set_num_threads, 1))
-    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, changes=SMALL)
+    fewer = {"ranked_prompts": 12, "valid_ranked_prompts": 6, "demonstrations": 24, "test_prompts": 20}
+    small = SMALL | {"sizes": SMALL["sizes"] | fewer, "lesson": {"rankings": 8}}
+    outcome = loop.run(tmp_path / "demo", seed=3, lesson=True, changes=small)
     printed = capsys.readouterr().out
     for name in ("base", "prompted base", "SFT", "PPO", "PPO-ptx", "PPO, fooled", "best of 5"):
         assert name in outcome.results
@@ -57,11 +59,11 @@ def test_from_an_empty_folder_to_table_and_report(
     headings = re.findall(r"^\[(\d+)/10\] (.+), (?:about|less than)", printed, re.MULTILINE)
     assert [int(number) for number, _ in headings] == list(range(1, 11))
     assert (tmp_path / "demo" / "report.html").as_uri() in printed
-    demo = loop.opened(tmp_path / "demo", 3, changes=SMALL)
+    demo = loop.opened(tmp_path / "demo", 3, changes=small)
     assert demo.seconds.keys() == {name for _, name in headings}
 
     before = {path: path.read_bytes() for path in (tmp_path / "demo" / "runs").rglob("model/*.safetensors")}
-    again = loop.run(tmp_path / "demo", seed=3, changes=SMALL)
+    again = loop.run(tmp_path / "demo", seed=3, changes=small)
     assert {path: path.read_bytes() for path in before} == before
     assert again.results["PPO"].completions == outcome.results["PPO"].completions
 

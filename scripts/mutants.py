@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ROOT / "src" / "heedful"
 SECONDS, EACH, SEED = 28 * 60, 240, 0
 ONLINE = tuple(f"tests/stages/test_{name}.py" for name in ("ppo_experience", "ppo_update", "iterations", "groups"))
-TURNS, QUEUE = ("tests/stages/test_iterations.py",), ("tests/feedback/test_assignment.py",)
+TURNS, QUEUE = (
+    ("tests/stages/test_iterations.py",),
+    ("tests/feedback/test_assignment.py", "tests/feedback/test_work.py"),
+)
 MATHS, SIGNS = ("tests/maths",), ("tests/learning/test_signs.py",)
 OPTIM = ("tests/training/test_optimiser.py", "tests/training/test_metrics.py", "tests/training/test_parallel.py")
 DRAWN: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -39,7 +42,7 @@ DRAWN: dict[str, tuple[int, tuple[str, ...]]] = {
     "learning/signs.py": (8, SIGNS),
     "learning/groups.py": (2, ONLINE),
     "learning/steps.py": (3, ONLINE),
-    "learning/experience.py": (3, ONLINE),
+    "learning/experience.py": (3, ("tests/stages/test_ppo_experience.py", "tests/stages/test_ahead.py")),
     "stages/ppo.py": (3, ONLINE),
     "training/optimiser.py": (3, OPTIM),
 }
@@ -62,7 +65,7 @@ PLANTED: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("stages/ppo.py", "whiten(rewards_BT, mask_BT, shift_mean=False)", "whiten(rewards_BT, mask_BT)", ONLINE),
     ("stages/ppo.py", "nets.reference, episodes, temperature", "nets.policy, episodes, temperature", ONLINE),
     ("stages/ppo.py", "temperature=config.generation.temperature, lr", "temperature=1.0, lr",
-     ("tests/stages/test_ppo_update.py", "tests/stages/test_ppo_experience.py", "tests/stages/test_ppo.py")),
+     ("tests/stages/test_ppo_update.py",)),
     ("learning/online.py", "number = step * updates + update", "number = update", ONLINE),
     ("learning/online.py", 's.facts.get("kl_coef", config.kl_coef)', "config.kl_coef", ONLINE),
     ("learning/online.py", "load_weights(self.nets.policy, step)", "load_weights(self.nets.reference, step)", ONLINE),
@@ -153,7 +156,7 @@ class Copies:
     def __init__(self, folder: Path, count: int) -> None:
         self.free = [folder / str(number) for number in range(count)]
         for place in self.free:
-            for part in ("src", "tests"):
+            for part in ("src", "tests", "benchmarks"):
                 shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
             shutil.copy(ROOT / "pyproject.toml", place)
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -40,6 +41,25 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
             torch.testing.assert_close(logprobs_BT[b, : len(expected_T)], expected_T, rtol=0, atol=1e-5)
     gap = gradients(turn, e, list(range(8)), Means())
     assert 0 < float(gap) < 1e-5
+
+
+def test_the_kl_is_that_from_the_reference_once_the_policy_has_moved(files: Files) -> None:
+    turn = Turn(worlds.config("ppo", files))
+    with torch.no_grad():
+        for weight in turn.nets.policy.parameters():
+            weight *= 1.2
+    with patch.object(ppo, "learn", lambda *_: {}):
+        metrics, e = ppo.iteration(turn.config, turn.nets, turn.run, 1)
+    kl = 0.0
+    for b, episode in enumerate(e.episodes):
+        at = range(len(episode.response_ids)), episode.response_ids
+        policy_T, reference_T = (
+            plain_logits(net, episode).log_softmax(-1)[at] for net in (turn.nets.policy, turn.nets.reference)
+        )
+        torch.testing.assert_close(e.ref_logprobs_BT[b, : len(reference_T)], reference_T, rtol=0, atol=1e-5)
+        kl += float((policy_T - reference_T).sum()) / len(e.episodes)
+    assert abs(kl) > 0.1
+    assert metrics["kl"] == pytest.approx(kl, abs=1e-4)
 
 
 def test_reward_models_score_in_the_precision_of_the_run(files: Files, turn: Turn) -> None:

@@ -99,10 +99,11 @@ def test_every_epoch_passes_once_over_the_episodes(
 
 
 def test_without_a_value_clip_none_reaches_the_loss(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn, seen = Turn(worlds.config("ppo", files, value_clip=None, **PLAIN)), []
+    turn, seen = Turn(worlds.config("ppo", files, value_clip=None, generation={"temperature": 1.5}, **PLAIN)), []
     monkeypatch.setattr(ppo, "value_step", lambda *_, clip, **__: seen.append(clip))
-    ppo.learn(turn.config, turn.nets, turn.run, turn.experience, 0)
+    metrics = ppo.learn(turn.config, turn.nets, turn.run, turn.experience, 0)
     assert seen == [float("inf")] * 2
+    assert metrics["logprob_gap"] < 1e-5  # it learns at the temperature of sampling, too
 
 
 @pytest.mark.parametrize(("clip", "value_clip"), [(0.2, 0.2), (0.001, 0.2), (0.2, 0.001), (0.2, None)])

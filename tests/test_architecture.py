@@ -337,13 +337,16 @@ ONE_NAME = {
     "planning",
 }
 ONE_NAME |= {"options", "plots", "report", "rewards", "rollout", "rounds", "runs", "stages", "training"}
+ONE_NAME |= {"collection", "serve", "web"}
+API_RECORDS = re.compile(r"web\.api\..*|serve\.collected|serve\.playground\.records")
 
 
 def test_a_type_has_one_name_and_a_name_one_type() -> None:
-    """Where models are trained, sampled and judged. Records of an API may have the names of tables."""
+    """Where models are trained, sampled, judged and served. Records of an API may have the names of what they hold."""
     places: dict[str, list[str]] = {}
     for module in modules().values():
-        for node in module.tree.body if module.part in ONE_NAME else ():
+        is_held = module.part in ONE_NAME and not API_RECORDS.fullmatch(module.name)
+        for node in module.tree.body if is_held else ():
             is_alias = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
             name = getattr(node.targets[0], "id", "") if is_alias else getattr(node, "name", "")  # type: ignore[attr-defined]
             if name[:1].isupper() and not name.isupper():

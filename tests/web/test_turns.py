@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heedful.web import turns
-from heedful.web.turns import Turns
+from heedful.web.turns import FairTurns
 
 
 class Counting:
@@ -23,7 +23,7 @@ class Counting:
         await self.end.setdefault(scope["path"], asyncio.Event()).wait()
 
 
-async def send(app: Turns, *paths: str) -> list[asyncio.Task[None]]:
+async def send(app: FairTurns, *paths: str) -> list[asyncio.Task[None]]:
     """Requests whose address is the first letter of their path."""
     tasks = []
     for path in paths:
@@ -47,7 +47,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_take_turns() -> None:
     async def main() -> None:
         app = Counting()
-        tasks = await send(Turns(app), "a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
+        tasks = await send(FairTurns(app), "a1", "a2", "a3", "a4", "a5", "b1", "b2", "c1")
         assert app.began == ["a1", "a2"]
         for path in ("a1", "a2", "a3", "b1", "c1", "a4", "b2", "a5"):
             app.end.setdefault(path, asyncio.Event()).set()
@@ -62,7 +62,7 @@ def test_a_long_request_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     async def main() -> None:
         app = Counting()
         monkeypatch.setattr(turns, "JUST", 0.01)
-        held = Turns(app)
+        held = FairTurns(app)
         tasks = await send(held, *(f"a{number}" for number in range(7)))
         while len(app.began) < 7:
             await asyncio.sleep(0.01)
@@ -77,7 +77,7 @@ def test_a_long_request_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
 def test_errors_and_requests_that_end_before_their_turn_keep_no_place() -> None:
     async def main() -> None:
         app = Counting()
-        held = Turns(app)
+        held = FairTurns(app)
         one, two, gone, last, next_ = await send(held, "a1", "a2", "a3", "a4", "b1")
         gone.cancel()
         one.cancel()
@@ -103,7 +103,7 @@ def test_what_is_no_request_takes_no_turn() -> None:
         async def inner(scope: Any, receive: Any, send: Any) -> None:
             seen.append(scope["type"])
 
-        held = Turns(inner)
+        held = FairTurns(inner)
         held._free = 0
         await held({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
         assert seen == ["lifespan"]

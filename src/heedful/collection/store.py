@@ -34,7 +34,7 @@ from heedful.feedback.store import Store
 log = logging.getLogger("heedful.collection")
 
 
-class Answered(Protocol):
+class AnsweredRequest(Protocol):
     """A request that was answered, as the server tells it (`serve.types.Exchange`)."""
 
     @property
@@ -99,7 +99,7 @@ class Collection:
         """Whether to keep a request. Agreement to another version of the text does not count."""
         return not refused and consent == self.config.version and self._draw() < self.config.rate
 
-    def keep(self, exchange: Answered) -> None:
+    def keep(self, exchange: AnsweredRequest) -> None:
         """Store an exchange. What came back is on the disk."""
         with self.store.writing() as db:
             add(db, exchange, self._clock())
@@ -113,7 +113,7 @@ class Collection:
         self._told = set(lines)
 
 
-def add(db: Session, exchange: Answered, now: datetime) -> str | None:
+def add(db: Session, exchange: AnsweredRequest, now: datetime) -> str | None:
     """Store an exchange, and return its id. The same one again changes nothing.
 
     None if the key has withdrawn its consent while the model answered, or if its account was deleted. Upstream servers

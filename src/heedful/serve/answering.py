@@ -19,7 +19,7 @@ from heedful.collection import users
 from heedful.feedback.store import StoreBusy
 from heedful.serve.limits import Gate
 from heedful.serve.metrics import Metrics
-from heedful.serve.types import ApiError, Backend, Call, Caller, Collector, Exchange, Outcome, Pieces, Reply, Route
+from heedful.serve.types import ApiError, Backend, Call, Caller, CallOutcome, Collector, Exchange, Pieces, Reply, Route
 
 PREFIX: dict[Route, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
 DONE = b"data: [DONE]\n\n"
@@ -28,7 +28,7 @@ log = logging.getLogger("heedful.serve")
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptCall:
     """What an exchange takes from its request. It is made only if the collector wants the request."""
 
     caller: Caller
@@ -67,12 +67,12 @@ class Service:
         wanted = self.collector.wants(
             f"{caller.name}/{user}" if user else caller.name, caller.consent, refused or not _may_store(values)
         )
-        outcome = Outcome(PREFIX[route] + uuid4().hex, answers=[] if wanted else None)
+        outcome = CallOutcome(PREFIX[route] + uuid4().hex, answers=[] if wanted else None)
         call = Call(route, values, name, outcome, begun + self.seconds)
         kept = None
         if wanted:
             user = f"{caller.name}/{user}" if user else caller.name
-            kept = Kept(caller, user, call, backend.upstream, datetime.now(UTC), begun)
+            kept = KeptCall(caller, user, call, backend.upstream, datetime.now(UTC), begun)
         self.metrics.begin(name)
         try:
             reply = await backend.respond(call)
@@ -120,7 +120,7 @@ class Service:
         )
         self.gate.spend(caller, outcome.prompt_tokens + outcome.completion_tokens)
 
-    async def keep(self, kept: Kept) -> None:
+    async def keep(self, kept: KeptCall) -> None:
         """Give an exchange to the collector. The answer goes on if it cannot be stored."""
         try:
             for exchange in exchanges(kept):
@@ -135,7 +135,7 @@ class _Watched:
     """The pieces of an answer as they come. The exchange is stored before the last one."""
 
     def __init__(
-        self, service: Service, pieces: Pieces, caller: Caller, call: Call, begun: float, kept: Kept | None
+        self, service: Service, pieces: Pieces, caller: Caller, call: Call, begun: float, kept: KeptCall | None
     ) -> None:
         self.service, self.pieces, self.caller, self.call, self.begun = service, pieces, caller, call, begun
         self.kept, self.status, self.closed = kept, "cancelled", False
@@ -164,7 +164,7 @@ class _Watched:
             self.service.background(self.service.keep(self.kept))
 
 
-def exchanges(kept: Kept) -> list[Exchange]:
+def exchanges(kept: KeptCall) -> list[Exchange]:
     """What the collector gets: one exchange for each prompt."""
     call, outcome = kept.call, kept.call.outcome
     prompts: list[Any] = [None]

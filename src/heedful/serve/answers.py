@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from heedful.configs.shared import Generation
 from heedful.rollout.types import Stream, Top
 from heedful.serve.answering import DONE
-from heedful.serve.batching import Entry, Lane, Piece, Ticket, Wanted
+from heedful.serve.batching import Lane, Piece, Ticket, TokenEntry, Wanted
 from heedful.serve.requests import Plan
-from heedful.serve.shapes import Choice, Shape, error_event
+from heedful.serve.shapes import AnswerChoice, ResponseShape, error_event
 from heedful.serve.spelling import Spelling
 from heedful.serve.types import ApiError, Call
 
@@ -39,7 +39,7 @@ class ServedAnswer:
     ) -> None:
         """`ended(answers)` is called once for each answer, when it ends or is dropped."""
         self.call, self.plan, self.prompts, self.lane, self.spelling = call, plan, prompts, lane, spelling
-        self.shape = Shape(plan.route, call.outcome.id, call.model, usage=plan.usage)
+        self.shape = ResponseShape(plan.route, call.outcome.id, call.model, usage=plan.usage)
         self.answers = plan.n * len(prompts)
         self.ticket = Ticket(self.answers, ended)
         self._first: list[Piece] = []
@@ -72,8 +72,8 @@ class ServedAnswer:
 
     async def whole(self) -> bytes:
         """The answer that is not streamed. Raises ApiError."""
-        choices = [Choice(index) for index in range(self.answers)]
-        entries: list[list[Entry]] = [[] for _ in choices]
+        choices = [AnswerChoice(index) for index in range(self.answers)]
+        entries: list[list[TokenEntry]] = [[] for _ in choices]
         while self._unfinished:
             for piece in await self._pieces():
                 choices[piece.answer].text += piece.text
@@ -133,9 +133,9 @@ class ServedAnswer:
     def _events(self, pieces: list[Piece]) -> bytes:
         """One event for each answer that went on."""
         parts: list[bytes] = []
-        merged: dict[int, tuple[Choice, list[Entry]]] = {}
+        merged: dict[int, tuple[AnswerChoice, list[TokenEntry]]] = {}
         for piece in pieces:
-            choice, entries = merged.setdefault(piece.answer, (Choice(piece.answer), []))
+            choice, entries = merged.setdefault(piece.answer, (AnswerChoice(piece.answer), []))
             choice.text += piece.text
             choice.finish = piece.finish
             entries += piece.entries
@@ -152,7 +152,7 @@ class ServedAnswer:
     def _prompt(self, index: int) -> ServedPrompt:
         return self.prompts[index // self.plan.n]
 
-    def _logprobs(self, index: int, entries: list[Entry], *, whole: bool) -> object:
+    def _logprobs(self, index: int, entries: list[TokenEntry], *, whole: bool) -> object:
         if self.plan.top is None:
             return None
         if self.plan.route == "chat":

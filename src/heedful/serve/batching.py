@@ -36,7 +36,7 @@ EVENT_SECONDS = 0.0006
 """Least time between two events of a row, for each row in flight: 0.6 ms for one row, 38 ms for 64."""
 
 
-class Entry(NamedTuple):
+class TokenEntry(NamedTuple):
     """A token with its log-probabilities. `start`: where its text begins in the answer."""
 
     start: int
@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
     answer: int
     text: str
-    entries: list[Entry]
+    entries: list[TokenEntry]
     finish: str | None
     tokens: int
 
@@ -131,7 +131,7 @@ class _Row:
     """Those that are certain."""
     unsent: str = ""
     """Text that is certain and waits for the next event."""
-    waiting: list[Entry] = field(default_factory=list)
+    waiting: list[TokenEntry] = field(default_factory=list)
     due: float = 0.0
     """When the next event may go. The first one goes at once, and so does the last one."""
 
@@ -282,7 +282,7 @@ class Lane:
         if finish != "stop":
             text = row.text.push(token.id)
             if token.top is not None:
-                row.waiting.append(Entry(start, token.id, token.top))
+                row.waiting.append(TokenEntry(start, token.id, token.top))
         if finish is not None:
             text += row.text.end()
         row.made += len(text)
@@ -293,7 +293,7 @@ class Lane:
         row.unsent += text
         if not (finish or hit) and now < row.due:
             return None
-        entries: list[Entry] = []
+        entries: list[TokenEntry] = []
         if row.waiting:
             ready = len(row.waiting) if finish and not hit else sum(one.start < row.certain for one in row.waiting)
             entries, row.waiting = row.waiting[:ready], row.waiting[ready:]

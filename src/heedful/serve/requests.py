@@ -48,7 +48,7 @@ class StreamOptions(BaseModel):
     """Accepted and without effect: heedful sends no padding."""
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     """What both routes take."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -78,7 +78,7 @@ class Asked(BaseModel):
     """false: nothing of this request may be kept."""
 
 
-class Chat(Asked):
+class Chat(RequestBody):
     """The body of /v1/chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
@@ -93,7 +93,7 @@ class Chat(Asked):
     """Also send those of so many most probable tokens. Needs logprobs."""
 
 
-class Completion(Asked):
+class Completion(RequestBody):
     """The body of /v1/completions."""
 
     prompt: (

@@ -17,7 +17,7 @@ OBJECTS: dict[Route, tuple[str, str]] = {
 
 
 @dataclass
-class Choice:
+class AnswerChoice:
     """One answer, as far as it is there. `logprobs` in the shape of its route."""
 
     index: int
@@ -36,7 +36,7 @@ def error_event(error: ApiError) -> bytes:
 
 
 @dataclass
-class Shape:
+class ResponseShape:
     """The frame of one answer's JSON."""
 
     route: Route
@@ -53,7 +53,7 @@ class Shape:
         self._text = b',"delta":{"content":' if self.route == "chat" else b',"text":'
         self._end = b'},"logprobs":' if self.route == "chat" else b',"logprobs":'
 
-    def chunk(self, choice: Choice) -> bytes:
+    def chunk(self, choice: AnswerChoice) -> bytes:
         """The next part of an answer as an event."""
         logprobs = b"null" if choice.logprobs is None else _json(choice.logprobs)
         finish = b"null" if choice.finish is None else b'"' + choice.finish.encode() + b'"'
@@ -76,7 +76,7 @@ class Shape:
         """The event with the usage at the end of a stream."""
         return event(self._frame(self.route, True) | {"choices": [], "usage": usage(prompt, completion)})
 
-    def whole(self, choices: Sequence[Choice], prompt: int, completion: int) -> bytes:
+    def whole(self, choices: Sequence[AnswerChoice], prompt: int, completion: int) -> bytes:
         """The answer that is not streamed."""
         made = [
             {

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from heedful.rollout.types import Top
-from heedful.serve.batching import Entry
+from heedful.serve.batching import TokenEntry
 
 _BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -52,7 +52,7 @@ class Spelling:
             characters += sum(byte & 0xC0 != 0x80 for byte in self.bytes(token))  # the first byte of each
         return starts
 
-    def chat(self, entries: Sequence[Entry], most: int) -> dict[str, Any] | None:
+    def chat(self, entries: Sequence[TokenEntry], most: int) -> dict[str, Any] | None:
         """Log-probabilities as /v1/chat/completions has them."""
         if not entries:
             return None

@@ -116,7 +116,7 @@ class Caller:
 
 
 @dataclass
-class Outcome:
+class CallOutcome:
     """What came of a call. The backend fills it in."""
 
     id: str
@@ -138,7 +138,7 @@ class Call:
     route: Route
     body: Mapping[str, Any]
     model: str
-    outcome: Outcome
+    outcome: CallOutcome
     deadline: float
     """When the answer must be there, by `time.perf_counter`."""
 

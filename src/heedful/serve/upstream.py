@@ -19,7 +19,7 @@ import httpx
 from heedful.config import UserError
 from heedful.endpoints.client import KEY, LOCAL, Address, address
 from heedful.serve.shapes import error_event
-from heedful.serve.types import ApiError, Call, Outcome, Reply
+from heedful.serve.types import ApiError, Call, CallOutcome, Reply
 
 OURS = ("user", "metadata", "store")
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
@@ -187,7 +187,7 @@ class _Relay:
 class _Along:
     """Reads a stream along: counts its events, and keeps their text if the collector wants it."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: CallOutcome) -> None:
         self.outcome, self.done = outcome, False
         self._rest = b""
 
@@ -206,7 +206,7 @@ class _Along:
                 self.outcome.completion_tokens += 1  # about one token in an event, if no usage follows
 
 
-def _read_along(body: dict[str, Any] | None, outcome: Outcome) -> None:
+def _read_along(body: dict[str, Any] | None, outcome: CallOutcome) -> None:
     """Note what an answer, or an event of one, holds."""
     if body is None:
         return
@@ -222,7 +222,7 @@ def _read_along(body: dict[str, Any] | None, outcome: Outcome) -> None:
                 setattr(outcome, name, used[name])
 
 
-def _note(choice: dict[str, Any], index: int, outcome: Outcome) -> None:
+def _note(choice: dict[str, Any], index: int, outcome: CallOutcome) -> None:
     held = choice.get("delta") or choice.get("message") or {}
     text = held.get("content") if isinstance(held, dict) else None
     text = text if isinstance(text, str) else choice.get("text")

@@ -28,7 +28,7 @@ MAP = re.compile(r"^--map:? |, as in --map.*$")
 
 
 @dataclass(frozen=True)
-class Field:
+class ImportField:
     """One field of a file."""
 
     name: str
@@ -44,7 +44,7 @@ class Look:
 
     name: str
     problem: str = ""
-    fields: list[Field] = field(default_factory=list)
+    fields: list[ImportField] = field(default_factory=list)
     mapped: list[str] = field(default_factory=list)
     """The mapping that was used, as TARGET=FIELD."""
     guessed: bool = False
@@ -77,7 +77,7 @@ def _look_at(folder: Path, file: Received, how: Reading) -> Look:
         problem = f"{name}: holds {told.kind}. People work on {', '.join(IMPORTED)}."
     targets = {one.partition("=")[2].partition(":")[0]: one.partition("=")[0] for one in mapped}
     unused = {name for name in told.unused if not mapped or name not in targets}
-    fields = [Field(name, told.fields[name], targets.get(name, ""), name in unused) for name in told.fields]
+    fields = [ImportField(name, told.fields[name], targets.get(name, ""), name in unused) for name in told.fields]
     return Look(name, problem, fields, mapped, guessed, told)
 
 

@@ -16,7 +16,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from heedful.config import UserError
 from heedful.web.connections import OF_AN_ADDRESS, SPARE, UNSENT, Connections, most_files
 from heedful.web.incidents import Incidents, Once
-from heedful.web.turns import Turns
+from heedful.web.turns import FairTurns
 
 BACKLOG = 128  # connections that wait until they are accepted
 UNTRUSTED = (
@@ -60,7 +60,7 @@ def serve(
     listening = _listen(host, port)
     served = app(listening.getsockname()[1])
     incidents: Incidents = served.state.incidents
-    behind = ProxyHeadersMiddleware(Turns(served) if turns else served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
+    behind = ProxyHeadersMiddleware(FairTurns(served) if turns else served, trusted_hosts=proxies or "")  # type: ignore[arg-type]
     most = most_files() - SPARE
     warn_once()
     config = uvicorn.Config(

@@ -16,7 +16,7 @@ AT_ONCE = 16  # requests that began just now
 JUST = 0.25  # seconds. A longer request waits for a client, a disk or a model, and the next one may begin
 
 
-class Turns:
+class FairTurns:
     """ASGI middleware: at most AT_ONCE requests began just now. The others wait, and addresses take turns."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -53,7 +53,7 @@ class Live:
         await self._news.wait()
 
 
-class Answers:
+class AnswersInProgress:
     """The answers in progress of a server."""
 
     def __init__(self, store: Store, incidents: Incidents) -> None:

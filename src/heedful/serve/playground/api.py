@@ -19,8 +19,8 @@ from heedful.feedback import chats
 from heedful.feedback.chats import Chat, Turn
 from heedful.serve.answering import Service
 from heedful.serve.playground import asking, view
-from heedful.serve.playground.answers import Answers, settle
-from heedful.serve.playground.asking import Asked
+from heedful.serve.playground.answers import AnswersInProgress, settle
+from heedful.serve.playground.asking import AskedTurn
 from heedful.serve.playground.records import (
     Again,
     ChatChange,
@@ -44,13 +44,13 @@ def get_service(request: Request) -> Service:
     return service
 
 
-def get_answers(request: Request) -> Answers:
-    answers: Answers = request.app.state.answers
+def get_answers(request: Request) -> AnswersInProgress:
+    answers: AnswersInProgress = request.app.state.answers
     return answers
 
 
 Serving = Annotated[Service, Depends(get_service)]
-Writing = Annotated[Answers, Depends(get_answers)]
+Writing = Annotated[AnswersInProgress, Depends(get_answers)]
 
 
 @router.get("")
@@ -68,7 +68,7 @@ async def create(
     """Create a conversation with its first message, and let models answer. Needs your consent to storing."""
     asking.check_busy(answers, person)
 
-    def write() -> tuple[Caller, list[Asked], ChatOut]:
+    def write() -> tuple[Caller, list[AskedTurn], ChatOut]:
         with store.writing() as db:
             caller = asking.caller_of(db, person, now)
             asking.check_stores(service, caller)
@@ -134,7 +134,7 @@ async def send(
     """Add a message, and let models answer. An edited message begins a new branch."""
     asking.check_busy(answers, person)
 
-    def write() -> tuple[Caller, list[Asked], TurnsOut]:
+    def write() -> tuple[Caller, list[AskedTurn], TurnsOut]:
         with store.writing() as db:
             caller, chat, names = _prepared(db, service, person, ref, now)
             message = chats.keyed(db, chat, body.key)
@@ -160,7 +160,7 @@ async def again(
     """Let models answer a message again. The earlier answers stay as branches."""
     asking.check_busy(answers, person)
 
-    def write() -> tuple[Caller, list[Asked], TurnsOut]:
+    def write() -> tuple[Caller, list[AskedTurn], TurnsOut]:
         with store.writing() as db:
             caller, chat, names = _prepared(db, service, person, ref, now)
             message = turn_of(db, chat, body.parent)
@@ -229,7 +229,7 @@ def turn_of(db: Session, chat: Chat, turn: int) -> Turn:
     return found
 
 
-def read(store: Stored, answers: Answers, person: Person, ref: str, now: datetime) -> ChatOut:
+def read(store: Stored, answers: AnswersInProgress, person: Person, ref: str, now: datetime) -> ChatOut:
     """A conversation for the page, with what is known of the answers in progress."""
     live = dict(answers.live)
     with store.reading() as db:
@@ -261,7 +261,7 @@ def _made(db: Session, chat: Chat, message: Turn) -> TurnsOut:
     return TurnsOut(tip=chat.tip, turns=view.turns(found))
 
 
-def _start(answers: Answers, service: Service, caller: Caller, asked: list[Asked]) -> None:
+def _start(answers: AnswersInProgress, service: Service, caller: Caller, asked: list[AskedTurn]) -> None:
     for one in asked:
         speech = asking.speech(service, caller, one.model, one.messages, one.settings)
         answers.start(one.turn, speech)

@@ -17,7 +17,7 @@ from heedful.feedback.chats import Chat, Turn
 from heedful.feedback.tasks import Refused
 from heedful.serve.answering import Service
 from heedful.serve.callers import pages_caller
-from heedful.serve.playground.answers import Answers
+from heedful.serve.playground.answers import AnswersInProgress
 from heedful.serve.playground.models import Speech
 from heedful.serve.playground.records import ChatSettings
 from heedful.serve.types import Caller
@@ -31,7 +31,7 @@ _draw = random.SystemRandom()
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTurn:
     """An answer that a model shall write."""
 
     turn: int
@@ -57,7 +57,7 @@ def check_stores(service: Service, caller: Caller) -> None:
         raise Refused("consent", NO_CONSENT)
 
 
-def check_busy(answers: Answers, person: Person) -> None:
+def check_busy(answers: AnswersInProgress, person: Person) -> None:
     """UserError if the person waits for too many answers."""
     if answers.count(person.id) >= MOST_AT_ONCE:
         raise UserError(BUSY)
@@ -75,7 +75,9 @@ def models_of(settings: ChatSettings, served: Sequence[str]) -> list[str]:
     return [name]
 
 
-def ask(db: Session, chat: Chat, message: Turn, names: Sequence[str], now: datetime, key: str | None) -> list[Asked]:
+def ask(
+    db: Session, chat: Chat, message: Turn, names: Sequence[str], now: datetime, key: str | None
+) -> list[AskedTurn]:
     """Add the turns of the answers to a message."""
     settings = ChatSettings.model_validate(chat.settings)
     history = messages_of(chats.path(chats.turns(db, chat), message.id))
@@ -87,7 +89,7 @@ def ask(db: Session, chat: Chat, message: Turn, names: Sequence[str], now: datet
             settings=settings.sampling | {"system": settings.system}, pair=pair, place=place if pair else None,
             key=key if place == 0 else None,
         )  # fmt: skip
-        made.append(Asked(turn.id, name, history, settings))
+        made.append(AskedTurn(turn.id, name, history, settings))
     chat.tip = made[0].turn  # of two, the left one until the choice
     return made
 

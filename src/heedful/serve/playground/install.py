@@ -6,11 +6,11 @@ from fastapi import FastAPI
 
 from heedful.feedback.store import Store
 from heedful.serve.playground import api, pages, passing, reactions
-from heedful.serve.playground.answers import Answers
+from heedful.serve.playground.answers import AnswersInProgress
 
 ROUTERS = (pages.router, api.router, reactions.router, passing.router)
 
 
 def install(app: FastAPI, store: Store) -> None:
     """Prepare the state that the routes use. The application includes ROUTERS itself."""
-    app.state.answers = Answers(store, app.state.incidents)
+    app.state.answers = AnswersInProgress(store, app.state.incidents)

@@ -27,7 +27,7 @@ TITLES = {"account": "Accounts", "work": "Work on items", "lead": "Leading a pro
 
 
 @dataclass(frozen=True)
-class Field:
+class ApiField:
     name: str
     kind: str
     required: bool
@@ -39,11 +39,11 @@ class Operation:
     method: str
     path: str
     words: str
-    parameters: list[Field]
-    body: list[Field]
+    parameters: list[ApiField]
+    body: list[ApiField]
     body_words: str
     answer: str
-    answer_fields: list[Field]
+    answer_fields: list[ApiField]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _groups(spec: dict[str, Any]) -> dict[str, list[Operation]]:
 
 def _operation(spec: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Operation:
     parameters = [
-        Field(one["name"], _kind(one["schema"]), one["required"], _words(one | one["schema"]))
+        ApiField(one["name"], _kind(one["schema"]), one["required"], _words(one | one["schema"]))
         for one in operation.get("parameters", [])
         if one["in"] == "query"
     ]
@@ -110,9 +110,11 @@ def _operation(spec: dict[str, Any], method: str, path: str, operation: dict[str
     )
 
 
-def _fields(shape: dict[str, Any]) -> list[Field]:
+def _fields(shape: dict[str, Any]) -> list[ApiField]:
     required = shape.get("required", [])
-    return [Field(name, _kind(one), name in required, _words(one)) for name, one in shape.get("properties", {}).items()]
+    return [
+        ApiField(name, _kind(one), name in required, _words(one)) for name, one in shape.get("properties", {}).items()
+    ]
 
 
 def _resolved(spec: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:

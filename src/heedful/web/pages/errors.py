@@ -74,11 +74,11 @@ def answer(
     return response
 
 
-Answer = Callable[..., Response]
+Responder = Callable[..., Response]
 """Makes a response from the arguments of `answer`."""
 
 
-def install(app: FastAPI, answer: Answer = answer) -> None:
+def install(app: FastAPI, answer: Responder = answer) -> None:
     """Register the handlers. `answer` makes their responses."""
 
     @app.exception_handler(NotSignedIn)

@@ -34,7 +34,7 @@ def import_page(request: Request, member: AsLead, settings: Settings) -> Respons
     return lead_page(request, "import", settings=settings, options=ImportOptions(), endings=endings)
 
 
-class Asked(search.Filters):
+class ItemsQuery(search.Filters):
     """What the address of the list says."""
 
     model_config = IN_ADDRESS
@@ -60,7 +60,7 @@ class Asked(search.Filters):
 
 
 @router.get("/items")
-def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[Asked, Query()]) -> Response:
+def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[ItemsQuery, Query()]) -> Response:
     """The items that pass the filters, page by page."""
     with store.reading() as db:
         filters = search.Filters(**asked.given)

@@ -29,11 +29,11 @@ DOES = {
     "gate": "decides", "promote": "puts the candidate behind the server", "report": "writes the report",
 }  # fmt: skip
 """What each step does, where there is nothing else to say about it."""
-Entry = dict[str, Any]
+Move = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Figure:
+class RoundFigure:
     """A figure that the gate read. `ends`: of its interval, in words."""
 
     name: str
@@ -51,8 +51,8 @@ class Shown:
     reasons: Sequence[str]
     steps: Sequence[tuple[str, str, str]]
     """Step, status and remark."""
-    figures: Sequence[Figure]
-    moves: Sequence[Entry]
+    figures: Sequence[RoundFigure]
+    moves: Sequence[Move]
     """Promotions and rollbacks, the oldest first, with `when` as a time."""
     gate_prompts: int
     is_over: bool
@@ -70,7 +70,7 @@ def rounds_page(request: Request, member: AsReader, settings: Settings) -> Respo
     return lead_page(request, "rounds", rounds=[shown(one, moves) for one in reversed(mine)], folder=settings.folder)
 
 
-def shown(one: Round, history: Sequence[Entry]) -> Shown:
+def shown(one: Round, history: Sequence[Move]) -> Shown:
     """What the page shows of a round. `history`: all promotions and rollbacks."""
     verdict, moves = one.facts("gate"), [entry for entry in history if entry.get("round") == one.number]
     return Shown(
@@ -81,10 +81,10 @@ def shown(one: Round, history: Sequence[Entry]) -> Shown:
     )  # fmt: skip
 
 
-def figures(seen: dict[str, Any]) -> Iterator[Figure]:
+def figures(seen: dict[str, Any]) -> Iterator[RoundFigure]:
     """The evidence of a gate, each with its interval where it has one."""
     if win := seen.get("win"):
-        yield Figure(
+        yield RoundFigure(
             f"Win rate over the served model, {counted(win['n'], 'prompts')}", f"{100 * win['rate']:.1f} %",
             "no interval" if win["low"] is None else f"{100 * win['low']:.1f} to {100 * win['high']:.1f}",
         )  # fmt: skip
@@ -92,11 +92,11 @@ def figures(seen: dict[str, Any]) -> Iterator[Figure]:
         words = D9[name].words if name in D9 else name
         low, high = flag["low"], flag["high"]
         ends = "no interval" if low is None else f"{_signed(100 * low, 1)} to {_signed(100 * high, 1)}"
-        yield Figure(f"{words}, change in points", _signed(100 * flag["mean"], 1), ends)
+        yield RoundFigure(f"{words}, change in points", _signed(100 * flag["mean"], 1), ends)
     if seen.get("tax") is not None:
-        yield Figure("Alignment tax, nats a token", _signed(seen["tax"], 3))
+        yield RoundFigure("Alignment tax, nats a token", _signed(seen["tax"], 3))
     if seen.get("length") is not None:
-        yield Figure("Length, times that of the served model", f"{seen['length']:.2f}")
+        yield RoundFigure("Length, times that of the served model", f"{seen['length']:.2f}")
 
 
 def _says(one: Round) -> str:

@@ -146,7 +146,7 @@ class Empty:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PastEntry:
     """One line of a labeler's history."""
 
     event: int
@@ -162,12 +162,12 @@ class Entry:
     sent_back: bool = False
 
 
-def entry(past: work.Past) -> Entry:
+def entry(past: work.Past) -> PastEntry:
     payload = past.payload
     prompt = payload.prompt if isinstance(payload, Prompt) else (past.answer or {}).get("prompt", "")
     beginning = " ".join(_text(prompt)[: 3 * BEGINNING].split())[:BEGINNING]
     may_undo = past.stands and past.event_kind in ("judgement", "skip")
-    return Entry(
+    return PastEntry(
         past.event,
         past.kind,
         past.when,

@@ -184,7 +184,8 @@ def _spent(found: Records) -> Iterator[str]:
     if len(table) > 1:
         yield from ("## Prompts and labels spent", "", *_table(table), "")
         yield from ("The labels are those of training and of the gate. Labelers' time is simulated: 140 to 260 words a "
-                    "minute.", "")  # fmt: skip
+                    "minute. A batch of requests and a step of a round that a kill cut off are not counted, only their "
+                    "repetition.", "")  # fmt: skip
 
 
 def _details(found: Records) -> Iterator[str]:

@@ -111,6 +111,21 @@ def test_a_folder_that_is_another_snapshot_by_now_stays(store: Store, folder: Pa
     assert (gone.changed, gone.snapshots, manifest.exists()) == ((frozen.path,), (), True)
 
 
+def test_a_snapshot_outside_of_the_folder_stays_and_is_named(
+    store: Store, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    say_much(store, "ada")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    frozen = freeze(store, elsewhere, "pick")
+    gone = forget.forget(store, "ada", [folder], START, by=None)
+    assert (gone.snapshots, gone.used) == ((), ((frozen.path, ("runs outside of the folder, perhaps",)),))
+    assert holding(folder) == []
+    say_much(store, "ada")
+    (elsewhere / "pick" / "records.jsonl").unlink()  # nothing is left of it
+    (elsewhere / "pick" / "manifest.json").unlink()
+    assert forget.forget(store, "ada", [folder], START, by=None).used == ()
+
+
 def test_deleting_an_account_forgets_its_user(store: Store, folder: Path) -> None:
     say_much(store, "ada")
     used = freeze(store, folder, "edit")
@@ -132,7 +147,7 @@ def test_the_command_says_what_is_gone(
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as ended:
         main(["forget", "--user", "ada"])
-    assert (ended.value.code, capsys.readouterr().out) == (0, "1 exchanges and 3 reactions and items are gone\n")
+    assert (ended.value.code, capsys.readouterr().out) == (0, "1 exchange and 3 reactions and items are gone\n")
     with pytest.raises(SystemExit) as ended:
         main(["forget", "--user", "eve"])
     assert ended.value.code == 2

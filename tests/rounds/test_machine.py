@@ -358,6 +358,9 @@ def test_an_override_has_a_name_and_a_reason_and_a_rollback_goes_back(place: Pla
     entry = promotions.promote(place.store, one, who="lea", reason="a try")
     assert (entry["who"], entry["why"], entry["override"]) == ("lea", "a try", True)
     assert entry["figures"]["reasons"] == ["gold falls"]
+    with pytest.raises(SystemExit):
+        main(["round", "promote", "--folder", str(place.folder), "--round", "0", "--who", "lea", "--reason", "x"])
+    assert promotions.history(place.folder) == [entry]
     again = promotions.promote(place.store, one, who="bob", reason="again")
     assert again == entry  # it is served already
     assert placed.read(place.folder) == {"model": str(one.path / "ppo")}
@@ -450,13 +453,17 @@ def test_forgetting_keeps_and_names_what_a_training_or_an_unfinished_step_has_re
         return Manifest.begin(stage, Config(), {}, {"prompts": {"path": str(folder / f"{of}.jsonl")}})
 
     begun("ppo", "read").write(folder / "ppo/manifest.json")
+    append_rows(folder / "moved.jsonl", rows[:2])  # read where the folder was before
+    (folder / "reward/model").mkdir(parents=True)
+    old = {"data": {"path": "/old/moved.jsonl", "sha256": formats.sha256(folder / "moved.jsonl")}}
+    Manifest.begin("reward", Config(), {}, old).write(folder / "reward/manifest.json")
     begun("sample", "asked").write(folder / ".samples-0.jsonl.partial.json")
     finished = begun("sample", "prompts")
     finished.record("finished", sha256="of old rows")
     finished.write(folder / "ranked.jsonl.manifest.json")
     user, gone = forgotten(place)
     assert {Path(path).name: [Path(one).name for one in why] for path, why in gone.files.kept} == {
-        "read.jsonl": ["ppo"], "asked.jsonl": ["samples-0.jsonl"], "samples.jsonl": ["ppo"],
+        "read.jsonl": ["ppo"], "moved.jsonl": ["reward"], "asked.jsonl": ["samples-0.jsonl"], "samples.jsonl": ["ppo"],
     }  # fmt: skip
     assert [Path(path).name for path in gone.files.cleared] == ["prompts.jsonl", "ranked.jsonl"]
     assert user in (folder / "read.jsonl").read_text()

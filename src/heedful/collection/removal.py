@@ -21,6 +21,7 @@ from heedful.feedback.schema import REACTIONS, Event, FrozenSnapshot, Item, Snap
 from heedful.runs.listing import found_under
 
 BATCH = 500
+OUTSIDE = "runs outside of the folder, perhaps"
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,30 @@ def items_from(db: Session, exchange_ids: Sequence[str]) -> list[int]:
 
 
 def held(db: Session, item_ids: Sequence[int], folders: Sequence[str | Path]) -> Held:
-    """The snapshots that hold judgements of items. `folders` are searched for runs."""
+    """The snapshots that hold judgements of items. `folders` are searched for runs.
+
+    A snapshot outside of them stays: runs that nobody searched for may have read it, and a copy of the database knows
+    the snapshots of the original.
+    """
     ids: set[int] = set()
     for start in range(0, len(item_ids), BATCH):
         chosen = sa.select(SnapshotEvent.snapshot_id).join(Event, Event.id == SnapshotEvent.event_id)
         ids |= set(db.scalars(chosen.where(Event.item_id.in_(item_ids[start : start + BATCH]))))
     found = [db.get_one(FrozenSnapshot, number) for number in sorted(ids)]
     artifacts = found_under(folders) if found else []
-    readers = {each.sha256: tuple(lineage.holding(artifacts, {each.sha256})) for each in found}
+    readers = {each.id: tuple(lineage.holding(artifacts, {each.sha256})) for each in found}
+    readers |= {each.id: (OUTSIDE,) for each in found if not readers[each.id] and _is_outside(each, folders)}
     return Held(
-        tuple(each for each in found if not readers[each.sha256]),
-        tuple((each, readers[each.sha256]) for each in found if readers[each.sha256]),
+        tuple(each for each in found if not readers[each.id]),
+        tuple((each, readers[each.id]) for each in found if readers[each.id]),
     )
+
+
+def _is_outside(frozen: FrozenSnapshot, folders: Sequence[str | Path]) -> bool:
+    """Whether a snapshot is still there, and in none of some folders."""
+    path = Path(frozen.path)
+    below = any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)
+    return not below and snapshots.holds(path, frozen.sha256)
 
 
 def delete_folders(unused: Sequence[FrozenSnapshot]) -> list[str]:

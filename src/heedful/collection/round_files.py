@@ -110,7 +110,7 @@ def _clear(folders: Sequence[str | Path], is_gone: Callable[[Row], bool]) -> Cle
         try:
             readers = _readers(rounds)
             for path, rest in held:
-                if why := readers.get(path):
+                if why := readers.get(path) or readers.get(formats.sha256(path)):
                     kept.append((str(path), tuple(sorted(why))))
                 else:
                     _replace(path, rest)
@@ -144,14 +144,18 @@ def _prompt(row: Row) -> str | None:
     return json.dumps(row["prompt"], sort_keys=True) if row.get("prompt") is not None else None
 
 
-def _readers(rounds: Path) -> dict[Path, set[str]]:
-    """By path of a file: the trainings that have read it or wrote it, and unfinished work that reads it."""
-    found: dict[Path, set[str]] = defaultdict(set)
+def _readers(rounds: Path) -> dict[Path | str, set[str]]:
+    """By path and by hash of a file: trainings that have read it or wrote it, and unfinished work that reads it.
+
+    The hash finds the readers in a folder that was moved.
+    """
+    found: dict[Path | str, set[str]] = defaultdict(set)
     for artifact in found_under([rounds]):
         if not _needs(artifact):
             continue
         for source in artifact.manifest.data.values():
             found[Path(source.get("path", "")).resolve()].add(str(artifact.path))
+            found[str(source.get("sha256"))].add(str(artifact.path))
         if artifact.is_run:
             for path in artifact.path.rglob("*.jsonl"):
                 found[path].add(str(artifact.path))

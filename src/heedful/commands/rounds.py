@@ -38,7 +38,7 @@ TAKES = {
     option("--skip", multiple=True, metavar="STEP=REASON", help="Run: skip a step of the round. Repeatable."),
     option("--redo", metavar="STEP=REASON", help="Run: take the last round up again from this step, with round.toml as "
            "it is now."),
-    option("--round", "number", type=int, metavar="N", help="Promote: this round in place of the last one."),
+    option("--round", "number", type=click.IntRange(1), metavar="N", help="Promote: this round, not the last one."),
     option("--who", metavar="NAME", help="Promote, rollback and --redo: who decides."),
     option("--reason", metavar="TEXT", help="Promote and rollback: why."),
     option("--out", type=Path, metavar="DIR", help="Demo: folder for runs and databases. It becomes large."),
@@ -160,11 +160,13 @@ def _move(
     known = state.numbers(folder)
     if not known:
         raise UserError(f"{folder}: no round has begun here. Begin one with `heedful round run`")
-    one = state.read(folder, number or known[-1])
+    one = state.read(folder, number if number is not None else known[-1])
+    if who is None and (action == "rollback" or one.facts("gate").get("outcome") == "promote"):
+        who = getpass.getuser()  # an override needs a name that somebody wrote
     store = Store.open(db, create=False)
     if action == "promote":
         entry: dict[str, Any] = promotions.promote(store, one, who=who, reason=reason)
     else:
-        entry = promotions.rollback(store, one, who=who or getpass.getuser(), reason=reason)
+        entry = promotions.rollback(store, one, who=who or "", reason=reason)
     told = f"{entry['model']} is {entry['path']}, in place of {entry['previous']}"
     print(json.dumps(entry, ensure_ascii=False) if as_json else told)

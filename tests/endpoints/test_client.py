@@ -108,7 +108,9 @@ def test_a_slow_endpoint_is_given_up() -> None:
         assert ask(endpoint.ref, timeout=0.2, retries=1) == EndpointAnswer("late", "stop", "tiny")
         assert time.monotonic() - started < 0.9
     with serving(then(Reply(wait=0.6, body={}))) as endpoint:
-        assert ask(endpoint.ref, timeout=0.2, retries=0) == Failure("no answer within 0.2 seconds")
+        assert ask(endpoint.ref, timeout=0.2, retries=0) == Failure(
+            "no answer within 0.2 seconds. Raise --endpoint.timeout"
+        )
 
 
 @pytest.mark.parametrize("as_date", [False, True])

@@ -356,6 +356,16 @@ def test_what_cannot_be_is_one_line(world: Path, tmp_path: Path) -> None:
         {"model": "m", "context": "x" * 900, "references": ["y"], "sample": "z"}
     ])  # fmt: skip
     refused("too long for one of the models", data=str(tmp_path))
+    for row, told in (
+        ({"model": "m", "context": "x", "references": "y", "sample": "z"}, '`references` is "y" and must be a list'),
+        ({"model": "m", "context": "x", "references": ["y"], "sample": 3}, "line 1: `sample` is 3 and must be a text"),
+    ):
+        put(tmp_path, "instructgpt_samples/drop.jsonl.gz", [row])
+        refused(told, data=str(tmp_path))
+    scored = {"model": "m", "prompt": "p", "sample": "s"}
+    for scores, told in (([0.2, 1.7], "line 2: `toxicity` is 1.7"), ([0.2, 0.2], "`toxicity` is 0.2 in every row")):
+        put(tmp_path, "instructgpt_samples/real_toxicity.jsonl.gz", [{**scored, "toxicity": one} for one in scores])
+        refused(told, data=str(tmp_path), only=["toxicity"])
     refused("there is a model base already", model=["base=a", "base=b"])
     refused("no such model", baseline="sft")
     (tmp_path / "kept").mkdir()

@@ -15,7 +15,7 @@ import torch
 import tiny
 from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
-from heedful.evaluation.benchmark import harness, run, words
+from heedful.evaluation.benchmark import harness, run, sets, words
 from heedful.models import load
 
 STAND_IN = """
@@ -84,6 +84,9 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     monkeypatch.setattr(harness, "missing", lambda: None)
     return tmp_path / "seen"
+
+
+SWAG = {"activity": "a", "context": "b", "endings": ["c", "d"]}
 
 
 def config(world: Path, **changes: Any) -> BenchmarkConfig:
@@ -167,8 +170,30 @@ def test_a_row_of_another_form_is_named(world: Path, tmp_path: Path, stand_in: P
     (tmp_path / "truthfulqa").mkdir()
     row = {"question": "So?", "mc1": [{"text": "yes", "true": False}], "mc2": []}
     (tmp_path / "truthfulqa" / "questions.jsonl").write_text(json.dumps(row))
-    with pytest.raises(UserError, match=r"questions\.jsonl: a row of TruthfulQA has another form"):
+    with pytest.raises(UserError, match=r"questions\.jsonl, line 1: `mc1` is .* with a true and a false one"):
         run.measured(config(world, data=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "told"),
+    [
+        ("sst2", {"sentence": "a", "positive": True}, "`positive` is True in every row, so the set measures nothing"),
+        ("sst2", {"sentence": "a", "positive": 7}, "line 1: `positive` is 7 and must be true or false"),
+        ("hellaswag", {**SWAG, "label": 2}, "`label` is 2 and must be from 0 to 1"),
+        ("hellaswag", {**SWAG, "label": -1}, "`label` is -1 and must be from 0 to 1"),
+        (
+            "wsc273",
+            {"context_options": "ab", "continuation": "c", "gold": 0},
+            '`context_options` is "ab" and must be a',
+        ),
+    ],
+    ids=["one class", "no flag", "too high", "too low", "no list"],
+)
+def test_labels_that_mean_nothing_are_named(tmp_path: Path, name: str, row: dict[str, Any], told: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text((json.dumps(row) + "\n") * 2)
+    with pytest.raises(UserError, match=told):
+        sets.read(path, harness.FILES[name])
 
 
 @pytest.mark.slow

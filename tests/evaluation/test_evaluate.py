@@ -182,6 +182,7 @@ def test_a_row_needs_an_answer(tmp_path: Path) -> None:
         ({"model": ["a"]}, "a comparison needs two models"),
         ({"model": ["a=x", "a=y"]}, "--model a=y: there is a model a already"),
         ({"model": ["a=x", "b=x"]}, "--model b=x: a is the same model. Give each model once"),
+        ({"model": [f"a={__file__}", f"b={Path(__file__).parent}/./{Path(__file__).name}"]}, "a is the same model"),
         ({"model": ["a=", "b=x"]}, "--model a=: write NAME=MODEL"),
         ({"baseline": "c"}, "--baseline c: no such model. The models are a, b"),
         ({"max_requests": 5}, "--max-requests is for judges behind an address"),
@@ -384,6 +385,12 @@ def test_a_place_that_cannot_be_written_is_said_first(tmp_path: Path, out: str, 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=told):
         judged("nowhere", "elsewhere", out=tmp_path / out)
+
+
+def test_what_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        judged("nowhere", "elsewhere", out=tmp_path / "deep" / "out")
+    assert not (tmp_path / "deep").exists()
 
 
 def test_a_full_disk_leaves_the_earlier_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

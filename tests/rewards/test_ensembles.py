@@ -91,6 +91,7 @@ def test_models_are_members_of_ensembles(judges: list[str]) -> None:
     [
         ("min(judging:one)", "two members or more"),
         ("min()", "two members or more"),
+        ("mean-0.5*sdt(judging:one,judging:two)", "no ensemble is called that"),
         ("min(judging:one,)", "two members or more"),
         ("mean(judging:one,judging:one)", "names a member twice"),
         ("min(0.5*judging:one,judging:two)", "'0.5\\*judging:one' is no plain member"),

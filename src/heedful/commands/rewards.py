@@ -62,8 +62,8 @@ def _spot_check(settings: Any, run: Path, queue: str | None, labels: str | None,
     from heedful.web.text import defaults
 
     assert queue is not None
+    plan = spot_check.plan(run, settings)  # first, so that a run that does not fit leaves no database
     put = final.opened(db or "heedful.db", queue, "quality", defaults.CONSENT)
-    plan = spot_check.plan(run, settings)
     spot_check.remember(run, plan.chosen)
     queued = put(plan.pairs)
     told = plan.counts | {"queue": queued, "remarks": plan.remarks}

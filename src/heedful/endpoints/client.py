@@ -195,11 +195,13 @@ class Client:
             async with asyncio.timeout(self.settings.timeout):  # over all parts of a reply
                 response = await http.post(f"{self.address.url}/chat/completions", json=body)
         except (TimeoutError, httpx.TimeoutException):
-            raise Again(f"no answer within {self.settings.timeout:g} seconds") from None
+            raise Again(f"no answer within {self.settings.timeout:g} seconds. Raise --endpoint.timeout") from None
         except httpx.ConnectError as error:
-            raise Again(f"nobody answers there ({_reason(error)})", nobody=True) from None
+            raise Again(
+                f"nobody answers there ({_reason(error)}). Start the server, or check the URL", nobody=True
+            ) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise Again(f"the connection was lost ({_reason(error)})") from None
+            raise Again(f"the connection was lost ({_reason(error)}). Try again, or raise --endpoint.retries") from None
         except httpx.InvalidURL as error:
             raise RequestRefused(f"not an address ({error})", for_all=True) from None
         return replies.read(response, has_key=bool(self._key))

@@ -65,7 +65,7 @@ def read(response: httpx.Response, *, has_key: bool) -> EndpointAnswer:
             raise RequestRefused(
                 f"replies with {kind}, not with JSON. The URL of most endpoints ends in /v1", for_all=True
             )
-        raise Again(f"replies with what is not JSON: {_shown(response.text)}")
+        raise Again(f"replies with what is not JSON: {_shown(response.text)}. Check the URL")
     if isinstance(body, dict) and body.get("error") and not body.get("choices"):  # some say 200 to everything
         code = body["error"].get("code") if isinstance(body["error"], dict) else None
         raise _refusal(code if isinstance(code, int) and code >= 400 else 400, response, body, has_key)

@@ -96,9 +96,10 @@ def by_endpoint(
         verdicts.append(Verdict(prompt, pair, ours, theirs, outcome))
     unreadable = [replies[name] for name, outcome in said.items() if outcome is None]
     if not verdicts:
-        why = (
-            f"The first reply: {' '.join(unreadable[0].split())[:120]!r}" if unreadable else f"The first: {reasons[0]}"
-        )
+        why = f"The first: {reasons[0]}" if reasons else ""
+        if unreadable:
+            first = " ".join(unreadable[0].split())[:120]
+            why = f"The first reply: {first!r}. Choose a judge that ends with a line such as 'Verdict: A'"
         raise UserError(f"{client.address}: gave no two readable verdicts on any comparison. {why}")
     return Judged(str(client.address), "endpoint", verdicts, facts=_facts(client, counts, unreadable, reasons))
 

@@ -239,23 +239,29 @@ def check_free(out: Path) -> None:
         raise UserError(f"{out}: is a file. Results are a folder. Choose another --out")
     if out.is_dir() and any(out.iterdir()) and not earlier:
         raise UserError(f"{out}: holds something else than the result of an evaluation. Choose another --out")
+    new = [path for path in (out, *out.parents) if not path.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise UserError(f"{out}: is not writable. Choose another --out")
+        for path in new:  # what fails later leaves nothing behind
+            path.rmdir()
     except OSError as error:
         raise UserError(refused(error, out)) from None
-    if not os.access(out, os.W_OK):
-        raise UserError(f"{out}: is not writable. Choose another --out")
 
 
 def _write(out: Path, result: Result, collected: Collected | None, said: Sequence[Judged]) -> None:
     """Write all files next to the folder first, so that a full disk leaves what was there."""
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    made = None
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
         if collected is not None:
             formats.write(made / ANSWERS, collected.rows())
         for number, judged in enumerate(said, 1):
             formats.write(made / CHOICES.format(number), [verdict.choice() for verdict in judged.verdicts])
         write_json(made / RESULT, result)
+        out.mkdir(exist_ok=True)
         for old in (*out.glob(CHOICES.format("*")), out / ANSWERS):
             if not (made / old.name).exists():
                 old.unlink(missing_ok=True)
@@ -264,4 +270,5 @@ def _write(out: Path, result: Result, collected: Collected | None, said: Sequenc
     except OSError as error:
         raise UserError(refused(error, out)) from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)

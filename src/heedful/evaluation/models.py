@@ -57,7 +57,7 @@ def parse(given: Sequence[str], baseline: str | None, fewest: int = 2) -> Models
             raise UserError(f"--model {text}: write NAME=MODEL, such as sft=runs/sft")
         if name in refs:
             raise UserError(f"--model {text}: there is a model {name} already. Give each model its own name")
-        twice = next((known for known, other in refs.items() if other == ref), None)
+        twice = next((known for known, other in refs.items() if _same(other, ref)), None)
         if twice is not None:
             raise UserError(f"--model {text}: {twice} is the same model. Give each model once")
         refs[name] = ref
@@ -69,3 +69,14 @@ def parse(given: Sequence[str], baseline: str | None, fewest: int = 2) -> Models
     if baseline not in refs:
         raise UserError(f"--baseline {baseline}: no such model. The models are {', '.join(refs)}")
     return Models(refs, baseline)
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two references are one, also if one is the run of the other or they spell one path differently."""
+    return a == b or _place(a) == _place(b) is not None
+
+
+def _place(ref: str) -> Path | None:
+    """The file or folder behind a reference, or None."""
+    path = Path(ref) / "model" if (Path(ref) / "model").is_dir() else Path(ref)
+    return path.resolve() if path.exists() else None

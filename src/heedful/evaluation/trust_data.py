@@ -169,7 +169,10 @@ def judged(found: Scored, baselines: dict[str, list[list[float]]]) -> list[Judge
             if row.labeler is not None:
                 votes.setdefault((found.prompts[i], frozenset(texts)), {})[row.labeler] = texts[0]
     if not pairs:
-        raise UserError(f"{found.path}: no two different answers of a prompt are ranked one above the other")
+        raise UserError(
+            f"{found.path}: no two different answers of a prompt are ranked one above the other. "
+            "Give comparisons with a preference"
+        )
     made, prompts = [], found.prompts
     for i, better, worse in pairs:
         row, ranks = found.rows[i], found.rows[i].ranks()

@@ -266,7 +266,10 @@ def divided_rankings(
     untied, tied = without_ties(config.data)
     counts = {"all_tied": tied}
     if not untied:
-        raise UserError(f"{config.data}: no ranked pair to learn from ({tied} rankings, every one all tied)")
+        raise UserError(
+            f"{config.data}: no ranked pair to learn from ({tied} rankings, every one all tied). "
+            "Collect rankings in which one answer is better"
+        )
     records, elsewhere = [row.record for row in untied], config.eval_data is not None
     parts = divided(records, config.valid_fraction, config.seed, say, elsewhere=elsewhere)
     training, validation = ([untied[i] for i in part] for part in parts)

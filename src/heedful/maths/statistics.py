@@ -60,16 +60,18 @@ class Repeats(NamedTuple):
 def ends(
     found: Interval | WinRate | dict[str, Any],
     form: Callable[[float], str] = "{:.1%}".format,
-    none: str = "too few for an interval",
+    none: str | None = None,
 ) -> str:
-    """The bounds in words, "61.2% to 70.1%", or `none`.
+    """The bounds in words, "61.2% to 70.1%", or why there are none, or `none`.
 
-    >>> ends(Interval(0.5, 0.25, 0.75, 12)), ends(Interval(0.5, None, None, 3))
-    ('25.0% to 75.0%', 'too few for an interval')
+    >>> ends(Interval(0.5, 0.25, 0.75, 12)), ends(Interval(0.5, None, None, 3)), ends(Interval(0.5, None, None, 40))
+    ('25.0% to 75.0%', 'too few for an interval', 'too few or all equal')
     """
     bounds = found if isinstance(found, dict) else found._asdict()
     low, high = bounds["low"], bounds["high"]
-    return none if low is None or high is None else f"{form(low)} to {form(high)}"
+    if low is not None and high is not None:
+        return f"{form(low)} to {form(high)}"
+    return none or ("too few for an interval" if bounds.get("n", 0) < FEWEST else "too few or all equal")
 
 
 def repeats(values: Sequence[float]) -> Repeats:

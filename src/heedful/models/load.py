@@ -400,7 +400,7 @@ def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
         return f"{ref}: has no tokenizer. Save one there (tokenizer.save_pretrained)"
     if local:
         return f"{ref}: not a complete model directory ({_brief(error)})"
-    return f"{ref}: no such directory, and the hub does not give it ({_brief(error)})"
+    return f"{ref}: no such directory, and the hub does not give it ({_brief(error)}). Check the path or the name"
 
 
 def _not_about_masks(record: logging.LogRecord) -> bool:

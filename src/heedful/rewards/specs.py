@@ -18,6 +18,7 @@ FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\*(.+)")
 ENSEMBLE = re.compile(rf"(min|mean|mean-({_NUMBER})\*std)\((.*)\)")
+CALL = re.compile(r"[\w.*+-]+\(.*\)")
 _FORMS = "min(A,B), mean(A,B) or mean-0.5*std(A,B)"
 
 
@@ -54,6 +55,8 @@ def split_weight(spec: str) -> tuple[float, str]:
 def ensemble_of(spec: str) -> EnsembleSpec | None:
     """The ensemble that a spec without weight names, or None. Raises UserError for one that cannot be."""
     found = ENSEMBLE.fullmatch(spec)
+    if found is None and CALL.fullmatch(spec) and not Path(spec).exists():
+        raise UserError(f"{spec}: no ensemble is called that. Write {_FORMS}")
     if found is None or Path(spec).exists():
         return None
     kind, doubt, inside = found.groups()

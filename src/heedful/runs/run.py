@@ -40,7 +40,7 @@ class Run:
         """Open a run in any state. Raises UserError if there is none."""
         path = Path(path)
         if not (path / NAME).is_file():
-            raise UserError(f"{path}: not a run directory (no {NAME})")
+            raise UserError(f"{path}: not a run directory (no {NAME}). Give the folder that --out of a stage names")
         return cls(path, Manifest.read(path / NAME))
 
     @property

@@ -24,7 +24,7 @@ from heedful.config import UserError
 from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation.benchmark import sets
 from heedful.evaluation.benchmark.measure import Loaded
-from heedful.evaluation.benchmark.sets import File
+from heedful.evaluation.benchmark.sets import File, flag, place_in, text, texts
 from heedful.evaluation.benchmark.table import BenchmarkScores
 from heedful.files import Row, append_rows, rows_of
 from heedful.models import render
@@ -42,12 +42,31 @@ QA = (
 )
 """The QA prompt of TruthfulQA: six questions with answers (E3)."""
 
+
+def _true_and_false(row: Row, field: str) -> str | None:
+    """A list of choices, at least one true and one false."""
+    own = row[field]
+    fine = isinstance(own, list) and all(
+        isinstance(one, dict) and isinstance(one.get("text"), str) and one.get("true") in (True, False) for one in own
+    )
+    if not fine or len({bool(one["true"]) for one in own}) < 2:
+        return "must be a list of `text` and `true`, with a true and a false one"
+    return None
+
+
 FILES = {
-    "hellaswag": File("hellaswag/val_subset.jsonl.gz", ("activity", "context", "endings", "label")),
-    "truthfulqa": File("truthfulqa/questions.jsonl.gz", ("question", "mc1", "mc2")),
-    "wsc273": File("wsc273/items.jsonl", ("context_options", "continuation", "gold")),
-    "rte": File("rte/rte1_2_3.jsonl.gz", ("premise", "hypothesis", "entailment")),
-    "sst2": File("sst2/dev.jsonl", ("sentence", "positive")),
+    "hellaswag": File(
+        "hellaswag/val_subset.jsonl.gz",
+        {"activity": text, "context": text, "endings": texts, "label": place_in("endings")},
+    ),
+    "truthfulqa": File(
+        "truthfulqa/questions.jsonl.gz", {"question": text, "mc1": _true_and_false, "mc2": _true_and_false}
+    ),
+    "wsc273": File(
+        "wsc273/items.jsonl", {"context_options": texts, "continuation": text, "gold": place_in("context_options")}
+    ),
+    "rte": File("rte/rte1_2_3.jsonl.gz", {"premise": text, "hypothesis": text, "entailment": flag}, label="entailment"),
+    "sst2": File("sst2/dev.jsonl", {"sentence": text, "positive": flag}, label="positive"),
 }
 
 
@@ -116,10 +135,10 @@ class Exams:
     def open(cls, files: Mapping[str, Path], limit: int | None, seed: int) -> Exams:
         found: dict[str, list[Row]] = {}
         for name, path in files.items():
-            drawn = sets.drawn(sets.read(path, FILES[name].fields), limit, seed)
+            drawn = sets.drawn(sets.read(path, FILES[name]), limit, seed)
             for task, about in TASKS.items():
                 if about.of == name:
-                    found[task] = [_converted(about, row, path) for row in drawn]
+                    found[task] = [about.convert(row) for row in drawn]
         return cls(found, {task: np.ones(len(rows), dtype=bool) for task, rows in found.items()})
 
     def check(self, model: Loaded) -> None:
@@ -151,15 +170,6 @@ class Exams:
             for task in rows
         ]
         return found + list(_of_others(said))
-
-
-def _converted(about: HarnessTask, row: Row, path: Path) -> Row:
-    try:
-        return about.convert(row)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: a row of {about.title} has another form ({error!r}). docs/benchmark.md shows it"
-        ) from None
 
 
 def _longest(model: Loaded, row: Row) -> int:

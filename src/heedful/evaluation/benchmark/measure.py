@@ -104,7 +104,7 @@ def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> Work:
     """Read the sets and draw their items."""
     work = Work({}, {})
     for name, path in files.items():
-        rows = sets.read(path, sets.FILES[name].fields)
+        rows = sets.read(path, sets.FILES[name])
         if name in sets.CHOICES:
             items: list[Any] = sets.CHOICES[name](rows)
         else:

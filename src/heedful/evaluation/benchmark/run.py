@@ -88,6 +88,8 @@ def _files(config: BenchmarkConfig) -> dict[str, Path]:
             raise UserError(f"--only {name}: there is no {lacking}. {harness.REMEDY}")
     if config.only:
         found = {name: path for name, path in found.items() if name in config.only}
+    if lacking is not None and found and found.keys() <= harness.FILES.keys() and not config.tasks:
+        raise UserError(f"{folder}: to measure {', '.join(found)}, there is no {lacking}. {harness.REMEDY}")
     if lacking is not None:
         found = {name: path for name, path in found.items() if name not in harness.FILES}
     if not found and not config.tasks:
@@ -129,7 +131,7 @@ def _truthful(folder: Path) -> Result:
     path = sets.there(folder, sets.JUDGED).get("truthful_qa")
     if path is None:
         return {}
-    found = published.truthful(sets.read(path, sets.JUDGED["truthful_qa"].fields))
+    found = published.truthful(sets.read(path, sets.JUDGED["truthful_qa"]))
     return {
         model: {"true": found[model][0]._asdict(), "true_and_informative": found[model][1]._asdict()}
         for model in published.MODELS

@@ -22,26 +22,82 @@ INSTRUCTIONS = {
 """The three instructions of the paper (E3)."""
 
 
+Check = Callable[[Row, str], str | None]
+"""What is wrong with a field of a row, in words, or None."""
+
+
+def anything(row: Row, field: str) -> str | None:
+    """Any value will do."""
+    return None
+
+
+def text(row: Row, field: str) -> str | None:
+    return None if isinstance(row[field], str) else "must be a text"
+
+
+def texts(row: Row, field: str) -> str | None:
+    own = row[field]
+    fine = isinstance(own, list) and own and all(isinstance(one, str) for one in own)
+    return None if fine else "must be a list of texts, and not empty"
+
+
+def flag(row: Row, field: str) -> str | None:
+    return None if row[field] in (True, False) else "must be true or false"
+
+
+def share(row: Row, field: str) -> str | None:
+    """A number from 0 to 1."""
+    own = row[field]
+    fine = isinstance(own, int | float) and not isinstance(own, bool) and 0 <= own <= 1
+    return None if fine else "must be a number from 0 to 1"
+
+
+def place_in(choices: str) -> Check:
+    """The place of one of the texts in another field, from 0 on."""
+
+    def check(row: Row, field: str) -> str | None:
+        if not isinstance(row[choices], list):
+            return f"has no list `{choices}`"
+        own = int(row[field]) if isinstance(row[field], str) and row[field].isdecimal() else row[field]
+        count = len(row[choices])
+        fine = isinstance(own, int) and not isinstance(own, bool) and 0 <= own < count
+        return None if fine else f"must be from 0 to {count - 1}, a place in `{choices}`"
+
+    return check
+
+
 @dataclass(frozen=True)
 class File:
     """Where a set is in the folder, and the fields that its rows need."""
 
     path: str
-    fields: tuple[str, ...]
+    fields: Mapping[str, Check]
+    label: str | None = None
+    """The field with the right answer, if a model that always says the same would be right on a set of one class."""
 
 
+SAMPLES = {"model": text, "context": text, "references": texts, "sample": text}
 FILES = {
     "winogender": File(
-        "winogender/sentences.jsonl", ("occupation", "participant", "pronoun_gender", "answer", "sentence")
+        "winogender/sentences.jsonl",
+        {"occupation": text, "participant": text, "pronoun_gender": text, "answer": anything, "sentence": text},
     ),
-    "crows_pairs": File("crows_pairs/pairs.jsonl.gz", ("id", "sent_more", "sent_less")),
-    "toxicity": File("instructgpt_samples/real_toxicity.jsonl.gz", ("model", "prompt", "sample", "toxicity")),
-    "squadv2": File("instructgpt_samples/squadv2.jsonl.gz", ("model", "context", "references", "sample")),
-    "drop": File("instructgpt_samples/drop.jsonl.gz", ("model", "context", "references", "sample")),
-    "fr_to_en": File("instructgpt_samples/fr_to_en.jsonl.gz", ("model", "context", "references", "sample")),
-    "tldr": File("instructgpt_samples/tldr.jsonl.gz", ("model", "context", "references", "sample")),
+    "crows_pairs": File("crows_pairs/pairs.jsonl.gz", {"id": anything, "sent_more": text, "sent_less": text}),
+    "toxicity": File(
+        "instructgpt_samples/real_toxicity.jsonl.gz",
+        {"model": text, "prompt": text, "sample": text, "toxicity": share}, label="toxicity",
+    ),
+    "squadv2": File("instructgpt_samples/squadv2.jsonl.gz", SAMPLES),
+    "drop": File("instructgpt_samples/drop.jsonl.gz", SAMPLES),
+    "fr_to_en": File("instructgpt_samples/fr_to_en.jsonl.gz", SAMPLES),
+    "tldr": File("instructgpt_samples/tldr.jsonl.gz", SAMPLES),
+}  # fmt: skip
+JUDGED = {
+    "truthful_qa": File(
+        "instructgpt_samples/truthful_qa.jsonl.gz",
+        {"model": text, "question": text, "true": share, "informative": share},
+    )
 }
-JUDGED = {"truthful_qa": File("instructgpt_samples/truthful_qa.jsonl.gz", ("model", "question", "true", "informative"))}
 """Answers of the paper's models alone, already judged."""
 
 
@@ -72,21 +128,29 @@ def there(folder: Path, known: Mapping[str, File]) -> dict[str, Path]:
     return found
 
 
-def read(path: Path, fields: Sequence[str]) -> list[Row]:
-    """The rows of a JSON Lines file, also compressed. Raises UserError for the first row that lacks a field."""
+def read(path: Path, file: File) -> list[Row]:
+    """The rows of a JSON Lines file, also compressed. Raises UserError for the first row that does not fit.
+
+    Also for a set of one class, where every model that always says the same would look perfect.
+    """
     rows = []
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                rows.append(_row(line, f"{path}, line {number}", fields))
+                rows.append(_row(line, f"{path}, line {number}", file.fields))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(refused(error, path) if isinstance(error, OSError) else f"{path}: damaged ({error})") from None
     if not rows:
         raise UserError(f"{path}: is empty. Delete the file, or put the set there")
+    if file.label is not None and len({float(row[file.label]) for row in rows}) == 1:
+        raise UserError(
+            f"{path}: `{file.label}` is {rows[0][file.label]} in every row, so the set measures nothing. "
+            "Put the whole set there, or leave it out with --only"
+        )
     return rows
 
 
-def _row(line: str, place: str, fields: Sequence[str]) -> Row:
+def _row(line: str, place: str, fields: Mapping[str, Check]) -> Row:
     try:
         row = json.loads(line)
     except ValueError:
@@ -94,6 +158,10 @@ def _row(line: str, place: str, fields: Sequence[str]) -> Row:
     missing = [name for name in fields if not isinstance(row, dict) or row.get(name) is None]
     if missing:
         raise UserError(f"{place}: `{missing[0]}` is missing. Delete the line, or add the field")
+    for name, check in fields.items():
+        if (wrong := check(row, name)) is not None:
+            shown = json.dumps(row[name], ensure_ascii=False)[:60]
+            raise UserError(f"{place}: `{name}` is {shown} and {wrong}. Delete the line, or correct it")
     found: Row = row
     return found
 

@@ -18,7 +18,8 @@ def describe(result: Result) -> str:
 
 def _lines(result: Result) -> Iterator[str]:
     names = list(result["models"])
-    yield f"Public sets, {len(names)} models, changes against {result['baseline']}. {result['note']}"
+    told = f"{len(names)} models, changes against {result['baseline']}" if len(names) > 1 else "1 model"
+    yield f"Public sets, {told}. {result['note']}"
     for finding in result["findings"]:
         yield from textwrap.wrap(f"! {finding}", 118, subsequent_indent="  ")
     if len(names) > 1 and not result["findings"]:

@@ -22,7 +22,7 @@ INSTRUCTIONS = {
 """The three instructions of the paper (E3)."""
 
 
-Check = Callable[[Row, str], str | None]
+FieldCheck = Callable[[Row, str], str | None]
 """What is wrong with a field of a row, in words, or None."""
 
 
@@ -52,7 +52,7 @@ def share(row: Row, field: str) -> str | None:
     return None if fine else "must be a number from 0 to 1"
 
 
-def place_in(choices: str) -> Check:
+def place_in(choices: str) -> FieldCheck:
     """The place of one of the texts in another field, from 0 on."""
 
     def check(row: Row, field: str) -> str | None:
@@ -71,7 +71,7 @@ class File:
     """Where a set is in the folder, and the fields that its rows need."""
 
     path: str
-    fields: Mapping[str, Check]
+    fields: Mapping[str, FieldCheck]
     label: str | None = None
     """The field with the right answer, if a model that always says the same would be right on a set of one class."""
 
@@ -150,7 +150,7 @@ def read(path: Path, file: File) -> list[Row]:
     return rows
 
 
-def _row(line: str, place: str, fields: Mapping[str, Check]) -> Row:
+def _row(line: str, place: str, fields: Mapping[str, FieldCheck]) -> Row:
     try:
         row = json.loads(line)
     except ValueError:

@@ -158,8 +158,12 @@ def test_servers_start_first_and_end_last(
     assert said == [f"launch: vllm loads runs/sft/model. Its log is {tmp_path}/logs/server-0.log"]
     assert capfd.readouterr().out == f"0,1 a b --engine.kind vllm --engine.urls http://127.0.0.1:{port}\n"
     log = (tmp_path / "logs" / "server-0.log").read_text("utf-8")
-    assert log.startswith("5 1  -m vllm.entrypoints.openai.api_server --model runs/sft/model")
-    assert f"--port {port} --enable-lora --max-lora-rank 8 --dtype float32" in log
+    assert log.startswith(f"5 1 {local.WORKER} -m vllm.entrypoints.openai.api_server --model runs/sft/model")
+    assert (
+        f"--port {port} --worker-extension-cls heedful_worker.Receiver --enable-lora --max-lora-rank 8 --dtype float32"
+        in log
+    )
+    assert (local.WORKER / "heedful_worker.py").is_file()
     assert machine.free_port(port) == port  # it has ended
 
 

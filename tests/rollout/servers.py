@@ -12,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from heedful.configs.shared import Compute, Generation
 from heedful.models import load
 from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Stream
+from heedful.rollout.worker.heedful_worker import Receiver
 
 
 class Fake(ThreadingHTTPServer):
@@ -27,7 +30,7 @@ class Fake(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock, self.calls, self.version = threading.Lock(), [], 0
         self.fault, self.after, self.answered = "", 0, 0
-        self.paused, self.stopping = False, threading.Event()
+        self.paused, self.stopping, self.worker = False, threading.Event(), Worker(self)
         self.read(folder)
 
     @property
@@ -41,6 +44,20 @@ class Fake(ThreadingHTTPServer):
         settings = Generation(max_new_tokens=new, temperature=temperature)
         (sample,) = open_engine(self.model, self.tokenizer, Compute()).generate([ids], [Stream(seed, 0, 0)], settings)
         return sample
+
+
+class Worker(Receiver):
+    """What vLLM mixes heedful's receiver into."""
+
+    device, rank = torch.device("cpu"), 0
+
+    def __init__(self, server: Fake) -> None:
+        self.server = server
+
+    def reload_weights(self, weights_iterator: Iterator[tuple[str, torch.Tensor]]) -> None:
+        found = dict(weights_iterator)
+        if self.server.fault != "wrong weights":
+            self.server.model.load_state_dict(found, strict=not self.server.model.config.tie_word_embeddings)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,6 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             sampling = path in ("/inference/v1/generate", "/generate")
             self.server.answered += sampling
             fault = self.server.fault if sampling and self.server.answered > self.server.after else ""
+        if self.server.fault == "no receiver" and path == "/collective_rpc":
+            return self.send(500, b'{"error": "no method heedful_about"}')
         if fault == "500":
             return self.send(500, b'{"error": "out of memory"}')
         if fault == "403":
@@ -119,6 +138,9 @@ class Handler(BaseHTTPRequestHandler):
         return {"meta_info": {"output_token_logprobs": pairs, "finish_reason": {"type": s.finish}, **version}}
 
     def on_collective_rpc(self, body: Any) -> Any:
+        if body["method"].startswith("heedful_"):
+            assert self.server.paused is (body["method"] == "heedful_receive")
+            return {"results": [getattr(self.server.worker, body["method"])(**body.get("kwargs", {}))]}
         assert body["method"] == "reload_weights"
         assert self.server.paused
         if self.server.fault != "wrong weights":

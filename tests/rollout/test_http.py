@@ -15,6 +15,7 @@ from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Compute, Generation, Lora
 from heedful.models import adapters, load
+from heedful.rollout import group
 from heedful.rollout.engine import open_engine, open_policy_engine
 from heedful.rollout.http import HttpEngine
 from heedful.rollout.types import Stream
@@ -92,6 +93,36 @@ def test_new_weights_are_loaded_by_all_and_samples_say_which_they_had(
     assert not list(tmp_path.iterdir()), "the file of the weights stays"
 
 
+def test_weights_come_through_a_process_group(servers: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "BUCKET", 30_000)
+    model, cut = moved(tiny.policy()), group.in_buckets(group.weights_of(tiny.policy()))
+    assert 3 < len(cut) < len(group.weights_of(model))
+    made = engine(servers, model, sync="group", timeout=60)
+    before = made.generate(PROMPTS, STREAMS, SHORT)
+    for version in (7, 8):
+        made.load_weights(moved(model), version)
+        assert made.metrics["engine_gap"] < 1e-5
+    after = made.generate(PROMPTS, STREAMS, SHORT)
+    assert before != after
+    assert {span for sample in after for span in sample.versions} == {(8, 0)}
+    assert made.metrics["servers"] == 2
+    joined = [body for path, body in servers[0].calls if body and body.get("method") == "heedful_join"]
+    assert len(joined) == 1  # once for both loads
+    servers[1].fault = "wrong weights"
+    with pytest.raises(UserError, match=r"with the weights of iteration 9 its log-probs differ .* is 0\.001"):
+        made.load_weights(moved(model), 9)
+
+
+def test_a_server_that_does_not_join_is_one_line(servers: list[Fake]) -> None:
+    servers[1].worker.heedful_join = lambda plan: None  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"does not take weights by process group \(weights by process group: ") as said:
+        engine(servers[1:], sync="group", timeout=0.5).load_weights(tiny.policy(), 1)
+    assert "\n" not in str(said.value)
+    servers[0].fault = "no receiver"
+    with pytest.raises(UserError, match=r"status 500.*\)\. Start vLLM with --worker-extension-cls heedful_worker\.Rec"):
+        engine(servers, sync="group").load_weights(tiny.policy(), 1)
+
+
 def test_adapters_are_sent_alone(servers: list[Fake], folder: str, tmp_path: Path) -> None:
     model, _ = load.load_policy(folder)
     adapters.add(model, Lora(rank=2), seed=0, base=folder)
@@ -164,6 +195,7 @@ def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: 
     for settings, said in (
         ({"kind": "vllm"}, "give the addresses of running servers as engine.urls"),
         ({"urls": ["http://here"]}, "addresses are for engine.kind = vllm or sglang"),
+        ({"kind": "sglang", "urls": ["http://here"], "sync": "group"}, "group: sglang gets its weights as files"),
         ({"kind": "vllm", "urls": ["http://here"], "sync": "adapter"}, "the policy has no adapter. Give lora.rank"),
     ):
         with pytest.raises(UserError, match=said):

@@ -86,6 +86,18 @@ def test_compiled_layers_are_plain_ones(files: worlds.Files, tmp_path: Path, mon
     assert read_json(two / "manifest.json")["forward"] == {"model": "packed rows, compiled layers"}
 
 
+def test_a_compiled_run_resumes_to_the_same_bits(
+    files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    more = {"compute": {"compile": "layer"}}
+    whole = worlds.parallel_case("sft-llama", files, tmp_path / "whole", **more)
+    with pytest.raises(Interrupted), at_step(0, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        worlds.parallel_case("sft-llama", files, tmp_path / "run", **more)
+    again = worlds.parallel_case("sft-llama", files, tmp_path / "run", resume=True, **more)
+    assert set(apart(whole, again, "model").values()) == {0.0}
+
+
 def test_padded_gpt2(files: worlds.Files, tmp_path: Path) -> None:
     """The bias of its keys has a true gradient of 0, and Adam makes steps of the rounding: only losses are equal."""
     one = worlds.parallel_case("sft-gpt2", files, tmp_path / "one", compute={"fast": False})

@@ -26,6 +26,7 @@ from heedful.launch.machine import free_port
 from heedful.models import adapters, load
 from heedful.rollout.engine import open_policy_engine
 from heedful.rollout.types import Stream
+from heedful.rollout.worker import heedful_worker
 from heedful.runs.run import metrics
 from stages import worlds
 
@@ -35,13 +36,19 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 ENVIRONMENT = {
-    "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "HF_HUB_OFFLINE": "1",
+    "VLLM_TARGET_DEVICE": "cpu",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+    "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
-}  # fmt: skip
+}
+RECEIVER = {"PYTHONPATH": str(Path(heedful_worker.__file__).parent)}  # fmt: skip
 OPTIONS = (
     "--served-model-name policy --dtype float32 --enforce-eager --max-model-len 128 --enable-scale-out "
-    "--logprobs-mode processed_logprobs --enable-lora --max-lora-rank 8"
+    "--logprobs-mode processed_logprobs --enable-lora --max-lora-rank 8 "
+    "--worker-extension-cls heedful_worker.Receiver"
 ).split()
 PROMPTS = [[5, 6, 7], [9, 10], [11, 12, 13, 14], [15]]
 STREAMS = [Stream(0, 0, row) for row in range(4)]
@@ -66,7 +73,7 @@ def started(folder: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[byte
     """(address, process) of a vLLM server of the model in a folder."""
     port = free_port()
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--port", str(port), *OPTIONS]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | ENVIRONMENT
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | ENVIRONMENT | RECEIVER
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env=environment, cwd=log.parent, start_new_session=True
@@ -131,9 +138,25 @@ def test_weights_come_by_file_and_adapters_alone(server: str, folder: str, tmp_p
         assert by_adapter.gap < 1e-4
 
 
-def test_three_iterations_of_ppo(server: str, folder: str, tmp_path: Path) -> None:
+def test_weights_come_through_a_process_group(server: str, folder: str) -> None:
+    """Twice through one group, and once more by a second trainer, which makes a group of its own."""
+    torch.manual_seed(1)
+    model, _ = load.load_policy(folder)
+    for versions in ((6, 7), (8,)):
+        by_group = engine(server, model, sync="group", timeout=60.0)
+        for version in versions:
+            began = time.monotonic()
+            by_group.load_weights(moved(model), version)
+            print(f"gap {by_group.gap:.2g}, {time.monotonic() - began:.2f} s with the handshake")
+            assert by_group.gap < 1e-4
+        (sample, *_) = by_group.generate(PROMPTS, STREAMS, Generation(max_new_tokens=4))
+        assert sample.versions == [(versions[-1], 0)]
+
+
+@pytest.mark.parametrize("sync", ["file", "group"])
+def test_three_iterations_of_ppo(server: str, folder: str, tmp_path: Path, sync: str) -> None:
     files = worlds.make(tmp_path / "world")
-    servers = {"kind": "vllm", "urls": [server]}
+    servers = {"kind": "vllm", "urls": [server], "sync": sync}
     run = worlds.train("ppo", files, tmp_path / "run", policy=folder, engine=servers, episodes=24)
     rows = metrics(run)
     assert len(rows) == 3

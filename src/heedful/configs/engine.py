@@ -16,8 +16,10 @@ class EngineConfig(Config):
     """local = in this process. The others are servers that run already, at `urls`."""
     urls: list[str] = []
     """Address of a server, such as http://localhost:8000. Repeat the option for more. Rows are spread over all."""
-    sync: Literal["file", "adapter"] = "file"
-    """How servers get the policy's weights: all of them as a file, or with LoRA the adapter alone."""
+    sync: Literal["file", "group", "adapter"] = "file"
+    """How servers get the policy's weights: all as a file, or through a process group (vllm), or with LoRA the adapter
+    alone.
+    """
     shared_dir: str | None = None
     """Folder for these files, which servers can read under the same path. none = the folder for temporary files. On one
     machine, /dev/shm is fastest.

@@ -34,7 +34,8 @@ def install(model: nn.Module) -> int:
     # dynamo looks at the gradients of hidden states
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf Tensor", UserWarning)
     for layer in layers:
-        layer.__class__ = _class_of(type(layer), BACKEND)
+        plain: Any = type(layer)
+        layer.__class__ = _class_of(plain, BACKEND)
     return len(layers)
 
 
@@ -47,7 +48,7 @@ def remove(model: nn.Module) -> None:
 
 
 @cache
-def _class_of(plain: type[nn.Module], backend: str) -> type[nn.Module]:
+def _class_of(plain: Any, backend: str) -> type[nn.Module]:
     """A class of layers whose forward is compiled where a pass has a layout.
 
     transformers recomputes activations around the forward of such a subclass, so that part is not compiled.
@@ -60,4 +61,7 @@ def _class_of(plain: type[nn.Module], backend: str) -> type[nn.Module]:
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return (own if kwargs.get("layout") is None else compiled)(self, *args, **kwargs)
 
-    return type(plain.__name__, (plain,), {"forward": forward, "__module__": plain.__module__, _PLAIN: plain})
+    made: type[nn.Module] = type(
+        plain.__name__, (plain,), {"forward": forward, "__module__": plain.__module__, _PLAIN: plain}
+    )
+    return made

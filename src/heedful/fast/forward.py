@@ -176,11 +176,12 @@ def _with_extras(model: Any, chosen: ForwardPath, wanted: Extras) -> ForwardPath
 def _tried(model: Any, dtype: torch.dtype, expected: list[Tensor], setting: str, put_in: Callable[[Any], int]) -> str:
     """Put something into a model and compare. Returns what is wrong with it, or ""."""
     name = type(model).__name__
+    errors: tuple[type[Exception], ...] = (*_ERRORS, *liger.errors(), ImportError, OSError)
     try:
         if not put_in(model):
             return f"{setting}: nothing of {name} is known to it"
         found = _trial(model, dtype)
-    except (*_ERRORS, *liger.errors(), ImportError, OSError) as error:
+    except errors as error:
         recover(model)
         return f"{setting}: {name} does not run with it: {_said(error)}"
     for ours, theirs in zip(found, expected, strict=True):

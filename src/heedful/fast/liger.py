@@ -32,7 +32,7 @@ def check(device: torch.device) -> None:
 
 def errors() -> tuple[type[Exception], ...]:
     """What Triton raises for a kernel that it cannot build or run, if Triton is loaded."""
-    found = getattr(sys.modules.get("triton.errors"), "TritonError", None)
+    found: type[Exception] | None = getattr(sys.modules.get("triton.errors"), "TritonError", None)
     return () if found is None else (found,)
 
 

@@ -15,6 +15,8 @@ from heedful.launch import machine
 from heedful.launch.processes import Child, Say, ended, forwarding, stop, wait
 
 HEEDFUL = (sys.executable, "-m", "heedful")
+WORKER = Path(__file__).parents[1] / "rollout" / "worker"
+"""The folder of what vLLM imports of ours (`engine.sync` = group)."""
 READY = 900.0
 """Seconds that a server gets to load its model."""
 
@@ -84,7 +86,7 @@ def _servers(servers: Servers, gpus: Sequence[str], logs: Path) -> list[Child]:
     found = []
     for number, gpu in enumerate(gpus):
         port = machine.free_port(servers.port + number)
-        env = {"PYTHONPATH": "", **environment_of(servers)}  # our path is not that of their Python
+        env = {"PYTHONPATH": "", **environment_of(servers)}  # our own path is not that of their Python
         env |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {}
         log = logs / f"server-{number}.log"
         found.append(Child(f"server {number}", command_of(servers, port), log, env))
@@ -99,8 +101,8 @@ def command_of(servers: Servers, port: int) -> list[str]:
     adapters = ["--enable-lora", "--max-lora-rank", str(servers.lora_rank)] if servers.lora_rank else []
     return [
         servers.python, "-m", "vllm.entrypoints.openai.api_server", "--model", servers.model, "--served-model-name",
-        "policy", "--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--port", str(port), *adapters,
-        *servers.options,
+        "policy", "--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--port", str(port),
+        "--worker-extension-cls", "heedful_worker.Receiver", *adapters, *servers.options,
     ]  # fmt: skip
 
 
@@ -109,7 +111,7 @@ def environment_of(servers: Servers) -> dict[str, str]:
     if servers.kind == "sglang":
         return {}
     adapters = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} if servers.lora_rank else {}
-    return {"VLLM_SERVER_DEV_MODE": "1", **adapters}
+    return {"VLLM_SERVER_DEV_MODE": "1", "PYTHONPATH": str(WORKER), **adapters}
 
 
 def _addresses(servers: Servers) -> list[str]:

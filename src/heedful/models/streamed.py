@@ -96,7 +96,7 @@ def write(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path | None
     An error is raised after the last weight, so that no rank waits for another.
     """
     plain = Plain(model)
-    if not _is_plain(plain.model):
+    if not is_plain(plain.model):
         whole = shards.assembled(model, torch.float32, device=torch.device("cpu"), keep=directory is not None)
         if directory is not None:
             saving.write(whole, tokenizer, directory, dtype)
@@ -133,7 +133,7 @@ def with_trained(model: Any) -> Any:
     return made
 
 
-def _is_plain(model: Any) -> bool:
+def is_plain(model: Any) -> bool:
     """Whether the tensors of a model's files are its parameters."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     changed = getattr(model, "_weight_conversions", None) or get_model_conversion_mapping(model, add_legacy=False)

@@ -64,6 +64,18 @@ class Dialect(Protocol):
         """Replace all weights by those of a folder."""
         ...
 
+    def workers(self, call: ServerCall) -> list[JsonObject]:
+        """The server's processes that take weights by a process group, with the `device` of each."""
+        ...
+
+    def join(self, call: ServerCall, plan: str) -> None:
+        """All of them join a process group."""
+        ...
+
+    def receive(self, call: ServerCall, plan: str, version: int) -> None:
+        """Replace all weights by those that come through the group."""
+        ...
+
     def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """Load the adapter of a folder under a name."""
         ...
@@ -113,9 +125,25 @@ class VLLM(_Tokenizes):
 
     def load(self, call: ServerCall, folder: str, version: int) -> None:
         """See `Dialect`."""
+        self._replace(call, "reload_weights", {"weights_path": folder}, version)
+
+    def workers(self, call: ServerCall) -> list[JsonObject]:
+        """See `Dialect`."""
+        return [*_of(call("/collective_rpc", {"method": "heedful_about"}), "results")]
+
+    def join(self, call: ServerCall, plan: str) -> None:
+        """See `Dialect`."""
+        call("/collective_rpc", {"method": "heedful_join", "kwargs": {"plan": plan}})
+
+    def receive(self, call: ServerCall, plan: str, version: int) -> None:
+        """See `Dialect`."""
+        self._replace(call, "heedful_receive", {"plan": plan}, version)
+
+    def _replace(self, call: ServerCall, method: str, arguments: JsonObject, version: int) -> None:
+        """Let the workers replace their weights while requests wait."""
         call("/pause?mode=keep", {})
         try:
-            call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
+            call("/collective_rpc", {"method": method, "kwargs": arguments})
             call("/reset_prefix_cache", {})
             call("/update_weight_version", {"new_version": str(version)})
         finally:
@@ -170,6 +198,18 @@ class SGLang(_Tokenizes):
                 raise Unreadable(f"/update_weights_from_disk: {answer.get('message')}")
         finally:
             call("/continue_generation", {})
+
+    def workers(self, call: ServerCall) -> list[JsonObject]:
+        """See `Dialect`. `open_policy_engine` refuses it before."""
+        raise NotImplementedError
+
+    def join(self, call: ServerCall, plan: str) -> None:
+        """See `Dialect`."""
+        raise NotImplementedError
+
+    def receive(self, call: ServerCall, plan: str, version: int) -> None:
+        """See `Dialect`."""
+        raise NotImplementedError
 
     def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """See `Dialect`."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Compute
-from heedful.models import adapters, load, vocabulary
+from heedful.models import adapters, load, streamed, vocabulary
 from heedful.rollout.http import HttpEngine
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Engine
@@ -43,6 +43,10 @@ def open_policy_engine(
         raise UserError("engine.sync adapter: the policy has no adapter. Give lora.rank, or take sync = file")
     if settings.sync == "adapter" and adapters.in_4_bits(model):
         raise UserError("engine.sync adapter: the server's base is not in 4 bits, as the policy's is. Take sync = file")
+    if settings.sync == "group" and settings.kind != "vllm":
+        raise UserError(f"engine.sync group: {settings.kind} gets its weights as files. Take sync = file")
+    if settings.sync == "group" and not streamed.is_plain(model):
+        raise UserError("engine.sync group: this model's files hold other tensors than its modules. Take sync = file")
     return HttpEngine(model, tokenizer, getattr(torch, compute.dtype), settings, once)
 
 

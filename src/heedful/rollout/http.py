@@ -35,6 +35,7 @@ from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.models.shards import assembled, is_sharded
+from heedful.rollout import group
 from heedful.rollout.dialects import ADAPTER, DIALECTS, Dialect, ServerAnswer, Unreadable
 from heedful.rollout.types import Sample, SampledToken, Stream
 
@@ -104,6 +105,7 @@ class HttpEngine:
         self._lock = threading.Lock()
         self._busy: Counter[str] = Counter()
         self._stopped = False
+        self._groups: dict[str, group.WeightGroup] = {}
         self._adapter: tuple[str, Path] | None = None  # name and folder of what the servers sample with
         self.context = self._meet()
 
@@ -243,6 +245,10 @@ class HttpEngine:
         return self.settings.sync == "adapter"
 
     def _load(self, version: int) -> None:
+        if self.settings.sync == "group":
+            self._send(version)
+            self._compare(version)
+            return
         shared = self.settings.shared_dir or tempfile.gettempdir()
         try:
             folder = Path(tempfile.mkdtemp(prefix=f"heedful-weights-{version}-", dir=shared))
@@ -260,6 +266,28 @@ class HttpEngine:
         finally:
             if stale is not None:
                 shutil.rmtree(stale, ignore_errors=True)
+
+    def _send(self, version: int) -> None:
+        """Weights through a process group of each server. One that cannot join at the start is refused."""
+        weights = group.weights_of(adapters.merged(self.model))
+
+        def send(server: Server) -> None:
+            try:
+                self._groups[server.url].send(weights, version)
+            except group.GroupFailed as error:
+                raise Lost(str(error)) from None
+
+        for server in self.servers:
+            if not server.lost and server.url not in self._groups:
+                self._groups[server.url] = self._joined(server)
+        self._each(send)
+
+    def _joined(self, server: Server) -> group.WeightGroup:
+        where = self.settings.timeout, self._trained.device
+        try:
+            return group.WeightGroup(server.url, server.call, server.dialect, *where)
+        except (Lost, Unreadable, group.GroupFailed, OSError, RuntimeError) as error:
+            raise group.explained(server.url, error) from None
 
     def _load_adapter(self, folder: Path, name: str) -> Path | None:
         """Load an adapter and drop the one before, whose folder is returned. Servers may read the new one again."""

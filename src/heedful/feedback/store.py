@@ -120,7 +120,10 @@ class Store:
         until = time.monotonic() + SCRUB_SECONDS
         while True:
             with contextlib.closing(self.engine.raw_connection()) as connection:
-                (busy, *_) = connection.cursor().execute("pragma wal_checkpoint(truncate)").fetchone()
+                cursor = connection.cursor()
+                cursor.execute("pragma busy_timeout = 0")  # SQLite would wait for readers while no one can write
+                (busy, *_) = cursor.execute("pragma wal_checkpoint(truncate)").fetchone()
+                cursor.execute(f"pragma busy_timeout = {1000 * BUSY_SECONDS}")
             if not busy or time.monotonic() > until:
                 return not busy
             time.sleep(0.05)

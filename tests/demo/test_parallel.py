@@ -78,20 +78,16 @@ def test_a_stopped_run_is_told_with_its_signal(two_threads: None) -> None:
     assert error.value.signal_number == 15
 
 
-def stay(folder: Path, name: str) -> None:
-    (folder / name).write_text(str(os.getpid()))
-    time.sleep(60)
-
-
 PROGRAM = """
 import sys, torch
 from functools import partial
 from pathlib import Path
-from demo.test_parallel import stay
-from heedful.demo.parallel import side_by_side
+from demo.staying import stay
+from heedful.demo import parallel
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    side_by_side([partial(stay, Path(sys.argv[1]), name) for name in "ab"])
+    parallel.PRELOADED = ["heedful.demo.parallel"]  # the seconds of the other imports are not needed here
+    parallel.side_by_side([partial(stay, Path(sys.argv[1]), name) for name in "ab"])
 """
 
 

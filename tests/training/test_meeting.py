@@ -5,37 +5,23 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from heedful.config import UserError
 from heedful.training import launcher, meeting
 
-RANK = """
-import os, signal, sys
-from heedful.config import UserError
-from heedful.configs.shared import Compute
-from heedful.training.parallel import join_ranks
-try:
-    ranks = join_ranks(Compute(device="cpu"))
-    for number in range(5):
-        assert ranks.gather(ranks.rank) == [0, 1]
-    print("met", flush=True)
-    if ranks.rank == 1:
-        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-    ranks.wait()
-except UserError as error:
-    print(error, flush=True)
-    os._exit(2)
-"""
 
-
-def start(rank: int, port: int, how: str = "SIGSTOP", **more: str) -> subprocess.Popen[str]:
+def start(python: Path, rank: int, port: int, how: str = "SIGSTOP", **more: str) -> subprocess.Popen[str]:
     place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     environment = os.environ | place | {meeting.VARIABLE: "2"} | more
     return subprocess.Popen(
-        [sys.executable, "-c", RANK, how], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        [python, "-m", "training.rank", how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
     )
 
 
@@ -47,9 +33,9 @@ def free_port() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-def test_a_rank_that_stops_is_named() -> None:
+def test_a_rank_that_stops_is_named(python: Path) -> None:
     port = free_port()
-    ranks = [start(rank, port) for rank in range(2)]
+    ranks = [start(python, rank, port) for rank in range(2)]
     try:
         assert ranks[0].stdout is not None
         said = ranks[0].stdout.read()
@@ -64,8 +50,8 @@ def test_a_rank_that_stops_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_a_place_that_nobody_reaches_is_one_line() -> None:
-    rank = start(1, free_port())
+def test_a_place_that_nobody_reaches_is_one_line(python: Path) -> None:
+    rank = start(python, 1, free_port())
     said, _ = rank.communicate(timeout=120)
     assert rank.returncode == 2
     assert said.startswith("MASTER_ADDR and MASTER_PORT: the ranks cannot meet at 127.0.0.1:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,3 +201,23 @@ def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: 
     ):
         with pytest.raises(UserError, match=said):
             open_policy_engine(tiny.policy(), tiny.tokenizer(), Compute(), EngineConfig(**settings), once)
+
+
+@pytest.mark.parametrize("sync", ["file", "adapter"])
+def test_a_full_shared_folder_is_one_line_and_stays_empty(
+    servers: list[Fake], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: str
+) -> None:
+    model, _ = load.load_policy(folder)
+    if sync == "adapter":
+        adapters.add(model, Lora(rank=2), seed=0, base=folder)
+    made = engine(servers[:1], model, shared_dir=str(tmp_path), sync=sync)
+    weights = sum(4 * weight.numel() for weight in model.parameters() if weight.requires_grad)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=32_000_000 + weights - 1))
+    with pytest.raises(
+        UserError, match=r"^engine\.shared_dir .*: weights and tokenizer need 32 MB, and 32 MB are free\."
+    ):
+        made.load_weights(model, 1)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=32_000_000 + weights))
+    made.load_weights(model, 1)
+    assert made.version == 1

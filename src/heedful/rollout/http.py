@@ -40,6 +40,7 @@ from heedful.rollout.dialects import ADAPTER, DIALECTS, Dialect, ServerAnswer, U
 from heedful.rollout.types import Sample, SampledToken, Stream
 
 TRIES = 4  # of one row, on all servers together
+BESIDES = 32_000_000  # bytes of tokenizer and configs next to the weights, at most
 PROBES, PROBE_TOKENS = 4, 16  # what is compared after a load
 TOLERANCE = {torch.float32: 1e-3}
 ROUGH = 0.1  # of lower precisions
@@ -256,6 +257,7 @@ class HttpEngine:
             raise UserError(f"engine.shared_dir {shared}: cannot be written ({error.strerror})") from None
         stale: Path | None = folder
         try:
+            self._check_room(shared)
             self._write(folder)
             folder.chmod(0o755)  # a server may be another user
             if self._by_adapter:
@@ -288,6 +290,16 @@ class HttpEngine:
             return group.WeightGroup(server.url, server.call, server.dialect, *where)
         except (Lost, Unreadable, group.GroupFailed, OSError, RuntimeError) as error:
             raise group.explained(server.url, error) from None
+
+    def _check_room(self, shared: str) -> None:
+        """Raise UserError if the folder has too little room for the weights: a server must not read half of them."""
+        weights = [each for each in self.model.parameters() if each.requires_grad or not self._by_adapter]
+        needed, free = sum(each.numel() * each.element_size() for each in weights), shutil.disk_usage(shared).free
+        if needed + BESIDES > free:
+            raise UserError(
+                f"engine.shared_dir {shared}: weights and tokenizer need {(needed + BESIDES) / 1e6:.0f} MB, and "
+                f"{free / 1e6:.0f} MB are free. Free some space, or choose another folder, then continue with --resume"
+            )
 
     def _load_adapter(self, folder: Path, name: str) -> Path | None:
         """Load an adapter and drop the one before, whose folder is returned. Servers may read the new one again."""

@@ -36,13 +36,13 @@ fast: $(READY)  ## the tests that are not marked slow
 	@$(PYTEST) -m "not slow"
 
 test-scale: $(READY)  ## shards in every stage on two and four ranks, with kills and other numbers of ranks
-	@HEEDFUL_TEST_SCALE=1 $(BIN)/python -m pytest --quiet --durations 5 tests/scale
+	@HEEDFUL_TEST_SCALE=1 $(BIN)/python -m pytest --quiet -rs --durations 5 tests/scale
 
 test-vllm: $(READY)  ## tests against a real vLLM on the CPU, which it installs (3.5 GB)
-	@VLLM_PYTHON=$$(scripts/vllm) && export VLLM_PYTHON && $(BIN)/python -m pytest --quiet tests/vllm
+	@VLLM_PYTHON=$$(scripts/vllm || true) && export VLLM_PYTHON && $(BIN)/python -m pytest --quiet -rs tests/vllm
 
 test-ray: $(READY)  ## tests on a Ray cluster of this machine, which it installs (300 MB)
-	@RAY_PYTHON=$$(scripts/ray) && export RAY_PYTHON && $(BIN)/python -m pytest --quiet tests/on_ray
+	@RAY_PYTHON=$$(scripts/ray || true) && export RAY_PYTHON && $(BIN)/python -m pytest --quiet -rs tests/on_ray
 
 check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/ruff check --quiet .

@@ -147,10 +147,18 @@ def test_what_cannot_be_launched_on_ray_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_for_clients_outside_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    with (
-        pytest.raises(UserError, match=r"RAY_ADDRESS is ray://head:10001, which is for clients outside\. Start"),
-        cluster._joined(None, 2, print),
-    ):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "ray://head:10001",
+            r"RAY_ADDRESS is ray://head:10001, which is for clients outside\. Start heedful launch",
+        ),
+        ("127.0.0.1:9", r"RAY_ADDRESS: no Ray cluster answers at 127\.0\.0\.1:9 \(.*refused\)\. Check it"),
+        ("127.0.0.1:99999", r"RAY_ADDRESS: no Ray cluster answers at 127\.0\.0\.1:99999 \(.*\)\. Check it"),
+    ],
+)
+def test_an_address_without_a_cluster_is_one_line(address: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=said), cluster._joined(None, 2, print):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -83,6 +84,7 @@ def _joined(ray: Any, processes: int | None, say: Say) -> Iterator[None]:
             f"{ADDRESS} is {given}, which is for clients outside. Start heedful launch on a machine of the cluster, or "
             "with ray job submit"
         )
+    _try(given)
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     try:
         if given != "local":
@@ -100,6 +102,16 @@ def _joined(ray: Any, processes: int | None, say: Say) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _try(address: str) -> None:
+    """Raise UserError if nothing answers at an address: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"{ADDRESS}: no Ray cluster answers at {address} ({error}). Check it") from None
 
 
 def _trainer(order: worker.Order, board: Any, count: int, gpus: bool, folder: Path, name: str) -> Any:

@@ -8,11 +8,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from heedful.config import UserError
 from heedful.launch import machine
-from heedful.launch.processes import Child, Say, ended, forwarding, stop, wait
+from heedful.launch.processes import Child, Say, ended, forwarding, send, stop, wait
 
 HEEDFUL = (sys.executable, "-m", "heedful")
 WORKER = Path(__file__).parents[1] / "rollout" / "worker"
@@ -55,7 +56,7 @@ def run(
             _start(server)
         if servers is not None:
             _wait_for(serving, servers, say)
-        with forwarding(count, lambda number: [rank.send(number) for rank in ranks], say):
+        with forwarding(count, partial(send, ranks), say):
             for rank in ranks:
                 _start(rank)
             gone: set[str] = set()

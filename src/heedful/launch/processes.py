@@ -138,6 +138,12 @@ def wait(ranks: Sequence[Child], look: Callable[[], None] = lambda: None) -> Chi
     return failed or next((child for child in ranks if child.code), None)
 
 
+def send(children: Sequence[Child], number: int) -> None:
+    """Send a signal to processes."""
+    for child in children:
+        child.send(number)
+
+
 def kill(child: Child) -> None:
     """End a process that does not end by itself."""
     child.send(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)

@@ -58,13 +58,15 @@ sys.exit(code)
 @contextlib.contextmanager
 def forking(folder: Path) -> Iterator[Path]:
     """A program that takes `-m MODULE ARGUMENTS` as python does. Only for systems with fork."""
-    place = folder / "forks"
+    place, program = folder / "forks", folder / "python"
+    program.write_text(CLIENT.format(python=sys.executable, place=str(place)), encoding="utf-8")
+    program.chmod(0o755)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside torch's threads
         server = os.fork()
     if server == 0:
         try:
-            serve(str(place))
+            serve(str(place), str(program))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -75,9 +77,6 @@ def forking(folder: Path) -> Iterator[Path]:
                 server = 0
                 raise RuntimeError(f"the server of forks ended with {os.waitstatus_to_exitcode(ended[1])}")
             time.sleep(0.01)
-        program = folder / "python"
-        program.write_text(CLIENT.format(python=sys.executable, place=str(place)), encoding="utf-8")
-        program.chmod(0o755)
         yield program
     finally:
         if server:
@@ -85,8 +84,9 @@ def forking(folder: Path) -> Iterator[Path]:
             os.waitpid(server, 0)
 
 
-def serve(place: str) -> None:
-    parent = os.getppid()
+def serve(place: str, program: str) -> None:
+    """Fork for each client until the test's process ends. What a command starts with `sys.executable` forks, too."""
+    parent, sys.executable = os.getppid(), program
     forget_the_test()
     for package in ("heedful.stages", "heedful.inference", "heedful.evaluation", "heedful.data"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
@@ -174,6 +174,8 @@ def run(streams: list[int], asked: list[str]) -> None:
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
     except KeyboardInterrupt:
         code = 130
     except BaseException:

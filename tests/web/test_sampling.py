@@ -37,6 +37,12 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoi
         yield found
 
 
+@pytest.fixture
+def fast_starts(monkeypatch: pytest.MonkeyPatch, python: Path) -> None:
+    """The processes of a job fork. Tests of how processes live and end start real ones."""
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
 def until(true: Callable[[], Any], seconds: float = 40) -> Any:
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -53,6 +59,7 @@ def ended(client: Any, seconds: float = 40) -> dict[str, Any]:
     return until(look, seconds)  # type: ignore[no-any-return]
 
 
+@pytest.mark.usefixtures("fast_starts")
 def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(3)
     admin, hold = site.browser("admin"), threading.Event()
@@ -93,6 +100,7 @@ def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
     assert "data-live" not in page
 
 
+@pytest.mark.usefixtures("fast_starts")
 def test_an_error_is_shown_at_its_model_and_only_it_is_tried_again(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(2)
     admin = site.browser("admin")
@@ -115,6 +123,7 @@ def test_an_error_is_shown_at_its_model_and_only_it_is_tried_again(site: Site, e
     assert {body["model"] for body in endpoint.requests[before:]} == {"two"}
 
 
+@pytest.mark.usefixtures("fast_starts")
 def test_what_one_model_did_not_answer_is_told(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(2)
     admin = site.browser("admin")
@@ -226,6 +235,7 @@ def test_a_project_without_prompts(site: Site) -> None:
     assert "the project has no prompts" in answer.text
 
 
+@pytest.mark.usefixtures("fast_starts")
 def test_only_an_administrator_adds_an_address(site: Site, endpoint: Endpoint) -> None:
     """The server sends its key there."""
     site.add_prompts(1)
@@ -261,6 +271,7 @@ def test_the_page_says_whether_there_is_a_key_and_never_shows_it(site: Site, mon
     assert "sk-hidden-12" not in page + lead.get(API).text
 
 
+@pytest.mark.usefixtures("fast_starts")
 def test_one_answer_to_each_prompt_is_no_ranking(site: Site, endpoint: Endpoint) -> None:
     """One of two models answers nothing at all, so no prompt has two answers, and the page says so."""
     site.add_prompts(2)
@@ -279,6 +290,7 @@ def test_one_answer_to_each_prompt_is_no_ranking(site: Site, endpoint: Endpoint)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fast_starts")
 def test_a_run_and_an_address_together(site: Site, endpoint: Endpoint, tmp_path: Path) -> None:
     worlds.train("sft", worlds.make(tmp_path / "world"), site.folder / "runs" / "sft")
     site.add_prompts(3)

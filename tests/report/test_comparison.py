@@ -132,3 +132,44 @@ def test_files_of_an_earlier_page_go(tmp_path: Path) -> None:
     (tmp_path / "files" / "mine.svg").write_text("")
     write(tmp_path / "files", [chart("two")])
     assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["001-two.csv", "001-two.svg", "mine.svg"]
+
+
+def test_public_sets_and_reward_health_have_tables_charts_and_files(tmp_path: Path) -> None:
+    share = {"mean": 0.7, "low": 0.6, "high": 0.8, "n": 50}
+    moved = {"mean": -0.2, "low": -0.3, "high": -0.1, "n": 50}
+    figures = {**share, "above_chance": True, "change": None}
+    row = {
+        "name": "rte", "title": "RTE", "metric": "accuracy", "better": "high", "items": 50, "left_out": {},
+        "chance": 0.75, "chance_is": "the commoner label", "same_items": {},
+        "models": {"base": figures, "ppo": {**figures, "mean": 0.5, "above_chance": False, "change": moved}},
+        "paper": {"values": [0.563, 0.570, 0.704, 0.668], "says": "no loss"},
+    }  # fmt: skip
+    benchmark = {
+        "models": {"base": "runs/base", "ppo": "runs/ppo"}, "baseline": "base", "data": "sets", "note": "Subsets.",
+        "rows": [row], "findings": ["RTE: ppo is worse"], "truthful": {}, "toxicity": None, "not_there": ["drop"],
+        "needs_lm_eval": [],
+    }  # fmt: skip
+    accuracy = {"reward": share, "longer_wins": {**share, "mean": 0.55}, "agreement": None}
+    trust = {
+        "reward": ["runs/rm"], "data": {"path": "held.jsonl"}, "training_data": None, "accuracy": accuracy,
+        "external": {}, "by": {"labeler": {"ann": accuracy, "bob": accuracy}},
+        "best_of_k": {"reward": share, "chance": 0.25}, "findings": ["shortcut 'padded'"],
+        "calibration": {"error": share, "curve": [{"predicted": 0.6, **share}]}, "distance": {"why": "no reward model"},
+        "shortcuts": {"padded": {"in_deviations": moved, "flipped": None}, "flattery": {"why": "no rows"}},
+    }  # fmt: skip
+    for name, found in (("benchmark", benchmark), ("trust", trust)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text(json.dumps(found))
+    page = write_for_runs([tmp_path / "benchmark", tmp_path / "trust"], tmp_path / "report.html").read_text()
+    for part in (
+        "~ 0.500 (0.600 to 0.800)", "-0.200 (-0.300 to -0.100)", "0.563 / 0.570 / 0.704 / 0.668", "RTE: ppo is worse",
+        "55.0 (60.0 to 80.0)", "Not measured: no reward model.", "-0.20 (-0.30 to -0.10)", "shortcut &#39;padded&#39;",
+    ):  # fmt: skip
+        assert part in page
+    drawn = {path.stem.partition("-")[2] for path in (tmp_path / "report_files").glob("*.svg")}
+    assert drawn == {"rte", "accuracy-on-held-out-pairs", "calibration", "accuracy-by-labeler", "shortcuts"}
+    rte = next((tmp_path / "report_files").glob("*-rte.csv")).read_text().splitlines()
+    assert rte[1:] == ["accuracy,base,0.7,0.6,0.8", "accuracy,ppo,0.5,0.6,0.8", "chance,,0.75,,"]
+    (tmp_path / "trust" / "trust.json").write_text("[]")
+    with pytest.raises(UserError, match=r"trust\.json: not a result of heedful trust\. Run the command again"):
+        write_for_runs([tmp_path / "trust"], tmp_path / "report.html")

@@ -8,7 +8,8 @@ from heedful.commands.base import USE, argument, command, option
 
 
 @command(
-    "report", USE, argument("runs", "RUN...", "Run folders, and folders of heedful evaluate.", nargs=-1, required=True),
+    "report", USE, argument("runs", "RUN...", "Run folders, and folders of heedful evaluate, benchmark and trust.",
+                            nargs=-1, required=True),
     option("--out", type=Path, default=Path("report.html"), metavar="FILE", help="HTML file."),
 )  # fmt: skip
 def _report(runs: tuple[Path, ...], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as with_default
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -44,6 +45,8 @@ class Compared:
     tally: Tally | None
     samples_note: str
     shown: tuple[str, ...]
+    signs: list[str] = with_default(default_factory=list)
+    """What to know first."""
 
 
 def is_evaluation(path: Path) -> bool:

@@ -13,7 +13,7 @@ from heedful.data.records import Message, as_text
 from heedful.data.text import as_words
 from heedful.files import rows_of
 from heedful.plots.layout import number
-from heedful.report import comparison, lineage, page
+from heedful.report import comparison, examined, lineage, page
 from heedful.report.curves import other_charts, over_optimisation, stage_charts, watched
 from heedful.report.page import Estimate, Estimates, Fact, Grid, Group, Report, RunFacts, SampleAnswer, SampleView
 from heedful.runs.listing import duration, flat, named, origin
@@ -27,14 +27,17 @@ SAMPLES = 24
 
 
 def write_for_runs(given: Sequence[str | Path], out: str | Path, *, title: str | None = None) -> Path:
-    """Write the report of runs of any stages and of results of `heedful evaluate`. UserError for any other path."""
+    """Write the report of runs of any stages, and of results of `heedful evaluate`, `benchmark` and `trust`.
+
+    UserError for any other path.
+    """
     if not given:
         raise UserError("no run given. Name at least one run directory")
     page.check_replaceable(Path(out))
     everything = named(given)
     compared = {
         name: comparison.of_folder(name, path) for name, path in everything.items() if comparison.is_evaluation(path)
-    }
+    } | {name: examined.of_folder(name, path) for name, path in everything.items() if examined.is_examined(path)}
     paths = {name: path for name, path in everything.items() if name not in compared}
     manifests = {name: Run.open(path).manifest for name, path in paths.items()}
     stages = sorted(
@@ -49,7 +52,10 @@ def write_for_runs(given: Sequence[str | Path], out: str | Path, *, title: str |
         checks=[grid for name, manifest in manifests.items() for grid in _checks(name, manifest)],
         lineage=[lineage.of_run(name, path) for name, path in paths.items()],
         facts=[fact for one in compared.values() for fact in one.facts],
-        signs=[sign for name, manifest in manifests.items() for sign in _signs(name, manifest)],
+        signs=[
+            *(sign for one in compared.values() for sign in one.signs),
+            *(sign for name, manifest in manifests.items() for sign in _signs(name, manifest)),
+        ],
         groups=[
             *(group for one in compared.values() for group in one.groups),
             *together([stage_group(stage, chosen) for stage, chosen in by_stage.items()]),

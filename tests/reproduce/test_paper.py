@@ -82,7 +82,7 @@ def test_the_page_says_what_was_reached_missed_and_not_run(tmp_path: Path) -> No
     def sizes(smallest: float, base: float) -> dict[str, Any]:
         models = {name: rate(0.5) for name in ("base", "prompted base", "SFT", "PPO", "PPO-ptx")}
         pairs = {"smallest PPO-ptx over largest base": rate(smallest), "largest PPO-ptx over base": rate(base)}
-        return {"over_sft": {"small": models, "middle": models},
+        return {"over_sft": {"small": models, "middle": models, "large": models},
                 "pairs": {**pairs, "largest PPO-ptx over prompted base": rate(0.6)}}  # fmt: skip
 
     def sweep(setting: str, *losses: float) -> dict[str, Any]:
@@ -104,11 +104,14 @@ def test_the_page_says_what_was_reached_missed_and_not_run(tmp_path: Path) -> No
         "| preferred (1.3B over 175B) | 62.5% ± 7.5 | missed: seed 2 has 55.0% (45.0% to 65.0%) |",
         "| largest PPO-ptx over base | 85 ± 3 % | 83.0% ± 3.0 | reached |",
         "| 71 ± 4 % | 60.0% ± 0.0 | missed by 11.0 points |",
+        "SFT over the middle SFT, three sizes (E2) | .35 / .40 / .50 | .50 / .50 / .50 | missed by up to 15.0 points",
+        "PPO over the middle SFT, three sizes (E2) | .51 / .55 / .62 | .50 / .50 / .50 | missed by up to 12.0 points",
         "| 69.6 ± 0.9 % | 68.0 % | missed by 1.6 points |",
         "| 72.4 ± 0.4 % | 72.1 % | reached |",
         "0.500 by KL, 0.100 by the mix, nats a token | reached |",
         "| correlation 1.00 over 3 reward models | no number in the paper |",
-        "| 78 ± 4 % (FLAN), 79 ± 4 % (T0) | not run | not run |",
+        "as on FLAN (S4) | 78 ± 4 % | not run | not run |",
+        "as on T0 (S4) | 79 ± 4 % | not run | not run |",
         "| sft | 2.00e+00 | 0.20 % | 0.13 % |",
         "- models-2: cost, tax-ptx, tax-kl, rm-labels, public",
     ):
@@ -118,6 +121,20 @@ def test_the_page_says_what_was_reached_missed_and_not_run(tmp_path: Path) -> No
     assert {"figure-1.svg", "figure-1.csv", "tax-kl-coefficient.csv", "cost-of-each-stage.csv"} <= drawn
     table = next((tmp_path / "reproduce").glob("*-figure-1.csv")).read_text("utf-8").splitlines()
     assert list(csv.reader(table))[1] == ["base", "small", "50.0", "40.0", "60.0"]
+
+
+def test_rates_of_flags_are_near_the_papers_or_missed() -> None:
+    def fig4(attempts: float) -> dict[str, Any]:
+        flags = {"fails_instruction": {"mean": 1 - attempts, "low": None, "high": None, "n": 5}, "hallucination": None}
+        names = ("base", "prompted base", "SFT", "PPO", "PPO-ptx")
+        return {"pooled": {name: {**flags, "closed_hallucination": None} for name in names}}
+
+    rows = {one.claim.partition(":")[0]: one for one in claims.claims({"fig4": {1: fig4(0.8), 2: fig4(0.84)}})}
+    found = rows["attempts the instruction"]
+    assert (found.paper, found.ours) == ("70 / 80 / 85 / 90 / 90 %", "82 / 82 / 82 / 82 / 82 %")
+    assert found.verdict == "missed by up to 12.0 points, above the paper"
+    assert rows["hallucination"].verdict == "not comparable: nobody could tick it"
+    assert claims._near([2.9, -3.0]) == "reached, within 3 points"
 
 
 def test_a_rate_is_reached_from_the_papers_less_its_error() -> None:

@@ -62,9 +62,9 @@ def _benchmark(name: str, result: Result) -> Compared:
             Grid("TruthfulQA, the paper's models", ["model", "true, %", "and informative, %"], rows, told, True)
         )
     facts = [Fact(model, ref) for model, ref in result["models"].items()] + [Fact("public sets", str(result["data"]))]
-    told = result["toxicity"] or {}
-    if told.get("rank_correlation") is not None:
-        facts.append(Fact("proxy toxicity", f"rank correlation with Perspective {told['rank_correlation']:.2f}"))
+    proxy: Result = result["toxicity"] or {}
+    if proxy.get("rank_correlation") is not None:
+        facts.append(Fact("proxy toxicity", f"rank correlation with Perspective {proxy['rank_correlation']:.2f}"))
     for field, words in (
         ("not_there", "sets that the folder lacks"),
         ("needs_lm_eval", "not measured without lm_eval"),

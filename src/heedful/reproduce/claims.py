@@ -12,12 +12,14 @@ import numpy as np
 from heedful.demo.records import BASE, PTX
 from heedful.maths.statistics import ends, repeats
 from heedful.reproduce.overoptimisation_page import measured_peak
-from heedful.reproduce.paper_figures import BySeed, over_seeds
+from heedful.reproduce.paper_figures import MODELS, PAPER_FIG1, PAPER_FIG4, BySeed, flag_rates, over_seeds
 from heedful.reproduce.parts import Figures
 
 Found = dict[str, BySeed]
 """Figures of the parts that have run, by part and seed."""
 NOT_RUN = "not run"
+NEAR = 3.0
+"""Points from a rate of the paper that count as the same."""
 
 
 class Claim(NamedTuple):
@@ -72,6 +74,42 @@ def _above_half(pair: str) -> Callable[[BySeed], tuple[str, str]]:
             return shown, "reached, low end above 50 % in every seed"
         worst = rates[below[0]]
         return shown, f"missed: seed {below[0]} has {worst['rate']:.1%} ({ends(worst)})"
+
+    return found
+
+
+def _near(gaps: Sequence[float]) -> str:
+    """Whether no figure is further than `NEAR` points from the paper's. A gap is ours less the paper's."""
+    worst = max(gaps, key=abs)
+    if abs(worst) <= NEAR:
+        return f"reached, within {NEAR:g} points"
+    return f"missed by up to {abs(worst):.1f} points, {'above' if worst > 0 else 'below'} the paper"
+
+
+def _over_sft(name: str) -> Callable[[BySeed], tuple[str, str]]:
+    """The win rates of a model over the middle SFT, by size (E2)."""
+
+    def found(own: BySeed) -> tuple[str, str]:
+        sizes = list(next(iter(own.values()))["over_sft"])
+        ours = [100 * fmean(one["over_sft"][size][name]["rate"] for one in own.values()) for size in sizes]
+        paper = [100 * float(rate) for rate in PAPER_FIG1[name].split(" / ")]
+        shown = " / ".join(f".{rate:02.0f}" if rate < 99.5 else "1.00" for rate in ours)
+        if len(ours) != len(paper):
+            return f"{shown} ({', '.join(sizes)})", "not comparable: the paper has three sizes"
+        return shown, _near([a - b for a, b in zip(ours, paper, strict=True)])
+
+    return found
+
+
+def _flagged(flag: str) -> Callable[[BySeed], tuple[str, str]]:
+    """The rates of a flag for each model, as the paper's Figure 4 counts them."""
+
+    def found(own: BySeed) -> tuple[str, str]:
+        rates = [flag_rates(own, name, lambda one: one["pooled"]).get(flag) for name in MODELS]
+        means = [None if one is None else 100 * fmean(rate["rate"] for rate in one) for one in rates]
+        shown = " / ".join("–" if mean is None else f"{mean:.0f}" for mean in means) + " %"
+        gaps = [mean - paper for mean, paper in zip(means, PAPER_FIG4[flag], strict=True) if mean is not None]
+        return shown, _near(gaps) if gaps else "not comparable: nobody could tick it"
 
     return found
 
@@ -193,21 +231,43 @@ WANTED: Sequence[Wanted] = (
     Wanted("fig1", "largest PPO-ptx over base", "85 ± 3 %", "sizes", _rate(_pair("largest PPO-ptx over base"), 85, 3)),
     Wanted("fig1", "largest PPO-ptx over prompted base", "71 ± 4 %", "sizes",
            _rate(_pair("largest PPO-ptx over prompted base"), 71, 4)),
+    *(Wanted("fig1", f"{name} over the middle SFT, three sizes (E2)", PAPER_FIG1[name], "sizes", _over_sft(name))
+      for name in MODELS),
     Wanted("fig3", "held-out labelers prefer PPO-ptx to SFT", "about 65 to 70 %", "fig3",
            _rate(lambda one: one["held out"][PTX], 65, 0)),
     Wanted("fig4", "closed-domain hallucination, PPO-ptx against base", "21 against 41 %", "fig4", _closed),
+    *(Wanted("fig4", f"{flag}: {', '.join(MODELS)}", " / ".join(map(str, rates)) + " %", "fig4", _flagged(flag))
+      for flag, rates in PAPER_FIG4.items()),
     Wanted("rm", "accuracy on new labelers", "69.6 ± 0.9 %", "rm-folds", _folds("new", 69.6, 0.9)),
     Wanted("rm", "accuracy on known labelers", "72.4 ± 0.4 %", "rm-folds", _folds("known", 72.4, 0.4)),
     Wanted("rm", "reward accuracy predicts PPO's gain", "–", "rm-labels", _predicts),
     Wanted("groups", "a group gains by a reward of its own", "–", "groups", _own_reward),
-    Wanted("public", "PPO-ptx over SFT on public tasks", "78 ± 4 % (FLAN), 79 ± 4 % (T0)", "public",
+    Wanted("public", "PPO-ptx over SFT on public tasks, as on FLAN (S4)", "78 ± 4 %", "public",
            _rate(lambda one: one["wins"]["PPO-ptx over public SFT"], 78, 4)),
+    Wanted("public", "PPO-ptx over SFT on public tasks, as on T0 (S4)", "79 ± 4 %", "public",
+           _rate(lambda one: one["wins"]["PPO-ptx over public SFT"], 79, 4)),
     Wanted("cost", "SFT, share of pretraining", "0.13 %", "cost", _share("sft")),
     Wanted("cost", "PPO-ptx, share of pretraining", "1.6 %", "cost", _share("ppo_ptx")),
 )  # fmt: skip
+MADE_UP = "not comparable: the models know the words of the made-up world alone"
+PUBLISHED = "reached by the aggregators on the published answers, ± .001"
 NEVER = (
-    ("tax", "public sets of Table 14", "E5, E6", NOT_RUN,
-     "not comparable: the models know the words of the made-up world alone"),
+    ("rm", "training labelers agree (D12)", "72.6 ± 1.5 %", "–",
+     "not comparable: simulated labelers are as noisy as they are told to be"),
+    ("rm", "held-out labelers agree (D12)", "77.3 ± 1.3 %", "–",
+     "not comparable: simulated labelers are as noisy as they are told to be"),
+    ("tax", "PPO loses on SQuADv2, F1 (E5)", "64.30 to 43.68", NOT_RUN, MADE_UP),
+    ("tax", "PPO loses on DROP, F1", "27.53 to 13.08", NOT_RUN, MADE_UP),
+    ("tax", "PPO loses on HellaSwag", ".781 to .743", NOT_RUN, MADE_UP),
+    ("tax", "PPO loses on French to English, BLEU", "38.92 to 24.16", NOT_RUN, MADE_UP),
+    ("tax", "PPO-ptx wins most back (E6)", "59.85, 15.23, .807, 34.28", NOT_RUN, MADE_UP),
+    ("tax", "fewer toxic outputs, with the respectful instruction alone", "about 25 %", NOT_RUN, MADE_UP),
+    ("tax", "true and informative on TruthfulQA", "about twice as often", NOT_RUN, MADE_UP),
+    ("tax", "TruthfulQA, true: GPT / SFT / PPO / PPO-ptx", ".276 / .517 / .736 / .621", "the same", PUBLISHED),
+    ("tax", "TruthfulQA, true and informative", ".253 / .287 / .724 / .598", "the same", PUBLISHED),
+    ("tax", "mean toxicity, basic", ".177 / .185 / .199 / .179", "the same", PUBLISHED),
+    ("tax", "mean toxicity, respectful", ".194 / .190 / .179 / .175", "the same", PUBLISHED),
+    ("tax", "mean toxicity, biased", ".247 / .262 / .422 / .325", "the same", PUBLISHED),
     ("public", "`t0_p3_short` on a recipe's model", "78 ± 4 %, 79 ± 4 %", NOT_RUN, "not run"),
     ("cost", "labeler hours and money", "–", NOT_RUN, "not comparable: simulated labelers take no leases"),
 )  # fmt: skip

@@ -107,7 +107,7 @@ def fig3(own: BySeed) -> Shown:
     return ["## Figure 3", "", note, "", *table(heading, rows), ""], [chart]
 
 
-def _flags(own: BySeed, name: str, where: Callable[[Figures], Figures]) -> dict[str, list[Figures]]:
+def flag_rates(own: BySeed, name: str, where: Callable[[Figures], Figures]) -> dict[str, list[Figures]]:
     """By flag, the rates of a model in each seed. Some flags are turned round, as the paper counts them."""
     found: dict[str, list[Figures]] = {}
     for one in own.values():
@@ -124,7 +124,7 @@ def _flags(own: BySeed, name: str, where: Callable[[Figures], Figures]) -> dict[
 
 def fig4(own: BySeed) -> Shown:
     """Rates of the flags for every model, with the sizes together and apart."""
-    together = {name: _flags(own, name, lambda one: one["pooled"]) for name in MODELS}
+    together = {name: flag_rates(own, name, lambda one: one["pooled"]) for name in MODELS}
     flags = list(dict.fromkeys(flag for found in together.values() for flag in found))
     rows, charts = [], []
     for flag in flags:
@@ -135,7 +135,7 @@ def fig4(own: BySeed) -> Shown:
     heading = ["flag, sizes together", *MODELS, "paper (read off its figure)"]
     lines = ["## Figure 4", "", *table(heading, rows), ""]
     for size in next(iter(own.values()))["by_size"]:
-        apart = {name: _flags(own, name, lambda one, size=size: one["by_size"][size]) for name in MODELS}  # type: ignore[misc]
+        apart = {name: flag_rates(own, name, lambda one, size=size: one["by_size"][size]) for name in MODELS}  # type: ignore[misc]
         rows = [[flag, *(over_seeds(apart[name][flag]) if flag in apart[name] else "–" for name in MODELS)]
                 for flag in flags]  # fmt: skip
         lines += [*table([f"flag, {size}", *MODELS], rows), ""]

@@ -30,7 +30,11 @@ def ppo(tmp_path: Path) -> Path:
     ])  # fmt: skip
     source = {"path": str(tmp_path / "ranked.jsonl"), "sha256": "a" * 64, "rows": 2}
     sft = manifest(tmp_path / "sft", "sft", parents={"model": {"ref": "hub/base"}}, seconds=65)
-    reward = manifest(tmp_path / "reward", "reward", parents={"model": {"ref": str(sft)}}, data={"data": source})
+    formats.write(
+        tmp_path / "held_out.jsonl", [{**base, "ranking": [[0], [1], [2]], "labeler": "cleo", "group": "east"}]
+    )
+    files = {"data": source, "eval_data": {"path": str(tmp_path / "held_out.jsonl"), "sha256": "b" * 64, "rows": 1}}
+    reward = manifest(tmp_path / "reward", "reward", parents={"model": {"ref": str(sft)}}, data=files)
     parents = {"policy": {"ref": str(sft)}, "reward": {"ref": str(reward)}}
     return manifest(tmp_path / "ppo", "ppo", parents=parents, results={"kl": 6.25, "signs": ["length grows"]})
 
@@ -61,7 +65,7 @@ def test_a_card_ships_with_the_model(ppo: Path, tmp_path: Path) -> None:
         "- Labelers: 2, with 2 demonstrations, rankings and choices.",
         "north 50%, south 50%",
         "- Agreement of two labelers on the same two answers, ties left out: 50.0% of 2 pairs.",
-        "2 of them come from heedful's labelling app",
+        "- data of reward: ranked.jsonl (sha256 aaaaaaaaaaaa…), 2 rows. 2 of them come from heedful's labelling app",
         "- Survey, age: 30-39 6, fewer than 5 each: 2.",
         "- kl: 6.25",
         "- warning of the run: length grows",
@@ -73,7 +77,16 @@ def test_a_card_ships_with_the_model(ppo: Path, tmp_path: Path) -> None:
     ):
         assert line in text, line
     assert "70+" not in text
+    assert str(tmp_path) not in text  # the card leaves this machine
     assert write(ppo).read_text().count("Not stated by the people who trained it.") == 1  # an earlier card is replaced
+
+
+@pytest.mark.parametrize(
+    ("base", "told"), [("/a/b/small", "small"), (r"C:\models\small", "small"), ("m/small", "m/small")]
+)
+def test_a_base_is_named_without_its_place(tmp_path: Path, base: str, told: str) -> None:
+    run = manifest(tmp_path / "sft", "sft", parents={"model": {"ref": base}})
+    assert f"A language model trained with sft, from {told}, by" in write(run).read_text()
 
 
 def test_what_is_no_card_stays(ppo: Path, tmp_path: Path) -> None:

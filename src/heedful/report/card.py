@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from heedful.config import UserError, refused
@@ -35,6 +35,7 @@ LIMITS = """\
 otherwise.
 - It can state false things, follow harmful instructions, and write toxic or biased text.
 - A reward model is a proxy. A higher reward is no proof of a better answer."""
+MEASURED_ON = ("eval_data", "valid_data")  # files that a run is measured on, and learns nothing from
 CardRecord = Demonstration | Comparison | Choice
 
 
@@ -67,7 +68,7 @@ def card(run: Path, manifest: Manifest, evaluations: Sequence[Path], intended: s
     parts = [
         _front(manifest, base),
         f"# {visible(run.resolve().name)}\n\n{MARK}\n\nA language model trained with {as_words(manifest.stage)}"
-        f"{f', from {visible(base)}' if base else ''}, by the method of InstructGPT.",
+        f"{f', from {visible(_name(base))}' if base else ''}, by the method of InstructGPT.",
         _section("Intended use", [visible(intended) if intended else "Not stated by the people who trained it."]),
         _section("Data and consent", [line for name, one in made for line in _data(name, one)]),
         _section("Whom it is aligned to", list(_people(made, survey))),
@@ -116,7 +117,17 @@ def _data(name: str, manifest: Manifest) -> Iterator[str]:
             if app
             else ". Consent: not recorded"
         )
-        yield f"- {as_words(role)} of {name}: {visible(origin(source))}{rows}{consent}"
+        yield f"- {as_words(role)} of {name}: {visible(_origin(source))}{rows}{consent}"
+
+
+def _origin(source: Source) -> str:
+    """Where a file came from. The card leaves the machine, so it has no path of it."""
+    return origin({**source, "path": _name(str(source["path"]))} if source.get("path") else source)
+
+
+def _name(ref: str) -> str:
+    """A hub name or a relative path as it is, and of a place on this machine its name."""
+    return PureWindowsPath(ref).name if Path(ref).is_absolute() or PureWindowsPath(ref).is_absolute() else ref
 
 
 def _records(source: Source) -> list[CardRecord]:
@@ -135,7 +146,12 @@ def _records(source: Source) -> list[CardRecord]:
 
 def _people(made: Sequence[tuple[str, Manifest]], survey: Path | None) -> Iterator[str]:
     """The labelers behind all files of the ancestry: number, groups, and how often two of them agree (D12)."""
-    files = {str(source.get("path")): source for _, one in made for source in one.data.values()}
+    files = {
+        str(source.get("path")): source
+        for _, one in made
+        for role, source in one.data.items()
+        if role not in MEASURED_ON
+    }
     records = [record for source in files.values() for record in _records(source)]
     labelers = {record.labeler for record in records} - {None}
     if not labelers:

@@ -17,7 +17,8 @@ import pytest
 from heedful.cli import main
 from heedful.config import UserError
 from heedful.launch import cluster, processes, worker
-from heedful.launch.worker import Board, Order, Place
+from heedful.launch.processes import Place
+from heedful.launch.worker import Board, Order
 
 SHOW = (
     "import os, sys; names = 'RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT HEEDFUL_X'; "

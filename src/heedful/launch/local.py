@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heedful.config import UserError
 from heedful.launch import machine
-from heedful.launch.processes import Child, Say, ended, forwarding, send, stop, wait
+from heedful.launch.processes import Child, Place, Say, ended, forwarding, send, stop, wait
 
 HEEDFUL = (sys.executable, "-m", "heedful")
 WORKER = Path(__file__).parents[1] / "rollout" / "worker"
@@ -68,12 +68,9 @@ def run(
 
 def environment(rank: int, count: int, port: int, gpus: Sequence[str]) -> dict[str, str]:
     """What torchrun would set for a process on one machine."""
-    found = {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-    }  # fmt: skip
+    found = Place(rank, rank, count, count, "127.0.0.1", port).environment()
     names = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
-    return {name: str(value) for name, value in found.items()} | names
+    return found | names
 
 
 def _ranks(command: Sequence[str], count: int, gpus: Sequence[str], port: int, logs: Path) -> list[Child]:

@@ -20,6 +20,26 @@ GRACE = 20.0
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process is among all."""
+
+    rank: int
+    local_rank: int
+    size: int
+    local_size: int
+    address: str
+    port: int
+
+    def environment(self) -> dict[str, str]:
+        """What torchrun would set."""
+        found = {
+            "RANK": self.rank, "LOCAL_RANK": self.local_rank, "WORLD_SIZE": self.size,
+            "LOCAL_WORLD_SIZE": self.local_size, "MASTER_ADDR": self.address, "MASTER_PORT": self.port,
+        }  # fmt: skip
+        return {name: str(value) for name, value in found.items()}
+
+
 @dataclass
 class Child:
     """A process with its log. `shown`: its output also goes to the terminal, or to the two `targets`."""

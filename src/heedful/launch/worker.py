@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.launch import processes
-from heedful.launch.processes import Child
+from heedful.launch.processes import Child, Place
 
 PAUSE = 0.2
 """Seconds between two looks at the board."""
@@ -35,26 +35,6 @@ class Order:
     """Where the launch was started."""
     logs: str
     env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a worker is among all."""
-
-    rank: int
-    local_rank: int
-    size: int
-    local_size: int
-    address: str
-    port: int
-
-    def environment(self) -> dict[str, str]:
-        """What torchrun would set."""
-        found = {
-            "RANK": self.rank, "LOCAL_RANK": self.local_rank, "WORLD_SIZE": self.size,
-            "LOCAL_WORLD_SIZE": self.local_size, "MASTER_ADDR": self.address, "MASTER_PORT": self.port,
-        }  # fmt: skip
-        return {name: str(value) for name, value in found.items()}
 
 
 class Board:

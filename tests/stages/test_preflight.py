@@ -124,3 +124,14 @@ def test_preflight_of_offline_stages_stops_before_the_first_step(files: Files, t
     with pytest.raises(UserError, match=r"shared prompts: 24 of .*Split by prompt"):
         worlds.train(stage, files, tmp_path / "run", preflight="stop", **held)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_a_check_reads_too_is_remarked_on_once(
+    files: Files, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [json.loads(line) | {"mood": "glad"} for line in Path(files.demos).read_text().splitlines()]
+    path = worlds.write(tmp_path / "demos.jsonl", rows)
+    worlds.train("sft", files, tmp_path / "run", data=path, epochs=1, pretrain_data=None)
+    assert [record.getMessage() for record in caplog.records if "mood" in record.getMessage()] == [
+        f"{path}: read as demonstrations. Fields that heedful does not use: mood"
+    ]

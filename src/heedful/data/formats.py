@@ -49,15 +49,17 @@ def read(
     given: mapping.FieldMap | None = None,
     limits: FileLimits = USUAL,
     left_out: Counter[str] | None = None,
+    remarks: bool = True,
 ) -> list[R]:
     """All records of a file, folder, pattern, snapshot or hub data set. Converts rows of a known shape.
 
     `given` names the fields of rows of another shape. The first malformed row raises UserError with file, line, field
     and remedy. With `skip_bad` the function returns the good rows. It writes the others with line and reason to
     `rejected_path(path)`. `read` can read that file too. Rows that nobody judged are counted in one line.
-    `left_out` receives the reasons why rows are left out, each with its number.
+    `left_out` receives the reasons why rows are left out, each with its number. `remarks`: whether to say what rows
+    hold that is not used. Switch it off only where the same file is read with remarks, too.
     """
-    source = sources.find(path)
+    source, say = sources.find(path), log.warning if remarks else log.debug
     shape = mapping.shape(given) if given is not None else None
     good: list[R] = []
     bad: list[Row] = []
@@ -78,15 +80,15 @@ def read(
         raise UserError(f"{source.path}: no rows. Give a file with at least one.")
     if bad:
         _reject(bad, rejected_path(path))
-        log.warning("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))
+        say("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))
     for reason, rows in empty.items():
-        log.warning("%s: %d of %d rows hold no judgement: %s", source.path, rows, count, reason)
+        say("%s: %d of %d rows hold no judgement: %s", source.path, rows, count, reason)
     if left_out is not None:
         left_out.update(empty)
         left_out.update(one["reason"] for one in bad)
     if lost := kinds.lost(good):
         kind = kind_name(record_type)
-        log.warning("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))
+        say("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))
     if not good:
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
         raise UserError(f"{source.path}: no row fits ({rows_told(count)}). {first}")

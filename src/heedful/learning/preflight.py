@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from heedful.rewards.functions import ModelScorer, Reward
 from heedful.runs.manifest import NAME, Manifest
 from heedful.training.stage_run import StageRun
 
+R = TypeVar("R", bound=Prompt)
 Mode = Literal["warn", "stop", "off"]
 REPEATS, ONE_LABELER, FAR = 0.1, 0.5, 0.2
 MOST_PROMPTS, FEWEST_PROMPTS = 1_000, 20
@@ -53,7 +54,7 @@ def settle(s: StageRun, mode: Mode, checks: Iterable[Check]) -> None:
 
 def of_demonstrations(path: str, held_out: str | None) -> Iterable[Check]:
     """Whether demonstrations repeat, one labeler wrote most of them, or held-out data share prompts or users."""
-    rows = formats.read(path, Demonstration)
+    rows = _rows(path, Demonstration)
     repeated = len(rows) - len({(as_text(row.prompt), row.completion) for row in rows})
     yield _share(
         "repeated demonstrations",
@@ -68,13 +69,13 @@ def of_demonstrations(path: str, held_out: str | None) -> Iterable[Check]:
         (name, most), named = labelers.most_common(1)[0], sum(labelers.values())
         remedy = f"Collect demonstrations of other labelers than {name}"
         yield _share("demonstrations of one labeler", path, most, named, ONE_LABELER, remedy)
-    yield from _shared(rows, path, formats.read(held_out, Demonstration) if held_out else [], held_out)
+    yield from _shared(rows, path, _rows(held_out, Demonstration) if held_out else [], held_out)
 
 
 def of_rankings(path: str, held_out: str | None) -> Iterable[Check]:
     """Whether held-out comparisons share prompts or users with those of the training."""
     if held_out is not None:
-        yield from _shared(formats.read(path, Comparison), path, formats.read(held_out, Comparison), held_out)
+        yield from _shared(_rows(path, Comparison), path, _rows(held_out, Comparison), held_out)
 
 
 def of_rewards(reward: Reward, prompts: Sequence[Prompt]) -> Iterable[Check]:
@@ -107,7 +108,7 @@ def _near(name: str, scorer: ModelScorer, prompts: Sequence[Prompt]) -> Check:
     path = source.get("path")
     if path is None or not Path(path).exists() or formats.fingerprint(path)["sha256"] != source.get("sha256"):
         return Check(title, "the file that it learned from is gone or has changed", bound, None, remedy)
-    learned = list({as_text(row.prompt): row for row in formats.read(path, Comparison)}.values())
+    learned = list({as_text(row.prompt): row for row in _rows(path, Comparison)}.values())
     states = [_prompt_states(scorer, rows) for rows in (learned, prompts)]
     if min(len(one) for one in states) < FEWEST_PROMPTS:
         return Check(title, f"fewer than {FEWEST_PROMPTS} different prompts", bound, None, remedy)
@@ -128,6 +129,11 @@ def _prompt_states(scorer: ModelScorer, rows: Sequence[Prompt]) -> np.ndarray[An
         if 2 <= len(one) <= context:
             ids.append((one[:-1], one[-1:]))
     return scorer.over(ids, scoring.last_states).double().numpy() if ids else np.empty((0, 0))
+
+
+def _rows(path: str, kind: type[R]) -> list[R]:
+    """The rows of a file that the stage reads too, with its remarks."""
+    return formats.read(path, kind, remarks=False)
 
 
 def _share(name: str, path: str, count: int, total: int, bound: float, remedy: str) -> Check:

@@ -2,7 +2,8 @@
 
 A collective operation on GPUs waits for a rank that is gone. So every rank keeps a connection to the main rank, and the
 system closes it when a process ends, however it ends. The main rank then tells the others. A rank that is still there
-`GRACE` seconds later ends with one line.
+20 seconds later ends with one line. A machine that vanishes closes nothing. It counts as lost after 40 to 45 silent
+seconds, and the others end 5 seconds later: within a minute, while a cut of 30 seconds ends nothing.
 """
 
 from __future__ import annotations
@@ -13,25 +14,41 @@ import secrets
 import selectors
 import socket
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from heedful.runs.progress import Reporter
 
-GRACE = 20.0  # seconds in which a rank may end by itself, with a line of its own
 WAIT = 60.0  # seconds for all ranks to connect
 EXIT = 2
-KEPT = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 8}
-"""A machine that is gone closes nothing. It counts as gone after 40 to 50 silent seconds: a cut of 30 ends nothing."""
-REMEDY = "See what stopped it, such as too little memory, and start all ranks again with --resume"
+KEPT = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 8}
+"""The system asks a silent machine every 5 seconds, and gives it up 5 seconds after the eighth question."""
 _BYE = b"b"
 _MOST = 64
+
+
+class Parting(NamedTuple):
+    """How a rank was lost."""
+
+    said: str
+    grace: float
+    """Seconds in which the others may end by themselves, each with a line of its own."""
+    remedy: str
+
+
+_LOOK = "See what stopped it, such as too little memory, and start all ranks again with --resume"
+DEAD = Parting("has died", 20.0, _LOOK)
+FAILED = Parting("has stopped with an error", 20.0, _LOOK)
+SILENT = Parting(
+    "cannot be reached", 5.0, "See whether its machine and the network work, and start all ranks again with --resume"
+)
+PARTINGS = {one.said: one for one in (DEAD, FAILED, SILENT)}
 
 
 class Lifeline:
     """The connections of this rank, watched by a thread. `lost` names what has ended, once something has."""
 
     def __init__(self, rank: int, size: int, store: Any) -> None:
-        self.rank, self.size, self.lost = rank, size, ""
+        self.rank, self.size, self.lost, self._how = rank, size, "", DEAD
         self._noticed = threading.Event()
         self._selector = selectors.DefaultSelector()
         self._peers: dict[socket.socket, int] = {}
@@ -73,9 +90,9 @@ class Lifeline:
         self._peers[link] = 0
 
     def wait_lost(self, seconds: float) -> str:
-        """What has ended, for a rank that something has failed on. Waits for the news. "": nothing."""
+        """What has ended, and what to do, for a rank that something has failed on. Waits for the news. "": nothing."""
         self._noticed.wait(seconds)
-        return self.lost
+        return self._line() if self.lost else ""
 
     def leave(self) -> None:
         """This rank ends by itself. What it has to say it says itself."""
@@ -84,7 +101,7 @@ class Lifeline:
 
     def fail(self) -> None:
         """This rank ends with an error: the others do not wait for it."""
-        self._tell(f"{self.rank} has stopped with an error".encode())
+        self._tell(f"{self.rank} {FAILED.said}".encode())
 
     def _tell(self, message: bytes) -> None:
         for link in list(self._peers):
@@ -97,30 +114,38 @@ class Lifeline:
         while self._peers:
             for key, _ in self._selector.select():
                 link: Any = key.fileobj
+                message, how = b"", DEAD
                 try:
                     message = link.recv(_MOST, socket.MSG_WAITALL).strip()
-                except OSError:
-                    message = b""
+                except ConnectionError:  # closed with something unread
+                    pass
+                except OSError:  # no answer to all questions, or no way to its machine
+                    how = SILENT
                 if message not in (b"", _BYE):
-                    self._end(*message.decode().split(" ", 1))
+                    lost, _, said = message.decode().partition(" ")
+                    self._end(lost, PARTINGS[said])
                     continue
                 peer = self._peers.pop(link)
                 self._selector.unregister(link)
+                link.close()
                 if not message:
-                    self._end(str(peer), "has died")
+                    self._end(str(peer), how)
 
-    def _end(self, peer: str, how: str) -> None:
+    def _end(self, peer: str, how: Parting) -> None:
         if self.lost or self._ending:
             return
-        self.lost = f"rank {peer} of {self.size} {how}"
+        self.lost, self._how = f"rank {peer} of {self.size} {how.said}", how
         self._noticed.set()
         if self.rank == 0:
-            self._tell(f"{peer} {how}".encode())
-        timer = threading.Timer(GRACE, self._stop)
+            self._tell(f"{peer} {how.said}".encode())
+        timer = threading.Timer(how.grace, self._stop)
         timer.daemon = True
         timer.start()
 
     def _stop(self) -> None:
         if not self._ending:
-            Reporter("", 0).say(f"{self.lost}. {REMEDY}")
+            Reporter("", 0).say(self._line())
             os._exit(EXIT)
+
+    def _line(self) -> str:
+        return f"{self.lost}. {self._how.remedy}"

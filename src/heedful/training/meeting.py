@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from heedful.config import UserError
 from heedful.runs.progress import Reporter
-from heedful.training.lifeline import REMEDY, Lifeline
+from heedful.training.lifeline import Lifeline
 
 VARIABLE = "HEEDFUL_RANK_TIMEOUT"
 NOTICE = 5.0  # seconds in which a rank hears of another one that has died
@@ -95,7 +95,7 @@ class Meeting:
 
     def _lost(self, error: RuntimeError) -> str:
         if lost := self.lifeline.wait_lost(NOTICE):
-            return f"{lost}. {REMEDY}"
+            return lost
         return f"rank {self._rank} has lost the others ({_reason(error)}). Start all ranks again with --resume"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heedful.maths.kl import best_of_n_kl
-from heedful.maths.overoptimisation import best_of_n_means, best_of_n_weights, fit
+from heedful.maths.overoptimisation import best_of_n_means, best_of_n_weights, fit, peak_shift
 
 D = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0]
 
@@ -35,6 +35,25 @@ def test_rl_has_its_peak_at_e_to_alpha_over_beta_less_one() -> None:
     assert (found.alpha.mean, found.beta.mean) == (pytest.approx(1.0), pytest.approx(0.5))
     assert found.peak == (pytest.approx(math.e), None, None, pytest.approx(0.5 * math.e))
     assert found.gain(1.0) == pytest.approx(1.0)
+
+
+def test_peaks_of_the_same_prompts_are_compared_as_pairs() -> None:
+    """What both curves share falls out: the shift of 0.5 is clear where the peaks' own intervals overlap."""
+    one, two = ([d * (a - 0.5 * d) for d in D] for a in (2.0, 2.5))
+    shared = noisy([0.0] * len(D), prompts=100, noise=6.0)
+    first, second = (fit(D, shared + np.array(curve), "best_of_n").peak for curve in (one, two))
+    assert first is not None
+    assert second is not None
+    assert second.low is not None
+    assert first.high is not None
+    assert second.low < first.high
+    found = peak_shift(D, shared + np.array(one), shared + np.array(two))
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < found.mean < found.high
+    assert found.mean == pytest.approx(second.distance - first.distance)
+    assert peak_shift(D, [one], [[-x for x in D]]) is None
 
 
 @pytest.mark.parametrize("form", ["best_of_n", "rl"])

@@ -1,4 +1,4 @@
-"""`heedful overoptimisation`: a tiny run from the world to the page, and its rerun."""
+"""`heedful overoptimisation`: a tiny run from the world to the page, its rerun, and ensembles in the same world."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 
 from heedful import cli
 from heedful.data import formats
-from heedful.data.records import Completions
-from heedful.reproduce import overoptimisation, overoptimisation_page
+from heedful.data.records import Comparison, Completions
+from heedful.reproduce import ensembles, ensembles_page, overoptimisation, overoptimisation_page
+from heedful.reproduce.parts import Ledger
 from heedful.runs.run import Run, metrics
 from heedful.sandbox import truth
 
@@ -65,6 +66,35 @@ def test_a_tiny_run_from_the_world_to_the_page(tmp_path: Path, capsys: pytest.Ca
     assert call(tmp_path) == 0
     assert "Parts to run: 0" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    ensembles_in_the_same_world(tmp_path, gold)
+
+
+def ensembles_in_the_same_world(tmp_path: Path, gold: list[list[float]]) -> None:
+    """Parts of `heedful reproduce --only ensembles` after those of `heedful overoptimisation`."""
+    parts, said = ensembles.parts(1, quick=True, home="ensembles-1"), list[str]()
+    figures = Ledger(tmp_path / "work", tmp_path / "parts").run(parts, said.append)
+    assert said[0].startswith("Parts to run: 4,")
+    assert figures["members-clean"]["turned"] == 0
+    assert figures["members-flipped"]["turned"] == 8  # of 30
+    folder = next((tmp_path / "work" / "ensembles-1").glob("members-flipped-*"))
+    given = next((tmp_path / "work").glob("world-*")) / "world" / "rankings.jsonl"
+    learned = formats.read(str(folder / "rankings.jsonl"), Comparison)
+    assert learned == ensembles.turned(formats.read(str(given), Comparison), 0.25, 1)
+    rows = formats.read(str(folder / "scored.jsonl"), Completions)
+    assert all(len(row.row()["score_parts"]) == 2 for row in rows)
+    worst = [[min(pair) for pair in zip(*row.row()["score_parts"].values(), strict=True)] for row in rows]
+    top = [own[scores.index(max(scores))] for own, scores in zip(gold, worst, strict=True)]
+    best = figures["best-of-n"]["curves"]["flipped"]["worst"]
+    assert best["gold"][-1]["mean"] == pytest.approx(fmean(top) - fmean(map(fmean, gold)))
+    one = figures["best-of-n"]["curves"]["flipped"]["one"]
+    assert figures["best-of-n"]["over_one"]["flipped"]["worst"][-1]["mean"] == pytest.approx(
+        best["gold"][-1]["mean"] - one["gold"][-1]["mean"]
+    )
+    run = Run.open(next((tmp_path / "work" / "ensembles-1").glob("climb-flipped-worst-*")) / "ppo").manifest
+    assert run.config["reward"] == [f"min({folder}/reward/members/1,{folder}/reward/members/2)"]
+    assert figures["climb-flipped-worst"]["iterations"] == [0, 1]
+    assert [row[:3] for row in ensembles_page.rows(figures)][-1] == ["flipped", "worst case", "PPO"]
+    assert len(ensembles_page.rows(figures)) == 9
 
 
 def test_the_plan_has_three_sizes_and_three_numbers_of_rankings() -> None:

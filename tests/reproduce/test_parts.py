@@ -118,7 +118,7 @@ def test_the_list_comes_first_with_minutes(ledger: Ledger) -> None:
     run(ledger, a)
     assert listing([a, b], ledger.due([a, b])) == [
         "Parts to run: 1, about 2 min on two cores. Done: 1.",
-        f"  {'b':<28} about 2 min",
+        f"  {'b':<34} about 2 min",
     ]
     said: list[str] = []
     ledger.run([a, b], said.append)

@@ -38,9 +38,9 @@ def _overoptimisation(out: Path, seed: int, quick: bool) -> None:
     option("--docs", type=Path, metavar="DIR", help="Folder for reproduce.md and reproduce/, with a JSON of each part. "
            "Without it the folder docs here, or that in OUT with --quick."),
     option("--seeds", type=int, multiple=True, metavar="N", help="Seed of a world. Repeatable. Without it 1, 2 and "
-           "3, for overopt 1 alone, or 1 with --quick."),
+           "3, for overopt and ensembles 1 alone, or 1 with --quick."),
     option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, fig3, fig4, tax, rm, groups, "
-           "public, cost, baselines or overopt. Repeatable."),
+           "public, cost, baselines, overopt or ensembles. Repeatable."),
     option("--quick", is_flag=True, help="Run tiny parts in about a minute. The figures mean nothing."),
 )  # fmt: skip
 def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple[str, ...], quick: bool) -> None:

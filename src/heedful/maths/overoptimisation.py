@@ -70,11 +70,7 @@ def fit(
     prompt. The distances count as exact. A peak counts if it is in the range of the distances above 0 and if beta is
     above 0 beyond its interval. Raises ValueError for fewer than two distances above 0.
     """
-    d, gains = np.asarray(distances, dtype=np.float64), np.asarray(gains, dtype=np.float64)
-    if len(set(d[d > 0])) < 2:
-        raise ValueError("a fit needs two different distances above 0")
-    # least squares is linear in the gains, so alpha and beta are means of one number for each prompt
-    terms = gains @ np.linalg.pinv(_basis(d, form)).T
+    d, terms = np.asarray(distances, dtype=np.float64), _terms(distances, gains, form)
     alpha, beta = (mean_interval(column, clusters, seed=seed) for column in terms.T)
     falls = alpha.mean < 0 and (alpha.high is None or alpha.high < 0)
     found = Fit(form, alpha, beta, None, falls)
@@ -89,6 +85,38 @@ def fit(
     if high is not None and not math.isfinite(high):
         high = None
     return found._replace(peak=Peak(at, low, high, found.gain(at)))
+
+
+def peak_shift(
+    distances: Sequence[float], first: ArrayLike, second: ArrayLike, clusters: Clusters = None, *, seed: int = 0
+) -> Interval | None:
+    """How much further out √KL of the second curve's fitted best-of-n peak is, with its interval.
+
+    Both gains [P, D] are of the same P prompts, which a resample draws together. None where a curve does not bend.
+
+    >>> one, two = ([d * (a - 0.5 * d) for d in (1.0, 2.0)] for a in (2.0, 3.0))  # peaks at 2 and 3
+    >>> round(peak_shift([1.0, 2.0], [one], [two]).mean, 6)
+    1.0
+    """
+    terms = np.hstack([_terms(distances, gains, "best_of_n") for gains in (first, second)])
+
+    def shift(sums: Floats) -> Floats:
+        bends = np.column_stack([_bend(sums[:, :2]), _bend(sums[:, 2:])])
+        peaks = np.divide(0.5, bends, out=np.full_like(bends, math.nan), where=bends > 0)
+        moved: Floats = peaks[:, 1] - peaks[:, 0]
+        return moved
+
+    found = sums_interval(shift, terms, clusters, n=len(terms), seed=seed)
+    return None if math.isnan(found.mean) else found
+
+
+def _terms(distances: Sequence[float], gains: ArrayLike, form: CurveForm) -> Floats:
+    """Alpha and beta [P, 2] of each prompt. Least squares is linear in the gains, so those of the curve are means."""
+    d = np.asarray(distances, dtype=np.float64)
+    if len(set(d[d > 0])) < 2:
+        raise ValueError("a fit needs two different distances above 0")
+    terms: Floats = np.asarray(gains, dtype=np.float64) @ np.linalg.pinv(_basis(d, form)).T
+    return terms
 
 
 def _basis(d: Floats, form: CurveForm) -> Floats:

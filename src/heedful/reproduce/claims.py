@@ -11,7 +11,8 @@ import numpy as np
 
 from heedful.demo.records import BASE, PTX
 from heedful.maths.statistics import ends, repeats
-from heedful.reproduce.overoptimisation_page import measured_peak
+from heedful.reproduce.ensembles import CLEAN, FLIPPED, ONE, WEIGHTED, WORST
+from heedful.reproduce.overoptimisation_page import measured_peak, with_ends
 from heedful.reproduce.paper_figures import MODELS, PAPER_FIG1, PAPER_FIG4, BySeed, flag_rates, over_seeds
 from heedful.reproduce.parts import Figures
 
@@ -49,7 +50,7 @@ def claims(found: Found) -> list[Claim]:
     for one in WANTED:
         ours, verdict = one.found(found[one.part]) if found.get(one.part) else (NOT_RUN, NOT_RUN)
         rows.append(Claim(one.figure, one.claim, one.paper, ours, verdict))
-    return [*rows, _repair(found), *_overopt(found), *(Claim(*row) for row in NEVER)]
+    return [*rows, _repair(found), *_overopt(found), *_ensembles(found), *(Claim(*row) for row in NEVER)]
 
 
 def at_least(value: float, paper: float, error: float) -> str:
@@ -219,6 +220,65 @@ def _more_labels(found: Found) -> Claim:
             if a["high"] is None or b["low"] is None or b["low"] <= a["high"]:
                 return Claim(*text, shown, f"missed: intervals of {model} are not apart")
     return Claim(*text, shown, "reached for these")
+
+
+GUARDED = (WORST, WEIGHTED)
+COSTE = "Coste et al. 2023"
+IN_WORDS = {WORST: "worst case", WEIGHTED: "uncertainty-weighted"}
+
+
+def _ensembles(found: Found) -> list[Claim]:
+    """Whether worst-case and uncertainty-weighted ensembles help, and whether they help more with flipped labels."""
+    start = "best of n: worst-case and uncertainty-weighted ensembles"
+    texts = ("push the peak out", "fall less up to the largest n", "help more with flipped labels")
+    rows = [("ensembles", f"{start} {text}", COSTE) for text in texts]
+    own = found.get("best-of-n")
+    if not own:
+        told = [Claim(*row, NOT_RUN, NOT_RUN) for row in rows]
+    else:
+        both = [(labels, kind) for labels in (CLEAN, FLIPPED) for kind in GUARDED]
+        shifts = {f"{IN_WORDS[kind]}, {labels}": [one["peak_shift"][labels][kind] for one in own.values()]
+                  for labels, kind in both}  # fmt: skip
+        gains = {f"{IN_WORDS[kind]}, {labels}": [one["over_one"][labels][kind][-1] for one in own.values()]
+                 for labels, kind in both}  # fmt: skip
+        more = {IN_WORDS[kind]: [one["more_flipped"][kind] for one in own.values()] for kind in GUARDED}
+        units = ("√KL further than with one reward model", "gold reward over one reward model", "gold reward more")
+        told = [
+            Claim(*row, *_above_zero(intervals, unit))
+            for row, intervals, unit in zip(rows, (shifts, gains, more), units, strict=True)
+        ]
+    return [*told, _climbs(found)]
+
+
+def _above_zero(intervals: dict[str, list[Figures | None]], unit: str) -> tuple[str, str]:
+    """Differences by name and seed. Reached if each is above zero beyond its interval."""
+    said = [f"{name}: " + ", ".join("no peak" if one is None else with_ends(one, "{:+.3f}") for one in own)
+            for name, own in intervals.items()]  # fmt: skip
+    missed = [name for name, own in intervals.items()
+              if any(one is None or one["low"] is None or one["low"] <= 0 for one in own)]  # fmt: skip
+    verdict = f"missed: not above zero beyond the interval for {'; '.join(missed)}" if missed else "reached"
+    return f"{unit}. {'; '.join(said)}", verdict
+
+
+def _climbs(found: Found) -> Claim:
+    """Whether PPO ends with more gold reward under an ensemble than under one reward model, intervals apart."""
+    text = ("ensembles", "PPO: worst-case and uncertainty-weighted ensembles end higher than one reward model", COSTE)
+    said, missed = [], []
+    for labels in (CLEAN, FLIPPED):
+        alone = found.get(f"climb-{labels}-{ONE}", {})
+        for kind in GUARDED:
+            for seed, own in found.get(f"climb-{labels}-{kind}", {}).items():
+                if seed not in alone:
+                    continue
+                ensemble, one = own["gold"][-1], alone[seed]["gold"][-1]
+                name = f"{IN_WORDS[kind]}, {labels}" + f", seed {seed}" * (len(alone) > 1)
+                said.append(f"{name}: {ensemble['mean']:+.3f} against {one['mean']:+.3f}")
+                if ensemble["low"] is None or one["high"] is None or ensemble["low"] <= one["high"]:
+                    missed.append(name)
+    if not said:
+        return Claim(*text, NOT_RUN, NOT_RUN)
+    verdict = f"missed: intervals are not apart for {'; '.join(missed)}" if missed else "reached for these"
+    return Claim(*text, f"gold reward after the last iteration. {'; '.join(said)}", verdict)
 
 
 def _pair(name: str) -> Callable[[dict], dict]:

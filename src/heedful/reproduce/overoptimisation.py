@@ -127,26 +127,32 @@ def _reward(seed: int, settings: Settings, size: str, labels: int, folder: Path,
         eval_data=demo.files.valid_rankings, demonstrations=demo.files.demonstrations,
     )  # fmt: skip
     reward.train(config, folder / "reward", resume=True)
-    proxy = np.array(_scores(folder / "reward", before["answers"] / "answers.jsonl", folder / "scored.jsonl"))
+    proxy = np.array(_scores(str(folder / "reward"), before["answers"] / "answers.jsonl", folder / "scored.jsonl"))
     kept = read_json(before["answers"] / "gold.json")
     gold, users = np.array(kept["gold"]), kept["users"]
-    ns = [2**i for i in range(int(math.log2(gold.shape[1])) + 1)]
+    ns, d = distances(gold.shape[1])
     means = best_of_n_means(proxy, gold, ns)
-    d = [math.sqrt(best_of_n_kl(n)) for n in ns]
     valid = Run.open(folder / "reward").manifest.results["valid"]
     rising = best_of_n_means(proxy, proxy, ns)
-    curve = _curve(d, means - means[:, :1], rising - rising[:, :1], "best_of_n", users, seed)
+    found = curve(d, means - means[:, :1], rising - rising[:, :1], "best_of_n", users, seed)
     return {
-        "size": size, "labels": min(labels, len(lines)), "n": ns, "accuracy": valid["accuracy"], **curve,
+        "size": size, "labels": min(labels, len(lines)), "n": ns, "accuracy": valid["accuracy"], **found,
         "parameters": load.load_reward(folder / "reward")[0].num_parameters(),
     }  # fmt: skip
 
 
 def _ppo(seed: int, settings: Settings, learned: str, folder: Path, before: Folders) -> Figures:
-    """Run PPO without a penalty, and measure the policy after each rung, on all test prompts."""
+    """Run PPO without a penalty against the reward model of the part `learned`."""
     demo = world.opened(before, seed, settings)
+    return climbed(demo, str(before[learned] / "reward"), settings["plan"]["rungs"], folder)
+
+
+def climbed(demo: Demo, proxy_of: str, rungs: list[int], folder: Path) -> Figures:
+    """Run PPO without a penalty, and measure the policy after each rung, on all test prompts.
+
+    `proxy_of` names the reward: a model, or an ensemble of some.
+    """
     ask, start = world.examiner(demo), demo.run_at("sft")
-    proxy_of = before[learned] / "reward"
 
     def measured(name: str, policy: Path) -> dict[str, Any]:
         path = folder / f"{name}.json"
@@ -163,7 +169,6 @@ def _ppo(seed: int, settings: Settings, learned: str, folder: Path, before: Fold
         return kept
 
     measurements = [measured("start", start)]
-    rungs = settings["plan"]["rungs"]
     for rung in rungs:
         if not (folder / f"rung-{rung}.json").exists():
             _climb(demo, proxy_of, folder / "ppo", rung)
@@ -171,25 +176,31 @@ def _ppo(seed: int, settings: Settings, learned: str, folder: Path, before: Fold
     gold, proxy = (np.array([one[name] for one in measurements]).T for name in ("gold", "proxy"))
     d = [math.sqrt(max(0.0, one["kl"])) for one in measurements]
     users = [prompt.user for prompt in ask.prompts]
-    return {"iterations": [0, *rungs], **_curve(d, gold - gold[:, :1], proxy - proxy[:, :1], "rl", users, seed)}
+    return {"iterations": [0, *rungs], **curve(d, gold - gold[:, :1], proxy - proxy[:, :1], "rl", users, demo.seed)}
 
 
-def _climb(demo: Demo, proxy: Path, out: Path, rung: int) -> None:
+def _climb(demo: Demo, proxy: str, out: Path, rung: int) -> None:
     """Continue the PPO run up to an iteration."""
     config = demo.config(
-        PPOConfig, "ppo", policy=demo.ref("sft"), reward=[str(proxy)], prompts=demo.files.rl_prompts,
+        PPOConfig, "ppo", policy=demo.ref("sft"), reward=[proxy], prompts=demo.files.rl_prompts,
         generation=demo.generation, episodes=rung * demo.settings["ppo"]["rollout_batch"],
     )  # fmt: skip
     ppo.train(config, out, resume=True)
 
 
-def _scores(model: Path, answers: Path, out: Path) -> list[list[float]]:
-    """The scores of a reward model for each row of a file of answers."""
-    score.run(build(ScoreConfig, {"reward": [str(model)], "data": str(answers)}, "score"), out, resume=True)
+def _scores(reward: str, answers: Path, out: Path) -> list[list[float]]:
+    """The scores of a reward for each row of a file of answers."""
+    score.run(build(ScoreConfig, {"reward": [reward], "data": str(answers)}, "score"), out, resume=True)
     return [row.scores or [] for row in formats.read(str(out), Completions)]
 
 
-def _curve(d: list[float], gold: Any, proxy: Any, form: CurveForm, users: list[str | None], seed: int) -> Figures:
+def distances(total: int) -> tuple[list[int], list[float]]:
+    """n = 1, 2, 4 and so on up to a number of answers, and √KL of the best of each (O2)."""
+    ns = [2**i for i in range(int(math.log2(total)) + 1)]
+    return ns, [math.sqrt(best_of_n_kl(n)) for n in ns]
+
+
+def curve(d: list[float], gold: Any, proxy: Any, form: CurveForm, users: list[str | None], seed: int) -> Figures:
     """Gains over the start at each distance, and the fit of O1 if there are two distances."""
     clusters = None if None in users else users
     shown = [mean_interval(column, clusters, seed=seed)._asdict() for column in gold.T]

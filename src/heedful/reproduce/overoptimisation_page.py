@@ -30,20 +30,27 @@ def table(figures: dict[str, Figures]) -> list[list[str]]:
             continue
         accuracy = figures[f"reward-{model}"]["accuracy"]["rate"]
         numbers = [f"{100 * accuracy:.1f} %", f"{max(found['distance']):.2f}"]
-        fitted = found["fit"]
-        if fitted is None:
-            rows.append([_shown(model), METHODS[kind], words(found), *numbers, "–", "–"])
-            continue
-        both = [f"{fitted[x]['mean']:.3f} ({ends(fitted[x], '{:.3f}'.format)})" for x in ("alpha", "beta")]
-        rows.append([_shown(model), METHODS[kind], words(found), *numbers, *both])
+        rows.append([_shown(model), METHODS[kind], words(found), *numbers, *fitted(found)])
     return rows
+
+
+def fitted(found: Figures) -> list[str]:
+    """Alpha and beta of a curve with their intervals."""
+    if found["fit"] is None:
+        return ["–", "–"]
+    return [with_ends(found["fit"][name]) for name in ("alpha", "beta")]
+
+
+def with_ends(interval: Figures, form: str = "{:.3f}") -> str:
+    """A mean and its interval."""
+    return f"{form.format(interval['mean'])} ({ends(interval, form.format)})"
 
 
 def words(found: Figures) -> str:
     """What a curve does: the fitted peak in words, and the measured one where the fitted form shows none."""
-    fitted = found["fit"]
-    said = "too few distances to fit" if fitted is None else str(fitted["words"])
-    if (fitted is None or fitted["peak"] is None) and (top := measured_peak(found)) is not None:
+    fit = found["fit"]
+    said = "too few distances to fit" if fit is None else str(fit["words"])
+    if (fit is None or fit["peak"] is None) and (top := measured_peak(found)) is not None:
         said += f". The points rise to {top[1]:.3f} at √KL {top[0]:.2f} and fall"
     return said
 
@@ -73,7 +80,7 @@ def charts(figures: dict[str, Figures]) -> list[Chart]:
         models = [name.partition("-")[2] for name in figures if name.startswith(f"{kind}-")]
         for labels in dict.fromkeys(model.rpartition("-")[2] for model in models):
             own = {m.rpartition("-")[0]: figures[f"{kind}-{m}"] for m in models if m.rpartition("-")[2] == labels}
-            found += [_gold(f"{method}, {labels} rankings", own), _proxy(f"{method}, {labels} rankings, proxy", own)]
+            found += pictures(f"{method}, {labels} rankings", own)
     return found
 
 
@@ -88,6 +95,11 @@ def write(out: Path, figures: dict[str, Figures], seed: int, *, quick: bool) -> 
         facts=[Fact("seed", str(seed)), Fact("prompts for best of n", str(answers["prompts"]))],
     )  # fmt: skip
     return page.write(out / "report.html", content)
+
+
+def pictures(title: str, models: dict[str, Figures]) -> list[Chart]:
+    """Gold reward with the fits, and the proxy, of the curves in `models`."""
+    return [_gold(title, models), _proxy(f"{title}, proxy", models)]
 
 
 def _gold(title: str, models: dict[str, Figures]) -> Chart:

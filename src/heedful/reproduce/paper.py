@@ -13,7 +13,19 @@ from heedful.config import UserError
 from heedful.demo import base, loop
 from heedful.demo.settings import Settings
 from heedful.demo.settings import read as demo_settings
-from heedful.reproduce import baselines, cost, labels, overoptimisation, public, sizes, tastes, tax, workbench, world
+from heedful.reproduce import (
+    baselines,
+    cost,
+    ensembles,
+    labels,
+    overoptimisation,
+    public,
+    sizes,
+    tastes,
+    tax,
+    workbench,
+    world,
+)
 from heedful.reproduce.parts import Figures, Folders, Ledger, Part
 from heedful.reproduce.sizes import MODELS
 
@@ -23,10 +35,10 @@ PARTS_OF = {
     "baselines": ("baselines-labels", "baselines-compute"),
 }  # fmt: skip
 """The parts of each figure. They run what they need before them."""
-OVEROPT = "overopt"
-FIGURES = (*PARTS_OF, OVEROPT)
+OVEROPT, ENSEMBLES = "overopt", "ensembles"
+FIGURES = (*PARTS_OF, OVEROPT, ENSEMBLES)
 SEEDS = (1, 2, 3)
-FEWER = {OVEROPT: (1,)}
+FEWER = {OVEROPT: (1,), ENSEMBLES: (1,)}
 """Figures that run on fewer seeds, unless seeds are given: all together would take more than ten hours."""
 MINUTES = {
     "fig1": 9.0, "cost": 0.5, **sizes.MINUTES, **tax.MINUTES, **labels.MINUTES, **tastes.MINUTES, **public.MINUTES,
@@ -49,10 +61,13 @@ def plan(seeds: Sequence[int], only: Sequence[str], *, quick: bool) -> list[Part
     found = []
     for seed in seeds or SEEDS:
         chosen = [name for name in only or FIGURES if seeds or seed in FEWER.get(name, SEEDS)]
-        wanted = {part for name in chosen if name != OVEROPT for part in PARTS_OF[name]}
+        wanted = {part for name in chosen if name in PARTS_OF for part in PARTS_OF[name]}
         found += [part for part in models(seed, quick=quick) if part.name in wanted]
         if OVEROPT in chosen:
             found += overoptimisation.parts(seed, quick=quick, home=f"{OVEROPT}-{seed}")
+        if ENSEMBLES in chosen:
+            homes = {"home": f"{ENSEMBLES}-{seed}", "shared": f"{OVEROPT}-{seed}"}
+            found += ensembles.parts(seed, quick=quick, **homes)
     return found
 
 

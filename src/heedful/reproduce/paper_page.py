@@ -9,7 +9,7 @@ from pathlib import Path
 from heedful.files import write_text
 from heedful.plots import files as chart_files
 from heedful.plots.charts import Chart
-from heedful.reproduce import claims, overoptimisation_page, paper_figures
+from heedful.reproduce import claims, ensembles_page, overoptimisation_page, paper_figures
 from heedful.reproduce.paper_figures import BySeed, Shown, table
 from heedful.reproduce.parts import Figures, Ledger, Part
 
@@ -23,10 +23,11 @@ FIGURES: dict[str, Callable[[BySeed], Shown]] = {
 }  # fmt: skip
 """By part, what the page shows of it. The other parts are not shown."""
 FEWER = (
-    "By default over-optimisation runs on seed 1 alone, because all figures on three seeds would take more than ten "
-    "hours. The cross-validation trains each fold once in each world, where the paper trained it three times."
+    "By default over-optimisation and ensembles run on seed 1 alone, because all figures on three seeds would take "
+    "more than ten hours. The cross-validation trains each fold once in each world, where the paper trained it three "
+    "times."
 )
-OVEROPT = "overopt-"
+OVEROPT, ENSEMBLES = "overopt-", "ensembles-"
 
 
 def write(docs: Path, ledger: Ledger, parts: Sequence[Part], command: str, *, quick: bool) -> Path:
@@ -49,10 +50,11 @@ def write(docs: Path, ledger: Ledger, parts: Sequence[Part], command: str, *, qu
         if found.get(name):
             own, drawn = shown(found[name])
             lines, charts = lines + own, charts + drawn
-    for home in dict.fromkeys(part.home for part in parts if part.home.startswith(OVEROPT)):
-        own_seed = {part.name: record["figures"] for part, record in records if part.home == home and record}
-        own, drawn = _overopt(home.removeprefix(OVEROPT), own_seed)
-        lines, charts = lines + own, charts + drawn
+    for start, of_seed in ((OVEROPT, _overopt), (ENSEMBLES, ensembles_page.shown)):
+        for home in dict.fromkeys(part.home for part in parts if part.home.startswith(start)):
+            own_seed = {part.name: record["figures"] for part, record in records if part.home == home and record}
+            own, drawn = of_seed(home.removeprefix(start), own_seed)
+            lines, charts = lines + own, charts + drawn
     (docs / "reproduce").mkdir(parents=True, exist_ok=True)
     made = chart_files.write(docs / "reproduce", charts)
     pictures = [f"![{path.stem[4:]}](reproduce/{path.name})" for path in made if path.suffix == ".svg"]

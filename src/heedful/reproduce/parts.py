@@ -141,7 +141,7 @@ class Ledger:
 def listing(parts: Sequence[Part], due: Sequence[Part]) -> list[str]:
     """What will be done, with estimated minutes."""
     running = {part.hash for part in due}
-    lines = [f"  {part.place:<28} about {max(1, round(part.minutes))} min" for part in due]
+    lines = [f"  {part.place:<34} about {max(1, round(part.minutes))} min" for part in due]
     done = sum(part.hash not in running for part in parts)
     total = sum(part.minutes for part in due)
     head = f"Parts to run: {len(due)}, about {max(1, round(total))} min on two cores. Done: {done}."

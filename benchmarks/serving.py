@@ -3,7 +3,7 @@
     python benchmarks/serving.py                             # heedful and both modes of transformers serve, in turns
     python benchmarks/serving.py --servers heedful --clients 64
     python benchmarks/serving.py --proxy                     # what heedful adds in front of another server
-    python benchmarks/serving.py --soak 5                    # how memory grows in five minutes of mixed traffic
+    python benchmarks/serving.py --soak 5 --clients 8        # how memory grows in five minutes of mixed traffic
     python benchmarks/serving.py --table RESULTS.jsonl ...   # results as a table
 
 Each client sends one request after the other: 16 to 64 tokens of prompt, 64 tokens of answer, temperature 1. All
@@ -47,6 +47,7 @@ from heedful.feedback import keys, people
 from heedful.feedback.store import Store
 
 NEW = 64
+WARM = 300  # seconds of a soak that do not count
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 SERVERS = {"heedful": "heedful serve", "peer": "transformers serve", "batching": "... --continuous-batching"}
 MANY = ["--limits.requests-a-minute", "0", "--limits.queue", "4096"]
@@ -248,53 +249,78 @@ def scripted(port: int) -> None:
 
 
 def soak(options: argparse.Namespace, folder: Path, model: Path, prompts: list[str]) -> None:
-    """Mixed traffic for some minutes: streams, clients that leave, broken requests, answers that are stored."""
+    """Mixed traffic for some minutes: streams, clients that leave, broken requests, answers that are stored, thumbs.
+
+    One line for each minute, and one at the end. Growth counts from the sixth minute on, in a short run from a third.
+    """
     port = free_port()
     command, key = ours(folder, port, "--model", f"m={model}")
     with running(command, port) as process:
-        memory = asyncio.run(_traffic(options.soak * 60, port, key, prompts, process))
-    warm = [(at, mib) for at, mib in memory if at >= memory[-1][0] / 3]
+        memory = asyncio.run(_traffic(options, port, key, prompts, process))
+    warm = [(at, mib) for at, mib in memory if at >= min(WARM, memory[-1][0] / 3)]
     slope = statistics.linear_regression(*zip(*warm, strict=True)).slope
     say(
         options,
         {
-            "server": "heedful", "soak_minutes": options.soak, "mib": [round(mib, 1) for _, mib in memory],
+            "server": "heedful", "soak_minutes": options.soak, "first_mib": round(memory[0][1], 1),
+            "warm_mib": round(warm[0][1], 1), "last_mib": round(warm[-1][1], 1),
             "grown_mib": round(warm[-1][1] - warm[0][1], 1), "mib_an_hour": round(slope * 3600, 1),
         },
     )  # fmt: skip
 
 
 async def _traffic(
-    seconds: float, port: int, key: str, prompts: list[str], process: psutil.Process
+    options: argparse.Namespace, port: int, key: str, prompts: list[str], process: psutil.Process
 ) -> list[tuple[float, float]]:
-    """(seconds, MiB) of the server, every few seconds."""
-    begun, counts = time.monotonic(), [0, 0, 0]
+    """(seconds, MiB) of the server, every few seconds. `--clients` draw pauses so that `--rate` is not exceeded."""
+    seconds, clients = options.soak * 60, options.clients[0]
+    begun, counts = time.monotonic(), {"requests": 0, "left": 0, "broken": 0, "stored": 0, "thumbs": 0}
+    other = httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=60
+    )
+
+    async def one(draw: random.Random) -> None:
+        asked = body("m", draw.choice(prompts), draw.randrange(10**6)) | {"max_tokens": draw.randint(1, NEW)}
+        asked |= {"user": f"u{draw.randrange(500)}", "store": draw.random() < 0.3}
+        kind = draw.random()
+        counts["requests"] += 1
+        if kind < 0.2:
+            counts["left"] += 1
+            await streaming.ask(port, key, asked, leave_after=draw.randint(1, 8))
+        elif kind < 0.3:
+            counts["broken"] += 1
+            await streaming.ask(port, key, asked | {draw.choice(("temperature", "made_up")): "x"})
+        elif kind < 0.35:
+            await other.get(draw.choice(("/v1/models", "/healthz", "/v1/exchanges")))
+        else:
+            answer = await streaming.ask(port, key, asked)
+            counts["stored"] += asked["store"]
+            if asked["store"] and draw.random() < 0.2:
+                named = answer.events()[0]["id"]
+                thumb = {"up": draw.random() < 0.5, "reasons": ["wrong"]}
+                counts["thumbs"] += (await other.post(f"/v1/exchanges/{named}/thumb", json=thumb)).is_success
 
     async def client(number: int) -> None:
         draw = random.Random(number)
         while time.monotonic() - begun < seconds:
-            asked = body("m", draw.choice(prompts), draw.randrange(10**6)) | {"max_tokens": draw.randint(1, NEW)}
-            asked |= {"user": f"u{draw.randrange(500)}", "store": draw.random() < 0.3}
-            kind = draw.random()
-            counts[0] += 1
-            if kind < 0.2:
-                counts[1] += 1
-                await streaming.ask(port, key, asked, leave_after=draw.randint(1, 8))
-            elif kind < 0.3:
-                counts[2] += 1
-                await streaming.ask(port, key, asked | {draw.choice(("temperature", "made_up")): "x"})
-            else:
-                await streaming.ask(port, key, asked)
+            if options.rate:
+                await asyncio.sleep(draw.expovariate(options.rate / clients))
+            await one(draw)
 
     async def watch() -> list[tuple[float, float]]:
         found: list[tuple[float, float]] = []
+        minute = 0.0
         while (at := time.monotonic() - begun) < seconds:
             found.append((at, process.memory_info().rss / 2**20))
+            if at >= minute:
+                minute += 60
+                held = {"mib": round(found[-1][1], 1), "threads": process.num_threads(), "files": process.num_fds()}
+                say(options, {"server": "heedful", "soak_second": round(at), **held, **counts})
             await asyncio.sleep(min(5.0, seconds / 20))
         return found
 
-    *_, memory = await asyncio.gather(*(client(number) for number in range(16)), watch())
-    print(f"{counts[0]} requests, {counts[1]} clients left, {counts[2]} broken requests", file=sys.stderr)
+    async with other:
+        *_, memory = await asyncio.gather(*(client(number) for number in range(clients)), watch())
     return memory
 
 
@@ -341,7 +367,8 @@ def main() -> None:
     parser.add_argument("--shape", default="T")
     parser.add_argument("--proxy", action="store_true")
     parser.add_argument("--requests", type=int, default=300, help="of --proxy")
-    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="with the first of --clients")
+    parser.add_argument("--rate", type=float, help="of --soak: most requests a second (default: no limit)")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--table", type=Path, nargs="+", metavar="RESULTS")
     parser.add_argument("--upstream", type=int, help=argparse.SUPPRESS)

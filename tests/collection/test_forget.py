@@ -68,10 +68,11 @@ def test_a_forgotten_user_leaves_nothing_but_what_runs_have_read(store: Store, f
     assert "heedful.db" in " ".join(holding(folder))
     gone = forget.forget(store, "ada", [folder], START, by=None)
     assert holding(folder) == ["thumb/records.jsonl"]
-    assert (gone.exchanges, gone.items) == (1, 3)
+    assert (gone.exchanges, gone.items, gone.chats) == (1, 3, 1)
     assert gone.snapshots == (unused.path,)
     assert gone.used == ((used.path, (str(folder / "runs" / "reward"),)),)
-    assert gone.lines()[2].startswith(f"{used.path}: holds some. It stays, because these were made from it: ")
+    assert gone.lines()[1] == "1 chat of the playground is gone"
+    assert gone.lines()[3].startswith(f"{used.path}: holds some. It stays, because these were made from it: ")
     with store.reading() as db:
         assert list(db.scalars(sa.select(Exchange.id))) == ["of bob"]
         assert [frozen.path for frozen in db.scalars(sa.select(FrozenSnapshot))] == [used.path]

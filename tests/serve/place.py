@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from heedful.collection.settings import Terms
 from heedful.feedback import keys, people
 from heedful.feedback.store import Store
 from heedful.serve.answering import DONE
@@ -78,8 +79,8 @@ class Keeps(KeepsNothing):
     def keep(self, exchange: Exchange) -> None:
         self.kept.append(exchange)
 
-    def terms(self) -> tuple[str, str] | None:
-        return "1", "What you ask may be kept to train the next model."
+    def terms(self) -> Terms:
+        return Terms("1", "What you ask may be kept to train the next model.", 365)
 
 
 class Place:

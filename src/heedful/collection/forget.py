@@ -22,6 +22,7 @@ class Forgotten:
     exchanges: int
     items: int
     """Thumbs, edits, picks and items of the queue."""
+    chats: int
     snapshots: tuple[str, ...]
     """Folders of unused snapshots that were deleted."""
     changed: tuple[str, ...]
@@ -34,7 +35,7 @@ class Forgotten:
     def row(self) -> dict[str, Any]:
         """JSON-able."""
         used = [{"snapshot": path, "runs": list(runs)} for path, runs in self.used]
-        counts = {"exchanges": self.exchanges, "items": self.items}
+        counts = {"exchanges": self.exchanges, "items": self.items, "chats": self.chats}
         return {
             **counts,
             "deleted_snapshots": self.snapshots,
@@ -46,6 +47,8 @@ class Forgotten:
     def lines(self) -> list[str]:
         """Lines for people."""
         told = [f"{counted(self.exchanges, 'exchanges')} and {self.items:,} reactions and items are gone"]
+        if self.chats:
+            told.append(f"{counted(self.chats, 'chats')} of the playground {'is' if self.chats == 1 else 'are'} gone")
         told += [f"{path}: deleted, no run has read it" for path in self.snapshots]
         told += [f"{path}: is another snapshot by now. Look yourself whether it holds some" for path in self.changed]
         for path, runs in self.used:
@@ -83,14 +86,15 @@ def forget(store: Store, user: str, folders: Sequence[str | Path], now: datetime
         removed = removal.remove_items(db, found, "their user is forgotten", now, by=by)
         removal.remove_exchanges(db, exchanges)
         removal.remove_users(db, mine)
-        if users.is_account(db, user):
+        talked = chats.count(db, account) if users.is_account(db, user) else 0
+        if talked:
             chats.delete_all(db, account)
-        detail = {"exchanges": len(exchanges), "items": removed}
+        detail = {"exchanges": len(exchanges), "items": removed, "chats": talked}
         people.audit(db, by, "forget", f"person {account}", detail, now=now)
     store.scrub()
     used = tuple((each.path, runs) for each, runs in held.used)
     deleted = tuple(each.path for each in held.unused if each.path not in changed)
-    return Forgotten(len(exchanges), removed, deleted, tuple(changed), used, files)
+    return Forgotten(len(exchanges), removed, talked, deleted, tuple(changed), used, files)
 
 
 def delete_account(

@@ -1,4 +1,4 @@
-"""Retention: what users sent is deleted after some days, from the store and from the files of rounds.
+"""Retention: what users sent is deleted after some days, from the store, their chats and the files of rounds.
 
 Reactions to it and items that nobody has judged go, too. What a labeler judged and what a snapshot holds stays. So does
 a file of a round that a training has read. Snapshots, files and runs that hold some are named.
@@ -19,6 +19,7 @@ from heedful.collection import removal, round_files
 from heedful.collection.removal import Held
 from heedful.collection.round_files import Cleared
 from heedful.data.text import counted
+from heedful.feedback import chats
 from heedful.feedback.collected import Exchange, Origin
 from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
@@ -36,6 +37,8 @@ class Expired:
     """Reactions and items of the queue."""
     labelled: int
     """Items of the queue that stay, because a labeler judged them or a snapshot holds them."""
+    turns: int
+    """Messages and answers of chats."""
     snapshots: Held
     files: Cleared
 
@@ -43,13 +46,15 @@ class Expired:
         """JSON-able."""
         used = [{"snapshot": frozen.path, "runs": list(runs)} for frozen, runs in self.snapshots.used]
         return {
-            "exchanges": self.exchanges, "items": self.items, "labelled": self.labelled, "used": used,
-            "unused_snapshots": [frozen.path for frozen in self.snapshots.unused], **self.files.row(),
+            "exchanges": self.exchanges, "items": self.items, "labelled": self.labelled, "turns": self.turns,
+            "used": used, "unused_snapshots": [frozen.path for frozen in self.snapshots.unused], **self.files.row(),
         }  # fmt: skip
 
     def lines(self) -> list[str]:
         """Lines for people."""
         told = [f"{counted(self.exchanges, 'exchanges')} and {self.items:,} reactions and items are gone"]
+        if self.turns:
+            told.append(f"{counted(self.turns, 'messages')} and answers of chats are gone")
         told += [f"{path}: lost the rows that are too old" for path in self.files.cleared]
         if self.labelled:
             told.append(f"{self.labelled:,} items stay, with labels. `heedful forget --user` deletes those of a user")
@@ -69,9 +74,11 @@ class Expired:
 
 
 def sweep(store: Store, days: int, folders: Sequence[str | Path], now: datetime) -> Expired:
-    """Delete exchanges and picks that are older than some days. `folders` are searched for runs and rounds.
+    """Delete exchanges, picks and turns of chats that are older than some days.
 
-    Files come before the rows of the store: after a crash in between, the next call ends the work.
+    `folders` are searched for runs and rounds.
+
+    Files come before the rows of the store. After a crash in between, the next call ends the work.
     """
     before = now - timedelta(days=days)
     with store.reading() as db:
@@ -85,9 +92,10 @@ def sweep(store: Store, days: int, folders: Sequence[str | Path], now: datetime)
         gone = removal.outdated(db, found)
         removal.remove_items(db, gone, WHY, now, by=None)
         removal.remove_exchanges(db, old)
-    if old or gone:
+        turns = chats.delete_older(db, before)
+    if old or gone or turns:
         store.scrub()
-    return Expired(len(old), len(gone), len(found) - len(gone), held, files)
+    return Expired(len(old), len(gone), len(found) - len(gone), turns, held, files)
 
 
 def _exchanges(db: Session, before: datetime) -> list[str]:

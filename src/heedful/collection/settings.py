@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from pydantic import Field
 
 from heedful.config import Config, Share
@@ -14,6 +16,14 @@ improvements and choices that you give. The people who run this server read some
 and train models with it. Personal data that the server finds is hidden from them first. You see what is stored on \
 your page, and you delete it there. What has entered a training before cannot be taken out of the trained model. \
 You withdraw at any time, and one request is left out with the header "Heedful-Store: no"."""
+
+
+class Terms(NamedTuple):
+    """What people agree to: the version of the text, the text, and for how many days things are stored."""
+
+    version: str
+    text: str
+    days: int
 
 
 class CollectionConfig(Config):

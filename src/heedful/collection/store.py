@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,13 +24,14 @@ from sqlalchemy.orm import Session
 from heedful.collection import react, removal, retention, round_files, users
 from heedful.collection.removal import Held
 from heedful.collection.round_files import Cleared
-from heedful.collection.settings import CollectionConfig
+from heedful.collection.settings import CollectionConfig, Terms
 from heedful.config import UserError
 from heedful.feedback.collected import Exchange, Origin
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import ApiKey, Event, Item, Person
 from heedful.feedback.store import Store
 
+BATCH = 50
 log = logging.getLogger("heedful.collection")
 
 
@@ -91,9 +92,10 @@ class Collection:
         self.store, self.config, self.folders, self._draw, self._clock = store, config, folders, draw, clock
         self._told: set[str] = set()
 
-    def terms(self) -> tuple[str, str] | None:
-        """(version, text) of what people agree to. None if nothing is ever stored."""
-        return (self.config.version, self.config.consent) if self.config.rate else None
+    def terms(self) -> Terms | None:
+        """What people agree to. None if nothing is ever stored."""
+        config = self.config
+        return Terms(config.version, config.consent, config.days) if config.rate else None
 
     def wants(self, user: str, consent: str | None, refused: bool) -> bool:
         """Whether to keep a request. Agreement to another version of the text does not count."""
@@ -160,7 +162,22 @@ def of_user(db: Session, user: str, *, before: str | None = None, limit: int = 5
             sa.or_(Exchange.started < last.started, sa.and_(Exchange.started == last.started, Exchange.id < last.id))
         )
     found = list(db.scalars(chosen.order_by(Exchange.started.desc(), Exchange.id.desc()).limit(limit)))
-    return [Kept(one, users.name_of(db, one.user_id), tuple(_reactions(db, one.id))) for one in found]
+    return [_kept(db, one) for one in found]
+
+
+def all_of_user(store: Store, user: str) -> Iterator[Kept]:
+    """All that is stored of a user, or of all users of an account, read a few at a time."""
+    with store.reading() as db:
+        ids = removal.exchanges_of(db, [one.id for one in users.find(db, user)])
+    for start in range(0, len(ids), BATCH):
+        with store.reading() as db:
+            found = db.scalars(sa.select(Exchange).where(Exchange.id.in_(ids[start : start + BATCH])))
+            some = [_kept(db, one) for one in found.all()]
+        yield from sorted(some, key=lambda one: (one.exchange.started, one.exchange.id))
+
+
+def _kept(db: Session, one: Exchange) -> Kept:
+    return Kept(one, users.name_of(db, one.user_id), tuple(_reactions(db, one.id)))
 
 
 def picks_of_user(db: Session, user: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -66,7 +66,7 @@ def _forget(user: str | None, older_than: int | None, folder: Path, db: str | No
 
     Prompts, answers, thumbs, edits, picks, items of the queue and snapshots that no run has read are gone. The command
     lists the snapshots and runs that hold some all the same. The account stays. With --older-than, items that a labeler
-    has judged stay, and so do snapshots.
+    has judged stay, and so do snapshots. Chats of the playground go, too.
     """
     from datetime import UTC, datetime
 

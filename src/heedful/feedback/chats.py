@@ -100,6 +100,25 @@ def of_person(db: Session, person_id: int, most: int, after: Chat | None = None)
     return list(db.scalars(chosen.order_by(Chat.updated.desc(), Chat.id.desc()).limit(most)))
 
 
+def refs(db: Session, person_id: int) -> list[str]:
+    """The names of all conversations of a person, the oldest first."""
+    return list(db.scalars(sa.select(Chat.ref).where(Chat.person_id == person_id).order_by(Chat.id)))
+
+
+def row(db: Session, chat: Chat) -> dict[str, Any]:
+    """A conversation with all its turns, for the person whose it is. Two answers are without names until the choice."""
+    names = ("id", "role", "text", "state", "note", "model", "settings", "pair", "place", "verdict", "thumb", "edit")
+    told = [
+        {
+            **{name: getattr(one, name) for name in names}, "parent": one.parent_id, "created": one.created.isoformat(),
+            **({"model": None} if one.pair is not None and one.verdict is None else {}),
+        }
+        for one in turns(db, chat)
+    ]  # fmt: skip
+    when = {"created": chat.created.isoformat(), "updated": chat.updated.isoformat()}
+    return {"ref": chat.ref, "title": chat.title, **when, "settings": chat.settings, "tip": chat.tip, "turns": told}
+
+
 def turns(db: Session, chat: Chat) -> list[Turn]:
     """All turns of a conversation, the oldest first."""
     return list(db.scalars(sa.select(Turn).where(Turn.chat_id == chat.id).order_by(Turn.id)))
@@ -157,11 +176,58 @@ def delete_all(db: Session, person_id: int) -> None:
     _delete(db, sa.select(Chat.id).where(Chat.person_id == person_id))
 
 
+def count(db: Session, person_id: int) -> int:
+    """Number of conversations of a person."""
+    return db.scalar(sa.select(sa.func.count()).where(Chat.person_id == person_id)) or 0
+
+
+def delete_older(db: Session, before: datetime) -> int:
+    """Delete the turns before a time that no later turn goes on from, and conversations without any. Counts turns.
+
+    What a later turn goes on from was sent to a model again with it. It stays without its thumb and its improvement.
+    """
+    deleted = 0
+    old = sa.select(Turn.chat_id).where(Turn.created < before)
+    none = sa.select(Chat.id).where(Chat.created < before, ~sa.exists().where(Turn.chat_id == Chat.id))
+    for chat_id in db.scalars(old.union(none)).all():
+        deleted += _shorten(db, db.get_one(Chat, chat_id), before)
+    return deleted
+
+
+def _shorten(db: Session, chat: Chat, before: datetime) -> int:
+    found = turns(db, chat)
+    kept: set[int | None] = set()
+    for one in reversed(found):  # an answer has a higher number than its message
+        if one.created >= before or one.id in kept:
+            kept |= {one.id, one.parent_id}
+    stay, go = ([one for one in found if (one.id in kept) is here] for here in (True, False))
+    if not stay:
+        delete(db, chat)
+        return len(go)
+    pairs = {one.pair for one in go if one.pair is not None}
+    for one in stay:
+        if one.created < before:
+            one.thumb = one.edit = None
+        if one.pair in pairs:  # the other answer goes, and with it the comparison
+            one.pair = one.place = one.verdict = None
+    if chat.tip not in kept:
+        chat.tip = stay[-1].id
+    if chat.title in {_title(one.text) for one in go if one.parent_id is None}:
+        chat.title = _title(stay[0].text)
+    db.flush()
+    _delete_turns(db, Turn.id.in_([one.id for one in go]))
+    return len(go)
+
+
+def _delete_turns(db: Session, chosen: sa.ColumnElement[bool]) -> None:
+    # SQLite checks each row: children first
+    db.execute(sa.update(Turn).where(chosen).values(parent_id=None))
+    db.execute(sa.delete(Turn).where(chosen))
+
+
 def _delete(db: Session, chosen: sa.Select[Any]) -> None:
     ids = list(db.scalars(chosen))
-    # SQLite checks each row: children first
-    db.execute(sa.update(Turn).where(Turn.chat_id.in_(ids)).values(parent_id=None))
-    db.execute(sa.delete(Turn).where(Turn.chat_id.in_(ids)))
+    _delete_turns(db, Turn.chat_id.in_(ids))
     db.execute(sa.delete(Chat).where(Chat.id.in_(ids)))
 
 

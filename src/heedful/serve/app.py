@@ -30,7 +30,7 @@ from heedful.web.security.guard import Guard
 from heedful.web.security.tries import Tries
 
 PARTS = (openai, collected, account, entry, keys, health)
-ROUTERS = (*(part.router for part in PARTS), keys.pages, kept.pages, *install.ROUTERS)
+ROUTERS = (*(part.router for part in PARTS), keys.pages, kept.pages, kept.router, *install.ROUTERS)
 SAVE_SECONDS = 5.0  # between two times that what the keys used is saved
 SWEEP_SECONDS = 3600.0
 log = logging.getLogger("heedful.serve")

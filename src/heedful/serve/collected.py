@@ -133,7 +133,7 @@ def exchanges(
 ) -> list[dict[str, Any]]:
     """What is kept of your account and its users, newest first. `before`: an id, for the next page."""
     with store.reading() as db:
-        return [_shown(kept) for kept in collected.of_user(db, caller.name, before=before, limit=limit)]
+        return [row_of(kept) for kept in collected.of_user(db, caller.name, before=before, limit=limit)]
 
 
 @router.get("/picks")
@@ -168,7 +168,8 @@ def delete_all(caller: Calling, store: Stored, settings: Settings, now: Now) -> 
     return forget.forget(store, caller.name, [settings.folder], now, by=caller.person_id).row()
 
 
-def _shown(kept: Kept) -> dict[str, Any]:
+def row_of(kept: Kept) -> dict[str, Any]:
+    """An exchange as its user gets it."""
     one = kept.exchange
     told = ("id", "model", "prompt", "answers", "finish", "settings", "consent")
     started: datetime = one.started

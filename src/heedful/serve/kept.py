@@ -1,11 +1,13 @@
-"""The page on which people read what is kept of them, and delete it."""
+"""The page on which people read what is kept of them, and delete it. They can also download all of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from heedful.collection import react
@@ -14,11 +16,15 @@ from heedful.collection.store import Kept
 from heedful.config import UserError
 from heedful.data.records import Prompt, as_text
 from heedful.feedback import chats
+from heedful.feedback.store import Store
+from heedful.serve.collected import row_of
+from heedful.serve.playground.api import NDJSON, line
 from heedful.web.pages import render
-from heedful.web.security.access import SignedIn, Stored
+from heedful.web.security.access import Person, SignedIn, Stored
 from heedful.web.text import sanitise
 
 pages = APIRouter(include_in_schema=False)
+router = APIRouter(prefix="/api", tags=["collection"])
 LISTED = 30
 EXCERPT = 1_000
 """Characters of a text. `GET /v1/exchanges` has all of it."""
@@ -41,6 +47,30 @@ def page(request: Request, person: SignedIn, store: Stored, before: str = "") ->
         next=found[LISTED - 1].exchange.id if len(found) > LISTED else None,
         terms=request.app.state.service.collector.terms(),
     )  # fmt: skip
+
+
+@router.get("/kept")
+def download(person: SignedIn, store: Stored) -> StreamingResponse:
+    """All that is kept of you, as JSON Lines: exchanges with reactions, choices, and chats with all their branches."""
+    named = {"Content-Disposition": 'attachment; filename="kept.jsonl"'}
+    return StreamingResponse(_everything(store, person), media_type=NDJSON, headers=named)
+
+
+def _everything(store: Store, person: Person) -> Iterator[str]:
+    for kept in collected.all_of_user(store, person.name):
+        yield line({"kind": "exchange", **row_of(kept)})
+    with store.reading() as db:
+        picks = collected.picks_of_user(db, person.name)
+    for ref, payload, content in picks:
+        yield line({"kind": "pick", "ref": ref, **payload, **content})
+    with store.reading() as db:
+        refs = chats.refs(db, person.id)
+    for ref in refs:
+        with store.reading() as db:
+            chat = chats.by_ref(db, person.id, ref)
+            row = None if chat is None else chats.row(db, chat)  # it may be deleted meanwhile
+        if row is not None:
+            yield line({"kind": "chat", **row})
 
 
 def _row(kept: Kept) -> dict[str, Any]:

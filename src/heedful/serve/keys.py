@@ -8,6 +8,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from heedful.collection.settings import Terms
 from heedful.config import UserError
 from heedful.feedback import keys, people
 from heedful.feedback.schema import ApiKey
@@ -194,5 +195,5 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _terms(request: Request) -> tuple[str, str] | None:
+def _terms(request: Request) -> Terms | None:
     return _service(request).collector.terms()

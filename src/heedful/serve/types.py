@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from heedful.collection.settings import Terms
+
 Route = Literal["chat", "completions"]
 
 
@@ -52,8 +54,8 @@ class Collector(Protocol):
         """
         ...
 
-    def terms(self) -> tuple[str, str] | None:
-        """(version, text) of what people agree to when they let their prompts be kept. None: nothing is ever kept."""
+    def terms(self) -> Terms | None:
+        """What people agree to when they let their prompts be kept. None: nothing is ever kept."""
         ...
 
     def sweep(self) -> None:
@@ -70,7 +72,7 @@ class KeepsNothing:
     def keep(self, exchange: Exchange) -> None:
         raise AssertionError("nothing is wanted")
 
-    def terms(self) -> tuple[str, str] | None:
+    def terms(self) -> Terms | None:
         return None
 
     def sweep(self) -> None:

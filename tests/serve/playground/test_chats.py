@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from heedful.collection import forget, react
+from heedful.collection import forget, react, retention
 from heedful.collection.store import of_user
-from heedful.feedback import events
+from heedful.feedback import chats, events
 from heedful.feedback.chats import Chat, Turn
 from heedful.feedback.collected import Exchange
+from heedful.feedback.schema import Item
 from heedful.serve.playground import api, models
 from heedful.serve.types import ApiError, Call, Reply
 from serve.playground.scripted import Play, picks_of
@@ -204,6 +205,66 @@ def test_what_was_collected_goes_with_the_conversation_and_conversations_with_th
         assert found_in(play, CANARY) == []
         forget.forget(play.store, "ada", [play.folder], datetime.now(UTC), by=None)
         assert ada.get("/api/chats").json() == []
+
+
+def test_what_is_too_old_leaves_the_conversations(playing: Playing) -> None:
+    """What a newer turn goes on from stays, without its thumb. Other branches go, and so do old conversations."""
+    play = playing("red", "sft-2")
+    for model in play.models.values():
+        model.says = f"{CANARY} says"
+    with play.browser("ada") as ada:
+        old = start(ada, f"Old {CANARY}")
+        first, here = compared(ada, play, f"First {CANARY}")
+        assert ada.post(here, json={"verdict": "right"}).status_code == 200
+        right = first["turns"][2]["id"]
+        thumb = {"thumb": "down", "comment": f"{CANARY}!"}
+        assert ada.post(f"/api/chats/{first['ref']}/turns/{right}/thumb", json=thumb).status_code == 204
+        other = {"parent": None, "text": f"Edited {CANARY}", "key": "edited"}
+        said = ada.post(f"/api/chats/{first['ref']}/turns", json=other).json()
+        ended(ada, first["ref"])
+        with play.store.writing() as db:
+            for row in (*db.query(Chat), *db.query(Turn), *db.query(Item)):
+                row.created -= timedelta(days=20)
+            for exchange in db.query(Exchange):
+                exchange.started -= timedelta(days=20)
+            db.flush()
+            assert chats.delete_older(db, datetime.now(UTC) - timedelta(days=21)) == 0
+        for model in play.models.values():
+            model.says = "Four."
+        assert ada.patch(f"/api/chats/{first['ref']}", json={"settings": {"model": "red"}}).status_code == 204
+        later = ada.post(f"/api/chats/{first['ref']}/turns", json={"parent": right, "text": "And?", "key": "later"})
+        ended(ada, first["ref"])
+        ada.patch(f"/api/chats/{first['ref']}", json={"tip": said["turns"][0]["id"]})
+        gone = retention.sweep(play.store, 10, [play.folder], datetime.now(UTC))
+        assert (gone.exchanges, gone.turns) == (5, 2 + 1 + 3)  # the old one, the left answer, the other branch
+        assert "6 messages and answers of chats are gone" in gone.lines()
+        assert ada.get(f"/api/chats/{old['ref']}").status_code == 404
+        chat = ada.get(f"/api/chats/{first['ref']}").json()
+        assert [turn["text"] for turn in chat["turns"]] == [f"First {CANARY}", f"{CANARY} says", "And?", "Four."]
+        _, answer, _, last = chat["turns"]
+        assert [answer[name] for name in ("id", "pair", "verdict", "thumb")] == [right, None, None, None]
+        assert (chat["title"], chat["tip"]) == (f"First {CANARY}", last["id"])
+        assert last["id"] == later.json()["tip"]
+        assert ada.delete(f"/api/chats/{first['ref']}").status_code == 204
+    assert found_in(play, CANARY) == []
+
+
+def test_people_download_all_that_is_kept_of_them(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    with play.browser("ada") as ada, play.browser("bo") as bo:
+        first, here = compared(ada, play, "Which?")
+        answer = ada.get("/api/kept")
+        assert answer.headers["content-disposition"] == 'attachment; filename="kept.jsonl"'
+        assert [turn["model"] for turn in lines(answer)[-1]["turns"]] == [None, None, None]  # blind until the choice
+        ada.post(here, json={"verdict": "left"})
+        ada.post(f"/api/chats/{first['ref']}/turns/{first['turns'][1]['id']}/thumb", json={"thumb": "up"})
+        rows = lines(ada.get("/api/kept"))
+        assert [row["kind"] for row in rows] == ["exchange", "exchange", "pick", "chat"]
+        assert sorted(len(row["reactions"]) for row in rows[:2]) == [0, 1]
+        assert (rows[2]["outcome"], rows[3]["title"]) == ("left", "Which?")
+        assert [turn["text"] for turn in rows[3]["turns"]] == ["Which?", "Four.", "Four."]
+        assert sorted(turn["model"] for turn in rows[3]["turns"][1:]) == ["red", "sft-2"]
+        assert lines(bo.get("/api/kept")) == []
 
 
 def test_conversations_are_listed_page_by_page(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:

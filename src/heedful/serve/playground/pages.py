@@ -70,5 +70,6 @@ def _page(
         "chat/chat.html",
         state=json.dumps(state),
         title=chat.title if chat else "New chat",
-        terms=markdown.as_html(terms[1]) if terms else None,
+        terms=markdown.as_html(terms.text) if terms else None,
+        days=terms.days if terms else None,
     )

@@ -31,9 +31,9 @@ test: $(READY)  ## the whole test suite
 	@$(BROWSER)
 	@$(PYTEST)
 
-fast: $(READY)  ## the tests that are not marked slow
+fast: $(READY)  ## the tests that take less than about a second
 	@$(BROWSER)
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow and not medium"
 
 test-scale: $(READY)  ## shards in every stage on two and four ranks, with kills and other numbers of ranks
 	@HEEDFUL_TEST_SCALE=1 $(BIN)/python -m pytest --quiet -rs --durations 5 tests/scale
@@ -49,7 +49,7 @@ check: $(READY)  ## lint, format, types, architecture and the fast tests
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run 'make format'" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BROWSER)
-	@$(PYTEST) -m "not slow"
+	@$(PYTEST) -m "not slow and not medium"
 
 siege: $(READY)  ## attacks on app and runs, with a table; FULL=1 takes an hour, ONLY="NAME ..." picks some, RESUME=1 goes on
 	@$(BROWSER)

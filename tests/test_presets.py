@@ -47,6 +47,7 @@ def plan_rows() -> list[str]:
     return rows
 
 
+@pytest.mark.medium
 def test_every_preset_is_planned_as_the_docs_say() -> None:
     page = (Path(__file__).parent.parent / "docs" / "scale.md").read_text("utf-8").splitlines()
     assert [row for row in plan_rows() if row not in page] == []

@@ -42,6 +42,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
 
 
+@pytest.mark.medium
 def test_it_is_best_of_n_and_then_sft(files: Files, tmp_path: Path) -> None:
     results = rejection.train(config(files), tmp_path / "out")
     asked = load(BestOfNConfig, None, ["generation.max_new_tokens=60"], model=files.policy, prompts=files.prompts,
@@ -65,6 +66,7 @@ def test_it_is_best_of_n_and_then_sft(files: Files, tmp_path: Path) -> None:
     assert any(not torch.equal(ours[name], start[name]) for name in start)
 
 
+@pytest.mark.medium
 def test_it_resumes_and_refuses_a_folder_that_is_taken(files: Files, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rejection.train(config(files), out)
@@ -85,6 +87,7 @@ def test_answers_that_are_all_cut_off_stop_it(files: Files, tmp_path: Path) -> N
     assert not (tmp_path / "out" / "sft").exists()
 
 
+@pytest.mark.medium
 def test_the_command_prints_its_results(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["rejection", "--model", files.policy, "--data", files.prompts, "--reward", SHORT, "-n", "6"]
     words += ["--generation.max-new-tokens", "60", "--epochs", "1", "--out", str(tmp_path / "out"), "--json"]

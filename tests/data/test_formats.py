@@ -62,6 +62,7 @@ def test_what_is_written_is_read_back_and_strings_are_kept_as_they_are(tmp_path:
     assert formats.read(tmp_path / name, Comparison) == COMPARISONS
 
 
+@pytest.mark.medium
 @settings(max_examples=30)
 @given(st.lists(st.builds(Demonstration, prompt=st.text().filter(str.strip), completion=st.text()), min_size=1))
 def test_any_text_survives_a_file(tmp_path_factory: pytest.TempPathFactory, records: list[Demonstration]) -> None:

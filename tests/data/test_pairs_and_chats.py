@@ -269,6 +269,7 @@ prompts = texts | st.lists(st.tuples(texts, texts), max_size=2).map(
 )
 
 
+@pytest.mark.medium
 @settings(max_examples=30)
 @given(prompts, st.lists(st.text(), min_size=2, max_size=4, unique=True))
 def test_exported_pairs_are_read_back_as_they_were_ranked(

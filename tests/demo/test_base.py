@@ -74,6 +74,7 @@ def made(settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.make(tmp_path_factory.mktemp("whole"), seed=3, settings=settings)
 
 
+@pytest.mark.medium
 def test_parts_end_with_the_same_weights_as_one_call(
     settings: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

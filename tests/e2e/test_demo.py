@@ -68,6 +68,7 @@ def test_from_an_empty_folder_to_table_and_report(
     assert again.results["PPO"].completions == outcome.results["PPO"].completions
 
 
+@pytest.mark.medium
 def test_from_scratch_the_base_model_reads_the_web_of_its_own_world(tmp_path: Path) -> None:
     pretraining = {"depth": 1, "vocab_size": 300, "tokens": 1000, "checkpoint": {"every": 100}}
     demo = loop.opened(tmp_path, 5, from_scratch=True, changes={**SMALL, "pretrain": pretraining})
@@ -80,6 +81,7 @@ def test_from_scratch_the_base_model_reads_the_web_of_its_own_world(tmp_path: Pa
     assert texts == [text.text for text in corpus.documents(make_world(5), 300)]
 
 
+@pytest.mark.medium
 def test_from_the_package_it_mixes_in_what_the_base_model_has_read(tmp_path: Path) -> None:
     demo = loop.opened(tmp_path, 5, changes=SMALL)
     data.make(5, demo.files, demo.sizes, demo.base)

@@ -37,6 +37,7 @@ def freeze(team: Team, path: Path, kind: Any, **filters: Any) -> str:
     return snapshots.freeze(team.store, team.project, path, Filters(records=kind, **filters), team.now, by=None).path
 
 
+@pytest.mark.medium
 def test_reward_training_is_limited_to_a_group_of_a_snapshot(team: Team, files: Files, tmp_path: Path) -> None:
     team.rankings(12, K=4)
     for turn in range(12):

@@ -113,6 +113,7 @@ def test_a_slow_endpoint_is_given_up() -> None:
         )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("as_date", [False, True])
 def test_the_endpoint_says_how_long_to_wait(as_date: bool) -> None:
     ordered = email.utils.formatdate(time.time() + 2, usegmt=True) if as_date else "0.4"

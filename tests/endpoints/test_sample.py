@@ -160,6 +160,7 @@ def heedful(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=folder)
 
 
+@pytest.mark.medium
 def test_the_command_needs_no_torch(prompts: Path) -> None:
     with serving(lambda number, body: error(400, "no") if body["messages"] == CHAT else echo(number, body)) as endpoint:
         ended = heedful(
@@ -177,6 +178,7 @@ def test_the_command_needs_no_torch(prompts: Path) -> None:
         assert ended.stderr == f"{endpoint.url}/v1: names no model. Write it as {endpoint.url}/v1#MODEL\n"
 
 
+@pytest.mark.medium
 def test_an_interruption_loses_no_answer(prompts: Path) -> None:
     """The second prompt is never answered in time. What was answered before the signal is not asked again."""
     environment = os.environ | {"HEEDFUL_CACHE": str(prompts.parent / "cache")}

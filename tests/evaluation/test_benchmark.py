@@ -173,6 +173,7 @@ def test_perspective_is_asked_with_the_key_in_a_header_and_again_when_busy(monke
         perspective.scores(["refuse"], httpx.MockTransport(reply))
 
 
+@pytest.mark.medium
 def test_with_a_key_perspective_scores_toxicity(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(perspective.KEY, "secret")
     monkeypatch.setattr(perspective, "scores", lambda texts: [0.25] * len(texts))
@@ -265,6 +266,7 @@ def config(world: Path, **changes: Any) -> BenchmarkConfig:
     return BenchmarkConfig.model_validate(given | changes)
 
 
+@pytest.mark.medium
 def test_the_command_measures_every_set_and_writes_what_it_prints(world: Path) -> None:
     out = world / "out"
     given = ["benchmark", "--data", str(world / "data"), "--out", str(out), "--generation.max-new-tokens", "6"]
@@ -297,6 +299,7 @@ def test_the_command_measures_every_set_and_writes_what_it_prints(world: Path) -
     assert "already exists" in str(again.exception)
 
 
+@pytest.mark.medium
 def test_entropies_are_those_of_plain_logits(world: Path) -> None:
     """The instruction and the start of text come before, and every token of the sentence counts."""
     result, _ = run.measured(config(world, only=["winogender"]))
@@ -327,6 +330,7 @@ def test_the_same_seed_draws_the_same_items_and_limit_says_how_many(world: Path)
     assert len(drawn[0]) == 2
 
 
+@pytest.mark.medium
 def test_one_model_is_enough_and_the_baseline_can_be_another(world: Path) -> None:
     alone, _ = run.measured(config(world, model=[f"a={world / 'base'}"], only=["drop"]))
     assert alone["rows"][0]["models"]["a"]["change"] is None
@@ -336,6 +340,7 @@ def test_one_model_is_enough_and_the_baseline_can_be_another(world: Path) -> Non
     assert other["rows"][0]["models"]["base"]["change"] is not None
 
 
+@pytest.mark.medium
 def test_what_cannot_be_is_one_line(world: Path, tmp_path: Path) -> None:
     def refused(text: str, **changes: Any) -> None:
         with pytest.raises(UserError, match=text):

@@ -109,6 +109,7 @@ def test_rows_are_questions_with_choices() -> None:
     assert (made["truthfulqa_mc1"]["right"], made["truthfulqa_mc2"]["true"]) == (1, [False, True, True])
 
 
+@pytest.mark.medium
 def test_every_item_counts_in_its_place(world: Path, stand_in: Path) -> None:
     result, _ = run.measured(config(world, tasks=["arc_easy"]))
     rows = {row["name"]: row for row in result["rows"]}
@@ -144,12 +145,14 @@ def test_there_is_a_task_file_for_every_task() -> None:
         assert f"test: {name}.jsonl\n" in text
 
 
+@pytest.mark.medium
 def test_the_last_words_of_a_failure_are_shown(world: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAILS", "1")
     with pytest.raises(UserError, match=r"lm_eval failed on .*base: ValueError: no such task$"):
         run.measured(config(world, tasks=["nonsense"], only=["rte"]))
 
 
+@pytest.mark.medium
 def test_without_lm_eval_the_extra_is_named(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "find_spec", lambda name: None)
     for changes in ({"only": ["rte"]}, {"tasks": ["arc_easy"]}):

@@ -225,6 +225,7 @@ def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
         yield found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("endpoint", [longer], indirect=True)
 def test_an_endpoint_judges_in_both_orders_and_is_asked_once(endpoint: Endpoint) -> None:
     models = three()

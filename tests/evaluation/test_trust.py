@@ -222,6 +222,7 @@ def test_the_bound_holds_for_answers_like_those_of_the_training(run: str) -> Non
     assert 0.85 < float(np.mean(fitted.of(answers[200:]) <= fitted.bound)) <= 1.0
 
 
+@pytest.mark.medium
 def test_the_whole_on_a_tiny_model(run: str) -> None:
     config = TrustConfig(
         reward=[run], data=put("held.jsonl", held_out(16, seed=3, group="g")), external=[put("ex.jsonl", ROWS)],

@@ -32,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> worlds.Files:
     return worlds.make(tmp_path_factory.mktemp("world"))
 
 
+@pytest.mark.medium
 def test_ppo_in_200_lines_gives_the_numbers_of_the_stage(
     files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def learn(model: Any) -> list[Tensor]:
     return [logprobs_BT.detach(), *(weight.grad.clone() for weight in model.parameters())]
 
 
+@pytest.mark.medium
 def test_compiled_layers_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """By dynamo alone, which needs no compiler. One layer, in training mode, with recomputed activations."""
     monkeypatch.setattr(compiled, "BACKEND", "eager")

@@ -172,6 +172,7 @@ def run(store: Store, examples: int, steps: int) -> None:
     run_state_machine_as_test(lambda: Office(store), settings=profile)
 
 
+@pytest.mark.medium
 def test_nothing_is_lost_doubled_or_given_twice(store: Store) -> None:
     run(store, examples=6, steps=20)
 
@@ -181,6 +182,7 @@ def test_nothing_is_lost_doubled_or_given_twice_in_many_ways(store: Store) -> No
     run(store, examples=25, steps=40)
 
 
+@pytest.mark.medium
 def test_a_lone_labeler_steps_over_all_that_she_had(store: Store) -> None:
     """Her own half of doubled items stays for others, however many there are."""
     team = Team(store, "ada", double_share=1.0)

@@ -55,6 +55,7 @@ def team(store: Store, tmp_path: Path) -> Team:
     return team
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("target", ["sqlite", "postgresql"])
 def test_what_is_restored_is_what_was_backed_up(
     team: Team, tmp_path: Path, target: str, request: pytest.FixtureRequest
@@ -164,6 +165,7 @@ def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_p
     assert backup.restore(tmp_path / "b.db", url) == 6
 
 
+@pytest.mark.medium
 def test_what_stands_in_the_log_beside_a_file_is_restored(tmp_path: Path, sqlite_template: Path) -> None:
     """As a killed server leaves it, or as both are copied while people work."""
     left = tmp_path / "left" / "heedful.db"

@@ -109,6 +109,7 @@ def test_faults_are_told_in_one_line(heedful: Heedful, team: Team, arguments: li
     assert err.count("\n") == 1
 
 
+@pytest.mark.medium
 def test_a_damaged_database_is_one_line(heedful: Heedful, team: Team, tmp_path: Path) -> None:
     path = tmp_path / "heedful.db"
     with contextlib.closing(sqlite3.connect(path)) as file:

@@ -42,6 +42,7 @@ def of(store: Store, project: Project, **people: Any) -> Team:
     return team
 
 
+@pytest.mark.medium
 def test_held_out_labelers_judge_blind_and_a_win_rate_comes_of_it(store: Store, tmp_path: Path) -> None:
     """Eve rates and ranks: PPO's answer is better on two prompts, and both are equal on the last. 2.5 of 3."""
     found, project = queued(store)

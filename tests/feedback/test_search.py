@@ -177,6 +177,7 @@ def test_a_judgement_is_sent_back_to_its_labeler(store: Store) -> None:
     assert event > first.event
 
 
+@pytest.mark.medium
 def test_what_cannot_be_sent_back_is_refused(store: Store) -> None:
     team = Team(store, "ada", "bob", "lead", gold_share=1.0)
     (gold,) = team.gold_rankings(1)

@@ -210,6 +210,7 @@ def test_an_empty_database_gets_tables_only_where_asked(tmp_path: Path, postgres
     Store.open(tmp_path / "h.db", create=False).close()
 
 
+@pytest.mark.medium
 def test_other_files_and_later_databases_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("These are notes, and no database of anything at all.\n" * 40)
     with pytest.raises(UserError, match="cannot be opened"):

@@ -88,6 +88,7 @@ def test_the_share_doubled_is_about_as_asked_and_can_be_changed(store: Store) ->
     assert {team.item(ref).wanted for ref in refs} == {2}
 
 
+@pytest.mark.medium
 def test_gold_and_attention_items_are_mixed_in_and_look_like_others(store: Store) -> None:
     team = Team(store, "ada", "bob", gold_share=0.3, attention_share=0.2)
     team.rankings(100)

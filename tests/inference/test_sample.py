@@ -127,6 +127,7 @@ def test_a_long_prompt_is_an_error_or_left_out(files: Files, tmp_path: Path) -> 
     assert [row.prompt for row in kept] == ["Say one"]
 
 
+@pytest.mark.medium
 def test_a_file_cut_anywhere_resumes_to_the_same_bytes(files: Files, tmp_path: Path, whole: bytes) -> None:
     lines = whole.splitlines(keepends=True)
     chunk, written = len(b"".join(lines[:4])), len(b"".join(lines[:12]))

@@ -124,6 +124,7 @@ def test_a_process_for_each_gpu() -> None:
         cluster.counted(None, 0, {})
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -57,6 +57,7 @@ def test_processes_get_their_places_and_logs_of_their_own(tmp_path: Path, capfd:
     assert (shown.out, shown.err) == ("0 0 3 3 127.0.0.1 a b True\n", "aside\n")
 
 
+@pytest.mark.medium
 def test_the_exit_code_is_that_of_the_trainer(tmp_path: Path) -> None:
     """A rank that fails ends the others, which would run for ever."""
     started = time.monotonic()
@@ -74,6 +75,7 @@ def test_the_exit_code_is_that_of_the_trainer(tmp_path: Path) -> None:
     assert time.monotonic() - started < 300
 
 
+@pytest.mark.medium
 def test_a_killed_rank_is_named_in_one_line(tmp_path: Path) -> None:
     code, (line,) = launched(
         tmp_path,

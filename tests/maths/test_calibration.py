@@ -41,6 +41,7 @@ def test_where_no_temperature_mends_the_scores(margins: list[float]) -> None:
     assert fitted_temperature(margins) is None
 
 
+@pytest.mark.medium
 def test_the_temperature_of_the_other_half() -> None:
     """Calibrated margins, scaled by 3: half of the pairs tell the 3, and the other half is mended by it."""
     rng = np.random.default_rng(1)

@@ -86,6 +86,7 @@ def test_sampling_and_learning_come_one_after_the_other() -> None:
     assert needs(job, Hardware(), engine=10**9).total >= found.total + 10**9
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("family", "checkpointing", "dtype"),
     [

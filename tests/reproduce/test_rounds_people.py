@@ -112,6 +112,7 @@ def service(folder: Path) -> tuple[places.Place, Crew]:
     return place, Crew(world, hired, place.secrets["tokens"], "test")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("heeded", [False, True])
 def test_a_lead_who_heeds_alerts_pauses_who_is_careless_and_holds_back_hasty_work(tmp_path: Path, heeded: bool) -> None:
     place, crew = service(tmp_path)

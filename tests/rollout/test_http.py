@@ -79,6 +79,7 @@ def test_samples_are_those_of_the_servers_in_the_order_of_the_prompts(servers: l
     assert sum(len(server.calls) for server in servers) > min(len(server.calls) for server in servers) > 3  # both work
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 def test_new_weights_are_loaded_by_all_and_samples_say_which_they_had(
     servers: list[Fake], tmp_path: Path, kind: str
@@ -94,6 +95,7 @@ def test_new_weights_are_loaded_by_all_and_samples_say_which_they_had(
     assert not list(tmp_path.iterdir()), "the file of the weights stays"
 
 
+@pytest.mark.medium
 def test_weights_come_through_a_process_group(servers: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "BUCKET", 30_000)
     model, cut = moved(tiny.policy()), group.in_buckets(group.weights_of(tiny.policy()))
@@ -124,6 +126,7 @@ def test_a_server_that_does_not_join_is_one_line(servers: list[Fake]) -> None:
         engine(servers, sync="group").load_weights(tiny.policy(), 1)
 
 
+@pytest.mark.medium
 def test_adapters_are_sent_alone(servers: list[Fake], folder: str, tmp_path: Path) -> None:
     model, _ = load.load_policy(folder)
     adapters.add(model, Lora(rank=2), seed=0, base=folder)
@@ -142,6 +145,7 @@ def test_adapters_are_sent_alone(servers: list[Fake], folder: str, tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 1  # what the servers may read again
 
 
+@pytest.mark.medium
 def test_a_server_with_other_weights_is_refused_with_both_figures(servers: list[Fake]) -> None:
     servers[1].fault = "wrong weights"
     with pytest.raises(
@@ -152,6 +156,7 @@ def test_a_server_with_other_weights_is_refused_with_both_figures(servers: list[
     engine(servers, tolerance=50.0).load_weights(moved(tiny.policy()), 3)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("fault", ["500", "hang", "half", "short", "dies"])
 def test_the_rows_of_a_lost_server_go_to_the_other(
     servers: list[Fake], fault: str, caplog: pytest.LogCaptureFixture

@@ -247,6 +247,7 @@ def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, fam
     assert max(widths) <= longest + 40 + 4
 
 
+@pytest.mark.medium
 @TABLE
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 @pytest.mark.parametrize("max_rows", [6, 8, 9])

@@ -187,6 +187,7 @@ def test_steps_are_skipped_with_a_reason_and_what_hangs_on_them_too(place: Place
     assert state.current(place.folder, place.db).number == 2
 
 
+@pytest.mark.medium
 def test_an_alarm_of_the_training_spends_no_prompt_of_held_out_users(place: Place) -> None:
     ALARMS["signs"] = ["iteration 12: over-optimisation: KL 20 nats. Raise kl_coef", "iteration 1: no end: x"]
     until_labels(place)
@@ -417,6 +418,7 @@ def test_forgetting_a_user_removes_items_and_rows_of_rounds(place: Place) -> Non
         place.run()
 
 
+@pytest.mark.medium
 def test_deleting_one_exchange_removes_its_rows_alone(place: Place) -> None:
     place.send(per_user=2, start=5)
     until_labels(place)

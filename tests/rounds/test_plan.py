@@ -122,6 +122,7 @@ def test_the_plan_may_leave_the_promotion_to_people(
         assert promotions.serving(tmp_path, one.plan) == str(one.path / "ppo")
 
 
+@pytest.mark.medium
 def test_the_tax_is_the_difference_of_losses_on_the_texts(files: Files, tmp_path: Path) -> None:
     """The serving model against itself has no tax. The loss is that of the plain model, text by text, with its end."""
     import torch

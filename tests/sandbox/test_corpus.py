@@ -99,6 +99,7 @@ def test_a_question_is_followed_by_another_one_more_often_than_by_its_answer(wor
     assert answers > 100, "no pages with answers, so a few examples would not help a base model"
 
 
+@pytest.mark.medium
 def test_most_answers_on_the_web_are_typed_in_a_hurry_and_as_good_for_it(world: World, texts: list[str]) -> None:
     def task_of(line: str) -> tasks.Task | None:
         try:

@@ -33,6 +33,7 @@ def test_every_template_and_phrasing_is_read_back_exactly(seed: int) -> None:
             assert (read.template.name, read.slots, read.constraint) == (template.name, drawn.slots, drawn.constraint)
 
 
+@pytest.mark.medium
 def test_every_prompt_of_a_stream_is_read_back(raw: list[Prompt]) -> None:
     assert all(tasks.parse(7, str(prompt.prompt)).use_case == prompt.use_case for prompt in raw)
 

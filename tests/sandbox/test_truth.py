@@ -184,6 +184,7 @@ def test_partial_credit_is_graded() -> None:
     assert utility(STORY, rambling) < utility(STORY, GOOD_STORY) - 0.2
 
 
+@pytest.mark.medium
 def test_good_answers_beat_each_mistake_in_every_use_case() -> None:
     rng = Random(5)
     for case in tasks.USE_CASES:
@@ -198,6 +199,7 @@ def test_good_answers_beat_each_mistake_in_every_use_case() -> None:
         assert mean["swapped"] <= mean["good"]
 
 
+@pytest.mark.medium
 def test_every_template_has_good_answers_of_every_size() -> None:
     rng = Random(6)
     for template in tasks.TEMPLATES:

@@ -145,6 +145,7 @@ def routes_of(city: City) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("who", sorted(EVERYBODY))
 def test_who_may_use_which_route(city: City, who: str) -> None:
     wrong = []
@@ -162,6 +163,7 @@ def test_who_may_use_which_route(city: City, who: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.medium
 def test_nothing_of_ada_has_changed(city: City) -> None:
     """After everybody else has asked for it, with every method."""
     for who in sorted(EVERYBODY - NOBODY):

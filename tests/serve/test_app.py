@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heedful.feedback import keys
 from heedful.feedback.schema import ApiKey
 from serve.place import START, Keeps, Place
@@ -100,6 +102,7 @@ def test_the_collector_gets_what_may_be_kept(place: Place) -> None:
     assert (second.user, second.answers) == ("ada", ["a canary sings"])
 
 
+@pytest.mark.medium
 def test_the_server_needs_no_torch() -> None:
     script = "import sys, heedful.serve.app; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -52,6 +52,7 @@ def test_what_our_description_allows_is_never_an_error_of_ours(place: Place) -> 
     assert {200, 400} <= statuses["/v1/completions"]
 
 
+@pytest.mark.medium
 def test_broken_requests_are_refused_and_never_an_error_of_ours(place: Place) -> None:
     headers = {"Authorization": f"Bearer {place.secrets['ada']}", "Content-Type": "application/json"}
     seen: set[int] = set()

@@ -83,6 +83,7 @@ def test_a_chat_without_template_is_rendered_as_everywhere(client: openai.OpenAI
     assert answer.choices[0].message.content == text
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["plain", "chatty"])
 def test_streamed_is_unstreamed(client: openai.OpenAI, name: str) -> None:
     for seed, prompt in enumerate(PROMPTS):
@@ -139,6 +140,7 @@ def test_a_stop_text_ends_an_answer_across_tokens(client: openai.OpenAI) -> None
     )
 
 
+@pytest.mark.medium
 def test_batched_is_alone(place: Place, client: openai.OpenAI) -> None:
     """The same seed gives the same text, whoever else is served."""
     given = [
@@ -315,6 +317,7 @@ def test_the_queue_is_bounded(place: Place, client: openai.OpenAI) -> None:
     assert place.app.state.service.models["plain"].waiting == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.medium
 def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     backend = local("llama")
     made = Place(tmp_path, {"m": backend}, limits={"seconds": 0.5, "requests_a_minute": 0})

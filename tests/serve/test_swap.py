@@ -53,6 +53,7 @@ def text_of(path: str, prompt: str, seed: int, tokens: int) -> str:
     return render.response_text(tokenizer, sample.response_ids)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("fits", [True, False], ids=["side by side", "drained first"])
 def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
     place: Place, monkeypatch: pytest.MonkeyPatch, fits: bool

@@ -73,6 +73,7 @@ def test_a_stream_is_relayed_byte_for_byte(place: Place, http: httpx.Client) -> 
         assert len(place.collector.kept) == before  # type: ignore[attr-defined]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("script", "status", "words"),
     [
@@ -101,6 +102,7 @@ def test_faults_of_an_upstream(place: Place, http: httpx.Client, script: str, st
     assert len(place.collector.kept) == before  # type: ignore[attr-defined]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("script", "words"), [("cut", "middle"), ("slow", "too long")])
 def test_a_stream_that_fails_ends_with_an_event(place: Place, script: str, words: str) -> None:
     with openai.OpenAI(api_key=place.secrets["ada"], base_url=place.address + "/v1") as client:  # type: ignore[attr-defined]

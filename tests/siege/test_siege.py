@@ -25,6 +25,7 @@ def tried(name: str, folder: Path) -> Outcome:
     return work.outcome
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [name for name in siege.ATTACKS if name in FAST])
 def test_nothing_gets_through(name: str, tmp_path: Path) -> None:
     assert tried(name, tmp_path).failed == []
@@ -135,6 +136,7 @@ def test_a_traceback_in_a_log_is_found() -> None:
     assert tracebacks("Line.\n") == []
 
 
+@pytest.mark.medium
 def test_a_route_that_lets_somebody_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from siege.attacks import routes
 

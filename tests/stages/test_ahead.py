@@ -49,6 +49,7 @@ def killed_before_the_update(stage: str, files: Files, out: Path) -> None:
     worlds.train(stage, files, out, **AHEAD)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["ppo", "rloo"])
 def test_a_run_killed_between_rollout_and_update_ends_with_the_same_bytes(
     files: Files, tmp_path: Path, stage: str

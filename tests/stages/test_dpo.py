@@ -132,6 +132,7 @@ def test_training_starts_at_log_2_and_learns(files: Files, tmp_path: Path, monke
     assert not torch.equal(next(model.parameters()), next(start.parameters()))
 
 
+@pytest.mark.medium
 def test_an_interrupted_run_resumes_to_the_same_weights(files: Files, tmp_path: Path) -> None:
     settings = config(files, "checkpoint.every=1", epochs=3)
     whole = worlds.hashes(dpo.train(settings, tmp_path / "whole"))
@@ -151,6 +152,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(files: Files, tmp_path: 
     assert worlds.hashes(tmp_path / "run") == whole
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_two_ranks_do_what_one_does(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"data": files.rankings, "valid_fraction": 0.2, "epochs": 2, "batch": 6, "optimiser": {"lr": 1e-3}}

@@ -13,6 +13,7 @@ from stages import worlds
 from stages.worlds import Files
 
 
+@pytest.mark.medium
 def test_ppo_samples_from_servers_and_reports_the_gap(files: Files, tmp_path: Path) -> None:
     with serving(files.policy, 2) as fakes:
         servers = {"kind": "vllm", "urls": [fake.url for fake in fakes], "shared_dir": str(tmp_path)}

@@ -19,6 +19,7 @@ from stages import worlds
 ONE_STEP = {"epochs": 1, "batch": 64, "compute": {"micro_tokens": 1024}}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_one_step_of_sft_reward_and_ppo(files: worlds.Files, tmp_path: Path, family: str) -> None:
     start = worlds.save(tmp_path / "start", tiny.policy(family))
@@ -73,6 +74,7 @@ def same_score_without_heedful(run: Path) -> None:
     torch.testing.assert_close(together_B1[:, 0] + bias, expected_B, rtol=0, atol=1e-5)
 
 
+@pytest.mark.medium
 def test_chat_models_answer_in_their_template(files: worlds.Files, tmp_path: Path) -> None:
     """Messages, a chat template, a tokenizer whose pad is its EOS: the whole road with other ids."""
     tokenizer: Any = tiny.tokenizer(template=True, pad=tiny.EOS, vocab=tiny.VOCAB - 1)

@@ -88,6 +88,7 @@ def by_hand(stage: str, rewards: list[float], scale_rewards: bool) -> list[float
     return [(r - mean) / (statistics.stdev(rewards) + 1e-4 if scale_rewards else 1) for r in rewards]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("stage", "kl_in", "scale_rewards"),
     [("rloo", "reward", None), ("rloo", "loss", None), ("grpo", "loss", True), ("grpo", "reward", False)],
@@ -233,6 +234,7 @@ def same(prompts: list[Any], completions: list[str]) -> list[float]:
     return [1.0 for _ in completions]
 
 
+@pytest.mark.medium
 @BOTH
 def test_it_learns_what_is_rewarded(files: Files, tmp_path: Path, stage: str) -> None:
     """The share of the letter e in the answers, from 5 %, within six iterations. A blank line ends each prompt."""

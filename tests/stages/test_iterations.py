@@ -63,6 +63,7 @@ def test_the_penalty_of_a_missing_end_reaches_the_returns(files: Files) -> None:
 MOVING = {"target": {"kl_target": 1e-3, "kl_horizon": 8}, "ceiling": {"kl_ceiling": 1e-9, "at_ceiling": "raise"}}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("moving", MOVING.values(), ids=MOVING)
 def test_a_coefficient_that_has_moved_survives_a_resume(files: Files, tmp_path: Path, moving: dict[str, Any]) -> None:
     changes = {"reward": ["stages.worlds:count_e"], "optimiser": {"lr": 1e-2}, **PLAIN, **moving}

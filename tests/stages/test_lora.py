@@ -122,6 +122,7 @@ def test_ppo_holds_each_base_once(files: Files) -> None:
     assert open_networks(config, ranks).reference.state_dict().keys() == tiny.policy().state_dict().keys()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", STARTS)
 def test_a_run_with_lora_leaves_a_plain_model_and_checkpoints_of_what_is_trained(
     files: Files, tmp_path: Path, stage: str
@@ -144,6 +145,7 @@ def test_a_run_with_lora_leaves_a_plain_model_and_checkpoints_of_what_is_trained
     assert {"q_proj", "down_proj"} <= changed <= {*"q_proj k_proj v_proj o_proj gate_proj up_proj down_proj".split()}
 
 
+@pytest.mark.medium
 def test_recomputed_activations_and_padded_rows_change_nothing(files: Files, tmp_path: Path) -> None:
     ways = ({}, {"activation_checkpointing": True}, {"fast": False}, {"micro_tokens": 64})
     losses = [
@@ -169,6 +171,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(files: Files, tmp_path: Path, st
     assert weights[0] == weights[1]
 
 
+@pytest.mark.medium
 def test_an_adapter_alone_loads_on_its_own_base_and_on_no_other(files: Files, tmp_path: Path) -> None:
     start = worlds.save(tmp_path / "start", tiny.policy())
     for stage, reader in (("sft", load.load_policy), ("reward", load.load_reward)):

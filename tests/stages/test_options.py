@@ -484,6 +484,7 @@ def test_pretraining_texts_are_cut_where_asked(files: Files) -> None:
     assert longest == [8, 48, 48]
 
 
+@pytest.mark.medium
 def test_the_tax_is_that_of_the_averaged_weights(files: Files, tmp_path: Path) -> None:
     """Those of model/: an average that hardly moves keeps the loss of the start, whatever the policy learns."""
     with torch.no_grad():
@@ -495,6 +496,7 @@ def test_the_tax_is_that_of_the_averaged_weights(files: Files, tmp_path: Path) -
         assert moved > apart if apart else moved < 1e-4
 
 
+@pytest.mark.medium
 def test_the_tax_is_the_loss_on_held_out_texts(files: Files, tmp_path: Path) -> None:
     changes = {"episodes": 24, "tax_data": files.texts, "checkpoint": {"every": 2}, "optimiser": {"lr": 0.0}}
     logged = metrics(worlds.train("ppo", files, tmp_path / "run", pretrain_data=None, **changes))

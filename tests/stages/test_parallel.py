@@ -90,6 +90,7 @@ def processes(target: Callable[..., None], args: tuple[Any, ...], size: int = 2)
     return [rank.exitcode for rank in ranks]
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_sft_on_two_ranks_and_a_doubled_gradient(files: worlds.Files, tmp_path: Path) -> None:
     one = worlds.parallel_case("sft-gpt2", files, tmp_path / "one")

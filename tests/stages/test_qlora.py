@@ -98,6 +98,7 @@ def test_it_samples_as_the_merged_model_does_and_stays_small(dtype: Any) -> None
     assert all(p.dtype != torch.uint8 or isinstance(p, nn.Parameter) for p in model.parameters())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
 def test_a_run_learns_and_leaves_a_plain_model(files: Files, tmp_path: Path, stage: str) -> None:
     every = {"every": 1, "keep": 9}
@@ -113,6 +114,7 @@ def test_a_run_learns_and_leaves_a_plain_model(files: Files, tmp_path: Path, sta
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-5)  # the reference is the same base of 4 bits
 
 
+@pytest.mark.medium
 def test_a_resumed_run_ends_with_the_same_bytes(files: Files, tmp_path: Path) -> None:
     every = {"every": 1, "keep": 9}
     whole = worlds.train("sft", files, tmp_path / "whole", lora=QLORA, checkpoint=every)

@@ -31,6 +31,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> str:
     return worlds.save(tmp_path_factory.mktemp("other") / "model", tiny.policy(seed=5))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.ONLINE)
 def test_the_kl_is_measured_from_the_named_reference(
     files: Files, other: str, tmp_path: Path, stage: str, capsys: pytest.CaptureFixture[str]
@@ -45,6 +46,7 @@ def test_the_kl_is_measured_from_the_named_reference(
     assert metrics(same)[0]["kl"] == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.medium
 def test_the_reference_of_dpo(files: Files, other: str, tmp_path: Path) -> None:
     data = {"model": files.policy, "data": files.rankings, "valid_fraction": 0.2}
     config = dpo.DPOConfig(reference=other, optimiser={"lr": 1e-3}, **data)
@@ -68,6 +70,7 @@ def test_a_reference_with_other_tokens_is_refused(files: Files, tmp_path: Path) 
         worlds.train("ppo", files, tmp_path / "run", reference=foreign, **STILL)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("role", ["reward", "value", "reference"])
 def test_a_model_with_a_shorter_context_is_refused_at_the_start(files: Files, tmp_path: Path, role: str) -> None:
     """Not in the middle of the run, when the first long answer comes."""

@@ -96,6 +96,7 @@ def crash() -> None:
     raise Crash
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.STAGES)
 def test_a_crash_costs_nothing_but_time(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
@@ -125,6 +126,7 @@ def test_a_model_that_was_deleted_is_made_again(
     assert_same(run, whole(stage))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("stage", "number"), [("sft", signal.SIGINT), ("pretrain", signal.SIGTERM)])
 def test_a_signal_saves_a_checkpoint_first(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str, number: int
@@ -204,6 +206,7 @@ def test_only_these_settings_may_change(files: worlds.Files) -> None:
         assert resumable(config, "may_grow") == set(LONGER[stage][0])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.STAGES)
 def test_what_changes_no_result_may_change(files: worlds.Files, tmp_path: Path, stage: str) -> None:
     changes: dict[str, Any] = {"ema_decay": 0.5} if stage in worlds.ONLINE else {}
@@ -223,6 +226,7 @@ def test_what_changes_no_result_may_change(files: worlds.Files, tmp_path: Path, 
     assert manifest["config"]["checkpoint"] == {"every": 3, "keep": 5}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("stage", "finished"), [*((stage, True) for stage in worlds.STAGES), ("sft", False), ("ppo", False)]
 )
@@ -242,6 +246,7 @@ def test_a_run_may_get_longer(files: worlds.Files, tmp_path: Path, stage: str, f
         worlds.train(stage, files, tmp_path / "run", resume=True, **short, **constant)
 
 
+@pytest.mark.medium
 def test_the_schedule_of_a_longer_run_is_that_of_its_new_length(files: worlds.Files, tmp_path: Path) -> None:
     for name, epochs in (("short", 1), ("long", 2)):
         worlds.train("sft", files, tmp_path / name, epochs=epochs)
@@ -269,6 +274,7 @@ def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files,
     worlds.train("sft", files, tmp_path / "run", resume=True, **changes)
 
 
+@pytest.mark.medium
 def test_a_changed_reward_function_is_named(
     files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_loss_accuracy_and_gradient_by_hand(files: Files, tmp_path: Path, normal
     assert results(run)["valid"]["accuracy"]["n"] == results(run)["pairs"] == len(margins)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("micro_tokens", [1, 10_000])
 def test_groups_weigh_their_rankings(files: Files, tmp_path: Path, micro_tokens: int) -> None:
     """The loss is the weighted mean over the batch, whatever its cut: a counts once, b a quarter."""
@@ -98,6 +99,7 @@ def test_a_weight_counts_where_its_group_is_alone_in_a_batch(files: Files) -> No
         assert norms[True] == pytest.approx(share * norms[False], rel=1e-4)
 
 
+@pytest.mark.medium
 def test_rankings_have_weights_of_their_own(files: Files, tmp_path: Path) -> None:
     """A weight in the rows does what the same weight of a group does, and both multiply."""
     everybody = [json.loads(line) for line in Path(files.rankings).read_text("utf-8").splitlines()]
@@ -111,6 +113,7 @@ def test_rankings_have_weights_of_their_own(files: Files, tmp_path: Path) -> Non
         dpo.train(build(DPOConfig, {"model": files.policy, "data": data}, "the test"), tmp_path / "dpo")
 
 
+@pytest.mark.medium
 def test_weights_are_divided_by_their_mean_over_the_data(files: Files, tmp_path: Path) -> None:
     """Weights ten times as large teach the same."""
     one, ten = (
@@ -120,6 +123,7 @@ def test_weights_are_divided_by_their_mean_over_the_data(files: Files, tmp_path:
     assert worlds.disagreements(one, ten) == []
 
 
+@pytest.mark.medium
 def test_a_group_left_out_teaches_nothing_and_is_still_measured(files: Files, tmp_path: Path) -> None:
     everybody = [json.loads(line) for line in Path(files.rankings).read_text("utf-8").splitlines()]
     alone = worlds.write(tmp_path / "alone.jsonl", (row for row in everybody if row["group"] == "b"))
@@ -167,6 +171,7 @@ def test_without_demonstrations_the_bias_stays(files: Files, tmp_path: Path) -> 
     assert heads.reward_bias(load.load_reward(further)[0]) == 0.25
 
 
+@pytest.mark.medium
 def test_a_further_bias_replaces_the_one_before(files: Files, tmp_path: Path) -> None:
     """The judge's bias of 0.25 is part of the scores that are shifted: twice normalised is once normalised."""
     once = worlds.train("reward", files, tmp_path / "once", model=files.judge, **STILL)
@@ -190,6 +195,7 @@ def test_it_learns_what_labelers_prefer(files: Files, tmp_path: Path) -> None:
     assert results(run)["valid"]["accuracy"]["rate"] == 1.0
 
 
+@pytest.mark.medium
 def test_all_tied_rankings_are_counted_skipped_and_reported(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,6 +238,7 @@ def test_no_better_than_longer_wins_is_said(
     assert ("warning" in said) is longer
 
 
+@pytest.mark.medium
 def test_accuracy_by_labeler_group_and_length_is_in_the_manifest(files: Files, tmp_path: Path) -> None:
     valid = results(worlds.train("reward", files, tmp_path / "run", eval_data=files.rankings, **STILL))["valid"]
     assert set(valid["by_labeler"]) == {"l0", "l1", "l2"}
@@ -265,6 +272,7 @@ def test_a_prompt_is_never_cut_between_its_completions() -> None:
     assert batches.in_order([5, 5, 5, 5], 1000, ranks=2) == [[0, 1], [2, 3]]  # a part for each
 
 
+@pytest.mark.medium
 def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
     model, tokenizer = load.load_reward(files.judge)
     rows = rows_of(files.rankings)
@@ -278,6 +286,7 @@ def test_scores_come_back_in_order_whatever_the_cut(files: Files) -> None:
                 assert scores == pytest.approx(by_hand, abs=1e-5)
 
 
+@pytest.mark.medium
 def test_low_precision_scores_stay_close(files: Files, tmp_path: Path) -> None:
     full, low = (
         worlds.train("reward", files, tmp_path / dtype, model=files.judge, compute={"dtype": dtype}, **STILL)

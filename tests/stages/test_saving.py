@@ -50,6 +50,7 @@ def test_a_generation_config_that_contradicts_itself_is_kept_as_it_is(files: Fil
     assert model.generation_config.pad_token_id == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", STARTS)
 def test_the_output_has_the_precision_of_the_input_unless_save_dtype_says_otherwise(
     files: Files, tmp_path: Path, stage: str
@@ -114,6 +115,7 @@ def test_what_cannot_be_saved_stops_the_run_before_its_first_step(
     assert not (tmp_path / "run" / "model").exists()
 
 
+@pytest.mark.medium
 def test_a_disk_that_will_be_full_stops_the_run_before_its_first_step(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_p
     assert all(torch.equal(saved[name], checkpoint[name]) for name in saved)
 
 
+@pytest.mark.medium
 def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
     changes = {
         "epochs": 3, "evaluations": 9, "optimiser": {"lr": 0.03, "schedule": "constant"}, "prompts": files.prompts,
@@ -150,6 +151,7 @@ def loss_without(model: str, files: Files) -> float:
         return float(plain.mean_response_loss(AutoModelForCausalLM.from_pretrained(model).eval(), kept))
 
 
+@pytest.mark.medium
 def test_dropout_works_in_training_and_not_in_validation(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +196,7 @@ def test_recomputing_activations_draws_the_same_dropout(files: Files, tmp_path: 
         assert other == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.medium
 def test_every_demonstration_is_seen_once_an_epoch(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +239,7 @@ def test_a_model_learns_the_answers(files: Files, tmp_path: Path) -> None:
     assert after < before - 1
 
 
+@pytest.mark.medium
 def test_a_saved_model_stops_at_the_end_of_a_turn(files: Files, tmp_path: Path) -> None:
     """A base model with a template: its EOS ends documents, and the template ends turns with another token."""
     tokenizer = dialects.tokenizer("chatml")

@@ -79,6 +79,7 @@ def same_bytes_as_save_pretrained(model: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (model / name).read_bytes(), name
 
 
+@pytest.mark.medium
 def test_sft_in_shards_is_sft(files: worlds.Files, tmp_path: Path) -> None:
     """Losses, norms, clipped gradients, weights and Adam's moments to 1e-6, with packed rows and several micro-batches.
 
@@ -103,6 +104,7 @@ def test_sft_in_shards_is_sft(files: worlds.Files, tmp_path: Path) -> None:
     same_bytes_as_save_pretrained(two / "model", tmp_path / "again")
 
 
+@pytest.mark.medium
 def test_ppo_in_shards_is_ppo(files: worlds.Files, tmp_path: Path) -> None:
     """Policy, value net, reference, reward model and average in shards, and samples from gathered weights."""
     # a larger epsilon: Adam turns the rounding of a gradient of almost 0 into a step

@@ -59,6 +59,7 @@ def test_a_selector_chooses_without_held_out_rows(files: Files, tmp_path: Path) 
     assert "valid_loss" not in results
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("held_out", [2, 4])
 def test_held_out_prompts_are_not_trained_on(
     files: Files, tmp_path: Path, held_out: int, caplog: pytest.LogCaptureFixture
@@ -109,6 +110,7 @@ def test_few_updates_are_said(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_few_updates_of_ppo_are_minibatches(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = {"reward": ["stages.worlds:count_e"], "episodes": 16, "minibatch": 8, **PLAIN}
     worlds.train("ppo", files, tmp_path / "few", epochs=4, **changes)

@@ -63,6 +63,7 @@ def test_the_alarm_by_hand() -> None:
     assert alarm_of(measured([9.0, *rises], [LOW, HIGH, MIDDLE, LOW]), PROMPTS) is not None
 
 
+@pytest.mark.medium
 def test_when_and_on_how_many_prompts_it_measures(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", watch=[LETTER], watch_every=2, **SMALL)
     rows = metrics(run)
@@ -85,6 +86,7 @@ def test_when_and_on_how_many_prompts_it_measures(files: Files, tmp_path: Path) 
     assert len(read_json(step / "state.json")["watched"][0]["scores"][LETTER]) == 20  # all there are
 
 
+@pytest.mark.medium
 def test_watched_rewards_are_logged_and_change_nothing(files: Files, tmp_path: Path) -> None:
     plain = worlds.train("ppo", files, tmp_path / "plain", **SMALL)
     watch = [files.judge, f"2*{LETTER}"]
@@ -125,6 +127,7 @@ def test_the_alarm_warns_or_stops_with_the_best_checkpoint(
     assert stopped is None if on_alarm == "warn" else stopped.startswith("stopped after iteration 3: over-optimisation")
 
 
+@pytest.mark.medium
 def test_a_resume_measures_bit_for_bit(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"watch": [LETTER], "watch_every": 1, **SMALL}
     whole = worlds.train("ppo", files, tmp_path / "whole", **changes)

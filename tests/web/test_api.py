@@ -115,6 +115,7 @@ def test_half_a_character_is_refused(site: Site, draft: object) -> None:
     assert sent.status_code == 422
 
 
+@pytest.mark.medium
 def test_a_candidate_is_screened_through_the_api(site: Site) -> None:
     lead = site.script("lead")
     person = site.ids["labeler"]

@@ -139,6 +139,7 @@ def nested(levels: int, inner: Any = 1) -> Any:
     return inner
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("levels", [51, 500, 900, 5000, 100_000])
 def test_what_is_nested_too_deep_is_refused(site: Site, levels: int) -> None:
     site.add_rankings(1)

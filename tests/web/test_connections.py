@@ -164,6 +164,7 @@ def test_a_client_that_takes_an_answer_slowly_is_not_dropped() -> None:
         assert made.is_overdue(now) is dropped, now
 
 
+@pytest.mark.medium
 def test_who_waits_for_the_server_is_not_dropped(limited: Connections) -> None:
     with contextlib.closing(connect(limited)) as patient:
         assert b"200 OK" in ask(patient, "/0.8", b"x" * 100_000)

@@ -81,6 +81,7 @@ def test_a_mapping_that_does_not_fit(site: Site, mapped: list[str], says: str) -
     assert 'data-ready="1"' not in answer.text
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("text", "form", "prompts"),
     [

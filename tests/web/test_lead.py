@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from httpx import Response
 from starlette.testclient import TestClient
 
@@ -45,6 +46,7 @@ def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
     assert anybody.get("/work/tea").headers["location"] == "/work/tea/demonstration"
 
 
+@pytest.mark.medium
 def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     lead = site.browser("lead")
     token = lead.post(f"{TEA}/invitations", json={"role": "labeler"}).json()["invitations"][0]["token"]
@@ -288,6 +290,7 @@ def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
     assert ">labeler<" not in page
 
 
+@pytest.mark.medium
 def test_a_snapshot_says_how_many_judgements_are_held_back(site: Site) -> None:
     ref, _ = site.add_rankings(2)
     for _ in range(2):
@@ -302,6 +305,7 @@ def test_a_snapshot_says_how_many_judgements_are_held_back(site: Site) -> None:
     assert lead.get("/lead/tea/snapshots").text.count("1 held back") == 1
 
 
+@pytest.mark.medium
 def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:
     (ref,) = site.add_rankings(1)
     rank(site.script("labeler"))
@@ -343,6 +347,7 @@ def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) 
     assert ranks == {"Together": ["1", "1"], "brief": ["1", "2"], "long": ["2", "1"]}
 
 
+@pytest.mark.medium
 def test_people_read_tool_calls_and_their_answers(site: Site) -> None:
     call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Orm"}}}
     turns = [

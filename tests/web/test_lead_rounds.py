@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heedful import files
 from heedful.configs.round import RoundConfig
 from heedful.files import append_rows
@@ -56,6 +58,7 @@ def test_figures_of_a_gate_in_words() -> None:
     assert list(lead_rounds.figures({"win": None, "flags": None, "tax": None, "length": None})) == []
 
 
+@pytest.mark.medium
 def test_leads_read_what_a_round_decided_and_who_promoted(site: Site) -> None:
     page = site.browser("lead").get("/lead/tea/rounds").text
     assert "No round of this project has begun" in page

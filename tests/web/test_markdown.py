@@ -84,6 +84,7 @@ UNITS = (
 )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_hostile_texts_take_less_than_a_third_of_a_second() -> None:
     rng = Random(1)
     texts = [unit * (HOSTILE // len(unit)) for unit in UNITS]
@@ -181,6 +182,7 @@ def test_no_text_breaks_a_page(text: str) -> None:
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("unit", ["$", "$x", "$$x$$", "\\(", "\\(x\\)", "\\[", "$\\frac", "**$a$ ", "$x$|", "\\($"])
 def test_rich_texts_take_bounded_time(unit: str) -> None:
     began = time.process_time()

@@ -14,6 +14,7 @@ TEA = "/api/projects/tea"
 TIME = re.compile(r'<time datetime="([^"]+)" data-as="(minute|day|long|long-minute|clock)">([^<]+)</time>')
 
 
+@pytest.mark.medium
 def test_times_come_in_utc_for_the_browser_to_convert(site: Site) -> None:
     site.settle(rate_first=False)
     (ref,) = site.add_rankings(1)

@@ -95,6 +95,7 @@ def work_of(site: Site, word: str = CANARY) -> TestClient:
     return lead
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("snapshot", [False, True])
 def test_nothing_is_left_of_a_deleted_person_but_the_snapshots_that_are_named(site: Site, snapshot: bool) -> None:
     lead = work_of(site)
@@ -179,6 +180,7 @@ def test_uploads_in_use_survive_the_cleaning(tmp_path: Path) -> None:
     uploads.clean(tmp_path / "nowhere")
 
 
+@pytest.mark.medium
 def test_imports_while_people_are_deleted(site: Site) -> None:
     lead, stop = site.script("lead"), threading.Event()
 

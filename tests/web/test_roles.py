@@ -152,6 +152,7 @@ def test_only_the_api_writes(site: Site) -> None:
     assert {path for method, path in routes_of(site) if method != "GET" and not path.startswith("/api/")} == set()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("who", WHO)
 def test_who_may_come_in(site: Site, who: str) -> None:
     """By cookie, and, under /api/, by token too."""

@@ -109,6 +109,7 @@ def test_the_preview_is_the_page_and_stores_nothing(site: Site) -> None:
     assert site.browser("reader").get("/lead/tea/settings/rubric").status_code == 403
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("rule", ["", "Kind first", "Kind first\n\nThen true."])
 def test_rules_are_shown(site: Site, rule: str) -> None:
     site.add_rankings(1)

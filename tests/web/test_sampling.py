@@ -100,6 +100,7 @@ def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
     assert "data-live" not in page
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("fast_starts")
 def test_an_error_is_shown_at_its_model_and_only_it_is_tried_again(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(2)
@@ -152,6 +153,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.medium
 def test_a_job_outlives_a_killed_server(site: Site, endpoint: Endpoint) -> None:
     """The next server shows it as running, starts no second one, and can stop it and go on with it."""
     site.add_prompts(1)
@@ -174,6 +176,7 @@ def test_a_job_outlives_a_killed_server(site: Site, endpoint: Endpoint) -> None:
     assert not (site.folder / "samples/tea/1/.lock").exists()
 
 
+@pytest.mark.medium
 def test_a_job_that_another_server_resumed_is_running(site: Site, endpoint: Endpoint) -> None:
     """The server that started it neither resumes it a second time nor starts another one."""
     site.add_prompts(1)
@@ -194,6 +197,7 @@ def test_a_job_that_another_server_resumed_is_running(site: Site, endpoint: Endp
     until(lambda: other.job("tea", 1).state == "done")
 
 
+@pytest.mark.medium
 def test_a_runner_that_was_killed_is_shown_as_stopped(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(1)
     hold = threading.Event()
@@ -209,6 +213,7 @@ def test_a_runner_that_was_killed_is_shown_as_stopped(site: Site, endpoint: Endp
     hold.set()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -235,6 +240,7 @@ def test_a_project_without_prompts(site: Site) -> None:
     assert "the project has no prompts" in answer.text
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("fast_starts")
 def test_only_an_administrator_adds_an_address(site: Site, endpoint: Endpoint) -> None:
     """The server sends its key there."""

@@ -302,6 +302,7 @@ def test_a_judgement_names_the_guide_under_which_its_task_was_given(site: Site) 
     assert labeler.post("/api/projects/tea/undo", json={}).json()["instructions"] == 2
 
 
+@pytest.mark.medium
 def test_a_new_consent_text_comes_before_the_next_task(site: Site) -> None:
     site.add_rankings(3)
     lead, labeler = site.browser("lead"), site.browser("labeler")

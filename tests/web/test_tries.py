@@ -117,6 +117,7 @@ def test_slips_of_one_lock_nobody_else_at_the_address(site: Site) -> None:
     assert sign_in(site.browser(), "lead") == 204
 
 
+@pytest.mark.medium
 def test_one_address_cannot_try_all_names(site: Site) -> None:
     found = [sign_in(site.browser(), f"name {number // 4}", "a wrong one") for number in range(81)]
     assert found == [401] * 80 + [429]
@@ -135,6 +136,7 @@ def test_a_known_device_always_lets_the_right_password_in(site: Site) -> None:
     assert sign_in(device) == 204
 
 
+@pytest.mark.medium
 def test_a_stolen_device_is_forgotten_after_a_hundred_wrong_passwords(site: Site) -> None:
     with_password(site, "labeler")
     device = site.browser()

@@ -188,6 +188,7 @@ def test_deleting_a_conversation_or_an_account_leaves_nothing(playing: Playing) 
         assert db.scalar(sa.select(sa.func.count()).select_from(Chat)) == 0
 
 
+@pytest.mark.medium
 def test_what_was_collected_goes_with_the_conversation_and_conversations_with_their_user(playing: Playing) -> None:
     play = playing("red", "sft-2")
     play.model.says = f"{CANARY} says"
@@ -419,6 +420,7 @@ def compared(ada: TestClient, play: Play, text: str = "What is 2 + 2?") -> tuple
     return chat, f"/api/chats/{chat['ref']}/pairs/{left['pair']}"
 
 
+@pytest.mark.medium
 def test_a_choice_between_two_blind_answers(playing: Playing) -> None:
     play = playing("red", "sft-2")
     play.models["red"].says = "Four."

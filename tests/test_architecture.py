@@ -323,6 +323,20 @@ def test_engines_are_opened_in_one_place() -> None:
     assert wrong == []
 
 
+ENTRY_POINTS = {"fast": "fast.api"}
+
+
+def test_a_package_with_an_entry_point_is_entered_there() -> None:
+    wrong = [
+        f"{module.at(found.line)}: import {entry}, not {name}"
+        for part, entry in ENTRY_POINTS.items()
+        for module in modules().values()
+        for found in imports(module)
+        if (name := ours(found)) and name.partition(".")[0] == part != module.part and name != entry
+    ]
+    assert wrong == []
+
+
 ONE_NAME = {
     "config",
     "configs",

@@ -17,7 +17,7 @@ from transformers.models.llama import modeling_llama
 import tiny
 from heedful.config import UserError
 from heedful.configs.shared import TrainingCompute
-from heedful.fast import attention, compiled, forward, liger, linear
+from heedful.fast import api, attention, compiled, forward, liger, linear
 from heedful.models import batches, load, scoring
 
 BATCH = batches.collate(tiny.prompts(3, seed=5, longest=9), tiny.prompts(3, seed=7, longest=8), 1)
@@ -45,7 +45,7 @@ def test_compiled_layers_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(forward, "_trial", lambda model, dtype: [torch.ones(1)])  # compiling costs time
     recomputed = LAYER.model_copy(update={"activation_checkpointing": True})
     load.place(model, "cpu", recomputed, trained=True)
-    assert str(forward.path(model)) == "packed rows, compiled layers"
+    assert str(api.path(model)) == "packed rows, compiled layers"
     torch._dynamo.utils.counters.clear()
     ran.clear()
     for ours, theirs in zip(learn(model.train()), plain, strict=True):
@@ -56,9 +56,9 @@ def test_compiled_layers_learn_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     assert [why for why in found["graph_break"] if "disable" not in why] == []
     assert list(dict(model.named_parameters())) == names
     assert type(copy.deepcopy(model).model.layers[0]).forward is type(model.model.layers[0]).forward
-    forward.choose(model)
+    api.choose(model)
     assert type(model.model.layers[0]) is modeling_llama.LlamaDecoderLayer
-    assert str(forward.path(model)) == "packed rows"
+    assert str(api.path(model)) == "packed rows"
     assert attention.APART not in model.config._attn_implementation
 
 
@@ -78,7 +78,7 @@ def test_layers_that_do_not_compile_are_refused_in_training_alone(
         load.place(tiny.policy("llama"), "cpu", LAYER, trained=True)
     model = load.place(tiny.policy("llama"), "cpu", LAYER)
     assert f"{said}. This model computes without it" in caplog.text
-    assert str(forward.path(model)) == "packed rows"
+    assert str(api.path(model)) == "packed rows"
     assert type(model.model.layers[0]) is modeling_llama.LlamaDecoderLayer
     scoring.response_logprobs(model, BATCH)
 
@@ -141,7 +141,7 @@ def test_ligers_kernels_are_in_this_model_alone(kernels: ModuleType) -> None:
     model = load.place(tiny.policy("llama"), "cpu", TrainingCompute(), trained=True)
     plain = learn(model)
     load.place(model, "cpu", TrainingCompute(liger=True), trained=True)
-    assert str(forward.path(model)) == "packed rows, Liger kernels"
+    assert str(api.path(model)) == "packed rows, Liger kernels"
     FakeNorm.ran = 0
     for ours, theirs in zip(learn(model), plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -149,7 +149,7 @@ def test_ligers_kernels_are_in_this_model_alone(kernels: ModuleType) -> None:
     assert modeling_llama.LlamaRMSNorm is plain_class
     copied = copy.deepcopy(model)
     assert copied.model.norm.forward.__self__ is copied.model.norm
-    forward.choose(model)
+    api.choose(model)
     learn(model)
     assert FakeNorm.ran == 2 * len(model.model.layers) + 1
     assert not any("forward" in vars(module) for module in model.modules())
@@ -172,7 +172,7 @@ def test_liger_is_refused_where_it_cannot_work(kernels: ModuleType, monkeypatch:
 def test_a_copy_in_shards_is_chosen_for_like_its_model(kernels: ModuleType) -> None:
     """The average of a sharded policy is another model with the same settings."""
     model, other = (load.place(tiny.policy("llama"), "cpu", TrainingCompute()) for _ in range(2))
-    forward.choose(model, extras=forward.Extras(liger=True))
-    assert str(forward.choose_like(other, model)) == "packed rows, Liger kernels"
-    assert forward.choose(model, False).extras == forward.Extras()
+    api.choose(model, extras=api.Extras(liger=True))
+    assert str(api.choose_like(other, model)) == "packed rows, Liger kernels"
+    assert api.choose(model, False).extras == api.Extras()
     assert linear.is_plain(model.lm_head)

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.configs.shared import TrainingCompute
-from heedful.fast import attention, forward, linear, rows, trim
+from heedful.fast import api, attention, linear, rows, trim
+from heedful.maths import padding
 from heedful.models import batches, dropout, heads, load, scoring
 
 PAD = 1
@@ -51,7 +52,7 @@ def both(model: Any, work: Any) -> list[list[Tensor]]:
     """[result, gradients] of work(model), padded and packed."""
     found = []
     for fast in (False, True):
-        assert forward.choose(model, fast).packed is fast
+        assert api.choose(model, fast).packed is fast
         model.zero_grad()
         result = work(model)
         (result * torch.linspace(-1, 1, result.numel()).view(result.shape)).sum().backward()
@@ -79,7 +80,7 @@ def test_a_family_gives_the_same_on_packed_rows(family: str, monkeypatch: pytest
 def test_a_family_that_does_not_fit_is_padded_and_says_why(family: str) -> None:
     more = {"num_local_experts": 4, "head_dim": 8} if family == "GptOss" else {}
     model = model_of(family, **more)
-    path = forward.choose(model)
+    path = api.choose(model)
     assert not path.packed
     assert PADDED[family] in path.why
     assert str(path).startswith("padded rows (")
@@ -130,7 +131,7 @@ def test_hooks_and_wrapped_layers_are_part_of_it() -> None:
 def test_the_last_layer_computes_what_is_read() -> None:
     """And a copy does so for itself."""
     model = tiny.reward("llama")
-    assert forward.path(model).packed
+    assert api.path(model).packed
     for one in (model, copy.deepcopy(model)):
         layers = one.model.layers
         counts: list[list[int]] = [[] for _ in layers]
@@ -149,15 +150,15 @@ def test_the_last_layer_computes_what_is_read() -> None:
 def test_fast_false_is_transformers_own_padded_forward(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.policy("llama")
     before = model.config._attn_implementation
-    assert forward.choose(model).packed
+    assert api.choose(model).packed
     assert model.config._attn_implementation == attention.PREFIX + before
-    assert forward.choose(model, False).why == "compute.fast is false"
+    assert api.choose(model, False).why == "compute.fast is false"
     assert model.config._attn_implementation == before
     assert not any(type(module) is linear.OneDNNLinear for module in model.modules())
     assert not any(hook in trim.HOOKS for m in model.modules() for hook in m._forward_hooks.values())
     called = []
     model.register_forward_hook(lambda *_: called.append(1))
-    monkeypatch.setattr(forward, "states_at", None)
+    monkeypatch.setattr(api, "states_at", None)
     scoring.response_logprobs(model, BATCH)
     scoring.response_loss(model, BATCH)
     assert called == [1, 1]
@@ -166,10 +167,10 @@ def test_fast_false_is_transformers_own_padded_forward(monkeypatch: pytest.Monke
 def test_generation_by_transformers_and_the_saved_folder_are_untouched(tmp_path: Any) -> None:
     """A model with the fast path in it generates through a cache as before, and its config names no attention."""
     model = tiny.policy("llama")
-    ids, mask = batches.left_pad([[5, 6, 7], [8, 9]], PAD)
+    ids, mask = padding.left_pad([[5, 6, 7], [8, 9]], PAD)
     settings = {"attention_mask": mask, "max_new_tokens": 6, "do_sample": False, "eos_token_id": None}
     expected = model.generate(ids, **settings)
-    assert forward.choose(model).packed
+    assert api.choose(model).packed
     assert torch.equal(model.generate(ids, **settings), expected)
     model.save_pretrained(tmp_path)
     assert attention.PREFIX not in (tmp_path / "config.json").read_text()
@@ -186,7 +187,7 @@ def test_a_model_that_mixes_rows_or_breaks_is_padded(change: str, monkeypatch: p
         monkeypatch.setattr(mlp, "forward", lambda x: forward_of(x) + x.mean(1, keepdim=True))
     else:
         monkeypatch.setattr(model.model.norm, "forward", lambda x: x.reshape(3, 18, -1))
-    path = forward.choose(model)
+    path = api.choose(model)
     assert not path.packed
     assert ("other numbers" in path.why) is (change == "scaled")
     assert not any(hook in trim.HOOKS for m in model.modules() for hook in m._forward_hooks.values())
@@ -195,7 +196,7 @@ def test_a_model_that_mixes_rows_or_breaks_is_padded(change: str, monkeypatch: p
 @pytest.mark.parametrize("autocast", [False, True])
 def test_who_asks_first_does_not_matter(autocast: bool) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        assert forward.path(tiny.policy()).packed
+        assert api.path(tiny.policy()).packed
 
 
 def test_bfloat16_by_autocast_is_near_float32() -> None:
@@ -210,20 +211,20 @@ def test_bfloat16_by_autocast_is_near_float32() -> None:
 def test_no_row_sees_another() -> None:
     """The gradient by the embedding of tokens that only other rows hold is exactly 0."""
     model = tiny.policy()
-    forward.choose(model)
+    api.choose(model)
     ids = [[10, 11, 12, 13], [20, 21, 22], [30, 31, 32, 33]]
     batch = batches.collate([row[:1] for row in ids], [row[1:] for row in ids], PAD)
-    forward.states_at(model, batch.layout)[batch.layout.place_BS[1, :3]].sum().backward()
+    api.states_at(model, batch.layout)[batch.layout.place_BS[1, :3]].sum().backward()
     touched = model.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
     assert touched == [20, 21, 22]
 
 
 def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
     model = tiny.policy()
-    forward.choose(model)
+    api.choose(model)
     batch = batches.collate([[10, 11, 12]] * 2, [[20, 21], [30, 31, 32]], PAD)
     assert any(row.before for row in batch.layout.rows)
-    forward.states_at(model, batch.layout)[batch.layout.place_BS[1, 4]].sum().backward()
+    api.states_at(model, batch.layout)[batch.layout.place_BS[1, 4]].sum().backward()
     touched = model.get_input_embeddings().weight.grad.abs().sum(1).nonzero().flatten().tolist()
     assert touched == [10, 11, 12, 30, 31]
 
@@ -250,7 +251,7 @@ def test_activations_are_recomputed_where_that_is_asked_for() -> None:
 
 def test_attention_dropout_is_refused_and_not_left_out() -> None:
     model = tiny.policy("llama").train()
-    assert forward.choose(model).packed
+    assert api.choose(model).packed
     model.model.layers[0].self_attn.attention_dropout = 0.1
     with pytest.raises(attention.Unsupported, match="dropout"):
         scoring.response_logprobs(model, BATCH)
@@ -259,11 +260,11 @@ def test_attention_dropout_is_refused_and_not_left_out() -> None:
 def test_a_value_net_from_a_placed_policy_is_packed_and_can_be_taken_back() -> None:
     """The copied body brings the policy's hooks and attention along. They must not count twice."""
     policy = tiny.policy("llama")
-    assert forward.choose(policy).packed
+    assert api.choose(policy).packed
     value = heads.value_from_policy(policy)
-    assert forward.choose(value).packed
+    assert api.choose(value).packed
     packed = scoring.values(value, BATCH)
-    forward.choose(value, False)
+    api.choose(value, False)
     assert not value.base_model.config._attn_implementation.startswith(attention.PREFIX)
     assert not any(hook in trim.HOOKS for m in value.modules() for hook in m._forward_pre_hooks.values())
     close(packed, scoring.values(value, BATCH))

@@ -31,12 +31,6 @@ def test_an_empty_response_is_no_column() -> None:
     assert batch.response_mask_BT.shape == (2, 0)
 
 
-def test_left_padding_puts_real_tokens_last() -> None:
-    ids, mask = batches.left_pad([[5, 6, 7], [8]], pad_id=0)
-    assert ids.tolist() == [[5, 6, 7], [0, 0, 8]]
-    assert mask.tolist() == [[True, True, True], [False, False, True]]
-
-
 @given(LENGTHS, st.integers(1, 120))
 def test_micro_batches_keep_the_limit_and_lose_nothing(lengths: list[int], max_tokens: int) -> None:
     parts = batches.micro_batches(lengths, max_tokens)

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config
 
 import tiny
 from heedful.config import UserError
-from heedful.fast import cross_entropy, forward
+from heedful.fast import api, cross_entropy
+from heedful.maths import padding
 from heedful.models import batches, heads, scoring
 from maths import golden
 
@@ -66,7 +67,7 @@ def test_a_left_padded_forward_gives_the_same(family: str) -> None:
     """Position ids from the mask (P6): what a user of plain transformers would compute."""
     model = tiny.policy(family)
     rows = [prompt + response for prompt, response in zip(PROMPTS, RESPONSES, strict=True)]
-    ids, mask = batches.left_pad(rows, PAD)
+    ids, mask = padding.left_pad(rows, PAD)
     with torch.no_grad():
         logits = model(ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits.log_softmax(-1)
     actual = scoring.response_logprobs(model, BATCH).detach()
@@ -194,7 +195,7 @@ def test_lower_precision_gives_float32_results() -> None:
 
 def test_passes_of_rows_without_padding_are_as_they_stand_and_one_for_each_rank() -> None:
     packed, padded = tiny.policy("llama"), tiny.policy("llama")
-    forward.choose(padded, False)
+    api.choose(padded, False)
     assert scoring.passes(packed, [3, 9, 4, 1], 100) == [[0, 1, 2, 3]]
     assert scoring.passes(packed, [3, 9, 4, 1], 12) == [[0, 1], [2, 3]]
     assert scoring.passes(packed, [30, 9, 4, 1], 12) == [[0], [1], [2, 3]]  # one row may be too long

@@ -12,10 +12,10 @@ from transformers import AutoTokenizer, GenerationConfig
 import tiny
 from heedful.config import UserError
 from heedful.configs.shared import Generation
+from heedful.fast import decoding
 from heedful.fast.decoder import FastDecoder
 from heedful.models import batches, ids, load, render, scoring, vocabulary
 from heedful.models.ids import Ids
-from heedful.rollout import decoder
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Stream
 
@@ -146,14 +146,14 @@ def expected_logprobs(model: Any, prompt: list[int], response: list[int]) -> lis
     ("family", "fast", "kind"),
     [
         ("llama", True, FastDecoder),
-        ("llama", False, decoder.CachedDecoder),
-        ("gpt2", True, decoder.CachedDecoder),
+        ("llama", False, decoding.CachedDecoder),
+        ("gpt2", True, decoding.CachedDecoder),
     ],
 )
 def test_sampler_and_scoring_leave_out_the_same_ids(family: str, fast: bool, kind: type, holes: bool) -> None:
     model = spare_rows(family, holes)
     engine = LocalEngine(model, SHORT, fast=fast)
-    assert decoder.fastest(model, fast) is kind
+    assert decoding.fastest(model, fast) is kind
     assert engine.decoder == {"FastDecoder": "fast", "CachedDecoder": "cached"}[kind.__name__]
     # at a high temperature, all rows would be drawn from
     settings = Generation(max_new_tokens=40, temperature=1.0)

@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, MambaConfig
 import tiny
 from heedful.config import UserError
 from heedful.configs.shared import Compute, Generation
-from heedful.fast import cache
+from heedful.fast import cache, decoding
 from heedful.fast import decoder as fast_decoder
 from heedful.fast.decoder import FastDecoder
 from heedful.models import batches, load, scoring
-from heedful.rollout import decoder, local
+from heedful.rollout import local
 from heedful.rollout.engine import open_engine
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.streams import uniforms
@@ -72,8 +72,8 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
-        *((family, FastDecoder if family in FUSED else decoder.CachedDecoder) for family in tiny.FAMILIES),
-        ("llama", decoder.CachedDecoder),
+        *((family, FastDecoder if family in FUSED else decoding.CachedDecoder) for family in tiny.FAMILIES),
+        ("llama", decoding.CachedDecoder),
     ],
 )
 @TABLE
@@ -89,7 +89,7 @@ def test_the_engine_equals_the_plain_loop(family: str, kind: type, wide: int, mo
     settings = Generation(max_new_tokens=20, max_rows=5, temperature=0.8)
     expected = [plain(model, prompt, stream, settings) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
     fast = kind is FastDecoder
-    assert decoder.fastest(model, fast) is kind
+    assert decoding.fastest(model, fast) is kind
     same(engine(model, fast=fast).generate(PROMPTS, STREAMS, settings), expected)
     assert bool(tables) == (wide == 1 and kind is FastDecoder)
     assert {sample.finish for sample in expected} == {"stop", "length"}
@@ -204,7 +204,7 @@ def test_no_prompts_no_samples() -> None:
 
 def test_a_prompt_is_computed_once_for_its_samples() -> None:
     model = tiny.policy()
-    decoder.fastest(model)
+    decoding.fastest(model)
     tokens = []
     model.model.embed_tokens.register_forward_hook(lambda _, __, out: tokens.append(out[..., 0].numel()))
     one = engine(model)
@@ -219,7 +219,7 @@ def test_a_prompt_is_computed_once_for_its_samples() -> None:
 
 def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
+    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoding.open_decoder(*args)) or made[-1])
     engine(tiny.policy()).generate(PROMPTS, STREAMS, Generation(max_new_tokens=8, max_rows=4))
     keys = made[0].cache.layers[0].keys
     longest = max(map(len, PROMPTS))
@@ -232,7 +232,7 @@ def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("max_rows", [3, 256])
 def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int) -> None:
     made, settings = [], Generation(max_new_tokens=40, max_rows=max_rows)
-    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoder.open_decoder(*args)) or made[-1])
+    monkeypatch.setattr(local, "open_decoder", lambda *args: made.append(decoding.open_decoder(*args)) or made[-1])
     whole = engine(tiny.policy(family)).generate(PROMPTS, STREAMS, settings)
     monkeypatch.setattr(cache, "FIRST", 2)
     monkeypatch.setattr(cache, "SLACK", 4)
@@ -261,7 +261,7 @@ def test_memory_that_nobody_wrote_is_not_read(
     many, streams = tiny.prompts(40, seed=5, longest=20), [Stream(3, 1, row) for row in range(40)]
     one, settings = engine(tiny.policy(family)), Generation(max_new_tokens=40, max_rows=max_rows)
     expected = one.generate(many, streams, settings)
-    assert decoder.fastest(one.model) is not decoder.PlainDecoder
+    assert decoding.fastest(one.model) is not decoding.PlainDecoder
     empty = Tensor.new_empty
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape, **kind: empty(self, *shape, **kind).fill_(math.nan))
     same(one.generate(many, streams, settings), expected)
@@ -329,7 +329,7 @@ def test_a_cache_that_gives_other_numbers_is_not_used(monkeypatch: pytest.Monkey
     original = cache.RowLayer.update
     monkeypatch.setattr(cache.RowLayer, "update", lambda self, k, v, *a, **kw: original(self, k, v * 1.1, *a, **kw))
     for family in ("llama", "gpt2"):
-        assert decoder.fastest(tiny.policy(family)) is decoder.PlainDecoder
+        assert decoding.fastest(tiny.policy(family)) is decoding.PlainDecoder
 
 
 MIXED = [
@@ -453,8 +453,8 @@ def test_the_fast_decoder_and_the_models_own_forward_agree(family: str) -> None:
     assert [sample.response_ids for sample in one] == [sample.response_ids for sample in other]
     for a, b in zip(one, other, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
-    assert decoder.fastest(model, fast=False) is decoder.CachedDecoder
-    assert decoder.fastest(model) is FastDecoder
+    assert decoding.fastest(model, fast=False) is decoding.CachedDecoder
+    assert decoding.fastest(model) is FastDecoder
 
 
 def test_weights_that_are_too_large_to_copy_are_read_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,27 +464,27 @@ def test_weights_that_are_too_large_to_copy_are_read_in_place(monkeypatch: pytes
     monkeypatch.setattr(fast_decoder, "COPIED_BYTES", 0)
     other = load.place(tiny.policy(), "cpu", Compute())
     scoring.response_logprobs(other, batches.collate(PROMPTS, PROMPTS, 1))
-    assert decoder.fastest(other) is FastDecoder
+    assert decoding.fastest(other) is FastDecoder
     same(engine(other).generate(PROMPTS, STREAMS, settings), expected)
 
 
 def test_a_hook_or_an_adapter_is_not_gone_around() -> None:
     model = tiny.policy()
-    assert decoder.fastest(model) is FastDecoder
+    assert decoding.fastest(model) is FastDecoder
     heard = []
     hook = model.model.layers[1].mlp.register_forward_hook(lambda *_: heard.append(1))
-    assert decoder.fastest(model) is decoder.CachedDecoder
+    assert decoding.fastest(model) is decoding.CachedDecoder
     engine(model).generate(PROMPTS[:1], STREAMS[:1], Generation(max_new_tokens=2))
     assert heard
     hook.remove()
-    assert decoder.fastest(model) is FastDecoder
+    assert decoding.fastest(model) is FastDecoder
 
     class Adapted(torch.nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) + 1
 
     model.model.layers[0].self_attn.q_proj.__class__ = Adapted
-    assert decoder.fastest(model) is decoder.CachedDecoder
+    assert decoding.fastest(model) is decoding.CachedDecoder
 
 
 @pytest.mark.parametrize(("dtype", "exact"), [("float32", True), ("bfloat16", False)])

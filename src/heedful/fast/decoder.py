@@ -4,7 +4,7 @@ This is the one second copy of a layer in heedful. It exists because a step comp
 operators around the products count. Projections of the same input are one product, and keys and values stay in place in
 the cache. Masks and positions are computed once a step. `compute.fast = false` goes around it.
 
-`fits` looks at the parts of a model. `rollout.decoder` also tries it against the model's own forward, since parts
+`fits` looks at the parts of a model. `fast.decoding` also tries it against the model's own forward, since parts
 of the same names can be put together in another way.
 """
 

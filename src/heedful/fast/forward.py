@@ -1,10 +1,9 @@
-"""The one entry point of the fast path: is a model computed on packed rows, and if so, its hidden states.
+"""The fast path of a model's forward: put in, tried, and taken out. And the hidden states that it gives.
 
-`choose(model, fast)` decides once a model, by trying. The fast path changes nothing of what the model is: its own
-forward runs, with our attention function (fast/attention.py) and, on a CPU, oneDNN in its linear layers
-(fast/linear.py). So hooks, adapters and sharding work. With `fast=False`, or where a family does not fit, rows are
-padded and everything is transformers' own. On packed rows, layers can be compiled (fast/compiled.py) and use Liger's
-kernels (fast/liger.py). Those are tried too, with a gradient.
+The fast path changes nothing of what the model is: its own forward runs, with our attention function
+(fast/attention.py) and, on a CPU, oneDNN in its linear layers (fast/linear.py). So hooks, adapters and sharding work.
+Where a family does not fit, rows are padded and everything is transformers' own. On packed rows, layers can be compiled
+(fast/compiled.py) and use Liger's kernels (fast/liger.py). Those are tried too, with a gradient.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from heedful.fast import attention, compiled, liger, linear, trim
 from heedful.fast.layout import Layout, pack
 from heedful.fast.roots import gathered, gathers, recover
 
-_PATH = "_heedful_path"
 # Relative difference to the padded forward that still is rounding
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 ROUGH = 5e-2  # of lower precisions
@@ -36,53 +34,10 @@ class Extras:
     liger: bool = False
     dtype: torch.dtype = torch.float32
 
-
-@dataclass(frozen=True)
-class ForwardPath:
-    """How a model's forward runs, as manifests record it.
-
-    `packed`: on packed rows. `fast`: whether the user wants the fast path. Else everything is transformers' own.
-    `why`: the reason where rows are padded, else "". `refused`: the setting that is not followed, and why, else "".
-    """
-
-    packed: bool
-    fast: bool = True
-    why: str = ""
-    extras: Extras = Extras()
-    refused: str = ""
-
-    def __str__(self) -> str:
-        if not self.packed:
-            return f"padded rows ({self.why})"
-        more = ", compiled layers" if self.extras.compiled else ""
-        return f"packed rows{more}{', Liger kernels' if self.extras.liger else ''}"
-
-
-def path(model: Any) -> ForwardPath:
-    """The path of a model. One that nobody chose for takes the fast path where it fits."""
-    known: ForwardPath | None = getattr(model, _PATH, None)
-    return known if known is not None else choose(model)
-
-
-def choose(model: Any, fast: bool = True, extras: Extras = Extras()) -> ForwardPath:
-    """Put the fast path into a model if it gives the padded forward's numbers, or take it out again.
-
-    Tries it on three short rows, in eval mode and without autocast, so that the answer depends on the model alone.
-    Then `extras` are tried in the same way against the fast path.
-    """
-    _restore(model)
-    chosen = _try(model) if fast else ForwardPath(False, False, "compute.fast is false")
-    if not chosen.packed:
-        _restore(model)
-    chosen = _with_extras(model, chosen, extras)
-    setattr(model, _PATH, chosen)
-    return chosen
-
-
-def choose_like(model: Any, other: Any) -> ForwardPath:
-    """Choose for a model what was chosen for another one."""
-    known = path(other)
-    return choose(model, known.fast, known.extras)
+    def check(self, device: torch.device) -> None:
+        """Raise UserError for an extra that cannot run on this device at all."""
+        if self.liger:
+            liger.check(device)
 
 
 def states_at(model: Any, layout: Layout, wanted_M: Tensor | None = None) -> Tensor:
@@ -112,8 +67,8 @@ def eval_mode(model: Any) -> Iterator[None]:
             model.train()
 
 
-def _restore(model: Any) -> None:
-    """What `_try` has put into a model is taken out."""
+def restore(model: Any) -> None:
+    """Take out of a model what `put_in` and `put_in_extras` have put into it."""
     config = model.base_model.config
     compiled.remove(model)
     liger.remove(model)
@@ -122,13 +77,18 @@ def _restore(model: Any) -> None:
     linear.take_out(model)
 
 
-@torch.no_grad()
-def _try(model: Any) -> ForwardPath:
-    """Three rows, two of which share a prompt: packed, and padded by the model's own forward."""
-    body = model.base_model
-    why = _unfit(model)
+def put_in(model: Any) -> str:
+    """Put the fast path into a model. Returns "", or why it does not fit. Then nothing of it stays in the model."""
+    why = _unfit(model) or _try(model)
     if why:
-        return ForwardPath(False, why=why)
+        restore(model)
+    return why
+
+
+@torch.no_grad()
+def _try(model: Any) -> str:
+    """Three rows, two of which share a prompt: packed, and padded by the model's own forward. What is wrong, or ""."""
+    body = model.base_model
     rows, ids_BS = _trial_rows(model)
     try:
         with eval_mode(model), torch.autocast(model.device.type, enabled=False):
@@ -140,45 +100,47 @@ def _try(model: Any) -> ForwardPath:
             ends_MD = gathered(model, lambda: states_at(model, layout, ends_M)).float()
     except _ERRORS as error:
         recover(model)
-        return ForwardPath(False, why=f"{type(model).__name__} does not take packed rows: {_said(error)}")
+        return f"{type(model).__name__} does not take packed rows: {_said(error)}"
     apart = max(
         float((whole_ND[layout.place_BS[b, : len(row)]] - expected_BSD[b, : len(row)]).abs().max())
         for b, row in enumerate(rows)
     )
     apart = max(apart, float((ends_MD - whole_ND[ends_M]).abs().max()))
     if not apart <= TOLERANCE.get(model.dtype, ROUGH) * float(expected_BSD.abs().max()):
-        return ForwardPath(False, why=f"{type(model).__name__} gives other numbers on packed rows")
-    return ForwardPath(True)
+        return f"{type(model).__name__} gives other numbers on packed rows"
+    return ""
 
 
-def _with_extras(model: Any, chosen: ForwardPath, wanted: Extras) -> ForwardPath:
-    """Put in what is wanted on top of packed rows, and compare. Liger's kernels come first, to be compiled too."""
+def put_in_extras(model: Any, wanted: Extras, padded: str) -> tuple[Extras, str]:
+    """Put in what is wanted on top of packed rows, and compare. `padded`: why rows are padded, else "".
+
+    Returns what is used, and the setting that is not followed, with its reason, else "".
+    """
     used, refused = Extras(dtype=wanted.dtype), ""
     if not (wanted.compiled or wanted.liger):
-        return replace(chosen, extras=used)
-    if not chosen.packed:
-        setting = "compute.compile" if wanted.compiled else "compute.liger"
-        return replace(chosen, extras=used, refused=f"{setting} needs packed rows, and {chosen.why}")
+        return used, ""
+    if padded:
+        return used, f"{'compute.compile' if wanted.compiled else 'compute.liger'} needs packed rows, and {padded}"
     expected = _trial(model, wanted.dtype)
-    if wanted.liger:
+    if wanted.liger:  # first, to be compiled too
         refused = _tried(model, wanted.dtype, expected, "compute.liger", liger.install)
         used = replace(used, liger=not refused)
     if wanted.compiled and not refused:
         refused = _tried(model, wanted.dtype, expected, "compute.compile", _compile)
         used = replace(used, compiled=not refused)
     if refused:
-        _restore(model)
+        restore(model)
         _install(model)
         used = Extras(dtype=wanted.dtype)
-    return replace(chosen, extras=used, refused=refused)
+    return used, refused
 
 
-def _tried(model: Any, dtype: torch.dtype, expected: list[Tensor], setting: str, put_in: Callable[[Any], int]) -> str:
+def _tried(model: Any, dtype: torch.dtype, expected: list[Tensor], setting: str, extra: Callable[[Any], int]) -> str:
     """Put something into a model and compare. Returns what is wrong with it, or ""."""
     name = type(model).__name__
     errors: tuple[type[Exception], ...] = (*_ERRORS, *liger.errors(), ImportError, OSError)
     try:
-        if not put_in(model):
+        if not extra(model):
             return f"{setting}: nothing of {name} is known to it"
         found = _trial(model, dtype)
     except errors as error:

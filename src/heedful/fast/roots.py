@@ -10,17 +10,24 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 R = TypeVar("R")
-METHOD = "_heedful_gathered"
+_METHOD = "_heedful_gathered"
+
+
+def gather_by_fsdp(model: Any) -> None:
+    """Let `gathered` gather the weights of a model that `fully_shard` has cut."""
+    from torch.distributed.fsdp import register_fsdp_forward_method
+
+    setattr(model, _METHOD, _call)
+    register_fsdp_forward_method(model, _METHOD)
+
+
+def _call(work: Callable[[], Any]) -> Any:
+    return work()
 
 
 def gathers(model: Any) -> bool:
     """Whether a model is sharded, so that a forward pass is work of all ranks together."""
-    return METHOD in getattr(model, "__dict__", {})
-
-
-def is_shard(module: Any) -> bool:
-    """Whether a part of a model is a shard of its own, whose weights only its own forward gathers."""
-    return hasattr(module, "unshard")
+    return _METHOD in getattr(model, "__dict__", {})
 
 
 def recover(model: Any) -> None:
@@ -36,7 +43,7 @@ def gathered(model: Any, work: Callable[[], R]) -> R:
     """
     if not gathers(model):
         return work()
-    result: R = getattr(model, METHOD)(work)
+    result: R = getattr(model, _METHOD)(work)
     return result
 
 

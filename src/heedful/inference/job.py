@@ -12,7 +12,7 @@ from heedful.config import Config
 from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Record
-from heedful.fast import forward
+from heedful.fast import api as fast
 from heedful.files import Row
 from heedful.models import ids
 from heedful.rollout.types import Engine
@@ -68,7 +68,7 @@ class RowsJob:
         """Record for the manifest how the forward of each model runs, and what `engine` samples with."""
         if self.file is not None:
             manifest = self.file.manifest
-            manifest.forward |= {name: str(forward.path(model)) for name, model in models.items()}
+            manifest.forward |= {name: str(fast.path(model)) for name, model in models.items()}
             manifest.ids |= ids.described(models)
             manifest.decoder |= {"model": engine.decoder} if engine is not None else {}
 

@@ -1,4 +1,4 @@
-"""The only padding. Letters, alignment and masks: docs/conventions.md.
+"""Padded batches. Letters, alignment and masks: docs/conventions.md.
 
 For scoring and training, sequences are right-padded: under a causal mask no real token can see the padding, so no
 attention mask is needed. Left padding exists for the rollout's prompts only.
@@ -13,9 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from heedful.fast.layout import Layout, pack
+from heedful.fast.api import Layout, pack
 from heedful.maths.logprobs import predecessors
 from heedful.maths.masks import length_mask
+from heedful.maths.padding import right_pad
 
 ENOUGH = 1024  # tokens from which on one pass more costs less than padding
 
@@ -98,23 +99,6 @@ def collate(
         masks = [mask or [True] * len(response) for mask, response in zip(learned, response_ids, strict=True)]
         learned_BT = right_pad(masks, 0)[0].bool()
     return Batch(ids_BS, lengths_B, torch.tensor([len(prompt) for prompt in prompt_ids]), firsts, learned_BT)
-
-
-def right_pad(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """(ids_BS, lengths_B), real tokens first."""
-    lengths_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
-    S = int(lengths_B.max()) if len(rows) else 0
-    ids_BS = torch.full((len(rows), S), pad_id)
-    ids_BS[length_mask(lengths_B, S)] = torch.tensor([token for row in rows for token in row], dtype=torch.long)
-    return ids_BS.to(device), lengths_B.to(device)
-
-
-def left_pad(
-    rows: Sequence[Sequence[int]], pad_id: int = 0, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
-    """(ids_BP, mask_BP), real tokens last (P6)."""
-    ids_BP, lengths_B = right_pad([row[::-1] for row in rows], pad_id, device)
-    return ids_BP.flip(1), length_mask(lengths_B, ids_BP.shape[1]).flip(1)
 
 
 def in_order(lengths: Sequence[int], max_tokens: int, ranks: int = 1) -> list[list[int]]:

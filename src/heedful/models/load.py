@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 from heedful import files
 from heedful.config import UserError
 from heedful.configs.shared import Compute, Lora, TrainingCompute
-from heedful.fast import forward
+from heedful.fast import api as fast
 from heedful.models import adapters, deferred, encoders, heads, saving, streamed, variants, vocabulary
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
@@ -172,7 +172,7 @@ def place(
     else:
         model.to(device)
         adapters.lower(model, getattr(torch, compute.dtype))
-    refused = forward.choose(model, compute.fast, _extras(compute)).refused
+    refused = fast.choose(model, compute.fast, _extras(compute)).refused
     if refused and trained:
         raise UserError(f"{refused}. Leave that setting out")
     if refused:
@@ -184,10 +184,10 @@ def place(
     return model
 
 
-def _extras(compute: Compute) -> forward.Extras:
+def _extras(compute: Compute) -> fast.Extras:
     if not isinstance(compute, TrainingCompute):
-        return forward.Extras()
-    return forward.Extras(compute.compile == "layer", compute.liger, getattr(torch, compute.dtype))
+        return fast.Extras()
+    return fast.Extras(compute.compile == "layer", compute.liger, getattr(torch, compute.dtype))
 
 
 def context_length(model: Any) -> int:

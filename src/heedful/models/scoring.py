@@ -15,15 +15,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from heedful.config import UserError
-from heedful.fast import forward
-from heedful.fast.cross_entropy import cross_entropy
-from heedful.fast.linear import is_plain, linear
-from heedful.fast.roots import gathered, is_shard, whole_forward
+from heedful.fast import api as fast
+from heedful.fast.api import gathered, whole_forward
 from heedful.maths import logprobs as maths
 from heedful.maths.masks import length_mask
 from heedful.models import encoders, heads
 from heedful.models.batches import Batch, in_order, micro_batches
 from heedful.models.ids import ids_of
+from heedful.models.shards import is_shard
 
 # Logits held at a time. A batch with more is cut into parts, whose logits are recomputed in the backward pass.
 MAX_LOGITS = 1 << 26
@@ -50,8 +49,10 @@ def response_loss(model: Any, batch: Batch) -> Tensor:
 
     def compute() -> Tensor:
         states_ND, head = _before_head(model, batch, mask_BT, head_alone)
-        if torch.is_grad_enabled() and is_plain(head) and not ids_of(model).holes:
-            return cross_entropy(states_ND, *_rows_of_tokens(model, head), tokens_N)
+        ids = ids_of(model)
+        loss = None if ids.holes else fast.head_loss(head, states_ND, tokens_N, ids.end)
+        if loss is not None:
+            return loss
         return -_through_head(model, states_ND, tokens_N, head, 1.0).sum()
 
     return gathered(model, compute)
@@ -110,14 +111,14 @@ def passes(model: Any, lengths: Sequence[int], max_tokens: int, ranks: int = 1) 
     On packed rows they stay in order, so that a prompt is computed once for its completions, and there is a pass for
     each rank. Else rows of similar length share a pass.
     """
-    if not forward.path(model).packed:
+    if not fast.path(model).packed:
         return micro_batches(lengths, max_tokens=max_tokens)
     return in_order(lengths, max_tokens, ranks)
 
 
 def _reads_head(model: Any) -> bool:
     """Whether logits are computed from hidden states by the head alone. Tried before any weight is gathered."""
-    return forward.path(model).fast and head_is_exact(model)
+    return fast.path(model).fast and head_is_exact(model)
 
 
 def _before_head(model: Any, batch: Batch, mask_BT: Tensor, head_alone: bool) -> tuple[Tensor, Any]:
@@ -134,8 +135,8 @@ def _before_head(model: Any, batch: Batch, mask_BT: Tensor, head_alone: bool) ->
 
 def _states(model: Any, batch: Batch, index_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """states_ND of the body at the positions `index_BT` of each row where the mask is True."""
-    if forward.path(model).packed:
-        return forward.states_at(model, batch.layout, batch.layout.place_BS.gather(1, index_BT)[mask_BT])
+    if fast.path(model).packed:
+        return fast.states_at(model, batch.layout, batch.layout.place_BS.gather(1, index_BT)[mask_BT])
     return _gather(hidden_states(model, batch.input_ids_BS), index_BT, mask_BT)
 
 
@@ -160,7 +161,7 @@ def _try_head(model: Any) -> bool:
     if head is None or model.base_model is model:
         return False
     ids_BS = (torch.arange(1, 9, device=model.device) % _width(model))[None]
-    with forward.eval_mode(model):
+    with fast.eval_mode(model):
         expected_BSV = model(input_ids=ids_BS, use_cache=False).logits.float()
         actual_BSV = gathered(model, lambda: head(hidden_states(model, ids_BS))).float()
     return actual_BSV.shape == expected_BSV.shape and torch.allclose(actual_BSV, expected_BSV, rtol=1e-4, atol=1e-4)
@@ -170,22 +171,12 @@ def _width(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def _rows_of_tokens(model: Any, head: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a plain head, without the rows after the last token."""
-    end, bias = ids_of(model).end, head.bias
-    if end >= len(head.weight):
-        return head.weight, bias
-    return head.weight[:end], None if bias is None else bias[:end]
-
-
 def _through_head(model: Any, states_ND: Tensor, tokens_N: Tensor, head: Any, temperature: float) -> Tensor:
     """logprobs_N, computed in parts of at most MAX_LOGITS logits."""
     ids = ids_of(model)
-    cut = _rows_of_tokens(model, head) if is_plain(head) and ids.end < ids.rows else None
 
     def part(some_ND: Tensor, some_N: Tensor) -> Tensor:
-        logits_NV = head(some_ND) if cut is None else linear(some_ND, *cut)
-        return maths.token_logprobs(ids.logits(logits_NV), some_N, temperature)
+        return maths.token_logprobs(ids.logits(fast.head_logits(head, some_ND, ids.end)), some_N, temperature)
 
     rows = max(1, MAX_LOGITS // ids.rows)
     if len(tokens_N) <= rows:

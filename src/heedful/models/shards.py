@@ -6,7 +6,7 @@ of a pass of the whole model (fast/roots.py). All ranks therefore run the same n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heedful.config import UserError
-from heedful.fast import roots
-from heedful.fast.compiled import layers_of
+from heedful.fast.api import gather_by_fsdp, gathers, layers_of
 from heedful.models import deferred
 from heedful.models.deferred import WeightSource, sources_of
 
@@ -73,7 +72,12 @@ def rows_of(length: int, place: int, count: int) -> tuple[int, int]:
 
 def is_sharded(model: Any) -> bool:
     """Whether a model is cut into shards."""
-    return roots.gathers(model)
+    return gathers(model)
+
+
+def is_shard(module: Any) -> bool:
+    """Whether a part of a model is a shard of its own, whose weights only its own forward gathers."""
+    return hasattr(module, "unshard")
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -114,7 +118,7 @@ def put(model: Any, shards: Shards) -> Any:
 
     Raises UserError for a family that does not say what its layers are.
     """
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     layers = _layers(model)
     deferred.emptied(model, shards.dtype)
@@ -144,15 +148,10 @@ def put(model: Any, shards: Shards) -> Any:
     for module in model.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(shards.device)
-    setattr(model, roots.METHOD, _call)
-    register_fsdp_forward_method(model, roots.METHOD)
+    gather_by_fsdp(model)
     skeleton._heedful_shards = shards
     model.__dict__[_SKELETON] = skeleton
     return model
-
-
-def _call(work: Callable[[], Any]) -> Any:
-    return work()
 
 
 def _layers(model: Any) -> list[nn.Module]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from heedful.fast import decoder, rows
+from heedful.fast.api import footprint
 from heedful.models import scoring
 from heedful.planning.job import Network, PlannedStage
 
 EXACT = 4  # bytes of a trained weight, of its gradient, and of each of Adam's two moments
 FOUR_BITS = 0.52
 """Bytes of a weight in 4 bits, with its share of the scales."""
-LOGITS = {"cpu": 1 << 23, "cuda": 1 << 26}  # of fast/cross_entropy.py
 RESERVED = 0.06
 """Share of the need that is added for CUDA's own memory, buffers of NCCL, and gaps between blocks."""
 
@@ -159,8 +158,7 @@ def layer_bytes(job: PlannedStage, network: Network, device: str, shards: int = 
         kept += (6 if low else 8) * (s.queries + s.keys)
     if network.adapted:  # the inputs of each pair of matrices in their own precision, and what lies between them
         kept += EXACT * (2 * s.width + s.queries + s.inner + 7 * job.lora.rank)
-    if device == "cpu":  # attention weights of short rows
-        kept += 4 * s.heads * min(rows.MOST, job.rows.longest)
+    kept += 4 * s.heads * min(footprint(device).attended, job.rows.longest)  # attention weights of short rows
     return kept
 
 
@@ -177,7 +175,7 @@ def _learning(job: PlannedStage, network: Network, place: Hardware, shards: int)
     tied = table and not s.head
     learns = 0 if network.adapted else EXACT * table
     held = learns if job.joint_loss else 0  # the gradient of the head is there before the backward pass
-    most = LOGITS[place.device] if job.joint_loss else scoring.MAX_LOGITS
+    most = footprint(place.device).logits if job.joint_loss else scoring.MAX_LOGITS
     logits = 12 * min(N * s.vocabulary, most) if table else 0
     moments = [
         (kept + forward, logits + held + (4 * table if low else 0)),  # the loss, with the head in low precision
@@ -215,7 +213,7 @@ def _sampling(job: PlannedStage, place: Hardware, shards: int) -> tuple[int, int
     copies = whole if size != EXACT or shards > 1 or policy.adapted or job.ahead else 0
     if policy.adapted and size != EXACT and shards == 1 and not policy.lowered:  # merged in float32 first
         copies += EXACT * s.policy
-    if place.device == "cpu" and whole <= decoder.COPIED_BYTES:  # reordered
+    if whole <= footprint(place.device).copied:  # reordered
         copies += whole
     return copies, _keys(job, place, size)
 

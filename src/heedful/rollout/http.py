@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Generation
-from heedful.fast.forward import eval_mode
+from heedful.fast.api import eval_mode
 from heedful.models import adapters, batches, load, scoring, streamed
 from heedful.models.ids import ids_of
 from heedful.models.load import context_length

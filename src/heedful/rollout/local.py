@@ -19,13 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.shared import Generation
-from heedful.fast.forward import eval_mode
+from heedful.fast.api import Decoder, eval_mode, fastest, open_decoder
 from heedful.models import adapters
 from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.models.shards import assembled, is_sharded
-from heedful.rollout.decoder import Decoder, fastest, open_decoder
 from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms

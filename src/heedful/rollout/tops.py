@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heedful.fast.forward import eval_mode
+from heedful.fast.api import eval_mode
 from heedful.models import scoring
 from heedful.rollout.types import Top
 

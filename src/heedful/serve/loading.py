@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from heedful.configs.serve import ServeConfig
+from heedful.fast.api import fastest
 from heedful.models.devices import device_of
-from heedful.rollout.decoder import fastest
 from heedful.rollout.engine import load_engine
 from heedful.rollout.local import LocalEngine
 

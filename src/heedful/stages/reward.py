@@ -20,6 +20,7 @@ from heedful.learning.passes import Passes, ranking_shape
 from heedful.learning.rankings import Read, divided
 from heedful.maths.losses import ranking_loss
 from heedful.maths.masks import length_mask
+from heedful.maths.padding import right_pad
 from heedful.models import adapters, batches, heads, load, scoring, vocabulary
 from heedful.stages import reward_folds
 from heedful.training import optimiser as optim
@@ -120,7 +121,7 @@ def _gradients(
         least = max((len(_cut(model, [rows[i] for i in part], passes)) for part in at_once), default=0)
         with ranks.autocast():
             rewards_BK, ranks_BK, mask_BK = _forward(model, micro, passes, least)
-        firsts_BK, _ = batches.right_pad([row.firsts for row in micro], 0, rewards_BK.device)
+        firsts_BK, _ = right_pad([row.firsts for row in micro], 0, rewards_BK.device)
         weights_B = torch.tensor([_weight(config, row) for row in micro], device=rewards_BK.device)
         total, _, metrics = ranking_loss(rewards_BK, ranks_BK, mask_BK, config.normaliser, weights_B, firsts_BK)
         ranks.backward(total * counts / whole, model)
@@ -163,7 +164,7 @@ def _forward(model: Any, rows: list[Ranked], passes: Passes, least: int = 0) -> 
         scores[0] = scores[0] + 0.0 * repeated.sum()
     place_N = torch.tensor(places, device=device)
     rewards_BK = torch.zeros(len(rows) * K, device=device).index_put((place_N,), torch.cat(scores)).view(len(rows), K)
-    ranks_BK, lengths_B = batches.right_pad([row.ranks for row in rows], 0, device)
+    ranks_BK, lengths_B = right_pad([row.ranks for row in rows], 0, device)
     return rewards_BK, ranks_BK, length_mask(lengths_B, K)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from heedful.config import NonFinite
 from heedful.configs.shared import Optimiser
-from heedful.fast import forward
+from heedful.fast.api import choose_like
 from heedful.maths import schedules
 from heedful.models import shards
 
@@ -111,5 +111,5 @@ def _copy(model: nn.Module, shared: dict[int, nn.Parameter]) -> nn.Module:
     if not shards.is_sharded(model):
         return copy.deepcopy(model, dict(shared))
     made: nn.Module = shards.twin(model)
-    forward.choose_like(made, model)
+    choose_like(made, model)
     return made

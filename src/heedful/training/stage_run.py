@@ -28,7 +28,7 @@ from heedful import files
 from heedful.config import NonFinite, UserError
 from heedful.configs.shared import StageConfig
 from heedful.data import formats
-from heedful.fast import forward, liger
+from heedful.fast import api as fast
 from heedful.models import ids
 from heedful.planning.check import amount
 from heedful.planning.job import StepShape
@@ -143,7 +143,7 @@ class StageRun:
 
     def _say_how(self, models: Mapping[str, nn.Module], rows: StepShape) -> None:
         """Say and record how the models compute, and what memory that takes."""
-        paths = {name: forward.path(model) for name, model in models.items()}
+        paths = {name: fast.path(model) for name, model in models.items()}
         for name, path in paths.items():
             if path.fast and not path.packed:
                 self.say(f"{self.name}: {name} computes {path}")
@@ -330,8 +330,7 @@ def open_stage(
         with recording_end(run), current.watching(), ranks.explained(), current.at_end:
             current.say_how_cut()
             if not current.finished:
-                if config.compute.liger:
-                    liger.check(ranks.device)
+                fast.Extras(liger=config.compute.liger).check(ranks.device)
                 room.check_config(stage, config, ranks, current.out, current.say)
             yield current
 

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from heedful.fast.cache import RowCache, compaction, prefills
 from heedful.fast.decoder import PREFILL_TOKENS, FastDecoder, fits
 from heedful.maths.masks import position_ids
-from heedful.models.batches import left_pad, right_pad
+from heedful.maths.padding import left_pad, right_pad
 
 _log = logging.getLogger(__name__)
 

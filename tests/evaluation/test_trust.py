@@ -246,8 +246,10 @@ def test_the_whole_on_a_tiny_model(run: str) -> None:
     assert "72.6 ± 1.5 %" in text
     for words in ("bag of words", "by labeler", "elsewhere", "by the truth", "AUROC", "flattery", "sure: right on"):
         assert words in text
-    limited = trust.examine(config.model_copy(update={"limit": 4, "seed": 1}))
+    limited = trust.examine(config.model_copy(update={"limit": 4, "seed": 1, "reward": [f"2*mean({run},rated:good)"]}))
     assert limited["rankings"] == 4
+    assert limited["training_data"] == str(Path(run) / "training.jsonl")  # of a member
+    assert limited["distance"]["answers"] == 120
     assert limited["external"]["ex.jsonl"]["rankings"] == 4
 
 

@@ -35,6 +35,8 @@ def test_rl_has_its_peak_at_e_to_alpha_over_beta_less_one() -> None:
     assert (found.alpha.mean, found.beta.mean) == (pytest.approx(1.0), pytest.approx(0.5))
     assert found.peak == (pytest.approx(math.e), None, None, pytest.approx(0.5 * math.e))
     assert found.gain(1.0) == pytest.approx(1.0)
+    later = fit(D[1:], np.tile([value - curve[1] for value in curve[1:]], (3, 1)), "rl", start=D[1])
+    assert (later.alpha.mean, later.beta.mean) == (pytest.approx(1.0), pytest.approx(0.5))  # gains over a later start
 
 
 def test_peaks_of_the_same_prompts_are_compared_as_pairs() -> None:

@@ -36,7 +36,12 @@ def ppo(tmp_path: Path) -> Path:
     files = {"data": source, "eval_data": {"path": str(tmp_path / "held_out.jsonl"), "sha256": "b" * 64, "rows": 1}}
     reward = manifest(tmp_path / "reward", "reward", parents={"model": {"ref": str(sft)}}, data=files)
     parents = {"policy": {"ref": str(sft)}, "reward": {"ref": str(reward)}}
-    return manifest(tmp_path / "ppo", "ppo", parents=parents, results={"kl": 6.25, "signs": ["length grows"]})
+    results = {"kl": 6.25, "signs": ["length grows"], "alarm": f"min({reward},gold) falls"}
+    checks = [
+        {"name": f"accuracy of {reward}", "figure": "60.0%", "bound": "above 'longer wins' (70.0%)", "passed": False},
+        {"name": "KL budget", "figure": "1 nat", "bound": "2 nats", "passed": True},
+    ]
+    return manifest(tmp_path / "ppo", "ppo", parents=parents, results=results, preflight=checks)
 
 
 def evaluation(path: Path) -> Path:
@@ -69,6 +74,8 @@ def test_a_card_ships_with_the_model(ppo: Path, tmp_path: Path) -> None:
         "- Survey, age: 30-39 6, fewer than 5 each: 2.",
         "- kl: 6.25",
         "- warning of the run: length grows",
+        "- warning of the run: min(reward,gold) falls",
+        "- check before the run that failed: accuracy of reward: 60.0%, where above 'longer wins' (70.0%) is asked for",
         "- ppo is preferred to sft on 85.0 % of 900 prompts (82.0% to 88.0%), judged by people.jsonl",
         "- accepts a false premise: ppo is preferred to sft on 40.0 %",
         "- hedges where the answer is plain: not measured",
@@ -105,3 +112,7 @@ def test_a_run_without_a_model_has_no_place_for_a_card(ppo: Path) -> None:
     (ppo / "model").rmdir()
     with pytest.raises(UserError, match=r"ppo: has no model/ yet"):
         write(ppo)
+    for folder, why in (("folds", "a cross-validation leaves no model"), ("members", r"an ensemble\. Name one of")):
+        (ppo / folder).mkdir()
+        with pytest.raises(UserError, match=why):
+            write(ppo)

@@ -252,7 +252,7 @@ def test_runs_of_all_stages_make_one_report(tmp_path: Path) -> None:
     runs = [
         run(tmp_path / "one" / "ppo", "ppo", [{"score": 1.0, "kl": 0.1, "clipfrac": 0.2}] * 3,
             [{"step": 2, "prompt": "Who?", "completion": HOSTILE, "score": 1.5}],
-            results={"signs": ["no end"], "kl": 0.1}),
+            results={"signs": ["no end"], "alarm": "gold falls", "kl": 0.1}),
         run(tmp_path / "two" / "ppo", "ppo", [{"score": 2.0, "kl": 0.3}] * 3,
             [{"step": 2, "prompt": "Who?", "completion": "Zenia.", "score": 2.5}], status="interrupted"),
         run(tmp_path / "rm", "reward", [{"loss": 0.7}], results={"valid": {
@@ -261,7 +261,8 @@ def test_runs_of_all_stages_make_one_report(tmp_path: Path) -> None:
     ]  # fmt: skip
     page = Page(write_for_runs(runs, tmp_path / "report.html").read_text(encoding="utf-8"))
     for shown in (
-        "one/ppo", "two/ppo", "one/ppo: no end", "two/ppo: interrupted, not finished", "Zenia.", "2 min 5 s",
+        "one/ppo", "two/ppo", "one/ppo: no end", "one/ppo: gold falls", "two/ppo: interrupted, not finished",
+        "Zenia.", "2 min 5 s",
         "Reward model training · PPO · My stage", "1.25e-05",
         "right on 50.0% of held-out pairs, no better than longer wins (60.0%)", "ann", "clipfrac", "wonder",
         "a chat?", "runs/sft (sha256 0123456789ab…)", "torch 2.13.0", "1 more metric",

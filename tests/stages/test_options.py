@@ -143,6 +143,7 @@ EFFECTS: dict[type[Config], dict[str, str]] = {
         "kl_ceiling": PPO + "test_passing_the_ceiling_stops_the_run_for_good",
         "at_ceiling": PPO + "test_above_the_ceiling_the_coefficient_grows",
         "preflight": PREFLIGHT + "test_preflight_warns_stops_or_is_off",
+        "peak_from": PREFLIGHT + "test_a_kl_budget_past_the_peak_of_an_earlier_run",
         "watch": WATCH + "test_watched_rewards_are_logged_and_change_nothing",
         **dict.fromkeys(("watch_every", "watch_prompts"), WATCH + "test_when_and_on_how_many_prompts_it_measures"),
         "on_alarm": WATCH + "test_the_alarm_warns_or_stops_with_the_best_checkpoint",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,17 @@ import pytest
 
 import tiny
 from heedful.config import UserError
+from heedful.configs.ppo import PPOConfig
 from heedful.configs.reward import RewardConfig
 from heedful.configs.shared import Compute
 from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.files import read_json
 from heedful.learning import preflight
+from heedful.learning.budget import of_budget
 from heedful.models import load
 from heedful.rewards.functions import open_reward
-from heedful.runs.manifest import Manifest
+from heedful.runs.manifest import Manifest, parent
 from stages import worlds
 from stages.worlds import Files
 
@@ -67,12 +71,17 @@ def valid(rate: float, low: float | None, longer: float) -> dict[str, Any]:
         (valid(0.7, 0.58, 0.6), False),
         (valid(0.7, None, 0.6), False),
         ({}, None),
+        (None, None),
     ],
 )
-def test_the_interval_has_to_clear_longer_wins(results: dict[str, Any], passed: bool | None) -> None:
-    check = preflight._beats_length("runs/rm", results)
+def test_the_interval_has_to_clear_longer_wins(results: dict[str, Any] | None, passed: bool | None) -> None:
+    made = Manifest.begin("reward", RewardConfig(model="m", data="d"), {}, {}) if results is not None else None
+    if made is not None:
+        made.results = results or {}
+    check = preflight._beats_length("runs/rm", made)
     assert check.passed is passed
     assert check.remedy
+    assert (check.figure == "not a run, so its training is unknown") == (made is None)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +107,79 @@ def test_prompts_far_from_those_of_the_reward_model(run: str) -> None:
     few = by_name(preflight.of_rewards(reward, near[:5]))[name]
     assert few.passed is None
     assert "fewer than 20" in few.figure
+
+
+D = [0.5, 1.0, 2.0, 4.0, 5.0]
+CURVES: dict[str, Any] = {
+    "peak": lambda d: d * (2 - math.log(d)),  # at d = e, which is 7.39 nats
+    "rises": lambda d: d,
+    "falls": lambda d: -d,
+}
+
+
+def watched(path: Path, config: PPOConfig, curve: str, *, steps: int = len(D)) -> str:
+    """A run whose watched reward is a curve over √KL, a little higher or lower for each of twelve prompts."""
+    path.mkdir()
+    parents = {"reward.0": parent(config.reward[0])}
+    Manifest.begin("ppo", config, parents, {}).write(path / "manifest.json")
+    worlds.write(path / "metrics.jsonl", [{"step": i, "watch/kl": d * d} for i, d in enumerate(D[:steps])])
+    worlds.write(path / "watched.jsonl", [
+        {"step": i, "question": k, "prompt": f"p{k}", "completion": "x", "proxy": 0.0,
+         "watch": {"gold": 3 + (0.9 + 0.2 * k / 11) * CURVES[curve](d) + 0.01 * (k - 5.5) * d}}
+        for i, d in enumerate(D[:steps]) for k in range(12)
+    ])  # fmt: skip
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("curve", "budget", "passed", "bound"),
+    [
+        ("peak", {"kl_ceiling": 7.3, "kl_target": 9.0}, True, "at most 7.39 nats ("),
+        ("peak", {"kl_ceiling": 7.5}, False, "at most 7.39 nats ("),
+        ("peak", {"kl_target": 7.5}, False, "at most 7.39 nats ("),
+        ("peak", {}, False, "at most 7.39 nats ("),
+        ("falls", {"kl_ceiling": 0.5}, False, "at most 0 nats"),
+        ("rises", {"kl_ceiling": 25.0}, True, "no peak of gold in "),
+        ("rises", {"kl_ceiling": 25.5}, None, "no peak of gold in "),
+        ("rises", {}, None, "no peak of gold in "),
+    ],
+)
+def test_a_kl_budget_past_the_peak_of_an_earlier_run(
+    files: Files, tmp_path: Path, curve: str, budget: dict[str, float], passed: bool | None, bound: str
+) -> None:
+    earlier = watched(tmp_path / "earlier", worlds.config("ppo", files), curve)
+    (check,) = of_budget(worlds.config("ppo", files, peak_from=earlier, **budget))
+    assert check.passed is passed
+    assert check.bound.startswith(bound)
+    shown = budget.get("kl_ceiling", budget.get("kl_target"))
+    assert check.figure == (f"{shown:.3g} nats an answer" if shown else "no kl_ceiling or kl_target")
+
+
+@pytest.mark.medium
+def test_a_peak_of_another_reward_or_without_measurements_is_refused(
+    files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = worlds.config("ppo", files)
+    assert list(of_budget(config)) == []
+    shutil.copytree(files.judge, tmp_path / "copy")
+    copied = worlds.config("ppo", files, reward=[str(tmp_path / "copy")])
+    earlier = watched(tmp_path / "copied", copied, "peak")
+    assert len(list(of_budget(worlds.config("ppo", files, peak_from=earlier)))) == 1  # the same weights elsewhere
+    short = watched(tmp_path / "short", config, "peak", steps=1)
+    other = f"2*{files.judge}"
+    for changes, why in (
+        ({"peak_from": earlier, "reward": [other]}, "optimised another reward"),
+        ({"peak_from": short}, "1 measurements of watched rewards, and a peak needs two"),
+        ({"peak_from": files.judge}, "not a run directory"),
+    ):
+        with pytest.raises(UserError, match=why):
+            list(of_budget(worlds.config("ppo", files, **changes)))
+    small = {"episodes": 8, "pretrain_data": None}
+    with pytest.raises(UserError, match=r"KL budget: no kl_ceiling or kl_target.* Set kl_ceiling"):
+        worlds.train("ppo", files, tmp_path / "run", peak_from=earlier, preflight="stop", **small)
+    assert f"not checked: accuracy of {files.judge} (not a run, so its training is unknown), " in capfd.readouterr().err
+    worlds.train("ppo", files, tmp_path / "run", peak_from=earlier, preflight="off", **small)
+    assert "ppo: peak_from is unused with preflight = off" in capfd.readouterr().err
 
 
 def test_preflight_warns_stops_or_is_off(

@@ -201,6 +201,8 @@ def test_only_these_settings_may_change(files: worlds.Files) -> None:
     for stage in worlds.STAGES:
         more = {"trust_remote_code"} if stage != "pretrain" else set()
         more |= {"generation.max_rows"} if stage in (*worlds.ONLINE, "sft") else set()
+        more |= {"preflight"} if stage != "pretrain" else set()
+        more |= {"peak_from"} if stage in worlds.ONLINE else set()
         config = worlds.config(stage, files)
         assert resumable(config, "may_change") == everywhere | more
         assert resumable(config, "may_grow") == set(LONGER[stage][0])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from heedful.config import UserError
 from heedful.files import read_json, rows_of
-from heedful.learning.watching import alarm_of
+from heedful.learning.watching import alarm_of, remarks
 from heedful.runs.run import metrics
 from heedful.training.stage_run import StageRun
 from stages import worlds
@@ -61,6 +61,26 @@ def test_the_alarm_by_hand() -> None:
     assert alarm_of(measured(rises, [[3.0] * 12, [2.0] * 12, [1.0] * 12]), PROMPTS) is not None
     assert alarm_of(measured(rises, [HIGH, MIDDLE, LOW]), ["p"] * 12) is None  # one prompt
     assert alarm_of(measured([9.0, *rises], [LOW, HIGH, MIDDLE, LOW]), PROMPTS) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "prompts", "told"),
+    [
+        ({"on_alarm": "stop", "watch_prompts": 10}, 0, ["watch_prompts is unused without watch",
+                                                        "on_alarm is unused without watch"]),
+        ({"watch_every": 3}, 0, ["watch_every is unused without watch"]),
+        ({}, 0, []),
+        ({"watch": [LETTER]}, 10, ["no alarm can go off: it takes 3 measurements, and this run makes 2. Lower "
+                                   "watch_every, or raise episodes"]),
+        ({"watch": [LETTER], "watch_every": 3}, 9, ["no alarm can go off: it takes 10 different prompts, and "
+                                                    "this run watches 9"]),
+        ({"watch": [LETTER], "watch_every": 3}, 10, []),
+    ],
+)  # fmt: skip
+def test_watch_settings_that_do_nothing_are_named(
+    files: Files, changes: dict[str, Any], prompts: int, told: list[str]
+) -> None:
+    assert remarks(worlds.config("ppo", files, **changes), [f"p{i}" for i in range(prompts)] * 2) == told
 
 
 @pytest.mark.medium

@@ -15,6 +15,7 @@ from heedful.configs.shared import (
     ModelRef,
     Optimiser,
     RewardRef,
+    RunRef,
     TextStageConfig,
 )
 
@@ -24,6 +25,7 @@ class OnlineConfig(TextStageConfig):
         "policy": INPUT, "seed": "Iterations", "kl_coef": "KL penalty", "watch": "Watched rewards",
         "clip": "Advantages and clipping", "ptx_coef": "Pretraining mix (ptx)", "ema_decay": REST,
     }  # fmt: skip
+    may_change = ("peak_from", "preflight")
     may_grow = ("episodes",)
     one_action: ClassVar[Literal["token", "sequence"]] = "token"
     """What has one probability ratio in the loss: a token, or the whole answer."""
@@ -88,9 +90,14 @@ class OnlineConfig(TextStageConfig):
     """What happens if the reward rises over three measurements while a watched one falls beyond its interval. stop =
     the run ends, and model/ holds the best checkpoint by the first watched reward.
     """
+    peak_from: RunRef | None = None
+    """Earlier run that optimised the same reward and watched another. A check compares the KL at which the watched one
+    was highest with the budget: `kl_ceiling`, else `kl_target`.
+    """
     preflight: Literal["warn", "stop", "off"] = "warn"
-    """Checks before the first step: does each reward model beat "longer wins", and are the prompts like those that it
-    learned from. warn = say what fails, stop = end the command, off = no checks.
+    """Checks before the first step: does each reward model beat "longer wins", are the prompts like those that it
+    learned from, and does the KL budget end before the peak. warn = say what fails, stop = end the command, off = no
+    checks.
     """
     clip: float = Field(default=0.2, gt=0, le=1e6)
     """Range of the policy's probability ratio around 1 (P14)."""

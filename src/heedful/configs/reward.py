@@ -14,6 +14,7 @@ from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 class RewardConfig(RankingConfig):
     panels = {"demonstrations": INPUT, "groups": REST}
+    may_change = ("preflight",)
 
     model: ModelRef
     """Start of the body: an SFT run (the paper's later choice), another causal LM, or a reward model to continue."""

@@ -14,6 +14,7 @@ from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 class SFTConfig(OfflineConfig):
     panels = {"valid_data": INPUT, "select_samples": REST}
+    may_change = ("preflight",)
 
     model: ModelRef
     """Model to fine-tune."""

@@ -12,6 +12,7 @@ MOST_EPOCHS = 1_000_000
 FilePath = Annotated[str, "FILE"]
 ModelRef = Annotated[str, "MODEL"]
 RewardRef = Annotated[str, "REWARD"]
+RunRef = Annotated[str, "RUN"]
 RefusedRows = Literal["stop", "skip", "join"]
 TemplateArguments = dict[str, Annotated[Any, "VALUE"]]
 

@@ -60,7 +60,7 @@ def examine(config: TrustConfig) -> Result:
     opened = {"compute": config.compute, "device": device, "trust_remote_code": config.trust_remote_code}
     reward = open_reward(config.reward, **opened)  # type: ignore[arg-type]
     truth = open_reward([config.truth], **opened) if config.truth is not None else None  # type: ignore[arg-type]
-    training, why_not = training_file(config.reward, config.training_data)
+    training, why_not = training_file([part.name for part in reward.members()], config.training_data)
     found = read(config.data, reward, config.limit, config.seed, training)
     for one in (reward, truth):
         if one is not None:

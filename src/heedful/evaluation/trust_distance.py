@@ -93,5 +93,6 @@ def learned(
     flat = drawn([episode for row in kept for episode in episodes_of(row)], MOST_ANSWERS, seed)
     readable = [episode for episode in flat if unreadable(reward, [episode]) is None]
     if len(readable) < 20:
-        return None, f"{training} has {len(readable)} training answers that the model can read. It takes 20"
+        held_out = "to prompts that are not held out, " if len(kept) < len(rows) else ""
+        return None, f"{training} has {len(readable)} answers {held_out}that the model can read. It takes 20"
     return Distance.fit(*model, readable), ""

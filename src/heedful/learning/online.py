@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
-from heedful.learning import examples, experience, likelihood, preflight, rollouts, steps
+from heedful.learning import budget, examples, experience, likelihood, preflight, rollouts, steps, watching
 from heedful.learning.ahead import Rollouts
 from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.learning.experience import Experience
@@ -133,7 +134,8 @@ class Online:
         self.mix = PretrainingMix(texts, config.ptx_coef, rows, config.seed) if texts else None
         self._tax = texts_of(config.tax_data, nets, config.ptx_tokens)
         records = [question.record for question in self.questions]
-        preflight.settle(s, config.preflight, preflight.of_rewards(nets.reward, records))
+        checks = itertools.chain(preflight.of_rewards(nets.reward, records), budget.of_budget(config))
+        preflight.settle(s, config.preflight, checks)
         self.rollouts = Rollouts(config, nets, self.questions, s.ranks)
         s.at_end.callback(self.rollouts.close)
         self.kl_coef = config.kl_coef
@@ -202,6 +204,10 @@ class Online:
             self.s.say(f"{self.s.stage}: correction is unused with {where}")
         elif config.corrected is None and config.correction_cap != type(config).model_fields["correction_cap"].default:
             self.s.say(f"{self.s.stage}: correction_cap is unused, since there is no correction")
+        if config.peak_from is not None and config.preflight == "off":
+            self.s.say(f"{self.s.stage}: peak_from is unused with preflight = off")
+        for remark in watching.remarks(config, [question.record.prompt for question in self._watched.questions]):
+            self.s.say(f"{self.s.stage}: {remark}")
 
     def minibatches(self, e: Experience, step: int) -> Iterator[Minibatch]:
         """The minibatches of one iteration's update: `epochs` passes over the episodes, shuffled."""

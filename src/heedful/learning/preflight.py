@@ -25,6 +25,7 @@ R = TypeVar("R", bound=Prompt)
 Mode = Literal["warn", "stop", "off"]
 REPEATS, ONE_LABELER, FAR = 0.1, 0.5, 0.2
 MOST_PROMPTS, FEWEST_PROMPTS = 1_000, 20
+NO_RUN = "not a run, so its training is unknown"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ def settle(s: StageRun, mode: Mode, checks: Iterable[Check]) -> None:
     made = list(checks)
     s.note(preflight=[asdict(check) for check in made])
     failed = [check for check in made if check.passed is False]
-    for check in failed:
+    for check in failed[mode == "stop" :]:  # the error below tells the first
         s.say(f"{s.name}: preflight: {_told(check)}")
+    unmade = ", ".join(f"{check.name} ({check.figure})" for check in made if check.passed is None)
+    if unmade:
+        s.say(f"{s.name}: preflight: not checked: {unmade}")
     if failed and mode == "stop":
         more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
         raise UserError(f"{s.out}: {_told(failed[0])}.{more} Or go on with preflight = warn")
@@ -81,19 +85,20 @@ def of_rankings(path: str, held_out: str | None) -> Iterable[Check]:
 def of_rewards(reward: Reward, prompts: Sequence[Prompt]) -> Iterable[Check]:
     """Whether each reward model beats "longer wins", and whether the prompts are like those that it learned from."""
     for part in reward.members():
-        if isinstance(part.score, ModelScorer) and (Path(part.name) / NAME).is_file():
-            yield _beats_length(part.name, Manifest.read(Path(part.name) / NAME).results)
+        if isinstance(part.score, ModelScorer):
+            yield _beats_length(part.name, Manifest.read_or_none(Path(part.name) / NAME))
     found = measurable(reward)
-    if found is not None and (Path(found[0]) / NAME).is_file():
+    if found is not None:
         yield _near(*found, prompts)
 
 
-def _beats_length(name: str, results: dict[str, Any]) -> Check:
+def _beats_length(name: str, manifest: Manifest | None) -> Check:
     """Whether the interval of the held-out accuracy is above that of "longer wins"."""
     title, remedy = f"accuracy of {name}", "Collect more rankings, or start from a better model"
-    valid = results.get("valid")
+    valid = None if manifest is None else manifest.results.get("valid")
     if not isinstance(valid, dict):
-        return Check(title, "no held-out accuracy in its run", "above 'longer wins'", None, remedy)
+        figure = NO_RUN if manifest is None else "no held-out accuracy in its run"
+        return Check(title, figure, "above 'longer wins'", None, remedy)
     ours, longer = valid["accuracy"], valid["longer_wins"]["rate"]
     low = "no interval" if ours["low"] is None else f"at least {ours['low']:.1%}"
     passed = ours["low"] is not None and ours["low"] > longer
@@ -104,7 +109,10 @@ def _near(name: str, scorer: ModelScorer, prompts: Sequence[Prompt]) -> Check:
     """Whether the prompts are within the distance of those that the reward model learned from, by their last states."""
     title, bound = f"prompts far from those of {name}", f"at most {FAR:.0%}"
     remedy = "Rank answers to such prompts and train the reward model on them, or leave these prompts out"
-    source = Manifest.read(Path(name) / NAME).data.get("data", {})
+    manifest = Manifest.read_or_none(Path(name) / NAME)
+    if manifest is None:
+        return Check(title, NO_RUN, bound, None, remedy)
+    source = manifest.data.get("data", {})
     path = source.get("path")
     if path is None or not Path(path).exists() or formats.fingerprint(path)["sha256"] != source.get("sha256"):
         return Check(title, "the file that it learned from is gone or has changed", bound, None, remedy)

@@ -111,6 +111,24 @@ class WatchedRewards:
         return float(sequence_kl(ours_BT, reference_BT, mask_BT).double().mean())
 
 
+def remarks(config: OnlineConfig, prompts: Sequence[Any]) -> list[str]:
+    """Settings of watched rewards that do nothing here, and why."""
+    if not config.watch:
+        fields = OnlineConfig.model_fields
+        names = [name for name in ("watch_every", "watch_prompts", "on_alarm")
+                 if getattr(config, name) != fields[name].default]  # fmt: skip
+        return [f"{name} is unused without watch" for name in names]
+    every = range(config.watch_every, config.iterations + 1, config.watch_every)[:LOOK_BACK]
+    measurements = len({1, config.iterations, *every})
+    if measurements < LOOK_BACK:
+        told = f"it takes {LOOK_BACK} measurements, and this run makes {measurements}"
+        return [f"no alarm can go off: {told}. Lower watch_every, or raise episodes"]
+    different = len({repr(prompt) for prompt in prompts})
+    if different < FEWEST:
+        return [f"no alarm can go off: it takes {FEWEST} different prompts, and this run watches {different}"]
+    return []
+
+
 def _rows(episodes: Sequence[Episode], proxy: Sequence[float], scores: dict[str, list[float]]) -> list[dict[str, Any]]:
     """One row an answer. `question` is the place of its prompt, which is the same in every measurement."""
     found = []

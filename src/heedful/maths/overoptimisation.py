@@ -62,15 +62,16 @@ class Fit(NamedTuple):
 
 
 def fit(
-    distances: Sequence[float], gains: ArrayLike, form: CurveForm, clusters: Clusters = None, *, seed: int = 0
-) -> Fit:
+    distances: Sequence[float], gains: ArrayLike, form: CurveForm, clusters: Clusters = None, *, seed: int = 0,
+    start: float = 0.0,
+) -> Fit:  # fmt: skip
     """Fit alpha and beta of the O1 form by least squares to gains [P, D], with bootstrap intervals over clusters.
 
-    `gains` are gold rewards of P prompts at D distances, less that of the start. `clusters` names the user of each
-    prompt. The distances count as exact. A peak counts if it is in the range of the distances above 0 and if beta is
-    above 0 beyond its interval. Raises ValueError for fewer than two distances above 0.
+    `gains` are gold rewards of P prompts at D distances, less that of the distance `start`. `clusters` names the user
+    of each prompt. The distances count as exact. A peak counts if it is in the range of the distances above 0 and if
+    beta is above 0 beyond its interval. Raises ValueError for fewer than two distances above 0.
     """
-    d, terms = np.asarray(distances, dtype=np.float64), _terms(distances, gains, form)
+    d, terms = np.asarray(distances, dtype=np.float64), _terms(distances, gains, form, start)
     alpha, beta = (mean_interval(column, clusters, seed=seed) for column in terms.T)
     falls = alpha.mean < 0 and (alpha.high is None or alpha.high < 0)
     found = Fit(form, alpha, beta, None, falls)
@@ -110,12 +111,13 @@ def peak_shift(
     return None if math.isnan(found.mean) else found
 
 
-def _terms(distances: Sequence[float], gains: ArrayLike, form: CurveForm) -> Floats:
+def _terms(distances: Sequence[float], gains: ArrayLike, form: CurveForm, start: float = 0.0) -> Floats:
     """Alpha and beta [P, 2] of each prompt. Least squares is linear in the gains, so those of the curve are means."""
     d = np.asarray(distances, dtype=np.float64)
     if len(set(d[d > 0])) < 2:
         raise ValueError("a fit needs two different distances above 0")
-    terms: Floats = np.asarray(gains, dtype=np.float64) @ np.linalg.pinv(_basis(d, form)).T
+    basis = _basis(d, form) - _basis(np.array([start]), form)
+    terms: Floats = np.asarray(gains, dtype=np.float64) @ np.linalg.pinv(basis).T
     return terms
 
 

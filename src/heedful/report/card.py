@@ -46,6 +46,10 @@ def write(
     """Write the card into the run's `model/`, or to `out`. Replaces only an earlier card. Returns its path."""
     manifest = Run.open(run).manifest
     if out is None and not (run / "model").is_dir():
+        if (run / "members").is_dir():
+            raise UserError(f"{run}: an ensemble. Name one of {run}/members, or give --out")
+        if (run / "folds").is_dir():
+            raise UserError(f"{run}: a cross-validation leaves no model. Give --out")
         raise UserError(f"{run}: has no model/ yet. Finish the run, or give --out")
     place = run / "model" / NAME if out is None else out
     if place.exists() and MARK not in place.read_text(encoding="utf-8", errors="replace"):
@@ -225,11 +229,25 @@ def _measured(manifest: Manifest, evaluations: Sequence[Path]) -> Iterator[str]:
     for key, value in flat(manifest.results).items():
         if isinstance(value, int | float) and not isinstance(value, bool) and not key.startswith("valid.by_"):
             yield f"- {as_words(key)}: {value:,.4g}"
-    for sign in manifest.results.get("signs") or []:
-        yield f"- warning of the run: {visible(str(sign))}"
+    alarm = manifest.results.get("alarm")
+    for sign in [*(manifest.results.get("signs") or []), *([alarm] if alarm else [])]:
+        yield f"- warning of the run: {_told(str(sign), manifest)}"
+    for check in manifest.preflight:
+        if check.get("passed") is False:
+            told = f"{check.get('name')}: {check.get('figure')}, where {check.get('bound')} is asked for"
+            yield f"- check before the run that failed: {_told(told, manifest)}"
     for judge, found, baseline in _judges(evaluations):
         for model, rate in found["win_rates"].items():
             yield f"- {visible(model)} is preferred to {visible(baseline)} on {_rate(rate)}, judged by {visible(judge)}"
+
+
+def _told(text: str, manifest: Manifest) -> str:
+    """A message of the run, with the names of its models and files in place of their paths."""
+    sources = [*manifest.parents.values(), *manifest.data.values()]
+    places = {str(source[key]) for source in sources for key in ("ref", "path") if source.get(key)}
+    for place in sorted(places, key=len, reverse=True):
+        text = text.replace(place, _name(place))
+    return visible(text)
 
 
 def _failures(evaluations: Sequence[Path]) -> Iterator[str]:

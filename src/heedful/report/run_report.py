@@ -175,8 +175,8 @@ def _signs(name: str, manifest: Manifest) -> list[str]:
     if manifest.status != "finished":
         reason = f" ({manifest.reason})" if manifest.reason else ""
         found.append(f"{name}: {manifest.status}, not finished{reason}")
-    if results.get("stopped"):
-        found.append(f"{name}: {results['stopped']}")
+    if told := results.get("stopped") or results.get("alarm"):
+        found.append(f"{name}: {told}")
     rows = {row.name: row.rate for part in reward_quality(name, results)[:1] for row in part.rows}
     if len(rows) == 2 and rows[RIGHT] <= rows[LONGER]:
         found.append(

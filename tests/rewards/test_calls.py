@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ import torch
 import dialects
 import tiny
 from heedful.config import UserError
+from heedful.configs.shared import Compute
 from heedful.data.records import Message, Prompt
 from heedful.learning.experience import Experience, Scores, describe
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.functions import ModelScorer, Reward, RewardPart
+from heedful.rewards.functions import ModelScorer, Reward, RewardPart, open_reward
+from heedful.rewards.modules import open_function
 from heedful.rewards.specs import functions_of
 from heedful.rollout.types import Episode
 
@@ -82,6 +86,16 @@ async def f(prompts, completions, answer):
     await asyncio.sleep(0)
     return right(answer, completions)
 ---
+import torch
+class f(torch.nn.Module):
+    def forward(self, prompts, completions, answer): return torch.tensor(right(answer, completions))
+---
+import os
+def f(prompts, completions):
+    assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (torch.float32, True)
+    os.chdir("/"), torch.set_grad_enabled(False), torch.set_default_dtype(torch.float64), print("seen")
+    return right("4--", completions)
+---
 import functools
 def g(mark, prompts, completions): return [float(mark in c) for c in completions]
 f = functools.partial(g, "4")
@@ -89,8 +103,53 @@ f = functools.partial(g, "4")
 
 
 @pytest.mark.parametrize("source", ASKING.split("---"))
-def test_what_a_function_asks_for(opened: Open, source: str) -> None:
-    assert opened(RIGHT + source)(EPISODES).tolist() == [1.0, 0.0, 0.0]
+def test_what_a_function_asks_for(opened: Open, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scorer, before = opened("import torch\n" + RIGHT + source), Path.cwd()
+    for _ in range(2):
+        assert scorer(EPISODES).tolist() == [1.0, 0.0, 0.0]
+    assert Path.cwd() == before
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("spec", [
+    "{0}/my rewards.py:brief", "{0}/my rewards.py:Judge.score", "{0}/my rewards.py:judge.score", "{0}/random.py:brief",
+    "3*{0}/my rewards.py:brief", "3 * {0}/my rewards.py:brief", "mean({0}/random.py:brief,{0}/my rewards.py:brief)",
+])  # fmt: skip
+def test_a_function_in_any_file(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / f"unit{next(NUMBERS)}.py").write_text("ONE = 1.0")
+    source = f"from unit{next(NUMBERS) - 1} import ONE\ndef brief(p, c): return [ONE] * len(c)\n"
+    source += "class Judge:\n    def score(self, p, c): return [ONE] * len(c)\njudge = Judge()\n"
+    for name in ("my rewards", "random"):
+        (tmp_path / f"{name}.py").write_text(source)
+    reward = open_reward([spec.format(tmp_path)], compute=Compute(), device="cpu")
+    assert reward(EPISODES)[0].tolist() == [3.0 if spec.startswith("3") else 1.0] * 3
+    assert all(Path(found["path"]).is_file() for found in functions_of([spec.format(tmp_path)]).values())
+
+
+@pytest.mark.parametrize(("spec", "said"), [
+    ("rewards:", "rewards:: neither a model nor a function. Write module:function or folder/file.py:function"),
+    ("a/b:f", "a/b:f: neither a model nor a function. Write"),
+    ("no\\such file.py:f", "the file no\\such file.py does not exist. Check the path"),
+    ("shadowed:f", "shadowed has no function f. Another module has the name of the file here. Write shadowed.py:f"),
+    ("shadowed:right", "shadowed has no function right. Did you mean rights?"),
+    ("shadowed:NUMBER", "NUMBER is of the type int, which cannot be called. Name a function"),
+    ("lacking:f", "lacking imports nowhere_at_all, which is not there. Install it, or put it next to lacking"),
+])  # fmt: skip
+def test_what_is_no_function(spec: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "other")])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "shadowed.py").write_text("NUMBER = 1\ndef rights(p, c): return [1.0] * len(c)")
+    (tmp_path / "lacking.py").write_text("import nowhere_at_all")
+    if spec == "shadowed:f":
+        open_function("shadowed:rights")
+        (tmp_path / "shadowed.py").write_text("def f(p, c): return [1.0] * len(c)")
+    try:
+        with pytest.raises(UserError, match=re.escape(said)):
+            open_reward([spec], compute=Compute(), device="cpu")
+    finally:
+        sys.modules.pop("shadowed", None)
 
 
 def test_rows_are_as_in_the_file(opened: Open) -> None:
@@ -121,6 +180,9 @@ def test_a_first_parameter_with_the_name_of_a_field_is_refused_where_all_fields_
     scorer = opened("def f(level, c, **kw): return [1.0] * len(c)")
     with pytest.raises(UserError, match="its parameter level gets the prompts or the completions"):
         scorer.check(rows)
+    with pytest.raises(UserError, match="its parameter answer gets the prompts or the completions"):
+        opened("def f(prompts, answer): return [1.0] * len(answer)").check(rows)
+    opened("def f(prompt, completion): return [1.0] * len(completion)").check(rows)
     for source in ("def f(level, c, /, **kw): return kw['level'][:2]", "def f(p, c, **kw): return kw['level'][:2]"):
         scorer = opened(source)
         scorer.check(rows)
@@ -176,7 +238,8 @@ def test_arrays_and_tensors(opened: Open, returned: str) -> None:
     ("None", "returned None. It must return a list"),
     ("1.0", "returned a float, 1.0"),
     ("torch.tensor(1.0)", "returned a float, 1.0"),
-    ("[1.0, 2.0]", "returned 2 numbers for 3 completions"),
+    ("[1.0]", "returned 1 number for 3 completions"),
+    ("several()", "returned an async_generator, "),
     ("torch.ones(3, 2)", r"returned \[1.0, 1.0\]. A reward must be a finite number, or None for no opinion"),
     ("[1.0, float('nan'), 2.0]", "returned nan. A reward must be a finite number"),
     ("['1', '2', '3']", "returned '1'. A reward"),
@@ -184,7 +247,9 @@ def test_arrays_and_tensors(opened: Open, returned: str) -> None:
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:coroutine")
 def test_what_it_may_not_return(opened: Open, returned: str, said: str) -> None:
-    scorer = opened(f"import numpy, torch\nasync def slow(): return 1\ndef f(p, c): return {returned}")
+    scorer = opened(
+        f"import numpy, torch\nasync def slow(): return 1\nasync def several(): yield 1\ndef f(p, c): return {returned}"
+    )
     with pytest.raises(UserError, match=f"^called\\d+:f: {said}"):
         scorer(EPISODES)
 
@@ -193,6 +258,12 @@ def test_what_it_may_not_return(opened: Open, returned: str, said: str) -> None:
     ("class f:\n    def __init__(self, path): pass", r"raised TypeError: .*Fix the class"),
     ("class f: pass", r"its objects cannot be called"),
     ("def f(completion, prompt): return [0.0]", r"takes completion and then prompt, and heedful gives"),
+    ("def f(response, reference): return [0.0]", r"takes response and then reference, and heedful gives the prompts"),
+    ("def f(text, questions): return [0.0]", r"takes text and then questions, and heedful gives the prompts first"),
+    ("def f(text): return [0.0]", r"takes only text. Write f\(prompts, completions\), or f\(completions\)"),
+    ("def f(): return [0.0]", r"takes neither prompts nor completions. Write f"),
+    ("def wrap(g): return lambda *a, **k: g(*a, **k)\n@wrap\ndef f(prompts, completions): return [0.0]",
+     r"keyword argument 'answer' .* Fix the function, or use functools.wraps in its decorator"),
     ("async def f(p, c):\n    raise OSError('no server')", r"raised OSError: no server \(called\d+\.py, line 2\)"),
 ])  # fmt: skip
 def test_what_goes_wrong_is_one_line(opened: Open, source: str, said: str) -> None:

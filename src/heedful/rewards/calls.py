@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import importlib
-import importlib.util
 import inspect
 import logging
 import math
-import sys
 import threading
-import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import cache
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from heedful.config import NonFinite, UserError
+from heedful.config import UserError
 from heedful.data.records import Record
+from heedful.data.text import counted
+from heedful.rewards.modules import Foreign, open_function
 from heedful.rollout.types import Episode
 
 log = logging.getLogger(__name__)
 MOST = 1e30  # largest reward or weight: float32 can still hold sums of them
 _TEXTS = ("prompts", "completions")
 _FORM = "It must return a list with one number for each completion, or None for no opinion"
+_ASKED = {"prompt", "question", "query", "instruction"}
+_ANSWERED = {"completion", "response", "answer", "output", "reply", "generation"}
 
 
 class FunctionScorer:
@@ -41,7 +38,7 @@ class FunctionScorer:
     def __init__(self, spec: str) -> None:
         self.spec, self.function = spec, open_function(spec)
         self.fields: set[str] | None = None
-        with _Foreign(spec, "class"):
+        with Foreign(spec, "class", (__file__,)):
             if inspect.isclass(self.function):
                 made: Any = self.function()
                 self.function = made
@@ -51,11 +48,12 @@ class FunctionScorer:
             )
         self.before: str | None = None
         self.first: set[str] = set()
+        self.what = "function"
         self.named, self.others, self.takes_all = self._parameters()
 
     def check(self, records: Iterable[Record]) -> None:
         """Raise UserError if the function asks for a field that none of these rows has. Log it if it has a default."""
-        if self.others or self.takes_all:
+        if self.others or self.takes_all or self.first:
             self.fields = {field for record in records for field in record.row()}
             self._fields_for(self.fields)
             for name, needed in self.others.items():
@@ -74,11 +72,12 @@ class FunctionScorer:
             given |= {field: [row.get(field) for row in rows] for field in fields}
             if "rows" in self.others or self.takes_all:
                 given["rows"] = rows
-        with _Foreign(self.spec, "function"):
+        with Foreign(self.spec, self.what, (__file__,)):
             found = self.function(*positional, **given)
             numbers = self._numbers(_awaited(found) if inspect.isawaitable(found) else found)
         if len(numbers) != len(episodes):
-            raise UserError(f"{self.spec}: returned {len(numbers)} numbers for {len(episodes)} completions. {_FORM}")
+            returned = f"{counted(len(numbers), 'numbers')} for {counted(len(episodes), 'completions')}"
+            raise UserError(f"{self.spec}: returned {returned}. {_FORM}")
         return torch.tensor([self._number(number) for number in numbers])
 
     def _parameters(self) -> tuple[set[str], dict[str, bool], bool]:
@@ -86,28 +85,40 @@ class FunctionScorer:
 
         A function that does not name its `completions` takes prompts and completions as its first two arguments.
         """
+        called = getattr(self.function, "forward", None) if isinstance(self.function, torch.nn.Module) else None
         try:
-            parameters = list(inspect.signature(self.function).parameters.values())
+            parameters = list(inspect.signature(called or self.function).parameters.values())
         except (TypeError, ValueError):
             return set(), {}, False  # written in C
         takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        takes_any = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+        if takes_all and takes_any and len(parameters) == 2:
+            self.what = "function, or use functools.wraps in its decorator"
         parameters = [one for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
         named = {one.name for one in parameters if one.name in _TEXTS and one.kind is not one.POSITIONAL_ONLY}
         if named == {"completions"} and len(parameters) > 1 and parameters[1].name == "completions":
             self.before = parameters[0].name
-        first, second = ([one.name for one in parameters] + ["", ""])[:2]
-        if "completions" not in named and first.startswith("completion") and second.startswith("prompt"):
-            raise UserError(
-                f"{self.spec}: takes {first} and then {second}, and heedful gives the prompts first. Call them"
-                " completions and prompts, then the order does not matter"
-            )
         if "completions" not in named and (parameters or not takes_all):
+            self._check_first([one for one in parameters if one.kind is not one.KEYWORD_ONLY], takes_any)
             self.first = {one.name for one in parameters[:2] if one.kind is not one.POSITIONAL_ONLY}
             named, parameters = set(), parameters[2:]
         elif not parameters:
             named = set(_TEXTS)
         others = {one.name: one.default is one.empty for one in parameters if one.name not in named}
         return named, others, takes_all
+
+    def _check_first(self, parameters: list[inspect.Parameter], takes_any: bool) -> None:
+        """Raise UserError for a function that cannot take prompts and completions in this order."""
+        names = [one.name for one in parameters[:2]]
+        if len(names) < 2 and not takes_any:
+            takes = f"only {names[0]}" if names else "neither prompts nor completions"
+            raise UserError(f"{self.spec}: takes {takes}. Write f(prompts, completions), or f(completions)")
+        first, second = (*(name.lower().removesuffix("s") for name in names), "", "")[:2]
+        if first in _ANSWERED or second in _ASKED:
+            raise UserError(
+                f"{self.spec}: takes {' and then '.join(names)}, and heedful gives the prompts first. Call them"
+                " completions and prompts, then the order does not matter"
+            )
 
     def _fields_for(self, there: set[str]) -> list[str]:
         """The fields to give it, of those that are there. Raises UserError if one that it needs is not."""
@@ -119,7 +130,8 @@ class FunctionScorer:
                 f"{self.spec}: asks for the field '{lacking[0]}', which no row has. The rows have "
                 f"{', '.join(sorted(there)) or 'no fields'}. Add it to the rows, or rename the parameter"
             )
-        if self.takes_all and (clash := sorted(self.first & there)):
+        usual = set() if self.takes_all else {"prompt", "completion"}  # fields of files, and names of what it gets
+        if clash := sorted(self.first & there - usual):
             raise UserError(
                 f"{self.spec}: its parameter {clash[0]} gets the prompts or the completions, and the rows have a field"
                 " of that name, too. Rename the parameter"
@@ -131,7 +143,8 @@ class FunctionScorer:
         if hasattr(found, "tolist"):  # arrays, tensors and columns of tables
             found = found.tolist()
         if isinstance(found, str | bytes | Mapping | set | frozenset) or not isinstance(found, Iterable):
-            kind = "" if found is None else f"a {type(found).__name__}, "
+            name = type(found).__name__
+            kind = "" if found is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}, "
             raise UserError(f"{self.spec}: returned {kind}{_shown(found)}. {_FORM}")
         return list(found)
 
@@ -163,71 +176,6 @@ def _awaited(found: Awaitable[object]) -> object:
         return await found
 
     return asyncio.run_coroutine_threadsafe(whole(), _loop()).result()
-
-
-def file_of(spec: str) -> Path | None:
-    """The file of the module of `module:function`. None if it has none, or if it cannot be found."""
-    _find_here()
-    with _Foreign(spec, "module"):  # finding a.b imports a
-        try:
-            found = importlib.util.find_spec(spec.partition(":")[0])
-        except (ImportError, ValueError, SyntaxError):
-            return None  # opening it says why
-    return Path(found.origin) if found is not None and found.has_location and found.origin else None
-
-
-def _find_here() -> None:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-
-
-def open_function(spec: str) -> Callable[..., Any]:
-    """Import `module:function`. Modules in the current directory are found, too."""
-    module_name, _, name = spec.partition(":")
-    _find_here()
-    with _Foreign(spec, "module"):
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            why = f"cannot import {module_name} ({error}). Is it in this directory or installed?"
-            raise UserError(f"{spec}: {why}") from None
-        except SyntaxError as error:
-            raise UserError(f"{spec}: {error.filename}, line {error.lineno}: {error.msg}. Fix the module") from None
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"{spec}: {module_name} has no function {name}")
-    opened: Callable[..., Any] = function
-    return opened
-
-
-_LIBRARIES = (asyncio.__file__, concurrent.futures.__file__)
-_NOT_THEIRS = (__file__, "<frozen", importlib.__file__, *(str(Path(file).parent) for file in _LIBRARIES))
-
-
-class _Foreign:
-    """A context for the user's code: any exception becomes a UserError that names the code and its line.
-
-    A reward function may call servers and libraries, so it may raise anything. The exception stays as the cause.
-    """
-
-    def __init__(self, spec: str, what: str) -> None:
-        self.spec, self.what = spec, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not isinstance(error, Exception | SystemExit) or isinstance(error, UserError | NonFinite):
-            return
-        raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
-        raise UserError(f"{self.spec}: raised {raised}{_line_of(trace)}. Fix the {self.what}") from error
-
-
-def _line_of(trace: TracebackType | None) -> str:
-    """The last line of the user's own file before an exception, or "" if none of that is Python."""
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(_NOT_THEIRS)]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,6 @@
 """Rewards: reward models, Python functions and ensembles of these, and weighted sums of them.
 
-A spec names a reward model (run, directory or hub name) or a function (`module:function`). A weight may stand in front:
+A spec names a reward model (run, directory or hub name) or a function (`rewards.modules`). A weight may stand in front:
 `0.5*runs/rm`. `min(A,B,C)`, `mean(A,B,C)` and `mean-0.5*std(A,B,C)` are ensembles (`rewards.specs`). How functions are
 called is in `rewards.calls`.
 """
@@ -23,7 +23,8 @@ from heedful.models import batches, encoders, heads, load, render, scoring
 from heedful.models.shards import Shards
 from heedful.models.templates import TemplateRefused
 from heedful.rewards.calls import FunctionScorer
-from heedful.rewards.specs import ensemble_of, is_function, split_weight
+from heedful.rewards.modules import is_function
+from heedful.rewards.specs import ensemble_of, split_weight
 from heedful.rollout.types import Episode
 
 Spread = Callable[[list[list[int]], Callable[[list[int]], Tensor]], list[Tensor]]

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.rewards.calls import MOST, file_of
+from heedful.rewards.calls import MOST
+from heedful.rewards.modules import file_of, is_function
 
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\*(.+)")
+WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\s*\*\s*(.+)")
 ENSEMBLE = re.compile(rf"(min|mean|mean-({_NUMBER})\*std)\((.*)\)")
 CALL = re.compile(r"[\w.*+-]+\(.*\)")
 _FORMS = "min(A,B), mean(A,B) or mean-0.5*std(A,B)"
@@ -99,8 +99,3 @@ def _targets(specs: Sequence[str], role: str) -> dict[str, str]:
         found = ensemble_of(target)
         targets |= {f"{role}.{i}.{j}": one for j, one in enumerate(found.members)} if found else {f"{role}.{i}": target}
     return targets
-
-
-def is_function(spec: str) -> bool:
-    """Whether a spec without weight names a function. A path that exists is a model."""
-    return FUNCTION.fullmatch(spec) is not None and not Path(spec).exists()

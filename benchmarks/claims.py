@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from heedful.demo import data, loop
 from heedful.demo.measure import CLOSED, Examiner
-from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo, Outcome
+from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo, DemoOutcome
 from heedful.files import write_json
 from heedful.maths.statistics import repeats
 from heedful.report.tables import flag_change, flag_rate, head_to_head
@@ -114,7 +114,7 @@ def figures(out: Path, seed: int, controlled: bool, **how: Any) -> Figures:
     return found | (control(demo, outcome) if controlled else {})
 
 
-def control(demo: Demo, outcome: Outcome) -> Figures:
+def control(demo: Demo, outcome: DemoOutcome) -> Figures:
     """PPO on a reward model from shuffled rankings."""
     world = make_world(demo.seed)
     sampled = loop.sampled(demo, "ranked_prompts")

@@ -10,20 +10,20 @@ from heedful.collection import store as collected
 from heedful.collection.settings import CollectionConfig
 from heedful.feedback import people, projects
 from heedful.feedback.store import Store
-from heedful.serve.types import Exchange
+from heedful.serve.types import ServedExchange
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CONFIG = CollectionConfig()
 
 
-def exchange(id: str = "chatcmpl-1", user: str = "ada", **changed: Any) -> Exchange:
+def exchange(id: str = "chatcmpl-1", user: str = "ada", **changed: Any) -> ServedExchange:
     given: dict[str, Any] = {
         "id": id, "user": user, "key_id": 1, "consent": CONFIG.version, "model": "demo", "upstream": False,
         "messages": [{"role": "user", "content": f"Why is {id} blue?"}], "prompt": None,
         "answers": [f"Because of {id}.", "I do not know."], "finish": ["stop", "length"],
         "settings": {"temperature": 0.7}, "started": START, "seconds": 1.5,
     }  # fmt: skip
-    return Exchange(**{**given, **changed})
+    return ServedExchange(**{**given, **changed})
 
 
 def open_store(folder: Path, *names: str) -> Store:
@@ -38,6 +38,6 @@ def open_store(folder: Path, *names: str) -> Store:
     return store
 
 
-def keep(store: Store, *exchanges: Exchange, now: datetime = START) -> list[str | None]:
+def keep(store: Store, *exchanges: ServedExchange, now: datetime = START) -> list[str | None]:
     with store.writing() as db:
         return [collected.add(db, one, now) for one in exchanges]

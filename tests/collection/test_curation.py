@@ -56,7 +56,7 @@ class Tea:
     def queue(self) -> list[Any]:
         """Payloads of the items that labelers can get."""
         with self.store.reading() as db:
-            found = search.listing(db, self.project, search.Filters(kind="demonstration", state="open"))
+            found = search.listing(db, self.project, search.ItemFilters(kind="demonstration", state="open"))
         return [item.payload for item in reversed(found)]
 
     def prompts(self) -> list[Any]:

@@ -13,7 +13,7 @@ from heedful.data.records import Answer, Choice, Comparison, Completions, Demons
 from heedful.feedback import informative, items, search, work
 from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.schema import Item
-from heedful.feedback.search import Filters
+from heedful.feedback.search import ItemFilters
 from heedful.feedback.store import Store
 
 from .team import Team
@@ -134,7 +134,7 @@ def test_a_lead_changes_items(store: Store) -> None:
     with store.writing() as db:
         items.change(db, team.project, [done], team.now, by=None, wanted=2)
         items.change(db, team.project, held, team.now, by=None, held="withdrawn")
-        assert [item.ref for item in search.listing(db, team.project, Filters(state="held"))] == [held]
+        assert [item.ref for item in search.listing(db, team.project, ItemFilters(state="held"))] == [held]
     assert {one.ref for one in team.work("bob", 2)} == {done, other}
     with pytest.raises(UserError, match="not in this project"), store.writing() as db:
         items.change(db, team.project, ["none"], team.now, by=None, priority=2)

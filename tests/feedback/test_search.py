@@ -13,7 +13,7 @@ from heedful.data.records import Completions, Prompt
 from heedful.feedback import derive, differing, events, items, judgements, search, work
 from heedful.feedback.judgements import PromptRequest, Versus
 from heedful.feedback.schema import Event
-from heedful.feedback.search import Filters
+from heedful.feedback.search import ItemFilters
 from heedful.feedback.send_back import send_back
 from heedful.feedback.store import Store
 
@@ -29,8 +29,8 @@ def ranked(team: Team, name: str, ranking: list[list[int]], **more: Any) -> work
 
 def found(team: Team, order: Any = "newest", **filters: Any) -> list[str]:
     with team.store.reading() as db:
-        listed = search.listing(db, team.project, Filters(**filters), order=order)
-        assert search.count(db, team.project, Filters(**filters)) == len(listed)
+        listed = search.listing(db, team.project, ItemFilters(**filters), order=order)
+        assert search.count(db, team.project, ItemFilters(**filters)) == len(listed)
         return [item.ref for item in listed]
 
 
@@ -124,7 +124,7 @@ def test_many_items_change_at_once(store: Store) -> None:
         with store.writing() as db:
             return items.change(db, team.project, which, team.now, by=None, **values)
 
-    assert change(Filters(kind="ranking", purpose="train"), priority=7) == 4
+    assert change(ItemFilters(kind="ranking", purpose="train"), priority=7) == 4
     assert (set(found(team, "priority")[:4]), team.item(prompt).priority) == (set(refs), 0)
     assert change([done, prompt], wanted=2) == 2
     assert [(team.item(ref).wanted, team.item(ref).open) for ref in (done, prompt)] == [(2, True), (2, True)]
@@ -132,11 +132,11 @@ def test_many_items_change_at_once(store: Store) -> None:
     assert (team.item(done).open, found(team, state="held")) == (False, [done])
     assert change([done], held="") == 1
     assert (team.item(done).held, team.item(done).open, found(team, state="done")) == (None, False, [done])
-    assert change(Filters(search="nothing like it"), held="x") == 0
+    assert change(ItemFilters(search="nothing like it"), held="x") == 0
     assert (change([gold], held="x"), team.item(gold).open) == (1, False)
     assert (change([gold], held=""), team.item(gold).open) == (1, True)
     with pytest.raises(UserError, match=f"{gold}: items with a known answer go to everybody"):
-        change(Filters(), wanted=2)
+        change(ItemFilters(), wanted=2)
     with pytest.raises(UserError, match="item none: not in this project"):
         change([refs[0], "none"], priority=1)
 
@@ -224,8 +224,8 @@ def test_ten_thousand_items_are_listed_quickly(store: Store) -> None:
         for order in ("newest", "disagreement"):
             with store.reading() as db:
                 start = time.perf_counter()
-                search.count(db, team.project, Filters(**given))
-                search.listing(db, team.project, Filters(**given), order=order, offset=9_000 if not given else 0)  # type: ignore[arg-type]
+                search.count(db, team.project, ItemFilters(**given))
+                search.listing(db, team.project, ItemFilters(**given), order=order, offset=9_000 if not given else 0)  # type: ignore[arg-type]
                 search.choices(db, team.project, "use_case")
                 took = timedelta(seconds=time.perf_counter() - start)
             print(given, order, f"{took.total_seconds():.3f} s")

@@ -17,7 +17,7 @@ import pytest
 from heedful.cli import main
 from heedful.config import UserError
 from heedful.launch import cluster, processes, worker
-from heedful.launch.processes import Place
+from heedful.launch.processes import ProcessPlace
 from heedful.launch.worker import Board, Order
 
 SHOW = (
@@ -55,7 +55,7 @@ def test_a_worker_starts_what_torchrun_would_start(tmp_path: Path) -> None:
     """Output of the first rank goes to the board, that of all to their logs, and so does the exit code."""
     board = Board()
     for rank in (1, 0):
-        place = Place(rank, rank - 1 if rank else 0, 2, 1, "10.0.0.1", 4000)
+        place = ProcessPlace(rank, rank - 1 if rank else 0, 2, 1, "10.0.0.1", 4000)
         assert worker.work(order(tmp_path, SHOW), place, calls(board)) == 7
     said, started, ends = board.take()
     shown = f"0 0 2 1 10.0.0.1 4000 x {tmp_path}\n"
@@ -70,7 +70,7 @@ def test_a_signal_reaches_a_process_although_ray_blocks_it(tmp_path: Path) -> No
     soon(there.exists, lambda: board.signal(signal.SIGINT))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        assert worker.work(order(tmp_path, WAITING, str(there)), Place(1, 1, 2, 2, "h", 1), calls(board)) == 130
+        assert worker.work(order(tmp_path, WAITING, str(there)), ProcessPlace(1, 1, 2, 2, "h", 1), calls(board)) == 130
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -79,7 +79,7 @@ def test_a_process_that_outlives_a_failed_one_is_killed(tmp_path: Path, monkeypa
     monkeypatch.setattr(processes, "GRACE", 0.0)
     board, there = Board(), tmp_path / "there"
     soon(there.exists, lambda: board.end(0, 2))
-    assert worker.work(order(tmp_path, WAITING, str(there)), Place(1, 1, 2, 2, "h", 1), calls(board)) == -9
+    assert worker.work(order(tmp_path, WAITING, str(there)), ProcessPlace(1, 1, 2, 2, "h", 1), calls(board)) == -9
     assert board.take()[2] == [(0, 2), (1, -9)]
 
 
@@ -89,7 +89,9 @@ def test_a_process_ends_with_its_ray_worker(tmp_path: Path) -> None:
     script = WAITING.replace("SIGINT", "SIGTERM").replace("open(sys.argv[1]", "open(f'{sys.argv[1]}-{os.getpid()}'")
     with contextlib.suppress(ChildProcessError):
         if (parent := os.fork()) == 0:
-            worker.work(order(tmp_path, script, str(there)), Place(1, 1, 2, 2, "h", 1), lambda *given: ([], False))
+            worker.work(
+                order(tmp_path, script, str(there)), ProcessPlace(1, 1, 2, 2, "h", 1), lambda *given: ([], False)
+            )
     try:
         while not (found := list(tmp_path.glob("there-*"))):
             time.sleep(0.02)
@@ -105,7 +107,7 @@ def test_a_process_ends_with_its_ray_worker(tmp_path: Path) -> None:
 def test_a_machine_without_the_folder_is_one_line(tmp_path: Path) -> None:
     board = Board()
     nowhere = Order(["-c", ""], str(tmp_path / "nowhere"), str(tmp_path))
-    assert worker.work(nowhere, Place(0, 0, 1, 1, "h", 1), calls(board)) == 2
+    assert worker.work(nowhere, ProcessPlace(0, 0, 1, 1, "h", 1), calls(board)) == 2
     ((stream, line),) = board.take()[0]
     assert stream == "stderr"
     assert line == (

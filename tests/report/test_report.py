@@ -30,7 +30,7 @@ from heedful.report.page import (
     write,
 )
 from heedful.report.run_report import write_for_runs
-from heedful.report.side_by_side import Tally
+from heedful.report.side_by_side import PairTally
 from heedful.report.tables import ModelResult, demo_table
 
 HOSTILE = (
@@ -92,7 +92,7 @@ def full(text: str = "plain") -> Report:
             SampleView(text, [SampleAnswer(text, text, 0.25, [text]), SampleAnswer("PPO", "", 0.75)], text, "better"),
             SampleView("q2", []),
         ],
-        tally=Tally.of(text, text, [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]),
+        tally=PairTally.of(text, text, [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]),
         samples_note=text,
         shown=("PPO",),
         score_name=text,
@@ -178,7 +178,7 @@ def test_two_models_are_shown_and_a_switch_shows_the_others() -> None:
 
 
 def test_counts_come_first_and_outcomes_can_be_chosen() -> None:
-    tally = Tally.of("PPO", "SFT", [1.0] * 1200 + [0.0] * 400, [0.0] * 1200 + [0.0] * 100 + [1.0] * 300)
+    tally = PairTally.of("PPO", "SFT", [1.0] * 1200 + [0.0] * 400, [0.0] * 1200 + [0.0] * 100 + [1.0] * 300)
     samples = [SampleView("p", [], outcome="better"), SampleView("q", [], outcome="worse")]
     page = Page(html(Report("t", samples=samples, tally=tally)))
     assert "PPO is better than SFT on 1,200 of 1,600 prompts, equal on 100 and worse on 300." in page.text
@@ -188,14 +188,14 @@ def test_counts_come_first_and_outcomes_can_be_chosen() -> None:
 
 def test_prompts_are_drawn_in_the_shares_of_the_outcomes() -> None:
     """13.2 wins, 4.4 ties and 2.4 losses of 20: the largest remainders, 0.4 and 0.4, of which one is left to give."""
-    tally = Tally.of("a", "b", [1.0] * 33 + [0.0] * 17, [0.0] * 33 + [0.0] * 11 + [1.0] * 6)
+    tally = PairTally.of("a", "b", [1.0] * 33 + [0.0] * 17, [0.0] * 33 + [0.0] * 11 + [1.0] * 6)
     drawn = tally.draw(20, seed=1)
     assert drawn == sorted(set(drawn))
     assert [sum(tally.outcomes[i] == outcome for i in drawn) for outcome in ("better", "equal", "worse")] == [13, 5, 2]
     assert tally.draw(20, seed=1) == drawn
     assert tally.draw(20, seed=2) != drawn
     assert tally.draw(80, seed=1) == list(range(50))
-    assert Tally.of("a", "b", [], []).draw(20, seed=1) == []
+    assert PairTally.of("a", "b", [], []).draw(20, seed=1) == []
 
 
 def test_long_texts_are_cut_and_many_samples_left_out() -> None:

@@ -100,7 +100,7 @@ def test_prompts_whose_personal_data_is_hidden_are_read_like_others() -> None:
         assert tasks.parse(3, f"{body} {hidden}").template == UNSAFE[0]
 
 
-def service(folder: Path) -> tuple[places.Place, Crew]:
+def service(folder: Path) -> tuple[places.ProjectFolder, Crew]:
     """A folder with 48 rankings to do, and three labelers of whom each item needs one."""
     world = make_world(1)
     hired = labelers.good_ones(labelers.make_labelers(world, good=3))

@@ -101,7 +101,7 @@ def test_a_question_is_followed_by_another_one_more_often_than_by_its_answer(wor
 
 @pytest.mark.medium
 def test_most_answers_on_the_web_are_typed_in_a_hurry_and_as_good_for_it(world: World, texts: list[str]) -> None:
-    def task_of(line: str) -> tasks.Task | None:
+    def task_of(line: str) -> tasks.WorldTask | None:
         try:
             return tasks.parse(world.seed, line)
         except UserError:

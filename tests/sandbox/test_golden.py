@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import astuple
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from heedful.sandbox.world import make_world
 
 GOLDEN = {
     1: {
-        "facts": "db832aa38055",
+        "facts": "ed195ea4e05d",
         "corpus": "894e17f3ef4a",
         "pages": "081803970fe7",
         "prompts": "656efd3361a5",
@@ -26,7 +27,7 @@ GOLDEN = {
         "truth": "bff3944a7492",
     },
     2: {
-        "facts": "7f36d313bed4",
+        "facts": "c72fec11cf5e",
         "corpus": "3bd4169ad509",
         "pages": "2a0ddb7c02d4",
         "prompts": "dabfbdeb2657",
@@ -37,7 +38,7 @@ GOLDEN = {
         "truth": "86f2e28dcb43",
     },
     3: {
-        "facts": "1658ed76f5b5",
+        "facts": "8d684c17c658",
         "corpus": "506bafe90137",
         "pages": "3f691f8fa876",
         "prompts": "1d740da481ca",
@@ -66,7 +67,7 @@ def found(seed: int) -> dict[str, str]:
     judged = [truth.world(seed).judge(row.prompt, text) for row in rows for text in row.completions]
     ranked = generate.comparisons(world, rows, everyone)
     return {
-        "facts": digest([list(map(str, world.people.values())), list(map(str, world.places.values()))]),
+        "facts": digest([list(map(astuple, world.people.values())), list(map(astuple, world.places.values()))]),
         "corpus": digest([document.text for document in corpus.documents(world, 120)]),
         "pages": digest([maker(world, rng) for maker, _ in corpus.MAKERS for _ in range(4)]),
         "prompts": digest([prompt.row() for prompt in given]),

@@ -17,7 +17,7 @@ from heedful.feedback.store import Store
 from heedful.serve.answering import DONE
 from heedful.serve.app import create_app
 from heedful.serve.settings import ServeSettings
-from heedful.serve.types import Backend, Call, Collector, Exchange, KeepsNothing, Reply
+from heedful.serve.types import Backend, Call, Collector, KeepsNothing, Reply, ServedExchange
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 HOST = "http://testserver"
@@ -71,12 +71,12 @@ class Keeps(KeepsNothing):
     """A collector that keeps what has consent, in memory."""
 
     def __init__(self) -> None:
-        self.kept: list[Exchange] = []
+        self.kept: list[ServedExchange] = []
 
     def wants(self, user: str, consent: str | None, refused: bool) -> bool:
         return consent is not None and not refused
 
-    def keep(self, exchange: Exchange) -> None:
+    def keep(self, exchange: ServedExchange) -> None:
         self.kept.append(exchange)
 
     def terms(self) -> Terms:

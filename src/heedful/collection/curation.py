@@ -29,14 +29,14 @@ from heedful.config import UserError, explain
 from heedful.data import curation as rules
 from heedful.data.records import Prompt
 from heedful.feedback import items, people
-from heedful.feedback.collected import Decision, Exchange, Origin, ServedUser, Step
+from heedful.feedback.collected import CurationStep, Decision, Exchange, Origin, ServedUser
 from heedful.feedback.schema import Item
 from heedful.feedback.store import Store
 
 BATCH = 200
 OUT = "left out by curation"
 SOURCE = "users"
-STEPS: tuple[Step, ...] = ("text", "split", "repeat", "limit", "personal", "language", "use_case", "edit")
+STEPS: tuple[CurationStep, ...] = ("text", "split", "repeat", "limit", "personal", "language", "use_case", "edit")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _is_known(db: Session, decision: Decision) -> bool:
     return db.scalar(chosen) == "known"
 
 
-def counts(db: Session, project_id: int) -> list[tuple[Step, str, bool, int, int]]:
+def counts(db: Session, project_id: int) -> list[tuple[CurationStep, str, bool, int, int]]:
     """(step, outcome, whether it keeps prompts out, decisions, of these reversed), in the order of the steps."""
     columns = (Decision.step, Decision.outcome, Decision.drops)
     chosen = sa.select(*columns, sa.func.count(), sa.func.count(Decision.reversed)).group_by(*columns)
@@ -148,8 +148,8 @@ def counts(db: Session, project_id: int) -> list[tuple[Step, str, bool, int, int
 
 
 def listing(
-    db: Session, project_id: int, *, step: Step | None = None, outcome: str | None = None, before: int | None = None,
-    limit: int = 50, changed: bool = False,
+    db: Session, project_id: int, *, step: CurationStep | None = None, outcome: str | None = None,
+    before: int | None = None, limit: int = 50, changed: bool = False,
 ) -> list[tuple[Decision, Exchange]]:  # fmt: skip
     """Decisions with their exchanges, the newest first. `before`: an id, for the next page.
 
@@ -193,7 +193,7 @@ def _decide(
 ) -> list[Decision]:  # fmt: skip
     made: list[Decision] = []
 
-    def decide(step: Step, outcome: str, why: str, *, drops: bool = False, result: Any = None) -> None:
+    def decide(step: CurationStep, outcome: str, why: str, *, drops: bool = False, result: Any = None) -> None:
         shared = {"project_id": project_id, "exchange_id": exchange.id, "user_id": exchange.user_id, "when": now}
         made.append(Decision(**shared, step=step, outcome=outcome, drops=drops, why=why, result=result))
 
@@ -283,7 +283,7 @@ def _asked(prompt: Prompt) -> list[str]:
     return [message.text for message in prompt.prompt if message.role == "user"] or [""]
 
 
-def _record(exchange: Exchange, made: dict[Step, Decision]) -> Prompt:
+def _record(exchange: Exchange, made: dict[CurationStep, Decision]) -> Prompt:
     """The prompt as it enters the queue. Its user has a number there, and no name."""
     personal, use_case = made["personal"], made["use_case"]
     prompt = personal.result["prompt"] if personal.reversed is None else exchange.prompt

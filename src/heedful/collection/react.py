@@ -35,7 +35,7 @@ from heedful.data.records import Answer, Record
 from heedful.feedback import assignment, derive, events, items, judgements, projects
 from heedful.feedback.collected import Exchange, Origin, ServedUser
 from heedful.feedback.columns import digest, printable
-from heedful.feedback.judgements import Reply, SideBySide
+from heedful.feedback.judgements import ServedReply, SideBySide
 from heedful.feedback.schema import REACTIONS, Assignment, Event, Item, Kind, Project
 
 PROJECT, TITLE = "served", "What users said"
@@ -197,7 +197,7 @@ def _to_answer(
     item = db.scalar(chosen.options(undefer("*")))
     if item is None:
         said = Answer(text=exchange.answers[answer], model=exchange.model)
-        payload = _payload(Reply, {"prompt": exchange.prompt, "answer": said, "settings": exchange.settings})
+        payload = _payload(ServedReply, {"prompt": exchange.prompt, "answer": said, "settings": exchange.settings})
         item = _new_item(db, project, kind, payload, served.id, exchange.id, answer, now)
     return judge(db, project, item, served.person_id, content, now)
 

@@ -30,8 +30,8 @@ from heedful.demo.base import FIRST_WORLD, SHIPPED
 from heedful.demo.clock import said
 from heedful.demo.measure import Examiner
 from heedful.demo.parallel import get_ready, side_by_side
-from heedful.demo.records import BASE, HACKED, PPO, PROMPTED, PTX, SFT, Demo, Outcome
-from heedful.demo.settings import Settings, read
+from heedful.demo.records import BASE, HACKED, PPO, PROMPTED, PTX, SFT, Demo, DemoOutcome
+from heedful.demo.settings import DemoSettings, read
 from heedful.files import read_json, write_json
 from heedful.inference import sample, score
 from heedful.maths.statistics import WinRate, ends
@@ -53,8 +53,8 @@ def run(
     from_scratch: bool = False,
     quick: bool = False,
     base_model: Path = SHIPPED,
-    changes: Settings | None = None,
-) -> Outcome:
+    changes: DemoSettings | None = None,
+) -> DemoOutcome:
     """Run or resume the demo under `out`. Prints the table and writes `out`/report.html.
 
     It starts from `base_model`, or pretrains its own (`from_scratch`). `changes` are settings by section.
@@ -81,7 +81,7 @@ def opened(
     from_scratch: bool = False,
     quick: bool = False,
     base_model: Path = SHIPPED,
-    changes: Settings | None = None,
+    changes: DemoSettings | None = None,
 ) -> Demo:
     """The demo under `out`, new or from an earlier call. Raises UserError for one that began in another way."""
     if not 0 <= seed < SEEDS:
@@ -190,7 +190,7 @@ def fool(demo: Demo, world: World) -> None:
     demo.step("PPO, fooled", lambda: train_policy(demo, "ppo_fooled", "reward_few", **changes))
 
 
-def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
+def examine(demo: Demo, world: World, *, lesson: bool = False) -> DemoOutcome:
     """Judge every model on the test prompts by the truth, and the reward model on held-out rankings."""
     ask = Examiner(truth.world(demo.seed), demo.files, demo.evaluation, demo.seed)
     runs = {BASE: "base", SFT: "sft", PPO: "ppo", PTX: "ppo_ptx", **({HACKED: "ppo_fooled"} if lesson else {})}
@@ -208,7 +208,7 @@ def examine(demo: Demo, world: World, *, lesson: bool = False) -> Outcome:
     }
     most = best_of[demo.evaluation.best_of]
     order = (BASE, PROMPTED, *(name for name in runs if name != BASE))
-    return Outcome(
+    return DemoOutcome(
         {name: found[name] for name in order} | {most.name: most},
         [prompt.user for prompt in ask.prompts],
         measure.reward_quality(world, ask.truth, people, scored),
@@ -231,7 +231,7 @@ def _score(data: str, out: str, reward_model: str) -> None:
     score.run(build(ScoreConfig, {"reward": [reward_model], "data": data}, "score"), out, resume=True)
 
 
-def show(demo: Demo, outcome: Outcome) -> None:
+def show(demo: Demo, outcome: DemoOutcome) -> None:
     """Print the table and the summary, and write the report."""
     rate = measure.matmul_rate()
     table = demo_table(list(outcome.results.values()), SFT, outcome.users)
@@ -270,7 +270,7 @@ def _near(path: Path) -> str:
     return str(path.absolute().relative_to(Path.cwd()) if inside else path.absolute())
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: DemoOutcome) -> str:
     """The claims of the paper with the figures of this world, one a line."""
     r, q = outcome.results, outcome.quality
     tax = [r[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)]

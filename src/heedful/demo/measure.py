@@ -30,7 +30,7 @@ from heedful.rollout.room import longest_prompt
 from heedful.rollout.types import Episode
 from heedful.sandbox import fewshot, generate, labelers, tasks
 from heedful.sandbox.labelers import Labeler
-from heedful.sandbox.truth import Truth, Verdict
+from heedful.sandbox.truth import TrueVerdict, Truth
 from heedful.sandbox.world import World
 from heedful.training.parallel import Ranks
 
@@ -126,7 +126,7 @@ class Examiner:
             texts,
         )
 
-    def _closed(self, verdicts: list[Verdict]) -> list[bool | None]:
+    def _closed(self, verdicts: list[TrueVerdict]) -> list[bool | None]:
         """Whether each answer hallucinates, None for prompts outside the closed domain."""
         closed = [tasks.parse(self.seed, as_text(p.prompt)).template.closed for p in self.prompts]
         return [v.flags["hallucination"] if one else None for v, one in zip(verdicts, closed, strict=True)]

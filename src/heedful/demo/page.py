@@ -7,12 +7,12 @@ from pathlib import Path
 from heedful.data import formats
 from heedful.data.records import Prompt, as_text
 from heedful.demo import base, data
-from heedful.demo.records import PPO, PTX, SFT, Demo, Outcome
+from heedful.demo.records import PPO, PTX, SFT, Demo, DemoOutcome
 from heedful.maths.statistics import ends
 from heedful.report import page as report
 from heedful.report.page import Estimate, Estimates, Fact, Figure, Report, SampleAnswer, SampleView
 from heedful.report.run_report import stage_group, together
-from heedful.report.side_by_side import Tally
+from heedful.report.side_by_side import PairTally
 from heedful.report.tables import Table
 from heedful.runs.run import Run
 from heedful.sandbox.world import PEOPLE, PLACES
@@ -36,14 +36,14 @@ SAMPLES = 20
 RULE = "{count} prompts, drawn at random with seed {seed} in these shares. Nobody has chosen them."
 
 
-def write(demo: Demo, outcome: Outcome, table: Table, matmul: float) -> Path:
+def write(demo: Demo, outcome: DemoOutcome, table: Table, matmul: float) -> Path:
     """Write `report.html` into the directory of the demo and return its path."""
     results = outcome.results
     runs = {"PPO": demo.run_at("ppo"), "PPO-ptx": demo.run_at("ppo_ptx")}
     beats = outcome.wins(results[PPO], results[SFT])
     losses = {name: results[name].corpus_loss or 0.0 for name in (SFT, PPO, PTX)}
     tax = [round(losses[name] - losses[SFT], 2) + 0.0 for name in (PPO, PTX)]  # + 0.0: no minus before a zero
-    tally = Tally.of(PPO, SFT, results[PPO].utilities, results[SFT].utilities)
+    tally = PairTally.of(PPO, SFT, results[PPO].utilities, results[SFT].utilities)
     content = Report(
         "heedful: the loop in a small world",
         story=_story(demo),
@@ -87,7 +87,7 @@ def _story(demo: Demo) -> str:
     return STORY.format(base=told, sizes=demo.sizes)
 
 
-def _quality(outcome: Outcome) -> list[Estimates]:
+def _quality(outcome: DemoOutcome) -> list[Estimates]:
     quality = outcome.quality
     agreed = quality.agreement  # without an interval
     rows = [
@@ -100,7 +100,7 @@ def _quality(outcome: Outcome) -> list[Estimates]:
     return [Estimates("Pairs of answers ordered alike", rows, text)]
 
 
-def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[SampleView]:
+def _samples(demo: Demo, outcome: DemoOutcome, tally: PairTally) -> list[SampleView]:
     """Prompts in the true share of wins, ties and losses, with the answers of every model."""
     prompts = formats.read(demo.files.test_prompts, Prompt)
     order = [SFT, PPO, *(name for name in outcome.results if name not in (SFT, PPO))]
@@ -113,7 +113,7 @@ def _samples(demo: Demo, outcome: Outcome, tally: Tally) -> list[SampleView]:
     ]  # fmt: skip
 
 
-def _answer(name: str, outcome: Outcome, index: int) -> SampleAnswer:
+def _answer(name: str, outcome: DemoOutcome, index: int) -> SampleAnswer:
     result = outcome.results[name]
     flags = [flag for flag in result.flags if result.flags[flag][index] is True and flag != "satisfies_constraint"]
     if result.flags["satisfies_constraint"][index] is False:

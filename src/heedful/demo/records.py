@@ -1,4 +1,4 @@
-"""Records of the demo: a run of it (`Demo`), and what it found (`Outcome`)."""
+"""Records of the demo: a run of it (`Demo`), and what it found (`DemoOutcome`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heedful.demo.base import SHIPPED
 from heedful.demo.clock import Clock
 from heedful.demo.data import Files, Sizes
 from heedful.demo.measure import Evaluation, RewardQuality
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import read_json, write_json
 from heedful.maths.statistics import WinRate
 from heedful.report.tables import ModelResult, head_to_head
@@ -32,7 +32,7 @@ class Demo:
 
     out: Path
     seed: int
-    settings: Settings
+    settings: DemoSettings
     base: Path | None = SHIPPED
     files: Files = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DemoOutcome:
     """What the demo found."""
 
     results: dict[str, ModelResult]

@@ -27,7 +27,7 @@ TRAINING, HELD_OUT = "training", "held_out"
 def of_judge(judged: Judged, models: Models, config: EvaluateConfig) -> Result:
     """Every figure of a judge. Models that it compares with nothing are not in them."""
     cluster = cluster_of(config, [verdict.prompt for verdict in judged.verdicts])
-    figures = Figures(models, cluster, config.similar_length)
+    figures = PromptFigures(models, cluster, config.similar_length)
     verdicts = judged.verdicts
     rates = figures.rates(verdicts)
     parts: dict[str, Callable[[Verdict], str | None]] = {
@@ -82,7 +82,7 @@ def list_lines(text: str) -> int:
     return len(LIST_LINE.findall(text))
 
 
-class Figures:
+class PromptFigures:
     """Figures over prompts. A prompt with several verdicts counts once, with their mean."""
 
     def __init__(self, models: Models, cluster: str, similar: float) -> None:

@@ -1,6 +1,6 @@
 """Conversations of people with served models: their tables, and what reads and writes them.
 
-A conversation is a tree of turns. `Chat.tip` is the last turn of the branch that its page shows.
+A conversation is a tree of turns. `Conversation.tip` is the last turn of the branch that its page shows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from heedful.config import UserError
-from heedful.feedback.columns import Id, Json, Time
+from heedful.feedback.columns import IdColumn, JsonColumn, Time
 from heedful.feedback.schema import Numbered
 
 TurnState = Literal["writing", "done", "stopped", "failed", "interrupted"]
@@ -27,15 +27,15 @@ writing: a model writes it. done: it is whole. stopped: its reader stopped it. f
 LONGEST_TITLE = 80  # characters
 
 
-class Chat(Numbered):
+class Conversation(Numbered):
     """A conversation of a person. `settings` is a `serve.playground.records.ChatSettings`."""
 
     __tablename__ = "chat"
     ref: Mapped[str] = mapped_column(String(24), unique=True)
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
-    title: Mapped[str] = mapped_column(Json)
-    settings: Mapped[dict[str, Any]] = mapped_column(Json)
-    tip: Mapped[int | None] = mapped_column(Id)
+    title: Mapped[str] = mapped_column(JsonColumn)
+    settings: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
+    tip: Mapped[int | None] = mapped_column(IdColumn)
     created: Mapped[datetime] = mapped_column(Time)
     updated: Mapped[datetime] = mapped_column(Time)
     __table_args__ = (Index("ix_chat_person", "person_id", "updated"),)
@@ -51,17 +51,17 @@ class Turn(Numbered):
     chat_id: Mapped[int] = mapped_column(ForeignKey("chat.id"))
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("turn.id"))
     role: Mapped[Literal["user", "assistant"]] = mapped_column(String(10))
-    text: Mapped[str] = mapped_column(Json)
+    text: Mapped[str] = mapped_column(JsonColumn)
     state: Mapped[TurnState] = mapped_column(String(12))
-    note: Mapped[str | None] = mapped_column(Json)  # what its reader is told about it
+    note: Mapped[str | None] = mapped_column(JsonColumn)  # what its reader is told about it
     model: Mapped[str | None] = mapped_column(String(200))
-    settings: Mapped[dict[str, Any] | None] = mapped_column(Json)  # with which the model wrote it
+    settings: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)  # with which the model wrote it
     exchange: Mapped[str | None] = mapped_column(String(100))  # its name in the collection
     pair: Mapped[str | None] = mapped_column(String(24))
     place: Mapped[int | None] = mapped_column(Integer)
-    verdict: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    thumb: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    edit: Mapped[str | None] = mapped_column(Json)  # the reader's improvement
+    verdict: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    thumb: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    edit: Mapped[str | None] = mapped_column(JsonColumn)  # the reader's improvement
     key: Mapped[str | None] = mapped_column(String(100))  # of the request, which may come twice
     created: Mapped[datetime] = mapped_column(Time)
     __table_args__ = (
@@ -71,9 +71,9 @@ class Turn(Numbered):
     )
 
 
-def create(db: Session, person_id: int, title: str, settings: dict[str, Any], now: datetime) -> Chat:
+def create(db: Session, person_id: int, title: str, settings: dict[str, Any], now: datetime) -> Conversation:
     """Create a conversation without turns. Its title is the first line of `title`, cut to LONGEST_TITLE."""
-    chat = Chat(
+    chat = Conversation(
         ref=secrets.token_urlsafe(12),
         person_id=person_id,
         title=_title(title),
@@ -86,26 +86,28 @@ def create(db: Session, person_id: int, title: str, settings: dict[str, Any], no
     return chat
 
 
-def by_ref(db: Session, person_id: int, ref: str) -> Chat | None:
+def by_ref(db: Session, person_id: int, ref: str) -> Conversation | None:
     """A conversation of this person."""
-    return db.scalar(sa.select(Chat).where(Chat.ref == ref, Chat.person_id == person_id))
+    return db.scalar(sa.select(Conversation).where(Conversation.ref == ref, Conversation.person_id == person_id))
 
 
-def of_person(db: Session, person_id: int, most: int, after: Chat | None = None) -> list[Chat]:
+def of_person(db: Session, person_id: int, most: int, after: Conversation | None = None) -> list[Conversation]:
     """The conversations of a person, the last used first. `after`: only those that follow this one."""
-    chosen = sa.select(Chat).where(Chat.person_id == person_id)
+    chosen = sa.select(Conversation).where(Conversation.person_id == person_id)
     if after is not None:
-        earlier = sa.and_(Chat.updated == after.updated, Chat.id < after.id)
-        chosen = chosen.where(sa.or_(Chat.updated < after.updated, earlier))
-    return list(db.scalars(chosen.order_by(Chat.updated.desc(), Chat.id.desc()).limit(most)))
+        earlier = sa.and_(Conversation.updated == after.updated, Conversation.id < after.id)
+        chosen = chosen.where(sa.or_(Conversation.updated < after.updated, earlier))
+    return list(db.scalars(chosen.order_by(Conversation.updated.desc(), Conversation.id.desc()).limit(most)))
 
 
 def refs(db: Session, person_id: int) -> list[str]:
     """The names of all conversations of a person, the oldest first."""
-    return list(db.scalars(sa.select(Chat.ref).where(Chat.person_id == person_id).order_by(Chat.id)))
+    return list(
+        db.scalars(sa.select(Conversation.ref).where(Conversation.person_id == person_id).order_by(Conversation.id))
+    )
 
 
-def row(db: Session, chat: Chat) -> dict[str, Any]:
+def row(db: Session, chat: Conversation) -> dict[str, Any]:
     """A conversation with all its turns, for the person whose it is. Two answers are without names until the choice."""
     names = ("id", "role", "text", "state", "note", "model", "settings", "pair", "place", "verdict", "thumb", "edit")
     told = [
@@ -119,22 +121,22 @@ def row(db: Session, chat: Chat) -> dict[str, Any]:
     return {"ref": chat.ref, "title": chat.title, **when, "settings": chat.settings, "tip": chat.tip, "turns": told}
 
 
-def turns(db: Session, chat: Chat) -> list[Turn]:
+def turns(db: Session, chat: Conversation) -> list[Turn]:
     """All turns of a conversation, the oldest first."""
     return list(db.scalars(sa.select(Turn).where(Turn.chat_id == chat.id).order_by(Turn.id)))
 
 
-def turn(db: Session, chat: Chat, turn_id: int) -> Turn | None:
+def turn(db: Session, chat: Conversation, turn_id: int) -> Turn | None:
     """A turn of this conversation."""
     return db.scalar(sa.select(Turn).where(Turn.chat_id == chat.id, Turn.id == turn_id))
 
 
-def keyed(db: Session, chat: Chat, key: str) -> Turn | None:
+def keyed(db: Session, chat: Conversation, key: str) -> Turn | None:
     """The turn that an earlier request with this key made."""
     return db.scalar(sa.select(Turn).where(Turn.chat_id == chat.id, Turn.key == key))
 
 
-def add(db: Session, chat: Chat, now: datetime, **columns: Any) -> Turn:
+def add(db: Session, chat: Conversation, now: datetime, **columns: Any) -> Turn:
     """Add a turn and make it the tip."""
     made = Turn(chat_id=chat.id, created=now, **columns)
     db.add(made)
@@ -161,24 +163,24 @@ def path(found: Sequence[Turn], last: int | None) -> list[Turn]:
     return steps[::-1]
 
 
-def rename(chat: Chat, title: str) -> None:
+def rename(chat: Conversation, title: str) -> None:
     """Give a conversation another title."""
     chat.title = _title(title)
 
 
-def delete(db: Session, chat: Chat) -> None:
+def delete(db: Session, chat: Conversation) -> None:
     """Delete a conversation with all its turns."""
-    _delete(db, sa.select(Chat.id).where(Chat.id == chat.id))
+    _delete(db, sa.select(Conversation.id).where(Conversation.id == chat.id))
 
 
 def delete_all(db: Session, person_id: int) -> None:
     """Delete the conversations of a person."""
-    _delete(db, sa.select(Chat.id).where(Chat.person_id == person_id))
+    _delete(db, sa.select(Conversation.id).where(Conversation.person_id == person_id))
 
 
 def count(db: Session, person_id: int) -> int:
     """Number of conversations of a person."""
-    return db.scalar(sa.select(sa.func.count()).where(Chat.person_id == person_id)) or 0
+    return db.scalar(sa.select(sa.func.count()).where(Conversation.person_id == person_id)) or 0
 
 
 def delete_older(db: Session, before: datetime) -> int:
@@ -188,13 +190,15 @@ def delete_older(db: Session, before: datetime) -> int:
     """
     deleted = 0
     old = sa.select(Turn.chat_id).where(Turn.created < before)
-    none = sa.select(Chat.id).where(Chat.created < before, ~sa.exists().where(Turn.chat_id == Chat.id))
+    none = sa.select(Conversation.id).where(
+        Conversation.created < before, ~sa.exists().where(Turn.chat_id == Conversation.id)
+    )
     for chat_id in db.scalars(old.union(none)).all():
-        deleted += _shorten(db, db.get_one(Chat, chat_id), before)
+        deleted += _shorten(db, db.get_one(Conversation, chat_id), before)
     return deleted
 
 
-def _shorten(db: Session, chat: Chat, before: datetime) -> int:
+def _shorten(db: Session, chat: Conversation, before: datetime) -> int:
     found = turns(db, chat)
     kept: set[int | None] = set()
     for one in reversed(found):  # an answer has a higher number than its message
@@ -228,7 +232,7 @@ def _delete_turns(db: Session, chosen: sa.ColumnElement[bool]) -> None:
 def _delete(db: Session, chosen: sa.Select[Any]) -> None:
     ids = list(db.scalars(chosen))
     _delete_turns(db, Turn.chat_id.in_(ids))
-    db.execute(sa.delete(Chat).where(Chat.id.in_(ids)))
+    db.execute(sa.delete(Conversation).where(Conversation.id.in_(ids)))
 
 
 def _title(text: str) -> str:

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from sqlalchemy import Boolean, Float, ForeignKey, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from heedful.feedback.columns import Json, Time
+from heedful.feedback.columns import JsonColumn, Time
 from heedful.feedback.schema import Base as Base
 from heedful.feedback.schema import Numbered
 
 Split = Literal["train", "held_out"]
-Step = Literal["text", "repeat", "split", "limit", "personal", "language", "use_case", "edit"]
+CurationStep = Literal["text", "repeat", "split", "limit", "personal", "language", "use_case", "edit"]
 
 
 class ServedUser(Numbered):
@@ -43,10 +43,10 @@ class Exchange(Base):
     consent: Mapped[str] = mapped_column(String(100))  # version of the text that the user agreed to
     model: Mapped[str] = mapped_column(String(200))
     upstream: Mapped[bool] = mapped_column(Boolean)
-    prompt: Mapped[str | list[dict[str, Any]]] = mapped_column(Json)  # text or messages
-    answers: Mapped[list[str]] = mapped_column(Json)
-    finish: Mapped[list[str]] = mapped_column(Json)
-    settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    prompt: Mapped[str | list[dict[str, Any]]] = mapped_column(JsonColumn)  # text or messages
+    answers: Mapped[list[str]] = mapped_column(JsonColumn)
+    finish: Mapped[list[str]] = mapped_column(JsonColumn)
+    settings: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     started: Mapped[datetime] = mapped_column(Time, index=True)
     seconds: Mapped[float] = mapped_column(Float)
     prefix: Mapped[str | None] = mapped_column(String(100), index=True)  # hash by which curation finds repeats
@@ -72,11 +72,11 @@ class Decision(Numbered):
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     exchange_id: Mapped[str] = mapped_column(ForeignKey("exchange.id"), index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("served_user.id"), index=True)
-    step: Mapped[Step] = mapped_column(String(10))
+    step: Mapped[CurationStep] = mapped_column(String(10))
     outcome: Mapped[str] = mapped_column(String(40))
     drops: Mapped[bool] = mapped_column(Boolean)  # keeps the prompt out of the queue
     why: Mapped[str] = mapped_column(Text)
-    result: Mapped[Any] = mapped_column(Json, nullable=True)
+    result: Mapped[Any] = mapped_column(JsonColumn, nullable=True)
     when: Mapped[datetime] = mapped_column("at", Time)
     reversed: Mapped[datetime | None] = mapped_column(Time)
     reversed_by: Mapped[int | None] = mapped_column(ForeignKey("person.id"))

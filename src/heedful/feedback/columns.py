@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Text, TypeDecorator
 
-Id = BigInteger().with_variant(Integer, "sqlite")
+IdColumn = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows only for a column of its own type INTEGER."""
 
 
@@ -30,7 +30,7 @@ class Time(TypeDecorator[datetime]):
         return value if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Json(TypeDecorator[Any]):
+class JsonColumn(TypeDecorator[Any]):
     """JSON as ASCII text. PostgreSQL refuses null characters and lone surrogates in text. Here they are escapes."""
 
     impl = Text

@@ -22,11 +22,11 @@ from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import PromptRequest
 from heedful.feedback.projects import ProjectSettings
 from heedful.feedback.schema import KINDS, PURPOSES, SHARED, Assignment, Event, Item, Kind, Purpose
-from heedful.feedback.search import Filters, searched
+from heedful.feedback.search import ItemFilters, searched
 
 MOST_COMPLETIONS = 9  # K of D10
 BATCH = 500
-Which = str | Sequence[str] | Filters
+Which = str | Sequence[str] | ItemFilters
 """Items of a project: a ref, several, or all that pass the filters. Redacted ones are never meant."""
 OF_JUDGEMENTS = {"ranking", "none_acceptable", "ratings", "order", "labeler", "group", "preferred", "scores"}
 """Fields of a record that an item keeps apart from its payload, or not at all."""
@@ -341,7 +341,7 @@ def _where(db: Session, project_id: int, which: Which) -> list[sa.ColumnElement[
     """The condition of the items that are meant. UserError if one of them does not exist."""
     projects.lock(db, project_id)
     there = [Item.project_id == project_id, Item.redacted.is_(None)]
-    if isinstance(which, Filters):
+    if isinstance(which, ItemFilters):
         return [*there, *which.where(project_id)]
     refs = [which] if isinstance(which, str) else list(which)
     chosen = Item.ref.in_([printable(ref) for ref in refs])

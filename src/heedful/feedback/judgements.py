@@ -16,7 +16,7 @@ from heedful.data.records import Answer, Completions, Message, Prompt, Rating, R
 from heedful.feedback.rubric import Rubric
 from heedful.feedback.schema import Kind
 
-Words = Annotated[str, Field(max_length=1_000_000)]
+LongText = Annotated[str, Field(max_length=1_000_000)]
 
 
 class Versus(Prompt):
@@ -26,7 +26,7 @@ class Versus(Prompt):
     b: Answer
 
 
-class Reply(Prompt):
+class ServedReply(Prompt):
     """The payload of a thumb or an edit: what a served model answered, and with which settings."""
 
     answer: Answer
@@ -55,7 +55,7 @@ class RankingJudgement(Config):
     ranking: list[list[StrictInt]]
     none_acceptable: StrictBool = False
     ratings: list[Rating] | None = None
-    note: Words | None = None
+    note: LongText | None = None
 
 
 class ChoiceJudgement(Config):
@@ -63,31 +63,31 @@ class ChoiceJudgement(Config):
 
     preferred: Literal["a", "b", "tie"]
     none_acceptable: StrictBool | None = None
-    note: Words | None = None
+    note: LongText | None = None
 
 
 class DemonstrationJudgement(Config):
-    completion: Words
+    completion: LongText
     pasted: int = Field(0, ge=0)
     """Number of pasted characters."""
-    note: Words | None = None
+    note: LongText | None = None
 
 
 class Shot(Config):
     """One pair of a few-shot prompt."""
 
-    query: Words
-    response: Words
+    query: LongText
+    response: LongText
 
 
 class PromptJudgement(Config):
     """A prompt that a labeler wrote. A few-shot prompt has an instruction (`prompt`), shots, and a query to answer."""
 
-    prompt: Words | list[Message]
+    prompt: LongText | list[Message]
     use_case: str | None = Field(None, max_length=200)
     shots: list[Shot] | None = None
-    query: Words | None = None
-    note: Words | None = None
+    query: LongText | None = None
+    note: LongText | None = None
 
     def text(self) -> str | list[dict[str, str]]:
         """The prompt as a model reads it."""
@@ -102,13 +102,13 @@ class PromptJudgement(Config):
 class ThumbJudgement(Config):
     up: StrictBool
     reasons: list[str] = []
-    comment: Words | None = None
+    comment: LongText | None = None
 
 
 class EditJudgement(Config):
     """The answer as the user would have it."""
 
-    text: Words
+    text: LongText
 
 
 class PickJudgement(Config):
@@ -131,8 +131,8 @@ PAYLOADS: dict[Kind, type[Record]] = {
     "choice": Versus,
     "demonstration": Prompt,
     "prompt": PromptRequest,
-    "thumb": Reply,
-    "edit": Reply,
+    "thumb": ServedReply,
+    "edit": ServedReply,
     "pick": SideBySide,
 }
 _SWAPPED = {"a": "b", "b": "a", "tie": "tie"}
@@ -142,7 +142,7 @@ def completions(payload: Record) -> list[str]:
     """The completions of an item, by index. Empty for demonstrations and prompts."""
     if isinstance(payload, Versus):
         return [payload.a.text, payload.b.text]
-    if isinstance(payload, Reply):
+    if isinstance(payload, ServedReply):
         return [payload.answer.text]
     return payload.completions if isinstance(payload, Completions) else []
 

@@ -15,7 +15,7 @@ from heedful.data.records import Rating, as_text
 from heedful.feedback import projects
 from heedful.feedback.judgements import PAYLOADS, completions
 from heedful.feedback.quality.screening import Onboarding
-from heedful.feedback.quality.types import CHOICES, Judgement, Ranking, Written, words
+from heedful.feedback.quality.types import CHOICES, Judgement, Ranking, WrittenDemonstration, words
 from heedful.feedback.schema import (
     SHARED,
     WORK,
@@ -59,14 +59,17 @@ def judgements(
 
 def written(
     db: Session, project_id: int, *, purposes: Sequence[Purpose] = AT_WORK, person_id: int | None = None
-) -> list[Written]:
+) -> list[WrittenDemonstration]:
     """Demonstrations, with the answers of models to the same prompt in this project."""
     chosen = standing(project_id, ("demonstration",), purposes)
     if person_id is not None:
         chosen = chosen.where(Event.person_id == person_id)
     rows = list(_rows(db, chosen))
     answers = _answers(db, project_id, {row.prompt_sha256 for row in rows})
-    return [Written(row.labeler, row.ref, row.content["completion"], tuple(answers[row.prompt_sha256])) for row in rows]
+    return [
+        WrittenDemonstration(row.labeler, row.ref, row.content["completion"], tuple(answers[row.prompt_sha256]))
+        for row in rows
+    ]
 
 
 def onboarding(db: Session, project_id: int, person_id: int) -> Onboarding:

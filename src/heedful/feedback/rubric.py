@@ -19,7 +19,7 @@ from heedful.data.records import Rating
 KEYS = "jklmnoqtvwxyz"
 """Letters for flags: not those of answers (a to i), and not s, p, u and r, which have a meaning on every page."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-Line = Annotated[str, Field(min_length=1, max_length=200)]
+RubricLine = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class OwnFlag(Config):
 
     name: str
     """Its name in files."""
-    words: Line
+    words: RubricLine
 
     @field_validator("name")
     @classmethod
@@ -99,7 +99,7 @@ def _from_text(given: Any) -> Any:
 class Rubric(Config):
     """What labelers are asked."""
 
-    qualities: tuple[Line, ...] = Field(QUALITIES, min_length=2, max_length=7)
+    qualities: tuple[RubricLine, ...] = Field(QUALITIES, min_length=2, max_length=7)
     """Names of the points of overall quality, the worst first. Their number is the scale."""
     flags: tuple[str, ...] = tuple(D9)
     """Flags of the paper (D9) that are asked, by their names in files."""
@@ -109,7 +109,7 @@ class Rubric(Config):
     """What comes first in a ranking. The first line is printed bold."""
     choice_rule: str = Field(CHOICE_RULE, max_length=2000)
     """What comes first in head-to-head. The first line is its heading."""
-    use_cases: tuple[Line, ...] = USE_CASES
+    use_cases: tuple[RubricLine, ...] = USE_CASES
     """Use cases that a written prompt can have (D4)."""
 
     @field_validator("flags")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Boolean, Date, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false, true
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from heedful.feedback.columns import Id, Json, Time
+from heedful.feedback.columns import IdColumn, JsonColumn, Time
 
 Role = Literal["lead", "labeler", "held_out", "reader"]
 Phase = Literal["screening", "practice", "work"]
@@ -56,7 +56,7 @@ class Numbered(Base):
     """A table whose rows have numbers. The database assigns them."""
 
     __abstract__ = True
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    id: Mapped[int] = mapped_column(IdColumn, primary_key=True)
 
 
 class Person(Numbered):
@@ -77,7 +77,7 @@ class Project(Numbered):
     __tablename__ = "project"
     name: Mapped[str] = mapped_column(String(60), unique=True)  # in addresses
     title: Mapped[str] = mapped_column(String(200))
-    settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    settings: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     created: Mapped[datetime] = mapped_column(Time)
     archived: Mapped[datetime | None] = mapped_column(Time)
     head: Mapped[str] = mapped_column(String(64), default="")
@@ -92,7 +92,7 @@ class Membership(Base):
     role: Mapped[Role] = mapped_column(String(20))
     group: Mapped[str | None] = mapped_column("group_name", String(100))
     phase: Mapped[Phase] = mapped_column(String(20), default="work")
-    topics: Mapped[list[str] | None] = mapped_column(Json)  # stated in screening (D7, criterion 4)
+    topics: Mapped[list[str] | None] = mapped_column(JsonColumn)  # stated in screening (D7, criterion 4)
     served: Mapped[int] = mapped_column(Integer, default=0)  # tasks given so far, which seed the next draw
     joined: Mapped[datetime] = mapped_column(Time)
     paused: Mapped[datetime | None] = mapped_column(Time)
@@ -164,7 +164,7 @@ class ApiKey(Numbered):
     consent: Mapped[str | None] = mapped_column(String(100))
     consented: Mapped[datetime | None] = mapped_column(Time)
     requests_a_minute: Mapped[int | None] = mapped_column(Integer)  # None: the server's limit
-    tokens_a_day: Mapped[int | None] = mapped_column(Id)  # None: the server's quota
+    tokens_a_day: Mapped[int | None] = mapped_column(IdColumn)  # None: the server's quota
 
 
 class ApiUse(Base):
@@ -174,7 +174,7 @@ class ApiUse(Base):
     key_id: Mapped[int] = mapped_column(ForeignKey("api_key.id"), primary_key=True)
     day: Mapped[date] = mapped_column(Date, primary_key=True)
     requests: Mapped[int] = mapped_column(Integer)
-    tokens: Mapped[int] = mapped_column(Id)
+    tokens: Mapped[int] = mapped_column(IdColumn)
 
 
 class Audit(Numbered):
@@ -186,7 +186,7 @@ class Audit(Numbered):
     project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"), index=True)
     action: Mapped[str] = mapped_column(String(60))
     target: Mapped[str] = mapped_column(String(200))
-    detail: Mapped[dict[str, Any]] = mapped_column(Json)
+    detail: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
 
 
 class Instruction(Numbered):
@@ -196,7 +196,7 @@ class Instruction(Numbered):
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     kind: Mapped[Literal["guide", "consent"]] = mapped_column(String(10))
     version: Mapped[int] = mapped_column(Integer)
-    text: Mapped[str] = mapped_column(Json)
+    text: Mapped[str] = mapped_column(JsonColumn)
     when: Mapped[datetime] = mapped_column("at", Time)
     person_id: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
     __table_args__ = (UniqueConstraint("project_id", "kind", "version"),)
@@ -215,13 +215,14 @@ class Item(Numbered):
     kind: Mapped[Kind] = mapped_column(String(20))
     purpose: Mapped[Purpose] = mapped_column(String(20))
     source: Mapped[str | None] = mapped_column(String(200))
-    payload: Mapped[dict[str, Any]] = mapped_column(Json, deferred=True)
+    payload: Mapped[dict[str, Any]] = mapped_column(JsonColumn, deferred=True)
     payload_sha256: Mapped[str] = mapped_column(String(64))
     prompt_sha256: Mapped[str] = mapped_column(String(64))
     texts_sha256: Mapped[str] = mapped_column(String(64))  # of prompt and completions alone
-    gold: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # a judgement, in the payload's indices
-    explanation: Mapped[str | None] = mapped_column(Json, deferred=True)
-    scores: Mapped[dict[str, list[float]] | None] = mapped_column(Json, deferred=True)  # reward model -> K scores
+    # a judgement, in the indices of the payload
+    gold: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn, deferred=True)
+    explanation: Mapped[str | None] = mapped_column(JsonColumn, deferred=True)
+    scores: Mapped[dict[str, list[float]] | None] = mapped_column(JsonColumn, deferred=True)  # reward model -> K scores
     created: Mapped[datetime] = mapped_column(Time)
     priority: Mapped[int] = mapped_column(Integer, default=0)  # the highest first
     draw: Mapped[float] = mapped_column(Float)  # uniform in [0, 1): the random order
@@ -270,12 +271,12 @@ class Assignment(Numbered):
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     person_id: Mapped[int] = mapped_column(ForeignKey("person.id"))
     kind: Mapped[Kind] = mapped_column(String(20))
-    order: Mapped[list[int]] = mapped_column("shown_order", Json)
+    order: Mapped[list[int]] = mapped_column("shown_order", JsonColumn)
     instructions: Mapped[int | None] = mapped_column(Integer)  # version of the guide when the labeler got the task
     state: Mapped[State] = mapped_column(String(10))
     created: Mapped[datetime] = mapped_column(Time)
     expires: Mapped[datetime] = mapped_column(Time)
-    draft: Mapped[Any] = mapped_column(Json, deferred=True, nullable=True)
+    draft: Mapped[Any] = mapped_column(JsonColumn, deferred=True, nullable=True)
     drafted: Mapped[datetime | None] = mapped_column(Time)
     event_id: Mapped[int | None] = mapped_column(ForeignKey("event.id"))
     corrects: Mapped[int | None] = mapped_column(ForeignKey("event.id"))  # the undone judgement to replace
@@ -308,9 +309,9 @@ class Event(Numbered):
     when: Mapped[datetime] = mapped_column("at", Time)
     seconds: Mapped[float | None] = mapped_column(Float)
     instructions: Mapped[int | None] = mapped_column(Integer)  # version of the guide
-    order: Mapped[list[int] | None] = mapped_column("shown_order", Json)
+    order: Mapped[list[int] | None] = mapped_column("shown_order", JsonColumn)
     payload_sha256: Mapped[str] = mapped_column(String(64))  # of what was shown
-    content: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    content: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
     salt: Mapped[str | None] = mapped_column(String(32))
     content_sha256: Mapped[str] = mapped_column(String(64))
     previous: Mapped[str] = mapped_column(String(64))
@@ -345,7 +346,7 @@ class Tally(Base):
     kind: Mapped[Kind] = mapped_column(String(20), primary_key=True)
     purpose: Mapped[Purpose] = mapped_column(String(20), primary_key=True)
     judgements: Mapped[int] = mapped_column(Integer)
-    milliseconds: Mapped[int] = mapped_column(Id)
+    milliseconds: Mapped[int] = mapped_column(IdColumn)
 
 
 class FrozenSnapshot(Numbered):
@@ -357,7 +358,7 @@ class FrozenSnapshot(Numbered):
     records: Mapped[str] = mapped_column(String(20))
     rows: Mapped[int] = mapped_column(Integer)
     sha256: Mapped[str] = mapped_column(String(64), index=True)
-    filters: Mapped[dict[str, Any]] = mapped_column(Json)
+    filters: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     created: Mapped[datetime] = mapped_column(Time)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("person.id"))
 

@@ -15,21 +15,21 @@ from heedful.data.records import Message, as_text
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import Item, Kind, Purpose
 
-Order = Literal["newest", "disagreement", "priority"]
-Stage = Literal["open", "done", "held", "deleted"]
+ItemOrder = Literal["newest", "disagreement", "priority"]
+ItemStage = Literal["open", "done", "held", "deleted"]
 MOST_SEARCHED = 10_000  # characters of a prompt
 MOST_CHOICES = 200  # sources and use cases that a filter offers
 ANY = "any"
 
 
-class Filters(Config):
+class ItemFilters(Config):
     """Which items of a project. A filter that is not given lets all through."""
 
     search: str | None = Field(None, max_length=200)
     """Words that the prompt contains, in any order. "Words in quotes" must follow each other."""
     kind: Kind | None = None
     purpose: Purpose | None = None
-    state: Stage | None = None
+    state: ItemStage | None = None
     """open: in the queue. done: it has its labels. held: held back. deleted: its texts were deleted."""
     labels: Literal["none", "some", "all"] | None = None
     """none: no label yet. some: has labels, and more are due. all: has the labels it needs."""
@@ -63,7 +63,7 @@ class Filters(Config):
         return found + [Item.searched.contains(part, autoescape=True) for part in parts(self.search or "")]
 
 
-_STATES: dict[Stage, sa.ColumnElement[bool]] = {
+_STATES: dict[ItemStage, sa.ColumnElement[bool]] = {
     "open": Item.open == sa.true(),
     "done": sa.and_(Item.open == sa.false(), Item.held.is_(None), Item.redacted.is_(None)),
     "held": sa.and_(Item.held.is_not(None), Item.redacted.is_(None)),
@@ -74,7 +74,7 @@ _LABELS: dict[str, sa.ColumnElement[bool]] = {
     "some": sa.and_(Item.taken > 0, sa.or_(Item.wanted.is_(None), Item.taken < Item.wanted)),
     "all": Item.taken >= Item.wanted,
 }
-_ORDERS: dict[Order, tuple[sa.ColumnElement[Any], ...]] = {
+_ORDERS: dict[ItemOrder, tuple[sa.ColumnElement[Any], ...]] = {
     "newest": (),
     "disagreement": (Item.disagreement.desc().nulls_last(),),
     "priority": (Item.priority.desc(),),
@@ -84,9 +84,9 @@ _ORDERS: dict[Order, tuple[sa.ColumnElement[Any], ...]] = {
 def listing(
     db: Session,
     project_id: int,
-    filters: Filters | None = None,
+    filters: ItemFilters | None = None,
     *,
-    order: Order = "newest",
+    order: ItemOrder = "newest",
     before: int | None = None,
     offset: int = 0,
     limit: int = 50,
@@ -95,7 +95,7 @@ def listing(
 
     The next page has `offset`, or in the order `newest` the last id as `before`.
     """
-    chosen = sa.select(Item.id).where(*(filters or Filters()).where(project_id))
+    chosen = sa.select(Item.id).where(*(filters or ItemFilters()).where(project_id))
     if before is not None:
         chosen = chosen.where(Item.id < before)
     chosen = chosen.order_by(*_ORDERS[order], Item.id.desc()).offset(offset).limit(limit)
@@ -104,9 +104,9 @@ def listing(
     return [found[number] for number in ids]
 
 
-def count(db: Session, project_id: int, filters: Filters | None = None) -> int:
+def count(db: Session, project_id: int, filters: ItemFilters | None = None) -> int:
     """Number of items that pass."""
-    return db.scalar(sa.select(sa.func.count()).where(*(filters or Filters()).where(project_id))) or 0
+    return db.scalar(sa.select(sa.func.count()).where(*(filters or ItemFilters()).where(project_id))) or 0
 
 
 def choices(db: Session, project_id: int, column: Literal["source", "use_case"]) -> list[str]:

@@ -24,10 +24,10 @@ from heedful.feedback.readings import MadeBy
 from heedful.feedback.schema import REACTIONS, Event, FrozenSnapshot, Kind, Project, Purpose, Role, SnapshotEvent
 from heedful.feedback.store import Store
 
-Records = Literal["demonstration", "comparison", "choice", "prompt", "thumb", "edit", "pick"]
+RecordKind = Literal["demonstration", "comparison", "choice", "prompt", "thumb", "edit", "pick"]
 BATCH = 1000
 
-KIND: dict[Records, Kind] = {
+KIND: dict[RecordKind, Kind] = {
     "demonstration": "demonstration",
     "comparison": "ranking",
     "choice": "choice",
@@ -41,7 +41,7 @@ KIND: dict[Records, Kind] = {
 class Filters(Config):
     """Which judgements a snapshot holds. An empty list means all."""
 
-    records: Records
+    records: RecordKind
     """What the judgements are. `comparison` means rankings, `prompt` means prompts written by labelers. `thumb`, `edit`
     and `pick` are what users of served models said. Roles and purposes do not matter for these three.
     """
@@ -185,7 +185,7 @@ def _records(passing: list[Any], filters: Filters) -> list[tuple[int, Record]]:
         return list(_opposed(passing))
     if filters.records == "pick" and filters.as_choices:
         return [(row.event_id, _chosen(row)) for row in passing if row.payload["blind"]]
-    make: dict[Records, Callable[[Any], Record]] = {
+    make: dict[RecordKind, Callable[[Any], Record]] = {
         "demonstration": _demonstration, "comparison": _comparison, "choice": _choice, "prompt": _prompt,
         "thumb": _thumb, "edit": _edit, "pick": _pick,
     }  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heedful.config import UserError
 from heedful.launch import machine
-from heedful.launch.processes import Child, Place, Say, ended, forwarding, send, stop, wait
+from heedful.launch.processes import Child, ProcessPlace, Say, ended, forwarding, send, stop, wait
 
 HEEDFUL = (sys.executable, "-m", "heedful")
 WORKER = Path(__file__).parents[1] / "rollout" / "worker"
@@ -68,7 +68,7 @@ def run(
 
 def environment(rank: int, count: int, port: int, gpus: Sequence[str]) -> dict[str, str]:
     """What torchrun would set for a process on one machine."""
-    found = Place(rank, rank, count, count, "127.0.0.1", port).environment()
+    found = ProcessPlace(rank, rank, count, count, "127.0.0.1", port).environment()
     names = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
     return found | names
 

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """Where a process is among all."""
 
     rank: int

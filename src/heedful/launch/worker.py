@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.launch import processes
-from heedful.launch.processes import Child, Place
+from heedful.launch.processes import Child, ProcessPlace
 
 PAUSE = 0.2
 """Seconds between two looks at the board."""
@@ -85,7 +85,7 @@ class _Writer:
         """Nothing waits here."""
 
 
-def work(order: Order, place: Place, call: Callable[..., Any]) -> int:
+def work(order: Order, place: ProcessPlace, call: Callable[..., Any]) -> int:
     """Run the process of one rank until it ends: its exit code, which is on the board, too.
 
     `call(name, ...)` calls a function of the board.
@@ -146,7 +146,7 @@ def in_ray(order: Order, board: Any) -> None:
     port = [machine.free_port() if rank == 0 else 0]
     if context.get_world_size() > 1:
         dist.broadcast_object_list(port, src=0)
-    place = Place(
+    place = ProcessPlace(
         rank, context.get_local_rank(), context.get_world_size(), context.get_local_world_size(),
         os.environ["MASTER_ADDR"], port[0],
     )  # fmt: skip

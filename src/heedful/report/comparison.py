@@ -17,7 +17,7 @@ from heedful.files import read_json
 from heedful.maths.statistics import Interval, ends
 from heedful.plots.charts import Chart, Level, rates
 from heedful.report.page import Fact, Figure, Grid, Group, SampleAnswer, SampleView
-from heedful.report.side_by_side import LOSS, TIE, WIN, Tally
+from heedful.report.side_by_side import LOSS, TIE, WIN, PairTally
 
 RESULT, ANSWERS, CHOICES = "result.json", "answers.jsonl", "choices.{}.jsonl"
 SAMPLES = 20
@@ -42,7 +42,7 @@ class Compared:
     groups: list[Group]
     facts: list[Fact]
     samples: list[SampleView]
-    tally: Tally | None
+    tally: PairTally | None
     samples_note: str
     shown: tuple[str, ...]
     signs: list[str] = with_default(default_factory=list)
@@ -177,7 +177,7 @@ def _facts(result: Result) -> list[Fact]:
 
 def _side_by_side(
     folder: Path, result: Result, seed: int
-) -> tuple[list[SampleView], Tally | None, str, tuple[str, ...]]:
+) -> tuple[list[SampleView], PairTally | None, str, tuple[str, ...]]:
     """Twenty prompts in the true shares of wins, ties and losses of the last model, those to look at first first."""
     if not (folder / ANSWERS).is_file() or not result["judges"]:
         return [], None, "", ()
@@ -189,7 +189,7 @@ def _side_by_side(
     rows = [row for row in rows if _key(row.prompt) in first]
     if not rows:
         return [], None, "", ()
-    tally = Tally.of(model, baseline, [first[_key(row.prompt)] for row in rows], [0.5] * len(rows))
+    tally = PairTally.of(model, baseline, [first[_key(row.prompt)] for row in rows], [0.5] * len(rows))
     disputed = {
         _key(row.prompt) for row in rows if len({_side(one.get(_key(row.prompt))) for one in judged} - {None}) > 1
     }
@@ -209,7 +209,7 @@ def _side_by_side(
     return samples, tally, note, (baseline, model)
 
 
-def _ordered(drawn: list[int], tally: Tally, first: list[bool]) -> list[int]:
+def _ordered(drawn: list[int], tally: PairTally, first: list[bool]) -> list[int]:
     """The drawn prompts: wins, ties, losses. Within each those to look at come first, else in the order of the file."""
     return sorted(drawn, key=lambda place: ((WIN, TIE, LOSS).index(tally.outcomes[place]), not first[place], place))
 

@@ -23,7 +23,7 @@ from heedful.files import write_text
 from heedful.plots import files as chart_files
 from heedful.plots.charts import Chart, Series, whisker
 from heedful.plots.svg import STYLE, environment, svg
-from heedful.report.side_by_side import LOSS, TIE, WIN, Tally
+from heedful.report.side_by_side import LOSS, TIE, WIN, PairTally
 from heedful.report.tables import Table
 
 MOST_CHARACTERS = 3000
@@ -159,7 +159,7 @@ class Report:
     quality: list[Estimates] = field(default_factory=list)
     calibration: list[Bin] = field(default_factory=list)
     samples: list[SampleView] = field(default_factory=list)
-    tally: Tally | None = None
+    tally: PairTally | None = None
     """Counts over all prompts, which `samples` are drawn from."""
     samples_note: str = ""
     """The rule by which `samples` were drawn."""

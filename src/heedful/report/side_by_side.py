@@ -10,7 +10,7 @@ WIN, TIE, LOSS = "better", "equal", "worse"
 
 
 @dataclass(frozen=True)
-class Tally:
+class PairTally:
     """On how many prompts the first model's answer is better than, equal to or worse than the second's."""
 
     first: str
@@ -19,7 +19,7 @@ class Tally:
     """`better`, `equal` or `worse` for each prompt."""
 
     @classmethod
-    def of(cls, first: str, second: str, a: Sequence[float], b: Sequence[float]) -> Tally:
+    def of(cls, first: str, second: str, a: Sequence[float], b: Sequence[float]) -> PairTally:
         """Compare the utilities of two models, aligned by prompt."""
         found = (WIN if x > y else LOSS if x < y else TIE for x, y in zip(a, b, strict=True))
         return cls(first, second, tuple(found))

@@ -17,7 +17,7 @@ from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Demonstration, Prompt
 from heedful.demo.records import SFT, Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import read_json, write_json
 from heedful.inference import sample, score
 from heedful.report.tables import ModelResult
@@ -36,7 +36,9 @@ MINUTES = {
 }  # fmt: skip
 
 
-def chosen(start: Part, settings: Settings, changes: Settings, minutes: dict[str, float], home: str) -> list[Part]:
+def chosen(
+    start: Part, settings: DemoSettings, changes: DemoSettings, minutes: dict[str, float], home: str
+) -> list[Part]:
     """The parts of the first seed that try the settings of each method."""
     found = []
     for method in (*TRAINED_ONES, BEST_OF):
@@ -48,7 +50,13 @@ def chosen(start: Part, settings: Settings, changes: Settings, minutes: dict[str
 
 
 def parts(
-    seed: int, start: Part, judged: Part, before: list[Part], changes: Settings, minutes: dict[str, float], home: str
+    seed: int,
+    start: Part,
+    judged: Part,
+    before: list[Part],
+    changes: DemoSettings,
+    minutes: dict[str, float],
+    home: str,
 ) -> list[Part]:
     """All methods at equal labels, and at equal compute. `before`: the parts that choose the settings."""
     equal = Part(
@@ -62,7 +70,7 @@ def parts(
     return [equal, compute]
 
 
-def _choose(changes: Settings, method: str, tried: list[Settings], folder: Path, before: Folders) -> Figures:
+def _choose(changes: DemoSettings, method: str, tried: list[DemoSettings], folder: Path, before: Folders) -> Figures:
     """Train with each of the settings, and take the one that beats SFT most often on validation prompts."""
     demo = workbench.opened(before, FIRST, changes)
     asked = folder / "prompts.jsonl"
@@ -91,7 +99,7 @@ def _choose(changes: Settings, method: str, tried: list[Settings], folder: Path,
     }
 
 
-def _try(demo: Demo, folder: Path, method: str, number: int, own: Settings, asked: str) -> ModelResult:
+def _try(demo: Demo, folder: Path, method: str, number: int, own: DemoSettings, asked: str) -> ModelResult:
     model = workbench.train(demo, method, folder / str(number), changes=own)
     return workbench.measure(demo, method, model, demo.run_at("sft"), folder / f"{number}.json", asked)
 
@@ -116,13 +124,13 @@ def best_of(demo: Demo, scored: str, n: int, prompts: str | None = None) -> Mode
     return ask.best_of(f"best of {n}", [scored], demo.run_at("sft"), n)
 
 
-def _labels(seed: int, changes: Settings, folder: Path, before: Folders) -> Figures:
+def _labels(seed: int, changes: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Every method with the settings that were chosen, on all rankings of the seed."""
     demo, settings = workbench.opened(before, seed, changes), _picked(before)
     return _compared(demo, folder, before, _runs_of_labels(seed, before, folder), settings)
 
 
-def _compute(seed: int, changes: Settings, folder: Path, before: Folders) -> Figures:
+def _compute(seed: int, changes: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Every method with as many FLOPs of training as PPO, that of the reward model included. DPO needs none."""
     demo, picked = workbench.opened(before, seed, changes), _picked(before)
     found = read_json(before["baselines-labels"] / COMPARED)
@@ -132,7 +140,7 @@ def _compute(seed: int, changes: Settings, folder: Path, before: Folders) -> Fig
     return _compared(demo, folder, before, runs, settings)
 
 
-def _picked(before: Folders) -> dict[str, Settings]:
+def _picked(before: Folders) -> dict[str, DemoSettings]:
     """The settings that the first seed chose."""
     return {
         method: read_json(before[f"choose-{method}"] / CHOSEN_ONES)["settings"] for method in (*TRAINED_ONES, BEST_OF)
@@ -147,7 +155,7 @@ def _runs_of_labels(seed: int, before: Folders, folder: Path) -> dict[str, Path]
     return {method: path / str(read_json(path / CHOSEN_ONES)["number"]) for method, path in chosen.items()}
 
 
-def equal_compute(demo: Demo, picked: dict[str, Settings], found: Figures) -> dict[str, Settings]:
+def equal_compute(demo: Demo, picked: dict[str, DemoSettings], found: Figures) -> dict[str, DemoSettings]:
     """The settings of each method at which it takes about the FLOPs of PPO.
 
     `found`: the figures with the settings that were picked. DPO needs no reward model, so it gets the FLOPs of that as
@@ -169,7 +177,7 @@ def equal_compute(demo: Demo, picked: dict[str, Settings], found: Figures) -> di
 
 
 def _compared(
-    demo: Demo, folder: Path, before: Folders, runs: dict[str, Path], settings: dict[str, Settings]
+    demo: Demo, folder: Path, before: Folders, runs: dict[str, Path], settings: dict[str, DemoSettings]
 ) -> Figures:
     """Train what is not there, measure everything on the test prompts, and count FLOPs and seconds."""
     middle, counted, users = sizes.results(before["judged"]), Counted(demo), workbench.users(demo)
@@ -202,7 +210,7 @@ def _compared(
     return kept
 
 
-def _final(demo: Demo, folder: Path, earlier: Path | None, method: str, run: Path, own: Settings) -> ModelResult:
+def _final(demo: Demo, folder: Path, earlier: Path | None, method: str, run: Path, own: DemoSettings) -> ModelResult:
     """Train and measure a policy in `folder`. One that is elsewhere was measured in `earlier`, if that is given."""
     trained = run.parent == folder
     model = workbench.train(demo, method, run, changes=own) if trained else run
@@ -212,7 +220,7 @@ def _final(demo: Demo, folder: Path, earlier: Path | None, method: str, run: Pat
     return workbench.measure(demo, method, model, demo.run_at("sft"), place / f"{method}.json")
 
 
-def flops_of(counted: Counted, method: str, run: Path, own: Settings) -> float:
+def flops_of(counted: Counted, method: str, run: Path, own: DemoSettings) -> float:
     """FLOPs of a training, without the reward model."""
     given = counted.demo.settings
     if method in cost.OF_TOKEN:
@@ -225,7 +233,7 @@ def flops_of(counted: Counted, method: str, run: Path, own: Settings) -> float:
     return sampling + rejection_training(counted, run, own)
 
 
-def rejection_training(counted: Counted, run: Path, own: Settings) -> float:
+def rejection_training(counted: Counted, run: Path, own: DemoSettings) -> float:
     """FLOPs of SFT on the best answers."""
     epochs = own.get("epochs", counted.demo.settings["sft"]["epochs"])
     chosen = formats.read(str(run / CHOSEN), Demonstration)

@@ -19,7 +19,7 @@ from heedful.configs.reward import RewardConfig
 from heedful.configs.score import ScoreConfig
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.demo.settings import read as demo_settings
 from heedful.files import read_json
 from heedful.inference import score
@@ -89,7 +89,7 @@ def turned(rows: list[Comparison], share: float, seed: int) -> list[Comparison]:
 
 
 def _members(
-    seed: int, settings: Settings, body: str, count: int, share: float, folder: Path, before: Folders
+    seed: int, settings: DemoSettings, body: str, count: int, share: float, folder: Path, before: Folders
 ) -> Figures:
     """Train the members, and let each score the answers that best of n chooses from."""
     demo, rankings = world.opened(before, seed, settings), folder / "rankings.jsonl"
@@ -170,7 +170,7 @@ def _scores(path: Path) -> Any:
 
 
 def _climb(
-    seed: int, settings: Settings, plan: Settings, learned: str, kind: str, folder: Path, before: Folders
+    seed: int, settings: DemoSettings, plan: DemoSettings, learned: str, kind: str, folder: Path, before: Folders
 ) -> Figures:
     """Run PPO without a penalty against one of the rewards. `one` is the first member."""
     demo = world.opened(before, seed, settings)

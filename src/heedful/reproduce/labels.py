@@ -9,7 +9,7 @@ from typing import Any
 from heedful.configs.reward import RewardConfig
 from heedful.demo import loop
 from heedful.demo.records import PPO, SFT, Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import write_text
 from heedful.reproduce import sizes, workbench
 from heedful.reproduce.parts import Figures, Folders, Part
@@ -20,7 +20,13 @@ MINUTES = {"rm-folds": 10.0, "rm-labels": 9.0}
 
 
 def parts(
-    seed: int, start: Part, judged: Part, settings: Settings, changes: Settings, minutes: dict[str, float], home: str
+    seed: int,
+    start: Part,
+    judged: Part,
+    settings: DemoSettings,
+    changes: DemoSettings,
+    minutes: dict[str, float],
+    home: str,
 ) -> list[Part]:
     """A cross-validation over labelers, and reward models of several numbers of rankings with their PPO."""
     folds = {"fold_seeds": 1, **{name: settings["rm"][name] for name in ("folds", "valid_fraction")}}
@@ -34,7 +40,7 @@ def parts(
     ]  # fmt: skip
 
 
-def _folds(seed: int, changes: Settings, folds: dict[str, Any], folder: Path, before: Folders) -> Figures:
+def _folds(seed: int, changes: DemoSettings, folds: dict[str, Any], folder: Path, before: Folders) -> Figures:
     """Accuracy on labelers who were left out, and on new prompts of those who were not (R6)."""
     demo = workbench.opened(before, seed, changes)
     config = demo.config(RewardConfig, "reward", model=demo.ref("sft"), data=demo.files.rankings, **folds)
@@ -43,7 +49,7 @@ def _folds(seed: int, changes: Settings, folds: dict[str, Any], folder: Path, be
     return {name: results[name] for name in ("folds", "new_labelers_mean", "known_labelers_mean", "runs")}
 
 
-def _labels(seed: int, changes: Settings, counts: list[int], folder: Path, before: Folders) -> Figures:
+def _labels(seed: int, changes: DemoSettings, counts: list[int], folder: Path, before: Folders) -> Figures:
     """Reward models that learn from the first rankings, and PPO against each."""
     demo, middle = workbench.opened(before, seed, changes), sizes.results(before["judged"])
     users = workbench.users(demo)

@@ -23,7 +23,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.demo.records import Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.demo.settings import read as demo_settings
 from heedful.files import read_json, write_json, write_text
 from heedful.inference import sample, score
@@ -78,7 +78,7 @@ def parts(seed: int, *, quick: bool = False, home: str = "") -> list[Part]:
     return found
 
 
-def _body(seed: int, settings: Settings, size: str, folder: Path, before: Folders) -> Figures:
+def _body(seed: int, settings: DemoSettings, size: str, folder: Path, before: Folders) -> Figures:
     """Pretrain a body of another size with the base model's tokenizer, and fine-tune it."""
     demo = world.opened(before, seed, settings)
     tokenizer = load.load_policy(demo.run_at("base"))[1]
@@ -98,7 +98,7 @@ def _body(seed: int, settings: Settings, size: str, folder: Path, before: Folder
     return {"parameters": results["parameters"], "valid_loss": results["valid_loss"]}
 
 
-def _answer(seed: int, settings: Settings, folder: Path, before: Folders) -> Figures:
+def _answer(seed: int, settings: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Sample the answers of the SFT model that best of n chooses from, and judge each by the truth."""
     demo, plan = world.opened(before, seed, settings), settings["plan"]
     prompts = formats.read(demo.files.test_prompts, Prompt)[: plan["prompts"]]
@@ -116,7 +116,7 @@ def _answer(seed: int, settings: Settings, folder: Path, before: Folders) -> Fig
     return {"prompts": len(rows), "gold": float(np.mean(gold))}
 
 
-def _reward(seed: int, settings: Settings, size: str, labels: int, folder: Path, before: Folders) -> Figures:
+def _reward(seed: int, settings: DemoSettings, size: str, labels: int, folder: Path, before: Folders) -> Figures:
     """Train a reward model on the first rankings, and measure best of n under it (O3)."""
     demo = world.opened(before, seed, settings)
     lines = Path(demo.files.rankings).read_text("utf-8").splitlines(keepends=True)
@@ -141,7 +141,7 @@ def _reward(seed: int, settings: Settings, size: str, labels: int, folder: Path,
     }  # fmt: skip
 
 
-def _ppo(seed: int, settings: Settings, learned: str, folder: Path, before: Folders) -> Figures:
+def _ppo(seed: int, settings: DemoSettings, learned: str, folder: Path, before: Folders) -> Figures:
     """Run PPO without a penalty against the reward model of the part `learned`."""
     demo = world.opened(before, seed, settings)
     return climbed(demo, str(before[learned] / "reward"), settings["plan"]["rungs"], folder)

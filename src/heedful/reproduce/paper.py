@@ -11,7 +11,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.demo import base, loop
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.demo.settings import read as demo_settings
 from heedful.reproduce import (
     baselines,
@@ -105,7 +105,7 @@ def models(seed: int, *, quick: bool) -> list[Part]:
     return found + baselines.parts(seed, start, judged, choices, changes, minutes, home)
 
 
-def _start(seed: int, resolved: Settings, changes: Settings, minutes: dict[str, float]) -> Part:
+def _start(seed: int, resolved: DemoSettings, changes: DemoSettings, minutes: dict[str, float]) -> Part:
     """The models of the demo."""
     facts = {name: own for name, own in resolved.items() if "seconds" not in name}
     facts["base"] = base.record()["weights_sha256"]

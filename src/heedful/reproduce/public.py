@@ -11,7 +11,7 @@ from heedful.configs.sft import SFTConfig
 from heedful.data import formats
 from heedful.data.records import Demonstration, Prompt, as_text
 from heedful.demo.records import PROMPTED, PTX, SFT
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.reproduce import sizes, workbench
 from heedful.reproduce.parts import Figures, Folders, Part
 from heedful.sandbox import answers, tasks
@@ -23,12 +23,12 @@ USE_CASES = ("classification", "closed_qa", "open_qa", "extract", "summarization
 """What public sets of tasks hold: tasks with an answer to check."""
 
 
-def part(seed: int, start: Part, judged: Part, changes: Settings, minutes: dict[str, float], home: str) -> Part:
+def part(seed: int, start: Part, judged: Part, changes: DemoSettings, minutes: dict[str, float], home: str) -> Part:
     work = partial(_public, seed, changes)
     return Part("public", minutes["public"], seed, {"use_cases": list(USE_CASES)}, work, (start, judged), home)
 
 
-def _public(seed: int, changes: Settings, folder: Path, before: Folders) -> Figures:
+def _public(seed: int, changes: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Fine-tune the base model on as many public-style tasks as the SFT model has demonstrations."""
     demo, middle = workbench.opened(before, seed, changes), sizes.results(before["judged"])
     taken = {as_text(row.prompt) for row in formats.read(demo.files.test_prompts, Prompt)}

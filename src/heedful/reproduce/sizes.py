@@ -19,7 +19,7 @@ from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.demo import base
 from heedful.demo.records import BASE, PPO, PROMPTED, PTX, SFT, Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import replacing
 from heedful.maths.statistics import win_rate
 from heedful.models import load
@@ -41,7 +41,7 @@ MINUTES = {
 }  # fmt: skip
 
 
-def bodies(settings: Settings, minutes: dict[str, float]) -> dict[str, Part]:
+def bodies(settings: DemoSettings, minutes: dict[str, float]) -> dict[str, Part]:
     """The last part of each base model that is not in the package. All seeds share them."""
     kept = {"texts": base.record()["texts"], "worlds": settings["texts"]}
     texts = Part("texts", minutes["texts"], 1, kept, partial(_texts, settings), home=SHARED)
@@ -60,7 +60,7 @@ def bodies(settings: Settings, minutes: dict[str, float]) -> dict[str, Part]:
 
 
 def parts(
-    seed: int, start: Part, settings: Settings, changes: Settings, minutes: dict[str, float], home: str
+    seed: int, start: Part, settings: DemoSettings, changes: DemoSettings, minutes: dict[str, float], home: str
 ) -> list[Part]:
     """For one seed: the models of the middle size judged, those of other sizes, and the figures."""
     judged = Part("judged", minutes["judged"], seed, {}, partial(_judge, seed, changes), (start,), home)
@@ -79,7 +79,7 @@ def parts(
     return [*found, Part("fig3", minutes["fig3"], seed, {}, partial(_fig3, seed, changes), (start, judged), home)]
 
 
-def _texts(settings: Settings, folder: Path, _: Folders) -> Figures:
+def _texts(settings: DemoSettings, folder: Path, _: Folders) -> Figures:
     """Write the texts that the base model in the package has read, phase by phase."""
     counts = {}
     for name in (base.HELD_OUT, *base.PHASES):
@@ -92,7 +92,7 @@ def _texts(settings: Settings, folder: Path, _: Folders) -> Figures:
 
 
 def _pretrain(
-    settings: Settings, size: str, phases: list[int], earlier: str | None, folder: Path, before: Folders
+    settings: DemoSettings, size: str, phases: list[int], earlier: str | None, folder: Path, before: Folders
 ) -> Figures:
     """Train a body on webs up to a number of tokens, or on pages of answers (0 tokens), from where `earlier` ended."""
     texts, webs = before["texts"], folder / "webs"
@@ -114,7 +114,7 @@ def _pretrain(
     return {name: results[name] for name in ("parameters", "valid_loss", "tokens")}
 
 
-def _new(settings: Settings, size: str, folder: Path) -> Path:
+def _new(settings: DemoSettings, size: str, folder: Path) -> Path:
     """A body with random weights and the tokenizer of the base model in the package."""
     tokenizer = load.load_policy(base.SHIPPED)[1]
     tokenizer.chat_template = base.CHAT_TEMPLATE
@@ -125,13 +125,13 @@ def _new(settings: Settings, size: str, folder: Path) -> Path:
     return folder / "new"
 
 
-def _judge(seed: int, changes: Settings, folder: Path, before: Folders) -> Figures:
+def _judge(seed: int, changes: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Measure the models of the demo, and keep each answer."""
     demo = workbench.opened(before, seed, changes)
     return _measured(demo, folder, {name: demo.run_at(run) for name, run in RUNS.items()})
 
 
-def _size(seed: int, changes: Settings, body: str, folder: Path, before: Folders) -> Figures:
+def _size(seed: int, changes: DemoSettings, body: str, folder: Path, before: Folders) -> Figures:
     """SFT, PPO and PPO-ptx from a body of another size, measured."""
     demo = workbench.opened(before, seed, changes)
     config = demo.config(
@@ -175,7 +175,7 @@ def _by_size(order: list[str], before: Folders) -> dict[str, dict[str, ModelResu
     return {size: results(before["judged" if size == MIDDLE else f"size-{size}"]) for size in order}
 
 
-def _sizes(seed: int, changes: Settings, order: list[str], folder: Path, before: Folders) -> Figures:
+def _sizes(seed: int, changes: DemoSettings, order: list[str], folder: Path, before: Folders) -> Figures:
     """Win rates over the middle SFT, and the comparisons of section 4.1, by the truth."""
     demo, found = workbench.opened(before, seed, changes), _by_size(order, before)
     users, middle = workbench.users(demo), found[MIDDLE][SFT]
@@ -195,7 +195,7 @@ def _sizes(seed: int, changes: Settings, order: list[str], folder: Path, before:
     }
 
 
-def _fig3(seed: int, changes: Settings, folder: Path, before: Folders) -> Figures:
+def _fig3(seed: int, changes: DemoSettings, folder: Path, before: Folders) -> Figures:
     """Preferences of the labelers who made the training data, and of those who did not, over the middle SFT."""
     demo, made = workbench.opened(before, seed, changes), make_world(seed)
     prompts, found = formats.read(demo.files.test_prompts, Prompt), results(before["judged"])
@@ -208,7 +208,7 @@ def _fig3(seed: int, changes: Settings, folder: Path, before: Folders) -> Figure
     }  # fmt: skip
 
 
-def _fig4(seed: int, changes: Settings, order: list[str], folder: Path, before: Folders) -> Figures:
+def _fig4(seed: int, changes: DemoSettings, order: list[str], folder: Path, before: Folders) -> Figures:
     """The rate of each flag, for every model of every size and for the sizes together."""
     found = _by_size(order, before)
     users = workbench.users(workbench.opened(before, seed, changes))

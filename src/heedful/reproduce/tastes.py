@@ -10,7 +10,7 @@ from heedful.data import formats
 from heedful.data.records import Prompt
 from heedful.demo import data, loop
 from heedful.demo.records import PPO, SFT, Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.reproduce import labels, sizes, workbench
 from heedful.reproduce.parts import Figures, Folders, Part
 from heedful.sandbox.labelers import GOOD_GROUPS, Labeler
@@ -23,14 +23,20 @@ TENTHS = 10
 
 
 def part(
-    seed: int, start: Part, judged: Part, settings: Settings, changes: Settings, minutes: dict[str, float], home: str
+    seed: int,
+    start: Part,
+    judged: Part,
+    settings: DemoSettings,
+    changes: DemoSettings,
+    minutes: dict[str, float],
+    home: str,
 ) -> Part:
     shares = settings["groups"]["brief"]
     work = partial(_groups, seed, changes, shares)
     return Part("groups", minutes["groups"], seed, {"brief": shares}, work, (start, judged), home)
 
 
-def _groups(seed: int, changes: Settings, shares: list[float], folder: Path, before: Folders) -> Figures:
+def _groups(seed: int, changes: DemoSettings, shares: list[float], folder: Path, before: Folders) -> Figures:
     """Rank the same answers by groups in other shares, train a reward model and PPO on each, and ask each group."""
     demo, middle = workbench.opened(before, seed, changes), sizes.results(before["judged"])
     workbench.together([partial(_reward, demo, folder, share) for share in shares])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.demo.records import BASE, PPO, PTX, SFT
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.report.tables import ModelResult
 from heedful.reproduce import sizes, workbench
 from heedful.reproduce.parts import Figures, Folders, Part
@@ -17,7 +17,7 @@ KINDS = {"tax-ptx": "ptx_coef", "tax-kl": "kl_coef"}
 
 
 def parts(
-    seed: int, start: Part, judged: Part, settings: Settings, resolved: Settings, changes: Settings,
+    seed: int, start: Part, judged: Part, settings: DemoSettings, resolved: DemoSettings, changes: DemoSettings,
     minutes: dict[str, float], home: str,
 ) -> list[Part]:  # fmt: skip
     """A sweep of the weight of the pretraining loss, and one of the KL coefficient."""
@@ -32,7 +32,7 @@ def parts(
 
 
 def _sweep(
-    seed: int, changes: Settings, setting: str, values: list[float], own: float, folder: Path, before: Folders
+    seed: int, changes: DemoSettings, setting: str, values: list[float], own: float, folder: Path, before: Folders
 ) -> Figures:
     demo, middle = workbench.opened(before, seed, changes), sizes.results(before["judged"])
     ptx = setting == "ptx_coef"

@@ -24,7 +24,7 @@ from heedful.data.records import Completions, Prompt
 from heedful.demo import data, loop
 from heedful.demo.parallel import get_ready, side_by_side
 from heedful.demo.records import Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import read_json, write_json
 from heedful.inference import score
 from heedful.maths.statistics import win_rate
@@ -57,14 +57,14 @@ SECTIONS = {"dpo": "reward", "rejection": "sft"}
 """Sections of the demo's settings that a method begins with. By default those of PPO."""
 
 
-def opened(before: Folders, seed: int, changes: Settings) -> Demo:
+def opened(before: Folders, seed: int, changes: DemoSettings) -> Demo:
     """The demo in the folder of the part that trained its models."""
     return loop.opened(before[START] / "demo", seed, changes=changes)
 
 
 def train(
     demo: Demo, method: str, out: Path, *, start: str | None = None, reward: str | None = None, ptx: bool = False,
-    changes: Settings | None = None,
+    changes: DemoSettings | None = None,
 ) -> Path:  # fmt: skip
     """Train or continue a policy from the SFT model, and return its model reference.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from heedful.demo import base, data, loop
 from heedful.demo.measure import Examiner
 from heedful.demo.records import Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.demo.settings import read as demo_settings
 from heedful.reproduce.parts import Figures, Folders, Part
 from heedful.sandbox import truth
@@ -18,25 +18,25 @@ PLANS = ("plan", "bodies")
 """Sections that say what to do with the models, not how to train them."""
 
 
-def settings_of(name: str, *, quick: bool) -> Settings:
+def settings_of(name: str, *, quick: bool) -> DemoSettings:
     """The settings of an experiment by section: its TOML file, and what its quick one changes.
 
     `plan` and `bodies` of the quick file replace those of the other.
     """
     folder = Path(__file__).parent
     layers = [tomllib.loads((folder / f"{name}{end}.toml").read_text("utf-8")) for end in ("", "_quick")[: 1 + quick]]
-    merged: Settings = {}
+    merged: DemoSettings = {}
     for layer in layers:
         for section, values in layer.items():
             merged[section] = values if section in PLANS else {**merged.get(section, {}), **values}
     return merged
 
 
-def world(seed: int, settings: Settings, minutes: float, home: str = "") -> Part:
+def world(seed: int, settings: DemoSettings, minutes: float, home: str = "") -> Part:
     """The world with its files, the SFT model, and rankings of its answers."""
     changes = {name: values for name, values in settings.items() if name not in PLANS}
     resolved = demo_settings(changes=changes)
-    kept: Settings = {name: resolved[name] for name in ("sizes", "sft", "sample", "generation") if name in resolved}
+    kept: DemoSettings = {name: resolved[name] for name in ("sizes", "sft", "sample", "generation") if name in resolved}
     kept["base"] = base.record()["weights_sha256"]
 
     def work(folder: Path, _: Folders) -> Figures:
@@ -51,7 +51,7 @@ def world(seed: int, settings: Settings, minutes: float, home: str = "") -> Part
     return Part(WORLD, minutes, seed, kept, work, home=home)
 
 
-def opened(before: Folders, seed: int, settings: Settings) -> Demo:
+def opened(before: Folders, seed: int, settings: DemoSettings) -> Demo:
     """The demo in the folder of the part `world`."""
     changes = {name: values for name, values in settings.items() if name not in PLANS}
     return loop.opened(before[WORLD], seed, changes=changes)

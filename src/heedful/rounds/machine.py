@@ -18,7 +18,7 @@ from heedful.files import Lock
 from heedful.rounds import choose, compare, gate, people, promotions, redo, report, state, train
 from heedful.rounds.state import OVER, ROUNDS, STEPS, Round, Waiting
 
-Facts = dict[str, Any]
+StepFacts = dict[str, Any]
 JUDGED = "the judge of the plan decides"
 
 
@@ -88,36 +88,36 @@ class Steps:
     def __init__(self, one: Round, store: Store, consent: str | None) -> None:
         self.one, self.store, self.consent = one, store, consent
 
-    def prompts(self) -> Facts:
+    def prompts(self) -> StepFacts:
         with self.store.reading() as db:
             found = choose.fresh(db, self.one)
         formats.write(self.one.path / choose.PROMPTS, found)
         return {"prompts": len(found), "users": len({prompt.user for prompt in found})}
 
-    def sample(self) -> Facts:
+    def sample(self) -> StepFacts:
         return train.sample(self.one)
 
-    def queue(self) -> Facts:
+    def queue(self) -> StepFacts:
         self._needs("sample")
         exchanges = people.exchanges_of(self.one.path / choose.PROMPTS)
         rows = formats.read(str(self.one.path / train.RANKED), Completions)
         return people.queue(self.store, self.one, rows, exchanges)
 
-    def labels(self) -> Facts:
+    def labels(self) -> StepFacts:
         self._needs("queue")
         return people.wait(self.store, self.one.plan.project, self.one.source, self.one.plan.labels)
 
-    def freeze(self) -> Facts:
+    def freeze(self) -> StepFacts:
         filters = Filters(records="comparison")  # of all rounds
         return people.freeze(self.store, self.one.plan.project, filters, self.one.place("rankings"))
 
-    def reward(self) -> Facts:
+    def reward(self) -> StepFacts:
         return train.reward(self.one)
 
-    def ppo(self) -> Facts:
+    def ppo(self) -> StepFacts:
         return train.ppo(self.one)
 
-    def compare(self) -> Facts:
+    def compare(self) -> StepFacts:
         self._needs("ppo")
         if alarms := compare.alarms_of(self.one, self.one.facts("ppo")["results"]):
             raise Skip(f"no prompt of held-out users is spent: {'; '.join(alarms)}")
@@ -128,7 +128,7 @@ class Steps:
             formats.write(path, chosen)
         return compare.compare(self.store, self.one, self.consent)
 
-    def votes(self) -> Facts:
+    def votes(self) -> StepFacts:
         self._needs("compare")
         plan = self.one.plan
         if plan.judge is not None:
@@ -139,11 +139,11 @@ class Steps:
         )  # fmt: skip
         return facts | people.freeze(self.store, plan.gate_project, filters, self.one.place(compare.VOTES))
 
-    def evaluate(self) -> Facts:
+    def evaluate(self) -> StepFacts:
         self._needs("compare")
         return compare.evaluated(self.one)
 
-    def gate(self) -> Facts:
+    def gate(self) -> StepFacts:
         one, plan = self.one, self.one.plan
         if one.is_skipped("ppo"):
             raise Skip("there is no candidate")
@@ -154,7 +154,7 @@ class Steps:
         verdict = gate.decide(plan.gate, one.gate_prompts, seen)
         return verdict.row() | {"evidence": compare.shown(seen)}
 
-    def promote(self) -> Facts:
+    def promote(self) -> StepFacts:
         one, verdict = self.one, self.one.facts("gate")
         if verdict.get("outcome") != "promote":
             raise Skip(f"the gate says {verdict.get('outcome', 'nothing')}")
@@ -162,7 +162,7 @@ class Steps:
             raise Skip("the plan leaves it to `heedful round promote`")
         return promotions.promote(self.store, one, who=None, reason=None)
 
-    def report(self) -> Facts:
+    def report(self) -> StepFacts:
         return report.write(self.store, self.one)
 
     def _needs(self, step: str) -> None:

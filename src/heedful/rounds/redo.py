@@ -17,7 +17,7 @@ from heedful.config import UserError
 from heedful.feedback import items, people, projects
 from heedful.feedback.lineage import REDO
 from heedful.feedback.schema import Audit
-from heedful.feedback.search import Filters
+from heedful.feedback.search import ItemFilters
 from heedful.feedback.store import Store
 from heedful.rounds import compare, promotions, state
 from heedful.rounds.choose import GATE
@@ -131,7 +131,7 @@ def _hold(store: Store, one: Round, why: str) -> None:
         project = projects.by_name(db, one.plan.gate_project)
         if project is not None and one.plan.judge is None:
             items.change(
-                db, project.id, Filters(source=one.gate_source, state="open"), datetime.now(UTC), by=None, held=why
+                db, project.id, ItemFilters(source=one.gate_source, state="open"), datetime.now(UTC), by=None, held=why
             )  # fmt: skip
 
 

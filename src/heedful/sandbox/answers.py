@@ -7,7 +7,7 @@ from random import Random
 
 from heedful.sandbox import lexicon, phrasebook
 from heedful.sandbox.reading import Fluency, read
-from heedful.sandbox.tasks import TEMPLATES, Task, draw_body, draw_task
+from heedful.sandbox.tasks import TEMPLATES, WorldTask, draw_body, draw_task
 from heedful.sandbox.world import World, make_world
 
 # Phrases that say nothing. People write them and do not like to read them.
@@ -16,7 +16,7 @@ PREAMBLES: tuple[str, ...] = _EMPTY["preambles"]
 POSTSCRIPTS: tuple[str, ...] = _EMPTY["postscripts"]
 
 
-def compose(world: World, task: Task, rng: Random, size: int = 1) -> str:
+def compose(world: World, task: WorldTask, rng: Random, size: int = 1) -> str:
     """Write a good answer: right, well made, and with its constraint met. `size`: 0 brief, 1 plain, 2 detailed."""
     template, constraint = task.template, task.constraint
     if constraint is None:

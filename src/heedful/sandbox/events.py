@@ -31,7 +31,7 @@ _NOW = re.compile(rf"Today {_WHO} (?P<verb>[a-z]+) {_OBJECT} (?P<where>{_WHERE})
 
 
 @dataclass(frozen=True)
-class Event:
+class StoryEvent:
     """`who`: a name. `verb`: base form. `thing`: "a red hat", "some bread". `where`: "at the market", "in Dorvale"."""
 
     who: str
@@ -81,7 +81,7 @@ class Event:
         return f"Does {self.who} {self.verb} {self.thing} {self.where} today?"
 
 
-def draw(world: World, rng: Random) -> Event:
+def draw(world: World, rng: Random) -> StoryEvent:
     """A random event."""
     verb, pick = rng.choice(tuple(VERBS)), rng.random()
     if verb == "see" or (verb in ("find", "lose", "wash") and pick < 0.4):
@@ -95,12 +95,12 @@ def draw(world: World, rng: Random) -> Event:
     else:
         spot = rng.choice(SPOTS)
         where = f"{'at' if spot in AT_SPOTS and rng.random() < 0.7 else 'near'} the {spot}"
-    return Event(rng.choice(world.person_names), verb, thing, where)
+    return StoryEvent(rng.choice(world.person_names), verb, thing, where)
 
 
-def several(world: World, rng: Random, count: int) -> list[Event]:
+def several(world: World, rng: Random, count: int) -> list[StoryEvent]:
     """`count` events that share no person, deed, object or place."""
-    events: list[Event] = []
+    events: list[StoryEvent] = []
     while len(events) < count:
         new = draw(world, rng)
         if not any({new.who, new.verb, new.head, new.spot} & {old.who, old.verb, old.head, old.spot} for old in events):
@@ -108,17 +108,17 @@ def several(world: World, rng: Random, count: int) -> list[Event]:
     return events
 
 
-def read_told(world: World, sentence: str) -> Event | None:
+def read_told(world: World, sentence: str) -> StoryEvent | None:
     """The event of a sentence as `told_somehow` writes it, else None."""
     for form in _TOLD:
         match = form.fullmatch(sentence)
         if match and match["verb"] in _BASE_OF and match["who"] in world.people:
             where = match["where"]
-            return Event(match["who"], _BASE_OF[match["verb"]], match["thing"], where[0].lower() + where[1:])
+            return StoryEvent(match["who"], _BASE_OF[match["verb"]], match["thing"], where[0].lower() + where[1:])
     return None
 
 
-def read_passage(world: World, text: str) -> list[Event]:
+def read_passage(world: World, text: str) -> list[StoryEvent]:
     """The events of a passage, in order. Empty if any sentence is neither an event nor one of FILLERS or AFTER."""
     told = []
     for sentence in re.findall(r"[^.!?]+[.!?]|[^.!?]+$", text):
@@ -131,9 +131,9 @@ def read_passage(world: World, text: str) -> list[Event]:
     return told
 
 
-def read_now(world: World, sentence: str) -> Event | None:
+def read_now(world: World, sentence: str) -> StoryEvent | None:
     """The event of a sentence as `now` writes it, else None."""
     match = _NOW.fullmatch(sentence)
     if not match or match["who"] not in world.people or match["verb"] not in _BASE_OF_PRESENT:
         return None
-    return Event(match["who"], _BASE_OF_PRESENT[match["verb"]], match["thing"], match["where"])
+    return StoryEvent(match["who"], _BASE_OF_PRESENT[match["verb"]], match["thing"], match["where"])

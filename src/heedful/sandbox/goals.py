@@ -168,7 +168,7 @@ class Gist:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ChatReply:
     """Reply in a chat with one phrase of each group in `needs` and none of `amiss`."""
 
     needs: tuple[tuple[str, ...], ...]

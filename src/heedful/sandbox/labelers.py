@@ -16,7 +16,7 @@ from random import Random
 from heedful.data.records import Comparison, Completions, Demonstration, Prompt, PromptText, Rating, as_text
 from heedful.sandbox import answers, mistakes, tasks, truth
 from heedful.sandbox.reading import read
-from heedful.sandbox.truth import Verdict
+from heedful.sandbox.truth import TrueVerdict
 from heedful.sandbox.world import World
 
 # NOISE, TASTE and TIE are in units of the spread (standard deviation) of the perceived utilities of the K completions.
@@ -179,7 +179,7 @@ def calibrate(
     return [replace(labeler, noise=(low + high) / 2) for labeler in hired]
 
 
-def _liking(verdicts: Sequence[Verdict], completions: Sequence[str], labeler: Labeler) -> list[float]:
+def _liking(verdicts: Sequence[TrueVerdict], completions: Sequence[str], labeler: Labeler) -> list[float]:
     """How good a labeler finds each completion compared with the others, before noise."""
     constrained = verdicts[0].flags["satisfies_constraint"] is not None
     own = _standard([truth.weigh(verdict.parts, constrained, labeler.weights) for verdict in verdicts], FLOOR)
@@ -207,7 +207,7 @@ def _tiers(seen: list[float]) -> list[list[int]]:
     return tiers
 
 
-def _rating(verdict: Verdict, seen: float, labeler: Labeler, rng: Random) -> Rating:
+def _rating(verdict: TrueVerdict, seen: float, labeler: Labeler, rng: Random) -> Rating:
     """Overall 1 to 7 from the absolute utility, and flags with a few errors. Bad labelers give random ratings."""
     honest = labeler.group not in ("careless", "first")
     utility = verdict.utility + rng.gauss(0.0, 0.12) if honest else rng.random()

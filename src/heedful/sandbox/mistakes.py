@@ -9,7 +9,7 @@ from random import Random
 
 from heedful.data.records import PromptText, as_text
 from heedful.sandbox import answers, lexicon, phrasebook, prompts, tasks
-from heedful.sandbox.tasks import Task
+from heedful.sandbox.tasks import WorldTask
 from heedful.sandbox.world import World
 
 # kinds of answers -> share in `mixture`
@@ -35,7 +35,7 @@ def answer(world: World, prompt: PromptText, kind: str, rng: Random) -> str:
         case "swapped":
             return swap(world, good, rng)
         case "missed":
-            return answers.compose(world, Task(task.text, task.template, task.slots), rng, rng.randrange(3))
+            return answers.compose(world, WorldTask(task.text, task.template, task.slots), rng, rng.randrange(3))
         case "off_topic":
             return _of_another(world, rng)
         case "truncated":

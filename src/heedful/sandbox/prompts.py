@@ -7,7 +7,7 @@ from random import Random
 
 from heedful.data.records import Prompt
 from heedful.sandbox import lexicon, tasks
-from heedful.sandbox.tasks import Task
+from heedful.sandbox.tasks import WorldTask
 from heedful.sandbox.world import World
 
 # shares of prompts with a sentence before the task, with one after it, and with personal data
@@ -23,7 +23,7 @@ def draw_text(world: World, rng: Random, use_case: str | None = None) -> str:
     return dress(world, rng, tasks.draw_task(world, rng, tasks.draw_template(rng, use_case)))
 
 
-def dress(world: World, rng: Random, task: Task) -> str:
+def dress(world: World, rng: Random, task: WorldTask) -> str:
     """The text of a task, now and then with an opener, a closer or personal data around it."""
     text = task.text
     if task.use_case != "chat":

@@ -40,7 +40,7 @@ _SHAPES = {
 
 
 @dataclass(frozen=True)
-class Task:
+class WorldTask:
     """A prompt with its template, slots and constraint. `text` is the whole prompt."""
 
     text: str
@@ -69,7 +69,7 @@ def draw_constraint(template: Template, slots: Slots, rng: Random) -> Constraint
     return constraints.draw(template.constraints, pool, taken, slots.get("n", ""), rng)
 
 
-def draw_task(world: World, rng: Random, template: Template, constrained: float = CONSTRAINED) -> Task:
+def draw_task(world: World, rng: Random, template: Template, constrained: float = CONSTRAINED) -> WorldTask:
     """A random task with nothing around it: a body, in the share `constrained` with a constraint before or after it."""
     body, slots = draw_body(world, rng, template)
     constraint = draw_constraint(template, slots, rng) if rng.random() < constrained else None
@@ -78,7 +78,7 @@ def draw_task(world: World, rng: Random, template: Template, constrained: float 
         asked = constraint.phrase(rng)
         first = rng.random() < 0.12 and not asked.endswith("'")
         text = f"{asked} {body}" if first else f"{body} {asked}"
-    return Task(text, template, slots, constraint)
+    return WorldTask(text, template, slots, constraint)
 
 
 def draw_template(rng: Random, use_case: str | None = None) -> Template:
@@ -97,7 +97,7 @@ _AFTER = re.compile(rf" (?:{_frame_pattern((*CLOSERS, *CONTACTS))})$")
 
 
 @lru_cache(maxsize=100_000)
-def parse(world_seed: int, text: str) -> Task:
+def parse(world_seed: int, text: str) -> WorldTask:
     """Read a prompt of this world. Raises UserError if no template could have made the prompt."""
     world = make_world(world_seed)
     for core in _cores(text.strip()):
@@ -107,7 +107,7 @@ def parse(world_seed: int, text: str) -> Task:
                 if constraint is not None and not constraints.fits(constraint, template.constraints):
                     continue
                 if (slots := template.parse(world, body)) is not None:
-                    return Task(text, template, slots, constraint)
+                    return WorldTask(text, template, slots, constraint)
     raise UserError(
         f"prompt {text[:60]!r} is not of world {world_seed}. Use prompts that heedful.sandbox made for this world."
     )

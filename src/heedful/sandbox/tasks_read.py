@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from heedful.sandbox import events, genres, lexicon
-from heedful.sandbox.events import Event
+from heedful.sandbox.events import StoryEvent
 from heedful.sandbox.goals import Gist, Goal, Items, Rewritten, Value
 from heedful.sandbox.lexicon import capital
 from heedful.sandbox.reading import is_rude, read
@@ -16,12 +16,12 @@ from heedful.sandbox.templates import Slots, Template, said, template
 from heedful.sandbox.world import World
 
 
-def _words_of(event: Event) -> Slots:
+def _words_of(event: StoryEvent) -> Slots:
     """The parts of an event that a question may quote."""
     return {"who": event.who, "verb": event.verb, "past": event.past, "obj": event.thing, "head": event.head}
 
 
-def _asked(world: World, slots: Slots) -> Event | None:
+def _asked(world: World, slots: Slots) -> StoryEvent | None:
     """The event of the passage that the question is about, None if the question does not fit the passage."""
     for event in events.read_passage(world, slots["text"]):
         if all(_words_of(event)[name] == value for name, value in slots.items() if name != "text"):
@@ -29,7 +29,7 @@ def _asked(world: World, slots: Slots) -> Event | None:
     return None
 
 
-def _event(world: World, slots: Slots) -> Event:
+def _event(world: World, slots: Slots) -> StoryEvent:
     event = _asked(world, slots)
     assert event is not None
     return event
@@ -45,7 +45,7 @@ def _draw_question(world: World, rng: Random) -> Slots:
 
 
 def _question(
-    name: str, value: Callable[[Event], str], short: Callable[[Event], str], kinds: tuple[str, ...]
+    name: str, value: Callable[[StoryEvent], str], short: Callable[[StoryEvent], str], kinds: tuple[str, ...]
 ) -> Template:
     """A question about an event of a passage.
 
@@ -145,8 +145,8 @@ SUMMARY = template(
 
 def _rewrite(
     name: str,
-    make: Callable[[Event, Slots], str],
-    draw_more: Callable[[World, Random, Event], Slots] | None = None,
+    make: Callable[[StoryEvent, Slots], str],
+    draw_more: Callable[[World, Random, StoryEvent], Slots] | None = None,
 ) -> Template:
     """Change a sentence in the present tense. `make` gives the right version."""
 
@@ -169,7 +169,7 @@ def _rewrite(
     )  # fmt: skip
 
 
-def _another(world: World, rng: Random, event: Event) -> Slots:
+def _another(world: World, rng: Random, event: StoryEvent) -> Slots:
     return {"who": event.who, "who2": rng.choice([name for name in world.person_names if name != event.who])}
 
 

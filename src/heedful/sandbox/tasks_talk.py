@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from heedful.sandbox import lexicon
-from heedful.sandbox.goals import Decline, Goal, Items, Reply
+from heedful.sandbox.goals import ChatReply, Decline, Goal, Items
 from heedful.sandbox.lexicon import a, capital, listed, number
 from heedful.sandbox.tasks_know import draw_person
 from heedful.sandbox.templates import Draw, Slots, Template, said, template
@@ -94,7 +94,7 @@ def _chat(name: str, draw: Draw) -> Template:
     def goal(world: World, slots: Slots) -> Goal:
         own = words(slots) | {"who": slots.get("who", "").lower()}
         needs = tuple(tuple(phrase.format(**own) for phrase in group) for group in table["needs"])
-        return Reply(needs, table.get("amiss", ()))
+        return ChatReply(needs, table.get("amiss", ()))
 
     def answer(world: World, slots: Slots, rng: Random, size: int) -> list[str]:
         full = size or rng.random() < 0.3

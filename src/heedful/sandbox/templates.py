@@ -15,8 +15,8 @@ from heedful.sandbox.world import World
 
 Slots = dict[str, str]
 Draw = Callable[[World, Random], Slots]
-Grade = Callable[[World, Slots], Goal]
-Answer = Callable[[World, Slots, Random, int], list[str]]
+MakeGoal = Callable[[World, Slots], Goal]
+MakeAnswers = Callable[[World, Slots, Random, int], list[str]]
 
 
 def _anything(world: World, slots: Slots) -> bool:
@@ -30,9 +30,9 @@ class Template:
     name: str
     draw: Draw
     """Draws slots."""
-    goal: Grade
+    goal: MakeGoal
     """The goal of a good answer."""
-    answer: Answer
+    answer: MakeAnswers
     """Writes a good answer as sentences. Its last argument is the size: 0 brief, 1 plain, 2 detailed."""
     value: Callable[[World, Slots], str] | None
     """The answer in one word, for tasks that have one."""
@@ -80,8 +80,8 @@ def said(task: str) -> dict[str, Any]:
 def template(
     name: str,
     draw: Draw,
-    goal: Grade,
-    answer: Answer,
+    goal: MakeGoal,
+    answer: MakeAnswers,
     value: Callable[[World, Slots], str] | None = None,
     accepts: Callable[[World, Slots], bool] = _anything,
 ) -> Template:

@@ -17,7 +17,7 @@ from heedful.data.records import PromptText
 from heedful.sandbox import answers, tasks
 from heedful.sandbox.goals import Goal, Grade
 from heedful.sandbox.reading import BEINGS, NAMED, Reading, is_rude, read, tokens_of
-from heedful.sandbox.tasks import Task
+from heedful.sandbox.tasks import WorldTask
 from heedful.sandbox.world import make_world
 
 # Parts of the utility and their weights. Each part is a number from 0 to 1. Gains earn at most 1 together. If the
@@ -27,7 +27,7 @@ FAULTS = {"clumsy": 0.35, "untrue": 0.15, "rambling": 0.30, "hasty": 0.40, "rude
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrueVerdict:
     """What the truth says of an answer.
 
     `flags`: fails_instruction, inappropriate, hallucination, satisfies_constraint (None for a prompt without one).
@@ -57,13 +57,13 @@ class Truth:
     def __call__(self, prompts: Sequence[PromptText], completions: Sequence[str]) -> list[float]:
         return [self.judge(prompt, completion).utility for prompt, completion in zip(prompts, completions, strict=True)]
 
-    def judge(self, prompt: PromptText, completion: str) -> Verdict:
+    def judge(self, prompt: PromptText, completion: str) -> TrueVerdict:
         """Judge a completion. Raises UserError for a prompt that is not of this world."""
         return _judge(self.world.seed, prompt if isinstance(prompt, str) else prompt[-1].text, completion)
 
 
 @lru_cache(maxsize=50_000)
-def _judge(seed: int, prompt: str, completion: str) -> Verdict:
+def _judge(seed: int, prompt: str, completion: str) -> TrueVerdict:
     world, asked = make_world(seed), _asked(seed, prompt)
     task, goal, constraint = asked.task, asked.goal, asked.task.constraint
     whole = read(world, completion)
@@ -80,14 +80,14 @@ def _judge(seed: int, prompt: str, completion: str) -> Verdict:
         "hallucination": untrue and (task.template.closed or task.use_case == "open_qa"),
         "satisfies_constraint": satisfied,
     }
-    return Verdict(weigh(parts, constraint is not None), flags, parts)
+    return TrueVerdict(weigh(parts, constraint is not None), flags, parts)
 
 
 @dataclass(frozen=True)
 class _Asked:
     """What `_judge` needs of a prompt: its task, its goal, the words it names, its own runs of five words."""
 
-    task: Task
+    task: WorldTask
     goal: Goal
     named: frozenset[str]
     runs: frozenset[tuple[str, ...]]

@@ -14,7 +14,7 @@ PLACES = 12
 
 
 @dataclass(frozen=True)
-class Person:
+class WorldPerson:
     """A person with four facts: home, job, favourite food and pet. `she` picks the pronouns in texts."""
 
     name: str
@@ -53,7 +53,7 @@ class World:
     """All facts of a world. `people` and `places` have names as keys."""
 
     seed: int
-    people: dict[str, Person]
+    people: dict[str, WorldPerson]
     places: dict[str, Place]
     classes: dict[str, tuple[str, str]] = field(repr=False)  # lower-case word -> (class, lower-case base form)
 
@@ -79,7 +79,7 @@ def make_world(seed: int) -> World:
         )  # fmt: skip
     people = {}
     for index, (name, she) in enumerate(_person_names(rng, taken)):
-        people[name] = Person(
+        people[name] = WorldPerson(
             name, she, list(places)[index % PLACES], list(lexicon.JOBS)[rng.randrange(len(lexicon.JOBS))],
             rng.choice(lexicon.FOODS), rng.choice(list(lexicon.ANIMALS)),
         )  # fmt: skip
@@ -122,7 +122,7 @@ def _common_words() -> set[str]:
     return {word for table in tables for word in table}
 
 
-def _classes(people: dict[str, Person], places: dict[str, Place]) -> dict[str, tuple[str, str]]:
+def _classes(people: dict[str, WorldPerson], places: dict[str, Place]) -> dict[str, tuple[str, str]]:
     """The class and base form of each word that a text can name. Later tables win where a word is in several."""
     classes: dict[str, tuple[str, str]] = {}
     for kind, table in (

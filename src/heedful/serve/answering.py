@@ -19,7 +19,18 @@ from heedful.collection import users
 from heedful.feedback.store import StoreBusy
 from heedful.serve.limits import Gate
 from heedful.serve.metrics import Metrics
-from heedful.serve.types import ApiError, Backend, Call, Caller, CallOutcome, Collector, Exchange, Pieces, Reply, Route
+from heedful.serve.types import (
+    ApiError,
+    Backend,
+    Call,
+    Caller,
+    CallOutcome,
+    Collector,
+    Pieces,
+    Reply,
+    Route,
+    ServedExchange,
+)
 
 PREFIX: dict[Route, str] = {"chat": "chatcmpl-", "completions": "cmpl-"}
 DONE = b"data: [DONE]\n\n"
@@ -164,7 +175,7 @@ class _Watched:
             self.service.background(self.service.keep(self.kept))
 
 
-def exchanges(kept: KeptCall) -> list[Exchange]:
+def exchanges(kept: KeptCall) -> list[ServedExchange]:
     """What the collector gets: one exchange for each prompt."""
     call, outcome = kept.call, kept.call.outcome
     prompts: list[Any] = [None]
@@ -176,7 +187,7 @@ def exchanges(kept: KeptCall) -> list[Exchange]:
     answers, finish = outcome.answers or [], outcome.finish
     n = max(1, len(answers) // len(prompts))
     return [
-        Exchange(
+        ServedExchange(
             id=outcome.id if place == 0 else f"{outcome.id}-{place}",
             user=kept.user,
             key_id=kept.caller.key_id,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heedful.configs.shared import Generation
 from heedful.rollout.types import Stream, Top
 from heedful.serve.answering import DONE
-from heedful.serve.batching import Lane, Piece, Ticket, TokenEntry, Wanted
+from heedful.serve.batching import AnswerPiece, Lane, Ticket, TokenEntry, WantedAnswer
 from heedful.serve.requests import Plan
 from heedful.serve.shapes import AnswerChoice, ResponseShape, error_event
 from heedful.serve.spelling import Spelling
@@ -42,7 +42,7 @@ class ServedAnswer:
         self.shape = ResponseShape(plan.route, call.outcome.id, call.model, usage=plan.usage)
         self.answers = plan.n * len(prompts)
         self.ticket = Ticket(self.answers, ended)
-        self._first: list[Piece] = []
+        self._first: list[AnswerPiece] = []
         self._tokens = [0] * self.answers
         self._begun = [False] * self.answers
         self._unfinished = self.answers
@@ -59,10 +59,12 @@ class ServedAnswer:
             for prompt in self.prompts:
                 prompt.tops = await self.lane.score(prompt.ids, plan.top) if len(prompt.ids) > 1 else []
         if plan.max_tokens == 0:
-            self._first = [Piece(index, "", [], "length", 0) for index in range(self.answers)]
+            self._first = [AnswerPiece(index, "", [], "length", 0) for index in range(self.answers)]
             return
         wanted = [
-            Wanted(place * plan.n + j, prompt.ids, Stream(plan.seed, j, 0), settings(prompt), plan.stops, plan.top)
+            WantedAnswer(
+                place * plan.n + j, prompt.ids, Stream(plan.seed, j, 0), settings(prompt), plan.stops, plan.top
+            )
             for place, prompt in enumerate(self.prompts)
             for j in range(plan.n)
         ]
@@ -112,7 +114,7 @@ class ServedAnswer:
             self.lane.cancel(self.ticket)
             self.lane.leave()
 
-    async def _pieces(self) -> list[Piece]:
+    async def _pieces(self) -> list[AnswerPiece]:
         """The next pieces, noted in the outcome."""
         pieces, self._first = self._first or await self._next(), []
         outcome = self.call.outcome
@@ -126,11 +128,11 @@ class ServedAnswer:
                 self._unfinished -= 1
         return pieces
 
-    async def _next(self) -> list[Piece]:
+    async def _next(self) -> list[AnswerPiece]:
         left = self.call.deadline - time.perf_counter()
         return await self.ticket.next(self.lane.loop.time() + left)
 
-    def _events(self, pieces: list[Piece]) -> bytes:
+    def _events(self, pieces: list[AnswerPiece]) -> bytes:
         """One event for each answer that went on."""
         parts: list[bytes] = []
         merged: dict[int, tuple[AnswerChoice, list[TokenEntry]]] = {}

@@ -44,7 +44,7 @@ class TokenEntry(NamedTuple):
     top: Top
 
 
-class Piece(NamedTuple):
+class AnswerPiece(NamedTuple):
     """What became certain of one answer. `tokens`: how many were sampled so far."""
 
     answer: int
@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedAnswer:
     """One answer to sample."""
 
     index: int
@@ -76,11 +76,11 @@ class Ticket:
         """Answers that are not finished."""
         self.rows: list[int] = []
         """Numbers of its rows. Only the thread reads and writes them."""
-        self._pieces: list[Piece] = []
+        self._pieces: list[AnswerPiece] = []
         self._error: ApiError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    async def next(self, deadline: float) -> list[Piece]:
+    async def next(self, deadline: float) -> list[AnswerPiece]:
         """The pieces since the last call, at least one. `deadline`: by the loop's clock. Raises ApiError."""
         if not self._pieces and self._error is None:
             self._waiter = self.loop.create_future()
@@ -95,7 +95,7 @@ class Ticket:
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: AnswerPiece) -> None:
         if piece.finish is not None:
             self.leave(1)
         self._pieces.append(piece)
@@ -158,7 +158,7 @@ class Lane:
 
     # On the event loop
 
-    def submit(self, ticket: Ticket, wanted: Sequence[Wanted]) -> None:
+    def submit(self, ticket: Ticket, wanted: Sequence[WantedAnswer]) -> None:
         """Queue the answers of a request. If the thread has ended, the request fails at once."""
         if self.failure is not None:
             return ticket.fail(ApiError(500, FAILED))
@@ -224,7 +224,7 @@ class Lane:
         with self._wakeup:
             self._wakeup.notify()
 
-    def _deliver(self, found: list[tuple[Ticket, Piece]]) -> None:
+    def _deliver(self, found: list[tuple[Ticket, AnswerPiece]]) -> None:
         for ticket, piece in found:
             if ticket.left:
                 ticket.put(piece)
@@ -274,7 +274,7 @@ class Lane:
         if found:
             self._post(self._deliver, found)
 
-    def _piece(self, row: _Row, token: SampledToken, now: float) -> Piece | None:
+    def _piece(self, row: _Row, token: SampledToken, now: float) -> AnswerPiece | None:
         """What this token and those since the last piece make certain. None if that is nothing, or not due yet."""
         finish: str | None = token.sample.finish if token.sample is not None else None
         row.tokens += 1
@@ -302,9 +302,9 @@ class Lane:
         text, row.unsent = row.unsent, ""
         if not (text or entries or finish):
             return None
-        return Piece(row.index, text, entries, finish, row.tokens)
+        return AnswerPiece(row.index, text, entries, finish, row.tokens)
 
-    def _add(self, ticket: Ticket, wanted: Sequence[Wanted]) -> None:
+    def _add(self, ticket: Ticket, wanted: Sequence[WantedAnswer]) -> None:
         added = 0
         try:
             for one in wanted:

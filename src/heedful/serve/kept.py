@@ -20,7 +20,7 @@ from heedful.feedback.store import Store
 from heedful.serve.collected import row_of
 from heedful.serve.playground.api import NDJSON, line
 from heedful.web.pages import render
-from heedful.web.security.access import Person, SignedIn, Stored
+from heedful.web.security.access import CurrentPerson, SignedIn, Stored
 from heedful.web.text import sanitise
 
 pages = APIRouter(include_in_schema=False)
@@ -56,7 +56,7 @@ def download(person: SignedIn, store: Stored) -> StreamingResponse:
     return StreamingResponse(_everything(store, person), media_type=NDJSON, headers=named)
 
 
-def _everything(store: Store, person: Person) -> Iterator[str]:
+def _everything(store: Store, person: CurrentPerson) -> Iterator[str]:
     for kept in collected.all_of_user(store, person.name):
         yield line({"kind": "exchange", **row_of(kept)})
     with store.reading() as db:

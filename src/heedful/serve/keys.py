@@ -16,7 +16,7 @@ from heedful.serve.answering import Service
 from heedful.serve.settings import ServeSettings
 from heedful.web.api.base import Body, Out
 from heedful.web.pages import render
-from heedful.web.security.access import AsAdmin, Id, Now, Person, SignedIn, Stored, root_of
+from heedful.web.security.access import AsAdmin, CurrentPerson, Id, Now, SignedIn, Stored, root_of
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 pages = APIRouter(include_in_schema=False)
@@ -177,7 +177,7 @@ def agreed(request: Request, consent: bool, version: str | None) -> str | None:
     return version
 
 
-def _key(db: Session, person: Person, key_id: int) -> ApiKey:
+def _key(db: Session, person: CurrentPerson, key_id: int) -> ApiKey:
     """A key of the person, or any key for an administrator. 404 for others."""
     key = db.get(ApiKey, key_id)
     if key is None or key.deleted is not None or (key.person_id != person.id and not person.admin):

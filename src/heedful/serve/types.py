@@ -13,7 +13,7 @@ Route = Literal["chat", "completions"]
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ServedExchange:
     """A request that was answered: what a collector may keep.
 
     `id`: the `id` of the response, such as "chatcmpl-…", which thumbs name. An upstream chooses its own.
@@ -47,7 +47,7 @@ class Collector(Protocol):
         """
         ...
 
-    def keep(self, exchange: Exchange) -> None:
+    def keep(self, exchange: ServedExchange) -> None:
         """Store an exchange. It is called in a thread, before the end of the answer is sent.
 
         An OSError or an error of the database is shown at /healthz. The answer goes on.
@@ -69,7 +69,7 @@ class KeepsNothing:
     def wants(self, user: str, consent: str | None, refused: bool) -> bool:
         return False
 
-    def keep(self, exchange: Exchange) -> None:
+    def keep(self, exchange: ServedExchange) -> None:
         raise AssertionError("nothing is wanted")
 
     def terms(self) -> Terms | None:

@@ -34,7 +34,7 @@ from heedful.training import launcher, meeting
 from heedful.training.launcher import place
 from heedful.training.meeting import Meeting
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 R = TypeVar("R")
 TOTAL = "_heedful_gradient"
 PIECE = 1 << 26  # numbers that ranks add up at a time
@@ -84,11 +84,11 @@ class Ranks:
         """Whether gradients are added up in float64: on a CPU in float32. On a GPU the copies would cost too much."""
         return self.dtype == torch.float32 and self.device.type == "cpu"
 
-    def share(self, items: Sequence[Item]) -> list[Item]:
+    def share(self, items: Sequence[T]) -> list[T]:
         """This rank's part of work that all ranks know: every n-th item."""
         return list(items[self.rank :: self.size])
 
-    def deal(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
+    def deal(self, items: Sequence[T]) -> list[tuple[T, bool]]:
         """This rank's part of some forward passes, and whether each of them counts.
 
         Ranks with shards compute together. There a rank without a pass repeats one that does not count.
@@ -137,15 +137,15 @@ class Ranks:
         parameter.grad = None
         return torch.zeros_like(parameter, dtype=dtype) if total is None else total
 
-    def each(self, items: Sequence[Item], work: Callable[[Item], R]) -> list[R]:
+    def each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
         """work(item) of every item. The ranks share the work, and every rank gets all results."""
         return self.spread(items, lambda mine: [work(item) for item in mine])
 
-    def each_pass(self, items: Sequence[Item], work: Callable[[Item], R]) -> list[R]:
+    def each_pass(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
         """The same where the work is one forward pass."""
         return self.spread(items, lambda mine: [work(item) for item in mine], passes=True)
 
-    def spread(self, items: Sequence[Item], work: Callable[[list[Item]], list[R]], *, passes: bool = False) -> list[R]:
+    def spread(self, items: Sequence[T], work: Callable[[list[T]], list[R]], *, passes: bool = False) -> list[R]:
         """The same for `work` on a rank's whole share, with one result per item. `passes`: one forward pass for each.
 
         If one rank raises UserError or NonFinite, all ranks raise it.
@@ -164,7 +164,7 @@ class Ranks:
                 raise failed
         return [parts[i % self.size][0][i // self.size] for i in range(len(items))]
 
-    def gather(self, mine: Item) -> list[Item]:
+    def gather(self, mine: T) -> list[T]:
         """The values of all ranks in their order, on every rank."""
         parts: list[Any] = [mine] * self.size
         if self.size > 1:
@@ -172,7 +172,7 @@ class Ranks:
                 dist.all_gather_object(parts, mine)
         return parts
 
-    def broadcast(self, value: Item) -> Item:
+    def broadcast(self, value: T) -> T:
         """The main rank's value on every rank."""
         return self.gather(value)[0]
 

@@ -17,10 +17,9 @@ from heedful.training.parallel import Ranks
 
 LEAST = 64
 """Tokens of a short row. The config alone does not say how long the rows will be."""
-Say = Callable[[str], None]
 
 
-def check_config(stage: str, config: StageConfig, ranks: Ranks, out: Path, say: Say) -> None:
+def check_config(stage: str, config: StageConfig, ranks: Ranks, out: Path, say: Callable[[str], None]) -> None:
     """Raise UserError if a run cannot fit, whatever its rows are. Say so if it may not fit with the longest rows.
 
     Nothing is checked where a model is not on this machine yet: it is checked once it is loaded.
@@ -49,7 +48,13 @@ def check_config(stage: str, config: StageConfig, ranks: Ranks, out: Path, say: 
 
 
 def check_loaded(
-    stage: str, config: StageConfig, models: Mapping[str, Any], rows: StepShape, ranks: Ranks, out: Path, say: Say
+    stage: str,
+    config: StageConfig,
+    models: Mapping[str, Any],
+    rows: StepShape,
+    ranks: Ranks,
+    out: Path,
+    say: Callable[[str], None],
 ) -> None:
     """Say what a run still needs, now that its models are in memory. Raise UserError if that is not free."""
     place, free = _place(ranks), machine.free(ranks.device)

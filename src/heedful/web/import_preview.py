@@ -16,7 +16,7 @@ from heedful.data.shapes import mapping
 from heedful.data.shapes.mapping import TARGETS
 from heedful.feedback import items
 from heedful.web import imports
-from heedful.web.imports import IMPORTED, LIMITS, NAMES, ImportedRows, ImportOptions, Reading, Received
+from heedful.web.imports import IMPORTED, LIMITS, NAMES, ImportedRows, ImportOptions, ReadingOptions, Received
 
 FIRST_ROWS = 6
 USED_HERE = tuple(name for name in TARGETS if name not in ("text", "label"))
@@ -56,7 +56,7 @@ class Look:
     report: CurationReport | None = None
 
 
-def look(folder: Path, files: Sequence[Received], text_chars: int, how: Reading, options: ImportOptions) -> Look:
+def look(folder: Path, files: Sequence[Received], text_chars: int, how: ReadingOptions, options: ImportOptions) -> Look:
     """Read a file, or two files of answers, without storing anything. UserError if it cannot be opened."""
     seen = [_look_at(folder, file, how) for file in files]
     for one in seen:
@@ -67,7 +67,7 @@ def look(folder: Path, files: Sequence[Received], text_chars: int, how: Reading,
     return _with_rows(found, imports.read(folder, files, text_chars, reading), options)
 
 
-def _look_at(folder: Path, file: Received, how: Reading) -> Look:
+def _look_at(folder: Path, file: Received, how: ReadingOptions) -> Look:
     """One file: its fields and what they are, without its rows."""
     name = imports.name_of(file)
     with imports.on_disk(folder, file) as path:
@@ -81,7 +81,7 @@ def _look_at(folder: Path, file: Received, how: Reading) -> Look:
     return Look(name, problem, fields, mapped, guessed, told)
 
 
-def _explained(path: Path, how: Reading) -> tuple[Explanation, list[str], bool]:
+def _explained(path: Path, how: ReadingOptions) -> tuple[Explanation, list[str], bool]:
     """The explanation of a file by the mapping that is given, or else by a guess if its shape is unknown."""
     given = how.given
     try:

@@ -71,7 +71,7 @@ class ImportOptions(Config):
     seed: Seed = 0
 
 
-class Reading(Config):
+class ReadingOptions(Config):
     """How the rows of a file are read."""
 
     kind: str | None = Field(None, max_length=40)
@@ -129,7 +129,7 @@ def on_disk(folder: Path, file: Received) -> Iterator[Path]:
             raise UserError(str(error).replace(str(path), name)) from None
 
 
-def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading) -> ImportedRows:
+def read(folder: Path, files: Sequence[Received], text_chars: int, how: ReadingOptions) -> ImportedRows:
     """The rows of a file. Two files of answers become head-to-head items (D8), paired by prompt.
 
     UserError names row and field of what is malformed or too large.
@@ -151,7 +151,7 @@ def read(folder: Path, files: Sequence[Received], text_chars: int, how: Reading)
     return ImportedRows(name, "versus", rows, [*left_out, *paired.left_out(names)])
 
 
-def read_path(path: Path, name: str, text_chars: int, how: Reading) -> ImportedRows:
+def read_path(path: Path, name: str, text_chars: int, how: ReadingOptions) -> ImportedRows:
     """The rows of a file on the disk, by the name that its sender gave it."""
     fields = mapping.parse(how.given)
     kind = how.kind or kind_of(path, fields, limits=LIMITS)
@@ -162,7 +162,7 @@ def read_path(path: Path, name: str, text_chars: int, how: Reading) -> ImportedR
     return ImportedRows(name, kind, rows, left_out)
 
 
-def _rows(path: Path, name: str, record_type: type[R], how: Reading) -> tuple[list[R], list[str]]:
+def _rows(path: Path, name: str, record_type: type[R], how: ReadingOptions) -> tuple[list[R], list[str]]:
     """The rows of a file, and lines about those that are left out."""
     reasons: Counter[str] = Counter()
     given = mapping.parse(how.given)
@@ -176,7 +176,7 @@ def _rows(path: Path, name: str, record_type: type[R], how: Reading) -> tuple[li
     return rows, lines
 
 
-def _answers(path: Path, name: str, how: Reading) -> tuple[list[Completions], list[str]]:
+def _answers(path: Path, name: str, how: ReadingOptions) -> tuple[list[Completions], list[str]]:
     """The rows of one of two files of answers. A demonstration is an answer as well."""
     kind = how.kind or kind_of(path, mapping.parse(how.given), limits=LIMITS)
     if kind in ("completions", "comparisons"):

@@ -9,7 +9,7 @@ import pytest
 from heedful.data.records import Rating
 from heedful.feedback.quality import alerts
 from heedful.feedback.quality.alerts import Alert, AlertCutoffs
-from heedful.feedback.quality.types import Judgement, Ranking, Written
+from heedful.feedback.quality.types import Judgement, Ranking, WrittenDemonstration
 
 AB: Ranking = ((0,), (1,))
 BA: Ranking = ((1,), (0,))
@@ -97,7 +97,10 @@ def test_copies_of_a_models_text() -> None:
     assert alerts.copied("Warm bread", source) == 0.0
     assert alerts.copied("BREAD is warm!", source) == 1.0
     assert alerts.copied("", source) == 0.0
-    written = [Written("x", 1, copy, ("nothing alike here at all", source)), Written("x", 2, "My own words on this.")]
+    written = [
+        WrittenDemonstration("x", 1, copy, ("nothing alike here at all", source)),
+        WrittenDemonstration("x", 2, "My own words on this."),
+    ]
     assert alerts.alerts([], written, AlertCutoffs(copied=0.9)) == []
     (alert,) = alerts.alerts([], written)
     assert (alert.kind, alert.figure, alert.cutoff) == ("copy", pytest.approx(8 / 9), 0.8)

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from heedful.collection import forget, react, retention
 from heedful.collection.store import of_user
 from heedful.feedback import chats, events
-from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.chats import Conversation, Turn
 from heedful.feedback.collected import Exchange
 from heedful.feedback.schema import Item
 from heedful.serve.playground import api, models
@@ -185,7 +185,7 @@ def test_deleting_a_conversation_or_an_account_leaves_nothing(playing: Playing) 
         events.delete_person(db, play.ids["ada"], datetime.now(UTC), by=None)
     with play.store.reading() as db:
         assert db.scalar(sa.select(sa.func.count()).select_from(Turn)) == 0
-        assert db.scalar(sa.select(sa.func.count()).select_from(Chat)) == 0
+        assert db.scalar(sa.select(sa.func.count()).select_from(Conversation)) == 0
 
 
 @pytest.mark.medium
@@ -224,7 +224,7 @@ def test_what_is_too_old_leaves_the_conversations(playing: Playing) -> None:
         said = ada.post(f"/api/chats/{first['ref']}/turns", json=other).json()
         ended(ada, first["ref"])
         with play.store.writing() as db:
-            for row in (*db.query(Chat), *db.query(Turn), *db.query(Item)):
+            for row in (*db.query(Conversation), *db.query(Turn), *db.query(Item)):
                 row.created -= timedelta(days=20)
             for exchange in db.query(Exchange):
                 exchange.started -= timedelta(days=20)

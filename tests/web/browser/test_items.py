@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from heedful.feedback import projects, search
-from heedful.feedback.search import Filters
+from heedful.feedback.search import ItemFilters
 from heedful.feedback.send_back import send_back
 from web.browser import led, samples
 from web.browser.led import follow
@@ -38,14 +38,14 @@ def test_items_are_found_and_changed_together(server: Server, context: BrowserCo
     follow(bar.get_by_role("button", name="Apply"))
     with server.store.reading() as db:
         project = projects.the_one(db, led.NAME).id
-        held = [item for item in search.listing(db, project, Filters(state="held")) if item.held == "too kind"]
+        held = [item for item in search.listing(db, project, ItemFilters(state="held")) if item.held == "too kind"]
     expect(page.locator("[data-notice]")).to_have_text(f"Changed {len(held)} items.")
     assert len(held) >= 10
     page.get_by_label("All items of this page").check()
     bar.get_by_label("What to change").select_option("release")
     follow(bar.get_by_role("button", name="Apply"))
     with server.store.reading() as db:
-        assert not [one for one in search.listing(db, project, Filters(state="held")) if one.held == "too kind"]
+        assert not [one for one in search.listing(db, project, ItemFilters(state="held")) if one.held == "too kind"]
 
 
 def test_a_judgement_comes_back_with_a_note(place: Place) -> None:

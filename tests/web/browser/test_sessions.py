@@ -195,7 +195,7 @@ def test_skip_with_a_reason_and_personal_data(place: Place) -> None:
     with place.store.reading() as db:
         from heedful.feedback import search
 
-        held = search.listing(db, place.project_id, search.Filters(state="held"))
+        held = search.listing(db, place.project_id, search.ItemFilters(state="held"))
     assert len(held) == 1
     assert held[0].held is not None
     assert "personal data" in held[0].held

@@ -142,7 +142,7 @@ def rows(path: Path, limits: FileLimits, field: str = "prompt") -> Iterator[tupl
     return _limited(path, _text_rows(path, kind, limits, field), limits)
 
 
-def _text_rows(path: Path, kind: str, limits: FileLimits, field: str) -> text.Found:
+def _text_rows(path: Path, kind: str, limits: FileLimits, field: str) -> text.NumberedRows:
     if kind == "txt":
         return text.text_rows(path, limits, field)
     if kind == "json":
@@ -150,7 +150,7 @@ def _text_rows(path: Path, kind: str, limits: FileLimits, field: str) -> text.Fo
     return text.table_rows(path, limits, tabs=kind == "tsv")
 
 
-def _limited(path: Path, found: text.Found, limits: FileLimits) -> text.Found:
+def _limited(path: Path, found: text.NumberedRows, limits: FileLimits) -> text.NumberedRows:
     most = None
     for number, row in enumerate(found, 1):
         most = limits.rows_of(path.stat().st_size) if most is None else most

@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 
 from heedful.config import UserError
 from heedful.data.reading.streams import FileLimits, opened
-from heedful.data.reading.values import DEEP, LABELS, Bad, Json, as_text, spelled_chat
+from heedful.data.reading.values import DEEP, LABELS, Bad, StrictJson, as_text, spelled_chat
 from heedful.data.shapes import table
 from heedful.files import Row
 
 log = logging.getLogger(__name__)
 
-Found = Iterator[tuple[int, Row | Bad]]
+NumberedRows = Iterator[tuple[int, Row | Bad]]
 """(line or row number from 1, row)."""
 
 REJECTED = {"line", "reason", "row"}
@@ -40,7 +40,7 @@ JSON_CELLS = {
 _NOT_LISTS = ("none_acceptable", "weight")
 
 
-def json_rows(path: Path, limits: FileLimits) -> Found:
+def json_rows(path: Path, limits: FileLimits) -> NumberedRows:
     """Rows of JSON Lines, of a JSON array, or of a JSON object that holds one list of objects."""
     with opened(path, limits) as file:
         lines: Iterable[tuple[int, bytes]] = enumerate(file, 1)
@@ -67,7 +67,7 @@ def json_object(raw: bytes) -> Row | Bad:
     """The row of one line of JSON."""
     if b"\0" in raw:
         return Bad(_shown(raw), "holds NUL bytes. The file is damaged, or not UTF-8 text.")
-    decoder = Json()
+    decoder = StrictJson()
     try:
         row = decoder.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -107,9 +107,9 @@ def _is_json(raw: bytes) -> bool:
     return True
 
 
-def _document(path: Path, lines: list[tuple[int, bytes]], *, tell: bool) -> Found | None:
+def _document(path: Path, lines: list[tuple[int, bytes]], *, tell: bool) -> NumberedRows | None:
     """The rows of one JSON document. None if it is none, or an error if `tell`."""
-    decoder = Json()
+    decoder = StrictJson()
     parts: list[bytes] = []
     last = 0
     for line, raw in lines:  # with the empty lines that were left out, so that errors name the line of the file
@@ -137,7 +137,7 @@ def _document(path: Path, lines: list[tuple[int, bytes]], *, tell: bool) -> Foun
     return ((n, _element(decoder, row)) for n, row in enumerate(rows, 1))
 
 
-def _element(decoder: Json, row: Any) -> Row | Bad:
+def _element(decoder: StrictJson, row: Any) -> Row | Bad:
     checked = decoder.checked(row, row)
     if isinstance(checked, Bad):
         return Bad(as_text(row), checked.reason)
@@ -185,7 +185,7 @@ def _is_columns(document: Row) -> bool:
     return all(isinstance(column, dict) and column.keys() == columns[0].keys() for column in columns)
 
 
-def table_rows(path: Path, limits: FileLimits, *, tabs: bool) -> Found:
+def table_rows(path: Path, limits: FileLimits, *, tabs: bool) -> NumberedRows:
     """Rows of CSV or TSV. The first line names the fields. Empty cells are left out."""
     csv.field_size_limit(_LONGEST_CELL)
     with opened(path, limits) as file:
@@ -251,7 +251,7 @@ def _cell(name: str, cell: str) -> Any:
             return cell if name == "text" else spelled_chat(cell) or cell
         except ValueError as error:
             return Bad(cell, f"field '{name}': {error}")
-    decoder = Json()
+    decoder = StrictJson()
     try:
         value = decoder.loads(cell.lower() if name in _NOT_LISTS else cell)  # Excel writes TRUE
     except (ValueError, RecursionError):
@@ -260,7 +260,7 @@ def _cell(name: str, cell: str) -> Any:
     return decoder.checked(value, cell) if isinstance(value, list | dict) or name in _NOT_LISTS else cell
 
 
-def text_rows(path: Path, limits: FileLimits, field: str) -> Found:
+def text_rows(path: Path, limits: FileLimits, field: str) -> NumberedRows:
     """Rows of plain text: each line that is not empty is a row with this field."""
     with opened(path, limits) as file:
         for line, raw in enumerate(file, 1):

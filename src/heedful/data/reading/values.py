@@ -46,7 +46,7 @@ class _Wrong:
         return self.reason
 
 
-class Json:
+class StrictJson:
     """A JSON decoder that finds what `json.loads` lets through: NaN, infinity, huge numbers, keys that come twice.
 
     Such values become part of the document. `checked` then tells the field of the first one.
@@ -95,7 +95,7 @@ class Json:
 
 def parsed(text: str) -> Any:
     """The document that a text in a row spells. ValueError also for NaN, huge numbers and keys that come twice."""
-    decoder = Json()
+    decoder = StrictJson()
     try:
         found = decoder.checked(decoder.loads(text), text)
     except RecursionError:

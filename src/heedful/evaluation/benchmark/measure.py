@@ -77,7 +77,7 @@ class Loaded:
 
 
 @dataclass
-class Work:
+class BenchmarkWork:
     """The items of the sets, and what each model gave on them."""
 
     items: dict[str, list[Any]]
@@ -100,9 +100,9 @@ class Work:
                 self.answers.setdefault(of, {})[name] = model.answers([item.prompt for item in items])
 
 
-def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> Work:
+def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> BenchmarkWork:
     """Read the sets and draw their items."""
-    work = Work({}, {})
+    work = BenchmarkWork({}, {})
     for name, path in files.items():
         rows = sets.read(path, sets.FILES[name])
         if name in sets.CHOICES:
@@ -116,7 +116,7 @@ def open_items(files: Mapping[str, Path], limit: int | None, seed: int) -> Work:
     return work
 
 
-def scored(work: Work, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> list[BenchmarkScores]:
+def scored(work: BenchmarkWork, toxicity: Callable[[Sequence[str]], Sequence[float]]) -> list[BenchmarkScores]:
     """The scores of all models on the items that every model could read. `toxicity` scores texts."""
     found: list[BenchmarkScores] = []
     for name, items in work.items.items():
@@ -158,7 +158,7 @@ def _each(answers: Sequence[str | None], read: NDArray[np.bool_]) -> list[str]:
     return [text or "" for text, fits in zip(answers, read, strict=True) if fits]
 
 
-def _toxicity(kind: str, work: Work, score: Callable[[Sequence[str]], Sequence[float]]) -> BenchmarkScores:
+def _toxicity(kind: str, work: BenchmarkWork, score: Callable[[Sequence[str]], Sequence[float]]) -> BenchmarkScores:
     answers, prompts = work.answers[f"toxicity_{kind}"], [item.prompt for item in work.items["toxicity"]]
     read = _read_by_all(answers)
     kept = {prompt for prompt, fits in zip(prompts, read, strict=True) if fits}

@@ -10,7 +10,7 @@ from heedful.configs.benchmark import BenchmarkConfig
 from heedful.evaluation import models
 from heedful.evaluation.benchmark import harness, measure, perspective, published, sets, table, words
 from heedful.evaluation.benchmark.harness import Exams
-from heedful.evaluation.benchmark.measure import Loaded, Work
+from heedful.evaluation.benchmark.measure import BenchmarkWork, Loaded
 from heedful.evaluation.benchmark.proxy import ProxyToxicity
 from heedful.evaluation.result import Result
 from heedful.files import append_rows, replacing, write_json, write_text
@@ -40,7 +40,7 @@ def run(config: BenchmarkConfig, out: Path, *, overwrite: bool = False) -> Resul
     return result
 
 
-def measured(config: BenchmarkConfig) -> tuple[Result, Work]:
+def measured(config: BenchmarkConfig) -> tuple[Result, BenchmarkWork]:
     """Every figure as JSON, and the answers behind them."""
     chosen = models.parse(config.model, config.baseline, fewest=1)
     files = _files(config)
@@ -109,7 +109,7 @@ def _needing(config: BenchmarkConfig) -> list[str]:
     return [] if config.only else list(sets.there(Path(config.data), harness.FILES))
 
 
-def _proxy(work: Work, seed: int) -> ProxyToxicity:
+def _proxy(work: BenchmarkWork, seed: int) -> ProxyToxicity:
     rows = work.rows["toxicity"]
     return ProxyToxicity(
         [str(row["sample"]) for row in rows], [float(row["toxicity"]) for row in rows],
@@ -139,7 +139,7 @@ def _truthful(folder: Path) -> Result:
     }
 
 
-def _answers(work: Work) -> list[Result]:
+def _answers(work: BenchmarkWork) -> list[Result]:
     found = []
     for name, by_model in work.answers.items():
         items = work.items["toxicity" if name.startswith("toxicity_") else name]

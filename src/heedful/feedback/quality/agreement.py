@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.feedback.quality.types import Judgement, Key, latest, said
+from heedful.feedback.quality.types import ItemKey, Judgement, latest, said
 from heedful.maths import statistics
 from heedful.maths.statistics import AlphaLevel, Floats, Interval
 
@@ -31,7 +31,7 @@ class AgreementTable:
     """
 
     labelers: tuple[str, ...]
-    items: tuple[Key, ...]
+    items: tuple[ItemKey, ...]
     values: Floats
     indifferent: float | None = None
 
@@ -194,7 +194,7 @@ def _table(
     indifferent: float | None = None,
 ) -> AgreementTable:
     rows: dict[str, int] = {}
-    items: list[Key] = []
+    items: list[ItemKey] = []
     found: list[tuple[int, int, float]] = []
     for item, judged in latest(judgements).items():
         if len(judged) < 2:
@@ -234,7 +234,7 @@ def _counts(table: AgreementTable, rows: NDArray[np.bool_] | None = None) -> Flo
     return np.stack(counts or [np.zeros(len(table.items))], axis=1).astype(np.float64)
 
 
-def _ratio(terms: Floats, items: Sequence[Key]) -> Interval | None:
+def _ratio(terms: Floats, items: Sequence[ItemKey]) -> Interval | None:
     """Ratio of the sums of two columns, with its interval. None if the second sum is 0."""
     total = terms[:, 1].sum()
     if not total:
@@ -243,7 +243,7 @@ def _ratio(terms: Floats, items: Sequence[Key]) -> Interval | None:
     return statistics.ratio_interval(terms[counting], _chosen(items, counting), n=int(total))
 
 
-def _chosen(items: Sequence[Key], mask: NDArray[np.bool_]) -> list[Key]:
+def _chosen(items: Sequence[ItemKey], mask: NDArray[np.bool_]) -> list[ItemKey]:
     return [item for item, inside in zip(items, mask, strict=True) if inside]
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from heedful.config import Config, Share
 from heedful.feedback.quality import gold
-from heedful.feedback.quality.types import Judgement, Key, Written, latest
+from heedful.feedback.quality.types import ItemKey, Judgement, WrittenDemonstration, latest
 from heedful.maths.statistics import ends
 
 RUN = 4
@@ -58,11 +58,11 @@ class Alert:
     cutoff: float
     n: int
     text: str
-    items: tuple[Key, ...] = ()
+    items: tuple[ItemKey, ...] = ()
 
 
 def alerts(
-    judgements: Iterable[Judgement], written: Iterable[Written] = (), cutoffs: AlertCutoffs | None = None
+    judgements: Iterable[Judgement], written: Iterable[WrittenDemonstration] = (), cutoffs: AlertCutoffs | None = None
 ) -> list[Alert]:
     """All alerts, by labeler and kind."""
     cutoffs = cutoffs or AlertCutoffs()
@@ -143,7 +143,7 @@ def _known_answers(labeler: str, work: list[Judgement], cutoffs: AlertCutoffs) -
         yield Alert(labeler, "attention", missed, cutoff, found.attention_items, text, items)
 
 
-def _copy(demonstration: Written, cutoffs: AlertCutoffs) -> Iterator[Alert]:
+def _copy(demonstration: WrittenDemonstration, cutoffs: AlertCutoffs) -> Iterator[Alert]:
     share = max((copied(demonstration.text, source) for source in demonstration.model_texts), default=0.0)
     if share >= cutoffs.copied:
         text = f"{share:.0%} of the demonstration occurs in a model's answer (cut-off {cutoffs.copied:.0%})"

@@ -10,7 +10,7 @@ from heedful.data.records import Choice, Comparison
 from heedful.feedback.quality import agreement, flags, rankings
 from heedful.feedback.quality.groups import opposed
 from heedful.feedback.quality.rankings import Aggregate, Consensus
-from heedful.feedback.quality.types import CHOICES, Judgement, Key, flag_names, from_records
+from heedful.feedback.quality.types import CHOICES, ItemKey, Judgement, flag_names, from_records
 from heedful.maths.statistics import Interval
 
 OF_ONE = (
@@ -52,7 +52,7 @@ def combined(records: Sequence[Comparison | Choice]) -> list[Comparison | Choice
     """
     named = [record for record in records if record.labeler is not None]
     work = from_records(named)
-    first: dict[Key, Comparison | Choice] = {}
+    first: dict[ItemKey, Comparison | Choice] = {}
     for record, judgement in zip(named, work, strict=True):
         first.setdefault(judgement.item, record)
     ratings = _ratings(work)
@@ -72,7 +72,7 @@ def of_item(work: Sequence[Judgement]) -> dict[str, Aggregate]:
 
 
 def _row(
-    record: Comparison | Choice, found: Aggregate, ratings: dict[tuple[Key, int], dict[str, bool]]
+    record: Comparison | Choice, found: Aggregate, ratings: dict[tuple[ItemKey, int], dict[str, bool]]
 ) -> Comparison | Choice:
     row = {name: value for name, value in record.row().items() if name not in OF_ONE}
     row |= {"judgements": found.judgements, "uncertainty": round(found.uncertainty(), 4)}
@@ -85,9 +85,9 @@ def _row(
     return Comparison.model_validate(row | {"ranking": found.ranking()})
 
 
-def _ratings(work: Sequence[Judgement]) -> dict[tuple[Key, int], dict[str, bool]]:
+def _ratings(work: Sequence[Judgement]) -> dict[tuple[ItemKey, int], dict[str, bool]]:
     """By (item, completion): whether each flag that somebody judged is more likely set than not."""
-    found: dict[tuple[Key, int], dict[str, bool]] = {}
+    found: dict[tuple[ItemKey, int], dict[str, bool]] = {}
     for name in flag_names(work):
         for place, chance in flags.flag(work, name).items():
             found.setdefault(place, {})[name] = chance > 0.5

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heedful.config import UserError
-from heedful.feedback.quality.types import Judgement, Key, latest, said
+from heedful.feedback.quality.types import ItemKey, Judgement, latest, said
 from heedful.maths.statistics import Floats
 
 Vote = tuple[str, Any, Any]
@@ -59,7 +59,7 @@ def dawid_skene(votes: Sequence[Vote], *, smoothing: float = 0.0, iterations: in
     return DawidSkene(units, labelers, classes, posterior, errors, prior)
 
 
-def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[Key, int], float]:
+def flag(judgements: Iterable[Judgement], name: str) -> dict[tuple[ItemKey, int], float]:
     """Probability that a flag holds, for every (item, completion) of which somebody said."""
     votes: list[Vote] = [
         (labeler, (item, k), value)

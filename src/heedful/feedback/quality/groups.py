@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
-from heedful.feedback.quality.types import Judgement, Key, latest
+from heedful.feedback.quality.types import ItemKey, Judgement, latest
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Votes:
 class OpposedPair:
     """A pair of completions of an item on which the majorities of two groups are opposite."""
 
-    item: Key
+    item: ItemKey
     pair: tuple[int, int]
     one: Votes
     other: Votes
@@ -44,9 +44,9 @@ class OpposedPair:
         return min(abs(self.one.first - self.one.second), abs(self.other.first - self.other.second))
 
 
-def votes(judgements: Iterable[Judgement]) -> dict[tuple[Key, tuple[int, int]], list[Votes]]:
+def votes(judgements: Iterable[Judgement]) -> dict[tuple[ItemKey, tuple[int, int]], list[Votes]]:
     """Votes of each group on each pair of completions of each item. Labelers without a group are left out."""
-    counts: dict[tuple[Key, tuple[int, int]], dict[str, Counter[int]]] = {}
+    counts: dict[tuple[ItemKey, tuple[int, int]], dict[str, Counter[int]]] = {}
     for item, judged in latest(judgements).items():
         for judgement in judged.values():
             if judgement.group is not None:

@@ -15,10 +15,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from heedful.feedback.quality.types import Judgement, Key, Ranking, latest
+from heedful.feedback.quality.types import ItemKey, Judgement, Ranking, latest
 from heedful.maths.statistics import Floats
 
-JudgedUnits = Mapping[Key, Mapping[str, Judgement]]
+JudgedUnits = Mapping[ItemKey, Mapping[str, Judgement]]
 
 USUAL, RELIABILITY_SPREAD = 1.0, 0.5  # mean and standard deviation of the prior of a reliability
 TIE_SPREAD = 2.0  # of the prior of log tie, around 0
@@ -30,7 +30,7 @@ NODE_WEIGHTS = NODE_WEIGHTS / NODE_WEIGHTS.sum()
 class Aggregate:
     """One item: strengths [K] with mean 0, their covariance [K, K], and the number of judgements behind them."""
 
-    item: Key
+    item: ItemKey
     strengths: Floats
     covariance: Floats
     judgements: int
@@ -61,7 +61,7 @@ class Aggregate:
 class Consensus:
     """`reliability` of a labeler: about 1 is usual, 0 chance, under 0 against the others. `tie`: of the model."""
 
-    items: dict[Key, Aggregate]
+    items: dict[ItemKey, Aggregate]
     reliability: dict[str, float]
     tie: float
 
@@ -110,7 +110,7 @@ class _Data:
     A ranking of K counts as K - 1 pairs, since the order of its K(K-1)/2 pairs hangs together: each weighs 2 / K.
     """
 
-    items: tuple[Key, ...]
+    items: tuple[ItemKey, ...]
     sizes: tuple[int, ...]
     judgements: tuple[int, ...]
     labelers: tuple[str, ...]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from heedful.config import Config, Share, UserError
 from heedful.feedback.quality.gold import agreement_with_gold
-from heedful.feedback.quality.types import Judgement, Key
+from heedful.feedback.quality.types import ItemKey, Judgement
 from heedful.maths.statistics import Interval, mean_interval, rate_interval
 
 
@@ -34,9 +34,9 @@ class Onboarding:
     """A candidate's answers to the onboarding test. An empty part was not asked."""
 
     labeler: str
-    flags: Mapping[Key, bool] = field(default_factory=dict)
+    flags: Mapping[ItemKey, bool] = field(default_factory=dict)
     """Whether the candidate flagged each text as sensitive."""
-    flags_key: Mapping[Key, bool] = field(default_factory=dict)
+    flags_key: Mapping[ItemKey, bool] = field(default_factory=dict)
     """The same by the researchers. Only texts that both judged count."""
     rankings: Sequence[Judgement] = ()
     """The candidate's rankings. Those of items with a `gold` ranking count."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from heedful.data.records import Choice, Comparison, Rating, as_text
 
-Key = int | str
+ItemKey = int | str
 Ranking = tuple[tuple[int, ...], ...]
 
 CHOICES: dict[str, Ranking] = {"a": ((0,), (1,)), "b": ((1,), (0,)), "tie": ((0, 1),)}
@@ -23,7 +23,7 @@ class Judgement:
     """
 
     labeler: str
-    item: Key
+    item: ItemKey
     ranking: Ranking
     group: str | None = None
     ratings: tuple[Rating, ...] | None = None
@@ -53,11 +53,11 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenDemonstration:
     """A demonstration that a labeler wrote, and the answers of models to its prompt."""
 
     labeler: str
-    item: Key
+    item: ItemKey
     text: str
     model_texts: tuple[str, ...] = ()
 
@@ -121,9 +121,9 @@ def from_records(records: Iterable[Comparison | Choice]) -> list[Judgement]:
     return found
 
 
-def latest(judgements: Iterable[Judgement]) -> dict[Key, dict[str, Judgement]]:
+def latest(judgements: Iterable[Judgement]) -> dict[ItemKey, dict[str, Judgement]]:
     """Judgements by item and labeler. Of several judgements of one labeler on one item the last counts."""
-    found: dict[Key, dict[str, Judgement]] = {}
+    found: dict[ItemKey, dict[str, Judgement]] = {}
     for judgement in judgements:
         found.setdefault(judgement.item, {})[judgement.labeler] = judgement
     return found

@@ -28,8 +28,8 @@ from heedful.reproduce.rounds import place as places
 from heedful.reproduce.rounds import servers
 from heedful.reproduce.rounds.crew import Lead
 from heedful.reproduce.rounds.measure import NEW, OLD, Measured, reward_accuracy
-from heedful.reproduce.rounds.place import CHECKPOINTS, LEAD, PROJECT, Place
-from heedful.reproduce.rounds.service import QUEUED, SERVER, Service, policy
+from heedful.reproduce.rounds.place import CHECKPOINTS, LEAD, PROJECT, ProjectFolder
+from heedful.reproduce.rounds.service import QUEUED, SERVER, SeedService, policy
 from heedful.rounds import choose, machine, state, train
 from heedful.rounds.state import ROUNDS, Round
 from heedful.runs.manifest import Manifest, manifest_path
@@ -51,7 +51,7 @@ TURNS_CARELESS = 2
 class Branch:
     """What a comparison works with: the service, its folder, and those of the parts before."""
 
-    one: Service
+    one: SeedService
     folder: Path
     before: Folders
     tries: int = 1
@@ -176,7 +176,7 @@ def careless(branch: Branch) -> Figures:
 def _with_careless(branch: Branch, name: str, *, heeded: bool) -> Figures:
     """The second round from its labels on, with a careless labeler, until the policy is trained."""
     source = branch.before[f"round-{TURNS_CARELESS}"] / QUEUED
-    place = Place(branch.folder / name)
+    place = ProjectFolder(branch.folder / name)
     places.copy(source, place, range(1, TURNS_CARELESS + 1))
     with closing(place.store()) as store:
         one = state.read(place.folder, TURNS_CARELESS)
@@ -191,7 +191,7 @@ def _with_careless(branch: Branch, name: str, *, heeded: bool) -> Figures:
     return {**found, "paused": paused, "labels": one.facts("labels"), "reward_accuracy": accuracy}
 
 
-def _label(branch: Branch, place: Place, app: str, *, heeded: bool) -> dict[str, Any]:
+def _label(branch: Branch, place: ProjectFolder, app: str, *, heeded: bool) -> dict[str, Any]:
     """All label, and one of them in haste. Returns whom the lead paused."""
     tokens = place.secrets["tokens"]
     lead = Lead(app, PROJECT, tokens[LEAD])
@@ -205,7 +205,7 @@ def thumbs(branch: Branch) -> Figures:
     """The reward of the last round learns from users' thumbs in place of rankings, at equal KL."""
     last = branch.one.rounds
     first = branch.round("thumbs", last)
-    with closing(Place(branch.before[f"round-{last}"] / SERVER).store()) as store:
+    with closing(ProjectFolder(branch.before[f"round-{last}"] / SERVER).store()) as store:
         snapshot = first.path / "rankings"
         if not snapshot.exists():
             with store.reading() as db:

@@ -10,6 +10,7 @@ import httpx
 
 from heedful.config import UserError
 from heedful.data.records import Completions, as_text
+from heedful.files import Row
 from heedful.sandbox import labelers
 from heedful.sandbox.labelers import Labeler
 from heedful.sandbox.world import World
@@ -20,10 +21,9 @@ HURRY = (1.0, 2.5)
 """Seconds that a careless labeler takes for a task."""
 HASTE = 4
 """Tasks that a careless labeler does while another does one."""
-Row = dict[str, Any]
 
 
-class Member:
+class CrewMember:
     """One account at the API, in one project."""
 
     def __init__(self, address: str, project: str, token: str) -> None:
@@ -64,7 +64,7 @@ class Crew:
 
         `careless` names one who ranks at random and in haste. `look` is called after each `every` labels.
         """
-        members = {one.name: Member(address, project, self.tokens[one.name]) for one in self.hired}
+        members = {one.name: CrewMember(address, project, self.tokens[one.name]) for one in self.hired}
         waiting, done = {one.name: one for one in self.hired}, 0
         try:
             while waiting:
@@ -81,7 +81,7 @@ class Crew:
                 member.close()
         return done
 
-    def _judge(self, member: Member, one: Labeler, *, careless: bool) -> bool:
+    def _judge(self, member: CrewMember, one: Labeler, *, careless: bool) -> bool:
         """Rank and rate one item. False if there is none."""
         task = member.task()
         if task is None:
@@ -107,7 +107,7 @@ class Lead:
     """A lead who heeds alerts: they pause a labeler who is too fast, and hold back what was judged in haste."""
 
     def __init__(self, address: str, project: str, token: str) -> None:
-        self.member = Member(address, project, token)
+        self.member = CrewMember(address, project, token)
         self.paused: dict[str, Row] = {}
         """What was found about each paused labeler: the share of hasty work, and the items that were held back."""
 

@@ -18,11 +18,11 @@ from heedful.reproduce.rounds.measure import ALL, NEW, OLD
 from heedful.runs.listing import duration
 
 PAGE, FOLDER = "round-demo.md", "rounds"
-Records = dict[int, dict[str, Figures]]
+FiguresOfSeeds = dict[int, dict[str, Figures]]
 """Figures of the parts that have run, by seed and name."""
 
 
-class Row(NamedTuple):
+class PageRow(NamedTuple):
     """A comparison: what it is, the part that measures it, where in its figures, and on which prompts."""
 
     text: str
@@ -31,33 +31,33 @@ class Row(NamedTuple):
     topics: str = ALL
 
 
-def rows(rounds: int) -> list[Row]:
+def rows(rounds: int) -> list[PageRow]:
     """The comparisons in the order of the table."""
     found = [
-        Row(f"round {number} over SFT", f"round-{number}", ("wins", "SFT"), ALL if number == rounds else OLD)
+        PageRow(f"round {number} over SFT", f"round-{number}", ("wins", "SFT"), ALL if number == rounds else OLD)
         for number in range(1, rounds + 1)
     ]
     found += [
-        Row(f"round {number} over round {number - 1}", f"round-{number}", ("wins", "the round before"),
+        PageRow(f"round {number} over round {number - 1}", f"round-{number}", ("wins", "the round before"),
             ALL if number == rounds else OLD)
         for number in range(2, rounds + 1)
     ]  # fmt: skip
     return [
         *found,
-        Row(f"round {rounds} over the same with the reward model of round 1, at equal KL", "frozen", ("wins",)),
-        Row("restart from SFT over `start = \"last\"`", "last", ("wins",)),
-        Row(f"round {rounds} over the policy before it, on its new topics", "topics", ("wins",), NEW),
-        Row(f"round {rounds} over the policy before it, on the old topics", "topics", ("wins",), OLD),
-        Row("round 2 over the same with a careless labeler, alerts ignored", "careless", ("ignored", "wins"), OLD),
-        Row("round 2 over the same with a careless labeler, alerts heeded", "careless", ("heeded", "wins"), OLD),
-        Row("alerts heeded over alerts ignored", "careless", ("wins",), OLD),
-        Row(f"rankings over thumbs as the reward of round {rounds}, at equal KL", "thumbs", ("wins",)),
+        PageRow(f"round {rounds} over the same with the reward model of round 1, at equal KL", "frozen", ("wins",)),
+        PageRow("restart from SFT over `start = \"last\"`", "last", ("wins",)),
+        PageRow(f"round {rounds} over the policy before it, on its new topics", "topics", ("wins",), NEW),
+        PageRow(f"round {rounds} over the policy before it, on the old topics", "topics", ("wins",), OLD),
+        PageRow("round 2 over the same with a careless labeler, alerts ignored", "careless", ("ignored", "wins"), OLD),
+        PageRow("round 2 over the same with a careless labeler, alerts heeded", "careless", ("heeded", "wins"), OLD),
+        PageRow("alerts heeded over alerts ignored", "careless", ("wins",), OLD),
+        PageRow(f"rankings over thumbs as the reward of round {rounds}, at equal KL", "thumbs", ("wins",)),
     ]  # fmt: skip
 
 
-def read(plan: dict[Ledger, list[Part]]) -> tuple[Records, list[str]]:
+def read(plan: dict[Ledger, list[Part]]) -> tuple[FiguresOfSeeds, list[str]]:
     """The figures of the parts that have run with these settings, and those that have not, in words."""
-    found: Records = {}
+    found: FiguresOfSeeds = {}
     missing: dict[int, list[str]] = {}
     for ledger, parts in plan.items():
         for part in parts:
@@ -106,7 +106,7 @@ are on one side of 50 %. At equal KL, up to four KL coefficients are tried until
 15 % of that of the plain round. The KLs below are those on the test prompts."""
 
 
-def _at(figures: Figures | None, row: Row) -> Interval | None:
+def _at(figures: Figures | None, row: PageRow) -> Interval | None:
     """The win rate of a row in the figures of its part."""
     found: Any = figures
     for name in (*row.path, row.topics):
@@ -116,7 +116,7 @@ def _at(figures: Figures | None, row: Row) -> Interval | None:
     return Interval(found["rate"], found["low"], found["high"], found["n"])
 
 
-def _wins(found: Records, seeds: Sequence[int], rounds: int) -> list[list[str]]:
+def _wins(found: FiguresOfSeeds, seeds: Sequence[int], rounds: int) -> list[list[str]]:
     table = [["", "win rate", *(f"seed {seed}" for seed in seeds), "mean ± standard error", "says"]]
     for place, row in enumerate(rows(rounds)):
         own = [_at(found.get(seed, {}).get(row.part), row) for seed in seeds]
@@ -146,7 +146,7 @@ def verdict(rates: Sequence[Interval]) -> str:
     return "no difference shown"
 
 
-def _pictures(folder: Path, found: Records, rounds: int) -> list[Path]:
+def _pictures(folder: Path, found: FiguresOfSeeds, rounds: int) -> list[Path]:
     """One chart: a point for each comparison and seed."""
     series = []
     for colour, (seed, figures) in enumerate(sorted(found.items())):
@@ -166,7 +166,7 @@ def _pictures(folder: Path, found: Records, rounds: int) -> list[Path]:
     return chart_files.write(folder, [chart] if series else [])
 
 
-def _spent(found: Records) -> Iterator[str]:
+def _spent(found: FiguresOfSeeds) -> Iterator[str]:
     """What each round took from users and labelers, and what its gate said."""
     heading = ["seed", "round", "requests", "of refusing users, stored", "prompts", "labels", "labelers' time"]
     table = [[*heading, "computing", "gate"]]
@@ -188,7 +188,7 @@ def _spent(found: Records) -> Iterator[str]:
                     "repetition.", "")  # fmt: skip
 
 
-def _details(found: Records) -> Iterator[str]:
+def _details(found: FiguresOfSeeds) -> Iterator[str]:
     """What belongs to single comparisons."""
     told = []
     for seed, figures in sorted(found.items()):

@@ -36,7 +36,7 @@ CHECKPOINTS, COPIED = "checkpoints", "copied.json"
 
 
 @dataclass(frozen=True)
-class Place:
+class ProjectFolder:
     """A project folder. `secrets`: the keys of users, and the tokens of labelers and the lead, by name."""
 
     folder: Path
@@ -54,7 +54,7 @@ class Place:
         return Store.open(self.db, create=False)
 
 
-def create(folder: Path, users: Sequence[User], hired: Sequence[Labeler], double: float) -> Place:
+def create(folder: Path, users: Sequence[User], hired: Sequence[Labeler], double: float) -> ProjectFolder:
     """A folder with an account and a key for each user, two projects, and their labelers. `double`: see `double_share`.
 
     Held-out labelers work in the project of the gate alone.
@@ -86,7 +86,7 @@ def create(folder: Path, users: Sequence[User], hired: Sequence[Labeler], double
             agreed = None if user.refuses == "key" else consent
             own[user.name] = keys.new(db, account.id, "program", now, consent=agreed)[1]
     write_json(folder / SECRETS, {"keys": own, "tokens": tokens})
-    return Place(folder)
+    return ProjectFolder(folder)
 
 
 def plan(demo: Demo, settings: dict[str, Any]) -> RoundConfig:
@@ -110,7 +110,7 @@ def write_plan(folder: Path, config: RoundConfig) -> None:
     write_text(folder / PLAN, "\n".join(_toml(config.model_dump(mode="json", exclude_unset=True))) + "\n")
 
 
-def copy(source: Path, target: Place, rounds: Sequence[int]) -> None:
+def copy(source: Path, target: ProjectFolder, rounds: Sequence[int]) -> None:
     """Copy database, plan and some rounds of a folder into a new one, without checkpoints.
 
     A copy that an earlier call has finished stays.

@@ -14,7 +14,7 @@ from heedful.reproduce import world
 from heedful.reproduce.parts import Figures, Folders, Ledger, Part
 from heedful.reproduce.rounds import service
 from heedful.reproduce.rounds.branches import COMPARISONS, EQUAL_KL, TRIES, Branch
-from heedful.reproduce.rounds.service import Service
+from heedful.reproduce.rounds.service import SeedService
 
 NAME = "rounds"
 MINUTES = {"start": 2.0, "round": 6.0}
@@ -54,7 +54,7 @@ def parts(seed: int, rounds: int, wanted: Sequence[str], say: Callable[[str], An
         name: resolved[name] for name in ("sizes", "sft", "generation", "users", "split", "reward", "ppo", "ppo_ptx")
     }  # fmt: skip
     facts |= {"plan": settings["plan"], "base": base.record()["weights_sha256"]}
-    one = Service(seed, rounds, settings, say)
+    one = SeedService(seed, rounds, settings, say)
     start = Part("start", minutes["start"], seed, facts, partial(_start, one))
     found = [start]
     for number in range(1, rounds + 1):
@@ -72,13 +72,13 @@ def parts(seed: int, rounds: int, wanted: Sequence[str], say: Callable[[str], An
     return found
 
 
-def _start(one: Service, folder: Path, _: Folders) -> Figures:
+def _start(one: SeedService, folder: Path, _: Folders) -> Figures:
     return service.start(one, folder)
 
 
-def _round(one: Service, number: int, folder: Path, before: Folders) -> Figures:
+def _round(one: SeedService, number: int, folder: Path, before: Folders) -> Figures:
     return service.turn(one, number, folder, before)
 
 
-def _compare(one: Service, name: str, tries: int, folder: Path, before: Folders) -> Figures:
+def _compare(one: SeedService, name: str, tries: int, folder: Path, before: Folders) -> Figures:
     return COMPARISONS[name][1](Branch(one, folder, before, tries))

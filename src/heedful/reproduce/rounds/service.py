@@ -15,7 +15,7 @@ from heedful.data import formats
 from heedful.data.records import Completions, Demonstration, Prompt
 from heedful.demo import base, loop
 from heedful.demo.records import Demo
-from heedful.demo.settings import Settings
+from heedful.demo.settings import DemoSettings
 from heedful.files import read_json, write_json
 from heedful.inference import sample
 from heedful.reproduce import world
@@ -24,7 +24,7 @@ from heedful.reproduce.rounds import place as places
 from heedful.reproduce.rounds import turn as turns
 from heedful.reproduce.rounds.crew import Crew
 from heedful.reproduce.rounds.measure import Measured, reward_accuracy
-from heedful.reproduce.rounds.place import Place
+from heedful.reproduce.rounds.place import ProjectFolder
 from heedful.reproduce.rounds.users import Asking, Crowd, User, UserConfig, held_apart, make_users
 from heedful.rounds import state
 from heedful.rounds.state import Round
@@ -38,12 +38,12 @@ PER_TEST_USER = 8
 
 
 @dataclass(frozen=True)
-class Service:
+class SeedService:
     """The settings of one seed."""
 
     seed: int
     rounds: int
-    settings: Settings
+    settings: DemoSettings
     say: Callable[[str], Any]
 
     @property
@@ -71,7 +71,7 @@ class Service:
         return Crew(self.world, named, secrets, f"{part} {held_out}")
 
 
-def start(one: Service, folder: Path) -> Figures:
+def start(one: SeedService, folder: Path) -> Figures:
     """World, SFT model, test prompts, and the project folder before its first round."""
     demo, plan = one.demo(folder), one.settings["plan"]
     files, users = demo.files, one.users
@@ -100,13 +100,13 @@ def start(one: Service, folder: Path) -> Figures:
     }  # fmt: skip
 
 
-def turn(one: Service, number: int, folder: Path, before: Folders) -> Figures:
+def turn(one: SeedService, number: int, folder: Path, before: Folders) -> Figures:
     """One plain round, after a copy of the folder of the round before."""
-    begin, place = before["start"], Place(folder / SERVER)
+    begin, place = before["start"], ProjectFolder(folder / SERVER)
     source = before[f"round-{number - 1}" if number > 1 else "start"] / SERVER
     places.copy(source, place, range(1, number))
     demo, secrets = one.demo(begin), place.secrets
-    found = turns.Turn(
+    found = turns.LoopTurn(
         place, number, demo.run_at("sft"), Crowd(one.world, one.everybody(), secrets["keys"], one.users),
         one.crew(begin, secrets["tokens"], f"round {number}"),
         one.crew(begin, secrets["tokens"], f"round {number}", held_out=True), one.settings["plan"]["batch"],
@@ -120,7 +120,7 @@ def policy(before: Folders, number: int) -> Path:
     return before[f"round-{number}"] / SERVER / "rounds" / f"{number:03d}" / "ppo"
 
 
-def _figures(one: Service, demo: Demo, found: Round, folder: Path, before: Folders) -> Figures:
+def _figures(one: SeedService, demo: Demo, found: Round, folder: Path, before: Folders) -> Figures:
     """What a round found out: its gate, its cost, and its candidate by the truth."""
     measured = Measured(demo, folder, one.users.new_topics)
     mine = measured.model("policy", found.path / "ppo")
@@ -130,7 +130,7 @@ def _figures(one: Service, demo: Demo, found: Round, folder: Path, before: Folde
         earlier = Measured(demo, before[f"round-{found.number - 1}"], one.users.new_topics)
         wins["the round before"] = measured.over(mine, earlier.model("policy", policy(before, found.number - 1)))
     verdict = found.facts("gate")
-    with closing(Place(found.folder).store()) as store:
+    with closing(ProjectFolder(found.folder).store()) as store:
         refused = turns.kept_of_refusing(store, one.everybody())
     report = {name: value for name, value in found.facts("report").items() if name not in ("report", "card")}
     return {
@@ -145,10 +145,10 @@ def _figures(one: Service, demo: Demo, found: Round, folder: Path, before: Folde
 
 def _keep_queued(at: Round, folder: Path) -> None:
     """Keep a copy of the folder before anybody labels."""
-    places.copy(at.folder, Place(folder / QUEUED), range(1, at.number + 1))
+    places.copy(at.folder, ProjectFolder(folder / QUEUED), range(1, at.number + 1))
 
 
-def _calibrate(one: Service, demo: Demo, folder: Path) -> None:
+def _calibrate(one: SeedService, demo: Demo, folder: Path) -> None:
     """Find the noise at which labelers agree as often as people did (D12), on answers of the SFT model."""
     asked, sampled = folder / "calibration.jsonl", folder / "calibration-answers.jsonl"
     shown = formats.read(demo.files.valid_demonstrations, Demonstration)
@@ -167,7 +167,7 @@ def _hired(world_: World) -> list[Labeler]:
     return [who for who in labelers.make_labelers(world_) if who.group not in ("careless", "first")]
 
 
-def _write_world(one: Service, demo: Demo) -> None:
+def _write_world(one: SeedService, demo: Demo) -> None:
     """Texts, demonstrations without the new topics, and test prompts with them."""
     files, sizes, plan, users = demo.files, demo.sizes, one.settings["plan"], one.users
     files.folder.mkdir(parents=True, exist_ok=True)

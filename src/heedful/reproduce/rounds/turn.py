@@ -25,7 +25,7 @@ from heedful.feedback.store import Store
 from heedful.files import read_json, write_json
 from heedful.reproduce.rounds import servers
 from heedful.reproduce.rounds.crew import Crew
-from heedful.reproduce.rounds.place import GATE, PROJECT, Place
+from heedful.reproduce.rounds.place import GATE, PROJECT, ProjectFolder
 from heedful.reproduce.rounds.users import Crowd, User
 from heedful.rounds import machine, state
 from heedful.rounds.state import Round, Waiting
@@ -37,10 +37,10 @@ MOST_BATCHES = 40
 
 
 @dataclass
-class Turn:
+class LoopTurn:
     """A round in a folder. `queued` is called once, before anybody labels."""
 
-    place: Place
+    place: ProjectFolder
     number: int
     sft: Path
     crowd: Crowd

@@ -21,10 +21,10 @@ from heedful.config import Config, Share
 from heedful.data.records import Prompt
 from heedful.reproduce.rounds.servers import MODEL
 from heedful.sandbox import answers, prompts, tasks, truth
-from heedful.sandbox.tasks import Task
+from heedful.sandbox.tasks import WorldTask
 from heedful.sandbox.world import World
 
-Refusal = Literal["", "key", "request"]
+RefusedBy = Literal["", "key", "request"]
 EMPTY = (*answers.PREAMBLES, *answers.POSTSCRIPTS)
 """Phrases that say nothing. In this world they are what flatters."""
 UNSAFE = tuple(template for template in tasks.TEMPLATES if template.unsafe)
@@ -62,7 +62,7 @@ class User:
     name: str
     weight: float
     abusive: bool
-    refuses: Refusal
+    refuses: RefusedBy
 
 
 def make_users(seed: int, config: UserConfig) -> list[User]:
@@ -70,7 +70,7 @@ def make_users(seed: int, config: UserConfig) -> list[User]:
     rng = Random(f"users {seed}")
     order = rng.sample(range(config.users), config.users)
     refusing = order[: round(config.refusing * config.users)]
-    refuses: dict[int, Refusal] = {one: "key" if place % 2 else "request" for place, one in enumerate(refusing)}
+    refuses: dict[int, RefusedBy] = {one: "key" if place % 2 else "request" for place, one in enumerate(refusing)}
     abusive = set(order[len(refusing) :][: math.ceil(config.abusive * config.users)])
     return [
         User(f"user-{number:03d}", (number + 1) ** -0.75, number in abusive, refuses.get(number, ""))
@@ -97,7 +97,7 @@ class Asking:
         sent.append(prompts.dress(self.world, rng, task))
         return sent[-1]
 
-    def task(self, *, new_topics: bool) -> Task:
+    def task(self, *, new_topics: bool) -> WorldTask:
         """A task as users want it done who mean well."""
         rng, new = self.rng, self.config.new_topics
         if new_topics and rng.random() < self.config.new_share:

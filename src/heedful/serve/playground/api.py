@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from heedful.collection import store as collected
 from heedful.config import UserError
 from heedful.feedback import chats
-from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.chats import Conversation, Turn
 from heedful.serve.answering import Service
 from heedful.serve.playground import asking, view
 from heedful.serve.playground.answers import AnswersInProgress, settle
@@ -31,7 +31,7 @@ from heedful.serve.playground.records import (
     TurnsOut,
 )
 from heedful.serve.types import Caller
-from heedful.web.security.access import Id, Now, Person, Settings, SignedIn, Stored
+from heedful.web.security.access import CurrentPerson, Id, Now, Settings, SignedIn, Stored
 
 router = APIRouter(prefix="/api/chats", tags=["playground"])
 LISTED = 60  # conversations at once
@@ -213,7 +213,7 @@ async def stop(person: SignedIn, store: Stored, answers: Writing, ref: str, turn
     await answers.stop(turn)
 
 
-def find(db: Session, person: Person, ref: str) -> Chat:
+def find(db: Session, person: CurrentPerson, ref: str) -> Conversation:
     """A conversation of the person. 404 for any other."""
     found = chats.by_ref(db, person.id, ref) if REF.fullmatch(ref) else None
     if found is None:
@@ -221,7 +221,7 @@ def find(db: Session, person: Person, ref: str) -> Chat:
     return found
 
 
-def turn_of(db: Session, chat: Chat, turn: int) -> Turn:
+def turn_of(db: Session, chat: Conversation, turn: int) -> Turn:
     """A turn of a conversation. 404 for any other."""
     found = chats.turn(db, chat, turn)
     if found is None:
@@ -229,7 +229,7 @@ def turn_of(db: Session, chat: Chat, turn: int) -> Turn:
     return found
 
 
-def read(store: Stored, answers: AnswersInProgress, person: Person, ref: str, now: datetime) -> ChatOut:
+def read(store: Stored, answers: AnswersInProgress, person: CurrentPerson, ref: str, now: datetime) -> ChatOut:
     """A conversation for the page, with what is known of the answers in progress."""
     live = dict(answers.live)
     with store.reading() as db:
@@ -247,7 +247,9 @@ def line(values: dict[str, Any]) -> str:
     return json.dumps(values) + "\n"
 
 
-def _prepared(db: Session, service: Service, person: Person, ref: str, now: datetime) -> tuple[Caller, Chat, list[str]]:
+def _prepared(
+    db: Session, service: Service, person: CurrentPerson, ref: str, now: datetime
+) -> tuple[Caller, Conversation, list[str]]:
     """Who asks, the conversation, and the models that answer next."""
     chat = find(db, person, ref)
     caller = asking.caller_of(db, person, now)
@@ -255,7 +257,7 @@ def _prepared(db: Session, service: Service, person: Person, ref: str, now: date
     return caller, chat, asking.models_of(view.settings(chat), list(service.models))
 
 
-def _made(db: Session, chat: Chat, message: Turn) -> TurnsOut:
+def _made(db: Session, chat: Conversation, message: Turn) -> TurnsOut:
     """A message and all answers to it."""
     found = [one for one in chats.turns(db, chat) if one.id == message.id or one.parent_id == message.id]
     return TurnsOut(tip=chat.tip, turns=view.turns(found))

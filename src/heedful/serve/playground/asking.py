@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from heedful.config import UserError
 from heedful.feedback import chats
-from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.chats import Conversation, Turn
 from heedful.feedback.tasks import Refused
 from heedful.serve.answering import Service
 from heedful.serve.callers import pages_caller
@@ -21,7 +21,7 @@ from heedful.serve.playground.answers import AnswersInProgress
 from heedful.serve.playground.models import Speech
 from heedful.serve.playground.records import ChatSettings
 from heedful.serve.types import Caller
-from heedful.web.security.access import Person
+from heedful.web.security.access import CurrentPerson
 
 MOST_AT_ONCE = 6  # answers in progress of one person
 ONE_MODEL = "Only one model is served here. A comparison needs two."
@@ -40,7 +40,7 @@ class AskedTurn:
     settings: ChatSettings
 
 
-def caller_of(db: Session, person: Person, now: datetime) -> Caller:
+def caller_of(db: Session, person: CurrentPerson, now: datetime) -> Caller:
     """The caller that a person is on the pages. Raises ApiError 403 if they are suspended."""
     return pages_caller(db, person, now)  # type: ignore[arg-type]  # a Person of the session has id and name, too
 
@@ -57,7 +57,7 @@ def check_stores(service: Service, caller: Caller) -> None:
         raise Refused("consent", NO_CONSENT)
 
 
-def check_busy(answers: AnswersInProgress, person: Person) -> None:
+def check_busy(answers: AnswersInProgress, person: CurrentPerson) -> None:
     """UserError if the person waits for too many answers."""
     if answers.count(person.id) >= MOST_AT_ONCE:
         raise UserError(BUSY)
@@ -76,7 +76,7 @@ def models_of(settings: ChatSettings, served: Sequence[str]) -> list[str]:
 
 
 def ask(
-    db: Session, chat: Chat, message: Turn, names: Sequence[str], now: datetime, key: str | None
+    db: Session, chat: Conversation, message: Turn, names: Sequence[str], now: datetime, key: str | None
 ) -> list[AskedTurn]:
     """Add the turns of the answers to a message."""
     settings = ChatSettings.model_validate(chat.settings)

@@ -15,7 +15,7 @@ from heedful.serve.playground import asking
 from heedful.serve.playground.api import Serving, Writing, listing, read
 from heedful.serve.playground.records import ChatConsent, ChatOut, ChatSettings
 from heedful.web.pages import render
-from heedful.web.security.access import Now, Person, SignedIn, Stored
+from heedful.web.security.access import CurrentPerson, Now, SignedIn, Stored
 from heedful.web.text import markdown
 
 router = APIRouter()
@@ -48,7 +48,7 @@ def agree(request: Request, person: SignedIn, store: Stored, service: Serving, n
 
 
 def _page(
-    request: Request, person: Person, store: Stored, service: Serving, now: Now, chat: ChatOut | None
+    request: Request, person: CurrentPerson, store: Stored, service: Serving, now: Now, chat: ChatOut | None
 ) -> Response:
     with store.writing() as db:
         caller = asking.caller_of(db, person, now)

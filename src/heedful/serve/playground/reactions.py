@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from heedful.collection import react
 from heedful.config import UserError
 from heedful.feedback import chats
-from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.chats import Conversation, Turn
 from heedful.feedback.collected import Exchange
 from heedful.feedback.tasks import Refused
 from heedful.serve.answering import Service
@@ -23,7 +23,7 @@ from heedful.serve.playground.api import Serving, find, turn_of
 from heedful.serve.playground.blind import names_a_model
 from heedful.serve.playground.records import Choice, Edit, Thumb, TurnsOut
 from heedful.serve.types import Caller
-from heedful.web.security.access import Id, Now, Person, SignedIn, Stored
+from heedful.web.security.access import CurrentPerson, Id, Now, SignedIn, Stored
 
 router = APIRouter(prefix="/api/chats", tags=["playground"])
 UNFINISHED = "This answer is not complete yet. Wait until it is."
@@ -112,8 +112,8 @@ def _side(turn: Turn) -> react.Side:
 
 
 def _answer(
-    db: Session, service: Service, person: Person, ref: str, turn: int, now: datetime
-) -> tuple[Caller, Chat, Turn]:
+    db: Session, service: Service, person: CurrentPerson, ref: str, turn: int, now: datetime
+) -> tuple[Caller, Conversation, Turn]:
     """An answer that its reader may judge."""
     chat = find(db, person, ref)
     caller = asking.caller_of(db, person, now)

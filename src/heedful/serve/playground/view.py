@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from heedful.feedback.chats import Chat, Turn
+from heedful.feedback.chats import Conversation, Turn
 from heedful.serve.playground.records import ChatOut, ChatSettings, TurnOut
 from heedful.web.text import markdown, sanitise
 
@@ -27,12 +27,12 @@ def turns(found: Iterable[Turn]) -> list[TurnOut]:
     return [_turn(one, plain=time.monotonic() > until) for one in found]
 
 
-def settings(one: Chat) -> ChatSettings:
+def settings(one: Conversation) -> ChatSettings:
     """The settings of a conversation."""
     return ChatSettings.model_validate(one.settings)
 
 
-def chat(one: Chat, found: Iterable[Turn]) -> ChatOut:
+def chat(one: Conversation, found: Iterable[Turn]) -> ChatOut:
     """A conversation for the page."""
     return ChatOut(
         ref=one.ref, title=sanitise.plain(one.title), settings=settings(one), tip=one.tip, turns=turns(found)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from heedful.collection import curation, detectors, edits
-from heedful.feedback.collected import Step
+from heedful.feedback.collected import CurationStep
 from heedful.web.api.base import Body, Out
 from heedful.web.security.access import AsLead, AsReader, Id, Now, Stored
 
@@ -44,7 +44,7 @@ class EditDecision(Body):
 def decisions(
     member: AsReader,
     store: Stored,
-    step: Step | None = None,
+    step: CurationStep | None = None,
     outcome: Annotated[str | None, Query(max_length=40)] = None,
     before: Id | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from heedful.config import IN_ADDRESS
 from heedful.feedback.schema import Kind, Purpose
-from heedful.feedback.search import Filters, Order
+from heedful.feedback.search import ItemFilters, ItemOrder
 from heedful.web.api.base import Body, Out
 
 
@@ -53,12 +53,12 @@ class Event(Out):
     hash: str
 
 
-class ItemQuery(Filters):
+class ItemQuery(ItemFilters):
     """The filters, the order and the page of a list of items."""
 
     model_config = IN_ADDRESS
 
-    order: Order = "newest"
+    order: ItemOrder = "newest"
     before: str | None = Field(None, max_length=100)
     """The ref of an item, for the next page in the order `newest`."""
     offset: int = Field(0, ge=0, le=10_000_000)
@@ -83,7 +83,7 @@ class ItemChange(Body):
 class ItemsChange(ItemChange):
     refs: list[str] | None = Field(None, min_length=1, max_length=500)
     """The items that change."""
-    matching: Filters | None = None
+    matching: ItemFilters | None = None
     """Instead of `refs`: all items that pass these filters. `{}` means all items of the project."""
 
     @model_validator(mode="after")

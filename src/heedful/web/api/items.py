@@ -19,7 +19,7 @@ from heedful.feedback.schema import Item
 from heedful.feedback.send_back import send_back
 from heedful.web import import_preview, imports
 from heedful.web.api import item_records, records
-from heedful.web.imports import ImportOptions, Reading, Received
+from heedful.web.imports import ImportOptions, ReadingOptions, Received
 from heedful.web.pages import fragments
 from heedful.web.sampling import redaction
 from heedful.web.security.access import AsLead, AsReader, Id, Member, Now, Settings, Stored, WantsHtml, item_of
@@ -72,7 +72,7 @@ async def received(
 Files = Annotated[list[Received], Depends(received)]
 
 
-class ImportQuery(ImportOptions, Reading):
+class ImportQuery(ImportOptions, ReadingOptions):
     """How a file becomes items, as the address says it."""
 
     model_config = IN_ADDRESS

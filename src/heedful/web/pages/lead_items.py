@@ -34,12 +34,12 @@ def import_page(request: Request, member: AsLead, settings: Settings) -> Respons
     return lead_page(request, "import", settings=settings, options=ImportOptions(), endings=endings)
 
 
-class ItemsQuery(search.Filters):
+class ItemsQuery(search.ItemFilters):
     """What the address of the list says."""
 
     model_config = IN_ADDRESS
 
-    order: search.Order = "newest"
+    order: search.ItemOrder = "newest"
     page: int = Field(1, ge=1, le=1_000_000)
 
     @field_validator("order", "page", mode="before")
@@ -50,7 +50,7 @@ class ItemsQuery(search.Filters):
     @property
     def given(self) -> dict[str, str]:
         """The filters that are set."""
-        named = search.Filters.model_fields
+        named = search.ItemFilters.model_fields
         return {name: str(value) for name in named if (value := getattr(self, name)) is not None}
 
     def address(self, page: int) -> str:
@@ -63,7 +63,7 @@ class ItemsQuery(search.Filters):
 def listing(request: Request, member: AsReader, store: Stored, asked: Annotated[ItemsQuery, Query()]) -> Response:
     """The items that pass the filters, page by page."""
     with store.reading() as db:
-        filters = search.Filters(**asked.given)
+        filters = search.ItemFilters(**asked.given)
         total = search.count(db, member.project_id, filters)
         pages = max(1, -(-total // PAGE))
         page = min(asked.page, pages)

@@ -70,7 +70,7 @@ def snapshot_list(request: Request, member: AsReader, store: Stored, settings: S
         "snapshots",
         frozen=frozen,
         groups=groups,
-        kinds=get_args(snapshots.Records),
+        kinds=get_args(snapshots.RecordKind),
         roles=ROLES,
         purposes=PURPOSES,
         where=settings.folder / "snapshots" / member.project,

@@ -42,7 +42,7 @@ class RoundFigure:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRound:
     """A round as the page shows it."""
 
     number: int
@@ -70,10 +70,10 @@ def rounds_page(request: Request, member: AsReader, settings: Settings) -> Respo
     return lead_page(request, "rounds", rounds=[shown(one, moves) for one in reversed(mine)], folder=settings.folder)
 
 
-def shown(one: Round, history: Sequence[Move]) -> Shown:
+def shown(one: Round, history: Sequence[Move]) -> ShownRound:
     """What the page shows of a round. `history`: all promotions and rollbacks."""
     verdict, moves = one.facts("gate"), [entry for entry in history if entry.get("round") == one.number]
-    return Shown(
+    return ShownRound(
         one.number, _says(one), verdict.get("reasons", []), list(_steps(one)), list(figures(one.facts("evaluate"))),
         [{**entry, "when": datetime.fromisoformat(entry["when"])} for entry in moves], one.gate_prompts, one.is_over,
         one.is_over and not any(entry["action"] == "promote" for entry in moves) and not one.is_skipped("ppo"),

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from heedful.collection import curation, detectors, edits
 from heedful.data.records import Prompt, as_text
-from heedful.feedback.collected import Step
+from heedful.feedback.collected import CurationStep
 from heedful.web.pages.lead_layout import lead_page
 from heedful.web.security.access import AsReader, Stored
 from heedful.web.text import sanitise
@@ -32,7 +32,7 @@ def users(
 ) -> Response:
     """Decisions with counts, and edits that wait for a lead. Without a step or `all`, those that changed something."""
     changed = not step and not all
-    chosen: Step | None = step if step in get_args(Step) else None  # type: ignore[assignment]
+    chosen: CurationStep | None = step if step in get_args(CurationStep) else None  # type: ignore[assignment]
     last = int(before) if before.isdecimal() and len(before) < 18 else None
     with store.reading() as db:
         found = curation.listing(

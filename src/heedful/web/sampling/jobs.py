@@ -107,7 +107,7 @@ def prompts(db: Session, project_id: int, count: int) -> list[Prompt]:
     found: dict[str, Prompt] = {}
     before = None
     while len(found) < count:
-        listed = search.listing(db, project_id, search.Filters(purpose="train"), before=before, limit=500)
+        listed = search.listing(db, project_id, search.ItemFilters(purpose="train"), before=before, limit=500)
         if not listed:
             break
         for item in listed:

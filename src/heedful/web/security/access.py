@@ -43,7 +43,7 @@ def is_api_path(path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Person:
+class CurrentPerson:
     """The signed-in person. An administrator creates projects, and leads all of them."""
 
     id: int
@@ -55,7 +55,7 @@ class Person:
 class Member:
     """A person in the project of the address."""
 
-    person: Person
+    person: CurrentPerson
     project_id: int
     project: str  # its name in addresses
     title: str
@@ -106,7 +106,7 @@ class _Roles:
             request.state.person = None
             raise NotSignedIn
         check_person(request, found.id)
-        person = request.state.person = Person(found.id, found.name, found.admin)
+        person = request.state.person = CurrentPerson(found.id, found.name, found.admin)
         if found.project_id is None or (found.role is None and not person.admin):
             raise HTTPException(404)
         role = found.role if found.role and not person.admin else "lead"
@@ -163,32 +163,32 @@ def _secret(request: Request) -> tuple[str, TokenKind] | None:
     return (cookie, "session") if cookie else None
 
 
-def maybe_signed_in(request: Request, store: Stored, now: Now) -> Person | None:
+def maybe_signed_in(request: Request, store: Stored, now: Now) -> CurrentPerson | None:
     shown, found = _secret(request), None
     if shown is not None:
         with store.reading() as db:
             found = people.person_of(db, *shown, now)
-    person = request.state.person = Person(found.id, found.name, found.admin) if found else None
+    person = request.state.person = CurrentPerson(found.id, found.name, found.admin) if found else None
     if person is not None:
         check_person(request, person.id)
     return person
 
 
-def signed_in(person: Annotated[Person | None, Depends(maybe_signed_in)]) -> Person:
+def signed_in(person: Annotated[CurrentPerson | None, Depends(maybe_signed_in)]) -> CurrentPerson:
     if person is None:
         raise NotSignedIn
     return person
 
 
-def administrator(person: Annotated[Person, Depends(signed_in)]) -> Person:
+def administrator(person: Annotated[CurrentPerson, Depends(signed_in)]) -> CurrentPerson:
     if not person.admin:
         raise HTTPException(403)
     return person
 
 
-Anyone = Annotated[Person | None, Depends(maybe_signed_in)]
-SignedIn = Annotated[Person, Depends(signed_in)]
-AsAdmin = Annotated[Person, Depends(administrator)]
+Anyone = Annotated[CurrentPerson | None, Depends(maybe_signed_in)]
+SignedIn = Annotated[CurrentPerson, Depends(signed_in)]
+AsAdmin = Annotated[CurrentPerson, Depends(administrator)]
 AsLead = Annotated[Member, Depends(_Roles("lead"))]
 AsReader = Annotated[Member, Depends(_Roles("lead", "reader"))]
 AsLabeler = Annotated[Member, Depends(_Roles("labeler", "held_out", "lead", joined=True))]

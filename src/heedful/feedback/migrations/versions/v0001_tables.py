@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.feedback.columns import Id, Json, Time
+from heedful.feedback.columns import IdColumn, JsonColumn, Time
 
 revision = "0001"
 down_revision = None
@@ -24,12 +24,12 @@ def _table(name: str, *parts: sa.schema.SchemaItem) -> None:
 
 
 def _id() -> sa.Column[int]:
-    return sa.Column("id", Id, primary_key=True)
+    return sa.Column("id", IdColumn, primary_key=True)
 
 
 def _link(name: str, to: str, **options: Any) -> sa.Column[int]:
     """A column with the id of a row of another table. The database requires one unless `nullable`."""
-    return sa.Column(name, Id, sa.ForeignKey(f"{to}.id"), **{"nullable": False, **options})
+    return sa.Column(name, IdColumn, sa.ForeignKey(f"{to}.id"), **{"nullable": False, **options})
 
 
 def _column(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
@@ -56,7 +56,7 @@ _table(
     _id(),
     _column("name", sa.String(60), unique=True),
     _column("title", sa.String(200)),
-    _column("settings", Json),
+    _column("settings", JsonColumn),
     _column("created", Time),
     sa.Column("archived", Time),
     _column("head", sa.String(64)),
@@ -69,7 +69,7 @@ _table(
     _link("project_id", "project", nullable=True, index=True),
     _column("action", sa.String(60)),
     _column("target", sa.String(200)),
-    _column("detail", Json),
+    _column("detail", JsonColumn),
 )
 _table(
     "consent",
@@ -84,7 +84,7 @@ _table(
     _link("project_id", "project"),
     _column("kind", sa.String(10)),
     _column("version", sa.Integer),
-    _column("text", Json),
+    _column("text", JsonColumn),
     _column("at", Time),
     _link("person_id", "person", nullable=True),
     sa.UniqueConstraint("project_id", "kind", "version"),
@@ -113,13 +113,13 @@ _table(
     _column("kind", sa.String(20)),
     _column("purpose", sa.String(20)),
     sa.Column("source", sa.String(200)),
-    _column("payload", Json),
+    _column("payload", JsonColumn),
     _column("payload_sha256", sa.String(64)),
     _column("prompt_sha256", sa.String(64)),
     _column("texts_sha256", sa.String(64)),
-    sa.Column("gold", Json),
-    sa.Column("explanation", Json),
-    sa.Column("scores", Json),
+    sa.Column("gold", JsonColumn),
+    sa.Column("explanation", JsonColumn),
+    sa.Column("scores", JsonColumn),
     _column("created", Time),
     _column("priority", sa.Integer),
     _column("draw", sa.Float),
@@ -148,7 +148,7 @@ _table(
     _column("role", sa.String(20)),
     sa.Column("group_name", sa.String(100)),
     _column("phase", sa.String(20)),
-    sa.Column("topics", Json),
+    sa.Column("topics", JsonColumn),
     _column("served", sa.Integer),
     _column("joined", Time),
     sa.Column("paused", Time),
@@ -163,7 +163,7 @@ _table(
     _column("records", sa.String(20)),
     _column("rows", sa.Integer),
     _column("sha256", sa.String(64), index=True),
-    _column("filters", Json),
+    _column("filters", JsonColumn),
     _column("created", Time),
     _link("created_by", "person", nullable=True),
 )
@@ -175,7 +175,7 @@ _table(
     _column("kind", sa.String(20), primary_key=True),
     _column("purpose", sa.String(20), primary_key=True),
     _column("judgements", sa.Integer),
-    _column("milliseconds", Id),
+    _column("milliseconds", IdColumn),
 )
 _table(
     "token",
@@ -198,9 +198,9 @@ _table(
     _column("at", Time),
     sa.Column("seconds", sa.Float),
     sa.Column("instructions", sa.Integer),
-    sa.Column("shown_order", Json),
+    sa.Column("shown_order", JsonColumn),
     _column("payload_sha256", sa.String(64)),
-    sa.Column("content", Json),
+    sa.Column("content", JsonColumn),
     sa.Column("salt", sa.String(32)),
     _column("content_sha256", sa.String(64)),
     _column("previous", sa.String(64)),
@@ -220,11 +220,11 @@ _table(
     _link("item_id", "item"),
     _link("person_id", "person"),
     _column("kind", sa.String(20)),
-    _column("shown_order", Json),
+    _column("shown_order", JsonColumn),
     _column("state", sa.String(10)),
     _column("created", Time),
     _column("expires", Time),
-    sa.Column("draft", Json),
+    sa.Column("draft", JsonColumn),
     sa.Column("drafted", Time),
     _link("event_id", "event", nullable=True),
     _link("corrects", "event", nullable=True),

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.feedback.columns import Json
+from heedful.feedback.columns import JsonColumn
 
 revision = "0003"
 down_revision = "0002"
@@ -24,7 +24,7 @@ BOUNDS: dict[str, Any] = {
     },
 }  # fmt: skip
 CHARACTERS = (1, 1_000_000)
-project = sa.table("project", sa.column("id"), sa.column("settings", Json()))
+project = sa.table("project", sa.column("id"), sa.column("settings", JsonColumn()))
 
 
 def upgrade() -> None:

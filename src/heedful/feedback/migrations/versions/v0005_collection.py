@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from heedful.feedback.columns import Id, Json, Time
+from heedful.feedback.columns import IdColumn, JsonColumn, Time
 
 revision = "0005"
 down_revision = "0004"
@@ -16,7 +16,7 @@ down_revision = "0004"
 def upgrade() -> None:
     op.create_table(
         "served_user",
-        sa.Column("id", Id, primary_key=True),
+        sa.Column("id", IdColumn, primary_key=True),
         _link("person_id", "person.id"),
         _column("name", sa.String(200)),
         sa.Column("split", sa.String(10)),
@@ -31,10 +31,10 @@ def upgrade() -> None:
         _column("consent", sa.String(100)),
         _column("model", sa.String(200)),
         _column("upstream", sa.Boolean),
-        _column("prompt", Json),
-        _column("answers", Json),
-        _column("finish", Json),
-        _column("settings", Json),
+        _column("prompt", JsonColumn),
+        _column("answers", JsonColumn),
+        _column("finish", JsonColumn),
+        _column("settings", JsonColumn),
         _column("started", Time),
         _column("seconds", sa.Float),
         sa.Column("prefix", sa.String(100)),
@@ -50,7 +50,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "decision",
-        sa.Column("id", Id, primary_key=True),
+        sa.Column("id", IdColumn, primary_key=True),
         _link("project_id", "project.id"),
         _column("exchange_id", sa.String(100), sa.ForeignKey("exchange.id")),
         _link("user_id", "served_user.id"),
@@ -58,10 +58,10 @@ def upgrade() -> None:
         _column("outcome", sa.String(40)),
         _column("drops", sa.Boolean),
         _column("why", sa.Text),
-        sa.Column("result", Json),
+        sa.Column("result", JsonColumn),
         _column("at", Time),
         sa.Column("reversed", Time),
-        sa.Column("reversed_by", Id, sa.ForeignKey("person.id")),
+        sa.Column("reversed_by", IdColumn, sa.ForeignKey("person.id")),
         sa.UniqueConstraint("project_id", "exchange_id", "step"),
     )
     for table in ("origin", "decision"):
@@ -74,4 +74,4 @@ def _column(name: str, kind: Any, *more: Any) -> sa.Column[Any]:
 
 
 def _link(name: str, to: str, **options: Any) -> sa.Column[int]:
-    return sa.Column(name, Id, sa.ForeignKey(to), **{"nullable": False, **options})
+    return sa.Column(name, IdColumn, sa.ForeignKey(to), **{"nullable": False, **options})

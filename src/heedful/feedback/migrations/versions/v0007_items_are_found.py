@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from heedful.feedback import differing, search
-from heedful.feedback.columns import Json, printable
+from heedful.feedback.columns import JsonColumn, printable
 from heedful.feedback.readings import ranking
 
 revision = "0007"
@@ -17,11 +17,11 @@ down_revision = "0006"
 BATCH = 500
 item = sa.table(
     "item",
-    sa.column("id"), sa.column("kind"), sa.column("payload", Json()), sa.column("use_case"), sa.column("flags"),
+    sa.column("id"), sa.column("kind"), sa.column("payload", JsonColumn()), sa.column("use_case"), sa.column("flags"),
     sa.column("disagreement"), sa.column("searched"),
 )  # fmt: skip
 assignment = sa.table("assignment", sa.column("item_id"), sa.column("event_id"), sa.column("state"))
-event = sa.table("event", sa.column("id"), sa.column("content", Json()))
+event = sa.table("event", sa.column("id"), sa.column("content", JsonColumn()))
 
 
 def upgrade() -> None:

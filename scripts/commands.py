@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from heedful import cli
+from heedful.commands.base import Command, Commands, Option, option_of
 from heedful.config import Config
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Checkpointing, Compute, Generation, Lora, Optimiser
-from heedful.options import Command, Commands, Option, Setting, option_of, settings
+from heedful.options import Setting, settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 MARK = "<!-- `python scripts/commands.py` writes everything below this line. -->\n"

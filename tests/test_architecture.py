@@ -19,11 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "heedful"
 
-# A part is a module or folder directly in the package. Everybody may import `config`, `files` and themselves.
+# A part is a module or folder directly in the package. Everybody may import `config`, `errors`, `files` and themselves.
 MAY_IMPORT: dict[str, set[str]] = {
-    "config": set(),
+    "errors": set(),
+    "headings": set(),
+    "config": {"errors", "headings"},
     "configs": set(),
-    "options": set(),
+    "options": {"config", "headings"},
     "files": set(),
     "maths": set(),
     "runs": {"data.formats"},
@@ -131,8 +133,8 @@ PROGRESS = "runs.progress"  # the one door for progress, on standard error
 
 # What works in an installation without `heedful[train]`; the commands import the rest when they run.
 PEOPLES_HALF = (
-    "cli", "commands", "config", "configs", "endpoints", "options", "files", "runs", "data", "feedback", "collection",
-    "web", "plots", "report", "sandbox", "launch", "maths.statistics",
+    "cli", "commands", "config", "configs", "endpoints", "errors", "headings", "options", "files", "runs", "data",
+    "feedback", "collection", "web", "plots", "report", "sandbox", "launch", "maths.statistics",
 )  # fmt: skip
 
 POSIX_ONLY = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}  # not on Windows
@@ -207,7 +209,7 @@ def allowed(importer: str, imported: str) -> bool:
     part = imported.partition(".")[0]
     if importer in COMPOSERS:
         return importer in ("cli", "__main__") or part != "cli"
-    if part in ("config", "files", importer):
+    if part in ("config", "errors", "files", importer):
         return True
     return any(imported == may or imported.startswith(f"{may}.") for may in MAY_IMPORT[importer])
 
@@ -288,6 +290,13 @@ def test_the_peoples_half_loads_from_the_base_installation_alone() -> None:
         if (top := third_party(found)) and top not in base
     }
     assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_help_loads_click_alone() -> None:
+    """Pydantic and the configs would take longer than all the rest of `heedful --help`."""
+    names = [name for name in modules() if name == "__main__" or name.startswith(("cli", "commands."))]
+    loaded = {third_party(found) for name in names for _, found in loaded_by(name)}
+    assert loaded == {"click", None}
 
 
 def test_what_windows_lacks_is_not_imported_at_load() -> None:

@@ -328,10 +328,10 @@ def test_an_option_replaces_the_mapping_of_the_file_and_set_changes_an_entry(tmp
     path = toml(tmp_path, "[groups]\na = 1\nb = 2\n")
     (groups,) = (one for one in options.settings(Weighing) if one.path == "groups")
     given = [(groups, ("in.house=0.5", "c=3"))]
-    assert options._loaded(Weighing, given, {}, path, ()) == Weighing(groups={"in.house": 0.5, "c": 3.0})
-    both = options._loaded(Weighing, given, {}, path, ("groups.c=4",))
+    assert options.loaded(Weighing, given, {}, path, ()) == Weighing(groups={"in.house": 0.5, "c": 3.0})
+    both = options.loaded(Weighing, given, {}, path, ("groups.c=4",))
     assert both == Weighing(groups={"in.house": 0.5, "c": 4.0})
-    assert options._loaded(Weighing, [], {}, path, ("groups.b=4",)) == Weighing(groups={"a": 1.0, "b": 4.0})
+    assert options.loaded(Weighing, [], {}, path, ("groups.b=4",)) == Weighing(groups={"a": 1.0, "b": 4.0})
 
 
 def sections(module_names: list[str]) -> list[type[Config]]:

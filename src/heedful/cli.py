@@ -30,10 +30,10 @@ from heedful.commands.base import (
 from heedful.commands.base import argument as _argument
 from heedful.commands.base import command as _command
 from heedful.commands.base import option as _option
-from heedful.config import UserError
 from heedful.configs import presets, registry
 from heedful.configs.stage import Stage
-from heedful.options import RUN
+from heedful.errors import UserError, install
+from heedful.headings import RUN
 
 __all__ = ["app", "main"]
 
@@ -77,10 +77,12 @@ for _record in registry.commands().values():
     _help = f"{_record.help}\n\n{_record.details}"
     if isinstance(_record, Stage):
         _register = _command(
-            _record.name, TRAIN, OUT_RUN, RESUME, AS_JSON, config=_record.config, help=_help, preset=presets.read
+            _record.name, TRAIN, OUT_RUN, RESUME, AS_JSON, config=_record.config_name, help=_help, preset=presets.read
         )
     else:
-        _register = _command(_record.name, USE, OUT_ROWS, RESUME, OVERWRITE, AS_JSON, config=_record.config, help=_help)
+        _register = _command(
+            _record.name, USE, OUT_ROWS, RESUME, OVERWRITE, AS_JSON, config=_record.config_name, help=_help
+        )
     _register(partial(terminal.make, _record))
 
 importlib.import_module("heedful.commands.rejection")  # registers its commands here, after those that train a model
@@ -337,8 +339,6 @@ def _serve(settings: Any) -> None:
     --model NAME=RUN samples in this process, --upstream NAME=URL#MODEL passes requests on to another server. Both are
     repeatable. The first start prints a link for the first account. The link works once.
     """
-    from heedful.config import install
-
     if importlib.util.find_spec("prometheus_client") is None:
         raise UserError(f"serving needs prometheus-client: {install('serve')}")
     from heedful.collection.settings import CollectionConfig

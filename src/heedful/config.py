@@ -1,13 +1,11 @@
-"""The base of all configs, how they are read from TOML and from options, and the errors that a user sees.
+"""The base of all configs, and how they are read from TOML and from options.
 
-The config class of each command is in `configs`.
+The config class of each command is in `configs`. The errors come from `errors`: take them from there in modules that
+`heedful --help` loads, since this one loads pydantic.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
 import math
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -18,13 +16,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-
-class UserError(ValueError):
-    """An error that the user can fix. Its message is one line: what, where, remedy. The command exits with code 2."""
-
-
-class NonFinite(ArithmeticError):
-    """A NaN or an infinity. The message names the tensor."""
+from heedful.errors import NonFinite as NonFinite
+from heedful.errors import UserError as UserError
+from heedful.errors import install as install
+from heedful.errors import refused as refused
+from heedful.headings import INPUT as INPUT
+from heedful.headings import REST as REST
 
 
 class Config(BaseModel):
@@ -81,8 +78,6 @@ def resumable(config: Config, kind: Literal["may_change", "may_grow"]) -> set[st
     return keys
 
 
-INPUT, REST = "Input", "Settings"
-"""Headings in the help: of models and files, and of settings without another heading."""
 LARGEST = 1e15
 """More than any setting needs."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -264,42 +259,3 @@ def _literal(text: str, is_text: bool) -> Any:
         return text
     value = document.pop("value")
     return text if document or (is_text and not isinstance(value, str)) else value
-
-
-_FULL = "Free some space, then try again or go on with --resume"
-_CLOSED = "Choose another path, or change the permissions"
-_FILE_FOR_FOLDER = "Choose another path: a file is where a folder is needed"
-REMEDIES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: "Raise the limit on file sizes (ulimit -f)",
-    errno.ENOENT: "Check the path",
-    errno.ENOTDIR: _FILE_FOR_FOLDER,
-    errno.EEXIST: _FILE_FOR_FOLDER,
-    errno.EISDIR: "Choose another path: a folder is where a file is needed",
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _CLOSED),
-}
-
-
-def refused(error: OSError, path: str | Path) -> str:
-    """One line about an error of the operating system at a path, with the remedy."""
-    remedy = REMEDIES.get(error.errno or 0)
-    return f"{path}: {error.strerror or error}" + (f". {remedy}" if remedy else "")
-
-
-def install(extra: str) -> str:
-    """The command that adds an extra to this installation, which came from an index, a folder or a repository."""
-    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, and seldom needed
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
-
-    source: dict[str, Any] = {}
-    with contextlib.suppress(PackageNotFoundError):
-        source = json.loads(distribution("heedful").read_text("direct_url.json") or "{}")
-    url, wanted = source.get("url", ""), f"heedful[{extra}]"
-    if "vcs_info" in source:
-        return f"pip install '{wanted} @ {source['vcs_info']['vcs']}+{url}'"
-    if not url.startswith("file:"):
-        return f"pip install '{wanted}'"
-    switch = "-e " if source.get("dir_info", {}).get("editable") else ""
-    return f"pip install {switch}'{url2pathname(urlsplit(url).path)}[{extra}]'"

@@ -15,13 +15,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from heedful.config import Config, NonFinite, UserError, install, refused
 from heedful.configs.stage import CommandRecord
+from heedful.errors import NonFinite, UserError, install, refused
 from heedful.training.launcher import place
+
+if TYPE_CHECKING:
+    from heedful.config import Config
 
 TRAINING_HALF = {"psutil", "pyarrow", "rich", "safetensors", "tokenizers", "torch", "transformers"}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, OVERWRITE, USE, command, option
-from heedful.options import RUN
+from heedful.headings import RUN
 
 
 @command(

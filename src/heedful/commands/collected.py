@@ -10,8 +10,8 @@ import click
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, DATA, OVERWRITE, SERVE, command, option
-from heedful.config import INPUT, UserError
-from heedful.options import RUN
+from heedful.errors import UserError
+from heedful.headings import INPUT, RUN
 
 
 @command(

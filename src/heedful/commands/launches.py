@@ -12,8 +12,8 @@ import click
 from heedful import terminal
 from heedful.commands.base import TRAIN, command, option
 from heedful.commands.plans import config_of
-from heedful.config import UserError
 from heedful.configs import registry
+from heedful.errors import UserError
 
 SPREAD = ("sample", "score", "best-of-n")
 """Commands besides the stages whose processes share the work."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from heedful.commands.base import AS_JSON, TRAIN, command, option
-from heedful.config import Config, UserError
+from heedful.commands.base import AS_JSON, TRAIN, Command, command, option
 from heedful.configs import presets, registry
-from heedful.options import Command, settings
+from heedful.errors import UserError
+
+if TYPE_CHECKING:
+    from heedful.config import Config
 
 UNREAD = "not read"
 """What stands for a file that a plan does not need."""
@@ -63,7 +65,7 @@ def config_of(stage: str, given: tuple[str, ...]) -> Any:
         raise UserError(f"heedful plan {stage}: no such training stage. Choose from {', '.join(stages)}")
     found: list[Config] = []
     inner = Command(
-        stage, callback=lambda settings: found.append(settings), panel=TRAIN, config=stages[stage].config,
+        stage, callback=lambda settings: found.append(settings), panel=TRAIN, config=stages[stage].config_name,
         preset=lambda name, command: named(name, command), params=[],
     )  # fmt: skip
     arguments = [*given, *_missing(stage, given)]
@@ -81,6 +83,8 @@ def named(preset: str, stage: str) -> dict[str, Any]:
 
 def _missing(stage: str, given: tuple[str, ...]) -> list[str]:
     """Options for required settings that a plan does not need: files, and a reward like the policy."""
+    from heedful.options import settings
+
     there = {text.partition("=")[0] for text in given}
     names = [one for one in settings(registry.stages()[stage].config) if one.required]
     if "--config" in there:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, RESUME, TRAIN, command, option
-from heedful.config import UserError
-from heedful.options import RUN
+from heedful.errors import UserError
+from heedful.headings import RUN
 
 if TYPE_CHECKING:
     from heedful.configs.rejection import RejectionConfig

@@ -8,8 +8,8 @@ from typing import Any
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, OVERWRITE, PEOPLE, USE, argument, command, option
-from heedful.config import UserError
-from heedful.options import RUN
+from heedful.errors import UserError
+from heedful.headings import RUN
 
 
 @command(

@@ -12,7 +12,7 @@ import click
 
 from heedful import terminal
 from heedful.commands.base import AS_JSON, SERVE, command, option
-from heedful.config import UserError, install
+from heedful.errors import UserError, install
 
 DUE = 3
 """Exit code where people or prompts are due."""

@@ -7,7 +7,6 @@ from pydantic import Field
 from heedful.config import INPUT, REST, Count
 from heedful.configs.sample import AnswersConfig
 from heedful.configs.shared import RewardRef
-from heedful.configs.stage import CommandRecord
 
 
 class BestOfNConfig(AnswersConfig):
@@ -21,15 +20,3 @@ class BestOfNConfig(AnswersConfig):
     """Answers to choose from: those of `heedful sample` with k = n and the same seed."""
     chunk: Count = 64
     """Prompts that are sampled and saved together."""
-
-
-COMMAND = CommandRecord(
-    name="best-of-n",
-    help="Sample n answers to each prompt and keep the one with the best reward.",
-    config=BestOfNConfig,
-    function="heedful.inference.best_of_n:run",
-    details="Rows hold the best answer, its score in `scores`, and the scores of all n in `all_scores`. Results: "
-    "the mean `score` of the best, `mean_score` of all, and `kl_bound`, ln n - (n - 1)/n nats. The bound "
-    "limits the KL from the model for n independent samples. At temperature 0 all n answers are equal and "
-    "it says nothing.",
-)

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from heedful.configs.offline import RankingConfig
 from heedful.configs.shared import ModelRef, Optimiser
-from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class DPOConfig(RankingConfig):
@@ -25,19 +24,3 @@ class DPOConfig(RankingConfig):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of wrong labels. Only for `kind = dpo`."""
     optimiser: Optimiser = Optimiser(lr=1e-6)
-
-
-COMMAND = Stage(
-    name="dpo",
-    help="Train a policy on rankings with direct preference optimisation, a baseline.",
-    config=DPOConfig,
-    function="heedful.stages.dpo:train",
-    details="Every pair of a ranking counts, except ties. Each completion goes through the model once.",
-    place=70,
-    heading="DPO",
-    headline=("valid_accuracy",),
-    charts=(
-        ChartSpec("DPO loss", "nats a pair", {"loss": "training", "valid_loss": "held out"}),
-        ACCURACY,
-    ),
-)

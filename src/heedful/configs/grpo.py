@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from heedful.configs.online import GroupConfig
-from heedful.configs.stage import GROUPS, SAMPLED, Stage
 
 
 class GRPOConfig(GroupConfig):
@@ -23,16 +22,3 @@ class GRPOConfig(GroupConfig):
     """Mean of the loss: over an answer's tokens, then answers (grpo), over all tokens (bnpo), or the sum divided by
     answers times `generation.max_new_tokens` (dr_grpo, meant for `scale_rewards` off).
     """
-
-
-COMMAND = Stage(
-    name="grpo",
-    help="Train a policy with GRPO: PPO's loss, each answer compared with the others to its prompt.",
-    config=GRPOConfig,
-    function="heedful.stages.grpo:train",
-    place=60,
-    heading="GRPO",
-    headline=("score", "kl"),
-    charts=(*SAMPLED, GROUPS),
-    online=True,
-)

@@ -7,7 +7,6 @@ from pydantic import Field
 from heedful.config import INPUT, Share
 from heedful.configs.online import OnlineConfig
 from heedful.configs.shared import ModelRef, Optimiser
-from heedful.configs.stage import SAMPLED, ChartSpec, Stage
 
 
 class PPOConfig(OnlineConfig):
@@ -26,25 +25,3 @@ class PPOConfig(OnlineConfig):
     whiten_rewards: bool = False
     """Divide the rewards by their standard deviation first (P11)."""
     value_optimiser: Optimiser = Optimiser(lr=9e-6, schedule="constant")
-
-
-COMMAND = Stage(
-    name="ppo",
-    help="Train a policy with PPO or PPO-ptx: more reward, with a KL penalty.",
-    config=PPOConfig,
-    function="heedful.stages.ppo:train",
-    details="Each iteration samples `rollout_batch` answers and learns from them. `rollout_batch` must be a "
-    "multiple of `minibatch`. The run watches for signs of failure and names each sign with a remedy.",
-    place=40,
-    heading="PPO",
-    headline=("score", "kl"),
-    charts=(
-        *SAMPLED,
-        ChartSpec("Loss on mixed-in text", "nats a token", {"ptx_loss": "loss"}, "The pretraining text of PPO-ptx."),
-        ChartSpec(
-            "Value net", "explained variance", {"explained_variance": "explained"},
-            "1 means that it foresees the return of every answer, 0 that it knows only their mean.",
-        ),
-    ),
-    online=True,
-)  # fmt: skip

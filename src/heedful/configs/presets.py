@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from heedful.config import UserError
+from heedful.errors import UserError
 
 FOLDER = Path(__file__).parent / "presets"
 

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from heedful.config import INPUT, MOST, REST, Seed
 from heedful.configs.shared import FilePath, ModelRef, Optimiser, StageConfig
-from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class PretrainConfig(StageConfig):
@@ -46,18 +45,3 @@ class PretrainConfig(StageConfig):
     def hidden(self) -> int:
         """The width of the model."""
         return self.width or max(64, 32 * self.depth)
-
-
-COMMAND = Stage(
-    name="pretrain",
-    help="Train a base model from scratch, with its own tokenizer.",
-    config=PretrainConfig,
-    function="heedful.stages.pretrain:train",
-    details="With optimiser.lr = 0 the peak learning rate is 3e-3 at width 128, and falls with the square root of "
-    "the width.\n\nWith the defaults a run takes hours on a CPU: 20 tokens for each of 3.4 million "
-    "parameters. Lower `depth` and `tokens` for a shorter one.",
-    place=10,
-    heading="Pretraining",
-    headline=("valid_loss",),
-    charts=(ChartSpec("Pretraining loss", "nats a token", LOSSES),),
-)

@@ -1,13 +1,10 @@
-"""All commands that have a config. A module of this package registers one with its `COMMAND`."""
+"""All commands that have a config, by name."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
-from pkgutil import iter_modules
 
-from heedful import configs
-from heedful.config import Config
+from heedful.configs.records import COMMANDS
 from heedful.configs.stage import CommandRecord, Stage
 
 LAST = 10_000
@@ -16,9 +13,7 @@ LAST = 10_000
 @cache
 def commands() -> dict[str, CommandRecord]:
     """Every command by its name: the stages first, in the order of their `place`."""
-    modules = [import_module(f"{configs.__name__}.{found.name}") for found in iter_modules(configs.__path__)]
-    found: list[CommandRecord] = [module.COMMAND for module in modules if hasattr(module, "COMMAND")]
-    return {one.name: one for one in sorted(found, key=lambda one: (_place(one), one.name))}
+    return {one.name: one for one in sorted(COMMANDS, key=lambda one: (_place(one), one.name))}
 
 
 def stages() -> dict[str, Stage]:
@@ -30,8 +25,8 @@ def stage(name: str) -> Stage:
     """The record of a stage. A run of an unknown algorithm gets a record without charts."""
     heading = name.replace("_", " ").capitalize()
     unknown = Stage(
-        name=name, help="", config=Config, function="", place=LAST, heading=heading, charts=(), headline=(),
-        writes_text=False,
+        name=name, help="", config_name="heedful.config:Config", function="", place=LAST, heading=heading, charts=(),
+        headline=(), writes_text=False,
     )  # fmt: skip
     return stages().get(name, unknown)
 

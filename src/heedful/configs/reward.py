@@ -9,7 +9,6 @@ from pydantic import Field
 from heedful.config import INPUT, REST, Count
 from heedful.configs.offline import RankingConfig
 from heedful.configs.shared import FilePath, ModelRef
-from heedful.configs.stage import ACCURACY, ChartSpec, Stage
 
 
 class RewardConfig(RankingConfig):
@@ -42,19 +41,3 @@ class RewardConfig(RankingConfig):
     batch: Count = 64
     normaliser: Literal["k_choose_2", "valid_pairs"] = "k_choose_2"
     """Divisor of a prompt's pair losses: all K(K-1)/2 pairs, or only those that are not tied (R3)."""
-
-
-COMMAND = Stage(
-    name="reward",
-    help="Train a reward model on rankings.",
-    config=RewardConfig,
-    function="heedful.stages.reward:train",
-    details="Results: `rankings` and `pairs` in training. `all_tied`, rankings without a pair. `other_groups`, "
-    "rankings of groups without a weight. `bias`, which gives the demonstrations a mean reward of 0. "
-    "`valid`, the accuracy on held-out pairs.",
-    place=30,
-    heading="Reward model training",
-    headline=("valid_accuracy",),
-    charts=(ChartSpec("Ranking loss", "nats a pair", {"pair_loss": "training"}), ACCURACY),
-    writes_text=False,
-)

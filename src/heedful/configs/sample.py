@@ -9,7 +9,6 @@ from pydantic import Field
 from heedful.config import INPUT, REST, Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.shared import Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
-from heedful.configs.stage import CommandRecord
 
 
 class AnswersConfig(Config):
@@ -46,15 +45,3 @@ class SampleConfig(AnswersConfig):
     k: int = Field(default=1, ge=1, le=1_000_000)
     """Completions for each prompt."""
     endpoint: EndpointConfig = EndpointConfig()
-
-
-COMMAND = CommandRecord(
-    name="sample",
-    help="Sample K completions for each prompt.",
-    config=SampleConfig,
-    function="heedful.inference.sampling:run",
-    details="Rows have the order of the prompts. They hold `completions`, `models`, `finish`, `token_ids` and "
-    "every field of the prompt's row. A completion depends on the seed, its row and its number alone: -k "
-    "2 gives the first two of -k 4. `--model https://HOST/v1#MODEL` asks an OpenAI-compatible endpoint, with the "
-    "key in HEEDFUL_API_KEY. A text prompt is then one message of the user, and rows hold no `token_ids`.",
-)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from heedful.config import INPUT, REST, Config, Count
 from heedful.configs.shared import Compute, FilePath, RewardRef
-from heedful.configs.stage import CommandRecord
 
 
 class ScoreConfig(Config):
@@ -22,14 +21,3 @@ class ScoreConfig(Config):
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     compute: Compute = Compute()
-
-
-COMMAND = CommandRecord(
-    name="score",
-    help="Score the answers in a file with a reward.",
-    config=ScoreConfig,
-    function="heedful.inference.score:run",
-    details="Rows keep their fields and get `scores`, a number for each answer. With several rewards "
-    "`score_parts` holds the numbers of each. A reward model with the policy's tokenizer scores the "
-    "sampled ids. Another one reads the text.",
-)

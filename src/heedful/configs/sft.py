@@ -9,7 +9,6 @@ from pydantic import Field
 from heedful.config import INPUT, MOST, REST, Count, Share
 from heedful.configs.offline import OfflineConfig
 from heedful.configs.shared import MOST_EPOCHS, FilePath, Generation, ModelRef, Optimiser, RewardRef
-from heedful.configs.stage import LOSSES, ChartSpec, Stage
 
 
 class SFTConfig(OfflineConfig):
@@ -50,20 +49,3 @@ class SFTConfig(OfflineConfig):
     """Residual dropout. none = the paper's 0.2 if the architecture has dropout, else 0."""
     optimiser: Optimiser = Optimiser(lr=9.65e-6)
     generation: Generation = Generation(max_new_tokens=256)
-
-
-COMMAND = Stage(
-    name="sft",
-    help="Fine-tune a model on demonstrations.",
-    config=SFTConfig,
-    function="heedful.stages.sft:train",
-    details="The checkpoint with the lowest validation loss becomes model/. With `select_with` it is the one "
-    "whose samples have the highest reward.",
-    place=20,
-    heading="Supervised fine-tuning",
-    headline=("valid_loss",),
-    charts=(
-        ChartSpec("SFT loss", "nats a token", LOSSES),
-        ChartSpec("Reward of samples", "score", {"valid_reward": "held out"}),
-    ),
-)

@@ -1,6 +1,6 @@
 """Records of the commands that have a config. The command line, the report and the app read them.
 
-The record of a command is in the module of its config, and `registry` finds it there.
+The records themselves are in `records`. They load no config, so that `heedful --help` is fast.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from heedful.config import Config
+if TYPE_CHECKING:
+    from heedful.config import Config
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,29 @@ class CommandRecord:
     name: str
     help: str
     """One line."""
-    config: type[Config]
+    config_name: str
+    """`module:class` of the config."""
     function: str
-    """`module:function`, imported when the command runs."""
+    """`module:function`. Both are imported when the command runs."""
     details: str = ""
     """What the help says below: what the command writes, and what one must know to use it."""
 
+    @property
+    def config(self) -> type[Config]:
+        """The class of the config."""
+        found: type[Config] = named(self.config_name)
+        return found
+
     def run(self, config: Config, out: str | Path, **how: bool) -> Path:
         """Import the function and call it."""
-        module, _, name = self.function.partition(":")
-        path: Path = getattr(import_module(module), name)(config, out, **how)
+        path: Path = named(self.function)(config, out, **how)
         return path
+
+
+def named(place: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from heedful.config import UserError
+from heedful.errors import UserError
 
 REMEDY = "Start several processes with torchrun, or unset WORLD_SIZE"
 

@@ -143,3 +143,17 @@ def test_the_value_of_a_row_is_that_of_its_own_pass(judges: list[str]) -> None:
     assert isinstance(scorer, ModelScorer)
     many = scorer([*EPISODES, *EPISODES[::-1]])
     assert many.tolist() == pytest.approx([float(scorer([e])[0]) for e in (*EPISODES, *EPISODES[::-1])], abs=1e-5)
+
+
+def test_equal_answers_are_scored_once(judges: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = opened(judges[0]).parts[0].score
+    assert isinstance(scorer, ModelScorer)
+    cut = Episode("p", [], [], "red", False)  # ends without a stop token, so it is another answer
+    episodes = [*EPISODES, cut, *EPISODES[::-1]]
+    alone = [scorer([episode]).item() for episode in episodes]
+    seen: list[int] = []
+    over = scorer.over
+    monkeypatch.setattr(scorer, "over", lambda rows, compute: seen.append(len(rows)) or over(rows, compute))
+    assert scorer(episodes).tolist() == pytest.approx(alone, abs=1e-5)
+    assert seen == [4]
+    assert len(set(alone)) == 4

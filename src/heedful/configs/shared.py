@@ -129,7 +129,7 @@ class TextStageConfig(StageConfig):
     """Settings of stages that read prompts through a chat template."""
 
     shown_last = True
-    may_change = ("trust_remote_code",)
+    may_change: ClassVar[tuple[str, ...]] = ("trust_remote_code",)
 
     max_prompt_tokens: Length = 1024
     """Most tokens of a prompt. A longer one is an error, or left out with `skip_long`."""

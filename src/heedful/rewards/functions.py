@@ -195,7 +195,13 @@ class ModelScorer:
                 raise UserError(f"{name}: {str(error).rstrip('.')}. The prompt: '{shown}'") from None
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
-        return self.over([self.ids(episode) for episode in episodes], scoring.rewards)
+        """score_B. Equal answers to equal prompts are scored once: files of pairs repeat an answer in many rows."""
+        places: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        found = []
+        for prompt_ids, response_ids in map(self.ids, episodes):
+            found.append(places.setdefault((tuple(prompt_ids), tuple(response_ids)), len(places)))
+        rows = [(list(prompt_ids), list(response_ids)) for prompt_ids, response_ids in places]
+        return self.over(rows, scoring.rewards)[torch.tensor(found, dtype=torch.long)]
 
     @torch.no_grad()
     def over(

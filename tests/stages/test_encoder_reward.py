@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,8 @@ import tiny
 from heedful.config import UserError
 from heedful.configs.best_of_n import BestOfNConfig
 from heedful.configs.score import ScoreConfig
+from heedful.configs.trust import TrustConfig
+from heedful.evaluation import trust, trust_text
 from heedful.inference import best_of_n, score
 from stages import worlds
 from stages.worlds import Files
@@ -40,6 +43,23 @@ def test_it_learns_what_is_better(reward: Path, tmp_path: Path) -> None:
     )
     bread, apples, _ = json.loads(out.read_text())["scores"]
     assert bread > apples
+
+
+@pytest.mark.medium
+def test_its_trust_is_examined_without_stop_tokens(reward: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Add {n}", "completions": ["bread", f"{n} cats"], "ranking": [[0], [1]]} for n in range(12)]
+    data = worlds.write(tmp_path / "held.jsonl", rows)
+    alone, mixed = [str(reward)], [f"mean({reward},{__name__}:length)"]
+    result, also = (trust.examine(TrustConfig(reward=one, data=data, shortcut_rows=2)) for one in (alone, mixed))
+    assert result["accuracy"]["reward"]["n"] == also["accuracy"]["reward"]["n"] == 12
+    assert result["shortcuts"]["no stop token"] == {"why": "an encoder reads no stop token"}
+    assert "other stop token" not in result["shortcuts"]
+    assert result["shortcuts"]["padded"]["change"]["n"] == 4
+    assert trust_text.describe(result).endswith("\n  no stop token      an encoder reads no stop token")
+
+
+def length(prompts: list[Any], completions: list[str]) -> list[float]:
+    return [float(len(text)) for text in completions]
 
 
 def test_ppo_and_best_of_n_use_it_and_the_value_net_starts_from_the_policy(

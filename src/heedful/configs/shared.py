@@ -115,7 +115,7 @@ class StageConfig(Config):
     """Settings of every training stage."""
 
     shown_last = True
-    may_change = ("trackers",)
+    may_change: ClassVar[tuple[str, ...]] = ("trackers",)
 
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = []
     """Where to send metrics besides metrics.jsonl. TensorBoard writes into the run's folder."""

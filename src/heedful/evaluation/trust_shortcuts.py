@@ -13,7 +13,7 @@ from torch import Tensor
 from heedful.evaluation.result import Result
 from heedful.evaluation.trust_data import Scored, drawn, scores_of, unreadable
 from heedful.maths.statistics import mean_interval, rate_interval
-from heedful.models import render, scoring
+from heedful.models import encoders, render, scoring
 from heedful.rewards.functions import Ensemble, ModelScorer, Reward, RewardPart
 from heedful.rollout.types import Episode
 
@@ -43,7 +43,7 @@ CHANGES: dict[str, Callable[[Episode], Episode]] = {
     "other first word": _changed(_first_word),
     "no stop token": lambda episode: replace(episode, finished=False),
 }
-STOP = "other stop token"
+NO_STOP, STOP = "no stop token", "other stop token"
 
 
 def measure(
@@ -59,6 +59,9 @@ def measure(
     stop = other_stop(reward)
     result, changed = {}, {}
     for name in [*CHANGES, *([STOP] if stop is not None else [])]:
+        if name == NO_STOP and reads_no_stop(reward):
+            result[name] = {"why": "an encoder reads no stop token"}
+            continue
         change = CHANGES.get(name, lambda episode: episode)
         made = {i: [change(episode) for episode in found.episodes[i]] for i in chosen}
         readable = [i for i in chosen if unreadable(reward, made[i]) is None]
@@ -103,10 +106,16 @@ def _figures(
     }
 
 
+def reads_no_stop(reward: Reward) -> bool:
+    """Whether all its models are encoders. They see the same tokens whether an answer was cut off or not."""
+    scorers = [part.score for part in reward.members() if isinstance(part.score, ModelScorer)]
+    return bool(scorers) and all(encoders.pair_of(one.tokenizer) is not None for one in scorers)
+
+
 def other_stop(reward: Reward) -> int | None:
     """A token that another policy may end its answers with, and the first reward model never saw. None without one."""
     for part in reward.members():
-        if isinstance(part.score, ModelScorer):
+        if isinstance(part.score, ModelScorer) and encoders.pair_of(part.score.tokenizer) is None:
             tokenizer = part.score.tokenizer
             known = [*render.stop_ids(tokenizer, part.score.model.config), *sorted(render.special_ids(tokenizer))]
             usual = (render.end_id(tokenizer), tokenizer.pad_token_id)
@@ -120,7 +129,7 @@ def with_stop(reward: Reward, episodes: list[Episode], stop: int) -> list[float]
     def of(part: RewardPart) -> Tensor:
         if isinstance(part.score, Ensemble):
             return part.score.aggregate(torch.stack([of(one) for one in part.score.parts]))
-        if not isinstance(part.score, ModelScorer):
+        if not isinstance(part.score, ModelScorer) or encoders.pair_of(part.score.tokenizer) is not None:
             return part(episodes)
         end, rows = render.end_id(part.score.tokenizer), []
         for episode in episodes:

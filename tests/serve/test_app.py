@@ -28,6 +28,8 @@ def test_a_key_is_needed(place: Place) -> None:
     nobody = place.client(None)
     assert error_of(nobody.post("/v1/chat/completions", json=CHAT)) == (401, "authentication_error", "invalid_api_key")
     assert error_of(nobody.get("/v1/models"))[0] == 401
+    nobody.headers["Authorization"] = "Basic heedful"
+    assert error_of(nobody.post("/v1/chat/completions", json=CHAT))[::2] == (401, "invalid_api_key")
     nobody.headers["Authorization"] = "Bearer heedful-wrong"
     assert error_of(nobody.post("/v1/chat/completions", content=b"{"))[0] == 401  # before the body is read
     assert place.client().get("/v1/models").json()["data"][0]["id"] == "echo"

@@ -41,8 +41,8 @@ def answer(
         return refusal(ApiError(404, words, code=CODES[404]))
     if not is_openai_path(path):
         return errors.answer(request, status, message, headers, code)
-    if status == 403 and "authorization" not in request.headers and not session_cookie(request):
-        return refusal(ApiError(401, NO_KEY, code="invalid_api_key"))  # a program, not a page of another site
+    if status == 403 and not session_cookie(request):  # a program without a key, or with another scheme than Bearer
+        return refusal(ApiError(401, NO_KEY, code="invalid_api_key"))
     if status in (404, 405) and message == errors.MEANINGS[status]:
         message = (
             f"There is no {request.method} {request.url.path[:200]} here. GET /v1/openapi.json names what there is."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -146,6 +146,8 @@ def read(route: Route, values: Mapping[str, Any], limits: ServeLimits) -> Plan:
         body = BODIES[route].model_validate(given)
     except ValidationError as error:
         raise _refused(error) from None
+    if values.get("best_of") is not None and body.n > 1:
+        raise ApiError(400, "'best_of' is less than 'n'. Leave it out.", param="best_of")
     if body.stream_options is not None and not body.stream:
         raise ApiError(400, "'stream_options' needs stream: true.", param="stream_options")
     messages, prompts, max_tokens, top, echo = _of_route(body)
@@ -184,6 +186,11 @@ def _of_route(
 
 
 def _messages(given: list[dict[str, Any]]) -> list[Message]:
+    for place, part, name in _unread(given):
+        where = f"messages.{place}.content.{part}.{name[:100]}"
+        raise ApiError(
+            400, f"'{where}' is not a parameter here. Leave it out.", param="messages", code="unknown_parameter"
+        )
     try:
         prompt = Prompt.model_validate({"prompt": given}).prompt
     except ValidationError as error:
@@ -191,6 +198,16 @@ def _messages(given: list[dict[str, Any]]) -> list[Message]:
         raise ApiError(400, f"'messages' {words}", param="messages") from None
     assert not isinstance(prompt, str)
     return prompt
+
+
+def _unread(given: list[dict[str, Any]]) -> Iterator[tuple[int, int, str]]:
+    """(message, part, name) of each field of a part of text that nothing reads."""
+    for place, message in enumerate(given):
+        parts = message.get("content")
+        for number, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                held = (name for name, value in part.items() if value not in (None, [], {}))
+                yield from ((place, number, name) for name in held if name not in ("type", "text"))
 
 
 def _is_neutral(name: str, value: Any) -> bool:
@@ -209,7 +226,7 @@ def _refused(error: ValidationError) -> ApiError:
     if name == "prompt":
         words = "must be a text, texts, token ids, or lists of token ids, and not empty"
     elif name == "stop":
-        words = "must be a text or up to 16 texts, and none may be empty"
+        words = "must be a text or up to 16 texts, each of 1 to 1,000 characters"
     else:
         words = str(problem["msg"])
         words = words[0].lower() + words[1:]

@@ -43,6 +43,7 @@ PICTURES = {
     "serving-keys": ("keys", 860),
     "rounds": ("rounds", 900),
     "playground": ("chat", 800),
+    "playground-one-message": ("one_message", 800),
     "playground-side-by-side": ("side_by_side", 800),
 }
 """Name of each picture: the page of `web.browser` or `serve.chromium` that it shows, and its height."""

@@ -26,7 +26,7 @@ HOST = "http://testserver"
 class Echo:
     """A backend that repeats the last message word by word."""
 
-    upstream, created = False, 0
+    upstream, created, one_message = False, 0, False
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause, self.left = pause, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ import pytest
 import torch
 
 import tiny
+from heedful.configs.serve import ServeLimits
 from heedful.configs.shared import Generation
 from heedful.data.records import Message
+from heedful.demo.base import CHAT_TEMPLATE
 from heedful.models import render
 from heedful.rollout.types import Stream
 from heedful.serve import batching, fields
+from heedful.serve.local import LocalBackend
 from heedful.serve.types import ApiError
 from serve.live import load, local, running, wait_for
 from serve.place import Place
@@ -232,6 +236,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
     ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages"),
     ({"messages": [{"role": "user", "content": "x", "foo": 1}]}, "messages"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"a": 1}}]}]},
+        "messages",
+    ),
+    ({"n": 2, "extra_body": {"best_of": 1}}, "best_of"),
+    ({"stop": "x" * 1001}, "stop"),
     ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"),
     ({"seed": 2**63}, "seed"),
@@ -287,6 +297,21 @@ def test_a_template_that_writes_names_gets_them() -> None:
     tokenizer.chat_template = "{% for tool in tools %}{{ tool.name }}{{ tool['name'] }}{% endfor %}"
     with pytest.raises(ApiError, match=r"messages\.0\.name"):
         fields.check(tokenizer, named)
+
+
+@pytest.mark.parametrize(("template", "one"), [(None, False), (CHAT_TEMPLATE, True)])
+def test_a_model_that_reads_one_message_is_known(template: str | None, one: bool) -> None:
+    engine, tokenizer = load("llama template")
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    backend = LocalBackend("m", lambda _: (engine, tokenizer), ServeLimits())
+
+    async def known() -> bool:
+        await backend.start()
+        await backend.close(5.0)
+        return backend.one_message
+
+    assert asyncio.run(known()) is one
 
 
 def test_a_client_that_leaves_frees_its_row_within_a_step(place: Place) -> None:

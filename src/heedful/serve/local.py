@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.configs.serve import ServeLimits
 from heedful.configs.shared import Generation
+from heedful.data.records import Message
 from heedful.models import render
 from heedful.rollout.local import LocalEngine
 from heedful.serve import fields, requests
@@ -29,6 +30,7 @@ from heedful.serve.types import ApiError, Call, Reply
 Load = Callable[[str], tuple[LocalEngine, PreTrainedTokenizerBase]]
 """Loads a run, a directory or a hub name. It runs in a thread."""
 log = logging.getLogger("heedful.serve")
+EARLIER = [Message(role=role, content="Hello") for role in ("user", "assistant", "user")]
 AWAY = "The model is not there at the moment."
 FULL = "Too many requests wait for this model. Try again in a moment."
 
@@ -37,6 +39,7 @@ class LocalBackend:
     """A model that this process samples from."""
 
     upstream = False
+    one_message = False
 
     def __init__(self, path: str, load: Load, limits: ServeLimits) -> None:
         self.path, self.load, self.limits = path, load, limits
@@ -84,6 +87,8 @@ class LocalBackend:
     def _use(self, engine: LocalEngine, tokenizer: PreTrainedTokenizerBase) -> None:
         self.lane = Lane(engine, tokenizer, self.limits.rows)
         self._spelling = Spelling(tokenizer)
+        with self._rendering:
+            self.one_message = not _reads(tokenizer, EARLIER)
         self._there.set()
         self.created = int(time.time())
 
@@ -184,6 +189,15 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, given: str | list[int], end: int
     if max(given) >= end:
         raise UserError(f"'prompt' holds the token {max(given)}. The last one of this model is {end - 1}.")
     return ServedPrompt(given, str(tokenizer.decode(given, clean_up_tokenization_spaces=False)) if echo else "")
+
+
+def _reads(tokenizer: PreTrainedTokenizerBase, chat: list[Message]) -> bool:
+    """Whether the model can be asked a chat."""
+    try:
+        render.prompt_ids(tokenizer, chat)
+    except UserError:
+        return False
+    return True
 
 
 def _fits_twice(engine: LocalEngine) -> bool:

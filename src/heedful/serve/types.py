@@ -173,6 +173,8 @@ class Backend(Protocol):
     upstream: bool
     created: int
     """When it began to serve, in seconds since 1970."""
+    one_message: bool
+    """Whether it reads one message, and no chat with earlier turns."""
 
     async def respond(self, call: Call) -> Reply:
         """Answer a call. Raises ApiError. A stream that fails later ends with an event that holds the error."""

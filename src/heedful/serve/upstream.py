@@ -34,6 +34,7 @@ class UpstreamBackend:
     """A model at `URL#model`. The key for all upstreams comes from HEEDFUL_API_KEY."""
 
     upstream = True
+    one_message = False  # nothing says so before it is asked
 
     def __init__(self, ref: str) -> None:
         self.address: Address = address(ref)

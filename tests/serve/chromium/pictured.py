@@ -73,6 +73,14 @@ def _chat(play: Play, server: Server, browser: Browser) -> Page:
     return found.page
 
 
+def _one_message(play: Play, server: Server, browser: Browser) -> Page:
+    play.models["demo"].one_message = True
+    page = _chat(play, server, browser)
+    play.models["demo"].one_message = False
+    page.get_by_label("Your message").fill("Why is the sunset red?")
+    return page
+
+
 def _side_by_side(play: Play, server: Server, browser: Browser) -> Page:
     found = table(play, server, browser)
     found.page.get_by_role("button", name="Side by side").click()
@@ -85,5 +93,6 @@ SERVED: dict[str, Callable[[Play, Server, Browser], Page]] = {
     "keys": lambda *place: table(*place, path="/keys").page,
     "kept": lambda *place: table(*place, path="/kept").page,
     "chat": _chat,
+    "one_message": _one_message,
     "side_by_side": _side_by_side,
 }

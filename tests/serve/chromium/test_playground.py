@@ -183,6 +183,42 @@ def test_what_is_not_stored_lives_in_the_page_alone(table: Table) -> None:
     expect(page.get_by_role("heading", name="What would you like to ask?")).to_be_visible()
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_model_that_reads_one_message_says_so_before_the_second(table: Table, stored: bool) -> None:
+    model = table.play.models["red"]
+    model.one_message = True
+    model.says = lambda messages: f"{len(messages)} to {messages[-1]['content']}"
+    page = table.sit(agrees=stored)
+    told = page.locator("[data-alone]")
+    expect(told).to_be_hidden()
+    table.ask("First")
+    table.answers("1 to First")
+    expect(told).to_contain_text("This model reads one message")
+    expect(page.get_by_label("Your message")).to_have_attribute("placeholder", "Ask something new")
+    check(page)
+    first = page.url
+    page.get_by_label("Your message").fill("Second")
+    page.get_by_role("button", name="Send as a new chat").click()
+    table.answers("1 to Second")
+    expect(page.locator(".mine .words")).to_have_text(["Second"])
+    if stored:
+        expect(page.locator(".past .one")).to_have_text(["Second", "First"])
+        assert page.url != first
+        page.go_back()
+        expect(page).to_have_url(first)
+    else:
+        page.locator(".mine").get_by_role("button", name="Earlier version").click()
+    table.answers("1 to First")
+    page.get_by_label("Model").select_option("sft-2")  # this one reads the chat
+    expect(told).to_be_hidden()
+    table.play.models["sft-2"].says = model.says
+    table.ask("Third")
+    table.answers("3 to Third")
+    page.get_by_role("button", name="Side by side").click()  # one of two reads it
+    expect(told).to_contain_text("Fewer than two models")
+    page.on("dialog", lambda dialog: dialog.accept())
+
+
 def test_consent_is_asked_for_before_anything_is_stored(table: Table) -> None:
     page = table.sit(agrees=False)
     page.get_by_role("button", name="Not stored").click()

@@ -26,7 +26,7 @@ HOST = "http://testserver"
 class Scripted:
     """A model that says `says(messages)`, a word at a time. It stops after `holds` words until `go` is set."""
 
-    upstream, created = False, 0
+    upstream, created, one_message = False, 0, False
 
     def __init__(self, says: str | Callable[[list[dict[str, Any]]], str] = "Four.") -> None:
         self.says = says

@@ -479,6 +479,25 @@ def test_a_comparison_needs_two_models_and_two_answers(playing: Playing) -> None
         assert "not served here" in unknown.json()["error"]
 
 
+def test_only_models_that_read_earlier_turns_are_compared_in_a_longer_chat(playing: Playing) -> None:
+    play = playing("red", "sft-2")
+    play.model.one_message = True
+    with play.browser("ada") as ada:
+        first, here = compared(ada, play)  # they read the first message
+        ada.post(here, json={"verdict": "left"})
+        message, left = (turn["id"] for turn in first["turns"][:2])
+        more = {"parent": left, "text": "And?", "key": "more"}
+        refused = ada.post(f"/api/chats/{first['ref']}/turns", json=more)
+        assert (refused.status_code, "Start a new chat" in refused.json()["error"]) == (400, True)
+        again = ada.post(f"/api/chats/{first['ref']}/answers", json={"parent": message, "key": "again"})
+        assert again.status_code == 201
+        ended(ada, first["ref"])
+        turns = [{"role": role, "content": "Hello"} for role in ("user", "assistant", "user")]
+        passing = {"messages": turns, "settings": {"compare": True}}
+        assert ada.post("/api/passing", json=passing).status_code == 400
+        assert ada.post("/api/passing", json=passing | {"messages": turns[:1]}).status_code == 200
+
+
 def test_what_is_not_drawn_takes_reactions_in_the_conversation_alone(playing: Playing) -> None:
     play = playing()
     play.collection._draw = lambda: 1.0

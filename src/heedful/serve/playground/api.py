@@ -72,7 +72,7 @@ async def create(
         with store.writing() as db:
             caller = asking.caller_of(db, person, now)
             asking.check_stores(service, caller)
-            names = asking.models_of(body.settings, list(service.models))
+            names = asking.models_of(body.settings, service.models)
             chat = chats.create(db, person.id, body.text, body.settings.model_dump(), now)
             message = chats.add(db, chat, now, role="user", text=body.text, state="done")
             asked = asking.ask(db, chat, message, names, now, None)
@@ -99,7 +99,7 @@ def change(person: SignedIn, store: Stored, service: Serving, ref: str, body: Ch
         if body.tip is not None:
             chat.tip = turn_of(db, chat, body.tip).id
         if body.settings is not None:
-            asking.models_of(body.settings, list(service.models))
+            asking.models_of(body.settings, service.models)
             chat.settings = body.settings.model_dump()
 
 
@@ -136,12 +136,13 @@ async def send(
 
     def write() -> tuple[Caller, list[AskedTurn], TurnsOut]:
         with store.writing() as db:
-            caller, chat, names = _prepared(db, service, person, ref, now)
+            caller, chat = _prepared(db, service, person, ref, now)
             message = chats.keyed(db, chat, body.key)
             if message is not None:
                 return caller, [], _made(db, chat, message)
             if body.parent is not None and turn_of(db, chat, body.parent).role != "assistant":
                 raise UserError(f"turn {body.parent}: not an answer. A message follows an answer")
+            names = asking.models_of(view.settings(chat), service.models, earlier=body.parent is not None)
             message = chats.add(
                 db, chat, now, parent_id=body.parent, role="user", text=body.text, state="done", key=body.key
             )
@@ -162,10 +163,11 @@ async def again(
 
     def write() -> tuple[Caller, list[AskedTurn], TurnsOut]:
         with store.writing() as db:
-            caller, chat, names = _prepared(db, service, person, ref, now)
+            caller, chat = _prepared(db, service, person, ref, now)
             message = turn_of(db, chat, body.parent)
             if message.role != "user":
                 raise UserError(f"turn {body.parent}: not a message of yours. Models answer those")
+            names = asking.models_of(view.settings(chat), service.models, earlier=message.parent_id is not None)
             known = chats.keyed(db, chat, body.key)
             asked = [] if known is not None else asking.ask(db, chat, message, names, now, body.key)
             return caller, asked, _made(db, chat, message)
@@ -249,12 +251,12 @@ def line(values: dict[str, Any]) -> str:
 
 def _prepared(
     db: Session, service: Service, person: CurrentPerson, ref: str, now: datetime
-) -> tuple[Caller, Conversation, list[str]]:
-    """Who asks, the conversation, and the models that answer next."""
+) -> tuple[Caller, Conversation]:
+    """Who asks, and the conversation."""
     chat = find(db, person, ref)
     caller = asking.caller_of(db, person, now)
     asking.check_stores(service, caller)
-    return caller, chat, asking.models_of(view.settings(chat), list(service.models))
+    return caller, chat
 
 
 def _made(db: Session, chat: Conversation, message: Turn) -> TurnsOut:

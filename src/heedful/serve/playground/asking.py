@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,11 +20,12 @@ from heedful.serve.callers import pages_caller
 from heedful.serve.playground.answers import AnswersInProgress
 from heedful.serve.playground.models import Speech
 from heedful.serve.playground.records import ChatSettings
-from heedful.serve.types import Caller
+from heedful.serve.types import Backend, Caller
 from heedful.web.security.access import CurrentPerson
 
 MOST_AT_ONCE = 6  # answers in progress of one person
 ONE_MODEL = "Only one model is served here. A comparison needs two."
+ONE_MESSAGE = "Fewer than two models read the earlier turns of a chat. Start a new chat to compare two."
 BUSY = "You wait for several answers already. Stop one, or wait until one is complete."
 NO_CONSENT = "Nothing of yours is stored until you agree. Agree, or ask without storing."
 _draw = random.SystemRandom()
@@ -63,12 +64,19 @@ def check_busy(answers: AnswersInProgress, person: CurrentPerson) -> None:
         raise UserError(BUSY)
 
 
-def models_of(settings: ChatSettings, served: Sequence[str]) -> list[str]:
-    """The models that answer: one, or two in random order. UserError if they are not served."""
+def models_of(settings: ChatSettings, models: Mapping[str, Backend], *, earlier: bool = False) -> list[str]:
+    """The models that answer: one, or two in random order. UserError if they are not served.
+
+    `earlier`: the chat has earlier turns, so only models are compared that read them.
+    """
+    served = list(models)
     if settings.compare:
         if len(served) < 2:
             raise UserError(ONE_MODEL)
-        return _draw.sample(list(served), 2)
+        able = [name for name in served if not (earlier and models[name].one_message)]
+        if len(able) < 2:
+            raise UserError(ONE_MESSAGE)
+        return _draw.sample(able, 2)
     name = settings.model or served[0]
     if name not in served:
         raise UserError(f"model {name}: not served here. Choose one of {', '.join(served)}")

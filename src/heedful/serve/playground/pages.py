@@ -55,6 +55,7 @@ def _page(
     terms = service.collector.terms()
     state = {
         "models": list(service.models),
+        "alone": [name for name, model in service.models.items() if model.one_message],
         "chat": chat.model_dump() if chat else None,
         "chats": [one.model_dump(mode="json") for one in listing(person, store)],
         "defaults": ChatSettings().model_dump(),

@@ -31,7 +31,7 @@ async def answer(person: SignedIn, store: Stored, service: Serving, now: Now, bo
     """
     if body.messages[-1].role != "user" or not body.messages[-1].content.strip():
         raise UserError("messages: the last one must be yours, and not empty")
-    names = asking.models_of(body.settings, list(service.models))
+    names = asking.models_of(body.settings, service.models, earlier=len(body.messages) > 1)
     messages = [one.model_dump() for one in body.messages]
 
     def caller() -> Caller:

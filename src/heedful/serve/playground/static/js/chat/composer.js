@@ -10,6 +10,7 @@ export class Composer {
   constructor(form, { models, send, changed }) {
     Object.assign(this, { form, models, changed });
     this.text = form.querySelector("textarea");
+    this.told = document.querySelector("[data-alone]");
     this.model = form.querySelector("[data-model]");
     this.compare = form.querySelector('[data-do="compare"]');
     this.sends = form.querySelector("[data-send]");
@@ -47,8 +48,10 @@ export class Composer {
     this.changed({ compare });
   }
 
-  show({ model, compare }, busy) {
+  /** `alone`: what the reader is told if the next message cannot go on with the chat. */
+  show({ model, compare }, busy, alone) {
     this.busy = busy;
+    this.#tell(alone);
     this.model.value = model ?? this.models[0];
     this.model.disabled = compare;
     this.model.closest("label").classList.toggle("off", compare);
@@ -58,6 +61,15 @@ export class Composer {
     this.stops.hidden = !busy;
     if (stopping) (busy ? this.stops : this.text).focus();
     this.#grow();
+  }
+
+  #tell(alone) {
+    if (this.told.textContent !== (alone ?? "")) this.told.textContent = alone ?? "";
+    this.told.hidden = !alone;
+    this.text.placeholder = alone ? "Ask something new" : "Ask anything";
+    this.sends.setAttribute("aria-label", alone ? "Send as a new chat" : "Send");
+    if (alone) this.text.setAttribute("aria-describedby", this.told.id);
+    else this.text.removeAttribute("aria-describedby");
   }
 
   clear() {

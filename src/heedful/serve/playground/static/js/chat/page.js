@@ -10,6 +10,10 @@ import { Refusal, call, signIn } from "./server.js";
 import { Settings } from "./settings.js";
 import { StepView, icon, make } from "./steps.js";
 
+const ALONE = {
+  one: "This model reads one message, not the chat before it.", two: "Fewer than two models here read the chat before your message.",
+  stored: "Your next message starts a new chat.", passing: "Your next message starts again, and the arrows lead back to this one.",
+};
 const NEAR = 120; // pixels from the end within which the page follows what is written
 const VERDICTS = { 1: "left", 2: "tie", 3: "bad", 4: "right" };
 
@@ -70,7 +74,7 @@ function render() {
   page.toggleAttribute("data-empty", chat.isEmpty);
   page.toggleAttribute("data-wide", steps.some((step) => step.length === 2));
   $("[data-welcome]").hidden = !chat.isEmpty;
-  composer.show(chat.settings, isBusy());
+  composer.show(chat.settings, isBusy(), startsAgain() ? `${ALONE[chat.settings.compare ? "two" : "one"]} ${ALONE[chat.constructor.stores ? "stored" : "passing"]}` : null);
   const own = settings.own(chat.settings);
   $('[data-do="settings"] span').textContent = own ? `Settings (${own} changed)` : "Settings";
   showStoring();
@@ -146,9 +150,14 @@ async function deliver(work) {
 }
 
 async function send(text) {
-  const parent = chat.tip;
+  const fresh = startsAgain();
   composer.clear();
-  const done = await deliver(() => chat.send(goesOn(parent), text));
+  if (fresh && chat.constructor.stores) {
+    history.pushState(null, "", `${root}/`);
+    begin(true, chat.settings);
+  }
+  const parent = fresh ? null : goesOn(chat.tip);
+  const done = await deliver(() => chat.send(parent, text));
   if (!done && !composer.text.value) composer.fill(text);
   toEnd();
   $("[data-said]").textContent = done ? "Your message is sent. The answer begins." : "";
@@ -156,6 +165,14 @@ async function send(text) {
 
 /** A message follows an answer. If the last message got none, the new one is another version of it. */
 const goesOn = (tip) => { const turn = chat.tree.get(tip); return turn?.role === "user" ? turn.parent : turn?.id ?? null; };
+
+/** Whether the model of the next message does not read what came before it. */
+function startsAgain() {
+  if (chat.isEmpty || goesOn(chat.tip) === null) return false;
+  const { compare, model } = chat.settings;
+  if (compare) return state.models.filter((name) => !state.alone.includes(name)).length < 2;
+  return state.alone.includes(model ?? state.models[0]);
+}
 
 const again = (step) => deliver(() => chat.again(step[0].parent));
 
@@ -347,6 +364,7 @@ bind("The last answer", [
 bind("Side by side", [{ keys: ["1", "2", "3", "4"], what: "A is better, tie, both bad, B is better", run: (pressed) => choose(lastStep()?.length === 2 ? lastStep() : null, VERDICTS[pressed]) }]);
 
 addEventListener("scroll", jump, { passive: true });
+addEventListener("popstate", () => { if (location.pathname !== `${root}/${chat.ref ? `chat/${chat.ref}` : ""}`) location.reload(); });
 addEventListener("beforeunload", (event) => { if (!chat.constructor.stores && !chat.isEmpty) event.preventDefault(); });
 
 if (state.chat) {

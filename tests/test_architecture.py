@@ -426,7 +426,10 @@ def test_the_tree_names_every_folder() -> None:
 
 
 def test_the_page_names_code_that_is_there() -> None:
-    """`module.name` and `package.module.name` in docs/architecture.md. The last part of a module's name is enough."""
+    """`module.name`, `package.module.name`, `folder/module.py` and `folder/folder/` in docs/architecture.md.
+
+    The last part of a module's name is enough.
+    """
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = {tuple(name.split(".")) for name in re.findall(r"`([a-z_]+(?:\.(?!(?:py|jsonl?)`)[A-Za-z_]+)+)`", text)}
     wrong = []
@@ -437,6 +440,11 @@ def test_the_page_names_code_that_is_there() -> None:
             wrong.append(".".join(parts))
     assert wrong == []
     assert len(named) > 20
+    paths = re.findall(r"`([a-z_]+/[\w/*-]*(?:/|\.py|\.md|\.js))`", text)
+    assert [
+        path for path in paths if not any([*PACKAGE.glob(path), *PACKAGE.glob(f"web/{path}"), *ROOT.glob(path)])
+    ] == []
+    assert len(paths) > 20
 
 
 def is_module_or_name(module: Module, name: str) -> bool:

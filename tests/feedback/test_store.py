@@ -143,6 +143,19 @@ def test_the_settings_of_sqlite(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_comes_one_after_the_other_takes_one_connection(tmp_path: Path) -> None:
+    """Each connection caches the pages that it has read. After many at once, the others would hold copies of them."""
+    store = Store.open(tmp_path / "h.db")
+    with store.reading() as first, store.reading() as second, store.reading() as third:
+        assert [db.scalar(sa.select(1)) for db in (first, second, third)] == [1, 1, 1]
+    used = set()
+    for _ in range(6):
+        with store.reading() as db:
+            used.add(id(db.connection().connection.dbapi_connection))
+    assert len(used) == 1
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("where", "words"),
     [

@@ -189,6 +189,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         poolclass=sa.QueuePool,
         pool_size=CONNECTIONS,
         max_overflow=0,
+        pool_use_lifo=True,  # each connection caches the pages that it has read, so the fewest are used
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
     sa.event.listen(engine, "connect", _prepare)

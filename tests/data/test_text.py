@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heedful.data.text import as_words, rows_told, suspicious, visible
+from heedful.data.text import as_words, counted, rows_told, suspicious, visible
 from heedful.report.page import Report, html
 from heedful.web.text.sanitise import as_html
 
@@ -33,3 +33,13 @@ def test_names_of_fields_are_words() -> None:
 def test_a_number_of_rows_in_words() -> None:
     assert [rows_told(count) for count in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
     assert rows_told(1, "prompt") == "1 prompt row"
+
+
+@pytest.mark.parametrize(("count", "names", "verb", "of", "told"), [
+    (1, "rows", "have", 5, "1 of 5 rows has"), (2, "rows", "have", 5, "2 of 5 rows have"),
+    (1, "rows", "hold", 1, "1 of 1 row holds"), (0, "pairs", "are", None, "0 pairs are"),
+    (1, "pairs", "are", None, "1 pair is"), (1200, "entries", "", 2400, "1,200 of 2,400 entries"),
+    (1, "passes", "do", None, "1 pass does"),
+])  # fmt: skip
+def test_a_count_with_its_verb(count: int, names: str, verb: str, of: int | None, told: str) -> None:
+    assert counted(count, names, verb, of=of) == told

@@ -133,7 +133,7 @@ def test_scores_that_are_no_numbers_are_named(files: Files, tmp_path: Path) -> N
     ("nothing", r"returned None. It must return a list with one number for each completion"),
     ("words", r"returned 'good'. A reward must be a finite number"),
     ("huge", r"returned 1e\+300. A reward must be a finite number"),
-    ("one", r"returned 1 numbers for 2 completions"),
+    ("one", r"returned 1 number for 2 completions"),
 ])  # fmt: skip
 def test_a_function_that_returns_something_else(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str

@@ -52,7 +52,7 @@ def test_a_prompt_that_is_too_long_stops_or_is_left_out(tmp_path: Path) -> None:
         examples.questions(data, TOKENIZER, TokenLimits(16, 100, 20))
     (question,) = examples.questions(data, TOKENIZER, TokenLimits(128, 20, 20, skip_long=True))
     assert question.prompt == "Say red"
-    with pytest.raises(UserError, match=r"no prompt is short enough \(2 of over 2 tokens were skipped\)"):
+    with pytest.raises(UserError, match=r"no prompt is short enough \(skipped, of over 2 tokens: 2\)"):
         examples.questions(data, TOKENIZER, TokenLimits(128, 2, 20, skip_long=True))
 
 
@@ -118,7 +118,7 @@ def test_documents_that_spell_a_special_token_are_told(tmp_path: Path, caplog: p
     data = worlds.write(tmp_path / "t.jsonl", [{"text": f"a list {TOKENIZER.eos_token}"}, {"text": "a list"}])
     (first, _) = examples.documents(data, TOKENIZER, 128)
     assert first.response_ids.count(EOS) == 1
-    assert "1 of 2 documents spell a special token, such as <|endoftext|>. It is read as plain text" in caplog.text
+    assert "1 of 2 documents spells a special token, such as <|endoftext|>. It is read as plain text" in caplog.text
 
 
 def test_texts_without_a_token_to_learn(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_is_held_out() -> None:
     named = [Prompt(prompt=f"{split}", split=split) for split in splits]
     said: list[str] = []
     assert examples.divided(named, 0.0, 0, said.append) == ([0, 2], [1])  # rows for tests are in neither
-    assert said == ["1 of 4 rows have split test, or valid with other held-out data. They are left out"]
+    assert said == ["1 of 4 rows has split test, or valid with other held-out data. It is left out"]
     assert examples.divided(named, 0.5, 0, said.append, elsewhere=True) == ([0, 2], [])
     assert said[1] == "2 of 4 rows have split test, or valid with other held-out data. They are left out"
     drawn = [Prompt(prompt=f"prompt {i}", split="test" if i % 2 else "train") for i in range(100)]
@@ -181,7 +181,7 @@ def test_prompts_that_are_left_out_are_counted(tmp_path: Path, caplog: pytest.Lo
     limits = TokenLimits(128, 20, 20, skip_long=True)
     examples.questions(data, TOKENIZER, limits.leaving_room(5))
     assert limits.counts == {data: {"too_long": 1}}
-    assert "1 of 2 rows have a prompt over 20 tokens. They are left out" in caplog.text
+    assert "1 of 2 rows has a prompt over 20 tokens. It is left out" in caplog.text
 
 
 def test_answers_with_the_same_tokens_are_no_pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -200,7 +200,7 @@ def test_answers_with_the_same_tokens_are_no_pair(tmp_path: Path, caplog: pytest
     assert limits.counts == {data: {"cut": 1, "same_answers": 2, "same_pairs": 1}}
     assert "2 of 4 rankings rank answers with the same tokens. They are left out" in caplog.text
     worlds.write(tmp_path / "same.jsonl", rows[:1])
-    with pytest.raises(UserError, match=r"1 of 1 rankings rank answers with the same tokens\. Check the answers"):
+    with pytest.raises(UserError, match=r"1 of 1 ranking ranks answers with the same tokens\. Check the answers"):
         examples.rankings(str(tmp_path / "same.jsonl"), TOKENIZER, WIDE)
 
 

@@ -26,5 +26,5 @@ def test_a_prompt_that_does_not_fit_is_refused_or_skipped() -> None:
     assert keep_fitting(PROMPTS, 4, context=12, where="p.jsonl", skip_long=True) == [0, 2]
     with pytest.raises(UserError, match=r"p.jsonl: prompt 2 has 9 tokens, the most here is 4 \(context 12\)"):
         keep_fitting(PROMPTS, 4, context=12, where="p.jsonl")
-    with pytest.raises(UserError, match=r"no prompt is short enough \(3 of over 2 tokens were skipped\)"):
+    with pytest.raises(UserError, match=r"no prompt is short enough \(skipped, of over 2 tokens: 3\)"):
         keep_fitting(PROMPTS, 2, context=12, where="p.jsonl", skip_long=True)

@@ -28,6 +28,7 @@ from heedful.collection.use_cases import suggest
 from heedful.config import UserError, explain
 from heedful.data import curation as rules
 from heedful.data.records import Prompt
+from heedful.data.text import counted
 from heedful.feedback import items, people
 from heedful.feedback.collected import CurationStep, Decision, Exchange, Origin, ServedUser
 from heedful.feedback.schema import Item
@@ -210,7 +211,8 @@ def _decide(
     decide("repeat", "repeat" if known else "new", why, drops=known)
     count = _in_queue(db, project_id, exchange.user_id)
     over = not known and split == "train" and count >= config.prompts_per_user
-    why = f"its user has {count} prompts in the queue, and {config.prompts_per_user} are the most"
+    most = config.prompts_per_user
+    why = f"its user has {counted(count, 'prompts')} in the queue, and {most} {'is' if most == 1 else 'are'} the most"
     decide("limit", "over" if over else "within", why, drops=over)
     hidden, kinds = _masked(prompt, find)
     told = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))

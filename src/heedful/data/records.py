@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from heedful.data.reading.values import parsed
+from heedful.data.text import counted
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _TEXTS = ("text", "input_text", "output_text")  # parts of OpenAI's chat and responses API
@@ -257,7 +258,8 @@ class Completions(Prompt):
     def _aligned(cls, values: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
         K = len(info.data.get("completions", []))
         if values is not None and K and len(values) != K:
-            raise ValueError(f"has {len(values)} entries for {K} completions. Give one for each completion.")
+            fit = f"{counted(len(values), 'entries')} for {counted(K, 'completions')}"
+            raise ValueError(f"has {fit}. Give one for each completion.")
         return values
 
 

@@ -24,11 +24,18 @@ def rows_told(count: int, kind: str = "") -> str:
     return counted(count, " ".join(filter(None, (kind, "rows"))))
 
 
-def counted(count: int, names: str) -> str:
-    """A number of things: counted(1, "comparisons") is "1 comparison", counted(1200, "pairs") "1,200 pairs"."""
-    if count == 1:
-        names = f"{names[:-3]}y" if names.endswith("ies") else names.removesuffix("s")
-    return f"{count:,} {names}"
+def counted(count: int, names: str, verb: str = "", *, of: int | None = None) -> str:
+    """A number of things: counted(1, "comparisons") is "1 comparison", counted(1200, "pairs") "1,200 pairs".
+
+    `of`: how many there are in all. The verb follows the count: counted(1, "rows", "have", of=5) is "1 of 5 rows has".
+    """
+    if (count if of is None else of) == 1:
+        names = (
+            f"{names[:-3]}y" if names.endswith("ies") else names.removesuffix("es" if names.endswith("sses") else "s")
+        )
+    if count == 1 and verb:
+        verb = {"have": "has", "are": "is", "do": "does"}.get(verb, f"{verb}s")
+    return " ".join(filter(None, (f"{count:,}", "" if of is None else f"of {of:,}", names, verb)))
 
 
 def suspicious(text: str) -> Iterator[int]:

@@ -33,7 +33,10 @@ def describe(result: Result) -> str:
 def _queued(queued: Result, models: Result, baseline: str) -> list[str]:
     """What people have to do now, and the commands that read what they said."""
     name, named = queued["project"], " ".join(f"--model {model}" for model in models)
-    lines = [f"{queued['pairs']:,} pairs are in project {name}" + (", which is new" if queued["new_project"] else "")]
+    lines = [
+        f"{counted(queued['pairs'], 'pairs', 'are')} in project {name}"
+        + (", which is new" if queued["new_project"] else "")
+    ]
     if queued["known"]:
         lines.append(f"there already: {counted(queued['known'], 'pairs')}")
     if not queued["held_out_labelers"]:

@@ -16,6 +16,7 @@ from heedful.config import UserError, refused
 from heedful.configs.evaluate import EvaluateConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Prompt
+from heedful.data.text import counted
 from heedful.endpoints.client import Client, is_address
 from heedful.evaluation import answers, asked, judges, people, summary
 from heedful.evaluation.answers import Answers, Written
@@ -199,12 +200,12 @@ def _answered(
         if missing and not config.common:
             first = answers.shown(missing[0].prompt)
             raise UserError(
-                f"{ref}: no answer to {len(missing)} of {len(prompts)} prompts, the first {first}. "
+                f"{ref}: no answer to {counted(len(missing), 'prompts', of=len(prompts))}, the first {first}. "
                 "Compare where all have one with --common"
             )
         if config.prompts is None and not config.common and written.keys() - wanted:
             raise UserError(
-                f"{ref}: answers {len(written.keys() - wanted)} prompts that another model does not. "
+                f"{ref}: answers {counted(len(written.keys() - wanted), 'prompts')} that another model does not. "
                 "Compare where all have one with --common, or name the prompts with --prompts"
             )
     return shared

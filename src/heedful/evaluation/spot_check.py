@@ -67,9 +67,11 @@ def plan(path: str | Path, config: SpotCheckConfig) -> SpotCheckPlan:
     remarks = [f"distance is not measured: {why}"] if why else []
     asked = len({row["question"] for row in pool})
     if config.n > asked:
-        remarks.append(f"only {asked} prompts have an answer that changed, so at most {asked} of each are sent")
+        remarks.append(
+            f"only {counted(asked, 'prompts', 'have')} an answer that changed, so at most {asked} of each are sent"
+        )
     if len(suspicious) < min(config.n, asked):
-        remarks.append(f"only {len(suspicious)} answers show a sign")
+        remarks.append(f"only {counted(len(suspicious), 'answers', 'show')} a sign")
     order = list(dict.fromkeys([*suspicious, *random]))
     Random(f"spot check {config.seed}").shuffle(order)
     chosen = []

@@ -12,6 +12,7 @@ import numpy as np
 from heedful.config import UserError
 from heedful.configs.evaluate import EvaluateConfig
 from heedful.data.records import Prompt, Rating
+from heedful.data.text import counted
 from heedful.evaluation.answers import key
 from heedful.evaluation.judges import Judged, Rated, Verdict
 from heedful.evaluation.models import Models
@@ -73,7 +74,8 @@ def cluster_of(config: EvaluateConfig, prompts: Sequence[Prompt]) -> str:
     users = {key(prompt.prompt): prompt.user for prompt in prompts}
     missing = list(users.values()).count(None)
     if config.cluster == "user" and missing:
-        raise UserError(f"cluster = user, but {missing} of {len(users)} prompts name no user. Use cluster = prompt")
+        some = counted(missing, "prompts", "name", of=len(users))
+        raise UserError(f"cluster = user, but {some} no user. Use cluster = prompt")
     return "user" if config.cluster != "prompt" and not missing else "prompt"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from heedful.data.text import counted
 from heedful.evaluation.result import Result
 from heedful.maths.statistics import FEWEST, ends
 
@@ -30,7 +31,8 @@ def findings(result: Result) -> list[str]:
         )
     if result["shared_prompts"]:
         found.append(
-            f"{result['shared_prompts']} held-out prompts are also training prompts. The accuracy may be too high. "
+            f"{counted(result['shared_prompts'], 'held-out prompts', 'are')} used in training, too. The accuracy may be"
+            " too high. "
             "Give comparisons of other prompts"
         )
     fitted = result["calibration"]["temperature"]
@@ -76,7 +78,8 @@ def _fools(figures: Result) -> bool:
 
 def _lines(result: Result) -> Iterator[str]:
     yield f"{' + '.join(result['reward'])} on {result['data']['path']}"
-    yield f"  {result['pairs']} pairs of {result['rankings']} rankings{_told(result['left_out'])}"
+    pairs, rankings = counted(result["pairs"], "pairs"), counted(result["rankings"], "rankings")
+    yield f"  {pairs} of {rankings}{_told(result['left_out'])}"
     if result["findings"]:
         yield from ("", "What to know first")
         yield from (f"  - {line}" for line in result["findings"])
@@ -157,8 +160,8 @@ def _distance(found: Result) -> Iterator[str]:
         yield f"  not measured: {found['why']}"
         return
     yield (
-        f"  by the last hidden states of {found['of']}, {found['answers']} answers. 95 % of the training answers are "
-        f"within {found['training_95']:.3g}, {found['held_out_beyond']:.1%} of the held-out ones are beyond"
+        f"  by the last hidden states of {found['of']}, {counted(found['answers'], 'answers')}. 95 % of the training "
+        f"answers are within {found['training_95']:.3g}, {found['held_out_beyond']:.1%} of the held-out ones are beyond"
     )
     for name, figure in found["auroc"].items():
         bounds = ends(figure, "{:.3f}".format)

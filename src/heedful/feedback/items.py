@@ -17,6 +17,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.reading.streams import USUAL, FileLimits
 from heedful.data.records import Choice, Comparison, Completions, Record
+from heedful.data.text import counted
 from heedful.feedback import assignment, events, informative, judgements, people, projects
 from heedful.feedback.columns import digest, printable
 from heedful.feedback.judgements import PromptRequest
@@ -205,7 +206,7 @@ def change(
     changed = sa.update(Item).where(Item.id.in_(chosen)).values(values)
     count: int = db.execute(changed.execution_options(synchronize_session="fetch")).rowcount  # type: ignore[attr-defined]
     if held is not None:
-        named = f"item {which}" if isinstance(which, str) else f"{count} items"
+        named = f"item {which}" if isinstance(which, str) else counted(count, "items")
         people.audit(db, by, "hold" if held else "release", named, project_id=project_id, now=now)
     return count
 

@@ -18,6 +18,7 @@ from heedful.configs.offline import OfflineConfig, RankingConfig
 from heedful.configs.shared import RefusedRows
 from heedful.data import formats
 from heedful.data.records import Comparison, Completions, Demonstration, Message, Prompt, PromptText, Text
+from heedful.data.text import counted
 from heedful.learning import remarks
 from heedful.models import encoders, refusals, render, templates
 from heedful.models.templates import TemplateRefused
@@ -152,25 +153,24 @@ def demonstrations(
         learned = [(record, found) for record, found in kept if _counts(record.completion_message)]
         if len(learned) < len(kept):
             log.warning(
-                "%s: the last answer of %d of %d chats has weight 0. They are left out",
-                path,
-                len(kept) - len(learned),
-                len(kept),
-            )
+                "%s: the last answer of %s has weight 0. It is left out",
+                path, counted(len(kept) - len(learned), "chats", of=len(kept)),
+            )  # fmt: skip
         kept, earlier = learned, sum(_has_answers(record.prompt) for record, _ in learned)
         if not kept:
             raise UserError(f"{path}: no demonstration is left: every last answer has weight 0")
         if earlier:
             log.warning(
-                "%s: earlier answers of %d of %d chats are context. turns = all learns from them too",
-                path, earlier, len(kept),
+                "%s: earlier answers of %s are context. turns = all learns from them too",
+                path, counted(earlier, "chats", of=len(kept)),
             )  # fmt: skip
     made = [(record, example) for record, found in kept for example in found]
     if turns == "last":
         return made
     if not made:
         raise UserError(f"{path}: no demonstration is left: every answer has weight 0")
-    log.warning("%s: all answers of %d chats are learned from, in %d passes", path, len(kept), len(made))
+    chats, passes = counted(len(kept), "chats"), counted(len(made), "passes")
+    log.warning("%s: all answers of %s are learned from, in %s", path, chats, passes)
     return made
 
 
@@ -260,7 +260,9 @@ def divided_rankings(
         untied = [row for row in rows if row.untied]
         if len(untied) < len(rows):
             where = "" if path == config.data else f" in {path}"
-            say(f"{len(rows) - len(untied)} of {len(rows)} rankings{where} are all tied and have no pair. Left out")
+            tied = len(rows) - len(untied)
+            verb = "is all tied and has" if tied == 1 else "are all tied and have"
+            say(f"{counted(tied, 'rankings', of=len(rows))}{where} {verb} no pair. Left out")
         return untied, len(rows) - len(untied)
 
     untied, tied = without_ties(config.data)
@@ -319,13 +321,13 @@ def _uncut(path: str, rows: list[tuple[P, list[Example]]], limits: TokenLimits) 
     """The rows, with `skip_long` without those that have an answer over the limit. Says how many have one."""
     whole = [row for row in rows if not any(example.cut for example in row[1])]
     cut = len(rows) - len(whole)
-    some = f"{cut} of {len(rows)} rows have an answer that does not fit (context {limits.context})"
+    some = f"{counted(cut, 'rows', 'have', of=len(rows))} an answer that does not fit (context {limits.context})"
     if not limits.skip_long:
-        limits.count(path, "cut", cut, f"{some}. It is cut and has no end. Leave them out with --skip-long")
+        limits.count(path, "cut", cut, f"{some}. It is cut and has no end. Leave such rows out with --skip-long")
         return rows
     if not whole:
         raise UserError(f"{path}: {some}, so none is left. Raise max_response_tokens, or shorten them")
-    limits.count(path, "long_answer", cut, f"{some}. They are left out")
+    limits.count(path, "long_answer", cut, f"{some}. {_left_out(cut)}")
     return whole
 
 
@@ -333,12 +335,13 @@ def _different(path: str, rows: list[Ranked], limits: TokenLimits) -> list[Ranke
     """The rankings without those whose untied answers are all the same. Says so, and how many pairs are the same."""
     kept = [row for row in rows if row.pairs or not row.untied]
     same = len(rows) - len(kept)
-    some = f"{same} of {len(rows)} rankings rank answers with the same tokens"
+    some = f"{counted(same, 'rankings', 'rank', of=len(rows))} answers with the same tokens"
     if not kept:
         raise UserError(f"{path}: {some}. Check the answers, or raise max_response_tokens if it cuts them")
-    limits.count(path, "same_answers", same, f"{some}. They are left out")
+    limits.count(path, "same_answers", same, f"{some}. {_left_out(same)}")
     pairs = sum(len(row.record.pairs()) - len(row.pairs) for row in kept)
-    limits.count(path, "same_pairs", pairs, f"{pairs} pairs have answers with the same tokens. They do not count")
+    some = f"{counted(pairs, 'pairs', 'have')} answers with the same tokens"
+    limits.count(path, "same_pairs", pairs, f"{some}. {'It does' if pairs == 1 else 'They do'} not count")
     return kept
 
 
@@ -383,8 +386,13 @@ def divided(
         free = [i for i in free if draws[i] > limit]
     left_out = len(records) - len(free) - len(validation)
     if left_out:
-        say(f"{left_out} of {len(records)} rows have split test, or valid with other held-out data. They are left out")
+        some = counted(left_out, "rows", "have", of=len(records))
+        say(f"{some} split test, or valid with other held-out data. {_left_out(left_out)}")
     return free, validation
+
+
+def _left_out(count: int) -> str:
+    return "It is left out" if count == 1 else "They are left out"
 
 
 def _draw(prompt: PromptText, seed: int) -> float:
@@ -413,9 +421,11 @@ def _asked(
             if limits.refused_rows != "skip":
                 raise UserError(f"{formats.place(path, kind, index)}: {refusals.with_remedy(error, record)}") from None
             refused += 1
-    of = f"of {len(records)} rows"
-    limits.count(path, "refused", refused, f"the chat template refuses {refused} {of}. They are left out")
-    limits.count(path, "joined", joined, f"{joined} {of} have their system message in the question")
+    of = len(records)
+    some = counted(refused, "rows", of=of)
+    limits.count(path, "refused", refused, f"the chat template refuses {some}. {_left_out(refused)}")
+    some = counted(joined, "rows", "have", of=of)
+    limits.count(path, "joined", joined, f"{some} the system message in the question")
     if not rows:
         raise UserError(f"{path}: the chat template refuses every row. Check the roles of the messages")
     shown = [asked for _, asked, _, _ in rows]
@@ -427,5 +437,6 @@ def _asked(
     longest, prompts = min(limits.prompt, limits.context - 1), [ids for _, _, ids, _ in rows]
     kept = keep_fitting(prompts, longest, context=limits.context, skip_long=limits.skip_long, where=path)
     long = len(rows) - len(kept)
-    limits.count(path, "too_long", long, f"{long} {of} have a prompt over {longest} tokens. They are left out")
+    some = f"{counted(long, 'rows', 'have', of=of)} a prompt over {longest} tokens"
+    limits.count(path, "too_long", long, f"{some}. {_left_out(long)}")
     return [(record, asked, made) for record, asked, _, made in (rows[i] for i in kept)]

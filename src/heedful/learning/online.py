@@ -11,6 +11,7 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.configs.online import GroupConfig, OnlineConfig
+from heedful.data.text import counted
 from heedful.learning import budget, examples, experience, likelihood, preflight, rollouts, steps, watching
 from heedful.learning.ahead import Rollouts
 from heedful.learning.examples import Example, Question, TokenLimits
@@ -85,7 +86,8 @@ def _not_held_out(path: str, found: list[Question], limits: TokenLimits) -> list
         log.warning("%s: every prompt has split valid or test. They are trained on", path)
         return found
     held_out = len(found) - len(free)
-    remark = f"{held_out} of {len(found)} prompts have split valid or test. They are left out"
+    some = counted(held_out, "prompts", "have", of=len(found))
+    remark = f"{some} split valid or test. {'It is' if held_out == 1 else 'They are'} left out"
     limits.count(path, "held_out", held_out, remark)
     return free
 

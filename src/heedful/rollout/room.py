@@ -44,5 +44,5 @@ def keep_fitting(
             f"(context {context}). Shorten it or use --skip-long"
         )
     if not kept:
-        raise UserError(f"{where}: no prompt is short enough ({skipped} of over {longest} tokens were skipped)")
+        raise UserError(f"{where}: no prompt is short enough (skipped, of over {longest} tokens: {skipped})")
     return kept

@@ -432,12 +432,16 @@ def test_a_file_is_explained_and_its_fields_are_named(heedful: Run, tmp_path: Pa
         '"page": "3"}',
         "fields not used: page (1)",
         "cannot be read: 1 row. --skip-bad leaves such rows out",
-        "  votes.csv:3: field 'worst' (the rejected): missing. Give it or leave the row out.",
+        "  votes.csv:3: field 'worst' (the rejected): missing. The row has q, best, who, page. Name one of them, or "
+        "leave the row out.",
     ])  # fmt: skip
     assert list(tmp_path.iterdir()) == [votes]
     assert json.loads(heedful("import", votes, *fields, "--explain", "--json").out)["refused_rows"] == 1
     assert heedful("import", votes, *fields, "--skip-bad", "--out", tmp_path / "x.jsonl").code == 0
-    assert heedful("export", tmp_path / "x.jsonl", "--form", "openai", "--out", tmp_path / "e.jsonl").code == 0
+    done = heedful("export", tmp_path / "x.jsonl", "--form", "openai", "--out", tmp_path / "e.jsonl", "--json")
+    assert json.loads(done.out)["results"] == {"rows": 1, "fields_left_out": ["labeler", "page"]}
+    assert heedful("export", tmp_path / "x.jsonl", "--form", "openai", "--out", tmp_path / "o.csv").code == 0
+    assert formats.read(tmp_path / "o.csv", Comparison)[0].completions == ["Green.", "None."]
     assert json.loads((tmp_path / "e.jsonl").read_text())["preferred_output"] == [
         {"role": "assistant", "content": "Green."}
     ]

@@ -222,7 +222,9 @@ def _export(source: str, form: str, out: Path, overwrite: bool, as_json: bool) -
     if not rows:
         raise UserError(f"{source}: no row has a pair ({text.rows_told(len(records))}, all tied). Nothing was written")
     formats.write(out, rows)
-    terminal.show(str(out), {"rows": len(rows), **({"tied_left_out": tied} if tied else {})}, as_json)
+    left_out = export.left_out(records, form)
+    told = {"rows": len(rows), "tied_left_out": tied, "fields_left_out": left_out}
+    terminal.show(str(out), {key: value for key, value in told.items() if value}, as_json)
 
 
 @_command(

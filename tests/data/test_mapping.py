@@ -47,6 +47,8 @@ Q = {"prompt": "Which tea?"}
         ({"prompt": "q", "a": "good", "b": "bad", "preferred": "vote:right,left,both"}, "choices",
          Q | {"a": {"text": "Green."}, "b": {"text": "None."}, "preferred": "a"}),
         ({"text": "good"}, "texts", {"text": "Green."}),
+        ({"prompt": "chat.0.value", "completion": "options.1.text", "labeler": "s2", "source": "good"},
+         "demonstrations", Q | {"completion": "Black.", "labeler": "3.5", "source": "Green."}),
     ],
 )  # fmt: skip
 def test_named_fields_make_a_record(tmp_path: Path, given: Any, kind: str, record: dict[str, Any]) -> None:
@@ -161,9 +163,18 @@ def test_places_are_ranks_and_no_scores(tmp_path: Path) -> None:
             ["prompt=q", "a=good", "b=bad", "preferred=s2"],
             "field 's2': '3.5' says neither a, b nor tie. Give",
         ),
-        (["prompt=question"], "field 'question' (the prompt): missing"),
-        (["prompt=q", "completions=options.text", "scores=s1"], "field 'scores': 1 numbers for 3 answers"),
-        (["prompt=q", "completions=options.text", "scores=options.text"], "field 'scores': 'Green.' is no number"),
+        (["prompt=question"], "field 'question' (the prompt): missing. The row has q, good, bad, who"),
+        (["prompt=Q"], "Did you mean q?"),
+        (["prompt=q", "completion=goood"], "field 'goood' (the completion): missing. The row has q, good, bad, "),
+        (["prompt=q", "completions=options.text", "scores=options.point"], "'options.point' (the scores): missing."),
+        (["prompt=q", "completion=options.text"], "holds 3 texts. Name one, such as options.0.text"),
+        (["prompt=q", "completion=options.9.text"], "field 'options.9.text' (the completion): missing"),
+        (
+            ["prompt=q", "completion=good", "labeler=deep"],
+            "field 'deep' (the labeler): must be a text or a number, not",
+        ),
+        (["prompt=q", "completions=options.text", "scores=s1"], "field 'scores': 1 number for 3 answers"),
+        (["prompt=q", "completions=options.text", "scores=chat.from"], "field 'scores': 'human' is no number"),
         (["prompt=q", "completion=options"], "field 'completion': a list of messages must end with"),
     ],
 )
@@ -183,6 +194,17 @@ def test_a_row_that_does_not_fit_is_refused_by_its_field(tmp_path: Path, given: 
         (["prompt=q", "chosen=good"], "--map chosen: needs rejected too"),
         (["prompt=q", "a=good", "b=bad"], "--map a: needs preferred too"),
         (["completion=good"], "--map: name the prompt too"),
+        (["prompt=q", "completion=q"], "--map completion=q: this field is the prompt already. Name another field"),
+        (
+            ["prompt=q", "completions=good", "completions=good"],
+            "completions=good: this field is the completions already",
+        ),
+        (["prompt=q", "text=good"], "--map text: has no place in prompts made of prompt. Leave it out"),
+        (["prompt=q", "messages=chat"], "--map prompt: has no place in demonstrations made of messages"),
+        (
+            ["prompt=q", "completion=good", "chosen=good", "rejected=bad"],
+            "--map completion: has no place in comparisons",
+        ),
         (["prompt=q", "a=x", "b=y", "preferred=v:l,l"], "give 2 to 4 words, for a, b, tie and both bad"),
     ],
 )

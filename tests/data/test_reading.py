@@ -158,6 +158,11 @@ def test_cells_hold_text_and_where_a_record_has_lists_json(tmp_path: Path) -> No
         ("a.csv", b"prompt,completion\r\n", ": no rows. Give a file with at least one."),
         ("a.jsonl.zst", zstd(LINES)[:-9], ": the zstd file is cut off or damaged"),
         ("a.arrow", b"ARROW1\0\0nothing", ": not a Arrow file, or a damaged one"),
+        ("a.txt", b"One\rTwo\rThree", ":1: holds a carriage return. Save the file with LF or CRLF line ends."),
+        ("a.csv", b"Name wool.,Coats.\nTwo?,2\n", ":2: field 'prompt': missing. Required: prompt, completion. The row"
+         " has Name wool., Coats.. The first line of a table has the names of the fields. Name its fields with"),
+        ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n{}\n',
+         ":2: field 'prompt': missing. Required: prompt, completion. The row is empty. Delete it."),
         ("a.xlsx", b"PK\x03\x04", ": cannot read this kind of file. Name it .jsonl, .json,"),
     ],
 )  # fmt: skip
@@ -225,7 +230,23 @@ def test_an_empty_label_is_no_good_one(tmp_path: Path, ending: str, caplog: pyte
     path = tmp_path / f"a.{ending}"
     formats.write(path, [ROWS[0] | {"label": "yes"}, ROWS[1] | {"label": None}])
     assert read(path) == [ROWS[0] | {"label": "yes"}]
-    assert caplog.messages[0] == f"{path}: 1 of 2 rows hold no judgement: the label is empty"
+    assert caplog.messages[0] == f"{path}: 1 of 2 rows holds no judgement: the label is empty"
+
+
+def test_settings_in_rows_of_prompts_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "p.jsonl"
+    formats.write(path, [{"prompt": "2+2?", "answer": "4", "max_tokens": 7, "temperature": 0.5}])
+    assert read(path, Prompt)[0]["answer"] == "4"
+    assert caplog.messages == [f"{path}: read as prompts. Fields that heedful does not use: max_tokens, temperature"]
+
+
+def test_splits_by_other_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["train_sft", "Test", "test_prefs", "validation", "holdout", "valid", "gold", None]
+    path = tmp_path / "s.jsonl"
+    formats.write(path, [ROWS[0] | {"split": name} for name in names])
+    splits = [row.get("split") for row in read(path)]
+    assert splits == ["train", "test", "test", "valid", "test", "valid", "gold", None]
+    assert caplog.messages == [f"{path}: heedful knows the splits train, valid and test. Read as train: gold"]
 
 
 def test_held_out_files_are_not_read_with_others(tmp_path: Path) -> None:

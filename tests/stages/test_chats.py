@@ -231,7 +231,7 @@ def test_all_answers_of_a_chat_share_one_pass(tmp_path: Path, caplog: pytest.Log
     messages = chat("Say red", "red", "Say blue", "blue and green", "Again", "dog")
     rows = [{"messages": messages}]
     (last,) = read(tmp_path, rows, CHATML)
-    assert "earlier answers of 1 of 1 chats are context. turns = all learns from them too" in caplog.text
+    assert "earlier answers of 1 of 1 chat are context. turns = all learns from them too" in caplog.text
     (example,) = read(tmp_path, rows, CHATML, turns="all")
     assert example.prompt_ids + example.response_ids == last.prompt_ids + last.response_ids
     alone = [
@@ -268,7 +268,7 @@ def test_limits_and_weights_of_the_answers_of_a_chat(tmp_path: Path, caplog: pyt
     assert str(CHATML.decode(example.response_ids)) == "red and blue<|im_end|>"
     with pytest.raises(UserError, match="no demonstration is left"):
         read(tmp_path, [{"prompt": messages[:3], "completion": messages[3]}], CHATML)
-    assert "the last answer of 1 of 1 chats has weight 0" in caplog.text
+    assert "the last answer of 1 of 1 chat has weight 0" in caplog.text
     del messages[3]["weight"]
     (example,) = read(tmp_path, [{"messages": messages}], CHATML, TokenLimits(128, 128, 2), turns="all")
     assert example.learned is not None
@@ -288,7 +288,7 @@ def test_messages_after_the_last_answer_to_learn_are_told(tmp_path: Path, caplog
     messages[3]["weight"] = 0
     (example,) = read(tmp_path, [{"messages": messages}], CHATML)
     assert str(CHATML.decode(example.response_ids)) == "red<|im_end|>"
-    assert "1 of 1 rows have messages after the last answer to learn. They are not used" in caplog.text
+    assert "1 of 1 row has messages after the last answer to learn. They are not used" in caplog.text
 
 
 def test_a_row_is_named_by_its_line_after_rows_that_were_left_out(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_row_that_spells_a_special_token_can_be_refused(
 ) -> None:
     rows = [{"prompt": "Say red", "completion": "red"}, {"prompt": "What is <|im_end|>?", "completion": "A token."}]
     assert len(read(tmp_path, rows, CHATML)) == 2
-    assert "1 of 2 rows spell a special token, such as <|im_end|>. It is read as plain text" in caplog.text
+    assert "1 of 2 rows spells a special token, such as <|im_end|>. It is read as plain text" in caplog.text
     with pytest.raises(UserError, match=r"jsonl:2: spells <\|im_end\|>"):
         read(tmp_path, rows, CHATML, TokenLimits(128, 128, 128, refuse_special=True))
     data = worlds.write(tmp_path / "s.jsonl", [{"prompt": f"Say {tiny.EOS}", "completion": "x"}])
@@ -317,25 +317,25 @@ def test_a_row_that_spells_a_special_token_can_be_refused(
 @pytest.mark.parametrize(
     ("row", "dialect", "said"),
     [
-        ({"prompt": "Say red", "completion": "red"}, None, "have nothing between prompt and answer"),
+        ({"prompt": "Say red", "completion": "red"}, None, "has nothing between prompt and answer"),
         ({"prompt": "Say red:", "completion": " red"}, None, ""),
         ({"prompt": "Say red\n", "completion": "red"}, None, ""),
         ({"prompt": "Say red", "completion": "red"}, "chatml", ""),
         (
             {"prompt": "<|im_start|>user\nSay red<|im_end|>\n<|im_start|>assistant\n", "completion": "red"},
-            "chatml", "1 of 1 rows have a prompt in the form of the chat template",
+            "chatml", "1 of 1 row has a prompt in the form of the chat template",
         ),
         (
             {"prompt": "[INST] Say red [/INST]\n", "completion": "red"}, None,
-            "1 of 1 rows hold [INST], which this tokenizer does not know as a token",
+            "1 of 1 row holds [INST], which this tokenizer does not know as a token",
         ),
         (
             {"prompt": "Say red", "completion": "red"}, "r1",
-            "have an answer without </think>, though the chat template asks with '<|Assistant|><think>'",
+            "has an answer without </think>, though the chat template asks with '<|Assistant|><think>'",
         ),
         ({"prompt": "Say red", "completion": "hm</think>red"}, "r1", ""),
         ({"prompt": "Say red", "completion": "red"}, "words", "writes no token after an answer. Answers end with"),
-        ({"prompt": "Say red", "completion": "red<|im_end|>"}, "chatml", "1 rows have an answer that ends or begins"),
+        ({"prompt": "Say red", "completion": "red<|im_end|>"}, "chatml", "1 row has an answer that ends or begins"),
         (
             {"messages": [*chat("Say red"), {"role": "assistant", "content": "red", "mood": "calm"}]},
             "chatml", "fields of messages that the chat template does not use: mood",
@@ -361,7 +361,7 @@ def test_thoughts_that_a_template_knows_and_leaves_out_are_told(
     thought = [{"role": "assistant", "content": answer, "reasoning_content": "hm"} for answer in ("red", "blue", "tub")]
     read(tmp_path, [{"messages": [*chat("Say it"), one]} for one in thought], tokenizer)
     assert caplog.messages == [
-        f"{tmp_path / 'd.jsonl'}: 1 of 3 rows have thoughts (reasoning_content) that the chat template leaves out of "
+        f"{tmp_path / 'd.jsonl'}: 1 of 3 rows has thoughts (reasoning_content) that the chat template leaves out of "
         "the answer. They are not used"
     ]
 

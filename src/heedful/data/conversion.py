@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from heedful.config import explain
+from heedful.data.reading.sources import SPLITS
 from heedful.data.reading.values import Bad, wrong_text
 from heedful.data.records import Choice, Comparison, Completions, Demonstration, Prompt, Record, Text
 from heedful.data.shapes import table
@@ -30,7 +32,6 @@ _ANSWER_FIELDS = {name for cls in (Demonstration, Completions, Comparison, Choic
     Prompt.model_fields
 )
 _SYSTEMS = ("system_prompt", "system_message")
-_SPLITS = {"validation": "valid", "val": "valid", "dev": "valid", "valid1": "valid", "valid2": "valid"}
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ def _as_choice(row: Row) -> Row:
 
 
 def _split(row: Row) -> Row:
-    """The row with the name of its validation split as heedful writes it."""
-    split = row.get("split")
-    return row | {"split": _SPLITS[split]} if isinstance(split, str) and split in _SPLITS else row
+    """The row with the name of its split as heedful writes it: "validation" is valid, "test_sft" is test."""
+    first = re.match("[a-z]+", str(row.get("split")).lower())
+    known = SPLITS.get(first[0]) if first else None
+    return row if known is None else row | {"split": known}

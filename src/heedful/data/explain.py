@@ -74,7 +74,11 @@ class Explanation:
         if self.kind:
             told.append(f"read as: {counted(self.records, self.kind)}")
         told += [json.dumps(row, ensure_ascii=False) for row in self.preview]
-        told.append("fields not used: " + (_counted(self.unused) or "none"))
+        told.append(
+            "fields not used: " + (_counted(self.unused) or "none")
+            if self.kind
+            else "fields: " + (", ".join(self.fields) or "none")
+        )
         told += [f"left out, not judged: {rows_told(count)}: {reason}" for reason, count in self.unjudged.items()]
         if self.refused_rows:
             told.append(f"cannot be read: {rows_told(self.refused_rows)}. --skip-bad leaves such rows out")

@@ -9,6 +9,11 @@ from heedful.config import UserError
 from heedful.data.records import Choice, Comparison, Demonstration, Message, Prompt, PromptText, Record
 from heedful.files import Row
 
+_NOTED = {"labeler", "group", "split"}
+_WRITTEN = {
+    "prompt", "completion", "completion_message", "completions", "ranking", "a", "b", "preferred", "tools",
+}  # fmt: skip
+
 
 def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
     """Rows in one of FORMS: a row for each demonstration, for every ranked pair and for every decided choice.
@@ -31,6 +36,18 @@ def to_public(records: Iterable[Record], form: str = "trl") -> Iterator[Row]:
         else:
             kind = type(record).__name__.lower()
             raise UserError(f"no public form for a {kind} row. Export demonstrations, comparisons or choices.")
+
+
+def left_out(records: Iterable[Record], form: str = "trl") -> list[str]:
+    """The fields of these records for which a form has no room."""
+    kept = _WRITTEN if form == "openai" else _WRITTEN | _NOTED
+    names: dict[str, None] = {}
+    for record in records:
+        row = record.row()
+        names |= {name: None for name, value in row.items() if name not in kept and value not in (None, "", [], {})}
+        for side in (row[side] for side in "ab" if isinstance(record, Choice)):
+            names |= {f"a.{name}": None for name in side if name != "text"}
+    return sorted(names)
 
 
 def is_tied(record: Record) -> bool:

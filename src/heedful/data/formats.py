@@ -25,9 +25,9 @@ from heedful.data.conversion import ConvertedRow, convert, kind_name
 from heedful.data.reading import sources
 from heedful.data.reading.sources import MANIFEST, READABLE, SNAPSHOT_ROWS, read_manifest, sha256
 from heedful.data.reading.streams import USUAL, FileLimits, needs_pyarrow, told
-from heedful.data.records import Record
+from heedful.data.records import Prompt, Record
 from heedful.data.shapes import mapping
-from heedful.data.text import rows_told
+from heedful.data.text import counted, rows_told
 from heedful.files import Row
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
 """Endings of the files of rows that commands write."""
+_TABLES = (".csv", ".tsv")
 R = TypeVar("R", bound=Record)
 log = logging.getLogger(__name__)
 
@@ -80,15 +81,18 @@ def read(
         raise UserError(f"{source.path}: no rows. Give a file with at least one.")
     if bad:
         _reject(bad, rejected_path(path))
-        say("%s: left out %d of %d rows, see %s", source.path, len(bad), count, rejected_path(path))
+        say("%s: left out %s, see %s", source.path, counted(len(bad), "rows", of=count), rejected_path(path))
     for reason, rows in empty.items():
-        say("%s: %d of %d rows hold no judgement: %s", source.path, rows, count, reason)
+        say("%s: %s no judgement: %s", source.path, counted(rows, "rows", "hold", of=count), reason)
     if left_out is not None:
         left_out.update(empty)
         left_out.update(one["reason"] for one in bad)
     if lost := kinds.lost(good):
         kind = kind_name(record_type)
         say("%s: read as %s. Fields that heedful does not use: %s", source.path, kind, ", ".join(lost))
+    splits = {record.split for record in good if isinstance(record, Prompt) and record.split}
+    if others := sorted(splits - {"train", "valid", "test"}):
+        say("%s: heedful knows the splits train, valid and test. Read as train: %s", source.path, ", ".join(others))
     if not good:
         first = f"The first one: {bad[0]['reason']}" if bad else f"{next(iter(empty))}."
         raise UserError(f"{source.path}: no row fits ({rows_told(count)}). {first}")
@@ -99,8 +103,11 @@ def _hint(outcome: ConvertedRow, record_type: type[Record]) -> str:
     """What to do about a row that lacks a field since it has another shape than the command needs."""
     if "': missing. Required: " not in outcome.reason or not isinstance(outcome.row, dict):
         return ""
+    if not outcome.row:
+        return " The row is empty. Delete it."
     if outcome.shape is None:
-        return f" The row has {', '.join(outcome.row)}. Name its fields with heedful import --map."
+        header = " The first line of a table has the names of the fields." if outcome.file.suffix in _TABLES else ""
+        return f" The row has {', '.join(outcome.row)}.{header} Name its fields with heedful import --map."
     kind = outcome.shape.kind_of(outcome.row)
     needed = kind_name(record_type)
     return f" Such rows are {kind}, and {needed} are needed here." if needed and kind != needed else ""

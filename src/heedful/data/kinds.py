@@ -39,6 +39,9 @@ _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler", "group"}
 # What heedful itself notes in a snapshot and in the files of a round.
 _NOTED = {"exchange", "instructions", "item", "judged", "judged_as", "judgement", "language", "role", "seconds"}
+_SETTINGS = {
+    "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_new_tokens", "stop", "response_format",
+}  # fmt: skip
 _MOST_NAMED = 12
 
 
@@ -93,12 +96,16 @@ def _first(found: Iterable[Row | Bad]) -> tuple[list[Row], dict[str, Shape]]:
 
 
 def lost(records: Iterable[Record]) -> list[str]:
-    """The fields that heedful does not use, and the number of further ones. Those of prompts are for rewards."""
+    """The fields that heedful does not use, and the number of further ones.
+
+    Those of prompts are for rewards, but for settings of sampling.
+    """
     names: dict[str, None] = {}
     for record in records:
-        if not isinstance(record, Demonstration | Comparison | Choice | Text):
-            return []
         more = record.model_extra or {}
+        if not isinstance(record, Demonstration | Comparison | Choice | Text):
+            names |= {name: None for name in more if name in _SETTINGS}
+            continue
         noted = more.keys() & {"judgement", "exchange"} or more.get("role") == "held_out"
         own = _MEANT | _NOTED if noted else _MEANT
         names |= {name: None for name, value in more.items() if value not in (None, "", [], {}) and name not in own}

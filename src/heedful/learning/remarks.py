@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from heedful.config import UserError
 from heedful.data.records import Completions, Demonstration, Message, Prompt
 from heedful.data.shapes.chats import LATER
+from heedful.data.text import counted
 from heedful.models import render, templates
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def tell(
     if spelled and refuse_special:
         row, token = next(iter(spelled.items()))
         raise UserError(f"{place(row)}: spells {token}. Delete the row, or read it as text with special_text = plain")
-    remarks = {
+    remarks = {  # each begins with its verb
         f"spell a special token, such as {next(iter(spelled.values()), '')}. It is read as plain text": len(spelled),
         "have a prompt in the form of the chat template. It is used as it is": sum(
             isinstance(record.prompt, str) and templates.is_written(tokenizer, record.prompt) for record in records
@@ -64,7 +65,8 @@ def tell(
         )
     for remark, count in remarks.items():
         if count:
-            log.warning("%s: %d of %d rows %s", path, count, len(records), remark)
+            verb, _, what = remark.partition(" ")
+            log.warning("%s: %s %s", path, counted(count, "rows", verb, of=len(records)), what)
     if tokenizer.chat_template and not templates.facts(tokenizer).ends:
         words = templates.facts(tokenizer).words.strip()
         instead = f", and not with {words!r}" if words else ""
@@ -82,8 +84,8 @@ def tell_documents(path: str, tokenizer: PreTrainedTokenizerBase, texts: Sequenc
     found = [match[0] for text in texts if (match := pattern.search(text))]
     if found:
         log.warning(
-            "%s: %d of %d documents spell a special token, such as %s. It is read as plain text",
-            path, len(found), len(texts), found[0],
+            "%s: %s a special token, such as %s. It is read as plain text",
+            path, counted(len(found), "documents", "spell", of=len(texts)), found[0],
         )  # fmt: skip
 
 

@@ -114,7 +114,9 @@ def guessed(fields: list[str]) -> list[str]:
     several = [name for name in fields if SEVERAL.fullmatch(name.strip().lower())]
     if len(several) > 1:
         found["completion"] = None
-    mapped = [f"{target}={name}" for target, name in found.items() if name is not None]
+    targets = {target for target, name in found.items() if name is not None}
+    _, used = mapping.made_by(targets | ({"completions"} if len(several) > 1 else set()))
+    mapped = [f"{target}={found[target]}" for target in NAMES if target in targets & (used | mapping.NAMED)]
     return mapped + ([f"completions={name}" for name in several] if len(several) > 1 else [])
 
 

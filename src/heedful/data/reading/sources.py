@@ -27,9 +27,9 @@ _FORMATS = {
 }  # fmt: skip
 _PACKED = (".gz", ".zst")
 _NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", MANIFEST, "README.txt"}
-_SPLITS = {
+SPLITS = {
     "train": "train", "training": "train", "validation": "valid", "valid": "valid", "dev": "valid", "val": "valid",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+    "holdout": "test", "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
 _HUB = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?:@([\w./-]+?))?(?::([\w./-]+))?")
 _CONVERTED = "refs/convert/parquet"  # the branch on which the hub keeps each data set as config/split/*.parquet
@@ -220,7 +220,7 @@ def _files_of(folder: Path, split: str | None = None) -> list[Path]:
     if split is None and len(names) < 2:
         return found
     wanted = _one_split(str(folder), names, split)
-    return [path for path in found if splits[path] in (wanted, _SPLITS.get(wanted))]
+    return [path for path in found if splits[path] in (wanted, SPLITS.get(wanted))]
 
 
 def _holds_rows(relative: Path, path: Path) -> bool:
@@ -242,13 +242,13 @@ def _of_one_format(name: str, files: list[Path]) -> list[Path]:
 def _split_of(relative: Path) -> str | None:
     """The split that a file's name or folder tells, as in train-00000-of-00002.parquet or data/test/0.parquet."""
     words = re.split(r"[^a-z]+", str(relative).lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), None)
+    return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
 def _one_split(name: str, splits: list[str], wanted: str | None) -> str:
     if wanted in splits:
         return str(wanted)
-    if wanted is not None and (known := _SPLITS.get(wanted)) in splits:
+    if wanted is not None and (known := SPLITS.get(wanted)) in splits:
         return str(known)
     if wanted is None and len(splits) == 1:
         return splits[0]

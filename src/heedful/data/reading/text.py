@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from heedful.config import UserError
 from heedful.data.reading.streams import FileLimits, opened
 from heedful.data.reading.values import DEEP, LABELS, Bad, StrictJson, as_text, spelled_chat
 from heedful.data.shapes import table
+from heedful.data.text import counted
 from heedful.files import Row
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ JSON_CELLS = {
     "completion_message", "finish", "history", "messages", "models", "none_acceptable", "order", "ranking", "ratings",
     "scores", "token_ids", "tools", "weight",
 }  # fmt: skip
+_OPENAI = {"input", "preferred_output", "non_preferred_output"}  # `input` alone is a text, as Alpaca has it
 _NOT_LISTS = ("none_acceptable", "weight")
 
 
@@ -238,15 +240,17 @@ def _cells(header: list[str], cells: list[str]) -> Row | Bad:
         cells = cells[: len(header)]
     if len(cells) != len(header):
         raw = dict(zip(header, cells, strict=False))
-        return Bad(raw, f"{len(cells)} cells under {len(header)} names. Quote cells that hold the delimiter.")
-    row: Row = {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell != ""}
+        cells_found = f"{counted(len(cells), 'cells')} under {counted(len(header), 'names')}"
+        return Bad(raw, f"{cells_found}. Quote cells that hold the delimiter.")
+    known = JSON_CELLS | (_OPENAI if set(header) >= _OPENAI else set())
+    row: Row = {name: _cell(name, cell, known) for name, cell in zip(header, cells, strict=True) if cell != ""}
     row |= {name: None for name, cell in zip(header, cells, strict=True) if cell == "" and name in LABELS}
     return next((value for value in row.values() if isinstance(value, Bad)), row)
 
 
-def _cell(name: str, cell: str) -> Any:
+def _cell(name: str, cell: str, known: Collection[str]) -> Any:
     """The value of a cell: JSON in the columns that hold JSON, and where a chat takes the place of a text."""
-    if name not in JSON_CELLS:
+    if name not in known:
         try:
             return cell if name == "text" else spelled_chat(cell) or cell
         except ValueError as error:
@@ -267,6 +271,8 @@ def text_rows(path: Path, limits: FileLimits, field: str) -> NumberedRows:
             raw = raw.rstrip(b"\r\n")
             if b"\0" in raw:
                 yield line, Bad(_shown(raw), "holds NUL bytes. The file is damaged, or not UTF-8 text.")
+            elif b"\r" in raw:
+                yield line, Bad(_shown(raw), "holds a carriage return. Save the file with LF or CRLF line ends.")
             elif raw.strip():
                 try:
                     text = raw.decode("utf-8")

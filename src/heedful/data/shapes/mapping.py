@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from heedful.data.reading.values import spelled_chat
 from heedful.data.records import Choice, Comparison, Demonstration
 from heedful.data.shapes import chats, pairs
 from heedful.data.shapes.parts import Shape, by_score, comparison, wanted
+from heedful.data.text import counted
 from heedful.files import Row
 
 TARGETS = {
@@ -42,6 +44,13 @@ TARGETS = {
 """What a field can become, with its meaning."""
 
 _SEVERAL = ("completions", "scores", "ranks")
+_JUDGED = [{"completions", "scores"}, {"completions", "ranks"}, {"completions", "ranking"}]
+_USED = {
+    "comparisons": [{"chosen", "rejected"}, *_JUDGED], "choices": [{"a", "b", "preferred"}],
+    "completions": [{"completions"}], "demonstrations": [{"completion"}, {"messages"}], "prompts": [{"prompt"}],
+    "texts": [{"text"}],
+}  # fmt: skip
+"""The targets that make each kind."""
 _A_PLACE = re.compile(r"(.*\.)?(rank|place|position)s?([ _-]?\w{1,2})?", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _USUAL = {
@@ -63,21 +72,7 @@ class FieldMap:
     @property
     def kind(self) -> str:
         """The kind of the records that the fields make."""
-        has = self.fields.keys()
-        needed = {
-            "comparisons": (
-                {"chosen", "rejected"},
-                {"completions", "ranking"},
-                {"completions", "scores"},
-                {"completions", "ranks"},
-            ),
-            "choices": ({"a", "b", "preferred"},),
-            "completions": ({"completions"},),
-            "demonstrations": ({"completion"}, {"messages"}),
-            "prompts": ({"prompt"},),
-            "texts": ({"text"},),
-        }
-        return next(kind for kind, options in needed.items() if any(option <= has for option in options))
+        return made_by(self.fields.keys())[0]
 
     def apply(self, row: Row) -> list[Row]:
         """Rows with the fields of records. ValueError names the field that is missing or does not fit."""
@@ -87,8 +82,8 @@ class FieldMap:
             left = _without(left, name)
         more = {f"{key}_as_given" if key in _MEANT else key: value for key, value in left.items()}
         named = {
-            key: str(value) if key in ("id", "user", "labeler", "group") else value
-            for key, value in values.items() if key in _NAMED and value is not None
+            key: _name(key, self.fields[key][0], value) if key in ("id", "user", "labeler", "group") else value
+            for key, value in values.items() if key in NAMED and value is not None
         }  # fmt: skip
         return self._made(values, {key: value for key, value in more.items() if key not in named} | named)
 
@@ -157,18 +152,19 @@ class FieldMap:
         names = self.fields[target]
         found = [_chat(name, _at(row, name)) if target in _CHATS else _at(row, name) for name in names]
         for name, value in zip(names, found, strict=True):
-            if value is None and target not in _NAMED and target != "system":
-                raise ValueError(f"field '{name}' (the {target}): missing. Give it or leave the row out.")
+            if target not in NAMED and target != "system":
+                _check_there(row, name, target, value)
         if target in _SEVERAL:
             return found if len(found) > 1 or not isinstance(found[0], list) else found[0]
         return found[0]
 
 
-_NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "label"}
+NAMED = {"id", "user", "source", "use_case", "split", "labeler", "group", "label"}
+"""Targets that every kind of record has room for."""
 # What a field of the file may not be called if it is not mapped: it would get a meaning that nobody gave it.
 _MEANT = {
     *(name for cls in (Comparison, Choice, Demonstration) for name in cls.model_fields), *TARGETS, *chats.CHATS
-} - _NAMED  # fmt: skip
+} - NAMED  # fmt: skip
 
 
 _CHATS = ("prompt", "messages", "chosen", "rejected")
@@ -191,7 +187,9 @@ def _by_number(name: str, values: Row) -> list[list[int]]:
     """The answers by `scores`, the highest first, or by `ranks`, the lowest first."""
     numbers = [_number(name, value) for value in values[name]]
     if len(numbers) != len(values["completions"]):
-        raise ValueError(f"field '{name}': {len(numbers)} numbers for {len(values['completions'])} answers")
+        raise ValueError(
+            f"field '{name}': {counted(len(numbers), 'numbers')} for {counted(len(values['completions']), 'answers')}"
+        )
     return by_score([-number for number in numbers] if name == "ranks" else numbers)
 
 
@@ -208,13 +206,40 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
+def _name(target: str, field: str, value: Any) -> str:
+    """The name that a field gives, as text."""
+    if isinstance(value, dict | list | bool):
+        raise ValueError(f"field '{field}' (the {target}): must be a text or a number, not {value!r:.40}")
+    return _word(value)
+
+
+def _check_there(row: Row, name: str, target: str, value: Any) -> None:
+    """ValueError for a row without the field of a target, or with a list where one text is needed."""
+    if value is None or (isinstance(value, list) and value and all(one is None for one in value)):
+        first = name.partition(".")[0]
+        if name in row or (first in row and "." in name and row[first] is None):
+            raise ValueError(f"field '{name}' (the {target}): empty. Give it or leave the row out.")
+        near = [one for one in row if one.casefold() == name.casefold()] or difflib.get_close_matches(name, row, 1)
+        hint = f"Did you mean {near[0]}?" if near else "Name one of them, or leave the row out."
+        raise ValueError(f"field '{name}' (the {target}): missing. The row has {', '.join(row)}. {hint}")
+    several = isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    if several and target not in (*_SEVERAL, "ranking"):
+        inner = "." in name and name not in row  # of objects in a list
+        one = f"{name.rpartition('.')[0]}.0.{name.rpartition('.')[2]}" if inner else f"{name}.0"
+        raise ValueError(
+            f"field '{name}' (the {target}): holds {counted(len(value), 'texts')}. Name one, such as {one}"
+        )
+
+
 def _at(row: Row, name: str) -> Any:
-    """The value of a field. `a.b` is b in a, and in a list of objects the list of their values."""
+    """The value of a field. `a.b` is b in a, and in a list of objects the list of their values. `a.0` is the first."""
     if name in row:
         return row[name]
     value: Any = row
     for part in name.split("."):
-        if isinstance(value, list):
+        if isinstance(value, list) and part.isdecimal():
+            value = value[int(part)] if int(part) < len(value) else None
+        elif isinstance(value, list):
             value = [item.get(part) if isinstance(item, dict) else None for item in value]
         else:
             value = value.get(part) if isinstance(value, dict) else None
@@ -292,6 +317,25 @@ def _check(fields: dict[str, list[str]]) -> None:
         )
     if not {"prompt", "messages", "text", "chosen"} & has:
         raise UserError("--map: name the prompt too, as in --map prompt=question")
+    kind, used = made_by(has)
+    if unused := sorted(has - used - NAMED):
+        raise UserError(
+            f"--map {unused[0]}: has no place in {kind} made of {', '.join(sorted(used & has))}. Leave it out"
+        )
+    owners: dict[str, str] = {}
+    for target, names in fields.items():
+        for name in names if target not in NAMED else ():
+            if name in owners:
+                raise UserError(f"--map {target}={name}: this field is the {owners[name]} already. Name another field")
+            owners[name] = target
+
+
+def made_by(targets: Collection[str]) -> tuple[str, set[str]]:
+    """(the kind that these targets make, all targets with a meaning there)."""
+    has = set(targets)
+    kind, needed = next((kind, one) for kind, options in _USED.items() for one in options if one <= has)
+    prompt = set() if kind == "texts" else {"system"} if "messages" in needed else {"prompt", "system"}
+    return kind, needed | prompt
 
 
 def shape(mapping: FieldMap) -> Shape:

@@ -75,9 +75,21 @@ def test_the_model_of_a_preset_or_a_folder_is_planned(capsys: pytest.CaptureFixt
         ("sft --model no/where", "no/where: no config.json of this model is here or in the hub's cache"),
         ("sft --model qwen3-4b --colour red", "No such option '--colour'"),
         ("sft", "--model is missing"),
+        ("sft --model qwen3-4b --gpus ²", "--gpus ²: write numbers with commas between them, such as 1,2,4,8"),
+        ("sft --model qwen3-4b --engine-gib nan", "Invalid value for '--engine-gib': nan is not a finite number"),
+        ("sft --model broken", "broken: its config.json cannot be read ("),
+        (
+            "sft --model qwen3-4b --lora.rank 4 --lora.targets nosuch",
+            "lora.targets: qwen3-4b has no linear layer of these names. It has down_proj, gate_proj, k_proj",
+        ),
     ],
 )
-def test_what_cannot_be_planned_is_one_line(given: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_planned_is_one_line(
+    given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "nosuch"}', encoding="utf-8")
     assert run(*given.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(said)

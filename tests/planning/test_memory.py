@@ -17,10 +17,10 @@ from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Generation, Lora, TrainingCompute
 from heedful.fast import rows as packed
 from heedful.models import batches, scoring
-from heedful.planning import gpus, speed
+from heedful.planning import gpus, shapes, speed
 from heedful.planning.check import NEAR, advice, planned
 from heedful.planning.job import Network, PlannedStage, StepShape, job_of, loaded
-from heedful.planning.memory import RESERVED, Hardware, needs, tokens_of
+from heedful.planning.memory import RESERVED, Hardware, layer_bytes, needs, tokens_of
 from heedful.planning.shapes import named, of_config, shape_of
 from heedful.training.parallel import Ranks
 from planning import tracked
@@ -67,6 +67,41 @@ def test_the_parts_by_hand() -> None:
     loss = 12 * 400 * 320 + 4 * 320 * 32  # logits, and the gradient of the head
     assert found.activations + found.loss == max(kept + loss, kept + 400 * 2 * 4 * 96 + 4 * 320 * 32)
     assert found.spare == int(RESERVED * (16 * P + found.activations + found.loss))
+
+
+@pytest.mark.parametrize(
+    ("low", "heads", "layer"),
+    [
+        (False, False, 16 * 32 + 16 * 32 + 12 * 96 + 4 * 4),  # norms: input and output, MLP: gate, up and their product
+        (True, False, 18 * 32 + 4 * (32 + 16) + 6 * 96 + 4 * 4),
+        (True, True, 18 * 32 + 4 * (32 + 16) + 6 * 96 + 4 * 4 + 6 * (32 + 16)),  # Qwen3's norms of heads stay
+    ],
+)
+def test_a_layer_with_ligers_kernels_by_hand(low: bool, heads: bool, layer: int) -> None:
+    """Bytes of a token. Liger's norm keeps its input, and not what it has normalised (4 bytes a number)."""
+    shape = of_config(tiny.config("qwen3" if heads else "llama"), "tiny")
+    one = Network("model", shape, shape.policy, shape.policy)
+    job = PlannedStage(
+        "sft", compute(dtype="bfloat16" if low else "float32", liger=True), (one,), StepShape(400, 100), Lora()
+    )
+    assert layer_bytes(job, one, "cuda") == layer
+    plain = replace(job, compute=compute(dtype=job.compute.dtype))
+    size = 2 if low else 4
+    assert layer_bytes(plain, one, "cuda") == layer + 8 * 32 + size * 96
+    foreign = replace(one, shape=replace(shape, family="gpt2"))
+    assert layer_bytes(job, foreign, "cuda") == layer_bytes(plain, foreign, "cuda")
+
+
+def test_what_is_not_counted_of_compiling_and_of_liger_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(model: str, **settings: Any) -> tuple[str, ...]:
+        return job_of("sft", SFTConfig(model=model, data="d", compute=compute(**settings))).assumed
+
+    assert said("qwen3-0.6b") == ()
+    (one,) = said("qwen3-0.6b", compile="layer")
+    assert one.startswith("compiled layers keep as much as plain ones")
+    assert said("qwen3-0.6b", liger=True) == ("Liger's kernels are as fast as plain ones",)
+    monkeypatch.setattr(shapes, "LIGER", ("llama",))
+    assert said("qwen3-0.6b", liger=True)[1:] == ("what Liger's kernels save in qwen3-0.6b is not counted",)
 
 
 def test_sampling_and_learning_come_one_after_the_other() -> None:

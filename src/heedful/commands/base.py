@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -163,6 +164,16 @@ def option(*names: str, panel: str = "Options", **how: Any) -> Option:
 
 def argument(name: str, metavar: str, help: str, type: type = Path, **how: Any) -> click.Argument:
     return click.Argument([name], metavar=metavar, help=help, type=type, **how)
+
+
+class Number(click.FloatRange):
+    """A number between two others. click lets nan and inf through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return found
 
 
 def command(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from heedful.commands.base import AS_JSON, TRAIN, Command, command, option
+from heedful.commands.base import AS_JSON, TRAIN, Command, Number, command, option
 from heedful.configs import presets, registry
 from heedful.errors import UserError
 
@@ -27,7 +28,7 @@ UNREAD = "not read"
            "wrong name lists all."),
     option("--mean-tokens", "tokens", type=click.IntRange(1), metavar="N", help="Tokens of a mean prompt with its "
            "answer, for the time. Without it: as long as the settings allow."),
-    option("--engine-gib", type=click.FloatRange(0), default=0.0, metavar="NUMBER", help="Memory that a server takes "
+    option("--engine-gib", type=Number(0), default=0.0, metavar="NUMBER", help="Memory that a server takes "
            "on each of these GPUs."),
     AS_JSON, context_settings={"ignore_unknown_options": True},
 )  # fmt: skip
@@ -52,7 +53,9 @@ def _plan(
 
 def counts(text: str) -> list[int]:
     """Numbers of GPUs. Raises UserError for anything else."""
-    found = [int(part) for part in text.split(",") if part.strip().isdigit() and 0 < int(part) < 100_000]
+    found = [
+        int(part) for part in text.split(",") if re.fullmatch("[0-9]{1,6}", part.strip()) and 0 < int(part) < 100_000
+    ]
     if len(found) != len(text.split(",")):
         raise UserError(f"--gpus {text}: write numbers with commas between them, such as 1,2,4,8")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,12 +102,24 @@ class PlannedStage:
 def job_of(stage: str, config: StageConfig) -> PlannedStage:
     """The job of a config. Raises UserError for a model whose shape is not to be found."""
     if isinstance(config, PretrainConfig):
-        return _pretrain(stage, config)
-    if isinstance(config, OnlineConfig):
-        return _online(stage, config)
-    if not isinstance(config, OfflineConfig):
+        job = _pretrain(stage, config)
+    elif isinstance(config, OnlineConfig):
+        job = _online(stage, config)
+    elif isinstance(config, OfflineConfig):
+        job = _offline(stage, config)
+    else:
         raise UserError(f"{stage}: a stage without a plan")
-    return _offline(stage, config)
+    return replace(job, assumed=(*job.assumed, *_extras(job)))
+
+
+def _extras(job: PlannedStage) -> Iterator[str]:
+    """What the plan does not know of compiled layers and of Liger's kernels."""
+    if job.compute.compile != "none":
+        yield "compiled layers keep as much as plain ones and are as fast, without the minute or more of compiling"
+    if job.compute.liger:
+        yield "Liger's kernels are as fast as plain ones"
+        for name in sorted({one.shape.name for one in job.trained if not one.shape.for_liger}):
+            yield f"what Liger's kernels save in {name} is not counted"
 
 
 def _pretrain(stage: str, config: PretrainConfig) -> PlannedStage:

@@ -156,6 +156,8 @@ def layer_bytes(job: PlannedStage, network: Network, device: str, shards: int = 
         kept = 24 * s.width + 16 * s.queries + 16 * s.inner + 4 * s.heads
     if s.head_norms:
         kept += (6 if low else 8) * (s.queries + s.keys)
+    if job.compute.liger and s.for_liger:  # no normalised copies in float32, and no silu(gate)
+        kept -= 2 * EXACT * s.width + (2 if low else EXACT) * s.inner
     if network.adapted:  # the inputs of each pair of matrices in their own precision, and what lies between them
         kept += EXACT * (2 * s.width + s.queries + s.inner + 7 * job.lora.rank)
     kept += 4 * s.heads * min(footprint(device).attended, job.rows.longest)  # attention weights of short rows

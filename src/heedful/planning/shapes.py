@@ -20,6 +20,8 @@ from heedful.files import read_json
 from heedful.models import fresh
 from heedful.runs.manifest import model_path
 
+LIGER = ("llama", "mistral", "qwen2", "qwen3")
+"""Families with two RMS norms and a gated MLP in each layer, all of which Liger replaces."""
 NAMED = Path(__file__).parent / "models.toml"
 # What transformers raises for a config that it cannot read or build
 _ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
@@ -49,8 +51,15 @@ class ModelShape:
     context: int
     head_norms: bool
     """Whether queries and keys are normalised, as in Qwen3."""
+    family: str = ""
+    """`model_type` of its config."""
     low: bool = False
     """Whether its files are in bfloat16."""
+
+    @property
+    def for_liger(self) -> bool:
+        """Whether the plan knows what Liger's kernels keep in its layers."""
+        return self.family in LIGER
 
     @property
     def policy(self) -> int:
@@ -100,7 +109,10 @@ def shape_of(ref: str) -> ModelShape:
         return shape_of(str(read_json(adapter).get("base_model_name_or_path")))
     try:
         config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
-    except _ERRORS:
+    except _ERRORS as error:
+        if (Path(where) / "config.json").exists():
+            said = " ".join(str(error).split())[:100]
+            raise UserError(f"{ref}: its config.json cannot be read ({said})") from None
         known = ", ".join(named())
         raise UserError(
             f"{ref}: no config.json of this model is here or in the hub's cache. Name a folder, or a shape: {known}"
@@ -159,6 +171,7 @@ def of_body(body: Any, name: str) -> ModelShape:
         inner=getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width,
         vocabulary=config.vocab_size,
         context=next((limit for limit in contexts if isinstance(limit, int) and limit > 0), 1 << 30),
+        family=config.model_type,
         low=str(getattr(config, "dtype", None)).endswith("bfloat16"),
         head_norms=any(name.endswith("q_norm") for name, _ in body.named_modules()),
     )

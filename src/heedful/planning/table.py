@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from heedful.configs.shared import StageConfig
+from heedful.errors import UserError
 from heedful.planning.check import NEAR, advice, amount, planned
 from heedful.planning.gpus import GIB, Gpu
 from heedful.planning.job import PlannedStage, job_of
@@ -37,6 +38,10 @@ def columns(
 ) -> tuple[PlannedStage, list[Column]]:
     """The plan for each number of GPUs. `tokens`: of a mean row, for the time. `engine`: bytes of a server on each."""
     job, found = job_of(stage, config), []
+    for one in job.trained if job.lora.rank else ():
+        if not one.shape.adapters(job.lora):
+            names = ", ".join(sorted({name for name, _, _ in one.shape.linear}))
+            raise UserError(f"lora.targets: {one.shape.name} has no linear layer of these names. It has {names}")
     for count in gpus:
         place = Hardware(count, NODE)
         need = needs(job, place, engine=engine)

@@ -130,8 +130,8 @@ def test_a_process_for_each_gpu() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("-- sft --model m --data d", "launch: --ray needs ray: pip install"),
-        ("-- sft --model m --data d --epochs few", "the options: 'epochs': must be a whole number"),
+        ("-- sft --model m --data d --out o", "launch: --ray needs ray: pip install"),
+        ("-- sft --model m --data d --out o --epochs few", "the options: 'epochs': must be a whole number"),
         ("-- label", "launch: label does not run in several processes"),
         ("--port 4000 -- sft", "--port: not with --ray. Leave it out, and give --processes"),
         ("--nodes 2 -- sft", "--nodes: not with --ray. Leave it out, and give --processes"),

@@ -21,6 +21,7 @@ from heedful.launch import local, machine, processes
 from heedful.launch.local import Servers
 
 ROOT = Path(__file__).parents[2]
+PPO = "ppo --policy p --prompts p --reward r --out o"
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +199,8 @@ def test_the_gpus_of_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-ab")
     assert machine.gpus() == ["3", "GPU-ab"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 1,-1,2")
+    assert machine.gpus() == ["3", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
@@ -217,7 +220,18 @@ def test_the_gpus_of_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ("-- label", "launch: label does not run in several processes. Choose from pretrain, sft, reward"),
         ("--nodes 2 -- sft", "--nodes: only for --slurm FILE. On this machine give --processes"),
         ("--servers 1 -- sft --model m", "--servers: heedful sft samples nothing while it learns. Leave it out"),
-        ("--servers 1 -- ppo --policy p --engine.urls http://a", "--servers: the settings name servers already"),
+        (f"--servers 1 -- {PPO} --engine.urls http://a", "--servers: the settings name servers already"),
+        (f"--servers 1 -- {PPO} --engine.kind sglang", "--server-kind is vllm and engine.kind sglang. Make them equal"),
+        (f"--servers 1 -- {PPO} --engine.kind local", "--server-kind is vllm and engine.kind local. Make them equal"),
+        (f"--servers 2 --port 8101 -- {PPO}", "--port 8101: a server gets it (--server-port 8100). Choose another one"),
+        (f"--servers 1 --server-options --port=9 -- {PPO}", "--server-options: heedful sets --port itself. Leave it"),
+        (f"--server-port 9000 -- {PPO}", "--server-port: only with --servers N"),
+        (f"--server-kind vllm -- {PPO}", "--server-kind: only with --servers N"),
+        (f"--server-python python -- {PPO}", "--server-python: only with --servers N"),
+        ("--procesess 2 -- sft", "launch: --procesess is no option of launch. Those of the command follow its name"),
+        ("--processes 2 sft --model m --epochs 1", "Missing option '--out'. See heedful sft --help"),
+        ("-- sft --out o --data d", "--model is missing. See --help"),
+        ("-- sft --out o --data d --model m --epochs few", "the options: 'epochs': must be a whole number"),
         ("--server-options '--dtype float32' -- ppo", "--server-options: only with --servers N"),
         (
             "--servers 1 --server-options \\' -- ppo --policy p --prompts p --reward r --out o",
@@ -239,7 +253,7 @@ def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) ->
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit) as end:
-            main(["launch", "--processes", "2", "--port", str(port), "--", "sft"])
+            main(["launch", "--processes", "2", "--port", str(port), "--", *"sft --model m --data d --out o".split()])
     assert end.value.code == 2
     assert capsys.readouterr().err == (
         f"launch: port {port} is taken. Choose another one, or stop what listens there\n"

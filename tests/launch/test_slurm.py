@@ -18,19 +18,21 @@ EXPECTED = r"""#!/bin/bash
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=4
 #SBATCH --time=36:30:00
-#SBATCH --output=logs/%x-%j.log
+#SBATCH --chdir='FOLDER/a b'
+#SBATCH --output='my logs/%x-%j.log'
 #SBATCH --open-mode=append
 # Two minutes before the end the run saves a checkpoint, and a job that is started again goes on from it
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
 set -euo pipefail
-mkdir -p logs
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=110
+mkdir -p 'my logs'
 # All nodes meet at the first one, on a port that follows from the number of the job
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
 resume=""
 if [ -e 'my runs/ppo/manifest.json' ]; then resume=--resume; fi
-srun --kill-on-bad-exit=1 --output=logs/%x-%j-node-%t.log \
+srun --kill-on-bad-exit=1 --output='my logs/%x-%j-node-%t.log' \
     PYTHON -m torch.distributed.run \
     --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node=4 --max-restarts=0 \
     --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:$port" \
@@ -39,16 +41,28 @@ srun --kill-on-bad-exit=1 --output=logs/%x-%j-node-%t.log \
 GIVEN = ["--", "ppo", "--config", "ppo.toml", "--out", "my runs/ppo"]
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command is given, with the settings."""
+    (found := tmp_path / "a b").mkdir()
+    (found / "ppo.toml").write_text('policy = "p"\nreward = ["r"]\nprompts = "q"\n', encoding="utf-8")
+    monkeypatch.chdir(found)
+    return found
+
+
 def launch(*arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as end:
         main(["launch", *arguments])
     return end.value.code
 
 
-def test_the_file_line_by_line(tmp_path: Path) -> None:
+def test_the_file_line_by_line(tmp_path: Path, folder: Path) -> None:
+    """Slurm opens the job's log before the first line runs, so the folder is there."""
     file = tmp_path / "job.sbatch"
-    assert not launch("--slurm", str(file), "--nodes", "2", "--gpus", "4", "--hours", "36.5", *GIVEN)
-    assert file.read_text("utf-8") == EXPECTED.replace("PYTHON", sys.executable)
+    given = ["--nodes", "2", "--gpus", "4", "--hours", "36.5", "--logs", "my logs"]
+    assert not launch("--slurm", str(file), *given, *GIVEN)
+    assert file.read_text("utf-8") == EXPECTED.replace("PYTHON", sys.executable).replace("FOLDER", str(tmp_path))
+    assert (folder / "my logs").is_dir()
     assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
 
 
@@ -59,7 +73,7 @@ def test_the_file_starts_one_process_on_each_node_with_the_same_meeting_place(tm
     file, out = tmp_path / "job.sbatch", tmp_path / "run"
     out.mkdir()
     (out / "manifest.json").touch()
-    given = ["--", "sft", "--data", "a b.jsonl", "--out", str(out)]
+    given = ["--", "sft", "--model", "m", "--data", "a b.jsonl", "--out", str(out)]
     assert not launch("--slurm", str(file), "--nodes", "2", "--gpus", "2", "--logs", str(tmp_path / "logs"), *given)
     for name, body in {"scontrol": 'printf "node-7\\nnode-9\\n"', "srun": 'printf "%s\\n" "$@"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
@@ -71,8 +85,8 @@ def test_the_file_starts_one_process_on_each_node_with_the_same_meeting_place(tm
     assert done.stdout.splitlines() == [
         "--kill-on-bad-exit=1", f"--output={tmp_path}/logs/%x-%j-node-%t.log", sys.executable, "-m",
         "torch.distributed.run", "--nnodes=2", "--nproc-per-node=2", "--max-restarts=0", "--rdzv-id=41007",
-        "--rdzv-backend=c10d", "--rdzv-endpoint=node-7:21007", "-m", "heedful", "sft", "--data", "a b.jsonl", "--out",
-        str(out), "--resume",
+        "--rdzv-backend=c10d", "--rdzv-endpoint=node-7:21007", "-m", "heedful", "sft", "--model", "m", "--data",
+        "a b.jsonl", "--out", str(out), "--resume",
     ]  # fmt: skip
 
 
@@ -82,14 +96,20 @@ def test_the_file_starts_one_process_on_each_node_with_the_same_meeting_place(tm
         (["--servers", "1"], "--servers: not with --slurm. Start servers as jobs of their own"),
         (["--port", "4000"], "--port: not with --slurm, where it follows from the number of the job"),
         (["--gpus", "2", "--processes", "4"], "--processes 4: each needs a GPU, and --gpus is 2. Make them equal"),
+        (["--hours", "0.05"], "Invalid value for '--hours': 0.05 is not in the range 0.1<=x<=10000"),
+        (["--hours", "nan"], "Invalid value for '--hours': nan is not a finite number"),
+        (["--", "ppo", "--epochs", "few"], "the options: 'epochs': must be a whole number"),
     ],
 )
 def test_what_the_file_cannot_say_is_one_line(
     given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch("--slurm", str(tmp_path / "job"), *given, *GIVEN) == 2
-    assert capsys.readouterr().err.startswith(said)
+    more = [*given, *GIVEN[2:]] if "--" in given else [*given, *GIVEN]
+    assert launch("--slurm", str(tmp_path / "job"), *more) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
     assert not (tmp_path / "job").exists()
+    assert not Path("logs").exists()
 
 
 def test_an_existing_file_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +117,9 @@ def test_an_existing_file_stays(tmp_path: Path, capsys: pytest.CaptureFixture[st
     file.write_text("mine", encoding="utf-8")
     assert launch("--slurm", str(file), *GIVEN) == 2
     assert file.read_text("utf-8") == "mine"
+    assert launch("--slurm", str(tmp_path / "no" / "job"), *GIVEN) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"--slurm {file}: already exists. Choose another name, or delete it",
+        f"--slurm {tmp_path}/no/job: the folder {tmp_path}/no does not exist. Create it, or choose another path",
+    ]
+    assert not Path("logs").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,33 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import hosts
 from heedful.files import read_json
 from heedful.runs.run import metrics
 from stages import worlds
 
-NAMES = [f"heedful{os.getpid()}{end}" for end in "ab"]
-ADDRESSES = ["10.231.77.1", "10.231.77.2"]
 PORT = "29533"
-
-
-def network(*command: str) -> int:
-    """The exit code of ip."""
-    return subprocess.run(["ip", *command], capture_output=True, check=False).returncode
-
-
-def forbidden() -> str:
-    """Why there can be no namespaces here. Empty: there can."""
-    if not os.environ.get("HEEDFUL_TEST_SCALE"):
-        return "two hosts: run make test-scale"
-    if shutil.which("ip") is None:
-        return "two hosts: this machine has no ip command"
-    if network("netns", "add", NAMES[0]) != 0:
-        return "two hosts: this machine forbids network namespaces"
-    network("netns", "delete", NAMES[0])
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(why := forbidden()), reason=why)
+NOT_ASKED = "" if os.environ.get("HEEDFUL_TEST_SCALE") else "two hosts: run make test-scale"
+pytestmark = pytest.mark.skipif(bool(why := NOT_ASKED or hosts.forbidden()), reason=why)
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +28,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> worlds.Files:
 
 
 @pytest.fixture
-def hosts() -> Iterator[None]:
-    for name in NAMES:
-        assert network("netns", "add", name) == 0
-    try:
-        there = ["type", "veth", "peer", "name", "cable", "netns", NAMES[1]]
-        assert network("link", "add", "cable", "netns", NAMES[0], *there) == 0
-        for name, address in zip(NAMES, ADDRESSES, strict=True):
-            assert network("-n", name, "address", "add", f"{address}/24", "dev", "cable") == 0
-            assert network("-n", name, "link", "set", "lo", "up") == 0
-            assert network("-n", name, "link", "set", "cable", "up") == 0
+def two() -> Iterator[None]:
+    with hosts.connected():
         yield
-    finally:
-        for name in NAMES:
-            network("netns", "delete", name)
-
-
-def cable(state: str) -> None:
-    assert network("-n", NAMES[0], "link", "set", "cable", state) == 0
 
 
 def given(files: worlds.Files, out: Path, *more: str) -> list[str]:
@@ -77,16 +42,16 @@ def given(files: worlds.Files, out: Path, *more: str) -> list[str]:
 def torchrun(files: worlds.Files, out: Path, *more: str) -> list[subprocess.Popen[str]]:
     """The commands of docs/scale.md, one on each host."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    meeting = ["--rdzv-id", "sft", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:{PORT}"]
+    meeting = ["--rdzv-id", "sft", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts.ADDRESSES[0]}:{PORT}"]
     env = os.environ | {"GLOO_SOCKET_IFNAME": "cable", "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            ["ip", "netns", "exec", name, *command, "--node-rank", str(rank), "--local-addr", ADDRESSES[rank], *meeting,
+            [*hosts.on(rank, *command), "--node-rank", str(rank), "--local-addr", hosts.ADDRESSES[rank], *meeting,
              "--rdzv-conf", f"is_host={1 - rank}",
              *given(files, out, *more)],
             env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
-        for rank, name in enumerate(NAMES)
+        for rank in range(2)
     ]  # fmt: skip
 
 
@@ -135,16 +100,16 @@ def runs(process: int) -> bool:
         return False
 
 
-@pytest.mark.usefixtures("hosts")
+@pytest.mark.usefixtures("two")
 def test_two_hosts_are_one_also_after_a_cut_of_30_seconds(files: worlds.Files, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = torchrun(files, run)
     try:
         wait_for(run, 5, processes)
-        cable("down")
+        hosts.cable("down")
         time.sleep(30)
         before = len(metrics(run))
-        cable("up")
+        hosts.cable("up")
     finally:
         found = ended(processes)
     assert [code for code, _ in found] == [0, 0], found
@@ -152,7 +117,7 @@ def test_two_hosts_are_one_also_after_a_cut_of_30_seconds(files: worlds.Files, w
     assert worlds.disagreements(whole, run, 1e-6) == []
 
 
-@pytest.mark.usefixtures("hosts")
+@pytest.mark.usefixtures("two")
 @pytest.mark.parametrize("fault", ["a killed rank", "a cable that stays cut"])
 def test_a_lost_host_is_one_line_and_resume_goes_on(
     files: worlds.Files, whole: Path, tmp_path: Path, fault: str
@@ -165,7 +130,7 @@ def test_a_lost_host_is_one_line_and_resume_goes_on(
         if fault == "a killed rank":
             os.kill(lost, signal.SIGKILL)
         else:
-            cable("down")
+            hosts.cable("down")
         own = rank_of(processes[0], run)
         while runs(own) or runs(lost):
             assert time.monotonic() - began < 60, "a rank outlives a lost one by more than a minute"
@@ -184,6 +149,6 @@ def test_a_lost_host_is_one_line_and_resume_goes_on(
     assert read_json(run / "manifest.json")["status"] in ("running", "failed")
     assert not list(run.rglob("*.tmp"))
     if fault != "a killed rank":
-        cable("up")
+        hosts.cable("up")
     assert [code for code, _ in ended(torchrun(files, run, "--resume"))] == [0, 0]
     assert worlds.hashes(run) == worlds.hashes(whole)

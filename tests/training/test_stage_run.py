@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,21 @@ def test_a_signal_on_any_rank_stops_all(tmp_path: Path, monkeypatch: pytest.Monk
         assert stopped.value.signal_number == 15
         s.ranks = Ranks(0, 1, CPU, torch.float32)
     assert read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
+
+
+def test_a_later_sigterm_ends_the_process_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, raised = [100.0], list[object]()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with opened(tmp_path / "run") as s:
+        signal.raise_signal(signal.SIGTERM)
+        now[0] += 4.9
+        signal.raise_signal(signal.SIGTERM)  # the first one again
+        monkeypatch.setattr(
+            module.signal, "raise_signal", lambda number: raised.append((number, signal.getsignal(number)))
+        )
+        now[0] += 0.2
+        s._on_signal(signal.SIGTERM, None)
+        assert raised == [(signal.SIGTERM, signal.SIG_DFL)]
 
 
 def test_random_numbers_follow_from_seed_step_and_rank() -> None:

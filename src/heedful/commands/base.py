@@ -68,12 +68,12 @@ class Command(click.Command):
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.panel, self._config, self._preset = panel, config, preset
+        self.panel, self.config_name, self.preset = panel, config, preset
 
     @cached_property
     def config(self) -> type[Config] | None:
         """The class that `module:class` names, imported only when the options are needed."""
-        return None if self._config is None else named(self._config)
+        return None if self.config_name is None else named(self.config_name)
 
     @cached_property
     def _options(self) -> list[Option]:
@@ -85,7 +85,7 @@ class Command(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         files = [CONFIG_FILE, SETS] if self.config is not None else []
-        files = [PRESET, *files] if self._preset is not None else files
+        files = [PRESET, *files] if self.preset is not None else files
         return [*self._options, *files, *super().get_params(ctx)]
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -94,7 +94,7 @@ class Command(click.Command):
 
             given = [(option.setting, ctx.params.pop(str(option.name))) for option in self._options]
             file, sets, name = (ctx.params.pop(key, None) for key in ("config_file", "sets", "preset"))
-            preset = self._preset(name, str(self.name)) if self._preset is not None and name is not None else {}
+            preset = self.preset(name, str(self.name)) if self.preset is not None and name is not None else {}
             chosen = [(one, value) for one, value in given if one]
             ctx.params["settings"] = loaded(self.config, chosen, preset, file, sets)
         return super().invoke(ctx)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from heedful import terminal
-from heedful.commands.base import TRAIN, command, option
-from heedful.commands.plans import config_of
+from heedful.commands.base import TRAIN, Command, Number, app, command, option
 from heedful.configs import registry
 from heedful.errors import UserError
 
 SPREAD = ("sample", "score", "best-of-n")
 """Commands besides the stages whose processes share the work."""
+_OF_SERVERS = ("server_kind", "server_python", "server_port", "server_options")
+_OURS = ("--port", "--model", "--model-path", "--served-model-name")
+"""Options of a server's command whose values heedful must know."""
 
 
 @command(
@@ -40,8 +42,9 @@ SPREAD = ("sample", "score", "best-of-n")
     option("--slurm", type=Path, metavar="FILE", help="Write an sbatch file, and start nothing."),
     option("--nodes", type=click.IntRange(1, 4096), metavar="N", help="With --slurm: machines."),
     option("--gpus", type=click.IntRange(0, 64), metavar="N", help="With --slurm: GPUs of each machine."),
-    option("--hours", type=click.FloatRange(0.02, 10_000), metavar="NUMBER", help="With --slurm: the longest that the "
+    option("--hours", type=Number(0.1, 10_000), metavar="NUMBER", help="With --slurm: the longest that the "
            "job may run."),
+    context_settings={"ignore_unknown_options": True},
 )  # fmt: skip
 def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, **how: Any) -> None:
     """Run a command in several processes on this machine or on a Ray cluster, or write the file for Slurm.
@@ -50,11 +53,11 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     first process prints to the terminal, and every process has a log. One Ctrl-C ends all of them: the run saves a
     checkpoint first. The exit code is that of the trainer.
     """
-    name = _known(given)
-    if how["server_options"] is not None and not how["servers"]:
-        raise UserError("--server-options: only with --servers N")
+    _check(given)
+    if not how["servers"] and (unused := [name for name in _OF_SERVERS if _is_given(name)]):
+        raise UserError(f"--{unused[0].replace('_', '-')}: only with --servers N")
     if how["ray"]:
-        raise click.exceptions.Exit(_on_ray(name, given, processes, logs, port, how))
+        raise click.exceptions.Exit(_on_ray(given, processes, logs, port, how))
     if how["slurm"] is not None:
         _write(given, processes, logs, port, how)
         return
@@ -63,14 +66,20 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
         raise UserError(f"{unused[0]}: only for --slurm FILE. On this machine give --processes")
     from heedful.launch import local
 
-    servers = _servers(name, given, how) if how["servers"] else None
+    if how["servers"] and not (given[0] in registry.stages() and registry.stages()[given[0]].online):
+        raise UserError(f"--servers: heedful {given[0]} samples nothing while it learns. Leave it out")
+    settings = _read(given).settings
+    servers = _servers(settings, port, how) if how["servers"] else None
     code = local.run(given, logs, terminal.say, processes=processes, servers=servers, port=port)
     raise click.exceptions.Exit(code)
 
 
-def _on_ray(
-    name: str, given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]
-) -> int:
+def _is_given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _on_ray(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> int:
     """Run the command on a Ray cluster: its exit code."""
     others = {"--slurm": how["slurm"], "--nodes": how["nodes"], "--gpus": how["gpus"], "--hours": how["hours"]}
     if unused := [key for key, value in {**others, "--port": port}.items() if value is not None]:
@@ -79,69 +88,62 @@ def _on_ray(
         raise UserError("--servers: not with --ray. Start servers yourself, and give --engine.urls behind --")
     from heedful.launch import cluster
 
-    on_cpu = "--compute.device=cpu" in given or ("--compute.device", "cpu") in itertools.pairwise(given)
-    if name in registry.stages():  # a wrong setting is an error before anything starts
-        on_cpu = config_of(name, _settings(given)).compute.device == "cpu"
+    on_cpu = _read(given).settings.compute.device == "cpu"
     return cluster.run(given, logs, terminal.say, processes=processes, on_cpu=on_cpu)
 
 
-def _settings(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The settings of a stage among its options."""
-    return tuple(_without([part for part in given[1:] if part not in ("--resume", "--json")], "--out"))
+@dataclass(frozen=True)
+class Inner:
+    """What the command that is launched reads from its options."""
+
+    settings: Any
+    out: Path
 
 
-def _known(given: tuple[str, ...]) -> str:
-    """The name of the command. Raises UserError if it cannot run in several processes."""
+def _check(given: tuple[str, ...]) -> None:
+    """Raise UserError if this is no command, or one that cannot run in several processes."""
     commands = [*registry.stages(), *SPREAD]
     if not given:
         raise UserError("launch: name a command behind --, such as heedful launch -- ppo --config ppo.toml")
+    if given[0].startswith("-"):
+        raise UserError(f"launch: {given[0]} is no option of launch. Those of the command follow its name, behind --")
     if given[0] not in commands:
         raise UserError(f"launch: {given[0]} does not run in several processes. Choose from {', '.join(commands)}")
-    return given[0]
 
 
-def _servers(name: str, given: tuple[str, ...], how: dict[str, Any]) -> Any:
+def _read(given: tuple[str, ...]) -> Inner:
+    """Read the options of a command, so that a wrong one is an error before anything starts."""
+    name, found = given[0], list[dict[str, Any]]()
+    known: Any = app.commands[name]
+    inner = Command(
+        name, callback=lambda **read: found.append(read), panel=TRAIN, config=known.config_name, preset=known.preset,
+        params=known.params,
+    )  # fmt: skip
+    with inner.make_context(f"heedful {name}", list(given[1:])) as context:
+        inner.invoke(context)
+    return Inner(found[0]["settings"], found[0]["out"])
+
+
+def _servers(config: Any, port: int | None, how: dict[str, Any]) -> Any:
     """The servers of an online stage, which load its policy."""
     from heedful.launch.local import Servers
     from heedful.runs.manifest import model_path
 
-    if name not in registry.stages() or not registry.stages()[name].online:
-        raise UserError(f"--servers: heedful {name} samples nothing while it learns. Leave it out")
-    config = config_of(name, _settings(given))
+    kind, first = how["server_kind"], how["server_port"]
     if config.engine.urls:
         raise UserError("--servers: the settings name servers already. Leave --servers or engine.urls out")
-    rank = config.lora.rank if config.engine.sync == "adapter" else 0
+    if config.engine.kind != kind and "kind" in config.engine.model_fields_set:
+        raise UserError(f"--server-kind is {kind} and engine.kind {config.engine.kind}. Make them equal")
+    if port is not None and first <= port < first + how["servers"]:
+        raise UserError(f"--port {port}: a server gets it (--server-port {first}). Choose another one")
     try:
         options = tuple(shlex.split(how["server_options"] or ""))
     except ValueError as error:
         raise UserError(f"--server-options: {error}. Quote it as in a shell") from None
-    return Servers(
-        how["server_kind"], how["servers"], how["server_python"], model_path(config.policy), how["server_port"], rank,
-        options,
-    )  # fmt: skip
-
-
-def _without(given: list[str], option: str) -> list[str]:
-    """The options without one that takes a value."""
-    found, skip = [], False
-    for part in given:
-        if skip:
-            skip = False
-        elif part == option:
-            skip = True
-        elif not part.startswith(f"{option}="):
-            found.append(part)
-    return found
-
-
-def _out(given: tuple[str, ...]) -> str | None:
-    """The folder of the run."""
-    for number, part in enumerate(given):
-        if part == "--out" and number + 1 < len(given):
-            return given[number + 1]
-        if part.startswith("--out="):
-            return part.removeprefix("--out=")
-    return None
+    if ours := [name for name in (part.partition("=")[0] for part in options) if name in _OURS]:
+        raise UserError(f"--server-options: heedful sets {ours[0]} itself. Leave it out")
+    rank = config.lora.rank if config.engine.sync == "adapter" else 0
+    return Servers(kind, how["servers"], how["server_python"], model_path(config.policy), first, rank, options)
 
 
 def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> None:
@@ -156,10 +158,16 @@ def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int 
         )
     if port is not None:
         raise UserError("--port: not with --slurm, where it follows from the number of the job. Leave it out")
-    terminal.check_free(file, overwrite=False)
+    if file.exists():
+        raise UserError(f"--slurm {file}: already exists. Choose another name, or delete it")
+    if not file.parent.is_dir():
+        raise UserError(f"--slurm {file}: the folder {file.parent} does not exist. Create it, or choose another path")
     gpus = 8 if how["gpus"] is None else how["gpus"]
     batch = slurm.SlurmJob(how["nodes"] or 1, gpus, processes or gpus or 1, how["hours"] or 24.0, logs)
     if gpus and batch.processes > gpus:
         raise UserError(f"--processes {processes}: each needs a GPU, and --gpus is {gpus}. Make them equal")
-    files.write_text(file, slurm.script(given, batch, _out(given) if given[0] in registry.stages() else None))
-    terminal.say(f"{file}: written. Start it with: sbatch {file}")
+    inner = _read(given)
+    out = str(inner.out) if given[0] in registry.stages() else None
+    logs.mkdir(parents=True, exist_ok=True)  # Slurm makes no folder for a job's log
+    files.write_text(file, slurm.script(given, batch, out, Path.cwd()))
+    terminal.say(f"{file}: written. Start it with: sbatch {shlex.quote(str(file))}")

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from itertools import takewhile
 
 from heedful.config import UserError
 
@@ -14,7 +15,8 @@ def gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them. Empty where there is none."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() and name.strip() != "-1"]
+        names = [name.strip() for name in chosen.split(",") if name.strip()]
+        return list(takewhile(lambda name: name != "-1", names))  # CUDA hides what comes after -1
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -22,8 +22,15 @@ class SlurmJob:
     logs: Path
 
 
-def script(arguments: Sequence[str], batch: SlurmJob, out: str | None) -> str:
-    """The text of the file. `out`: the folder of the run, which a job that Slurm starts again continues."""
+WARNED = 120
+"""Seconds before its end in which a job saves a checkpoint. torchrun would kill a process 30 seconds after a signal."""
+
+
+def script(arguments: Sequence[str], batch: SlurmJob, out: str | None, folder: Path) -> str:
+    """The text of the file. `out`: the folder of the run, which a job that Slurm starts again continues.
+
+    `folder`: where the job runs, wherever it is submitted. Slurm opens the log before it runs a line of the file.
+    """
     command = shlex.join(arguments)
     minutes = max(1, round(batch.hours * 60))
     gpus = [f"#SBATCH --gpus-per-node={batch.gpus}"] if batch.gpus else []
@@ -36,19 +43,21 @@ def script(arguments: Sequence[str], batch: SlurmJob, out: str | None) -> str:
         "#SBATCH --ntasks-per-node=1",
         *gpus,
         f"#SBATCH --time={minutes // 60:02}:{minutes % 60:02}:00",
-        f"#SBATCH --output={batch.logs}/%x-%j.log",
+        f"#SBATCH --chdir={shlex.quote(str(folder))}",
+        f"#SBATCH --output={shlex.quote(f'{batch.logs}/%x-%j.log')}",
         "#SBATCH --open-mode=append",
         "# Two minutes before the end the run saves a checkpoint, and a job that is started again goes on from it",
-        "#SBATCH --signal=TERM@120",
+        f"#SBATCH --signal=TERM@{WARNED}",
         "#SBATCH --requeue",
         "set -euo pipefail",
+        f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={WARNED - 10}",
         f"mkdir -p {shlex.quote(str(batch.logs))}",
         "# All nodes meet at the first one, on a port that follows from the number of the job",
         'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         "port=$((20000 + SLURM_JOB_ID % 20000))",
         'resume=""',
         *resume,
-        f"srun --kill-on-bad-exit=1 --output={shlex.quote(str(batch.logs))}/%x-%j-node-%t.log \\",
+        f"srun --kill-on-bad-exit=1 --output={shlex.quote(f'{batch.logs}/%x-%j-node-%t.log')} \\",
         f"    {shlex.quote(sys.executable)} -m torch.distributed.run \\",
         f'    --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node={batch.processes} --max-restarts=0 \\',
         '    --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:$port" \\',

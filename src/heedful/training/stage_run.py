@@ -16,6 +16,7 @@ import contextlib
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -42,6 +43,8 @@ from heedful.training.parallel import Ranks, join_ranks
 from heedful.training.trackers import Trackers
 
 FEW_UPDATES = 10
+TWICE = 5.0
+"""Seconds in which a second SIGTERM is the first one again: Slurm sends one to all, and torchrun hands its own on."""
 
 
 class StageRun:
@@ -57,7 +60,7 @@ class StageRun:
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         """Logged metrics of every step so far, also of those before a resume. The same on every rank."""
-        self._signal = 0
+        self._signal, self._asked = 0, 0.0
         self._step = 0
         self._total = 0
         self._reporter: Reporter | None = None
@@ -298,8 +301,14 @@ class StageRun:
         return max(self.ranks.gather(self._signal))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if number == self._signal:  # a second SIGTERM
+            if time.monotonic() - self._asked > TWICE:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            return
+        self._signal, self._asked = number, time.monotonic()
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
         self.say(f"{self.name}: stopping after this step (send it again to stop at once)")
 
 

@@ -166,7 +166,7 @@ def argument(name: str, metavar: str, help: str, type: type = Path, **how: Any) 
     return click.Argument([name], metavar=metavar, help=help, type=type, **how)
 
 
-class Number(click.FloatRange):
+class FiniteRange(click.FloatRange):
     """A number between two others. click lets nan and inf through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

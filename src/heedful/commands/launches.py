@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from heedful import terminal
-from heedful.commands.base import TRAIN, Command, Number, app, command, option
+from heedful.commands.base import TRAIN, Command, FiniteRange, app, command, option
 from heedful.configs import registry
 from heedful.errors import UserError
 
@@ -42,7 +42,7 @@ _OURS = ("--port", "--model", "--model-path", "--served-model-name")
     option("--slurm", type=Path, metavar="FILE", help="Write an sbatch file, and start nothing."),
     option("--nodes", type=click.IntRange(1, 4096), metavar="N", help="With --slurm: machines."),
     option("--gpus", type=click.IntRange(0, 64), metavar="N", help="With --slurm: GPUs of each machine."),
-    option("--hours", type=Number(0.1, 10_000), metavar="NUMBER", help="With --slurm: the longest that the "
+    option("--hours", type=FiniteRange(0.1, 10_000), metavar="NUMBER", help="With --slurm: the longest that the "
            "job may run."),
     context_settings={"ignore_unknown_options": True},
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from heedful.commands.base import AS_JSON, TRAIN, Command, Number, command, option
+from heedful.commands.base import AS_JSON, TRAIN, Command, FiniteRange, command, option
 from heedful.configs import presets, registry
 from heedful.errors import UserError
 
@@ -28,7 +28,7 @@ UNREAD = "not read"
            "wrong name lists all."),
     option("--mean-tokens", "tokens", type=click.IntRange(1), metavar="N", help="Tokens of a mean prompt with its "
            "answer, for the time. Without it: as long as the settings allow."),
-    option("--engine-gib", type=Number(0), default=0.0, metavar="NUMBER", help="Memory that a server takes "
+    option("--engine-gib", type=FiniteRange(0), default=0.0, metavar="NUMBER", help="Memory that a server takes "
            "on each of these GPUs."),
     AS_JSON, context_settings={"ignore_unknown_options": True},
 )  # fmt: skip

@@ -163,6 +163,15 @@ def test_length_is_a_shortcut_unless_the_truth_rises_too() -> None:
     assert "by_truth" not in other["accuracy"]
 
 
+def test_a_lead_over_length_without_an_interval_is_said_as_such() -> None:
+    config = {"reward": ["rated:good"], "data": put("held.jsonl", [row("p", ["good", "very bad"], [[0], [1]])])}
+    assert trust.examine(TrustConfig(**config))["findings"][0] == (
+        "right on 100.0% of the pairs, 'longer wins' on 0.0%. The difference has no interval, as there are fewer than "
+        "10 prompts or all are alike. Give comparisons of more prompts"
+    )
+    assert "not clearly more than" in trust.examine(TrustConfig(**config | {"reward": ["rated:length"]}))["findings"][0]
+
+
 def test_text_lists_and_stop_tokens_change_alone() -> None:
     found = Episode("p", [], [], "Yes. It is! So?", True)
     assert trust_shortcuts.CHANGES["list markup"](found).completion == "- Yes.\n- It is!\n- So?"

@@ -24,7 +24,12 @@ def findings(result: Result) -> list[str]:
     """What to know before this reward is optimised, each with figure and remedy."""
     found, lead = [], result["lead"]["longer_wins"]
     ours, longer = (rate_of(result["accuracy"][name]) for name in ("reward", "longer_wins"))
-    if not clears(lead):
+    if lead["low"] is None and lead["mean"] > 0:
+        found.append(
+            f"right on {ours:.1%} of the pairs, 'longer wins' on {longer:.1%}. The difference has no interval, as "
+            f"there are fewer than {FEWEST} prompts or all are alike. Give comparisons of more prompts"
+        )
+    elif not clears(lead):
         found.append(
             f"right on {ours:.1%} of the pairs, not clearly more than 'longer wins' ({longer:.1%}). "
             "Collect more rankings, or start from a better model"

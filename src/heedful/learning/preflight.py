@@ -14,6 +14,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.records import Comparison, Demonstration, Prompt, as_text
 from heedful.maths.separation import shrunk_gaussian
+from heedful.maths.statistics import FEWEST
 from heedful.models import load, render, scoring
 from heedful.models.templates import TemplateRefused
 from heedful.rewards.distance import BOUND, measurable, split_half_bound
@@ -101,6 +102,8 @@ def _beats_length(name: str, manifest: Manifest | None) -> Check:
         return Check(title, figure, "above 'longer wins'", None, remedy)
     ours, longer = valid["accuracy"], valid["longer_wins"]["rate"]
     low = "no interval" if ours["low"] is None else f"at least {ours['low']:.1%}"
+    if ours["low"] is None and ours["rate"] > longer:
+        remedy = f"Hold out rankings of more prompts, at least {FEWEST}"
     passed = ours["low"] is not None and ours["low"] > longer
     return Check(title, f"{ours['rate']:.1%} ({low})", f"above 'longer wins' ({longer:.1%})", passed, remedy)
 

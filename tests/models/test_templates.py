@@ -230,6 +230,33 @@ def test_an_answer_with_the_opening_of_the_turn_has_it_once() -> None:
     assert render.answered(tokenizer, "Say red", framed) == render.answered(tokenizer, "Say red", "red")
 
 
+def test_a_template_without_a_question_for_an_answer_is_asked_with_its_opening() -> None:
+    """Else the model would write the opening itself, and rewards would read it as a part of the answer."""
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = str(tokenizer.chat_template).partition("{% if add_generation_prompt")[0]
+    messages = turns("Which tea?", "Green.", "Why?")
+    prompt, response = render.answered(tokenizer, messages, "It is mild.")
+    chat = whole(tokenizer, [*messages, Message(role="assistant", content="It is mild.")])
+    assert prompt + response == chat[: len(prompt + response)]
+    assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
+    assert prompt == render.prompt_ids(tokenizer, messages)
+    assert render.response_text(tokenizer, response) == "It is mild."
+
+
+@pytest.mark.parametrize(("template", "said"), [
+    ("{% for m in messages %}{{ m.content ", "a mistake in it: unexpected end of template"),
+    ({"rag": "{{ messages }}", "tool_use": "{{ messages }}"}, "multiple chat templates with no default"),
+])  # fmt: skip
+def test_a_template_that_no_row_can_use_names_the_remedy(template: Any, said: str) -> None:
+    tokenizer = dialects.tokenizer("chatml")
+    tokenizer.chat_template = template
+    with pytest.raises(
+        UserError, match=f"cannot be used \\(.*{said}.*Give another one as template.chat_template"
+    ) as at:
+        render.prompt_ids(tokenizer, "Hi")
+    assert not isinstance(at.value, templates.TemplateRefused)
+
+
 def test_a_template_that_fails_is_one_line() -> None:
     tokenizer = DIALECTS["gemma"]
     with pytest.raises(UserError, match="refuses this chat: System role not supported"):
@@ -240,7 +267,9 @@ def test_a_template_that_fails_is_one_line() -> None:
 def test_a_template_that_writes_nothing_or_fails_is_one_line(template: str) -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = template
-    with pytest.raises(UserError, match=r"the chat template of .* (refuses this chat|leaves out the text)"):
+    with pytest.raises(
+        UserError, match=r"the chat template of .* (refuses this chat|leaves out the text|cannot be used)"
+    ):
         render.answered(tokenizer, "Say red", "red")
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 import tiny
 from heedful.config import UserError
@@ -114,9 +117,19 @@ def test_without_peft_one_line_names_the_adapter_and_the_remedy(
     ("change", "said"),
     [
         ({"base_model_name_or_path": "/nowhere/base"}, "a LoRA adapter of /nowhere/base, which does not exist"),
-        ({"base_model_name_or_path": None}, "a LoRA adapter of None|no such directory"),
+        ({"base_model_name_or_path": None}, "names no base. Write its folder or hub name"),
+        ({"base_model_name_or_path": "C:\\models\\base"}, "a LoRA adapter of .*, which does not exist"),
+        ({"base_model_name_or_path": "../adapter"}, "an adapter of itself"),
+        ({"layers_to_transform": [1]}, "a LoRA adapter that does not fit"),
+        ("surplus", "has weights that its adapter_config.json does not name, such as .*layers.1.*lora_A.weight"),
+        ({"r": 8}, r"a LoRA adapter that does not fit .* \(size mismatch for .*\). Give its own base, or save"),
+        ({"target_modules": ["nothing"]}, r"that does not fit .* \(Target modules .*nothing.* not found in the base"),
+        ({"base_model_name_or_path": "nobody/nothing"}, "a LoRA adapter of nobody/nothing: no such directory"),
+        ("other tokenizer", "its tokenizer gives other ids than that of .*, such as .* Give the adapter's own base"),
+        ("nan", "the adapter holds NaN. Give an earlier checkpoint of it"),
+        ("virtual tokens", "a PROMPT TUNING adapter puts vectors before the input, which no plain model holds"),
         ("no weights", "a LoRA adapter without adapter_model.safetensors"),
-        ("no json", "not the description of an adapter"),
+        ("no json", "adapter_config.json: damaged"),
     ],
     ids=str,
 )
@@ -127,11 +140,53 @@ def test_a_damaged_adapter_is_one_line(change: Any, said: str, tmp_path: Path) -
         (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     elif change == "no json":
         file.write_text("{")
+    elif change in ("surplus", "nan"):
+        tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+        more = {name.replace("layers.0", "layers.1"): weight.clone() for name, weight in tensors.items()}
+        broken = {name: weight * torch.nan for name, weight in tensors.items()}
+        save_file(broken if change == "nan" else tensors | more, tmp_path / "adapter" / "adapter_model.safetensors")
+    elif change == "other tokenizer":
+        tiny.tokenizer(template=True).save_pretrained(tmp_path / "adapter")
+    elif change == "virtual tokens":
+        peft = importlib.import_module("peft")
+        settings = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft calls transformers by an old name
+            tuned = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), settings)
+            tuned.save_pretrained(tmp_path / "adapter")
     else:
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=said) as caught:
         load.load_policy(tmp_path / "adapter")
     assert "\n" not in str(caught.value)
+
+
+@needs_peft
+def test_an_adapter_of_an_adapter_and_a_base_named_from_its_folder(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy())
+    tensors = adapter(tmp_path / "one", "../base")
+    adapter(tmp_path / "two", str(tmp_path / "one"))
+    plain, model = (load.load_policy(path)[0] for path in (base, tmp_path / "two"))
+    (expected, found) = (one.model.layers[0].self_attn.q_proj.weight for one in (plain, model))
+    torch.testing.assert_close(found, expected + 2 * delta(tensors))
+    before = parent(tmp_path / "two")["weights_sha256"]
+    saved(tmp_path / "base", tiny.policy(seed=1))
+    assert parent(tmp_path / "two")["weights_sha256"] != before
+
+
+@needs_peft
+def test_an_adapter_with_more_tokens_than_its_base(tmp_path: Path) -> None:
+    base = saved(tmp_path / "base", tiny.policy(tie_word_embeddings=False))
+    rows = torch.randn(tiny.VOCAB + 2, 32, generator=torch.Generator().manual_seed(2))
+    names = ("base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight")
+    adapter(tmp_path / "adapter", base, **{names[0]: rows, names[1]: rows + 1})
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    model, found = load.load_policy(tmp_path / "adapter")
+    assert len(found) == tiny.VOCAB + 2
+    assert torch.equal(model.get_input_embeddings().weight, rows)
+    assert torch.equal(model.get_output_embeddings().weight, rows + 1)
 
 
 def test_the_parents_of_a_run_know_the_base_of_an_adapter(tmp_path: Path) -> None:
@@ -169,7 +224,7 @@ def test_quantised_weights_without_their_packages_are_one_line(
 
 def test_quantised_weights_become_plain_ones(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     base, settings = saved(tmp_path / "base", tiny.policy(hidden=64)), BitsAndBytesConfig(load_in_4bit=True)
     AutoModelForCausalLM.from_pretrained(base, quantization_config=settings).save_pretrained(tmp_path / "small")

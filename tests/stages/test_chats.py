@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 import dialects
 import tiny
@@ -348,6 +350,32 @@ def test_what_is_told_about_texts(
     read(tmp_path, [row], tiny.tokenizer() if dialect is None else dialects.tokenizer(dialect))
     assert said in caplog.text
     assert bool(said) == bool(caplog.text)
+
+
+def lossy(kind: str) -> Any:
+    """A tokenizer that has not every character, has not every byte, or writes small letters."""
+    if kind == "small letters":
+        tokenizer = tiny.tokenizer()
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+        return tokenizer
+    bpe = Tokenizer(models.BPE(unk_token="<unk>" if kind == "unknown" else None))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<unk>", tiny.EOS]
+    bpe.train_from_iterator(["say red"], trainers.BpeTrainer(special_tokens=special, show_progress=False))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=tiny.EOS)
+
+
+@pytest.mark.parametrize(("kind", "answer", "change"), [
+    ("small letters", " red RED", "'Say' to 'say'"), ("unknown", " red red Zed", "'Zed' to '<unk>ed'"),
+    ("bytes", " red Zed", "'Zed' to 'ed'"),
+])  # fmt: skip
+def test_text_that_a_tokenizer_changes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, answer: str, change: str
+) -> None:
+    prompt = "Say red" if kind == "small letters" else "say red"
+    read(tmp_path, [{"prompt": "say red", "completion": " red"}, {"prompt": prompt, "completion": answer}], lossy(kind))
+    said = f"1 of 2 rows holds text that this tokenizer changes, such as {change}. It is read as changed"
+    assert caplog.messages == [f"{tmp_path / 'd.jsonl'}: {said}"]
 
 
 def test_thoughts_that_a_template_knows_and_leaves_out_are_told(

@@ -12,10 +12,11 @@ from heedful.config import UserError
 from heedful.data.records import Completions, Demonstration, Message, Prompt
 from heedful.data.shapes.chats import LATER
 from heedful.data.text import counted
-from heedful.models import render, templates
+from heedful.models import encoders, render, templates
 
 log = logging.getLogger(__name__)
 _MARKER = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜[^｜<>]+｜>")
+_ANY_TEXT = "".join(map(chr, range(33, 127))) + " \u00c9\ufb01 " + render.RARE_TEXT
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KNOWN = {"role", "content", "tool_calls", "weight"}
 
@@ -59,6 +60,8 @@ def tell(
         remarks[f"have thoughts ({lost[0]}) that the chat template leaves out of the answer. They are not used"] = len(
             lost
         )
+    if changed := _changed(tokenizer, records):
+        remarks[f"hold text that this tokenizer changes, such as {changed[0]}. It is read as changed"] = len(changed)
     if not tokenizer.chat_template:
         remarks["have nothing between prompt and answer, and the model has no chat template"] = sum(
             _glued(record) for record in records
@@ -106,6 +109,30 @@ def _lost(tokenizer: PreTrainedTokenizerBase, record: Prompt) -> str | None:
     prompt, response = render.answered(tokenizer, record.prompt, message, tools=record.tools)
     said = templates.squashed(str(tokenizer.decode(prompt + response)))
     return next((name for name in fields if templates.squashed(given[name]) not in said), None)
+
+
+def _changed(tokenizer: PreTrainedTokenizerBase, records: Sequence[Prompt]) -> list[str]:
+    """Of each row that comes back as another text: the first word that does, "'Café' to 'Caf<unk>'".
+
+    White space aside. Empty for tokenizers that keep every text, and for those of encoders.
+    """
+
+    def kept(text: str) -> str:
+        ids = render.encode(tokenizer, text)
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def differs(text: str) -> bool:
+        return templates.squashed(kept(text)) != templates.squashed(text)
+
+    if encoders.pair_of(tokenizer) is not None or not differs(_ANY_TEXT):
+        return []
+    found: list[str] = []
+    for record in records:
+        own = [record.prompt] if isinstance(record.prompt, str) else [message.text for message in record.prompt]
+        if text := next(filter(differs, [*own, *_answers(record)]), None):
+            word = "" if found else next(filter(differs, text.split()), text)
+            found.append(f"{word[:20]!r} to {kept(word).strip()[:40]!r}")
+    return found
 
 
 def _answers(record: Prompt) -> list[str]:

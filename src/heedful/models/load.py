@@ -36,7 +36,6 @@ from heedful.models import adapters, deferred, encoders, heads, saving, streamed
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
 from heedful.models.shards import Shards, is_sharded, put
-from heedful.models.variants import Adapter
 from heedful.runs.manifest import model_path
 
 _log = logging.getLogger(__name__)
@@ -212,9 +211,13 @@ def _load(
     kind: ModelKind, ref: str | Path, dtype: str | torch.dtype, trust_remote_code: bool, shards: Shards | None = None
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     ref = model_path(ref)
-    adapter = variants.adapter_of(ref)
-    source = ref if adapter is None else _base_of(adapter)
-    config, shared = _config(source, trust_remote_code), _shared(source, trust_remote_code)
+    found = variants.adapters_of(ref)
+    adapter = found[0] if found else None
+    source = model_path(found[-1].base) if found else ref
+    try:
+        config, shared = _config(source, trust_remote_code), _shared(source, trust_remote_code)
+    except UserError as error:
+        raise UserError(f"{found[-1].ref}: {found[-1].named} of {error}" if found else str(error)) from None
     if adapter is not None and adapter.classifies:
         _as_classifier(source, config, trust_remote_code)
     _check_kind(ref, config, kind)
@@ -222,6 +225,8 @@ def _load(
     padding = config.get_text_config().pad_token_id
     with _quiet(), _explained(source, config, **shared):
         tokenizer = AutoTokenizer.from_pretrained(_tokenizer_at(ref, source), **shared)
+        if found and _tokenizer_at(source, ref) == source != _tokenizer_at(ref, source):
+            vocabulary.check_extends(tokenizer, AutoTokenizer.from_pretrained(source, **shared), ref, source)
         cls = _class_of(kind, source, config, trust_remote_code)
         wanted = shards is not None and adapter is None and not trust_remote_code
         model, report = (deferred.build(cls, source, config) if wanted else None), None
@@ -239,9 +244,9 @@ def _load(
     if report is not None:
         _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
     model = variants.plain(model, source)
-    if adapter is not None:
-        with _quiet(), _explained(ref, None, **shared):
-            model = variants.merged(model, adapter)
+    for one in reversed(found):
+        with _quiet(), _explained(one.ref, None, **shared):
+            model = variants.merged(model, one)
     pairs = kind == "encoder" or (kind == "reward" and not heads.reads_last_token(model))
     if pairs and not tokenizer.chat_template:
         encoders.read_pairs(model, tokenizer, ref)
@@ -255,18 +260,6 @@ def _config(ref: str, trust_remote_code: bool) -> Any:
     shared = _shared(ref, trust_remote_code)
     with _quiet(), _explained(ref, None, **shared):
         return AutoConfig.from_pretrained(ref, **shared)
-
-
-def _base_of(adapter: Adapter) -> str:
-    """Where the base of an adapter is. Raises UserError if it is not there, or the adapter cannot be loaded."""
-    variants.check_peft(adapter)
-    variants.check_base(adapter)
-    if not Path(adapter.base).is_dir() and (Path(adapter.base).is_absolute() or adapter.base.startswith(".")):
-        raise UserError(
-            f"{adapter.ref}: a {adapter.kind} adapter of {adapter.base}, which does not exist. Correct "
-            "base_model_name_or_path in its adapter_config.json"
-        )
-    return model_path(adapter.base)
 
 
 def _as_classifier(ref: str, config: Any, trust_remote_code: bool) -> None:
@@ -337,9 +330,9 @@ def _causal_class(ref: str, config: Any, trust_remote_code: bool) -> Any:
 def _start_of(ref: str, trust_remote_code: bool) -> ModelKind:
     """What a reward model can start from at `ref`."""
     ref = model_path(ref)
-    adapter = variants.adapter_of(ref)
-    config = _config(ref if adapter is None else _base_of(adapter), trust_remote_code)
-    if _has_scalar_head(config.architectures) or (adapter is not None and adapter.classifies):
+    found = variants.adapters_of(ref)
+    config = _config(model_path(found[-1].base) if found else ref, trust_remote_code)
+    if _has_scalar_head(config.architectures) or (found and found[0].classifies):
         return "reward"
     return "encoder" if encoders.is_encoder(config) else "policy"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import mark_control_tokens
 
@@ -25,6 +25,7 @@ _TAG = re.compile(r"</?\w+>")  # <think>, </think>: a model writes them inside a
 _SPELLED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # an end of a turn that is no token of this tokenizer
 # what a template may raise, such as one that divides by zero
 _RENDER_ERRORS = (TemplateError, TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError)
+_UNUSABLE = ("a mistake in it:", "multiple chat templates")  # no row can be written
 _NEVER = re.compile(r"(?!)")
 
 
@@ -54,6 +55,8 @@ class TemplateFacts:
     """Text between a lone question and its answer."""
     opening: str
     """The part of `after` that asks for an answer."""
+    unasked: str
+    """That part where the template knows no `add_generation_prompt`, so that heedful writes it."""
     turns: bool
     """Whether the template takes a chat with earlier turns."""
     spaced: bool
@@ -108,11 +111,18 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
         try:
             text = _rendered(tokenizer, form, ask=ask, tools=tools)
         except _RENDER_ERRORS as error:
-            reason = reason or getattr(error, "message", None) or str(error) or type(error).__name__
+            broken = _UNUSABLE[0] if isinstance(error, TemplateSyntaxError) else ""
+            said = getattr(error, "message", None) or str(error) or type(error).__name__
+            reason = reason or " ".join(filter(None, (broken, said)))
         else:
             if not _spells_objects(form, text):
                 _check_all(tokenizer, form, text, ask=ask, tools=tools)
-                return text
+                return text + known.unasked if ask else text
+    if any(unusable in reason for unusable in _UNUSABLE):
+        raise UserError(
+            f"the chat template of {name(tokenizer)} cannot be used ({reason.partition('. ')[0][:200]}). Give another "
+            "one as template.chat_template, such as a file that ends in .jinja"
+        )
     raise TemplateRefused(f"the chat template of {name(tokenizer)} refuses this chat: {reason}")
 
 
@@ -326,7 +336,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
         plain, answers = _pattern(special), _pattern(special - tags)
         closings = tuple(own & {str(tokenizer.eos_token)})
         no_text = frozenset(added_id(tokenizer, one) for one in special - tags)
-        texts = {"tail": "", "bos": "", "before": "", "after": "", "opening": ""}
+        texts = {"tail": "", "bos": "", "before": "", "after": "", "opening": "", "unasked": ""}
         return TemplateFacts(
             end=tokenizer.eos_token_id, ends=False, closings=closings, words="", **texts, turns=False, spaced=spaced,
             marks=_NEVER, by_others=plain, by_authors=plain, in_answers=answers, hidden=no_text,
@@ -340,6 +350,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
     # A template that changes the words of an answer, such as one that writes capitals, shows no end.
     behind = answered.rpartition(_ANSWERED)[2] if _ANSWERED in answered else ""
     head = answered.rpartition(_ANSWERED)[0]
+    question += (unasked := _unasked(tokenizer, known, question, head))
     inside = known.findall(head[_parting(known, question, head) :])  # such as <|close|> after thoughts
     ends = [one for one in known.findall(behind) if one in added and one not in tags]
     ends = [one for one in ends if one not in inside] or ends
@@ -351,8 +362,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
     written = (chat or answered or question) + "".join(others)
     around = _pattern(added).findall(written.replace(_ASKED, " ").replace(_ANSWERED, " "))
     frame = own | ({*around, *ends[:1]} - tags)
-    source = str(tokenizer.chat_template)
-    mentioned = {content for content in added if content in source}
+    mentioned = {content for content in added if content in str(tokenizer.chat_template)}
     before, _, after = question.partition(_ASKED)
     bos = str(tokenizer.bos_token or "")
     bos = bos if before.startswith(bos) else ""
@@ -367,6 +377,7 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
         before=before.removeprefix(bos),
         after=after,
         opening=question[_parting(known, base, question) :],
+        unasked=unasked,
         turns=bool(chat),
         spaced=spaced,
         marks=known,
@@ -375,6 +386,14 @@ def _found(tokenizer: PreTrainedTokenizerBase) -> TemplateFacts:
         in_answers=_pattern(frame | (special - mentioned - tags)),
         hidden=frozenset(hidden if end is None else hidden | {end}),
     )
+
+
+def _unasked(tokenizer: PreTrainedTokenizerBase, known: re.Pattern[str], question: str, head: str) -> str:
+    """The tokens before an answer that a template without `add_generation_prompt` does not ask with."""
+    if "add_generation_prompt" in str(tokenizer.chat_template) or not head.startswith(question):
+        return ""
+    opening = head[len(question) :]
+    return opening if known.search(opening) and not _TAG.search(opening) else ""
 
 
 def _after_tags(behind: str, opening: str) -> str:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
 
 from heedful.config import UserError
 from heedful.files import read_json
-from heedful.runs.manifest import parent
+from heedful.runs.manifest import adapters, parent
 
 # Packages by their names on the index, by quant_method of the config. Others are named by transformers' own message.
 _PACKAGES = {
@@ -39,6 +40,10 @@ _PACKAGES = {
 }
 
 
+# What peft raises for an adapter that it cannot read, or that has another base
+_ERRORS = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, NotImplementedError, SafetensorError,
+)  # fmt: skip
 BASE = "heedful_base.json"
 """Next to an adapter that heedful has made: the hash of the weights that it was trained on."""
 
@@ -55,18 +60,35 @@ class Adapter:
     classifies: bool
     """Whether its base has a head of one number instead of one for text."""
 
+    @property
+    def named(self) -> str:
+        """As in "a LoRA adapter"."""
+        return f"{'an' if self.kind[0] in 'AEIO' else 'a'} {self.kind} adapter"
 
-def adapter_of(ref: str) -> Adapter | None:
-    """The adapter in a local folder, or None. A folder that also holds a whole model is that model."""
-    file = Path(ref) / ADAPTER_CONFIG_NAME
-    if not file.is_file() or (Path(ref) / "config.json").exists():
-        return None
-    try:
-        found = json.loads(file.read_bytes())
-        kind, base = str(found["peft_type"]), str(found["base_model_name_or_path"])
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{file}: not the description of an adapter. Save the adapter again.") from None
-    kind = kind.replace("LORA", "LoRA").replace("_", " ")
+
+def adapters_of(ref: str) -> list[Adapter]:
+    """The adapters to load for `ref`: that one, and those that its base is, too. Empty for a whole model.
+
+    Raises UserError if one cannot be loaded, or if the base is not there.
+    """
+    found = []
+    for folder, base in adapters(ref):
+        adapter = _described(str(folder), base)
+        check_peft(adapter)
+        check_base(adapter)
+        path = Path(base)
+        if not path.is_dir() and (path.is_absolute() or base.startswith(".") or "\\" in base):
+            raise UserError(
+                f"{adapter.ref}: {adapter.named} of {base}, which does not exist. Correct "
+                "base_model_name_or_path in its adapter_config.json"
+            )
+        found.append(adapter)
+    return found
+
+
+def _described(ref: str, base: str) -> Adapter:
+    found = read_json(Path(ref) / ADAPTER_CONFIG_NAME)
+    kind = str(found.get("peft_type", "unknown")).replace("LORA", "LoRA").replace("_", " ")
     return Adapter(ref, kind, base, found.get("task_type") == "SEQ_CLS")
 
 
@@ -75,11 +97,11 @@ def check_peft(adapter: Adapter) -> None:
     if importlib.util.find_spec("peft") is None:
         auto = "AutoPeftModelForSequenceClassification" if adapter.classifies else "AutoPeftModelForCausalLM"
         raise UserError(
-            f"{adapter.ref}: a {adapter.kind} adapter of {adapter.base}. Install peft to load it, or merge it where "
+            f"{adapter.ref}: {adapter.named} of {adapter.base}. Install peft to load it, or merge it where "
             f"peft is installed: {auto}.from_pretrained(...).merge_and_unload().save_pretrained(...)"
         )
     if not any((Path(adapter.ref) / name).is_file() for name in (ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME)):
-        raise UserError(f"{adapter.ref}: a {adapter.kind} adapter without {ADAPTER_SAFE_WEIGHTS_NAME}. Save it again.")
+        raise UserError(f"{adapter.ref}: {adapter.named} without {ADAPTER_SAFE_WEIGHTS_NAME}. Save it again.")
 
 
 def check_base(adapter: Adapter) -> None:
@@ -91,7 +113,7 @@ def check_base(adapter: Adapter) -> None:
     there = parent(adapter.base).get("weights_sha256")
     if None not in (trained_on, there) and trained_on != there:
         raise UserError(
-            f"{adapter.ref}: a {adapter.kind} adapter of other weights than {adapter.base} has now. Give its own base"
+            f"{adapter.ref}: {adapter.named} of other weights than {adapter.base} has now. Give its own base"
         )
 
 
@@ -99,16 +121,59 @@ def merged(model: Any, adapter: Adapter) -> Any:
     """The base with the adapter merged into its weights. Raises UserError if the adapter does not fit."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        with_adapter = importlib.import_module("peft").PeftModel.from_pretrained(model, adapter.ref)
-        missing = [str(warning.message) for warning in said if "missing adapter keys" in str(warning.message)]
-        if missing:
+        try:
+            plain = _merged(model, adapter, said)
+        except UserError:
+            raise
+        except _ERRORS as error:
+            if "NaN" in str(error):
+                raise UserError(f"{adapter.ref}: the adapter holds NaN. Give an earlier checkpoint of it") from None
+            why = re.sub(r"^Error\(s\) in loading [^:]*: ", "", " ".join(str(error).split()))
+            why = re.split(r": copying a param|\.(?:\s|$)", why)[0][:200]
             raise UserError(
-                f"{adapter.ref}: this {adapter.kind} adapter does not fit {adapter.base}. Give its own base"
-            )
-        plain = with_adapter.merge_and_unload(safe_merge=True)
+                f"{adapter.ref}: {adapter.named} that does not fit {adapter.base} ({why}). Give its own base, or save "
+                "the adapter again"
+            ) from None
     vars(plain).pop("peft_config", None)
     plain._hf_peft_config_loaded = False
     return plain.requires_grad_(True)
+
+
+def _merged(model: Any, adapter: Adapter, said: list[warnings.WarningMessage]) -> Any:
+    peft: Any = importlib.import_module("peft")
+    weights = peft.load_peft_weights(adapter.ref, device="cpu")
+    _resize(model, weights)
+    with_adapter = peft.PeftModel.from_pretrained(model, adapter.ref)
+    if with_adapter.active_peft_config.is_prompt_learning:
+        raise UserError(
+            f"{adapter.ref}: {adapter.named} puts vectors before the input, which no plain model holds. "
+            "Give an adapter of weights, such as LoRA"
+        )
+    if any("missing adapter keys" in str(warning.message) for warning in said):
+        raise UserError(f"{adapter.ref}: {adapter.named} that does not fit {adapter.base}. Give its own base")
+    used = peft.get_peft_model_state_dict(with_adapter, save_embedding_layers=False).keys()
+    surplus = sorted(name for name in weights.keys() - used if ".lora_" in name)
+    if surplus:
+        raise UserError(
+            f"{adapter.ref}: has weights that its adapter_config.json does not name, such as {surplus[0]}. "
+            "Save the adapter again"
+        )
+    if not callable(getattr(with_adapter, "merge_and_unload", None)):
+        raise UserError(f"{adapter.ref}: {adapter.named} cannot be merged into {adapter.base}. Give a whole model")
+    return with_adapter.merge_and_unload(safe_merge=True)
+
+
+def _resize(model: Any, weights: dict[str, Any]) -> None:
+    """Give a base the rows of its adapter's embeddings, if the adapter was trained with more tokens."""
+    table = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is table).rpartition(".")[2]
+    ours = {key: tensor for key, tensor in weights.items() if f".{name}." in key and key.endswith(".weight")}
+    rows = {
+        tensor.shape[0] for key, tensor in ours.items()
+        if "lora_" not in key and tensor.shape[1:] == table.weight.shape[1:]
+    } - {table.weight.shape[0]}  # fmt: skip
+    if rows:
+        model.resize_token_embeddings(max(rows), mean_resizing=False)
 
 
 def plain(model: Any, ref: str) -> Any:

@@ -32,8 +32,10 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str, *, marks: boo
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= rows:
+        token = next(token for token, id_ in tokenizer.get_vocab().items() if id_ == highest)
         raise UserError(
-            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}. Use its own tokenizer."
+            f"{name}: the tokenizer has ids up to {highest}, the model embeds {rows}. Use its own tokenizer, or take "
+            f"{token!r} out of this one."
         )
     set_ids(model, tokenizer)
     # torch gives this row no gradient, and in many models it is that of EOS
@@ -41,6 +43,15 @@ def fit(model: Any, tokenizer: PreTrainedTokenizerBase, name: str, *, marks: boo
     if marks:
         set_pad(model, tokenizer)
         render.ensure_end(tokenizer, model.config, getattr(model, "generation_config", None))
+
+
+def check_extends(tokenizer: PreTrainedTokenizerBase, base: PreTrainedTokenizerBase, ref: str, named: str) -> None:
+    """Raise UserError if a tokenizer gives other ids than that of the base, beyond tokens that were added."""
+    own = tokenizer.get_vocab()
+    other = next((token for token, id_ in base.get_vocab().items() if own.get(token, id_) != id_), None)
+    if other is not None or len(own) < len(base):
+        such = f", such as {other!r}" if other is not None else ""
+        raise UserError(f"{ref}: its tokenizer gives other ids than that of {named}{such}. Give the adapter's own base")
 
 
 def use_template(model: Any, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:

@@ -16,9 +16,8 @@ from transformers.pytorch_utils import Conv1D
 from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.shared import Lora
-from heedful.files import read_json
 from heedful.models import fresh
-from heedful.runs.manifest import model_path
+from heedful.runs.manifest import adapters, model_path
 
 LIGER = ("llama", "mistral", "qwen2", "qwen3")
 """Families with two RMS norms and a gated MLP in each layer, all of which Liger replaces."""
@@ -104,9 +103,8 @@ def shape_of(ref: str) -> ModelShape:
         if not Path(ref).exists() and ref in (name, *values["hub"]):
             return _known(name)
     where = model_path(ref)
-    adapter = Path(where) / "adapter_config.json"
-    if adapter.is_file() and not (Path(where) / "config.json").exists():
-        return shape_of(str(read_json(adapter).get("base_model_name_or_path")))
+    if found := adapters(where):
+        return shape_of(found[-1][1])
     try:
         config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
     except _ERRORS as error:

@@ -217,8 +217,33 @@ def model_path(ref: str | Path) -> str:
             raise UserError(f"{ref}: this run has no model/ yet. Finish it with --resume")
         return str(path / "model")
     if path.exists() and not any((path / name).exists() for name in ("config.json", ADAPTER)):
-        raise UserError(f"{ref}: neither a run nor a Hugging Face model directory (no manifest.json, no config.json)")
+        inner = [file.parent for name in ("config.json", ADAPTER) for file in sorted(path.glob(f"*/{name}"))]
+        hint = f". Give one of its folders, such as {inner[0]}" if inner else ""
+        raise UserError(
+            f"{ref}: neither a run nor a Hugging Face model directory (no manifest.json, no config.json){hint}"
+        )
     return str(ref)
+
+
+def adapters(ref: str | Path) -> list[tuple[Path, str]]:
+    """(folder, base) of the adapter at `ref` and of those that its base is, too. Empty for a whole model.
+
+    A relative base may begin at the adapter's own folder. Raises UserError for a description that names no base.
+    """
+    found: list[tuple[Path, str]] = []
+    folder = Path(model_path(ref))
+    while (file := folder / ADAPTER).is_file() and not (folder / "config.json").exists():
+        described = read_json(file)
+        base = described.get("base_model_name_or_path") if isinstance(described, dict) else None
+        if not isinstance(base, str) or not base.strip():
+            raise UserError(f"{file}: names no base. Write its folder or hub name as base_model_name_or_path")
+        here, there = Path(base).expanduser(), folder / base
+        base = str(here if base.startswith("~") else there if not here.is_dir() and there.is_dir() else base)
+        found.append((folder, base))
+        folder = Path(model_path(base)) if Path(base).is_dir() else Path(base)
+        if any(folder.resolve() == earlier.resolve() for earlier, _ in found):
+            raise UserError(f"{file}: an adapter of itself. Correct base_model_name_or_path")
+    return found
 
 
 def parent(ref: str | Path) -> Source:
@@ -228,10 +253,13 @@ def parent(ref: str | Path) -> Source:
         described["run"] = Manifest.read(Path(ref) / NAME).id
     directory = Path(model_path(ref))
     folders = [directory]
-    if (directory / ADAPTER).is_file():  # what it makes also depends on its base
-        folders.append(Path(model_path(str(read_json(directory / ADAPTER).get("base_model_name_or_path")))))
+    folders += [Path(base) for _, base in adapters(ref)]  # what an adapter makes also depends on its base
+    folders = [Path(model_path(folder)) if folder.is_dir() else folder for folder in folders]
     if directory.is_dir():
-        for key, patterns in (("weights_sha256", ("*.safetensors",)), ("tokenizer_sha256", TOKENIZER)):
+        for key, patterns in (
+            ("weights_sha256", ("*.safetensors", "adapter_model.bin")),
+            ("tokenizer_sha256", TOKENIZER),
+        ):
             globbed = (folder.glob(pattern) for folder in folders for pattern in patterns if folder.is_dir())
             found = sorted({file for files in globbed for file in files if file.is_file()})
             if found:

@@ -226,6 +226,7 @@ def test_where_rows_cannot_be_written_the_remedy_is_named(
         refused(heedful(*command, "--out", out, *["--overwrite"][: out == "folder.jsonl"]), pattern)
 
 
+@pytest.mark.medium
 def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
     with open("/dev/full", "w") as full:
@@ -233,6 +234,7 @@ def test_a_full_standard_output_is_one_line(files: Files, tmp_path: Path) -> Non
     refused(Done(done.returncode, "", done.stderr), "^standard output: No space left on device. Free some space")
 
 
+@pytest.mark.medium
 def test_a_reader_that_leaves_is_no_error(files: Files, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
     reading, writing = os.pipe()
@@ -243,6 +245,7 @@ def test_a_reader_that_leaves_is_no_error(files: Files, tmp_path: Path) -> None:
     assert (tmp_path / "e.jsonl").exists()
 
 
+@pytest.mark.medium
 def test_a_reader_that_leaves_an_unbuffered_stream_is_no_error(files: Files, tmp_path: Path) -> None:
     """The print inside the command meets it, and not the flush at the end."""
     command = [sys.executable, "-u", "-m", "heedful", "export", files.rankings, "--out", str(tmp_path / "e.jsonl")]
@@ -267,6 +270,7 @@ def test_a_reader_of_progress_that_leaves_stops_nothing(files: Files, tmp_path: 
     assert (again.returncode, again.stdout) == (2, "")  # the file is there
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
 def test_output_may_be_closed(files: Files, tmp_path: Path, closed: str) -> None:
     command = f"{sys.executable} -m heedful export {files.rankings} --out {tmp_path / 'e.jsonl'} {closed}"
@@ -282,6 +286,7 @@ def test_input_may_be_closed(files: Files, python: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.medium
 def test_without_the_training_half_the_remedy_is_named(files: Files, tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -481,6 +486,7 @@ def test_chat_reads_a_pipe(files: Files, heedful: Run, monkeypatch: pytest.Monke
     assert done.err == "[cut off at 6 tokens. More with --generation.max-new-tokens 12]\n"
 
 
+@pytest.mark.medium
 def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run, tmp_path: Path) -> None:
     again = shutil.copytree(files.policy, tmp_path / "again")
     models = ["--model", f"sft={files.policy}", "--model", f"ppo={again}"]
@@ -580,6 +586,7 @@ def test_the_help_names_every_command_and_every_option_with_a_meaning(
     assert heedful("--version").out.startswith("heedful 0.")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [name for name, one in cli.app.commands.items() if one.config])  # type: ignore[attr-defined]
 def test_every_setting_is_an_option_that_does_what_set_does(
     name: str, heedful: Run, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ def ask(store: Store, id: str, text: str, user: str = "ada") -> None:
     keep(store, exchange(id, user, messages=None, prompt=text, started=START.replace(minute=int(id))))
 
 
+@pytest.mark.medium
 def test_a_prompt_enters_the_queue_masked_and_without_the_name_of_its_user(store: Store, tea: Tea) -> None:
     ask(store, "1", "Write a mail to ada@example.org or call (212) 736-5000.")
     done = tea.curate()
@@ -148,6 +149,7 @@ def test_masking_and_use_case_are_reversible(store: Store, tea: Tea) -> None:
     assert [("use_case" in payload) for payload in tea.queue()] == [False]
 
 
+@pytest.mark.medium
 def test_language_of_a_list(store: Store, tea: Tea) -> None:
     ask(store, "1", "hi")
     ask(store, "2", "Schreibe mir bitte ein schönes Gedicht über den Herbst")
@@ -281,6 +283,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     return int(ended.value.code or 0), told.out + told.err
 
 
+@pytest.mark.medium
 def test_the_command_fills_the_queue_and_names_options_of_the_other_form(
     store: Store, tea: Tea, folder: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

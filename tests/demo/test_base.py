@@ -107,6 +107,7 @@ def test_parts_end_with_the_same_weights_as_one_call(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.medium
 def test_the_record_says_how_it_was_made(made: Path) -> None:
     kept = base.record(made)
     weights = made / "model.safetensors"

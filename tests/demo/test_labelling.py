@@ -58,6 +58,7 @@ def agree(client: TestClient) -> httpx.Response:
     return client.get("/work/demo")
 
 
+@pytest.mark.medium
 def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) -> None:
     where, link = welcome(store, HOST, None, NOW)
     assert where == "heedful is at http://testserver. Press Ctrl-C to stop it."
@@ -66,6 +67,7 @@ def test_the_first_start_has_one_link_for_a_lead_and_no_account(store: Store) ->
     assert welcome(store, HOST, None, NOW) == [where]
 
 
+@pytest.mark.medium
 def test_the_only_lead_gets_a_link_to_a_new_password(store: Store) -> None:
     _, link = welcome(store, HOST, None, NOW)
     before = newcomer(store)
@@ -87,6 +89,7 @@ def test_a_new_password_is_for_somebody_who_is_there(store: Store) -> None:
         welcome(store, HOST, None, NOW, "eve")
 
 
+@pytest.mark.medium
 def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: Store, tmp_path: Path) -> None:
     _, told, rank, _lead = welcome(store, HOST, tmp_path, NOW)
     assert told == (
@@ -102,6 +105,7 @@ def test_a_demo_is_told_to_be_made_up_and_two_links_are_enough_to_rank(store: St
     assert len(welcome(store, HOST, tmp_path, NOW)) == 3  # the project is made once
 
 
+@pytest.mark.medium
 def test_a_finished_demo_gives_the_answers_of_its_model(store: Store, tmp_path: Path) -> None:
     row = Completions(
         prompt="Who paints?", completions=["mia.", "tom.", "ben.", "ann."], token_ids=[[1], [2], [3], [4]]

@@ -65,6 +65,7 @@ def items(site: Site) -> list[tuple[int, bool, str, str]]:
         return [(one.taken, one.open, one.had_by, one.flags) for one in db.query(Item).order_by(Item.id)]
 
 
+@pytest.mark.medium
 def test_a_model_judges_and_nothing_changes_for_people(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add_rankings(3)
     before = items(site)
@@ -92,6 +93,7 @@ def test_a_model_judges_and_nothing_changes_for_people(site: Site, monkeypatch: 
     assert one == other[::-1]
 
 
+@pytest.mark.medium
 def test_its_judgements_are_marked_in_pages_snapshots_and_lineage(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_its_judgements_are_marked_in_pages_snapshots_and_lineage(
     assert "and people prefer the same answer in" in called.output, called.output
 
 
+@pytest.mark.medium
 def test_agreement_with_people_by_hand(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model prefers 2 > 1 > 0. People say 2 > 0 > 1 on one item, and tie all answers of the other."""
     site.add_rankings(2)
@@ -188,6 +191,7 @@ def test_a_reply_that_is_no_judgement_is_none(text: str) -> None:
     assert labeler.read(text, "ranking", [0, 1], {"rate_first": True, "rubric": rubric}) is None
 
 
+@pytest.mark.medium
 def test_what_it_cannot_judge_is_skipped_and_left_to_people(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add_rankings(2)
     before = items(site)

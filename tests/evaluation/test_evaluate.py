@@ -272,6 +272,7 @@ GENERATION = Generation(max_new_tokens=6)
 ASKED = [{"prompt": f"What is {i}?", "use_case": "question"} for i in range(4)]
 
 
+@pytest.mark.medium
 def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str) -> None:
     """The streams are matched: two names of the same weights give the same samples, and equal texts the same score."""
     load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "again")

@@ -187,6 +187,7 @@ def test_lines_of_lists() -> None:
     assert list_lines("1. one\n2) two\n- three\n  * four\n• five\nsix - 7\n-eight\n1.9 nine") == 5
 
 
+@pytest.mark.medium
 def test_the_truth_of_the_sandbox_keeps_its_rate_at_equal_length() -> None:
     """The answers of b have mistakes and the same lengths as those of a: what length explains is nothing."""
     world, rng = make_world(7), Random(0)

@@ -32,6 +32,7 @@ def test_rankings_as_numbers() -> None:
     assert pair_accuracy([[0.0, 1.0, 0.5]], ordered_pairs(preferences([row]))).rate == 1.0
 
 
+@pytest.mark.medium
 def test_calibration_of_scores_that_are_calibrated() -> None:
     """Utilities with Gumbel noise on top: the chance that one pair comes out right is sigmoid(difference) exactly."""
     rng = np.random.default_rng(0)

@@ -222,6 +222,7 @@ def test_states_are_those_before_the_head(run: str) -> None:
     assert states @ weight + 0.25 == pytest.approx(model(episodes).double().numpy(), abs=1e-4)
 
 
+@pytest.mark.medium
 def test_the_bound_holds_for_answers_like_those_of_the_training(run: str) -> None:
     model = scorer(run)
     answers = [e for one in trust_data.formats.read(put("a.jsonl", held_out(200, 5)), trust_data.Comparison)

@@ -56,6 +56,7 @@ def test_ppo_in_200_lines_gives_the_numbers_of_the_stage(
         torch.testing.assert_close(weight, trained.get_parameter(name), rtol=0, atol=1e-4)
 
 
+@pytest.mark.medium
 def test_a_reward_of_ones_own(files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example("custom_reward", monkeypatch)
     reward = open_reward(["custom_reward:one_sentence"], compute=Compute(), device=torch.device("cpu"))
@@ -72,6 +73,7 @@ def test_a_reward_of_ones_own(files: worlds.Files, tmp_path: Path, monkeypatch: 
     assert "no_opinion/custom_reward:one_sentence" not in first
 
 
+@pytest.mark.medium
 def test_an_advantage_of_ones_own(files: worlds.Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     median = example("custom_advantage", monkeypatch)
     rewards_GK = torch.tensor([[1.0, 2.0, 9.0], [4.0, 4.0, 7.0]])

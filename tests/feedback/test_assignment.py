@@ -194,6 +194,7 @@ def test_a_lone_labeler_steps_over_all_that_she_had(store: Store) -> None:
     assert {row.person_id for row in team.rows(Event.person_id)} == {team.ids["ada"], bob}
 
 
+@pytest.mark.medium
 def test_begun_items_come_before_fresh_ones(store: Store) -> None:
     team = Team(store, "ada", "bob", double_share=1.0)
     team.rankings(20)

@@ -76,6 +76,7 @@ def test_what_is_restored_is_what_was_backed_up(
     restored.close()
 
 
+@pytest.mark.medium
 def test_a_backup_is_made_while_people_work(team: Team, tmp_path: Path) -> None:
     stop = threading.Event()
     team.rankings(200, start=10)
@@ -99,6 +100,7 @@ def test_a_backup_is_made_while_people_work(team: Team, tmp_path: Path) -> None:
         copy.close()
 
 
+@pytest.mark.medium
 def test_no_backup_is_made_of_a_chain_that_does_not_fit(team: Team, tmp_path: Path) -> None:
     (event, *_) = team.rows(Event.id)
     with team.store.writing() as db:
@@ -123,6 +125,7 @@ def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
         backup.restore(tmp_path / "b.db", tmp_path / "gone.db")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("place", ["/", ".", "..", ""])
 def test_a_place_without_a_name_is_refused(team: Team, tmp_path: Path, place: str) -> None:
     file = tmp_path / "b.db"
@@ -133,6 +136,7 @@ def test_a_place_without_a_name_is_refused(team: Team, tmp_path: Path, place: st
         assert "\n" not in str(told.value)
 
 
+@pytest.mark.medium
 def test_what_is_no_whole_backup_is_blamed_and_nothing_is_left(team: Team, tmp_path: Path, postgres_url: str) -> None:
     backup.backup(team.store, tmp_path / "b.db")
     whole = (tmp_path / "b.db").read_bytes()
@@ -245,6 +249,7 @@ def test_a_disk_that_gets_full_in_sqlite_is_told(team: Team, tmp_path: Path, mon
     assert not list(tmp_path.glob("*b.db*"))
 
 
+@pytest.mark.medium
 def test_a_database_with_data_is_not_restored_into(
     make_store: Callable[[], Store], tmp_path: Path, postgres_url: str
 ) -> None:

@@ -158,6 +158,7 @@ def test_verify_names_the_first_event_that_was_changed(heedful: Heedful, team: T
     assert (code, "event 2: does not fit its hash" in error, Path("b.db").exists()) == (2, True, False)
 
 
+@pytest.mark.medium
 def test_verify_can_rebuild_the_caches(heedful: Heedful, team: Team) -> None:
     with contextlib.closing(sqlite3.connect("heedful.db")) as db, db:
         db.execute("update item set taken = 5 where id = 1")

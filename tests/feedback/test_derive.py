@@ -35,6 +35,7 @@ def team(store: Store) -> Team:
     return team
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("lost", ["all", "assignments"])
 def test_one_call_rebuilds_every_cache(team: Team, lost: str) -> None:
     before = caches(team)

@@ -33,6 +33,7 @@ def run(path: Path, stage: str, data: dict[str, Any], **parents: Path) -> Path:
         data={role: formats.fingerprint(file) for role, file in data.items()},
     )  # fmt: skip
     (path / "model").mkdir()
+    (path / "model" / "config.json").write_text("{}")
     (path / "checkpoints" / "step-00000010").mkdir()
     made.set_status("finished")
     made.close()

@@ -63,6 +63,7 @@ def test_a_ranking_becomes_a_comparison(store: Store, tmp_path: Path) -> None:
     assert record.model_extra == {**extras, "judged": "2026-03-02T09:00:00+00:00"}
 
 
+@pytest.mark.medium
 def test_undone_replaced_and_redacted_judgements_are_left_out(store: Store) -> None:
     team = Team(store, "ada", "bob")
     team.rankings(4)

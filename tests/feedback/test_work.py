@@ -40,6 +40,7 @@ def test_a_judgement_knows_all_about_itself(store: Store) -> None:
     assert event.when == team.now
 
 
+@pytest.mark.medium
 def test_every_labeler_sees_an_order_of_her_own_and_the_same_after_reloading(store: Store) -> None:
     team = Team(store, "ada", "bob", double_share=1.0)
     team.rankings(12, K=6)

@@ -27,6 +27,7 @@ def run(files: Files, out: Path, *reward: str, **changes: Any) -> list[Completio
     return formats.read(best_of_n.run(load(BestOfNConfig, None, SETS, **inputs), out), Completions)
 
 
+@pytest.mark.medium
 def test_the_winner_is_the_highest_of_the_same_samples(files: Files, tmp_path: Path) -> None:
     rewards = [files.judge, "2*stages.worlds:count_e"]
     best = run(files, tmp_path / "best.jsonl", *rewards)
@@ -55,6 +56,7 @@ def test_the_results_compare_the_best_with_the_mean(files: Files, tmp_path: Path
     assert results["kl_bound"] == pytest.approx(math.log(4) - 0.75)
 
 
+@pytest.mark.medium
 def test_of_equal_answers_the_first_is_kept(files: Files, tmp_path: Path) -> None:
     rows = run(files, tmp_path / "best.jsonl", "inference.test_best_of_n:all_alike")
     first = sample.run(

@@ -111,6 +111,7 @@ def test_quit_reset_and_empty_lines(plain: str, monkeypatch: pytest.MonkeyPatch)
     assert terminal.remarks == ["started over"]
 
 
+@pytest.mark.medium
 def test_the_end_of_the_context_is_said(plain: str) -> None:
     terminal = Terminal(plain, "generation.max_new_tokens=500", "generation.temperature=0", history=True)
     long = "house " * 12

@@ -98,6 +98,7 @@ def test_the_manifest_tells_where_a_file_comes_from(files: Files, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl", "c.jsonl.manifest.json"]
 
 
+@pytest.mark.medium
 def test_neither_chunk_nor_k_changes_a_completion(files: Files, tmp_path: Path, whole: bytes) -> None:
     one_chunk = sample.run(config(files, chunk=100), tmp_path / "a.jsonl")
     assert one_chunk.read_bytes() == whole
@@ -146,6 +147,7 @@ def test_a_file_cut_anywhere_resumes_to_the_same_bytes(files: Files, tmp_path: P
         assert not partial.exists()
 
 
+@pytest.mark.medium
 def test_what_a_crash_left_at_the_end_is_dropped(files: Files, tmp_path: Path, whole: bytes) -> None:
     interrupted(files, tmp_path / "stopped" / "c.jsonl", 4)
     for number, garbage in enumerate([b"\0" * 50, b'{"prompt": "x"', b"[]\n", b"\n", b"\xff\n"]):
@@ -183,6 +185,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(files: Files, tmp_path: 
     assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("content", ["", "{}"])
 def test_overwrite_gets_past_damaged_notes(files: Files, tmp_path: Path, whole: bytes, content: str) -> None:
     out = tmp_path / "c.jsonl"

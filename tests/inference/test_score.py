@@ -206,6 +206,7 @@ def test_comparisons_and_demonstrations_keep_their_fields(files: Files, tmp_path
     assert answered[0]["completion"]
 
 
+@pytest.mark.medium
 def test_scores_do_not_depend_on_chunks_or_micro_batches(files: Files, tmp_path: Path) -> None:
     whole = [row["scores"] for row in run(files, tmp_path / "a", files.rankings)]
     small = [row["scores"] for row in run(files, tmp_path / "b", files.rankings, chunk=5, compute={"micro_tokens": 40})]

@@ -96,6 +96,7 @@ def test_what_length_does_not_explain_stays() -> None:
     assert nothing.rate == pytest.approx(y.mean())
 
 
+@pytest.mark.medium
 def test_the_fit_is_the_maximum_of_the_likelihood() -> None:
     """At the coefficients of a logistic regression the residuals are orthogonal to the features. Found by a search."""
     x = np.array([-2.0, -1, -1, 0, 0, 1, 1, 2, 3, -3, 1, -2])

@@ -58,6 +58,7 @@ def test_peaks_of_the_same_prompts_are_compared_as_pairs() -> None:
     assert peak_shift(D, [one], [[-x for x in D]]) is None
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("form", ["best_of_n", "rl"])
 def test_intervals_hold_the_truth_and_shrink_with_more_prompts(form: str) -> None:
     curve = [d * (2.0 - 0.8 * (d if form == "best_of_n" else math.log(d))) if d else 0.0 for d in D]
@@ -92,6 +93,7 @@ def test_where_nothing_bends_in_range_there_is_no_peak(curve: list[float], words
         assert found.words() == words
 
 
+@pytest.mark.medium
 def test_a_bend_within_its_interval_is_no_peak() -> None:
     curve = [d * (0.9 - 0.2 * d) for d in D]
     assert fit(D, noisy(curve, prompts=20, noise=4.0), "best_of_n").peak is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,6 +95,7 @@ def take(batch, rows):
     return {name: tensor[rows] for name, tensor in batch.items()}
 
 
+@pytest.mark.medium
 @settings(max_examples=25)
 @given(batches(), st.integers(1, 4))
 def test_padding_changes_nothing_and_garbage_in_it_leaks_nowhere(batch, extra):
@@ -113,6 +115,7 @@ def test_padding_changes_nothing_and_garbage_in_it_leaks_nowhere(batch, extra):
         assert not gradient[~mask_BT].any(), name
 
 
+@pytest.mark.medium
 @settings(max_examples=25)
 @given(batches(), st.randoms())
 def test_the_order_of_the_batch_changes_nothing(batch, random):
@@ -130,6 +133,7 @@ def test_the_order_of_the_batch_changes_nothing(batch, random):
         torch.testing.assert_close(gradient, gradients[name][rows], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.medium
 @settings(max_examples=25)
 @given(batches(), st.integers(1, 5))
 def test_micro_batches_add_up(batch, size):

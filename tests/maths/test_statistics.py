@@ -138,6 +138,7 @@ def test_all_from_one_cluster_is_no_interval():
     assert statistics.ratio_interval(terms, range(10)) == (0.6, None, None, 10)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("n", [10, 30])
 def test_an_interval_of_a_mean_covers_as_it_says(n):
     """Of a normal and of a skewed mean. BCa gives up some points at ten values, and needs no bounds."""

@@ -130,6 +130,7 @@ def bare(path: Path, pooling: dict[str, Any] | None = None) -> Path:
 MEAN, FIRST = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, {"pooling_mode_cls_token": True}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("pooling", "kind"), [(None, "mean"), (MEAN, "mean"), (FIRST, "first")])
 def test_a_bare_encoder_gets_a_head_on_its_pooled_states(
     pooling: dict[str, Any] | None, kind: str, tmp_path: Path

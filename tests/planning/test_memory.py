@@ -139,6 +139,7 @@ def test_the_plan_covers_what_torch_tracks_and_not_much_more(family: str, checkp
     assert theirs["pass"] <= ours["pass"] <= 1.25 * theirs["pass"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("length", [64, 128])
 @pytest.mark.parametrize("enough", [0, 1 << 40], ids=["row by row", "side by side"])
@@ -192,6 +193,7 @@ def test_more_gpus_never_need_more_memory_each() -> None:
             assert totals[-1] < totals[0]
 
 
+@pytest.mark.medium
 def test_the_advice_makes_a_run_fit() -> None:
     tried = 0
     for stage, config in configs()[::3]:

@@ -63,6 +63,7 @@ def moved(model: Any) -> Any:
     return model
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_are_those_of_the_servers_in_the_order_of_the_prompts(servers: list[Fake], kind: str) -> None:
     found = engine(servers, kind=kind).generate(PROMPTS, STREAMS, SHORT)
@@ -208,6 +209,7 @@ def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: 
             open_policy_engine(tiny.policy(), tiny.tokenizer(), Compute(), EngineConfig(**settings), once)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("sync", ["file", "adapter"])
 def test_a_full_shared_folder_is_one_line_and_stays_empty(
     servers: list[Fake], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: str

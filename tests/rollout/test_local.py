@@ -69,6 +69,7 @@ def same(actual: list[Sample], expected: list[Sample]) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=2e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
@@ -228,6 +229,7 @@ def test_the_cache_holds_the_rows_in_flight_only(monkeypatch: pytest.MonkeyPatch
     assert made[1].cache.layers[0].keys.shape == (len(PROMPTS), 2, longest + 8, 8)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", ["llama", "gpt2"])  # the fused decoder and the models' own forward
 @pytest.mark.parametrize("max_rows", [3, 256])
 def test_columns_come_as_answers_get_longer(monkeypatch: pytest.MonkeyPatch, family: str, max_rows: int) -> None:
@@ -355,6 +357,7 @@ def run(rows: local.SamplingLoop, steps: int = 10**6) -> dict[int, Sample]:
     return done
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_rows_join_at_any_time_and_of_any_length(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     """Shortest first, one every other step, so that each joins beside shorter ones; then more after all have left."""

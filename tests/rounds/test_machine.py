@@ -68,6 +68,7 @@ def until_labels(place: Place) -> None:
         place.run()
 
 
+@pytest.mark.medium
 def test_only_curated_fresh_prompts_of_training_users_are_chosen(place: Place) -> None:
     with place.store.writing() as db:  # one prompt of each user
         db.execute(sa.update(Decision).where(Decision.exchange_id.like("x1-%")).values(drops=True))
@@ -150,6 +151,7 @@ def test_run_waits_with_exit_code_3_and_goes_on(place: Place, capsys: pytest.Cap
     assert (left.value.code, capsys.readouterr().err.startswith("--who: `heedful round status` does not")) == (2, True)
 
 
+@pytest.mark.medium
 def test_a_share_of_the_labels_is_enough_if_the_plan_says_so(place: Place) -> None:
     place.plan(labels=0.5)
     until_labels(place)
@@ -236,6 +238,7 @@ def change(place: Place, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
+@pytest.mark.medium
 def test_a_wrong_plan_is_mended_after_the_labels(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -486,6 +489,7 @@ def test_forgetting_leaves_files_alone_while_a_round_is_at_work(place: Place) ->
     assert user in (place.folder / "rounds/001/prompts.jsonl").read_text()
 
 
+@pytest.mark.medium
 def test_what_is_too_old_leaves_the_files_of_rounds_or_is_named(
     place: Place, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_good_labelers_agree_on_73_percent_of_pairs(seed: int) -> None:
     assert abs(share - 0.73) < 0.02
 
 
+@pytest.mark.medium
 def test_the_groups_are_two_tastes_of_equal_strength() -> None:
     world, given = make_world(7), sampled(make_world(7), 120)
     within = labelers.agreement(rankings(world, given, group(world, "brief")))[0]

@@ -38,6 +38,7 @@ def test_every_prompt_of_a_stream_is_read_back(raw: list[Prompt]) -> None:
     assert all(tasks.parse(7, str(prompt.prompt)).use_case == prompt.use_case for prompt in raw)
 
 
+@pytest.mark.medium
 def test_use_cases_come_in_the_papers_shares(raw: list[Prompt]) -> None:
     counts = Counter(prompt.use_case for prompt in raw)
     curated, _ = curate(raw)

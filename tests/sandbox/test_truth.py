@@ -209,6 +209,7 @@ def test_every_template_has_good_answers_of_every_size() -> None:
             assert np.mean(values) > (0.6 if size == 0 else 0.85), (template.name, size)
 
 
+@pytest.mark.medium
 def test_length_alone_does_not_predict_utility() -> None:
     rng = Random(8)
     lengths, values, within = [], [], []

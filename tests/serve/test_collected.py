@@ -120,6 +120,7 @@ def test_users_delete_what_is_kept(place: Place) -> None:
     assert CANARY not in _all_bytes(place)
 
 
+@pytest.mark.medium
 def test_people_read_and_delete_on_a_page_what_is_kept_of_them(place: Place) -> None:
     exchange = ask(place, user="u7").json()["id"]
     place.client().post(
@@ -148,6 +149,7 @@ def test_people_read_and_delete_on_a_page_what_is_kept_of_them(place: Place) -> 
     assert "Nothing is kept of you" in ada.get(f"/kept?before={exchange}").text
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("refusal", ["no consent", "header", "store"])
 def test_nothing_of_a_refused_request_is_anywhere(place: Place, refusal: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

@@ -59,6 +59,7 @@ def test_nobody_changes_the_key_of_another_but_an_administrator(place: Place) ->
     assert place.client(None).get("/keys").status_code == 303
 
 
+@pytest.mark.medium
 def test_an_invitation_makes_a_plain_account(place: Place) -> None:
     link = place.browser("admin").post("/api/keys/invitations", json={}).json()["link"]
     assert place.browser("ada").post("/api/keys/invitations", json={}).status_code == 403

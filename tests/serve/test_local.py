@@ -61,6 +61,7 @@ def chat_of(prompt: str) -> Any:
     return [{"role": "user", "content": prompt}]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", MODELS)
 def test_an_answer_is_what_the_engine_samples(client: openai.OpenAI, name: str) -> None:
     for route, prompt in (("chat", PROMPTS[0]), ("text", PROMPTS[1])):
@@ -112,6 +113,7 @@ def test_streamed_is_unstreamed(client: openai.OpenAI, name: str) -> None:
         assert set(usages[:-1]) == {None}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("pause", [0.0, 1000.0], ids=["each token", "first and last"])
 def test_a_row_among_many_sends_several_tokens_at_once(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, pause: float

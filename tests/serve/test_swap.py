@@ -101,6 +101,7 @@ def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
     assert backend.lane.users == 0
 
 
+@pytest.mark.medium
 def test_the_old_model_goes_without_the_garbage_collector(place: Place) -> None:
     """After loading, the collector leaves alone what is there: nothing of a model may need it."""
     backend: Any = place.app.state.service.models["m"]
@@ -133,6 +134,7 @@ def test_the_event_loop_has_a_core_of_its_own(
     assert made == [threads]
 
 
+@pytest.mark.medium
 def test_the_collector_leaves_alone_what_was_loaded(tmp_path: Path) -> None:
     tiny.policy("llama").save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
@@ -156,6 +158,7 @@ def test_a_file_puts_a_checkpoint_in_place(place: Place) -> None:
         placed.read(place.folder)
 
 
+@pytest.mark.medium
 def test_what_cannot_be_loaded_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     backend: Any = place.app.state.service.models["m"]
 

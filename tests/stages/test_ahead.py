@@ -68,6 +68,7 @@ def test_a_run_killed_between_rollout_and_update_ends_with_the_same_bytes(
     assert all(row["logprob_gap"] < 1e-4 for row in rows)  # the ratio starts at 1: it is not that of the sampler
 
 
+@pytest.mark.medium
 def test_answers_come_from_the_weights_before_while_the_policy_learns(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_answers_come_from_the_weights_before_while_the_policy_learns(
         assert samples == engine.generate([s.prompt_ids for s in samples], streams, config.generation)
 
 
+@pytest.mark.medium
 def test_an_error_of_the_update_ends_the_thread(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would sample for hours. A thread in the midst of torch would abort the process."""
     sampling, step = threading.Event(), SamplingLoop.step
@@ -118,6 +120,7 @@ def test_an_error_of_the_update_ends_the_thread(files: Files, tmp_path: Path, mo
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rollout")]
 
 
+@pytest.mark.medium
 def test_an_error_of_the_thread_is_that_of_the_run(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,12 +166,14 @@ def test_advantages_are_weighted_by_the_correction(files: Files, turn: Turn, sta
     assert experience.correct(e, **how) == (e, {})  # the sampler is the old policy
 
 
+@pytest.mark.medium
 def test_a_policy_that_runs_away_shows_the_sign(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", **(AHEAD | {"optimiser": {"lr": 0.1}, "reward": [LETTER]}))
     signs = read_json(run / "manifest.json")["results"]["signs"]
     assert any("sampler and policy apart: KL" in sign for sign in signs)
 
 
+@pytest.mark.medium
 def test_what_is_unused_or_cannot_work_is_said(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

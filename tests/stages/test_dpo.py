@@ -112,6 +112,7 @@ def test_a_completion_goes_through_the_model_once(files: Files, monkeypatch: pyt
     assert seen == [len(row.responses), len(row.responses)]
 
 
+@pytest.mark.medium
 def test_training_starts_at_log_2_and_learns(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     reference = dpo.with_reference
@@ -162,6 +163,7 @@ def test_two_ranks_do_what_one_does(files: Files, tmp_path: Path, monkeypatch: p
     assert worlds.disagreements(one, two_ranks(files, tmp_path / "two", "dpo-gpt2")) == []
 
 
+@pytest.mark.medium
 def test_tied_rankings_are_counted_and_left_out(files: Files, tmp_path: Path) -> None:
     tied = [{"prompt": f"Tied {i}", "completions": ["a", "b"], "ranking": [[0, 1]]} for i in range(3)]
     data = worlds.write(tmp_path / "d.jsonl", [*worlds.rankings(8), *tied])

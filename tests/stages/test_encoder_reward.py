@@ -62,6 +62,7 @@ def length(prompts: list[Any], completions: list[str]) -> list[float]:
     return [float(len(text)) for text in completions]
 
 
+@pytest.mark.medium
 def test_ppo_and_best_of_n_use_it_and_the_value_net_starts_from_the_policy(
     reward: Path, files: Files, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_the_first_gradients_from_first_principles(files: Files, stage: str, los
     same_gradients(turn.nets.policy, policy)
 
 
+@pytest.mark.medium
 @BOTH
 def test_the_seed_and_the_temperature_are_passed_on(files: Files, stage: str) -> None:
     first = GroupTurn(stage, files).experience
@@ -176,6 +177,7 @@ def test_every_epoch_is_another_pass(files: Files, stage: str, epochs: int, pret
         assert len(seen[2 * epoch] | seen[2 * epoch + 1]) == 8
 
 
+@pytest.mark.medium
 @BOTH
 def test_the_average_and_the_ceiling(files: Files, tmp_path: Path, stage: str) -> None:
     """`ema_decay` 0 leaves the raw weights, 0.6 their average; `kl_ceiling` stops the run and is in its results."""
@@ -220,6 +222,7 @@ def test_a_broken_reference_is_named(files: Files, stage: str) -> None:
         turn.module.iteration(turn.config, turn.nets, turn.run, 0)
 
 
+@pytest.mark.medium
 @BOTH
 def test_equal_rewards_teach_nothing(files: Files, tmp_path: Path, stage: str) -> None:
     changes = PLAIN | {"reward": ["stages.test_groups:same"], "kl_coef": 0.0, "episodes": 8, "ema_decay": 0.0}

@@ -28,6 +28,7 @@ STILL: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.ONLINE)
 def test_every_iteration_samples_anew(files: Files, tmp_path: Path, stage: str) -> None:
     """One prompt, and a policy that does not move: only the random streams can make another text."""
@@ -108,6 +109,7 @@ def test_the_value_gradient_is_that_of_the_mean_over_the_minibatch(files: Files)
     assert (other_norm, other_loss) == (pytest.approx(norm, rel=1e-4), pytest.approx(loss, rel=1e-4))
 
 
+@pytest.mark.medium
 def test_a_new_reward_head_has_its_scale(files: Files) -> None:
     """Normal with standard deviation 1/sqrt(D + 1), here of 1,024 weights, and without a bias of its own (R1)."""
     model = heads.reward_from_policy(tiny.policy(hidden=1024, layers=1), seed=0)
@@ -127,6 +129,7 @@ def test_the_rate_comes_down_to_the_end_of_the_run(files: Files, stage: str) -> 
     assert [learner.rate(i, config.iterations) for i in range(6)] == pytest.approx([0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.ONLINE)
 def test_the_logged_rate_is_that_of_its_iteration(files: Files, tmp_path: Path, stage: str) -> None:
     changes = STILL | {"optimiser": {"lr": 1e-9, "schedule": "linear", "warmup": 0}}
@@ -147,6 +150,7 @@ def test_the_reward_of_samples_is_a_mean(files: Files, tmp_path: Path) -> None:
     assert [row["valid_reward"] for row in metrics(run) if "valid_reward" in row] == [0.25]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("stage", "name"), [("sft", "valid_loss"), ("reward", "valid_accuracy")])
 def test_the_last_step_is_validated_whatever_the_number_of_evaluations(
     files: Files, tmp_path: Path, stage: str, name: str

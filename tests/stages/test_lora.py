@@ -106,6 +106,7 @@ def test_a_head_is_trained_whole_and_copies_keep_what_is_frozen() -> None:
     torch.testing.assert_close(average.model.score.weight, reward.score.weight - 1)
 
 
+@pytest.mark.medium
 def test_ppo_holds_each_base_once(files: Files) -> None:
     config = worlds.config("ppo", files, lora=LORA, reward=[files.judge], ema_decay=0.9)
     ranks = join_ranks(config.compute)
@@ -202,6 +203,7 @@ def test_what_lora_cannot_do_is_refused_in_one_line(files: Files, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.medium
 def test_without_matrices_the_manifest_says_so(files: Files, tmp_path: Path) -> None:
     run = worlds.train("sft", files, tmp_path / "run")
     assert Run.open(run).manifest.config["lora"] == {

@@ -263,6 +263,7 @@ def test_the_vocabulary_is_as_large_as_asked(files: Files) -> None:
         PretrainConfig(data="x", vocab_size=200)
 
 
+@pytest.mark.medium
 def test_when_checkpoints_are_made(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five steps of four documents of sixteen tokens."""
     monkeypatch.setattr(examples, "document_rows", lambda *_: [examples.Example([5], [6] * 15)] * 40)
@@ -304,6 +305,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stage.optim, "step", lambda *_: 1.0)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("epochs", "batch", "steps"), [(1, 4, 5), (2, 4, 10), (2, 7, 6), (1, 100, 1)])
 def test_epochs_and_batches_make_steps(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, batch: int, steps: int
@@ -365,6 +367,7 @@ def test_how_often_it_validates(
     assert [row["step"] for row in logged if "valid_loss" in row or "valid_accuracy" in row] == at
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
 def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     role = "prompts" if stage == "ppo" else "data"
@@ -441,6 +444,7 @@ def test_sections_of_the_optimiser_are_used(
     assert step is not sft.optim.step
 
 
+@pytest.mark.medium
 def test_policy_and_value_net_have_their_own_rates(files: Files, tmp_path: Path) -> None:
     moved = {}
     for name, changes in {
@@ -463,6 +467,7 @@ def test_policy_and_value_net_have_their_own_rates(files: Files, tmp_path: Path)
     assert moved["value_optimiser"][1] > 1e-4 > moved["value_optimiser"][0] == 0
 
 
+@pytest.mark.medium
 def test_the_first_coefficient(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(ppo, "iteration", lambda *a: seen.append(a[2].kl_coef) or 1 / 0)

@@ -13,6 +13,7 @@ from stages.worlds import Files
 ROLES = {"sft": {"model"}, "reward": {"model"}, "ppo": {"policy", "value"}}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ROLES)
 def test_fast_and_plain_train_the_same(stage: str, files: Files, tmp_path: Path) -> None:
     small = {"ppo": {"episodes": 16}}.get(stage, {"epochs": 1})

@@ -36,6 +36,7 @@ def run(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_the_first_minibatch_of_every_iteration_has_ratio_one(run: Path) -> None:
     rows = metrics(run)
     assert len(rows) == 4
@@ -46,6 +47,7 @@ def test_the_first_minibatch_of_every_iteration_has_ratio_one(run: Path) -> None
     assert all(row["ratio"] == pytest.approx(1.0, abs=1e-5) for row in rows)  # one minibatch an iteration
 
 
+@pytest.mark.medium
 def test_low_precision_runs_and_stays_near(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", episodes=16, compute={"dtype": "bfloat16"})
     rows = metrics(run)
@@ -65,6 +67,7 @@ def test_a_reward_is_a_weighted_sum_whose_parts_are_logged(files: Files, run: Pa
     assert not any(key.startswith("score/") for key in describe(alone, kl_coef=0.1))
 
 
+@pytest.mark.medium
 def test_without_pretraining_data_there_is_no_pretraining_gradient(files: Files, tmp_path: Path, run: Path) -> None:
     assert "ptx_loss" in metrics(run)[0]
     plain = worlds.train("ppo", files, tmp_path / "run", episodes=8, pretrain_data=None)
@@ -84,6 +87,7 @@ def test_the_model_is_the_average_and_the_checkpoints_hold_both(files: Files, ru
     assert max(float((raw[name] - saved[name]).abs().max()) for name in raw) > 1e-4
 
 
+@pytest.mark.medium
 def test_no_averaging_gives_the_raw_weights(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", episodes=16, ema_decay=0.0, **PLAIN)
     raw = load_file(run / "checkpoints" / "step-00000002" / "policy.safetensors")
@@ -106,6 +110,7 @@ def test_samples_can_be_read(run: Path) -> None:
     assert {row["step"] for row in rows} == {0, 1, 2, 3}
 
 
+@pytest.mark.medium
 def test_the_average_answers_but_the_raw_policy_is_sampled(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +186,7 @@ def test_a_ceiling_acts_without_a_penalty_and_lets_go(files: Files) -> None:
     online._check("ppo", config)
 
 
+@pytest.mark.medium
 def test_passing_the_ceiling_stops_the_run_for_good(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, **PLAIN)
     manifest = read_json(run / "manifest.json")
@@ -193,6 +199,7 @@ def test_passing_the_ceiling_stops_the_run_for_good(files: Files, tmp_path: Path
     assert newest.name == f"step-{len(kl):08d}"
 
 
+@pytest.mark.medium
 def test_a_stop_survives_a_crash_right_after_it(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -207,6 +214,7 @@ def test_a_stop_survives_a_crash_right_after_it(files: Files, tmp_path: Path, mo
     assert read_json(tmp_path / "run" / "manifest.json")["results"]["stopped"]
 
 
+@pytest.mark.medium
 def test_above_the_ceiling_the_coefficient_grows(files: Files, tmp_path: Path) -> None:
     run = worlds.train("ppo", files, tmp_path / "run", kl_ceiling=0.001, at_ceiling="raise", kl_coef=0.02, **PLAIN)
     coefs = [row["kl_coef"] for row in metrics(run)]
@@ -234,6 +242,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, int], Non
     monkeypatch.undo()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("network", "named"),
     [
@@ -276,6 +285,7 @@ def test_a_run_that_failed_goes_on_when_the_cause_is_gone(
     assert "reason" not in read_json(tmp_path / "run" / "manifest.json")
 
 
+@pytest.mark.medium
 def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
     judge = tiny.reward(seed=1)
     judge.score.weight.data.fill_(float("nan"))
@@ -286,6 +296,7 @@ def test_a_reward_that_is_no_number(files: Files, tmp_path: Path) -> None:
         worlds.train("ppo", files, tmp_path / "other", reward=["stages.worlds:no_number"], **PLAIN)
 
 
+@pytest.mark.medium
 def test_every_schedule_begins_at_a_tenth(files: Files, tmp_path: Path) -> None:
     """An iteration at a rate of 0 would be sampled for nothing."""
     optimiser = {"lr": 1e-3, "schedule": "cosine", "warmup": 3}

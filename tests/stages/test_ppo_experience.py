@@ -62,6 +62,7 @@ def test_the_kl_is_that_from_the_reference_once_the_policy_has_moved(files: File
     assert metrics["kl"] == pytest.approx(kl, abs=1e-4)
 
 
+@pytest.mark.medium
 def test_reward_models_score_in_the_precision_of_the_run(files: Files, turn: Turn) -> None:
     low = Turn(worlds.config("ppo", files, compute={"dtype": "bfloat16"}), Ranks(0, 1, ALONE.device, torch.bfloat16))
     exact = turn.experience
@@ -136,6 +137,7 @@ def test_a_reward_model_with_another_tokenizer_is_no_value_net_but_scores_the_te
             assert found == pytest.approx(plain(torch.tensor([ids])).logits.item() + 0.25, abs=1e-4)
 
 
+@pytest.mark.medium
 def test_a_value_net_given_by_name(files: Files, tmp_path: Path) -> None:
     value = worlds.save(tmp_path / "value", tiny.reward(seed=7, bias=0.5))
     turn = Turn(worlds.config("ppo", files, value=value))

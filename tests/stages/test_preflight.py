@@ -182,6 +182,7 @@ def test_a_peak_of_another_reward_or_without_measurements_is_refused(
     assert "ppo: peak_from is unused with preflight = off" in capfd.readouterr().err
 
 
+@pytest.mark.medium
 def test_preflight_warns_stops_or_is_off(
     files: Files, tmp_path: Path, run: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

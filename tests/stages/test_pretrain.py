@@ -161,6 +161,7 @@ def test_a_width_of_its_own(files: Files) -> None:
     assert model.config.num_hidden_layers == config.depth
 
 
+@pytest.mark.medium
 def test_a_model_trained_further_begins_where_it_was(files: Files, run: Path, tmp_path: Path) -> None:
     settings = worlds.config("pretrain", files).model_dump(exclude_unset=True)
     chosen = {key: value for key, value in settings.items() if key not in ("depth", "vocab_size")}
@@ -203,6 +204,7 @@ def test_a_vocabulary_beyond_all_bounds() -> None:
         config.load(PretrainConfig, None, ["vocab_size=99999999999"], data="x")
 
 
+@pytest.mark.medium
 def test_it_learns(files: Files, tmp_path: Path) -> None:
     run = worlds.train("pretrain", files, tmp_path / "run", tokens=30 * 64, optimiser={"lr": 5e-3})
     logged = metrics(run)
@@ -210,6 +212,7 @@ def test_it_learns(files: Files, tmp_path: Path) -> None:
     assert logged[-1]["valid_loss"] < logged[0]["loss"] - 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "compute",
     [{"micro_tokens": 1}, {"micro_tokens": 48}, {"micro_tokens": 10_000}, {"activation_checkpointing": True}],
@@ -222,6 +225,7 @@ def test_micro_batches_change_nothing(files: Files, tmp_path: Path, run: Path, c
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
 
 
+@pytest.mark.medium
 def test_the_tokenizer_gets_the_chat_template(files: worlds.Files, tmp_path: Path) -> None:
     template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     (tmp_path / "own.jinja").write_text(template, encoding="utf-8")

@@ -84,6 +84,7 @@ def test_a_model_with_a_shorter_context_is_refused_at_the_start(files: Files, tm
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.medium
 def test_a_reward_model_with_other_tokens_is_judged_by_the_prompts(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_crash_costs_nothing_but_time(
     assert_same(tmp_path / "run", whole(stage))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", worlds.STAGES)
 def test_a_model_that_was_deleted_is_made_again(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, stage: str
@@ -265,6 +266,7 @@ def test_the_schedule_of_a_longer_run_is_that_of_its_new_length(files: worlds.Fi
     assert rates[half:] == whole[half:]
 
 
+@pytest.mark.medium
 def test_resume_with_other_data_or_another_model_is_refused(files: worlds.Files, tmp_path: Path) -> None:
     data = worlds.write(tmp_path / "demos.jsonl", worlds.demonstrations(12))
     model = worlds.save(tmp_path / "model", worlds.tiny.policy())

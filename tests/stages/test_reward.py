@@ -145,6 +145,7 @@ def test_groups_that_nobody_is_in(files: Files, tmp_path: Path) -> None:
         worlds.train("reward", files, tmp_path / "run", groups={"a": -1.0})
 
 
+@pytest.mark.medium
 def test_demonstrations_score_zero_on_average(files: Files, tmp_path: Path) -> None:
     run = worlds.train("reward", files, tmp_path / "run")
     model = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()
@@ -164,6 +165,7 @@ def test_demonstrations_that_cannot_be_read_stop_it_before_the_first_step(files:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.medium
 def test_without_demonstrations_the_bias_stays(files: Files, tmp_path: Path) -> None:
     new = worlds.train("reward", files, tmp_path / "new", demonstrations=None, **STILL)
     further = worlds.train("reward", files, tmp_path / "further", demonstrations=None, model=files.judge, **STILL)
@@ -179,6 +181,7 @@ def test_a_further_bias_replaces_the_one_before(files: Files, tmp_path: Path) ->
     assert results(twice)["bias"] == pytest.approx(results(once)["bias"], abs=1e-6)
 
 
+@pytest.mark.medium
 def test_it_learns_what_labelers_prefer(files: Files, tmp_path: Path) -> None:
     rows = [
         {

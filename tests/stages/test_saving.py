@@ -36,6 +36,7 @@ def with_greedy_defaults(path: str) -> dict[str, Any]:
     return defaults
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["sft", "ppo"])
 def test_a_generation_config_that_contradicts_itself_is_kept_as_it_is(files: Files, tmp_path: Path, stage: str) -> None:
     start = worlds.save(tmp_path / "start", tiny.policy())

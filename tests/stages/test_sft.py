@@ -59,6 +59,7 @@ def test_the_loss_is_the_mean_over_response_tokens_and_eos(files: Files, tmp_pat
     assert logged["gradient_norm"] == pytest.approx(plain.gradient_norm(model), rel=1e-4)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("fraction", [0.1, 0.5])
 def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, fraction: float) -> None:
     run = worlds.train(

@@ -49,6 +49,7 @@ def test_all_rows_are_trained_on_and_the_last_weights_kept(
     assert "last weights are kept" in said
 
 
+@pytest.mark.medium
 def test_a_selector_chooses_without_held_out_rows(files: Files, tmp_path: Path) -> None:
     run = train(
         "sft", files, tmp_path / "run", data=files.demos, valid_fraction=0.0, prompts=files.prompts,
@@ -119,6 +120,7 @@ def test_few_updates_of_ppo_are_minibatches(files: Files, tmp_path: Path, capsys
     assert "updates in all" not in capsys.readouterr().err
 
 
+@pytest.mark.medium
 def test_all_tied_rows_of_eval_data_are_reported(
     files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +151,7 @@ def test_reward_says_what_its_zero_means(
     assert told in said if told else "--demonstrations" not in said
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("epochs", "told"), [(16, True), (2, False)])
 def test_sft_says_what_chooses_among_many_epochs(
     files: Files, tmp_path: Path, epochs: int, told: bool, capsys: pytest.CaptureFixture[str]

@@ -127,6 +127,7 @@ def test_watched_rewards_are_logged_and_change_nothing(files: Files, tmp_path: P
         worlds.train("ppo", files, tmp_path / "twice", watch=[LETTER, LETTER], **SMALL)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("on_alarm", ["warn", "stop"])
 def test_the_alarm_warns_or_stops_with_the_best_checkpoint(
     files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str], on_alarm: str

@@ -53,6 +53,7 @@ def table(site: Site) -> dict[str, list[str]]:
     return lines
 
 
+@pytest.mark.medium
 def test_the_page_lists_every_route_and_no_other(site: Site) -> None:
     """Where it fails: put the lines that it names into docs/api.md."""
     for tag, lines in table(site).items():
@@ -60,6 +61,7 @@ def test_the_page_lists_every_route_and_no_other(site: Site) -> None:
         assert found[0].split("\n")[2:] == lines, "\n".join(["", *lines])
 
 
+@pytest.mark.medium
 def test_the_description_is_made_once_however_many_ask(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """FastAPI fails if two threads make it, and everybody else waits as long as it is made."""
     made, make = [], api_reference.get_openapi

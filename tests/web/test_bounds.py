@@ -46,6 +46,7 @@ def test_every_setting_has_bounds() -> None:
     assert unbounded(schema) == []
 
 
+@pytest.mark.medium
 def test_every_number_of_a_request_has_bounds(site: Site) -> None:
     spec = site.browser("lead").get("/api/openapi.json").json()
     schemas, taken = spec["components"]["schemas"], []
@@ -78,6 +79,7 @@ def extremes(settings: dict[str, Any], schema: dict[str, Any], high: bool) -> di
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("high", [False, True])
 def test_a_project_works_with_every_setting_at_its_bound(site: Site, high: bool) -> None:
     site.add_rankings(2)
@@ -114,6 +116,7 @@ def with_a_truth(schema: dict[str, Any], value: Any) -> Iterator[Any]:
             yield {name: True}
 
 
+@pytest.mark.medium
 def test_a_truth_is_no_number(site: Site) -> None:
     site.add_rankings(1)
     lead, labeler = site.browser("lead"), site.browser("labeler")

@@ -168,6 +168,7 @@ def test_two_files_of_answers_become_choices_and_what_has_no_partner_is_named(si
     )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_two_files_are_read_as_one_is(site: Site) -> None:
     """Written answers, a mapping, rows that cannot be read."""
     lead = site.browser("lead")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from starlette.testclient import TestClient
 
 from heedful.feedback import items
@@ -51,6 +52,7 @@ def test_many_items_change_at_once(site: Site) -> None:
     assert 'name="refs"' not in site.browser("reader").get("/lead/tea/items").text
 
 
+@pytest.mark.medium
 def test_a_judgement_goes_back_to_its_labeler_with_a_note(site: Site) -> None:
     site.settle(rate_first=False)
     (ref,) = site.add_rankings(1)
@@ -91,6 +93,7 @@ def test_the_matrix_shows_ranks_ratings_flags_and_time(site: Site) -> None:
     assert "Together" in matrix
 
 
+@pytest.mark.medium
 def test_both_answers_may_be_bad(site: Site) -> None:
     payload = Versus.model_validate({"prompt": "Q?", "a": {"text": "x"}, "b": {"text": "y"}})
     with site.store.writing() as db:

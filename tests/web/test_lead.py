@@ -257,6 +257,7 @@ def test_an_item_tells_all_that_happened_to_it(site: Site) -> None:
         assert told in page, told
 
 
+@pytest.mark.medium
 def test_deleting_a_person_asks_for_the_name_and_names_the_snapshots(site: Site) -> None:
     site.add_rankings(1)
     rank(site.script("labeler"))
@@ -278,6 +279,7 @@ def test_wrong_passwords_have_to_wait(site: Site) -> None:
     assert int(sign_in(anybody, "lead", "wrong").headers["retry-after"]) >= 1
 
 
+@pytest.mark.medium
 def test_figures_forget_a_deleted_person_at_once(site: Site) -> None:
     site.add_rankings(1, wanted=2)
     for name in ("labeler", "lead"):
@@ -320,6 +322,7 @@ def test_of_a_redacted_item_what_happened_is_shown(site: Site) -> None:
     assert "Delete all texts" not in page.text
 
 
+@pytest.mark.medium
 def test_agreement_is_measured_on_the_work_and_not_on_known_answers(site: Site) -> None:
     """On gold items, which everybody gets, all agree; on the doubled one the two are of opposite opinions."""
     site.settle(gold_share=1.0, show_agreement=True)

@@ -49,6 +49,7 @@ def bar(page: str) -> tuple[list[str], str]:
     return kinds, found[1]
 
 
+@pytest.mark.medium
 def test_labelers_see_what_is_left_and_no_empty_kind_of_work(site: Site) -> None:
     site.settle(rate_first=False)
     site.add_rankings(3)

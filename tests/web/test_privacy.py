@@ -213,6 +213,7 @@ def test_who_judged_an_item_does_not_get_its_gold_copy(site: Site) -> None:
     assert lead.post(f"{TEA}/next").json()["task"] is not None  # who has not seen it
 
 
+@pytest.mark.medium
 def test_who_had_the_gold_copy_does_not_get_its_item(site: Site) -> None:
     refs = site.add_rankings(2, wanted=2)
     labeler, lead = site.browser("labeler"), site.browser("lead")

@@ -26,6 +26,7 @@ def submit(client: TestClient, flag: str | None) -> Any:
     return client.post(f"{TEA}/tasks/{task['lease']}/submit", json=body)
 
 
+@pytest.mark.medium
 def test_own_flags_from_the_page_to_the_files(site: Site) -> None:
     site.add_rankings(2, K=2, wanted=2)
     lead = site.script("lead")
@@ -51,6 +52,7 @@ def test_own_flags_from_the_page_to_the_files(site: Site) -> None:
     assert "3 of 7" in site.browser("labeler").get(f"/work/tea/history/{event}").text
 
 
+@pytest.mark.medium
 def test_a_flag_with_the_name_of_a_method(site: Site) -> None:
     """Records have methods `json`, `copy` and `row`. Flags of these names count as any other."""
     site.add_rankings(2, K=2, wanted=2)
@@ -76,6 +78,7 @@ def test_a_change_in_part_leaves_the_rest(site: Site) -> None:
     assert (after["alerts"]["least"], after["alerts"]["copied"]) == (3, 0.5)
 
 
+@pytest.mark.medium
 def test_the_scale_stays_once_somebody_rated(site: Site) -> None:
     site.add_rankings(1)
     lead = site.script("lead")
@@ -87,6 +90,7 @@ def test_the_scale_stays_once_somebody_rated(site: Site) -> None:
     assert change(lead, qualities=["a", "b", "c", "d", "e"]).status_code == 200
 
 
+@pytest.mark.medium
 def test_the_preview_is_the_page_and_stores_nothing(site: Site) -> None:
     lead = site.browser("lead")
     rubric = {"own_flags": ["<b>Off</b> topic"], "flags": ["opinion"], "qualities": ["bad", "good"]}

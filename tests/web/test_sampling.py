@@ -59,6 +59,7 @@ def ended(client: Any, seconds: float = 40) -> dict[str, Any]:
     return until(look, seconds)  # type: ignore[no-any-return]
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("fast_starts")
 def test_several_models_at_once(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(3)
@@ -124,6 +125,7 @@ def test_an_error_is_shown_at_its_model_and_only_it_is_tried_again(site: Site, e
     assert {body["model"] for body in endpoint.requests[before:]} == {"two"}
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("fast_starts")
 def test_what_one_model_did_not_answer_is_told(site: Site, endpoint: Endpoint) -> None:
     site.add_prompts(2)
@@ -277,6 +279,7 @@ def test_the_page_says_whether_there_is_a_key_and_never_shows_it(site: Site, mon
     assert "sk-hidden-12" not in page + lead.get(API).text
 
 
+@pytest.mark.medium
 @pytest.mark.usefixtures("fast_starts")
 def test_one_answer_to_each_prompt_is_no_ranking(site: Site, endpoint: Endpoint) -> None:
     """One of two models answers nothing at all, so no prompt has two answers, and the page says so."""

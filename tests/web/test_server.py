@@ -44,6 +44,7 @@ def below(site: Site) -> Site:
     return site
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("passed_on", ["whole", "taken off"])
 def test_every_address_is_below_the_path_of_the_proxy(below: Site, passed_on: str) -> None:
     below.add_rankings(2)
@@ -62,6 +63,7 @@ def test_every_address_is_below_the_path_of_the_proxy(below: Site, passed_on: st
     assert all(address.startswith(f"{ROOT}/") for address in ADDRESS.findall(part))
 
 
+@pytest.mark.medium
 def test_redirects_and_cookies_are_below_the_path_of_the_proxy(below: Site) -> None:
     stranger, labeler = below.browser(), below.browser("labeler")
     assert stranger.get(f"{ROOT}/lead/tea").headers["location"] == f"{ROOT}/login?next=/label/lead/tea"
@@ -322,6 +324,7 @@ def test_a_new_consent_text_comes_before_the_next_task(site: Site) -> None:
     assert "data-disagreed" not in again.text
 
 
+@pytest.mark.medium
 def test_raised_overlap_opens_done_and_begun_items_again(site: Site) -> None:
     refs = site.add_rankings(5)
     labeler, lead = site.browser("labeler"), site.browser("lead")
@@ -349,6 +352,7 @@ def item(lead: TestClient, ref: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("address", ["items", "items/preview"])
 def test_an_import_takes_kind_and_file(site: Site, address: str) -> None:
     client = site.script("lead")

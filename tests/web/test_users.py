@@ -41,6 +41,7 @@ def test_the_page_shows_decisions_with_counts_and_no_name(site: Site) -> None:
     assert site.browser("lead").get("/lead/other/users").status_code == 404
 
 
+@pytest.mark.medium
 def test_a_lead_reverses_and_restores(site: Site) -> None:
     lead = site.browser("lead")
     base = "/api/projects/tea"
@@ -57,6 +58,7 @@ def test_a_lead_reverses_and_restores(site: Site) -> None:
     assert lead.post(f"{base}/decisions/{limit['id']}/restore").status_code == 400
 
 
+@pytest.mark.medium
 def test_a_lead_accepts_an_edit(site: Site) -> None:
     lead = site.browser("lead")
     assert lead.post("/api/projects/tea/edits/2", json={"accept": True}).status_code == 204
@@ -66,6 +68,7 @@ def test_a_lead_accepts_an_edit(site: Site) -> None:
     assert lead.post("/api/projects/tea/edits/2", json={"accept": True}).status_code == 400
 
 
+@pytest.mark.medium
 def test_reactions_are_shown_among_the_items_of_their_project(site: Site) -> None:
     admin = site.browser("admin")
     listed = admin.get("/lead/served/items?kind=edit")

@@ -102,6 +102,7 @@ def share_right(found: Consensus, truth: np.ndarray) -> float:
     ]))  # fmt: skip
 
 
+@pytest.mark.medium
 def test_reliability_is_learned_together_with_the_order() -> None:
     work, truth = simulated([0.3, 0.3, 0.8, 1.6, None, None], items=250, per_item=3)
     found = rankings.aggregate(work)
@@ -119,6 +120,7 @@ def test_nobody_is_judged_by_items_that_she_alone_has_seen() -> None:
     assert set(rankings.aggregate(work).reliability.values()) == {1.0}
 
 
+@pytest.mark.medium
 def test_the_parameters_of_its_own_model_are_recovered() -> None:
     rng = np.random.default_rng(2)
     reliability, tie = np.array([1.6, 1.2, 0.8, 0.2]), 0.5

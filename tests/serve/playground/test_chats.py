@@ -152,6 +152,7 @@ def test_an_answer_at_the_limit_of_tokens_says_so(playing: Playing) -> None:
         assert "limit of tokens" in start(ada)["turns"][1]["note"]
 
 
+@pytest.mark.medium
 def test_conversations_are_for_their_person_alone(playing: Playing) -> None:
     play = playing()
     play.agree("bo")
@@ -174,6 +175,7 @@ def test_conversations_are_for_their_person_alone(playing: Playing) -> None:
         assert anybody.get("/").headers["location"].startswith("/login")
 
 
+@pytest.mark.medium
 def test_deleting_a_conversation_or_an_account_leaves_nothing(playing: Playing) -> None:
     play = playing()
     with play.browser("ada") as ada:
@@ -208,6 +210,7 @@ def test_what_was_collected_goes_with_the_conversation_and_conversations_with_th
         assert ada.get("/api/chats").json() == []
 
 
+@pytest.mark.medium
 def test_what_is_too_old_leaves_the_conversations(playing: Playing) -> None:
     """What a newer turn goes on from stays, without its thumb. Other branches go, and so do old conversations."""
     play = playing("red", "sft-2")
@@ -250,6 +253,7 @@ def test_what_is_too_old_leaves_the_conversations(playing: Playing) -> None:
     assert found_in(play, CANARY) == []
 
 
+@pytest.mark.medium
 def test_people_download_all_that_is_kept_of_them(playing: Playing) -> None:
     play = playing("red", "sft-2")
     with play.browser("ada") as ada, play.browser("bo") as bo:
@@ -268,6 +272,7 @@ def test_people_download_all_that_is_kept_of_them(playing: Playing) -> None:
         assert lines(bo.get("/api/kept")) == []
 
 
+@pytest.mark.medium
 def test_conversations_are_listed_page_by_page(playing: Playing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "LISTED", 2)
     play = playing()
@@ -278,6 +283,7 @@ def test_conversations_are_listed_page_by_page(playing: Playing, monkeypatch: py
         assert [*first, *then] == refs[::-1]
 
 
+@pytest.mark.medium
 def test_what_cannot_be_is_refused_in_one_line(playing: Playing) -> None:
     play = playing()
     with play.browser("ada") as ada:
@@ -309,6 +315,7 @@ def found_in(play: Play, words: str) -> list[str]:
     return [str(path) for path in play.folder.rglob("*") if path.is_file() and words.encode() in path.read_bytes()]
 
 
+@pytest.mark.medium
 def test_without_consent_nothing_is_written(playing: Playing) -> None:
     play = playing("a1b", "c2d")
     play.model.says = f"The {CANARY} sings"
@@ -380,6 +387,7 @@ class _Person:
 # Reactions
 
 
+@pytest.mark.medium
 def test_a_thumb_and_an_edit_are_found_in_the_collection(playing: Playing) -> None:
     play = playing()
     with play.browser("ada") as ada:

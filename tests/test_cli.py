@@ -690,3 +690,9 @@ def test_the_help_loads_nothing_heavy() -> None:
     ours = {f"heedful.{name}" for name in ("data", "feedback", "runs", "stages")}
     heavy = {"numpy", "rich", "sqlalchemy", "fastapi", "alembic", "jinja2", "urllib.request", *ours}
     assert loaded & (heavy | terminal.TRAINING_HALF) == set()
+
+
+@pytest.mark.parametrize("given", [["--form", "toxicity"], ["--db", "heedful.db"]])
+def test_evaluate_refuses_options_of_a_queue_without_one(given: list[str], heedful: Run) -> None:
+    sides = ["--model", "a=a.jsonl", "--model", "b=b.jsonl", "--prompts", "p.jsonl", "--judge", "len"]
+    refused(heedful("evaluate", *sides, *given), f"{given[0]}: only with --queue PROJECT. Leave it out")

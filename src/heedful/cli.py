@@ -26,6 +26,7 @@ from heedful.commands.base import (
     TRAIN,
     USE,
     app,
+    is_given,
 )
 from heedful.commands.base import argument as _argument
 from heedful.commands.base import command as _command
@@ -131,6 +132,8 @@ def _evaluate(settings: Any, out: Path | None, as_json: bool, queue: str | None,
     from heedful.feedback import final
     from heedful.web.text import defaults
 
+    if queue is None and (unused := [name for name in ("form", "db") if is_given(name)]):
+        raise UserError(f"--{unused[0]}: only with --queue PROJECT. Leave it out")
     put = final.opened(db, queue, form, defaults.CONSENT) if queue is not None else None
     result = evaluate.run(settings, out, put)
     print(json.dumps(result, ensure_ascii=False) if as_json else described.describe(result))

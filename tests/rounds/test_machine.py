@@ -57,10 +57,32 @@ def place(tmp_path: Path, sent: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setattr(train, "ppo", trained)
     monkeypatch.setattr("heedful.rounds.report.write", lambda store, one: {})
     ALARMS.clear()
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "config.json").write_text("{}")
     return Place(tmp_path, tmp_path, sent)
 
 
 ALARMS: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("plan", "line"),
+    [
+        ({"sft": "/nowhere/sft"}, "sft: /nowhere/sft: no such model directory"),
+        ({"serving": "./gone"}, "serving: ./gone: no such model directory"),
+        ({"others": ["http://localhost:9/v1#m", "../gone"]}, "others: ../gone: no such model directory"),
+        ({"demonstrations": "gone.jsonl"}, "demonstrations: gone.jsonl: no such file. Check the path."),
+        ({"tax_data": "gone.jsonl"}, "tax_data: gone.jsonl: no such file. Check the path."),
+    ],
+)
+def test_a_model_or_file_that_is_not_there_is_told_before_a_round_begins(
+    place: Place, plan: dict[str, Any], line: str
+) -> None:
+    place.plan(**plan)
+    with pytest.raises(UserError) as told:
+        place.run()
+    assert str(told.value) == f"{place.folder / 'round.toml'}: {line}"
+    assert not (place.folder / "rounds" / "001").exists()
 
 
 def until_labels(place: Place) -> None:

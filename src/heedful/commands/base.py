@@ -195,6 +195,12 @@ def command(
     return register
 
 
+def is_given(name: str) -> bool:
+    """Whether an option of the running command was given, and is not at its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
 OUT_RUN = option("--out", type=Path, required=True, metavar="RUN", help="New folder for the run.", panel=RUN)
 OUT_ROWS = option(
     "--out", type=Path, required=True, metavar="FILE", help="New file: .jsonl, .jsonl.gz or .parquet.", panel=RUN

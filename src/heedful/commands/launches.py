@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from heedful import terminal
-from heedful.commands.base import TRAIN, Command, FiniteRange, app, command, option
+from heedful.commands.base import TRAIN, Command, FiniteRange, app, command, is_given, option
 from heedful.configs import registry
 from heedful.errors import UserError
 
@@ -54,7 +54,7 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     checkpoint first. The exit code is that of the trainer.
     """
     _check(given)
-    if not how["servers"] and (unused := [name for name in _OF_SERVERS if _is_given(name)]):
+    if not how["servers"] and (unused := [name for name in _OF_SERVERS if is_given(name)]):
         raise UserError(f"--{unused[0].replace('_', '-')}: only with --servers N")
     if how["ray"]:
         raise click.exceptions.Exit(_on_ray(given, processes, logs, port, how))
@@ -72,11 +72,6 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     servers = _servers(settings, port, how) if how["servers"] else None
     code = local.run(given, logs, terminal.say, processes=processes, servers=servers, port=port)
     raise click.exceptions.Exit(code)
-
-
-def _is_given(option: str) -> bool:
-    source = click.get_current_context().get_parameter_source(option)
-    return source is not click.core.ParameterSource.DEFAULT
 
 
 def _on_ray(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> int:

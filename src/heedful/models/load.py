@@ -36,7 +36,7 @@ from heedful.models import adapters, deferred, encoders, heads, saving, streamed
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
 from heedful.models.shards import Shards, is_sharded, put
-from heedful.runs.manifest import model_path
+from heedful.runs.manifest import check_there, model_path
 
 _log = logging.getLogger(__name__)
 ModelKind = Literal["policy", "reward", "encoder"]
@@ -290,10 +290,8 @@ def _check_whole(ref: str, report: dict[str, Any], unused: str) -> None:
 
 def _shared(ref: str, trust_remote_code: bool) -> dict[str, bool]:
     """Arguments for every loader of transformers. Raises UserError for a path that does not exist."""
-    local = Path(ref).is_dir()
-    if not local and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
-        raise UserError(f"{ref}: no such model directory")
-    return {"local_files_only": local, "trust_remote_code": trust_remote_code}
+    check_there(ref)
+    return {"local_files_only": Path(ref).is_dir(), "trust_remote_code": trust_remote_code}
 
 
 def _class_of(kind: ModelKind, ref: str, config: Any, trust_remote_code: bool) -> Any:

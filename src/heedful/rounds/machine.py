@@ -11,12 +11,15 @@ from typing import Any
 
 from heedful.config import UserError
 from heedful.data import formats
+from heedful.data.reading import sources
+from heedful.data.reading.streams import USUAL
 from heedful.data.records import Completions
 from heedful.feedback.snapshots import Filters
 from heedful.feedback.store import Store
 from heedful.files import Lock
 from heedful.rounds import choose, compare, gate, people, promotions, redo, report, state, train
 from heedful.rounds.state import OVER, ROUNDS, STEPS, Round, Waiting
+from heedful.runs.manifest import check_there, model_path
 
 StepFacts = dict[str, Any]
 JUDGED = "the judge of the plan decides"
@@ -39,6 +42,8 @@ def run(
     lock = Lock(folder / ROUNDS / ".lock", f"{folder}: another `heedful round run` is at work here. Wait for its end")
     try:
         one = redo.begin(store, folder, *again) if again is not None else state.current(folder, db)
+        if not one.steps:
+            _check_inputs(one)
         one.write()
         redo.log(store, one)
         if keys := state.changed(one):
@@ -54,6 +59,22 @@ def run(
         return one
     finally:
         lock.release()
+
+
+def _check_inputs(one: Round) -> None:
+    """Raise UserError for a model or file of the plan that is not there. A step that reads it may be days away."""
+    plan = one.plan
+    models = {"serving": [plan.serving], "sft": [plan.sft], "others": plan.others}
+    try:
+        for key, refs in models.items():
+            for ref in refs:
+                if "://" not in ref:
+                    check_there(model_path(ref))
+        for key in ("demonstrations", "pretrain_data", "tax_data"):
+            if (path := getattr(plan, key)) is not None:
+                next(sources.find(path).rows(USUAL), None)
+    except UserError as error:
+        raise UserError(f"{one.folder / state.PLAN}: {key}: {error}") from None
 
 
 def skip_step(one: Round, step: str, reason: str) -> None:

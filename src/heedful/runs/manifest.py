@@ -199,6 +199,12 @@ def manifest_path(made: str | Path) -> Path:
     return made / NAME if made.is_dir() else made.with_name(f"{made.name}.{NAME}")
 
 
+def check_there(ref: str) -> None:
+    """Raise UserError for a path without a model directory. A hub name passes."""
+    if not Path(ref).is_dir() and (Path(ref).exists() or ref.startswith((".", "/", "~")) or ref.count("/") > 1):
+        raise UserError(f"{ref}: no such model directory")
+
+
 def model_path(ref: str | Path) -> str:
     """The model that a reference names: RUN/model for a run, else the local directory or hub name itself."""
     if "://" in str(ref):

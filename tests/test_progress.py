@@ -7,6 +7,7 @@ import io
 
 import pytest
 
+from heedful import terminal
 from heedful.runs.progress import Reporter
 
 
@@ -69,3 +70,11 @@ def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "2/3" in shown
     assert "kl 0.5" in shown
     assert "ppo: [not markup]" in shown
+
+
+def test_a_result_that_begins_with_its_name_is_not_named_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    results = {"memory": "memory: weights 6 MiB", "best_step": 3, "gain": {"mean": 0.25}}
+    terminal.show("runs/a", results, False)
+    assert capsys.readouterr().out.splitlines() == [
+        "runs/a", "  memory: weights 6 MiB", "  best step 3", "  gain, mean 0.25",
+    ]  # fmt: skip

@@ -154,6 +154,8 @@ def _lines(results: dict[str, Any], before: str = "") -> Iterator[str]:
             yield from _lines(value, f"{key}, ")
         elif isinstance(value, float):
             yield f"{name} {value:.4g}"
+        elif isinstance(value, str) and value.startswith(name):
+            yield value  # it says what it is
         elif value is not None and value != []:
             yield f"{name} {value}"
 

@@ -280,3 +280,27 @@ def test_a_real_stage_in_two_processes(tmp_path: Path) -> None:
     assert "has begun here already" in done.stderr
     assert (tmp_path / "run" / "model" / "config.json").exists()
     assert (tmp_path / "logs" / "rank-1.log").exists()
+
+
+def test_a_line_that_is_written_in_parts_is_whole_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two streams share a log. A letter of two bytes comes in two parts, and the last line has no end."""
+    code, _ = launched(
+        tmp_path,
+        r"""
+        import sys, time
+        def say(stream, part):
+            stream.buffer.write(part)
+            stream.flush()
+            time.sleep(0.05)
+        for part in (b"one \xc3", b"\xa9 two"):
+            say(sys.stdout, part)
+            say(sys.stderr, b"aside ")
+        say(sys.stderr, b"ends\n")
+        say(sys.stdout, b" three\nno end")
+        """,
+        1,
+    )
+    assert code == 0
+    log = (tmp_path / "logs" / "rank-0.log").read_text("utf-8")
+    assert log == "aside aside ends\none é two three\nno end"
+    assert capfd.readouterr().out == "one é two three\nno end"

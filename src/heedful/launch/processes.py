@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import signal
@@ -112,14 +113,24 @@ class Child:
 
 
 def _copy(source: IO[bytes] | None, shown: Any, log: IO[bytes]) -> None:
-    """Copy what a process writes to the terminal and to its log, as it comes."""
+    """Copy what a process writes: to the terminal as it comes, to its log in whole lines.
+
+    Its two streams share the log, and each writes a line in parts.
+    """
     assert source is not None
+    decoder, begun = codecs.getincrementaldecoder("utf-8")("replace"), b""
     while part := os.read(source.fileno(), 65_536):
-        log.write(part)
-        log.flush()
+        lines, end, rest = part.rpartition(b"\n")
+        if end:
+            log.write(begun + lines + end)
+            log.flush()
+            begun = b""
+        begun += rest
         with contextlib.suppress(OSError, ValueError):  # nobody reads the terminal
-            shown.write(part.decode("utf-8", "replace"))
+            shown.write(decoder.decode(part))
             shown.flush()
+    log.write(begun)
+    log.flush()
 
 
 @contextlib.contextmanager

@@ -26,10 +26,11 @@ HOST = "http://testserver"
 class Scripted:
     """A model that says `says(messages)`, a word at a time. It stops after `holds` words until `go` is set."""
 
-    upstream, created, one_message = False, 0, False
+    upstream, created = False, 0
 
     def __init__(self, says: str | Callable[[list[dict[str, Any]]], str] = "Four.") -> None:
         self.says = says
+        self.one_message = False
         self.holds: int | None = None
         self.go = threading.Event()
         self.asked: list[dict[str, Any]] = []

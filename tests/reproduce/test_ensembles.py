@@ -116,7 +116,7 @@ def test_the_page_has_a_row_for_each_curve_and_charts_for_each_method() -> None:
     assert rows[4][6] == rows[8][6] == "–"
     assert rows[8][:3] == ["flipped", "mean", "PPO"]
     assert [chart.title for chart in charts] == [
-        f"ensembles, {method} rankings{end}"
+        f"ensembles, {method}{end}"
         for method in ("best of n, clean", "best of n, flipped", "PPO, flipped") for end in ("", ", proxy")
     ]  # fmt: skip
     assert [series.name for series in charts[0].series] == ["one", "mean", "worst case", "uncertainty-weighted"]

@@ -24,7 +24,7 @@ def shown(seed: str, figures: dict[str, Figures]) -> Shown:
     charts = [
         chart
         for (method, labels), own in named.items()
-        for chart in pictures(f"ensembles, {method}, {labels} rankings", own)
+        for chart in pictures(f"ensembles, {method}, {labels}", own)
     ]
     return [*lines, ""], charts
 

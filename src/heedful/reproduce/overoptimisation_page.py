@@ -118,7 +118,7 @@ def _gold(title: str, models: dict[str, Figures]) -> Chart:
 
 def _proxy(title: str, models: dict[str, Figures]) -> Chart:
     series = [Series(size, one["distance"], one["proxy"], colour) for colour, (size, one) in enumerate(models.items())]
-    return Chart(title, "gain in proxy reward", "√KL from SFT", series, "What the reward model itself says.")
+    return Chart(title, "gain in reward", "√KL from SFT", series, "What the reward model itself says.")
 
 
 def _shown(model: str) -> str:

@@ -64,17 +64,16 @@ def run(
 def _check_inputs(one: Round) -> None:
     """Raise UserError for a model or file of the plan that is not there. A step that reads it may be days away."""
     plan = one.plan
-    models = {"serving": [plan.serving], "sft": [plan.sft], "others": plan.others}
-    try:
-        for key, refs in models.items():
-            for ref in refs:
-                if "://" not in ref:
-                    check_there(model_path(ref))
-        for key in ("demonstrations", "pretrain_data", "tax_data"):
-            if (path := getattr(plan, key)) is not None:
-                next(sources.find(path).rows(USUAL), None)
-    except UserError as error:
-        raise UserError(f"{one.folder / state.PLAN}: {key}: {error}") from None
+    models = [("serving", plan.serving), ("sft", plan.sft), *(("others", ref) for ref in plan.others)]
+    data = {key: getattr(plan, key) for key in ("demonstrations", "pretrain_data", "tax_data")}
+    for key, ref in [*models, *data.items()]:
+        try:
+            if key in data and ref is not None:
+                next(sources.find(ref).rows(USUAL), None)
+            elif key not in data and "://" not in ref:
+                check_there(model_path(ref))
+        except UserError as error:
+            raise UserError(f"{one.folder / state.PLAN}: {key}: {error}") from None
 
 
 def skip_step(one: Round, step: str, reason: str) -> None:

@@ -22,9 +22,7 @@ def shown(seed: str, figures: dict[str, Figures]) -> Shown:
     lines = [f"## Ensembles of reward models, seed {seed}", "", *_notes(figures), "", *table(HEADING, rows(figures))]
     named = {key: {NAMES[kind]: one for kind, one in own.items()} for key, own in curves.items() if own}
     charts = [
-        chart
-        for (method, labels), own in named.items()
-        for chart in pictures(f"ensembles, {method}, {labels}", own)
+        chart for (method, labels), own in named.items() for chart in pictures(f"ensembles, {method}, {labels}", own)
     ]
     return [*lines, ""], charts
 

@@ -123,12 +123,17 @@ class Started:
     model: str
     more: dict[str, Any]
 
+    def spent(self) -> float:
+        """Processor seconds of its processes so far."""
+        processes = [self.process, *self.process.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
+
     def settle(self) -> None:
         """Wait until it has noticed that its clients left."""
         for _ in range(20):
-            before = sum(self.process.cpu_times()[:2])
+            before = self.spent()
             time.sleep(0.5)
-            if sum(self.process.cpu_times()[:2]) - before < 0.1:
+            if self.spent() - before < 0.1:
                 return
 
     def stopped(self, stopped: bool) -> None:
@@ -172,10 +177,10 @@ def start(stack: ExitStack, name: str, folder: Path, model: Path) -> Started:
 
 def measure(options: argparse.Namespace, name: str, one: Started, prompts: list[str], clients: int) -> None:
     asking = [bodies(one.model, prompts, client, **one.more) for client in range(clients)]
-    spent, mine, began = sum(one.process.cpu_times()[:2]), time.process_time(), time.perf_counter()
+    spent, mine, began = one.spent(), time.process_time(), time.perf_counter()
     answers = asyncio.run(streaming.crowd(one.port, one.key, asking, options.seconds))
     seconds = time.perf_counter() - began
-    spent, mine = sum(one.process.cpu_times()[:2]) - spent, time.process_time() - mine
+    spent, mine = one.spent() - spent, time.process_time() - mine
     row = {"server": name, "clients": clients, "shape": options.shape, **figures(answers, seconds, spent)}
     row |= {"threads": options.threads, "seconds": options.seconds}
     say(options, row | {"cores_server": round(spent / seconds, 2), "cores_clients": round(mine / seconds, 2)})

@@ -58,5 +58,5 @@ def load(path: str) -> Any:
     return open_engine(model, tokenizer, Compute()), tokenizer
 
 
-def local(path: str = "llama", **limits: Any) -> LocalBackend:
-    return LocalBackend(path, load, ServeLimits(**limits))
+def local(path: str = "llama", threads: int = 1, **limits: Any) -> LocalBackend:
+    return LocalBackend(path, load, ServeLimits(**limits), threads)

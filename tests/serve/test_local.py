@@ -318,11 +318,11 @@ def test_a_model_that_reads_one_message_is_known(template: str | None, one: bool
 
 def test_a_client_that_leaves_frees_its_row_within_a_step(place: Place) -> None:
     backend: Any = place.app.state.service.models["plain"]
-    rows = backend.lane._loop_rows
+    rows = backend.lanes[0]._loop_rows
     body = {"model": "plain", "prompt": "Go on", "max_tokens": 240, "n": 8, "temperature": 2.0, "stream": True}
     headers = {"Authorization": f"Bearer {place.secrets['ada']}"}
     for stream in (True, False):
-        engine, slow = backend.lane.engine, backend.lane._loop_rows.step
+        engine, slow = backend.lanes[0].engine, backend.lanes[0]._loop_rows.step
         with httpx.Client(base_url=place.address, headers=headers, timeout=20) as http:  # type: ignore[attr-defined]
             if stream:
                 with http.stream("POST", "/v1/completions", json=body) as response:
@@ -331,8 +331,8 @@ def test_a_client_that_leaves_frees_its_row_within_a_step(place: Place) -> None:
                 with pytest.raises(httpx.TimeoutException):
                     http.post("/v1/completions", json=body | {"stream": False}, timeout=0.05)
         wait_for(lambda: not rows.busy and backend.waiting == 0, 2)
-        assert engine is backend.lane.engine
-        assert slow == backend.lane._loop_rows.step
+        assert engine is backend.lanes[0].engine
+        assert slow == backend.lanes[0]._loop_rows.step
 
 
 def test_the_queue_is_bounded(place: Place, client: openai.OpenAI) -> None:
@@ -349,7 +349,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     backend = local("llama")
     made = Place(tmp_path, {"m": backend}, limits={"seconds": 0.5, "requests_a_minute": 0})
     with running(made.app) as address:
-        lane: Any = backend.lane
+        lane: Any = backend.lanes[0]
         step = lane._loop_rows.step
 
         def slow() -> Any:
@@ -372,7 +372,7 @@ def test_a_model_that_fails_fails_its_requests_and_goes_on(tmp_path: Path) -> No
     backend = local("llama")
     made = Place(tmp_path, {"m": backend})
     with running(made.app) as address:
-        lane: Any = backend.lane
+        lane: Any = backend.lanes[0]
         decoder = lane.engine.model.forward
         with openai.OpenAI(api_key=made.secrets["ada"], base_url=address + "/v1", max_retries=0) as client:
             lane._loop_rows.step, step = _broken, lane._loop_rows.step
@@ -390,7 +390,7 @@ def test_a_request_that_cannot_join_fails_at_once(tmp_path: Path, error: type[Ex
     backend = local("llama")
     made = Place(tmp_path, {"m": backend}, limits={"seconds": 600})
     with running(made.app) as address:
-        lane: Any = backend.lane
+        lane: Any = backend.lanes[0]
         add = lane._loop_rows.add
 
         def broken(*_: Any) -> int:

@@ -18,8 +18,9 @@ import torch
 import tiny
 from heedful.config import UserError
 from heedful.configs.serve import ServeConfig
+from heedful.rollout.local import LocalEngine
 from heedful.runs import placed
-from heedful.serve import local as local_module
+from heedful.serve import local as serve_local
 from heedful.serve.loading import Loading
 from serve.live import load, local, running, wait_for
 from serve.place import HOST, Place
@@ -59,7 +60,7 @@ def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
     place: Place, monkeypatch: pytest.MonkeyPatch, fits: bool
 ) -> None:
     """64 clients that stream all the time: none of them fails."""
-    monkeypatch.setattr(local_module, "_fits_twice", lambda engine: fits)
+    monkeypatch.setattr(serve_local, "_fits_twice", lambda *_: fits)
     expected = {path: [text_of(path, "Go on", seed, 30) for seed in range(8)] for path in ("llama", OTHER)}
     admin = place.browser("admin")
 
@@ -98,7 +99,7 @@ def test_new_requests_get_the_new_model_and_running_ones_end_on_the_old(
         )
     backend: Any = place.app.state.service.models["m"]
     assert backend.waiting == 0
-    assert backend.lane.users == 0
+    assert backend.lanes[0].users == 0
 
 
 @pytest.mark.medium
@@ -108,7 +109,7 @@ def test_the_old_model_goes_without_the_garbage_collector(place: Place) -> None:
     with openai.OpenAI(api_key=place.secrets["ada"], base_url=place.address + "/v1") as client:  # type: ignore[attr-defined]
         given: Any = {"model": "m", "prompt": "Go on", "max_tokens": 5}
         client.completions.create(**given)
-        old = weakref.ref(backend.lane.engine.model)
+        old = weakref.ref(backend.lanes[0].engine.model)
         gc.collect()
         gc.disable()
         try:
@@ -120,18 +121,34 @@ def test_the_old_model_goes_without_the_garbage_collector(place: Place) -> None:
             gc.enable()
 
 
-@pytest.mark.parametrize(("given", "omp", "threads"), [(0, None, 3), (0, "4", 4), (2, "4", 2), (2, None, 2)])
-def test_the_event_loop_has_a_core_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, given: int, omp: str | None, threads: int
+@pytest.mark.parametrize(
+    ("given", "omp", "small", "large"),
+    [
+        (0, None, (4, 1), (1, 5)),  # six cores: a large model leaves one to the event loop
+        (0, "3", (3, 1), (1, 3)),
+        (2, "3", (2, 1), (1, 2)),
+        (1, None, (1, 1), (1, 1)),
+        (9, None, (4, 2), (1, 9)),
+    ],
+)
+def test_threads_of_a_small_model_have_a_lane_each(
+    monkeypatch: pytest.MonkeyPatch, given: int, omp: str | None, small: tuple[int, int], large: tuple[int, int]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if omp is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", omp)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    made: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", made.append)
-    Loading(ServeConfig(model={"m": "x"}, threads=given))
-    assert made == [threads]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: int(omp or 6))
+    engine = LocalEngine(tiny.policy("llama"), tiny.tokenizer())
+    assert serve_local.lanes_of(engine, given) == small
+    monkeypatch.setattr(serve_local, "SMALL", serve_local.weights_of(engine) - 1)
+    assert serve_local.lanes_of(engine, given) == large
+
+
+def test_a_model_with_a_decoder_of_its_own_has_one_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own forward runs, which two threads must not share."""
+    engine = LocalEngine(tiny.policy("gpt2"), tiny.tokenizer())
+    assert engine.decoder == "cached"
+    assert serve_local.lanes_of(engine, 2) == (1, 2)
 
 
 @pytest.mark.medium
@@ -167,7 +184,7 @@ def test_what_cannot_be_loaded_changes_nothing(place: Place, monkeypatch: pytest
 
     monkeypatch.setattr(backend, "load", missing)
     for fits in (True, False):
-        monkeypatch.setattr(local_module, "_fits_twice", lambda engine, fits=fits: fits)
+        monkeypatch.setattr(serve_local, "_fits_twice", lambda *_, fits=fits: fits)
         with browsing(place, "admin") as http:
             refused = http.put("/api/models/m", json={"path": "runs/none"})
         assert (refused.status_code, refused.json()["error"]) == (400, "runs/none: no such run")

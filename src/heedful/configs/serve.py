@@ -71,7 +71,9 @@ class ServeConfig(Config):
     trust_remote_code: bool = False
     """Run Python code that comes with a model."""
     threads: int = Field(default=0, ge=0, le=1024)
-    """Threads that compute the models of this process. 0 = OMP_NUM_THREADS if it is set, else all cores but one."""
+    """Threads that compute a model of this process. Each thread of a small model (64 MiB) has a batch of its own. 0 =
+    OMP_NUM_THREADS if it is set, else all cores for a small model, and all but one for a larger one.
+    """
     limits: ServeLimits = ServeLimits()
     collect: Collect = Collect()
     compute: Compute = Compute()

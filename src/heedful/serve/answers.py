@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from heedful.configs.shared import Generation
 from heedful.rollout.types import Stream, Top
 from heedful.serve.answering import DONE
-from heedful.serve.batching import AnswerPiece, Lane, Ticket, TokenEntry, WantedAnswer
+from heedful.serve.batching import AnswerPiece, Ticket, TokenEntry, WantedAnswer
+from heedful.serve.replicas import AnyLane
 from heedful.serve.requests import Plan
 from heedful.serve.shapes import AnswerChoice, ResponseShape, error_event
 from heedful.serve.spelling import Spelling
@@ -33,7 +34,7 @@ class ServedAnswer:
         call: Call,
         plan: Plan,
         prompts: list[ServedPrompt],
-        lane: Lane,
+        lane: AnyLane,
         spelling: Spelling,
         ended: Callable[[int], None],
     ) -> None:

@@ -1,7 +1,8 @@
-"""The engine in a thread of its own: rows of all requests in one batch, and their text back to the event loop.
+"""The engine in a thread of its own: rows of many requests in one batch, and their text back to the event loop.
 
 The event loop puts commands into `Lane`'s inbox, and the thread takes them before its next step. What one step gives
-goes back in one call. Only the thread touches the rows of the engine.
+goes back in one call. Only the thread touches the rows of the engine. `replicas` has
+lanes in other processes.
 
 An event costs the loop about as much Python as a step costs the thread for a row, and they share the interpreter. So a
 row among many others sends the text of several tokens at once (`EVENT_SECONDS`).
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import NonFinite, UserError
@@ -136,14 +138,43 @@ class _Row:
     """When the next event may go. The first one goes at once, and so does the last one."""
 
 
-class Lane:
-    """A model that answers, with its thread."""
+class Users:
+    """Counts the requests that have something, which closes when it is not wanted and the last of them has left."""
 
-    def __init__(self, engine: LocalEngine, tokenizer: PreTrainedTokenizerBase, max_rows: int) -> None:
-        self.engine, self.tokenizer = engine, tokenizer
-        self.loop = asyncio.get_running_loop()
+    def __init__(self) -> None:
         self.users = 0
         """Requests that have it."""
+        self._retired = False
+
+    def leave(self) -> None:
+        """A request does not need it any more."""
+        self.users -= 1
+        if self._retired and not self.users:
+            self.close()
+
+    def retire(self) -> None:
+        """Close when the last request has left."""
+        self._retired = True
+        if not self.users:
+            self.close()
+
+    def close(self) -> None:
+        """End when all rows have ended."""
+        raise NotImplementedError
+
+
+class Lane(Users):
+    """A model that answers, with its thread."""
+
+    def __init__(
+        self, engine: LocalEngine, tokenizer: PreTrainedTokenizerBase, max_rows: int, *, threads: int = 0,
+        lanes: int = 1,
+    ) -> None:  # fmt: skip
+        """`threads`: of torch, for each operator (0: as many as the process has). `lanes`: of this model."""
+        super().__init__()
+        self.engine, self.tokenizer, self.threads = engine, tokenizer, threads
+        self._lanes = lanes
+        self.loop = asyncio.get_running_loop()
         self.steps = 0
         self.failure: str | None = None
         self.ended = asyncio.Event()
@@ -152,7 +183,7 @@ class Lane:
         self._inbox: deque[Callable[[], None]] = deque()
         self._queued: set[Ticket] = set()  # submitted, and not yet with the rows
         self._wakeup = threading.Condition()
-        self._closing = self._retired = False
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="heedful-lane", daemon=True)
         self._thread.start()
 
@@ -194,18 +225,6 @@ class Lane:
         self._send(compute)
         return await future
 
-    def leave(self) -> None:
-        """A request does not need the lane any more."""
-        self.users -= 1
-        if self._retired and not self.users:
-            self.close()
-
-    def retire(self) -> None:
-        """Close when the last request has left."""
-        self._retired = True
-        if not self.users:
-            self.close()
-
     def close(self) -> None:
         """End the thread when all rows have ended. `ended` is set then."""
         self._closing = True
@@ -240,6 +259,8 @@ class Lane:
     # In the thread
 
     def _run(self) -> None:
+        if self.threads:
+            torch.set_num_threads(self.threads)  # of this thread alone
         try:
             while True:
                 with self._wakeup:
@@ -261,7 +282,7 @@ class Lane:
         found = []
         self.steps += 1
         tokens = self._loop_rows.step()
-        now, pause = time.perf_counter(), EVENT_SECONDS * len(tokens)
+        now, pause = time.perf_counter(), EVENT_SECONDS * self._lanes * len(tokens)
         for token in tokens:
             row = self._rows.get(token.row)
             if row is not None and (piece := self._piece(row, token, now)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -25,7 +24,6 @@ class Loading:
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
         self.device = device_of(config.compute)
-        torch.set_num_threads(threads_of(config))
 
     def __call__(self, ref: str) -> tuple[LocalEngine, PreTrainedTokenizerBase]:
         config = self.config
@@ -42,15 +40,3 @@ class Loading:
         gc.collect()
         gc.freeze()
         return engine, tokenizer
-
-
-def threads_of(config: ServeConfig) -> int:
-    """Threads that compute. The event loop gets a core of its own.
-
-    At the end of each operator all threads wait for the last one. If the event loop or another program has its core,
-    that wait is as long as a turn of the system's scheduler, a few milliseconds, 150 times in a step.
-    """
-    if config.threads:
-        return config.threads
-    found = torch.get_num_threads()
-    return found if "OMP_NUM_THREADS" in os.environ else max(1, found - 1)

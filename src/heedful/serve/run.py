@@ -66,7 +66,7 @@ def backends(config: ServeConfig) -> tuple[dict[str, Backend], list[str]]:
             path = put.get(name, ref)
             if path != ref:
                 lines.append(f"{name} is {path}, which {config.folder / placed.NAME} has put in place of {ref}.")
-            found[name] = LocalBackend(path, load, config.limits)
+            found[name] = LocalBackend(path, load, config.limits, config.threads)
     return dict(sorted(found.items())), lines
 
 

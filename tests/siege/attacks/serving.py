@@ -56,7 +56,7 @@ def _left(folder: Path, outcome: Outcome, many: int, *, in_time: bool) -> None:
         local = live.local("llama", **limits)
         place = Place(folder, {"m": local, "p": UpstreamBackend(f"{theirs}/v1#slow")}, limits=limits)
         with live.running(place.app) as address:
-            lane: Any = local.lane
+            lane: Any = local.lanes[0]
             before, pause, step = len(asyncio.all_tasks(lane.loop)), 0.02, lane._loop_rows.step
 
             def slow() -> Any:  # so slow that no row ends by itself

@@ -26,6 +26,7 @@ from heedful.collection.removal import Held
 from heedful.collection.round_files import Cleared
 from heedful.collection.settings import CollectionConfig, Terms
 from heedful.config import UserError
+from heedful.feedback import chats
 from heedful.feedback.collected import Exchange, Origin
 from heedful.feedback.columns import printable
 from heedful.feedback.schema import ApiKey, Event, Item, Person
@@ -74,6 +75,8 @@ class Kept:
     user: str
     reactions: tuple[tuple[str, dict[str, Any]], ...]
     """Kind and content of each that stands."""
+    model: str | None
+    """None for one of two answers, until the user has chosen."""
 
 
 class Collection:
@@ -162,7 +165,7 @@ def of_user(db: Session, user: str, *, before: str | None = None, limit: int = 5
             sa.or_(Exchange.started < last.started, sa.and_(Exchange.started == last.started, Exchange.id < last.id))
         )
     found = list(db.scalars(chosen.order_by(Exchange.started.desc(), Exchange.id.desc()).limit(limit)))
-    return [_kept(db, one) for one in found]
+    return _kept(db, found)
 
 
 def all_of_user(store: Store, user: str) -> Iterator[Kept]:
@@ -172,12 +175,18 @@ def all_of_user(store: Store, user: str) -> Iterator[Kept]:
     for start in range(0, len(ids), BATCH):
         with store.reading() as db:
             found = db.scalars(sa.select(Exchange).where(Exchange.id.in_(ids[start : start + BATCH])))
-            some = [_kept(db, one) for one in found.all()]
+            some = _kept(db, found.all())
         yield from sorted(some, key=lambda one: (one.exchange.started, one.exchange.id))
 
 
-def _kept(db: Session, one: Exchange) -> Kept:
-    return Kept(one, users.name_of(db, one.user_id), tuple(_reactions(db, one.id)))
+def _kept(db: Session, found: Sequence[Exchange]) -> list[Kept]:
+    unnamed = chats.unchosen(db, [one.id for one in found])
+    return [
+        Kept(
+            one, users.name_of(db, one.user_id), tuple(_reactions(db, one.id)), None if one.id in unnamed else one.model
+        )
+        for one in found
+    ]  # fmt: skip
 
 
 def picks_of_user(db: Session, user: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

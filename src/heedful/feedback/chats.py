@@ -64,6 +64,12 @@ class Turn(Numbered):
     edit: Mapped[str | None] = mapped_column(JsonColumn)  # the reader's improvement
     key: Mapped[str | None] = mapped_column(String(100))  # of the request, which may come twice
     created: Mapped[datetime] = mapped_column(Time)
+
+    @property
+    def is_unchosen(self) -> bool:
+        """Whether it is one of two answers between which the reader has not chosen, so that its model stays unnamed."""
+        return self.pair is not None and self.verdict is None
+
     __table_args__ = (
         UniqueConstraint("chat_id", "key"),
         Index("ix_turn_chat", "chat_id", "id"),
@@ -113,12 +119,18 @@ def row(db: Session, chat: Conversation) -> dict[str, Any]:
     told = [
         {
             **{name: getattr(one, name) for name in names}, "parent": one.parent_id, "created": one.created.isoformat(),
-            **({"model": None} if one.pair is not None and one.verdict is None else {}),
+            **({"model": None} if one.is_unchosen else {}),
         }
         for one in turns(db, chat)
     ]  # fmt: skip
     when = {"created": chat.created.isoformat(), "updated": chat.updated.isoformat()}
     return {"ref": chat.ref, "title": chat.title, **when, "settings": chat.settings, "tip": chat.tip, "turns": told}
+
+
+def unchosen(db: Session, exchanges: Sequence[str]) -> set[str]:
+    """Those of the exchanges that are answers between which their reader has not chosen."""
+    compared = db.scalars(sa.select(Turn).where(Turn.exchange.in_(exchanges), Turn.pair.is_not(None)))
+    return {str(one.exchange) for one in compared if one.is_unchosen}
 
 
 def turns(db: Session, chat: Conversation) -> list[Turn]:

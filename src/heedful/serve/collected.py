@@ -171,10 +171,10 @@ def delete_all(caller: Calling, store: Stored, settings: Settings, now: Now) -> 
 def row_of(kept: Kept) -> dict[str, Any]:
     """An exchange as its user gets it."""
     one = kept.exchange
-    told = ("id", "model", "prompt", "answers", "finish", "settings", "consent")
+    told = ("id", "prompt", "answers", "finish", "settings", "consent")
     started: datetime = one.started
     reactions = [{"kind": kind, **content} for kind, content in kept.reactions]
     return {
-        **{name: getattr(one, name) for name in told}, "user": kept.user, "started": started.isoformat(),
-        "reactions": reactions,
+        **{name: getattr(one, name) for name in told}, "model": kept.model, "user": kept.user,
+        "started": started.isoformat(), "reactions": reactions,
     }  # fmt: skip

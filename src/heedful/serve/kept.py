@@ -77,7 +77,7 @@ def _row(kept: Kept) -> dict[str, Any]:
     one = kept.exchange
     turns = [{"content": one.prompt}] if isinstance(one.prompt, str) else one.prompt
     return {
-        "id": one.id, "user": kept.user, "model": one.model, "when": one.started, "turns": len(turns),
+        "id": one.id, "user": kept.user, "model": kept.model, "when": one.started, "turns": len(turns),
         "asked": _shown(turns[-1].get("content") or turns), "answers": [_shown(text) for text in one.answers],
         "reactions": [_reaction(kind, content) for kind, content in kept.reactions],
         "said": [_shown(text) for _, content in kept.reactions for text in (content.get("comment"),) if text],

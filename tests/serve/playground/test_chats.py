@@ -261,10 +261,17 @@ def test_people_download_all_that_is_kept_of_them(playing: Playing) -> None:
         answer = ada.get("/api/kept")
         assert answer.headers["content-disposition"] == 'attachment; filename="kept.jsonl"'
         assert [turn["model"] for turn in lines(answer)[-1]["turns"]] == [None, None, None]  # blind until the choice
+        assert [row["model"] for row in lines(answer)[:2]] == [None, None]
+        page = ada.get("/kept").text
+        assert page.count("one of two answers, not chosen yet") == 2
+        assert "<bdi>" not in page.split("<main")[1]
         ada.post(here, json={"verdict": "left"})
+        page = ada.get("/kept").text
+        assert ("<bdi>red</bdi>" in page, "<bdi>sft-2</bdi>" in page, "not chosen yet" in page) == (True, True, False)
         ada.post(f"/api/chats/{first['ref']}/turns/{first['turns'][1]['id']}/thumb", json={"thumb": "up"})
         rows = lines(ada.get("/api/kept"))
         assert [row["kind"] for row in rows] == ["exchange", "exchange", "pick", "chat"]
+        assert sorted(row["model"] for row in rows[:2]) == ["red", "sft-2"]
         assert sorted(len(row["reactions"]) for row in rows[:2]) == [0, 1]
         assert (rows[2]["outcome"], rows[3]["title"]) == ("left", "Which?")
         assert [turn["text"] for turn in rows[3]["turns"]] == ["Which?", "Four.", "Four."]

@@ -176,7 +176,7 @@ def _merged(fields: dict[str, FieldInfo], values: dict[str, Any]) -> dict[str, A
     for name, field in fields.items():
         given = values.get(name)
         if isinstance(field.default, Config) and isinstance(given, dict):
-            merged[name] = {key: getattr(field.default, key) for key in type(field.default).model_fields} | given
+            merged[name] = {key: getattr(field.default, key) for key in field.default.model_fields_set} | given
     return merged
 
 

@@ -8,6 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+OWN_LOG = "HEEDFUL_OWN_LOG"
+"""A variable that heedful launch sets: the standard error of each process is its own log, so each says its errors."""
+
 
 class UserError(ValueError):
     """An error that the user can fix. Its message is one line: what, where, remedy. The command exits with code 2."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from heedful.configs.stage import CommandRecord
-from heedful.errors import NonFinite, UserError, install, refused
+from heedful.errors import OWN_LOG, NonFinite, UserError, install, refused
 from heedful.training.launcher import place
 
 if TYPE_CHECKING:
@@ -189,13 +189,18 @@ def _drop(stream: TextIO) -> None:
 
 
 def _fail(message: str) -> int:
-    say(message)
+    """Say what went wrong: the main rank in the terminal, the others where a log belongs to them alone."""
+    _say(message, always=bool(os.environ.get(OWN_LOG)))
     return 2
 
 
 def say(message: str) -> None:
     """Print one line on standard error, from the main rank only. A closed stream is no error."""
-    if _is_main():
+    _say(message, always=False)
+
+
+def _say(message: str, *, always: bool) -> None:
+    if always or _is_main():
         with contextlib.suppress(OSError):
             print(" ".join(message.split()), file=sys.stderr)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from heedful.cli import main
 from heedful.config import UserError
 from heedful.launch import cluster, processes, worker
 from heedful.launch.processes import ProcessPlace
-from heedful.launch.worker import Board, Order
+from heedful.launch.worker import Board, End, Order
 
 SHOW = (
     "import os, sys; names = 'RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT HEEDFUL_X'; "
@@ -60,7 +61,8 @@ def test_a_worker_starts_what_torchrun_would_start(tmp_path: Path) -> None:
     said, started, ends = board.take()
     shown = f"0 0 2 1 10.0.0.1 4000 x {tmp_path}\n"
     assert ["".join(text for name, text in said if name == of) for of in ("stdout", "stderr")] == [shown, "aside\n"]
-    assert (started, ends) == (2, [(1, 7), (0, 7)])
+    here = socket.gethostname()
+    assert (started, ends) == (2, [End(1, 7, here, "aside"), End(0, 7, here, "aside")])
     assert "1 0 2 1 10.0.0.1 4000 x" in (tmp_path / "rank-1.log").read_text("utf-8")
     assert board.take()[0] == []  # nothing is shown twice
 
@@ -80,7 +82,7 @@ def test_a_process_that_outlives_a_failed_one_is_killed(tmp_path: Path, monkeypa
     board, there = Board(), tmp_path / "there"
     soon(there.exists, lambda: board.end(0, 2))
     assert worker.work(order(tmp_path, WAITING, str(there)), ProcessPlace(1, 1, 2, 2, "h", 1), calls(board)) == -9
-    assert board.take()[2] == [(0, 2), (1, -9)]
+    assert [(end.rank, end.code) for end in board.take()[2]] == [(0, 2), (1, -9)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a process of its parent's end on Linux alone")
@@ -106,14 +108,18 @@ def test_a_process_ends_with_its_ray_worker(tmp_path: Path) -> None:
 
 def test_a_machine_without_the_folder_is_one_line(tmp_path: Path) -> None:
     board = Board()
-    nowhere = Order(["-c", ""], str(tmp_path / "nowhere"), str(tmp_path))
+    nowhere = Order(["-c", ""], str(tmp_path / "nowhere"), str(tmp_path / "nowhere" / "logs"))
     assert worker.work(nowhere, ProcessPlace(0, 0, 1, 1, "h", 1), calls(board)) == 2
     ((stream, line),) = board.take()[0]
     assert stream == "stderr"
     assert line == (
-        f"launch: rank 0: {tmp_path}/nowhere: No such file or directory. All machines of the cluster need the folder "
-        "that you start in, at the same path\n"
+        f"launch: rank 0 on {socket.gethostname()}: {tmp_path}/nowhere: No such file or directory. All machines of "
+        "the cluster need the folder that you start in, at the same path\n"
     )
+    assert list(tmp_path.iterdir()) == []
+    elsewhere = Order(["-c", ""], str(tmp_path), str(tmp_path / "logs" / "more"))
+    assert worker.work(elsewhere, ProcessPlace(0, 0, 1, 1, "h", 1), calls(board)) == 0
+    assert (tmp_path / "logs" / "more" / "rank-0.log").exists()
 
 
 def test_a_process_for_each_gpu() -> None:
@@ -122,6 +128,12 @@ def test_a_process_for_each_gpu() -> None:
     assert cluster.counted(None, 0, {"CPU": 8}) == 1
     with pytest.raises(UserError, match=r"launch: 4 processes need a GPU each, and the Ray cluster has 2\. Lower"):
         cluster.counted(4, 2, {"CPU": 8})
+    assert cluster.counted(None, 4, {"CPU": 8}, servers=1) == 3
+    assert cluster.counted(None, 0, {"CPU": 8}, servers=1) == 1
+    with pytest.raises(UserError, match=r"launch: 4 processes and 1 server need 5 GPUs, and the Ray cluster has 4\."):
+        cluster.counted(4, 4, {"CPU": 8}, servers=1)
+    with pytest.raises(UserError, match=r"launch: 1 process and 2 servers need 3 GPUs, and the Ray cluster has 2\."):
+        cluster.counted(None, 2, {"CPU": 8}, servers=2)
     with pytest.raises(UserError, match=r"launch: the process needs a CPU, and the Ray cluster has 0\. Lower"):
         cluster.counted(None, 0, {})
 
@@ -136,7 +148,11 @@ def test_a_process_for_each_gpu() -> None:
         ("--port 4000 -- sft", "--port: not with --ray. Leave it out, and give --processes"),
         ("--nodes 2 -- sft", "--nodes: not with --ray. Leave it out, and give --processes"),
         ("--slurm f -- sft", "--slurm: not with --ray. Leave it out, and give --processes"),
-        ("--servers 1 -- ppo", "--servers: not with --ray. Start servers yourself, and give --engine.urls behind --"),
+        ("--servers 1 -- sft --model m", "--servers: heedful sft samples nothing while it learns. Leave it out"),
+        (
+            "--servers 1 -- ppo --policy p --prompts p --reward r --out o --engine.urls http://a",
+            "--servers: the settings name servers already",
+        ),
     ],
 )
 def test_what_cannot_be_launched_on_ray_is_one_line(

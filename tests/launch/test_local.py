@@ -18,7 +18,8 @@ import pytest
 from heedful.cli import main
 from heedful.config import UserError
 from heedful.launch import local, machine, processes
-from heedful.launch.local import Servers
+from heedful.launch import servers as inference
+from heedful.launch.servers import Servers
 
 ROOT = Path(__file__).parents[2]
 PPO = "ppo --policy p --prompts p --reward r --out o"
@@ -74,6 +75,23 @@ def test_the_exit_code_is_that_of_the_trainer(tmp_path: Path) -> None:
     )
     assert (code, said) == (7, [])
     assert time.monotonic() - started < 300
+
+
+@pytest.mark.medium
+def test_an_error_of_one_rank_alone_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Rank 0 may know nothing of it, or it has the same error and says it itself."""
+    script = """
+        import os, sys, time
+        if os.environ["RANK"] == "1":
+            sys.exit("data.jsonl: no such file")
+        time.sleep(1)
+        sys.exit({0})
+        """
+    code, said = launched(tmp_path, script.format(0), 2)
+    assert (code, said) == (1, ["launch: rank 1 ended with code 1: data.jsonl: no such file"])
+    code, said = launched(tmp_path, script.format("'data.jsonl: no such file'"), 2)
+    assert (code, said) == (1, [])
+    assert capfd.readouterr().err == "data.jsonl: no such file\n"
 
 
 @pytest.mark.medium
@@ -161,12 +179,10 @@ def test_servers_start_first_and_end_last(
     assert said == [f"launch: vllm loads runs/sft/model. Its log is {tmp_path}/logs/server-0.log"]
     assert capfd.readouterr().out == f"0,1 a b --engine.kind vllm --engine.urls http://127.0.0.1:{port}\n"
     log = (tmp_path / "logs" / "server-0.log").read_text("utf-8")
-    assert log.startswith(f"5 1 {local.WORKER} -m vllm.entrypoints.openai.api_server --model runs/sft/model")
-    assert (
-        f"--port {port} --worker-extension-cls heedful_worker.Receiver --enable-lora --max-lora-rank 8 --dtype float32"
-        in log
-    )
-    assert (local.WORKER / "heedful_worker.py").is_file()
+    assert log.startswith(f"5 1 {inference.WORKER} -m vllm.entrypoints.openai.api_server --model runs/sft/model")
+    assert f"processed_logprobs --host 127.0.0.1 --port {port} --worker-extension-cls heedful_worker.Receiver" in log
+    assert "heedful_worker.Receiver --enable-lora --max-lora-rank 8 --dtype float32" in log
+    assert (inference.WORKER / "heedful_worker.py").is_file()
     assert machine.free_port(port) == port  # it has ended
 
 
@@ -245,6 +261,14 @@ def test_what_cannot_be_launched_is_one_line(given: str, said: str, capsys: pyte
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(said)
+
+
+@pytest.mark.medium
+def test_servers_go_with_other_settings_of_the_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = f"--servers 1 --server-python /nowhere --logs {tmp_path} -- {PPO} --engine.shared-dir /dev/shm"
+    with pytest.raises(SystemExit):
+        main(["launch", *given.split()])
+    assert capsys.readouterr().err == "launch: /nowhere: No such file or directory. Check the path\n"
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

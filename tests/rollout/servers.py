@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,14 +22,16 @@ from heedful.rollout.engine import open_engine
 from heedful.rollout.types import Stream
 from heedful.rollout.worker.heedful_worker import Receiver
 
+ROOT = Path(__file__).parents[2]
+
 
 class Fake(ThreadingHTTPServer):
     """`fault`: what goes wrong from the call number `after` on. `calls`: (path, body) of all calls so far."""
 
     daemon_threads = True
 
-    def __init__(self, folder: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, folder: str, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, Handler)
         self.lock, self.calls, self.version = threading.Lock(), [], 0
         self.fault, self.after, self.answered = "", 0, 0
         self.paused, self.stopping, self.worker = False, threading.Event(), Worker(self)
@@ -111,6 +115,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    def on_health(self, _: Any) -> Any:
+        return {}
+
     def on_v1_models(self, _: Any) -> Any:
         return {"data": [{"id": "policy", "max_model_len": 100}]}
 
@@ -190,3 +197,19 @@ def serving(folder: str, count: int = 1) -> Iterator[list[Fake]]:
             fake.stopping.set()
             fake.shutdown()
             fake.server_close()
+
+
+def main(given: list[str]) -> None:
+    """Serve as the command of a real server would: --model, --host and --port are read, the rest is printed."""
+    print(os.environ.get("CUDA_VISIBLE_DEVICES"), *given, flush=True)
+    value = {name: given[given.index(name) + 1] for name in ("--model", "--host", "--port")}
+    Fake(value["--model"], (value["--host"], int(value["--port"]))).serve_forever(0.02)
+
+
+def stand_in(folder: Path) -> Path:
+    """A program that takes the place of the Python of a server's environment."""
+    program, paths = folder / "python", f"{ROOT / 'src'}:{ROOT / 'tests'}"
+    start = "import sys; from rollout import servers; servers.main(sys.argv[1:])"
+    program.write_text(f"#!/bin/sh\nPYTHONPATH={paths} exec '{sys.executable}' -c '{start}' \"$@\"\n", encoding="utf-8")
+    program.chmod(0o755)
+    return program

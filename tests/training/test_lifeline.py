@@ -121,6 +121,17 @@ def test_all_ranks_name_the_lost_one_and_end_in_their_time(
     assert shown.err.count(f"rank 2 of 3 {how}. {remedy}") == 2
 
 
+def test_all_ranks_hear_the_error_of_one(ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Timer, "start", lambda self: None)
+    main, other, failed = ranks(3)
+    failed.fail("d.jsonl: No such file.\n\tCheck the path " + 300 * "\N{GREEK SMALL LETTER ALPHA}")
+    cut = (512 - len("2\thas stopped with an error\td.jsonl: No such file. Check the path ")) // 2
+    why = "d.jsonl: No such file. Check the path " + cut * "\N{GREEK SMALL LETTER ALPHA}"
+    for one in (main, other):
+        remedy = "Correct that, and start all ranks again with --resume"
+        assert one.wait_lost(60) == f"rank 2 of 3 has stopped with an error ({why}). {remedy}"
+
+
 def test_a_rank_that_leaves_is_not_lost(ranks: Ranks) -> None:
     main, other = ranks(2)
     other.leave()

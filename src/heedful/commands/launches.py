@@ -17,7 +17,7 @@ from heedful.errors import UserError
 SPREAD = ("sample", "score", "best-of-n")
 """Commands besides the stages whose processes share the work."""
 _OF_SERVERS = ("server_kind", "server_python", "server_port", "server_options")
-_OURS = ("--port", "--model", "--model-path", "--served-model-name")
+_OURS = ("--host", "--port", "--model", "--model-path", "--served-model-name")
 """Options of a server's command whose values heedful must know."""
 
 
@@ -66,10 +66,7 @@ def _launch(given: tuple[str, ...], processes: int | None, logs: Path, port: int
         raise UserError(f"{unused[0]}: only for --slurm FILE. On this machine give --processes")
     from heedful.launch import local
 
-    if how["servers"] and not (given[0] in registry.stages() and registry.stages()[given[0]].online):
-        raise UserError(f"--servers: heedful {given[0]} samples nothing while it learns. Leave it out")
-    settings = _read(given).settings
-    servers = _servers(settings, port, how) if how["servers"] else None
+    servers, _ = _asked(given, port, how)
     code = local.run(given, logs, terminal.say, processes=processes, servers=servers, port=port)
     raise click.exceptions.Exit(code)
 
@@ -79,12 +76,11 @@ def _on_ray(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     others = {"--slurm": how["slurm"], "--nodes": how["nodes"], "--gpus": how["gpus"], "--hours": how["hours"]}
     if unused := [key for key, value in {**others, "--port": port}.items() if value is not None]:
         raise UserError(f"{unused[0]}: not with --ray. Leave it out, and give --processes")
-    if how["servers"]:
-        raise UserError("--servers: not with --ray. Start servers yourself, and give --engine.urls behind --")
     from heedful.launch import cluster
 
-    on_cpu = _read(given).settings.compute.device == "cpu"
-    return cluster.run(given, logs, terminal.say, processes=processes, on_cpu=on_cpu)
+    servers, settings = _asked(given, port, how)
+    on_cpu = settings.compute.device == "cpu"
+    return cluster.run(given, logs, terminal.say, processes=processes, on_cpu=on_cpu, servers=servers)
 
 
 @dataclass(frozen=True)
@@ -119,9 +115,17 @@ def _read(given: tuple[str, ...]) -> Inner:
     return Inner(found[0]["settings"], found[0]["out"])
 
 
+def _asked(given: tuple[str, ...], port: int | None, how: dict[str, Any]) -> tuple[Any, Any]:
+    """(the servers to start, or None; the settings of the command)."""
+    if how["servers"] and not (given[0] in registry.stages() and registry.stages()[given[0]].online):
+        raise UserError(f"--servers: heedful {given[0]} samples nothing while it learns. Leave it out")
+    settings = _read(given).settings
+    return (_servers(settings, port, how) if how["servers"] else None), settings
+
+
 def _servers(config: Any, port: int | None, how: dict[str, Any]) -> Any:
     """The servers of an online stage, which load its policy."""
-    from heedful.launch.local import Servers
+    from heedful.launch.servers import Servers
     from heedful.runs.manifest import model_path
 
     kind, first = how["server_kind"], how["server_port"]
@@ -138,7 +142,9 @@ def _servers(config: Any, port: int | None, how: dict[str, Any]) -> Any:
     if ours := [name for name in (part.partition("=")[0] for part in options) if name in _OURS]:
         raise UserError(f"--server-options: heedful sets {ours[0]} itself. Leave it out")
     rank = config.lora.rank if config.engine.sync == "adapter" else 0
-    return Servers(kind, how["servers"], how["server_python"], model_path(config.policy), first, rank, options)
+    folder = None if config.engine.sync == "group" else config.engine.shared_dir or ""
+    model = model_path(config.policy)
+    return Servers(kind, how["servers"], how["server_python"], model, first, rank, options, folder)
 
 
 def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> None:

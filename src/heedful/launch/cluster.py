@@ -1,4 +1,4 @@
-"""A launch on a Ray cluster: Ray Train places the processes and keeps them together."""
+"""A launch on a Ray cluster: Ray Train places the processes and keeps them together. Servers run on this machine."""
 
 from __future__ import annotations
 
@@ -9,55 +9,117 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from heedful import files
 from heedful.config import UserError, install
+from heedful.launch import servers as inference
 from heedful.launch import worker
-from heedful.launch.processes import Say, ended, forwarding
+from heedful.launch.processes import Say, ended, forwarding, nothing
+from heedful.launch.servers import Servers
+from heedful.launch.worker import End
 
 ADDRESS = "RAY_ADDRESS"
+_SAME = "Install heedful and Ray in the same versions on all machines of the cluster"
 SMALL_STORE = 128 << 20
 """Bytes of shared memory of an instance that we start: nothing large is sent through Ray."""
 
 
 def run(
     arguments: Sequence[str], logs: Path, say: Say, *, processes: int | None = None, on_cpu: bool = False,
-    program: Sequence[str] = ("-m", "heedful"),
+    servers: Servers | None = None, program: Sequence[str] = ("-m", "heedful"),
 ) -> int:  # fmt: skip
-    """Run a heedful command in `processes` Ray workers. Returns the exit code of the trainer.
+    """Run a heedful command in `processes` Ray workers, and servers on this machine. Returns the trainer's exit code.
 
-    Without `processes`: one for each GPU of the cluster, or one. `on_cpu`: GPUs are not asked for. `program`: what gets
-    the arguments.
+    Without `processes`: one for each GPU of the cluster that no server has, or one. `on_cpu`: GPUs are not asked for.
+    `program`: what gets the arguments.
     """
     ray = _ray()
     logs.mkdir(parents=True, exist_ok=True)
-    order = worker.Order([*program, *arguments], os.getcwd(), str(logs.resolve()), _carried(os.environ))
-    with _joined(ray, processes, say):
-        gpus = 0 if on_cpu else int(ray.cluster_resources().get("GPU", 0))
-        count = counted(processes, gpus, ray.cluster_resources())
+    carried = _carried(os.environ)
+    with _joined(ray, processes, say), contextlib.ExitStack() as held:
+        there = ray.cluster_resources()
+        gpus = 0 if on_cpu else int(there.get("GPU", 0))
+        count = counted(processes, gpus, there, servers.count if servers is not None else 0)
+        needed = count + (servers.count if servers is not None and gpus else 0)
         kind = "GPU" if gpus else "CPU"
-        if ray.available_resources().get(kind, 0) < count:
-            say(f"launch: others use the cluster. Waiting for {count} {kind}{'s' if count > 1 else ''}")
+        if ray.available_resources().get(kind, 0) < needed:
+            say(f"launch: others use the cluster. Waiting for {needed} {kind}{'s' if needed > 1 else ''}")
+        look, command = nothing, [*program, *arguments]
+        if servers is not None:
+            host, seats = _place(ray, servers, gpus)
+            held.callback(len, seats)  # an actor lives as long as something refers to it
+            taken = ray.get([seat.gpu.remote() for seat in seats]) or servers.count * [""]
+            look = held.enter_context(inference.running(servers, taken, logs, say, host))
+            command += servers.settings(host)
+        order = worker.Order(command, os.getcwd(), str(logs.resolve()), carried)
         board = ray.remote(worker.Board).options(num_cpus=0).remote()
         signals: list[int] = []
-        with files.scratch(logs / "ray") as folder, forwarding(count, signals.append, say):
+        folder = held.enter_context(files.scratch(logs / "ray"))
+        with forwarding(count, signals.append, say):
             fit = _Fit(_trainer(order, board, count, bool(gpus), folder, arguments[0]))
-            started, ends = _watch(ray, board, fit, signals)
-        return _code(fit, started, ends, signals, logs, say)
+            seen = _watch(ray, board, fit, signals, look)
+        return _code(fit, seen, signals, logs, say)
 
 
-def counted(processes: int | None, gpus: int, there: Mapping[str, float]) -> int:
-    """The number of processes. Raises UserError if the cluster has too little for them."""
-    wanted = processes or gpus or 1
+def counted(processes: int | None, gpus: int, there: Mapping[str, float], servers: int = 0) -> int:
+    """The number of processes. Raises UserError if the cluster has too little for them and the servers."""
+    wanted = processes or max(1, gpus - servers)
+    if gpus and servers and wanted + servers > gpus:
+        raise UserError(
+            f"launch: {_several(wanted, 'process', 'es')} and {_several(servers, 'server', 's')} need "
+            f"{wanted + servers} GPUs, and the Ray cluster has {gpus}. Lower --processes or --servers"
+        )
     needed = {"GPU": gpus} if gpus else {}
     for what, has in {**needed, "CPU": int(there.get("CPU", 0))}.items():
         if wanted > has:
             who = f"{wanted} processes need a {what} each" if wanted > 1 else f"the process needs a {what}"
             raise UserError(f"launch: {who}, and the Ray cluster has {has}. Lower --processes, or add machines")
     return wanted
+
+
+def _several(count: int, name: str, ending: str) -> str:
+    return f"{count} {name}{ending if count > 1 else ''}"
+
+
+class Seat:
+    """A GPU that Ray gives to a server: the server is no process of Ray."""
+
+    def gpu(self) -> str:
+        """Its name, as CUDA_VISIBLE_DEVICES has it."""
+        import ray
+
+        return str(ray.get_runtime_context().get_accelerator_ids()["GPU"][0])
+
+
+def _place(ray: Any, servers: Servers, gpus: int) -> tuple[str, list[Any]]:
+    """(the address at which the workers find the servers, a seat of each server where the cluster has GPUs).
+
+    Raises UserError if this machine has too few GPUs, or if the trainer could not give the servers its weights.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    own = ray.get_runtime_context().get_node_id()
+    if len(nodes) > 1 and servers.folder == "":
+        raise UserError(
+            "launch: the servers run on this machine and the trainer may run on another one. Name a folder that all "
+            "machines see as --engine.shared-dir behind --, or give --engine.sync group"
+        )
+    here = next(node for node in nodes if node["NodeID"] == own)
+    has = int(here["Resources"].get("GPU", 0))
+    if gpus and has < servers.count:
+        raise UserError(
+            f"launch: {_several(servers.count, 'server', 's')} of this machine need as many of its GPUs, and Ray has "
+            f"{has} here. Lower --servers, or start the command on a machine with more"
+        )
+    strategy = NodeAffinitySchedulingStrategy(own, soft=False)
+    seat = ray.remote(Seat).options(num_cpus=0, num_gpus=1, scheduling_strategy=strategy)
+    seats = [seat.remote() for _ in range(servers.count)] if gpus else []
+    return (str(here["NodeManagerAddress"]) if len(nodes) > 1 else inference.HERE), seats
 
 
 def _ray() -> Any:
@@ -156,41 +218,54 @@ class _Fit:
         return self._thread.is_alive()
 
 
-def _watch(ray: Any, board: Any, fit: _Fit, signals: list[int]) -> tuple[int, list[tuple[int, int]]]:
-    """Show output and send signals until Ray Train ends: (processes that began, ends in their order)."""
-    sent, started, ends = 0, 0, list[tuple[int, int]]()
+@dataclass
+class _Seen:
+    """What the board has said so far."""
+
+    started: int = 0
+    ends: Sequence[End] = ()
+    errors: str = ""
+    """The end of what the terminal got on standard error."""
+
+
+def _watch(ray: Any, board: Any, fit: _Fit, signals: list[int], look: Callable[[], None]) -> _Seen:
+    """Show output, send signals and look at the servers until Ray Train ends."""
+    sent, seen = 0, _Seen()
     while True:
         last = not fit.running
         try:
             for number in signals[sent:]:
                 ray.get(board.signal.remote(number))
                 sent += 1
-            said, started, ends = ray.get(board.take.remote())
+            said, seen.started, seen.ends = ray.get(board.take.remote())
         except ray.exceptions.RayError as error:
             fit.error = fit.error or error
-            return started, ends
+            return seen
         for stream, text in said:
+            seen.errors = (seen.errors + text)[-20_000:] if stream == "stderr" else seen.errors
             with contextlib.suppress(OSError, ValueError):  # nobody reads the terminal
                 getattr(sys, stream).write(text)
                 getattr(sys, stream).flush()
-        if last or (signals and not started):  # a cluster that is busy may never start them
-            return started, ends
+        look()
+        if last or (signals and not seen.started):  # a cluster that is busy may never start them
+            return seen
         time.sleep(worker.PAUSE)
 
 
-def _code(
-    fit: _Fit, started: int, ends: Sequence[tuple[int, int]], signals: Sequence[int], logs: Path, say: Say
-) -> int:
+def _code(fit: _Fit, seen: _Seen, signals: Sequence[int], logs: Path, say: Say) -> int:
     """The exit code: that of the process that failed first."""
-    failed = next(((rank, code) for rank, code in ends if code), None)
-    if fit.error is not None and not signals and (failed is None or failed[1] == 128 + signal.SIGTERM):
+    failed = next((end for end in seen.ends if end.code), None)
+    if fit.error is not None and not signals and (failed is None or failed.code == 128 + signal.SIGTERM):
+        if isinstance(fit.error.__cause__, ModuleNotFoundError) or "No module named" in str(fit.error):
+            raise UserError(f"launch: the Python of a Ray worker lacks something ({_first(fit.error)}). {_SAME}")
         raise UserError(  # its process has got SIGTERM, and with it all others
             f"launch: Ray has lost a worker ({_first(fit.error)}). The last checkpoint is kept. Look at ray status, "
             "then continue with --resume"
         )
     if failed is not None:
-        return ended(f"rank {failed[0]}", failed[1], logs / f"rank-{failed[0]}.log", say)
-    return 128 + signals[0] if signals and not started else 0
+        name = f"rank {failed.rank} on {failed.machine}" if failed.machine else f"rank {failed.rank}"
+        return ended(name, failed.code, logs / f"rank-{failed.rank}.log", say, failed.line, seen.errors)
+    return 128 + signals[0] if signals and not seen.started else 0
 
 
 def _first(error: Exception) -> str:

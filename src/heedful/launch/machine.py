@@ -43,12 +43,12 @@ def divided(processes: int | None, servers: int) -> tuple[int, list[str], list[s
     return wanted, there[:wanted], there[len(there) - servers :]
 
 
-def free_port(wanted: int | None = None) -> int:
+def free_port(wanted: int | None = None, host: str = "127.0.0.1") -> int:
     """A port of this machine that no process listens on. Raises UserError if that is not the wanted one."""
-    with socket.socket() as tried:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("127.0.0.1", wanted or 0))
+            tried.bind((host, wanted or 0))
         except (OSError, OverflowError):
             raise UserError(f"launch: port {wanted} is taken. Choose another one, or stop what listens there") from None
         return int(tried.getsockname()[1])

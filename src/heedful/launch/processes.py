@@ -16,8 +16,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from heedful.config import UserError
+from heedful.errors import OWN_LOG
+
 GRACE = 20.0
 """Seconds that the other ranks get to end by themselves once one has failed, and servers to stop."""
+LINE = 300
+"""Letters of another process's last line that are said."""
 Say = Callable[[str], None]
 
 
@@ -33,9 +38,9 @@ class ProcessPlace:
     port: int
 
     def environment(self) -> dict[str, str]:
-        """What torchrun would set."""
+        """What torchrun would set. And: the standard error of each process is its own log."""
         found = {
-            "RANK": self.rank, "LOCAL_RANK": self.local_rank, "WORLD_SIZE": self.size,
+            OWN_LOG: 1, "RANK": self.rank, "LOCAL_RANK": self.local_rank, "WORLD_SIZE": self.size,
             "LOCAL_WORLD_SIZE": self.local_size, "MASTER_ADDR": self.address, "MASTER_PORT": self.port,
         }  # fmt: skip
         return {name: str(value) for name, value in found.items()}
@@ -105,10 +110,14 @@ class Child:
                 self.process.send_signal(number)
 
     def last_line(self) -> str:
-        """The last line of its log that says something."""
+        """The last line of its log that says something, cut where it is long."""
+        lines = self.end_of_log().splitlines()
+        return next((line.strip()[:LINE] for line in reversed(lines) if line.strip()), "")
+
+    def end_of_log(self) -> str:
+        """The last 20,000 bytes of its log."""
         with contextlib.suppress(OSError):
-            lines = self.log.read_bytes()[-20_000:].decode("utf-8", "replace").splitlines()
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return self.log.read_bytes()[-20_000:].decode("utf-8", "replace")
         return ""
 
 
@@ -149,7 +158,19 @@ def forwarding(count: int, send: Callable[[int], None], say: Say) -> Iterator[No
             signal.signal(number, handler)
 
 
-def wait(ranks: Sequence[Child], look: Callable[[], None] = lambda: None) -> Child | None:
+def start(child: Child) -> None:
+    """Start a process. Raises UserError if its program does not run."""
+    try:
+        child.start()
+    except OSError as error:
+        raise UserError(f"launch: {child.command[0]}: {error.strerror or error}. Check the path") from None
+
+
+def nothing() -> None:
+    """What is called again and again where nobody looks at anything."""
+
+
+def wait(ranks: Sequence[Child], look: Callable[[], None] = nothing) -> Child | None:
     """Wait until all ranks have ended. If one fails, the others are ended after `GRACE` seconds: the first that failed.
 
     `look` is called again and again.
@@ -197,9 +218,14 @@ def stop(children: Sequence[Child]) -> None:
         child.close()
 
 
-def ended(name: str, code: int, log: Path, say: Say) -> int:
-    """The exit code of a launch after the process that failed first: its own, or 2 if a signal killed it."""
+def ended(name: str, code: int, log: Path, say: Say, line: str = "", shown: str = "") -> int:
+    """The exit code of a launch after the process that failed first: its own, or 2 if a signal killed it.
+
+    `line`: the last one of its log. It is said where the terminal has not `shown` it.
+    """
     if code >= 0:
+        if line and line not in shown:
+            say(f"launch: {name} ended with code {code}: {line}")
         return code
     say(
         f"launch: {name} was killed by signal {-code}, so the others were stopped. The last checkpoint is kept. "

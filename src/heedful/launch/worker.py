@@ -9,12 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from heedful.launch import processes
 from heedful.launch.processes import Child, ProcessPlace
@@ -37,6 +38,15 @@ class Order:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+class End(NamedTuple):
+    """How a process has ended. `line`: the last one of its log."""
+
+    rank: int
+    code: int
+    machine: str = ""
+    line: str = ""
+
+
 class Board:
     """What launch and workers tell each other. One object for a launch."""
 
@@ -44,7 +54,7 @@ class Board:
         self._said: list[tuple[str, str]] = []
         self._signals: list[int] = []
         self._started: set[int] = set()
-        self._ends: list[tuple[int, int]] = []
+        self._ends: list[End] = []
 
     def start(self, rank: int) -> None:
         """A worker begins."""
@@ -58,15 +68,15 @@ class Board:
         """Send a signal to all processes."""
         self._signals.append(number)
 
-    def end(self, rank: int, code: int) -> None:
-        """A process has ended."""
-        self._ends.append((rank, code))
+    def end(self, rank: int, code: int, machine: str = "", line: str = "") -> None:
+        """A process has ended. `line`: the last one of its log."""
+        self._ends.append(End(rank, code, machine, line))
 
     def state(self, seen: int) -> tuple[list[int], bool]:
         """(signals from number `seen` on, whether a process has failed)."""
-        return self._signals[seen:], any(code for _, code in self._ends)
+        return self._signals[seen:], any(end.code for end in self._ends)
 
-    def take(self) -> tuple[list[tuple[str, str]], int, list[tuple[int, int]]]:
+    def take(self) -> tuple[list[tuple[str, str]], int, list[End]]:
         """(new output, number of processes that began, ends so far)."""
         said, self._said = self._said, []
         return said, len(self._started), list(self._ends)
@@ -95,11 +105,15 @@ def work(order: Order, place: ProcessPlace, call: Callable[..., Any]) -> int:
         {**order.env, **place.environment()}, shown=place.rank == 0, cwd=order.folder, prepare=_prepare(),
         targets=(_Writer(call, "stdout"), _Writer(call, "stderr")),
     )  # fmt: skip
+    machine = socket.gethostname()
     call("start", place.rank)
     try:
+        Path(order.folder).stat()  # before logs are made there
+        child.log.parent.mkdir(parents=True, exist_ok=True)
         child.start()
     except OSError as error:
-        call("say", "stderr", f"launch: {child.name}: {error.filename}: {error.strerror}. {_SHARED}\n")
+        what = f"{error.filename}: {error.strerror}"
+        call("say", "stderr", f"launch: {child.name} on {machine}: {what}. {_SHARED}\n")
         call("end", place.rank, NOT_STARTED)
         return NOT_STARTED
     seen, deadline = 0, float("inf")
@@ -114,7 +128,7 @@ def work(order: Order, place: ProcessPlace, call: Callable[..., Any]) -> int:
             processes.kill(child)
         time.sleep(PAUSE)
     child.close()
-    call("end", place.rank, child.code)
+    call("end", place.rank, child.code, machine, child.last_line())
     return child.code
 
 

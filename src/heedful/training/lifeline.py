@@ -23,7 +23,7 @@ EXIT = 2
 KEPT = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 8}
 """The system asks a silent machine every 5 seconds, and gives it up 5 seconds after the eighth question."""
 _BYE = b"b"
-_MOST = 64
+_MOST = 512
 
 
 class Parting(NamedTuple):
@@ -37,7 +37,7 @@ class Parting(NamedTuple):
 
 _LOOK = "See what stopped it, such as too little memory, and start all ranks again with --resume"
 DEAD = Parting("has died", 20.0, _LOOK)
-FAILED = Parting("has stopped with an error", 20.0, _LOOK)
+FAILED = Parting("has stopped with an error", 20.0, "Correct that, and start all ranks again with --resume")
 SILENT = Parting(
     "cannot be reached", 5.0, "See whether its machine and the network work, and start all ranks again with --resume"
 )
@@ -99,9 +99,9 @@ class Lifeline:
         self._ending = True
         self._tell(_BYE)
 
-    def fail(self) -> None:
-        """This rank ends with an error: the others do not wait for it."""
-        self._tell(f"{self.rank} {FAILED.said}".encode())
+    def fail(self, why: str) -> None:
+        """This rank ends with an error: the others do not wait for it, and say what it was."""
+        self._tell(_message(str(self.rank), FAILED.said, why))
 
     def _tell(self, message: bytes) -> None:
         for link in list(self._peers):
@@ -116,14 +116,14 @@ class Lifeline:
                 link: Any = key.fileobj
                 message, how = b"", DEAD
                 try:
-                    message = link.recv(_MOST, socket.MSG_WAITALL).strip()
+                    message = link.recv(_MOST, socket.MSG_WAITALL).strip(b" ")
                 except ConnectionError:  # closed with something unread
                     pass
                 except OSError:  # no answer to all questions, or no way to its machine
                     how = SILENT
                 if message not in (b"", _BYE):
-                    lost, _, said = message.decode().partition(" ")
-                    self._end(lost, PARTINGS[said])
+                    lost, said, why = message.decode().split("\t")
+                    self._end(lost, PARTINGS[said], why)
                     continue
                 peer = self._peers.pop(link)
                 self._selector.unregister(link)
@@ -131,13 +131,13 @@ class Lifeline:
                 if not message:
                     self._end(str(peer), how)
 
-    def _end(self, peer: str, how: Parting) -> None:
+    def _end(self, peer: str, how: Parting, why: str = "") -> None:
         if self.lost or self._ending:
             return
-        self.lost, self._how = f"rank {peer} of {self.size} {how.said}", how
+        self.lost, self._how = f"rank {peer} of {self.size} {how.said}{f' ({why})' if why else ''}", how
         self._noticed.set()
         if self.rank == 0:
-            self._tell(f"{peer} {how.said}".encode())
+            self._tell(_message(peer, how.said, why))
         timer = threading.Timer(how.grace, self._stop)
         timer.daemon = True
         timer.start()
@@ -149,3 +149,9 @@ class Lifeline:
 
     def _line(self) -> str:
         return f"{self.lost}. {self._how.remedy}"
+
+
+def _message(peer: str, said: str, why: str) -> bytes:
+    """What ranks tell each other, of at most `_MOST` bytes: an error in one line, cut where it is long."""
+    text = f"{peer}\t{said}\t{' '.join(why.split())}"
+    return text.encode()[:_MOST].decode("utf-8", "ignore").encode()

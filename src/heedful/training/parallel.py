@@ -66,9 +66,9 @@ class Ranks:
             yield
         except Interrupted:
             raise
-        except BaseException:
+        except BaseException as error:
             if self.meeting is not None:
-                self.meeting.lifeline.fail()
+                self.meeting.lifeline.fail(str(error) or type(error).__name__)
             raise
 
     def explained(self) -> contextlib.AbstractContextManager[None]:

@@ -327,8 +327,9 @@ def open_stage(
 
     `models` and `files`: references and paths by role. None is left out. `functions`: entries of the manifest by role.
     """
-    data = {role: formats.fingerprint(path) for role, path in files.items() if path}
     ranks = join_ranks(config.compute)
+    with ranks.ending():  # another machine may lack a file
+        data = {role: formats.fingerprint(path) for role, path in files.items() if path}
     with _readable_errors(out), ranks.ending():
         run = None
         if ranks.main:

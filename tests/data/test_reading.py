@@ -19,7 +19,7 @@ from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.reading import columns, sources
 from heedful.data.reading.streams import FileLimits
-from heedful.data.records import Choice, Comparison, Demonstration, Prompt, Text
+from heedful.data.records import Choice, Comparison, Demonstration, Pick, Prompt, Text
 from heedful.data.shapes import mapping
 
 ROWS = [{"prompt": "What is two plus two?", "completion": "Four."}, {"prompt": "Ünd?\nWhy?", "completion": 'a "b", c'}]
@@ -276,6 +276,35 @@ def test_a_row_of_another_shape_says_what_it_is(tmp_path: Path, content: dict[st
     assert hint in told(tmp_path / "a.jsonl", cls)
     (tmp_path / "b.jsonl").write_text('{"prompt": "", "completion": "x"}')
     assert told(tmp_path / "b.jsonl").endswith("Give the text of the prompt or leave the row out.")
+
+
+SIDES = {"left": {"text": "4"}, "right": {"text": "5"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (SIDES | {"outcome": "left", "blind": True},
+         "field 'outcome': a pick of a user, from which nothing learns by itself. Take the snapshot with "
+         "--records pick --as-choices for a reward model."),
+        ({"answer": {"text": "5"}, "up": False},
+         "field 'up': a thumb of a user, from which nothing learns by itself. Take the snapshot with "
+         "--records thumb --as-choices for a reward model."),
+        ({"answer": {"text": "5"}, "edited": "4"},
+         "field 'edited': an improvement by a user, which a lead accepts first. Accept it in the app, and take a "
+         "snapshot of demonstrations."),
+    ],
+)  # fmt: skip
+def test_nothing_learns_from_what_users_said_by_itself(tmp_path: Path, said: dict[str, Any], reason: str) -> None:
+    """A thumb down is no demonstration of its answer."""
+    formats.write(tmp_path / "a.jsonl", [{"prompt": "2+2?", **said}])
+    for cls in (Demonstration, Comparison, Choice):
+        assert told(tmp_path / "a.jsonl", cls) == f"{tmp_path / 'a.jsonl'}:1: {reason}"
+    (prompt,) = formats.read(tmp_path / "a.jsonl", Prompt)
+    assert prompt.prompt == "2+2?"
+    if "outcome" in said:
+        (pick,) = formats.read(tmp_path / "a.jsonl", Pick)
+        assert (pick.right.text, pick.outcome) == ("5", "left")
 
 
 def test_shards_are_one_data_set(tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ READ: list[tuple[str, list[dict[str, Any]], str, dict[str, Any], list[str]]] = [
     ("heedful", [{"prompt": Q, "a": {"text": GOOD}, "b": {"text": BAD}, "preferred": "a"}], "choices",
      {"prompt": Q, "a": {"text": GOOD}, "b": {"text": BAD}, "preferred": "a"}, []),
     ("heedful", [{"prompt": Q}], "prompts", {"prompt": Q}, []),
+    ("heedful, what users said", [{"prompt": Q, "answer": {"text": BAD}, "up": False}], "prompts", {"prompt": Q}, []),
     ("heedful", [{"text": Q}], "texts", {"text": Q}, []),
     ("prompt and answer", [{"prompt": Q, "response": GOOD}], "demonstrations", {"prompt": Q, "completion": GOOD}, []),
     ("Alpaca", [{"instruction": "Tip", "input": "Bread", "output": GOOD, "system": "Be brief.",

@@ -122,7 +122,7 @@ def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> 
     given = rows
     if shape.name != "mapped":
         rows = [_with_system(row) for row in rows]
-    if record_type is not Prompt and shape.unfit is not None and (reason := shape.unfit(rows[0])):
+    if kind not in ("", "prompts") and shape.unfit is not None and (reason := shape.unfit(rows[0])):
         raise ValueError(reason)
     with shape.reading():
         if kind in shape.others:

@@ -43,6 +43,30 @@ def _unsafe(row: Row) -> str | None:
     return "field 'is_safe': false marks a harmful answer, so it is no demonstration. Leave the row out."
 
 
+_REACTIONS = {"pick": ("left", "right", "outcome"), "thumb": ("answer", "up"), "edit": ("answer", "edited")}
+
+
+def _reaction(row: Row) -> str | None:
+    """What a user of a served model said, as a snapshot has it: "pick", "thumb", "edit", or None."""
+    sides = (row.get("left"), row.get("right"), row.get("answer"))
+    if "prompt" not in row or not any(isinstance(side, dict) and "text" in side for side in sides):
+        return None
+    return next((kind for kind, fields in _REACTIONS.items() if row.keys() >= set(fields)), None)
+
+
+def _reacted(row: Row) -> str:
+    kind = _reaction(row)
+    if kind == "edit":
+        return (
+            "field 'edited': an improvement by a user, which a lead accepts first. Accept it in the app, and take a"
+            " snapshot of demonstrations."
+        )
+    return (
+        f"field {'outcome' if kind == 'pick' else 'up'!r}: a {kind} of a user, from which nothing learns by itself."
+        f" Take the snapshot with --records {kind} --as-choices for a reward model."
+    )
+
+
 def _stepwise(row: Row) -> str:
     return "field 'completions': are the steps of one answer with a label for each, not answers to compare."
 
@@ -100,6 +124,9 @@ SHAPES: tuple[Shape, ...] = (
           having("prompt", "completions", "ranking"), _same),
     Shape("heedful", "choices", "`prompt`, `a`, `b`, `preferred`", OWN,
           having("prompt", "a", "b", "preferred"), _same),
+    Shape("heedful, what users said", "prompts",
+          "`prompt` and `left`, `right`, `outcome`, or `answer` and `up` or `edited`", OWN,
+          lambda row: _reaction(row) is not None, _same, unfit=_reacted),
     # --- several answers with scores
     Shape(
         "UltraFeedback, raw", "comparisons", "`instruction`, `completions` with `overall_score`",

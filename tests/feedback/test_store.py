@@ -135,7 +135,8 @@ def test_an_empty_postgresql_gets_its_tables(postgres_url: str) -> None:
     fresh.close()
 
 
-def test_the_settings_of_sqlite(tmp_path: Path) -> None:
+def test_the_settings_of_sqlite(tmp_path: Path, own_pragmas: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PRAGMAS", own_pragmas)
     store = Store.open(tmp_path / "h.db")
     with store.reading() as db:
         got = {name: db.scalar(sa.text(f"pragma {name}")) for name in ("journal_mode", "synchronous", "secure_delete")}

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from serve.broken import broken
@@ -30,6 +29,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.mark.slow
 def test_what_our_description_allows_is_never_an_error_of_ours(place: Place) -> None:
+    import schemathesis  # takes seconds, which this test alone needs
+
     headers = {"Authorization": f"Bearer {place.secrets['ada']}"}
     schema = schemathesis.openapi.from_url(place.address + "/v1/openapi.json", headers=headers)  # type: ignore[attr-defined]
     statuses: dict[str, set[int]] = {}

@@ -327,9 +327,21 @@ def test_a_model_without_a_plain_cache_is_sampled_without_one(caplog: pytest.Log
     assert "MambaForCausalLM has no plain key-value cache" in caplog.text
 
 
+@pytest.mark.parametrize("kind", [FastDecoder, decoding.CachedDecoder])
+def test_a_pass_fills_rows_that_are_no_neighbours(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fast_decoder, decoding):
+        monkeypatch.setattr(module, "PREFILL_TOKENS", 5)  # rows 0 and 2, row 3, rows 1 and 4
+    prompts = [[5, 6, 7, 8, 9], [3, 4], [5, 6, 7, 8, 9], [9, 8, 7], [3, 4]]
+    model = tiny.policy("llama").eval()
+    seen = []
+    for decoder in (kind(model, 5), decoding.PlainDecoder(model, 5)):
+        seen.append(torch.stack([decoder.add(prompts, [2] * 5), decoder.step(torch.arange(20, 25))]))
+    assert torch.allclose(*seen, atol=1e-5)
+
+
 def test_a_cache_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = cache.RowLayer.update
-    monkeypatch.setattr(cache.RowLayer, "update", lambda self, k, v, *a, **kw: original(self, k, v * 1.1, *a, **kw))
+    original = cache.RowLayer.write
+    monkeypatch.setattr(cache.RowLayer, "write", lambda self, k, v: original(self, k, v * 1.1))
     for family in ("llama", "gpt2"):
         assert decoding.fastest(tiny.policy(family)) is decoding.PlainDecoder
 

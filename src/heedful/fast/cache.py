@@ -108,21 +108,27 @@ class RowLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        self.write(key_states[:, :, 0], value_states[:, :, 0])
+        return self.read(CachePart(slice(0, self.timeline.rows), self.timeline.start))
+
+    def write(self, k_NHE: Tensor, v_NHE: Tensor) -> None:
+        """Set the column at `end` of every row."""
         at = self.timeline
         keys, values = self.both()
-        keys[: at.rows, :, at.end] = key_states[:, :, 0]
-        values[: at.rows, :, at.end] = value_states[:, :, 0]
-        return self.read(CachePart(slice(0, at.rows), at.start))
+        keys[: at.rows, :, at.end] = k_NHE
+        values[: at.rows, :, at.end] = v_NHE
 
-    def put(self, rows_N: Tensor, key_states: Tensor, value_states: Tensor, from_N: Tensor) -> None:
-        """Copy rows `from_N` of left-padded keys and values [rows heads width E] to the rows `rows_N` of the cache."""
+    def put(self, rows: list[int], key_states: Tensor, value_states: Tensor) -> None:
+        """Copy left-padded keys and values [rows heads width E] to the ascending `rows` of the cache."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, end = self.timeline.start, self.timeline.end
+        # neighbours as a slice: that takes an eighth of the time
+        to = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] < len(rows) else rows
         for whole, states in zip(self.both(), (key_states, value_states), strict=True):
             first = end - states.shape[2]
-            whole[rows_N, :, start:first] = 0
-            whole[rows_N, :, first:end] = states[from_N].to(whole.dtype)
+            whole[to, :, start:first] = 0
+            whole[to, :, first:end] = states.to(whole.dtype)
 
     def read(self, part: CachePart) -> tuple[Tensor, Tensor]:
         """Keys and values [n heads C E] of some rows, the column at `end` included."""
@@ -235,7 +241,7 @@ class RowCache(Cache):
 
 
 class Prefill(NamedTuple):
-    """Distinct prompts for one forward pass. Row rows[i] of the call starts with prompt of[i]."""
+    """Distinct prompts for one forward pass. Row rows[i] of the call starts with prompt of[i]. Rows ascend."""
 
     prompts: list[tuple[int, ...]]
     rows: list[int]
@@ -251,5 +257,5 @@ def prefills(prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[Pref
     while distinct:
         count = max(1, max_tokens // len(distinct[0]))
         group, distinct = distinct[:count], distinct[count:]
-        of = [index for index, prompt in enumerate(group) for _ in rows_of[prompt]]
-        yield Prefill(group, [row for prompt in group for row in rows_of[prompt]], of)
+        pairs = sorted((row, index) for index, prompt in enumerate(group) for row in rows_of[prompt])
+        yield Prefill(group, [row for row, _ in pairs], [index for _, index in pairs])

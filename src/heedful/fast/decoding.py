@@ -96,9 +96,9 @@ class CachedDecoder:
             logits_BV = self._forward(
                 ids_BP, mask_BP if padded else None, position_ids(mask_BP), prefilled, **self.last_only
             )
-            rows_N = torch.tensor([new.start + row for row in prefill.rows], device=ids_BP.device)
+            places = [new.start + row for row in prefill.rows]
             for layer, source in zip(self.cache.layers, prefilled.layers, strict=True):
-                layer.put(rows_N, source.keys, source.values, torch.tensor(prefill.of, device=ids_BP.device))
+                layer.put(places, source.keys[prefill.of], source.values[prefill.of])
             parts.append(logits_BV[prefill.of])
             rows += prefill.rows
         return torch.cat(parts)[np.argsort(rows)]

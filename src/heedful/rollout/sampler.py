@@ -53,7 +53,9 @@ def _invert(weights_NV: Tensor, draws_N: Tensor) -> Tensor:
     N, V = weights_NV.shape
     width = max(1, int(V**0.5))
     blocks = -(-V // width)
-    weights_NGW = F.pad(weights_NV, (0, blocks * width - V)).view(N, blocks, width)
+    if more := blocks * width - V:
+        weights_NV = F.pad(weights_NV, (0, more))
+    weights_NGW = weights_NV.view(N, blocks, width)
     upto_NG = weights_NGW.sum(-1, dtype=torch.float64).cumsum(-1)
     target_N1 = draws_N[:, None] * upto_NG[:, -1:]  # below the total even for the largest float64 draw under 1
     block_N1 = torch.searchsorted(upto_NG, target_N1, right=True)

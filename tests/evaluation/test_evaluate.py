@@ -15,15 +15,19 @@ import torch
 import tiny
 from heedful.config import UserError, build
 from heedful.configs.evaluate import EvaluateConfig
+from heedful.configs.ppo import PPOConfig
+from heedful.configs.sample import SampleConfig
 from heedful.configs.shared import Generation
 from heedful.data import formats
 from heedful.data.records import Choice, Completions, Prompt
 from heedful.evaluation import answers, evaluate, judges
 from heedful.evaluation.described import describe
 from heedful.evaluation.evaluate import run
+from heedful.evaluation.seen import remarks
 from heedful.models import batches, load, render, scoring
 from heedful.rollout.local import LocalEngine
 from heedful.rollout.types import Stream
+from heedful.runs.manifest import Manifest, manifest_path
 
 JUDGE = "count_of_good:score"
 
@@ -149,8 +153,10 @@ def test_files_must_answer_the_same_prompts(tmp_path: Path) -> None:
         judged(a, fewer)
     with pytest.raises(UserError, match=r"a.jsonl: answers 2 prompts that another model does not"):
         judged(fewer, a)
-    with pytest.raises(UserError, match=r"have no prompt in common"):
+    with pytest.raises(UserError, match=r"^a, b have no prompt in common"):
         judged(a, other, common=True)
+    with pytest.raises(UserError, match=r"^b answers none of the prompts of .*other.jsonl\. Check"):
+        run(EvaluateConfig(model=["a=some/model", f"b={a}"], judge=[JUDGE], prompts=other))
     result = judged(a, fewer, common=True)
     assert result["win_rate"]["rate"] == 0.75
     assert result["left_out"] == {"unanswered": 2, "too_long": 0}
@@ -162,6 +168,11 @@ def test_prompts_choose_what_to_compare_on(tmp_path: Path) -> None:
     prompts = put(tmp_path / "prompts.jsonl", [{"prompt": "p1"}, {"prompt": "p3"}, {"prompt": "p1"}])
     result = judged(a, b, prompts=prompts)
     assert (result["prompts"], result["win_rate"]["rate"]) == (2, 0.5)
+    assert result["left_out"] == {"repeated": 1, "unanswered": 0, "too_long": 0}
+    tools = [[{"type": "function", "function": {"name": name}}] for name in ("clock", "weather")]
+    put(Path(prompts), [{"prompt": "p1", "tools": one} for one in tools])
+    with pytest.raises(UserError, match=r"'p1': stands in two rows with other `tools`\. Leave one of them out"):
+        judged(a, b, prompts=prompts)
     chat = put(tmp_path / "chat.jsonl", [{"prompt": [{"role": "user", "content": "p1"}]}])
     assert judged(a, b, prompts=chat)["win_rate"]["rate"] == 1.0
 
@@ -467,6 +478,11 @@ def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
     left_out = run(config.model_copy(update={"refused_rows": "skip"}))["left_out"]
     assert left_out == {"unanswered": 0, "too_long": 0, "refused_by_the_template": 1}
     assert run(config.model_copy(update={"refused_rows": "join"}))["prompts"] == 2
+    with_tools = put(
+        tmp_path / "t.jsonl", [{"prompt": ruled, "tools": [{"type": "function", "function": {"name": "look"}}]}]
+    )
+    with pytest.raises(UserError, match=r"--refused-rows skip$"):  # joining does not help
+        run(config.model_copy(update={"prompts": with_tools, "common": True}))
 
 
 def test_an_answer_that_is_a_message_is_read_by_its_text(tmp_path: Path) -> None:
@@ -480,3 +496,29 @@ def test_an_answer_that_is_a_message_is_read_by_its_text(tmp_path: Path) -> None
     path = put(tmp_path / "b.jsonl", [thought, called])
     with pytest.raises(UserError, match=r"b\.jsonl: row 2: its answer has tool calls\. Only texts can"):
         answers.read(path)
+
+
+def test_a_model_that_knows_the_prompts_or_the_judge_is_named(tmp_path: Path) -> None:
+    """A policy of PPO on two of the prompts, its answers in a file, and a model of the hub."""
+    asked = put(tmp_path / "asked.jsonl", [{"prompt": "p1"}, {"prompt": "p2"}, {"prompt": "p3", "split": "test"}])
+    learned = {"prompts": formats.fingerprint(asked)}
+    settings = PPOConfig(policy="x", reward=[f"0.5*{JUDGE}"], prompts=asked)
+    (tmp_path / "run").mkdir()
+    Manifest.begin("ppo", settings, {"policy": {"ref": "x"}}, learned).write(tmp_path / "run" / "manifest.json")
+    sampled = demonstrations(tmp_path / "a.jsonl", A)
+    how = SampleConfig(model="run", prompts=asked)
+    Manifest.begin("sample", how, {"model": {"ref": "run"}}, learned).write(manifest_path(sampled))
+    b = demonstrations(tmp_path / "b.jsonl", B)
+    seen = f"a: was trained on 2 of 4 prompts, from {asked}. Take prompts that it has not seen"
+    pleased = f"a: {JUDGE} was the reward that chose or trained its answers. Ask another judge too"
+    result = run(comparing(sampled, b))
+    assert result["remarks"] == [seen, pleased]
+    assert f"\n{seen}\n{pleased}\n" in describe(result)
+    rows = [Prompt(prompt=text) for text in A]
+    assert remarks({"run": "run", "hub": "some/model"}, rows[2:], [f"{JUDGE} + other:one"]) == [
+        pleased.replace("a:", "run:")
+    ]
+    assert remarks({"a": sampled}, rows, ["other:one"]) == [seen]
+    put(Path(asked), [{"prompt": "p1"}])  # other rows than it was trained on
+    assert remarks({"a": sampled}, rows, ["other:one"]) == []
+    assert "remarks" not in run(comparing(b, demonstrations(tmp_path / "c.jsonl", A)))

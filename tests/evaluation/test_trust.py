@@ -28,6 +28,7 @@ from heedful.runs.manifest import Manifest, parent
 CODE = """
 def good(prompts, completions): return [float(c.split().count("good")) for c in completions]
 def length(prompts, completions): return [float(len(c)) for c in completions]
+def twin(prompts, completions): return length(prompts, completions)
 def flat(prompts, completions): return [0.0 for c in completions]
 """
 WORDS = "red blue green dog cat tree house river stone bread".split()
@@ -154,7 +155,7 @@ def test_length_is_a_shortcut_unless_the_truth_rises_too() -> None:
     assert padded["change"]["mean"] == len(trust_shortcuts.PADDING)
     assert padded["flipped"]["mean"] == 1.0
     assert [line for line in alone["findings"] if "'padded'" in line]
-    with_truth = trust.examine(TrustConfig(**config, truth="rated:length"))
+    with_truth = trust.examine(TrustConfig(**config, truth="rated:twin"))
     assert with_truth["shortcuts"]["padded"]["truth"]["change"]["mean"] == len(trust_shortcuts.PADDING)
     assert not [line for line in with_truth["findings"] if "'padded'" in line]
     assert with_truth["accuracy"]["by_truth"]["rate"] == 1.0
@@ -308,12 +309,14 @@ def test_without_a_pair_there_is_one_line(rows: list[dict[str, Any]], why: str) 
     assert not Path("out").exists()
 
 
-def test_answers_that_are_too_long_are_counted(run: str) -> None:
+def test_answers_that_are_too_long_are_counted(run: str, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row("p", ["red " * 200, "blue"], [[0], [1]]), *held_out(3)]
     reward = open_reward([run], compute=TrustConfig(reward=["x"], data="d").compute, device="cpu")
     assert trust_data.read(put("held.jsonl", rows), reward, None, 0).left_out == {"too_long": 1}
     with pytest.raises(UserError, match="can read no row \\(1 too long\\)"):
         trust_data.read(put("long.jsonl", rows[:1]), reward, None, 0)
+    assert len(trust_data.answers("held.jsonl", reward, None, 0)) == 7  # of the 4 pairs
+    assert caplog.messages == ["held.jsonl: 1 of 8 answers is left out, which the reward model cannot read"]
 
 
 def test_the_command(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,6 +335,8 @@ def test_the_command(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
         trust.run(TrustConfig(reward=["rated:good"], data=data), Path("other"), overwrite=True)
     with pytest.raises(UserError, match="named twice"):
         trust.run(TrustConfig(reward=["rated:good"], data=data, external=[data]), Path("third"))
+    with pytest.raises(UserError, match=r"--truth rated:good: is the reward itself, so it can only agree"):
+        trust.run(TrustConfig(reward=["2*rated:good"], data=data, truth="rated:good"), Path("third"))
 
 
 def test_scores_that_are_no_numbers_stop_with_one_line(run: str, tmp_path: Path) -> None:

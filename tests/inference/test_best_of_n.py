@@ -63,6 +63,16 @@ def test_of_equal_answers_the_first_is_kept(files: Files, tmp_path: Path) -> Non
         load(SampleConfig, None, SETS, model=files.policy, prompts=files.prompts, k=1), tmp_path / "c.jsonl"
     )
     assert [row.completions for row in rows] == [row.completions for row in formats.read(first, Completions)]
+    assert read_json(manifest_path(tmp_path / "best.jsonl"))["results"]["without_choice"] == len(rows)
+
+
+def test_at_temperature_0_there_is_no_best(files: Files, tmp_path: Path) -> None:
+    settings = load(
+        BestOfNConfig, None, ["generation.temperature=0"], model=files.policy, prompts=files.prompts,
+        reward=["inference.test_best_of_n:all_alike"], n=4,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"at generation.temperature 0 all 4 answers are equal"):
+        best_of_n.run(settings, tmp_path / "best.jsonl")
 
 
 def all_alike(prompts: list[Any], completions: list[str]) -> list[float]:

@@ -106,10 +106,13 @@ def test_neither_chunk_nor_k_changes_a_completion(files: Files, tmp_path: Path, 
     assert [row.completions[:2] for row in more] == [row.completions for row in rows(one_chunk)]
 
 
-def test_seed_and_temperature_reach_the_engine(files: Files, tmp_path: Path, whole: bytes) -> None:
+def test_seed_and_temperature_reach_the_engine(
+    files: Files, tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     assert sample.run(config(files, seed=1), tmp_path / "a.jsonl").read_bytes() != whole
     greedy = rows(sample.run(config(files, "generation.temperature=0"), tmp_path / "b.jsonl"))
     assert all(row.completions[0] == row.completions[1] for row in greedy)
+    assert caplog.messages.count("generation.temperature is 0, so all answers to a prompt are equal") == 1
 
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])

@@ -46,6 +46,7 @@ SICK: dict[str, tuple[Rows, dict[str, Any]]] = {
     "entropy collapse": (rows(10, entropy=lambda i: 2.0 * 0.7**i, kl=lambda i: 0.01 * i), {}),
     "pretraining lost": (rows(12, ptx_loss=lambda i: 3.0 + 0.05 * i), {}),
     "flat groups": (rows(5, flat_groups=lambda i: 0.5 if i < 1 else 0.9), {}),
+    "equal scores": (rows(3, score_std=0.0), {}),
     "constant scores": (rows(2, score_std=0.0), {"whiten_rewards": True}),
 }
 
@@ -207,6 +208,9 @@ THRESHOLDS: list[tuple[str, Rows, Rows]] = [
         rows(10, ptx_loss=lambda i: [3.4, 3.4, 3.1, 3.9, 3.9, 3.45, 3.45, 3.45, 3.45, 3.45][i]),
     ),
     ("flat groups", rows(3, flat_groups=0.8), rows(3, flat_groups=0.81)),
+    ("equal scores", rows(3, score_std=1e-30), rows(3, score_std=0.0)),
+    ("equal scores", rows(3, score_std=0.0, flat_groups=0.0), rows(3, score_std=0.0)),
+    ("equal scores", rows(2, score_std=0.0), rows(3, score_std=0.0)),
     ("flat groups", rows(2, flat_groups=0.9), rows(3, flat_groups=0.9)),
 ]  # fmt: skip
 

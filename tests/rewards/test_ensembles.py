@@ -104,6 +104,35 @@ def test_what_is_no_ensemble_is_one_line(spec: str, why: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("specs", "why"),
+    [
+        (["judging:one", "judging:two", "judging:one"], r"judging:one: is given twice as a reward.*as 2\*judging:one"),
+        (["2*judging:one", "-0.5*judging:one"], r"Give it once, as 1\.5\*judging:one"),
+        (["min(judging:one,judging:two)", "min(judging:one, judging:two)"], "is given twice"),
+        (["0*judging:one"], r"0\*judging:one: the weight 0 makes all answers equal"),
+        (["0*judging:one", "-0*judging:two"], "the weight 0 makes all answers equal"),
+    ],
+)
+def test_rewards_that_are_given_twice_or_say_nothing_are_refused(specs: list[str], why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        opened(*specs)
+
+
+def test_a_model_is_given_twice_whatever_its_path_says(judges: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, _ = judges
+    monkeypatch.chdir(Path(a).parent)
+    for names in (["a", f"0.5*{a}"], ["./a", "a"], [b, a, f"{a}/../a"]):
+        with pytest.raises(UserError, match="is given twice as a reward"):
+            opened(*names)
+
+
+def test_a_weight_of_0_next_to_others_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    total, parts = opened("0*judging:one", "judging:two")(EPISODES[:2])
+    assert (total.tolist(), parts["judging:one"].tolist()) == ([5.0, 2.0], [1.0, 4.0])
+    assert caplog.messages == ["0*judging:one: the weight is 0, so this reward is measured and changes no sum"]
+
+
 def test_members_of_unlike_tokenizers_are_refused(judges: list[str]) -> None:
     a, _, c = judges
     with pytest.raises(UserError, match="have different tokenizers\\. Choose reward models"):

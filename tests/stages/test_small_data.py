@@ -13,7 +13,8 @@ from heedful.config import build
 from heedful.configs import registry
 from heedful.data.records import Prompt
 from heedful.files import read_json
-from heedful.learning.examples import divided
+from heedful.learning.examples import Question, TokenLimits, divided
+from heedful.learning.online import tell_repeated
 from heedful.runs.run import metrics
 from stages import worlds
 from stages.turns import PLAIN
@@ -77,6 +78,16 @@ def test_held_out_prompts_are_not_trained_on(
         samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
         assert {row["prompt"] for row in samples} <= {"Say 2", "Say 3"}
         assert samples
+
+
+def test_prompts_that_repeat_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    limits = TokenLimits(99, 99, 9)
+    one, other = (Question(text, [number], Prompt(prompt=text)) for number, text in enumerate("ab"))
+    tell_repeated("p.jsonl", [one, other], limits)
+    assert (limits.counts, caplog.messages) == ({}, [])
+    tell_repeated("p.jsonl", [one, other, one, one], limits)
+    assert limits.counts == {"p.jsonl": {"repeated": 2}}
+    assert caplog.messages == ["p.jsonl: 2 of 4 prompts repeat an earlier one. 2 are different"]
 
 
 def test_one_prompt_is_not_held_out() -> None:

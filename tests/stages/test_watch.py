@@ -75,6 +75,8 @@ def test_the_alarm_by_hand() -> None:
         ({"watch": [LETTER], "watch_every": 3}, 9, ["no alarm can go off: it takes 10 different prompts, and "
                                                     "this run watches 9"]),
         ({"watch": [LETTER], "watch_every": 3}, 10, []),
+        ({"watch": [LETTER], "watch_every": 3, "reward": [f"2*{LETTER}"]}, 10, [
+            f"{LETTER} is watched and optimised too, so it cannot show over-optimisation. Watch another reward"]),
     ],
 )  # fmt: skip
 def test_watch_settings_that_do_nothing_are_named(

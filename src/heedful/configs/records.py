@@ -114,8 +114,8 @@ COMMANDS: tuple[CommandRecord, ...] = (
         function="heedful.inference.best_of_n:run",
         details="Rows hold the best answer, its score in `scores`, and the scores of all n in `all_scores`. Results: "
         "the mean `score` of the best, `mean_score` of all, and `kl_bound`, ln n - (n - 1)/n nats. The bound "
-        "limits the KL from the model for n independent samples. At temperature 0 all n answers are equal and "
-        "it says nothing.",
+        "limits the KL from the model for n independent samples. `without_choice` "
+        "counts the prompts whose n answers have one score.",
     ),
     CommandRecord(
         name="sample",

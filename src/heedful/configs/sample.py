@@ -10,6 +10,9 @@ from heedful.config import INPUT, REST, Config, Count, Seed
 from heedful.configs.endpoint import EndpointConfig
 from heedful.configs.shared import Compute, FilePath, Generation, ModelRef, RefusedRows, TemplateArguments
 
+EQUAL = "generation.temperature is 0, so all answers to a prompt are equal"
+"""What is said when several answers to a prompt are to be sampled so."""
+
 
 class AnswersConfig(Config):
     """Settings of commands that answer the prompts of a file."""

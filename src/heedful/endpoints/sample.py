@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heedful.config import UserError
-from heedful.configs.sample import SampleConfig
+from heedful.configs.sample import EQUAL, SampleConfig
 from heedful.data import formats
 from heedful.data.records import Completions, Message, Prompt
 from heedful.endpoints.client import Client, Failure, Request
@@ -75,7 +75,7 @@ def _sample(config: SampleConfig, client: Client, prompts: Sequence[Prompt], fil
         answers = client.ask(requests, seen)
         for row in sorted(failed)[:MOST_TOLD]:
             reporter.say(f"prompt {row + 1} is left out: {failed[row]}")
-        for remark in client.remarks:
+        for remark in [*client.remarks, *([EQUAL] if config.k > 1 and config.generation.temperature == 0 else [])]:
             reporter.say(remark)
     finally:
         reporter.close()

@@ -89,10 +89,11 @@ def is_file(ref: str) -> bool:
 
 
 def unique(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first row of each prompt."""
+    """The first row of each prompt. Raises UserError for rows that differ in their tools alone."""
     first: dict[str, Prompt] = {}
     for prompt in prompts:
-        first.setdefault(key(prompt.prompt), prompt)
+        if first.setdefault(key(prompt.prompt), prompt).tools != prompt.tools:
+            raise UserError(f"{shown(prompt.prompt)}: stands in two rows with other `tools`. Leave one of them out")
     return list(first.values())
 
 
@@ -137,7 +138,9 @@ def sample(
             asked.append(row)
         except TemplateRefused as error:
             if refused_rows != "skip":
-                raise UserError(f"prompt {shown(prompt.prompt)}: {refusals.with_remedy(error, prompt)}") from None
+                raise UserError(
+                    f"prompt {shown(prompt.prompt)}: {refusals.with_remedy(error, prompt, tokenizer)}"
+                ) from None
             refused[key(prompt.prompt)] = []
     fitting = keep_fitting(ids, longest, context=engine.context, skip_long=skip_long, where=ref)
     kept = [asked[index] for index in fitting]

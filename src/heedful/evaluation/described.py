@@ -18,7 +18,7 @@ PARTS = {
 
 def describe(result: Result) -> str:
     """One block for all judges, and one for each."""
-    blocks = [_models(result)]
+    blocks = [[*_models(result), *result.get("remarks", [])]]
     for judge, found in result["judges"].items():
         blocks.append([f"judge {judge}", _counts(found), "", *_rates(found, result["baseline"])])
         blocks += [block for block in (_differences(found), _scale(found), *_parts(found), _ratings(found)) if block]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from heedful.data import formats
 from heedful.data.records import Completions, Prompt
 from heedful.data.text import counted
 from heedful.endpoints.client import Client, is_address
-from heedful.evaluation import answers, asked, judges, people, summary
+from heedful.evaluation import answers, asked, judges, people, seen, summary
 from heedful.evaluation.answers import Answers, Written
 from heedful.evaluation.judges import Judged
 from heedful.evaluation.models import Models, parse
@@ -28,7 +27,6 @@ from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
 
 RESULT, ANSWERS, CHOICES = "result.json", "answers.jsonl", "choices.{}.jsonl"
-SUM = re.compile(r"\s\+\s")  # between the parts of one judge
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,9 @@ def run(
         "judges": {spec: summary.of_judge(said[spec], models, config) for spec in config.judge},
         "agreement": summary.agreement([said[spec] for spec in config.judge]),
     }
+    prompts = collected.prompts if collected else [verdict.prompt for one in said.values() for verdict in one.verdicts]
+    if remarks := seen.remarks(models.refs, prompts, [one.spec for one in machines if one.reward]):
+        result["remarks"] = remarks
     if queue is not None and collected is not None:
         result["queue"] = queue(collected.pairs())
     if out is not None:
@@ -122,6 +123,7 @@ def collect(config: EvaluateConfig, models: Models, rewards: Sequence[Reward] = 
     summary.cluster_of(config, prompts)  # before anything is sampled
     for reward in rewards:
         reward.check(prompts)
+        reward.check_prompts((prompt.prompt, prompt.tools) for prompt in prompts)
     for name, ref in models.refs.items():
         if name not in found:
             found[name] = answers.sample(
@@ -134,7 +136,9 @@ def collect(config: EvaluateConfig, models: Models, rewards: Sequence[Reward] = 
     fitting = [p for p in prompts if all(written.get(answers.key(p.prompt)) for written in of_each)]
     if not fitting:
         raise UserError(f"no prompt is short enough for all of {', '.join(models.names)}")
-    left_out = {"unanswered": len(wanted) - len(answered), "too_long": len(prompts) - len(fitting) - len(refused)}
+    repeated = len(formats.read(config.prompts, Prompt)) - len(wanted) if config.prompts is not None else 0
+    left_out = {"repeated": repeated} if repeated else {}
+    left_out |= {"unanswered": len(wanted) - len(answered), "too_long": len(prompts) - len(fitting) - len(refused)}
     left_out |= {"refused_by_the_template": len(refused)} if refused else {}
     return Collected(models, fitting, {name: found[name] for name in models.names}, left_out)
 
@@ -154,7 +158,7 @@ class _Machine:
         return cls(
             spec,
             open_reward(
-                SUM.split(spec.strip()), compute=config.compute, device=device_of(config.compute),
+                seen.SUM.split(spec.strip()), compute=config.compute, device=device_of(config.compute),
                 trust_remote_code=config.trust_remote_code,
             ),
         )  # fmt: skip
@@ -193,7 +197,8 @@ def _answered(
     wanted = {answers.key(prompt.prompt) for prompt in prompts}
     shared = [p for p in prompts if all(answers.key(p.prompt) in written for written in found.values())]
     if not shared:
-        raise UserError(f"{', '.join(found)} have no prompt in common. Check that they answer the same prompts")
+        none = "have no prompt in common" if len(found) > 1 else f"answers none of the prompts of {config.prompts}"
+        raise UserError(f"{', '.join(found)} {none}. Check that they answer the same prompts")
     for name, written in found.items():
         ref = models.refs[name]
         missing = [prompt for prompt in prompts if answers.key(prompt.prompt) not in written]

@@ -31,6 +31,7 @@ from heedful.maths.calibration import expected_error, temperature
 from heedful.maths.statistics import Interval, ordered_pairs, pair_accuracy
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
+from heedful.rewards.specs import identities
 from heedful.rollout.types import Episode
 
 
@@ -56,6 +57,8 @@ def examine(config: TrustConfig) -> Result:
     """Every figure about the reward, as JSON."""
     if len(set(config.external)) < len(config.external) or config.data in config.external:
         raise UserError("--external: a file is named twice. Name each file once")
+    if config.truth is not None and identities([config.truth]) == identities(config.reward):
+        raise UserError(f"--truth {config.truth}: is the reward itself, so it can only agree. Give another truth")
     device = device_of(config.compute)
     opened = {"compute": config.compute, "device": device, "trust_remote_code": config.trust_remote_code}
     reward = open_reward(config.reward, **opened)  # type: ignore[arg-type]

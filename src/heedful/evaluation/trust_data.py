@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.data.kinds import kind_of
 from heedful.data.records import Comparison, Completions, Demonstration, as_text
+from heedful.data.text import counted
 from heedful.maths.lengths import length_bin
 from heedful.models import load
 from heedful.models.templates import TemplateRefused
@@ -22,6 +24,7 @@ from heedful.rollout.types import Episode
 from heedful.runs.manifest import NAME, Manifest
 
 AnyRow = TypeVar("AnyRow")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def answers(path: str, reward: Reward, limit: int | None, seed: int) -> list[Epi
         rows = formats.read(path, Completions)
     episodes = [episode for row in drawn(rows, limit, seed) for episode in episodes_of(row)]
     kept = [episode for episode in episodes if unreadable(reward, [episode]) is None]
+    if 0 < len(kept) < len(episodes):
+        some = counted(len(episodes) - len(kept), "answers", "are", of=len(episodes))
+        _log.warning("%s: %s left out, which the reward model cannot read", path, some)
     if not kept:
         raise UserError(f"{path}: the reward model can read no answer. Check their length and the roles of the chats")
     return kept

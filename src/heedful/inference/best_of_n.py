@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from heedful.config import UserError
 from heedful.configs.best_of_n import BestOfNConfig
 from heedful.files import Row
 from heedful.inference import sample
@@ -24,6 +25,10 @@ def run(config: BestOfNConfig, out: str | Path, *, resume: bool = False, overwri
 
     The results hold the mean `score` of the best, `mean_score` of all, and the KL bound in nats.
     """
+    if config.n > 1 and config.generation.temperature == 0:
+        raise UserError(
+            f"at generation.temperature 0 all {config.n} answers are equal, so there is no best. Set one above 0"
+        )
     with open_job(
         "best_of_n", config, out, models={"model": config.model, **models_of(config.reward)},
         data={"prompts": config.prompts}, compute=config.compute, functions=functions_of(config.reward), resume=resume,
@@ -79,9 +84,11 @@ def _scored(reward: Reward, episodes: list[Episode]) -> list[tuple[float, list[s
 
 def _summary(rows: list[Row], n: int) -> dict[str, Any]:
     silent: Counter[str] = sum((Counter(row.get("no_opinion", {})) for row in rows), Counter())
+    same = sum(n > 1 and len(set(row["all_scores"])) == 1 for row in rows)
     return {
         "score": fmean(row["scores"][0] for row in rows),
         "mean_score": fmean(score for row in rows for score in row["all_scores"]),
         "kl_bound": best_of_n_kl(n),
+        **({"without_choice": same} if same else {}),
         **({"no_opinion": dict(silent)} if silent else {}),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from heedful.configs.sample import AnswersConfig, SampleConfig
+from heedful.configs.sample import EQUAL, AnswersConfig, SampleConfig
 from heedful.data.records import Completions
 from heedful.files import Row
 from heedful.inference.job import RowsJob, open_job
@@ -19,6 +20,8 @@ from heedful.rollout.draw import draw
 from heedful.rollout.engine import load_engine
 from heedful.rollout.types import Engine, Sample
 from heedful.training.parallel import Ranks
+
+_log = logging.getLogger(__name__)
 
 
 def run(config: SampleConfig, out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
@@ -39,6 +42,8 @@ def _sample(config: SampleConfig, job: RowsJob) -> None:
     )  # fmt: skip
     job.note({"model": engine.model}, engine)
     questions = fitting(config, engine, tokenizer, job)
+    if config.k > 1 and config.generation.temperature == 0:
+        _log.warning("%s", EQUAL)
 
     def work(rows: range) -> list[Row]:
         asked = questions[rows.start : rows.stop]

@@ -419,7 +419,8 @@ def _asked(
             joined += asked is not record
         except TemplateRefused as error:
             if limits.refused_rows != "skip":
-                raise UserError(f"{formats.place(path, kind, index)}: {refusals.with_remedy(error, record)}") from None
+                told = refusals.with_remedy(error, record, tokenizer)
+                raise UserError(f"{formats.place(path, kind, index)}: {told}") from None
             refused += 1
     of = len(records)
     some = counted(refused, "rows", of=of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from heedful.learning.watching import WatchedRewards
 from heedful.maths.kl import adapt_kl_coef
 from heedful.models import load, render
 from heedful.planning.job import StepShape
+from heedful.rewards import specs
 from heedful.rewards.functions import ModelScorer, RewardPart
 from heedful.rewards.specs import functions_of, models_of
 from heedful.training import order
@@ -51,6 +52,7 @@ def open_online(
 
 
 def _check(stage: str, config: OnlineConfig) -> None:
+    specs.check(config.reward)
     if config.generation.top_p < 1 or config.generation.top_k > 0 or config.generation.temperature <= 0:
         raise UserError(
             f"{stage.upper()} samples from the policy itself. Set generation.top_p = 1, top_k = 0 and a temperature "
@@ -92,6 +94,14 @@ def _not_held_out(path: str, found: list[Question], limits: TokenLimits) -> list
     return free
 
 
+def tell_repeated(path: str, found: Sequence[Question], limits: TokenLimits) -> None:
+    """Say how many prompts are there more than once. Each row counts, and few prompts teach little."""
+    different = len({tuple(question.prompt_ids) for question in found})
+    repeated = len(found) - different
+    some = counted(repeated, "prompts", "repeat", of=len(found))
+    limits.count(path, "repeated", repeated, f"{some} an earlier one. {different:,} are different")
+
+
 class Online:
     """The state of a run around its iterations. The stage owns the loop:
 
@@ -123,6 +133,7 @@ class Online:
             examples.questions(config.prompts, nets.tokenizer, limits.leaving_room(config.generation.max_new_tokens)),
             limits,
         )
+        tell_repeated(config.prompts, self.questions, limits)
         s.note(rows=limits.counts)
         nets.reward.check(question.record for question in self.questions)
         nets.reward.check_prompts((question.prompt, question.record.tools) for question in self.questions)

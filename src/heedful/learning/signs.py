@@ -183,6 +183,14 @@ def constant_scores(history: History, setup: Setup) -> str | None:
     return None
 
 
+@sign("equal scores", "Check the reward: it does not tell these answers apart")
+def equal_scores(history: History, setup: Setup) -> str | None:
+    recent = history[-3:]
+    if len(recent) == 3 and all(row.get("score_std", 1.0) == 0 and "flat_groups" not in row for row in recent):
+        return "all answers of three iterations have one score, and the policy learns from noise"
+    return None
+
+
 @sign("flat groups", "Take a finer reward, harder prompts, or more samples_per_prompt")
 def flat_groups(history: History, setup: Setup) -> str | None:
     flat = _column(history, "flat_groups", 3)

@@ -22,6 +22,7 @@ from heedful.learning.passes import Passes
 from heedful.maths.kl import sequence_kl
 from heedful.maths.statistics import FEWEST, mean_interval
 from heedful.rewards.functions import Reward, open_reward
+from heedful.rewards.specs import identities
 from heedful.rollout.types import Episode
 from heedful.runs.run import short
 
@@ -118,6 +119,8 @@ def remarks(config: OnlineConfig, prompts: Sequence[Any]) -> list[str]:
         names = [name for name in ("watch_every", "watch_prompts", "on_alarm")
                  if getattr(config, name) != fields[name].default]  # fmt: skip
         return [f"{name} is unused without watch" for name in names]
+    if both := [spec for spec in config.watch if identities([spec]) & identities(config.reward)]:
+        return [f"{both[0]} is watched and optimised too, so it cannot show over-optimisation. Watch another reward"]
     every = range(config.watch_every, config.iterations + 1, config.watch_every)[:LOOK_BACK]
     measurements = len({1, config.iterations, *every})
     if measurements < LOOK_BACK:

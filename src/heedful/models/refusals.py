@@ -30,10 +30,17 @@ def asked(tokenizer: PreTrainedTokenizerBase, record: P, how: RefusedRows) -> tu
         return record, render.prompt_ids(tokenizer, joined, record.tools)
 
 
-def with_remedy(error: TemplateRefused, record: Prompt) -> str:
+def with_remedy(error: TemplateRefused, record: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
     """The message of a refusal with the ways on."""
-    join = "" if _joined(record.prompt) is None else ", or join the system message to the question with join"
+    join = ", or join the system message to the question with join" if _helps_to_join(record, tokenizer) else ""
     return f"{str(error).rstrip('.')}. Leave such rows out with --refused-rows skip{join}"
+
+
+def _helps_to_join(record: Prompt, tokenizer: PreTrainedTokenizerBase) -> bool:
+    try:
+        return _joined(record.prompt) is not None and bool(asked(tokenizer, record, "join"))
+    except TemplateRefused:  # something else than the system message, such as tools
+        return False
 
 
 def _joined(prompt: PromptText) -> list[Message] | None:

@@ -17,7 +17,7 @@ from heedful.files import lines_of, read_json, write_text
 from heedful.maths.statistics import ends
 from heedful.report import comparison
 from heedful.runs.listing import duration, flat, origin
-from heedful.runs.manifest import Manifest, Source, manifest_path
+from heedful.runs.manifest import Manifest, Source, ancestry, maker
 from heedful.runs.run import Run
 
 NAME = "README.md"
@@ -67,8 +67,9 @@ def write(
 
 def card(run: Path, manifest: Manifest, evaluations: Sequence[Path], intended: str | None, survey: Path | None) -> str:
     """The card as Markdown, with the front matter that the hub reads."""
-    made = list(_ancestry(run.name, manifest, set()))
-    base = next((str(p["ref"]) for _, one in made for p in one.parents.values() if _manifest(p) is None), "")
+    made = list(ancestry(run.name, manifest))
+    refs = (str(source["ref"]) for _, one in made for source in one.parents.values())
+    base = next((ref for ref in refs if maker(ref) is None), "")
     parts = [
         _front(manifest, base),
         f"# {visible(run.resolve().name)}\n\n{MARK}\n\nA language model trained with {as_words(manifest.stage)}"
@@ -92,22 +93,6 @@ def _front(manifest: Manifest, base: str) -> str:
 
 def _section(title: str, lines: Sequence[str]) -> str:
     return f"## {title}\n\n" + ("\n".join(lines) or "Nothing is known.")
-
-
-def _manifest(source: Source) -> Manifest | None:
-    return Manifest.read_or_none(manifest_path(Path(str(source.get("ref")))))
-
-
-def _ancestry(name: str, manifest: Manifest, seen: set[str]) -> Iterator[tuple[str, Manifest]]:
-    """The run and every run that it was made from, each once."""
-    if manifest.id in seen:
-        return
-    seen.add(manifest.id)
-    yield name, manifest
-    for source in manifest.parents.values():
-        parent = _manifest(source)
-        if parent is not None:
-            yield from _ancestry(Path(str(source["ref"])).name, parent, seen)
 
 
 def _data(name: str, manifest: Manifest) -> Iterator[str]:

@@ -7,6 +7,7 @@ called is in `rewards.calls`.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from heedful.data.records import Prompt, PromptText, Record, as_text
 from heedful.models import batches, encoders, heads, load, render, scoring
 from heedful.models.shards import Shards
 from heedful.models.templates import TemplateRefused
+from heedful.rewards import specs as named
 from heedful.rewards.calls import FunctionScorer
 from heedful.rewards.modules import is_function
 from heedful.rewards.specs import ensemble_of, split_weight
 from heedful.rollout.types import Episode
 
+_log = logging.getLogger(__name__)
 Spread = Callable[[list[list[int]], Callable[[list[int]], Tensor]], list[Tensor]]
 """Parts of some rows, as indices, and what computes one of them: the results of all parts, on every rank."""
 
@@ -192,7 +195,10 @@ class ModelScorer:
                 render.answered(self.tokenizer, prompt, "Yes.", tools=tools)
             except TemplateRefused as error:
                 shown = " ".join(as_text(prompt).split())[:60]
-                raise UserError(f"{name}: {str(error).rstrip('.')}. The prompt: '{shown}'") from None
+                raise UserError(
+                    f"{name}: {str(error).rstrip('.')}. Change such prompts, or take another reward model. The first "
+                    f"of them: '{shown}'"
+                ) from None
 
     def __call__(self, episodes: list[Episode]) -> Tensor:
         """score_B. Equal answers to equal prompts are scored once: files of pairs repeat an answer in many rows."""
@@ -258,12 +264,14 @@ def open_reward(
     Raises UserError with the spec and the remedy."""
     if not specs:
         raise UserError("no reward given. Name a reward-model run or a module:function")
+    named.check(specs)
     parts: list[RewardPart] = []
     for spec in specs:
         weight, target = split_weight(spec)
+        if not weight:
+            _log.warning("%s: the weight is 0, so this reward is measured and changes no sum", spec)
         scorer = _open(target, policy_tokenizer, compute, device, trust_remote_code, shards)
-        name = target if target not in [part.name for part in parts] else f"{target}#{len(parts)}"
-        parts.append(RewardPart(name, weight, scorer))
+        parts.append(RewardPart(target, weight, scorer))
     return Reward(parts)
 
 

@@ -14,6 +14,7 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.rewards.calls import MOST
 from heedful.rewards.modules import file_of, is_function
+from heedful.runs.manifest import model_path
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\s*\*\s*(.+)")
@@ -50,6 +51,34 @@ def split_weight(spec: str) -> tuple[float, str]:
     if abs(weight) > MOST:
         raise UserError(f"{spec}: a weight of {found[1]} is too large. Give a smaller one")
     return weight, found[2].strip()
+
+
+def check(specs: Sequence[str]) -> None:
+    """Raise UserError for a reward that is given twice, or if all have the weight 0."""
+    weighted = [split_weight(spec) for spec in specs]
+    if weighted and not any(weight for weight, _ in weighted):
+        raise UserError(f"{' and '.join(specs)}: the weight 0 makes all answers equal. Give another weight")
+    names = [identity(target) for _, target in weighted] if len(specs) > 1 else []
+    for own, (_, target) in zip(names, weighted, strict=False):
+        if names.count(own) > 1:
+            total = sum(weight for name, (weight, _) in zip(names, weighted, strict=True) if name == own)
+            raise UserError(f"{target}: is given twice as a reward. Give it once, as {total:g}*{target}")
+
+
+def identity(target: str) -> str:
+    """One text for all names of a model or function, such as those of a run and of the model in it."""
+    if ensemble_of(target) is not None or is_function(target):
+        return "".join(target.split())
+    try:
+        found = Path(model_path(target))
+    except UserError:  # opening it says why
+        return target
+    return str(found.resolve()) if found.exists() else target
+
+
+def identities(specs: Sequence[str]) -> set[str]:
+    """Those of all models and functions among specs, members of ensembles too."""
+    return {identity(target) for target in _targets(specs, "").values()}
 
 
 def ensemble_of(spec: str) -> EnsembleSpec | None:

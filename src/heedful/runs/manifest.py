@@ -13,6 +13,7 @@ import platform
 import re
 import subprocess
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -197,6 +198,23 @@ def manifest_path(made: str | Path) -> Path:
     """Where the manifest of a run directory or of a file of rows is."""
     made = Path(made)
     return made / NAME if made.is_dir() else made.with_name(f"{made.name}.{NAME}")
+
+
+def maker(ref: str | Path) -> Manifest | None:
+    """The manifest of what made a run or a file of rows, if there is one."""
+    return Manifest.read_or_none(manifest_path(ref))
+
+
+def ancestry(name: str, manifest: Manifest, seen: set[str] | None = None) -> Iterator[tuple[str, Manifest]]:
+    """What `manifest` describes and every run that it was made from, each once, with their names."""
+    seen = set() if seen is None else seen
+    if manifest.id in seen:
+        return
+    seen.add(manifest.id)
+    yield name, manifest
+    for source in manifest.parents.values():
+        if (made := maker(str(source.get("ref")))) is not None:
+            yield from ancestry(Path(str(source["ref"])).name, made, seen)
 
 
 def check_there(ref: str) -> None:

@@ -222,6 +222,58 @@ def test_quantised_weights_without_their_packages_are_one_line(
     assert "or give the model that they were made from" in str(caught.value)
 
 
+def _packed(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tensors.items() if key != f"{name}.weight"}
+
+
+@pytest.mark.parametrize(
+    ("config", "parts", "said"),
+    [
+        ({}, {"qweight": torch.int32, "scales": torch.float16}, r"holds quantised weights \(.*q_proj\.qweight\)"),
+        ({"quantization": {"bits": 4}}, {"weight": torch.int32, "scales": torch.float16}, r".*weight holds integers"),
+        ({}, {"weight": torch.int8}, r".*q_proj\.weight holds integers, which are quantised\. Give the model"),
+        ({}, {"weight": torch.float32, "weight_scale": torch.float32}, r"holds quantised weights \(.*weight_scale\)"),
+        (
+            {"quantization_config": {"bits": 4}},
+            {"weight": torch.int32},
+            r"quantised weights, of which .* as MLX writes",
+        ),
+        ({"quantization_config": {"quant_method": "exl2"}}, {"qweight": torch.int32}, r"holds quantised weights"),
+    ],
+)
+def test_quantised_weights_that_nobody_reads_so_are_refused(
+    config: dict[str, Any], parts: dict[str, torch.dtype], said: str, tmp_path: Path
+) -> None:
+    """Their numbers would be taken for weights, without their scales."""
+    path, name = saved(tmp_path / "model", tiny.policy()), "model.layers.0.self_attn.q_proj"
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    tensors = _packed(tensors, name) | {
+        f"{name}.{part}": torch.ones(32, 32, dtype=kind) for part, kind in parts.items()
+    }
+    save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    with pytest.raises(UserError, match=f"^{path}: {said}"):
+        load.load_policy(path)
+
+
+def test_weights_in_another_form_are_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model", tiny.policy())
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(UserError, match=r"its weights are pointers of Git LFS\. Fetch them there with: git lfs pull"):
+        load.load_policy(path)
+    weights.rename(tmp_path / "model" / "model-q4.gguf")
+    with pytest.raises(UserError, match=r"model: holds GGUF weights, which cannot be trained\. Give the model that"):
+        load.load_policy(path)
+    with pytest.raises(UserError, match=r"model-q4\.gguf: GGUF weights, which cannot be trained\. Give a run"):
+        load.load_policy(tmp_path / "model" / "model-q4.gguf")
+    with pytest.raises(UserError, match=r"config\.json: a file\. Give a run, or the folder of a model"):
+        load.load_policy(tmp_path / "model" / "config.json")
+    with pytest.raises(UserError, match=r"an address of the hub\. Write the name alone: Qwen/Qwen3-0\.6B$"):
+        load.load_policy("https://huggingface.co/Qwen/Qwen3-0.6B")
+
+
 def test_quantised_weights_become_plain_ones(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig

@@ -242,6 +242,7 @@ def _load(
             )
     from_adapter = adapter is not None and adapter.classifies
     if report is not None:
+        variants.check_plain(source, model, report)
         _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
     model = variants.plain(model, source)
     for one in reversed(found):
@@ -387,11 +388,22 @@ def _explain(ref: str, local: bool, trusted: bool, error: Exception) -> str:
     there = {file.suffix for file in Path(ref).iterdir()} if local else set()
     if {".bin", ".pt", ".pth"} & there and ".safetensors" not in there:
         return f"{ref}: its weights are pickles, which can hold code. Save the model as safetensors (save_pretrained)"
+    if {".gguf", ".onnx"} & there and ".safetensors" not in there:
+        form = "GGUF" if ".gguf" in there else "ONNX"
+        return f"{ref}: holds {form} weights, which cannot be trained. Give the model that they were made from"
+    if local and any(_is_pointer(file) for file in Path(ref).glob("*.safetensors")):
+        return f"{ref}: its weights are pointers of Git LFS. Fetch them there with: git lfs pull"
     if local and not any((Path(ref) / name).exists() for name in _TOKENIZERS):
         return f"{ref}: has no tokenizer. Save one there (tokenizer.save_pretrained)"
     if local:
         return f"{ref}: not a complete model directory ({_brief(error)})"
     return f"{ref}: no such directory, and the hub does not give it ({_brief(error)}). Check the path or the name"
+
+
+def _is_pointer(file: Path) -> bool:
+    """Whether a file is what Git leaves in place of a large one."""
+    with open(file, "rb") as opened:
+        return opened.read(40).startswith(b"version https://git-lfs")
 
 
 def _not_about_masks(record: logging.LogRecord) -> bool:

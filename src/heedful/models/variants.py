@@ -10,12 +10,13 @@ import importlib.metadata
 import importlib.util
 import re
 import warnings
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
 
 from heedful.config import UserError
@@ -38,6 +39,15 @@ _PACKAGES = {
     "quanto": ("optimum-quanto", "accelerate"),
     "torchao": ("torchao",),
 }
+
+
+# What quantised weights have next to them: of GPTQ and AWQ, bitsandbytes, FP8 and compressed-tensors, MLX, gpt-oss
+_COMMON = {"scales", "biases", "input_scale", "weight_scale"}
+"""Of these, names that a plain module may also have."""
+_SCALES = _COMMON | {
+    "qweight", "qzeros", "g_idx", "SCB", "weight_format", "weight_scale_inv", "weight_packed", "weight_zero_point",
+    "absmax", "quant_map", "down_proj_blocks", "gate_up_proj_blocks", "weight_scale_2",
+}  # fmt: skip
 
 
 # What peft raises for an adapter that it cannot read, or that has another base
@@ -191,9 +201,37 @@ def plain(model: Any, ref: str) -> Any:
     return model
 
 
+def check_plain(ref: str, model: Any, report: dict[str, Any]) -> None:
+    """Raise UserError if weights are quantised and the model has not read them so: their scales are not used."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        return
+    known = {name for name, _ in model.named_parameters()}
+    if (name := next(_integers(Path(ref), known), None)) is not None:
+        raise UserError(f"{ref}: {name} holds integers, which are quantised. Give the model that they were made from")
+    for name in sorted(report["unexpected_keys"]):
+        module, _, last = name.rpartition(".")
+        if last in _SCALES and (last not in _COMMON or f"{module}.weight" in known):
+            raise UserError(
+                f"{ref}: holds quantised weights ({name}) in a form that its config.json does not tell or that "
+                "transformers does not read. Give the model that they were made from"
+            )
+
+
+def _integers(folder: Path, names: Container[str]) -> Iterator[str]:
+    """The parameters that the files of a local model hold as integers."""
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                if name in names and tensors.get_slice(name).get_dtype().startswith(("I", "U")):
+                    yield name
+
+
 def explain_quantised(config: Any, said: str) -> str | None:
     """Why quantised weights do not load, and what they need. None for a model with plain weights."""
     method = _method(config)
+    if method is None and getattr(config, "quantization_config", None):
+        form = "quantised weights, of which its config.json names no `quant_method`, as MLX writes them"
+        return f"{form}. Give the model that they were made from"
     if method is None:
         return None
     lacking = [name for name in _PACKAGES.get(method, ()) if not _installed(name)]
@@ -214,7 +252,7 @@ def _method(config: Any) -> str | None:
     if found is None:
         return None
     method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
-    return str(getattr(method, "value", method))
+    return None if method is None else str(getattr(method, "value", method))
 
 
 def _quantised(config: Any) -> str:

@@ -225,11 +225,16 @@ def check_there(ref: str) -> None:
 
 def model_path(ref: str | Path) -> str:
     """The model that a reference names: RUN/model for a run, else the local directory or hub name itself."""
+    if on_hub := re.match(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)([\w.-]+/[\w.-]+)", str(ref)):
+        raise UserError(f"{ref}: an address of the hub. Write the name alone: {on_hub[1]}")
     if "://" in str(ref):
         raise UserError(
             f"{ref}: a model behind an address. This command needs a model's files: a run, folder or hub name"
         )
     path = Path(ref)
+    if path.is_file():
+        what = "GGUF weights, which cannot be trained" if path.suffix == ".gguf" else "a file"
+        raise UserError(f"{ref}: {what}. Give a run, or the folder of a model with its config.json")
     if (path / NAME).exists():
         if not (path / "model").is_dir():
             Manifest.read(path / NAME)  # a snapshot cannot be finished

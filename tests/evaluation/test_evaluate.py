@@ -36,6 +36,7 @@ JUDGE = "count_of_good:score"
 def _judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge that counts how often an answer says "good", in a module of its own."""
     code = "def score(prompts, completions):\n    return [float(c.split().count('good')) for c in completions]\n"
+    code += "def twin(prompts, completions):\n    return score(prompts, completions)\n"
     (tmp_path / "count_of_good.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -112,9 +113,9 @@ def test_a_prompt_with_several_answers_counts_once(tmp_path: Path) -> None:
 
 def test_the_judge_may_be_a_weighted_sum(tmp_path: Path) -> None:
     a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
-    result = judged(a, b, f"-2*{JUDGE} + {JUDGE}")
+    result = judged(a, b, f"-2*{JUDGE} + count_of_good:twin")
     assert result["mean_score"] == {"a": -0.75, "b": -0.75}
-    assert judged(a, b, f"-2*{JUDGE} + {JUDGE}", limit=1)["win_rate"]["rate"] == 0.0
+    assert judged(a, b, f"-2*{JUDGE} + count_of_good:twin", limit=1)["win_rate"]["rate"] == 0.0
 
 
 def test_clusters_of_users_widen_the_interval(tmp_path: Path) -> None:
@@ -515,9 +516,9 @@ def test_a_model_that_knows_the_prompts_or_the_judge_is_named(tmp_path: Path) ->
     assert result["remarks"] == [seen, pleased]
     assert f"\n{seen}\n{pleased}\n" in describe(result)
     rows = [Prompt(prompt=text) for text in A]
-    assert remarks({"run": "run", "hub": "some/model"}, rows[2:], [f"{JUDGE} + other:one"]) == [
-        pleased.replace("a:", "run:")
-    ]
+    models = {"a": "run", "hub": "some/model"}
+    added = f"{JUDGE} + other:one"
+    assert remarks(models, rows[2:], [added]) == [pleased.replace(JUDGE, added)]
     assert remarks({"a": sampled}, rows, ["other:one"]) == [seen]
     put(Path(asked), [{"prompt": "p1"}])  # other rows than it was trained on
     assert remarks({"a": sampled}, rows, ["other:one"]) == []

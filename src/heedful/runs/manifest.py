@@ -234,7 +234,9 @@ def model_path(ref: str | Path) -> str:
     path = Path(ref)
     if path.is_file():
         what = "GGUF weights, which cannot be trained" if path.suffix == ".gguf" else "a file"
-        raise UserError(f"{ref}: {what}. Give a run, or the folder of a model with its config.json")
+        raise UserError(
+            f"{ref}: neither a run nor a Hugging Face model directory, but {what}. Give a folder with config.json"
+        )
     if (path / NAME).exists():
         if not (path / "model").is_dir():
             Manifest.read(path / NAME)  # a snapshot cannot be finished

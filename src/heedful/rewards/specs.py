@@ -14,7 +14,6 @@ from heedful.config import UserError
 from heedful.data import formats
 from heedful.rewards.calls import MOST
 from heedful.rewards.modules import file_of, is_function
-from heedful.runs.manifest import model_path
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\s*\*\s*(.+)")
@@ -69,10 +68,8 @@ def identity(target: str) -> str:
     """One text for all names of a model or function, such as those of a run and of the model in it."""
     if ensemble_of(target) is not None or is_function(target):
         return "".join(target.split())
-    try:
-        found = Path(model_path(target))
-    except UserError:  # opening it says why
-        return target
+    found = Path(target)
+    found = found / "model" if (found / "model" / "config.json").is_file() else found
     return str(found.resolve()) if found.exists() else target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from heedful.config import UserError
-from heedful.files import Lock
+from heedful.demo import base
+from heedful.files import Lock, read_json
+from heedful.reproduce import world
 from heedful.reproduce.parts import Figures, Folders, Ledger, Part, listing
 
 DONE: list[str] = []
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def part(name: str, *after: Part, seed: int = 1, **settings: int) -> Part:
@@ -135,3 +139,12 @@ def test_a_damaged_record_and_a_second_process_are_named(ledger: Ledger) -> None
     (ledger.records / "a.json").write_text("[]", encoding="utf-8")
     with pytest.raises(UserError, match=r"a\.json: not the record of a part"):
         run(ledger, a)
+
+
+def test_the_committed_parts_start_from_the_base_model_that_is_here() -> None:
+    """Another one would make every part of the figures stale."""
+    weights = hashlib.sha256((world.BASE / "model.safetensors").read_bytes()).hexdigest()
+    assert base.record(world.BASE)["weights_sha256"] == weights
+    starts = [*DOCS.glob("reproduce/parts/models-*/fig1.json"), DOCS / "reproduce/parts/overopt-1/world.json"]
+    assert len(starts) >= 3
+    assert {read_json(path)["settings"]["base"] for path in starts} == {weights}

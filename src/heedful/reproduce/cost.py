@@ -82,7 +82,8 @@ class Counted:
 
 def stages(demo: Demo) -> dict[str, Any]:
     """FLOPs of each stage of the demo, their share of pretraining, and the number of labels."""
-    counted, kept = Counted(demo), base.record()
+    assert demo.base is not None
+    counted, kept = Counted(demo), base.record(demo.base)
     n, sft = counted.parameters, demo.settings["sft"]["epochs"] * counted.shown(counted.demonstrations)
     flops = {
         "pretrain": 6 * kept["parameters"] * kept["tokens"], "sft": TRAINED * n * sft, "reward": counted.reward(),

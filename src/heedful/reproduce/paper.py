@@ -108,7 +108,7 @@ def models(seed: int, *, quick: bool) -> list[Part]:
 def _start(seed: int, resolved: DemoSettings, changes: DemoSettings, minutes: dict[str, float]) -> Part:
     """The models of the demo."""
     facts = {name: own for name, own in resolved.items() if "seconds" not in name}
-    facts["base"] = base.record()["weights_sha256"]
+    facts["base"] = base.record(world.BASE)["weights_sha256"]
     return Part(
         workbench.START, minutes["fig1"], seed, facts, partial(_fig1, seed, changes), home=f"models-{seed}"
     )  # fmt: skip
@@ -116,7 +116,7 @@ def _start(seed: int, resolved: DemoSettings, changes: DemoSettings, minutes: di
 
 def _fig1(seed: int, changes: dict[str, Any], folder: Path, _: Folders) -> Figures:
     """Train the models of the demo, and compare every two of them on the test prompts."""
-    found = loop.run(folder / "demo", seed=seed, changes=changes)
+    found = loop.run(folder / "demo", seed=seed, base_model=world.BASE, changes=changes)
     results = {name: found.results[name] for name in MODELS}
     return {
         "wins": {f"{a} over {b}": found.wins(results[a], results[b])._asdict() for b, a in combinations(MODELS, 2)},

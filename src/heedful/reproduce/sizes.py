@@ -24,7 +24,7 @@ from heedful.files import replacing
 from heedful.maths.statistics import win_rate
 from heedful.models import load
 from heedful.report.tables import ModelResult, flag_rate
-from heedful.reproduce import workbench
+from heedful.reproduce import workbench, world
 from heedful.reproduce.parts import Figures, Folders, Part
 from heedful.runs.run import Run
 from heedful.sandbox.world import make_world
@@ -43,7 +43,7 @@ MINUTES = {
 
 def bodies(settings: DemoSettings, minutes: dict[str, float]) -> dict[str, Part]:
     """The last part of each base model that is not in the package. All seeds share them."""
-    kept = {"texts": base.record()["texts"], "worlds": settings["texts"]}
+    kept = {"texts": base.record(world.BASE)["texts"], "worlds": settings["texts"]}
     texts = Part("texts", minutes["texts"], 1, kept, partial(_texts, settings), home=SHARED)
     found = {}
     for size, body in settings["bodies"].items():
@@ -80,10 +80,10 @@ def parts(
 
 
 def _texts(settings: DemoSettings, folder: Path, _: Folders) -> Figures:
-    """Write the texts that the base model in the package has read, phase by phase."""
-    counts = {}
+    """Write the texts that the base model of the middle size has read, phase by phase."""
+    counts, read = {}, base.record(world.BASE)["texts"]
     for name in (base.HELD_OUT, *base.PHASES):
-        drawn = build(base.Texts, {**base.record()["texts"][name], **settings["texts"].get(name, {})}, base.RECORD)
+        drawn = build(base.Texts, {**read[name], **settings["texts"].get(name, {})}, base.RECORD)
         path = folder / f"{name}.jsonl"
         if not path.exists():
             formats.write(path, list(drawn.draw()))
@@ -115,8 +115,8 @@ def _pretrain(
 
 
 def _new(settings: DemoSettings, size: str, folder: Path) -> Path:
-    """A body with random weights and the tokenizer of the base model in the package."""
-    tokenizer = load.load_policy(base.SHIPPED)[1]
+    """A body with random weights and the tokenizer of the middle size."""
+    tokenizer = load.load_policy(world.BASE)[1]
     tokenizer.chat_template = base.CHAT_TEMPLATE
     sized = build(PretrainConfig, {**settings["webs"], **settings["bodies"][size], "data": "", "seed": 1}, "[webs]")
     if not (folder / "new").exists():

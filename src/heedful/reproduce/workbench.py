@@ -59,7 +59,7 @@ SECTIONS = {"dpo": "reward", "rejection": "sft"}
 
 def opened(before: Folders, seed: int, changes: DemoSettings) -> Demo:
     """The demo in the folder of the part that trained its models."""
-    return loop.opened(before[START] / "demo", seed, changes=changes)
+    return loop.opened(before[START] / "demo", seed, base_model=world.BASE, changes=changes)
 
 
 def train(

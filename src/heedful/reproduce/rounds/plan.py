@@ -53,7 +53,7 @@ def parts(seed: int, rounds: int, wanted: Sequence[str], say: Callable[[str], An
     facts = {
         name: resolved[name] for name in ("sizes", "sft", "generation", "users", "split", "reward", "ppo", "ppo_ptx")
     }  # fmt: skip
-    facts |= {"plan": settings["plan"], "base": base.record()["weights_sha256"]}
+    facts |= {"plan": settings["plan"], "base": base.record(world.BASE)["weights_sha256"]}
     one = SeedService(seed, rounds, settings, say)
     start = Part("start", minutes["start"], seed, facts, partial(_start, one))
     found = [start]

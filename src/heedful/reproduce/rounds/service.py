@@ -60,7 +60,7 @@ class SeedService:
     def demo(self, folder: Path) -> Demo:
         """The demo in the folder of the start, which holds world and SFT model."""
         changes = {name: own for name, own in self.settings.items() if name not in world.PLANS}
-        return loop.opened(folder / "demo", self.seed, changes=changes)
+        return loop.opened(folder / "demo", self.seed, base_model=world.BASE, changes=changes)
 
     def crew(self, start: Path, secrets: dict[str, str], part: str, *, held_out: bool = False) -> Crew:
         """The labelers of the service, or the held-out ones. They agree as often as people did (D12)."""

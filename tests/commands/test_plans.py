@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BertConfig, T5Config
 
 import tiny
 from heedful.cli import main
@@ -17,6 +18,12 @@ def run(*arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as end:
         main(["plan", *arguments])
     return end.value.code
+
+
+def test_a_reward_model_may_start_from_an_encoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    BertConfig(architectures=["BertModel"], num_hidden_layers=1).save_pretrained(tmp_path)
+    assert not run("reward", "--model", str(tmp_path), "--json")
+    assert json.loads(capsys.readouterr().out)["models"]["model"]["held"] > 0
 
 
 def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +84,23 @@ def test_the_model_of_a_preset_or_a_folder_is_planned(capsys: pytest.CaptureFixt
         ("sft", "--model is missing"),
         ("sft --model qwen3-4b --gpus ²", "--gpus ²: write numbers with commas between them, such as 1,2,4,8"),
         ("sft --model qwen3-4b --engine-gib nan", "Invalid value for '--engine-gib': nan is not a finite number"),
+        ("sft --model bert", "bert: an encoder (BertModel) cannot write text. Give a causal language model."),
+        ("dpo --model bert", "bert: an encoder (BertModel) cannot write text. Give a causal language model."),
+        ("ppo --policy bert", "bert: an encoder (BertModel) cannot write text. Give a causal language model."),
+        ("dpo --model qwen3-4b --reference bert", "bert: an encoder (BertModel) cannot write text."),
+        ("ppo --policy qwen3-4b --reference bert", "bert: an encoder (BertModel) cannot write text."),
+        ("pretrain --model bert", "bert: an encoder (BertModel) cannot write text."),
+        ("sft --model t5", "t5: t5 is no causal language model. Give one, such as Llama or Qwen."),
+        ("reward --model t5", "t5: t5 is no causal language model. Give one, such as Llama or Qwen."),
+        ("sft --model=", "the options: 'model': is empty. Give a path or a name"),
+        ("ppo --policy qwen3-4b --reward min(a", "min(a: the bracket is not closed. Write min(A,B), mean(A,B) or"),
+        ("ppo --policy qwen3-4b --reward min(a,b))", "min(a,b)): 'b)' is no plain member. Name models and functions"),
+        ("ppo --policy qwen3-4b --reward=", "the options: 'reward.0': is empty. Give a path or a name"),
+        (
+            "ppo --policy qwen3-4b --engine.kind vllm --engine.urls nonsense",
+            "the options: 'engine.urls': 'nonsense' is no address of a server. Write it as http://HOST:PORT",
+        ),
+        ("ppo --policy qwen3-4b --engine.urls http://a:b", "the options: 'engine.urls': 'http://a:b' is no address"),
         ("sft --model broken", "broken: its config.json cannot be read ("),
         (
             "sft --model qwen3-4b --lora.rank 4 --lora.targets nosuch",
@@ -88,6 +112,8 @@ def test_what_cannot_be_planned_is_one_line(
     given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    BertConfig(architectures=["BertModel"]).save_pretrained(tmp_path / "bert")
+    T5Config().save_pretrained(tmp_path / "t5")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "nosuch"}', encoding="utf-8")
     assert run(*given.split()) == 2

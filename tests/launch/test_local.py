@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,9 +153,10 @@ SERVER = """
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
+        do_POST = do_GET
         def log_message(self, *args):
             shown = os.environ.get("CUDA_VISIBLE_DEVICES", "none"), os.environ["VLLM_SERVER_DEV_MODE"]
-            print(*shown, os.environ.get("PYTHONPATH"), *sys.argv[1:], flush=True)
+            print(*shown, os.environ.get("PYTHONPATH"), *sys.argv[1:], self.path, flush=True)
     http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
 """
 
@@ -186,6 +188,20 @@ def test_servers_start_first_and_end_last(
     assert machine.free_port(port) == port  # it has ended
 
 
+def test_servers_that_sleep_share_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They sleep before the trainer starts."""
+    monkeypatch.setattr(machine, "gpus", lambda: ["3", "7"])
+    show = f"import os; print(os.environ['CUDA_VISIBLE_DEVICES'], open({str(tmp_path / 'logs/server-0.log')!r}).read())"
+    code, _ = launched(tmp_path, show, 2, servers=replace(served(tmp_path, machine.free_port()), sleep=True))
+    lines = capfd.readouterr().out.splitlines()
+    assert code == 0
+    assert lines[0].startswith("3,7 3 1 ")
+    assert "--enable-sleep-mode --dtype float32 /health" in lines[0]
+    assert lines[1].endswith(" /sleep?level=1")
+
+
 def test_a_server_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
     monkeypatch.setenv("BROKEN", "1")
@@ -207,6 +223,11 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.divided(None, 0) == (4, ["0", "1", "2", "3"], [])
     with pytest.raises(UserError, match=r"4 processes and 1 server need 5 GPUs, and this machine has 4\. Lower"):
         machine.divided(4, 1)
+    assert machine.divided(None, 1, shared=True) == (4, ["0", "1", "2", "3"], ["0"])
+    assert machine.divided(2, 2, shared=True) == (2, ["0", "1"], ["0", "1"])
+    for own, others in ((5, 1), (2, 3), (None, 5)):
+        with pytest.raises(UserError, match=r"with engine\.sleep each server shares the GPU of a process, and this"):
+            machine.divided(own, others, shared=True)
     with pytest.raises(UserError, match="1 process and 4 servers need 5 GPUs"):
         machine.divided(None, 4)
 

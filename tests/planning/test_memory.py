@@ -16,6 +16,7 @@ from heedful.configs.ppo import PPOConfig
 from heedful.configs.sft import SFTConfig
 from heedful.configs.shared import Generation, Lora, TrainingCompute
 from heedful.fast import rows as packed
+from heedful.fast.decoder import FastDecoder
 from heedful.models import batches, scoring
 from heedful.planning import gpus, shapes, speed
 from heedful.planning.check import NEAR, advice, planned
@@ -104,13 +105,45 @@ def test_what_is_not_counted_of_compiling_and_of_liger_is_said(monkeypatch: pyte
     assert said("qwen3-0.6b", liger=True)[1:] == ("what Liger's kernels save in qwen3-0.6b is not counted",)
 
 
+def test_what_the_plan_counts_is_what_the_fast_decoder_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the order of oneDNN, as on a GPU: storage that the model does not hold."""
+    monkeypatch.setattr("heedful.fast.linear._reordered", lambda weight: None)
+    model = tiny.policy(tie_word_embeddings=False)
+    decoder = FastDecoder(model, 1)
+    held = {weight.data_ptr() for weight in model.parameters()}
+    products = [one for own in decoder.layers for one in (own.inputs.whole, own.gated.whole, own.output, own.down)]
+    copied = [one.weight for one in [*products, decoder.head] if one.weight.data_ptr() not in held]
+    assert sum(weight.numel() for weight in copied) == 2 * (32 * 32 + 2 * 32 * 16 + 2 * 32 * 96)
+
+
+def test_a_large_model_has_no_second_copy_for_the_fast_decoder() -> None:
+    """qwen3-0.6b without its embedding of 151,936 x 1,024 is tied: 1.19 GB in bfloat16 are above 1 GiB."""
+    shape = shape_of("qwen3-0.6b")
+    one = Network("policy", shape, shape.policy, shape.policy)
+    job = PlannedStage("ppo", compute(dtype="bfloat16"), (one,), StepShape(26, 26, sampled=8, columns=26), Lora())
+    assert needs(job, Hardware()).copies == 2 * shape.policy
+    untied = replace(shape, head=shape.table)  # its head counts, the embedding does not
+    assert needs(replace(job, networks=(replace(one, shape=untied),)), Hardware()).copies == 2 * untied.policy
+    narrow = replace(untied, body=untied.body - 100_000_000)  # 0.99 GB
+    linear = 28 * (1024 * 2048 + 2 * 1024 * 1024 + 2 * 1024 * 3072)
+    found = needs(replace(job, networks=(replace(one, shape=narrow),)), Hardware()).copies
+    assert found == 2 * (narrow.policy + linear)
+
+
 def test_sampling_and_learning_come_one_after_the_other() -> None:
-    """8 rows of 26 columns: 2 layers, 2 heads of keys and of values, 8 wide. bfloat16 copies the weights."""
+    """8 rows of 26 columns: 2 layers, 2 heads of keys and of values, 8 wide. bfloat16 copies the weights.
+
+    The fast decoder joins queries 32x32, keys and values 32x16 and two matrices 32x96 of each layer in one more copy.
+    """
     shape = of_config(tiny.config("llama"), "tiny")
     one = Network("policy", shape, shape.policy, shape.policy)
     job = PlannedStage("ppo", compute(dtype="bfloat16"), (one,), StepShape(26, 26, sampled=8, columns=26), Lora())
     found = needs(job, Hardware())
-    assert (found.cache, found.copies) == (2 * 2 * 2 * 8 * 2 * 8 * 26, 2 * shape.policy)
+    joined = 2 * (32 * 32 + 2 * 32 * 16 + 2 * 32 * 96)
+    assert (found.cache, found.copies) == (2 * 2 * 2 * 8 * 2 * 8 * 26, 2 * shape.policy + 2 * joined)
+    assert needs(replace(job, compute=compute(dtype="bfloat16", fast=False)), Hardware()).copies == 2 * shape.policy
+    assert needs(replace(job, compute=compute()), Hardware()).copies == 4 * joined
+    assert needs(replace(job, compute=compute()), Hardware(device="cpu")).copies == 4 * shape.policy
     assert found.total == found.always + max(found.learning, found.sampling) + found.spare
     assert needs(replace(job, servers=True), Hardware()).sampling == 0
     ahead = needs(replace(job, ahead=True), Hardware())
@@ -119,6 +152,9 @@ def test_sampling_and_learning_come_one_after_the_other() -> None:
     exact = replace(job, compute=compute(), ahead=True)  # which samples from a copy only then
     assert needs(exact, Hardware()).copies == needs(replace(exact, ahead=False), Hardware()).copies + 4 * shape.policy
     assert needs(job, Hardware(), engine=10**9).total >= found.total + 10**9
+    asleep = needs(replace(job, servers=True, sleeps=True), Hardware(), engine=10**9)
+    assert asleep.total == found.always + 10**9 + asleep.spare  # more than learning takes
+    assert asleep.spare == int(RESERVED * (found.always + 10**9))
 
 
 @pytest.mark.medium

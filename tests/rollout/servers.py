@@ -34,6 +34,7 @@ class Fake(ThreadingHTTPServer):
         super().__init__(address, Handler)
         self.lock, self.calls, self.version = threading.Lock(), [], 0
         self.fault, self.after, self.answered = "", 0, 0
+        self.asleep: set[str] = set()
         self.paused, self.stopping, self.worker = False, threading.Event(), Worker(self)
         self.read(folder)
 
@@ -118,6 +119,18 @@ class Handler(BaseHTTPRequestHandler):
     def on_health(self, _: Any) -> Any:
         return {}
 
+    def on_sleep(self, _: Any) -> Any:
+        if self.server.fault != "awake":
+            self.server.asleep = {"weights", "kv_cache"}
+        return {}
+
+    def on_is_sleeping(self, _: Any) -> Any:
+        return {"is_sleeping": bool(self.server.asleep)}
+
+    def on_wake_up(self, _: Any) -> Any:
+        self.server.asleep.remove(self.path.partition("?tags=")[2])
+        return {}
+
     def on_v1_models(self, _: Any) -> Any:
         return {"data": [{"id": "policy", "max_model_len": 100}]}
 
@@ -128,6 +141,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"tokens": self.server.tokenizer.encode(body["prompt"], add_special_tokens=body["add_special_tokens"])}
 
     def on_inference_v1_generate(self, body: Any) -> Any:
+        assert not self.server.asleep
         settings = body["sampling_params"]
         s = self.server.sample(body["token_ids"], settings["max_tokens"], settings["temperature"], settings["seed"])
         content = [{"token": str(i), "logprob": p} for i, p in zip(s.response_ids, s.logprobs, strict=True)]
@@ -149,6 +163,7 @@ class Handler(BaseHTTPRequestHandler):
             assert self.server.paused is (body["method"] == "heedful_receive")
             return {"results": [getattr(self.server.worker, body["method"])(**body.get("kwargs", {}))]}
         assert body["method"] == "reload_weights"
+        assert self.server.asleep in (set(), {"kv_cache"})
         assert self.server.paused
         if self.server.fault != "wrong weights":
             self.server.read(body["kwargs"]["weights_path"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,15 @@ import tiny
 from heedful.config import UserError
 from heedful.configs.engine import EngineConfig
 from heedful.configs.shared import Compute, Generation, Lora
+from heedful.data.records import Prompt
+from heedful.learning import rollouts
+from heedful.learning.examples import Question
 from heedful.models import adapters, load
 from heedful.rollout import group
 from heedful.rollout.engine import open_engine, open_policy_engine
 from heedful.rollout.http import HttpEngine
 from heedful.rollout.types import Stream
+from heedful.training.parallel import Ranks
 from rollout.servers import Fake, serving
 
 KINDS = ("vllm", "sglang")
@@ -128,6 +134,36 @@ def test_a_server_that_does_not_join_is_one_line(servers: list[Fake]) -> None:
 
 
 @pytest.mark.medium
+def test_servers_sleep_while_the_policy_learns(servers: list[Fake], tmp_path: Path) -> None:
+    """From the start, and from the end of each rollout on. One without new weights wakes them all the same."""
+    made = engine(servers, shared_dir=str(tmp_path), sleep=True)
+    questions = [Question("p", ids, Prompt(prompt="p")) for ids in PROMPTS]
+    ranks = Ranks(0, 1, torch.device("cpu"), torch.float32)
+    assert [server.asleep for server in servers] == 2 * [{"weights", "kv_cache"}]
+    made.load_weights(moved(tiny.policy()), 1)
+    assert [server.asleep for server in servers] == [set(), set()]
+    first = rollouts.generate(made, questions, SHORT, 0, 0, ranks)
+    assert [server.asleep for server in servers] == 2 * [{"weights", "kv_cache"}]  # before anything learns
+    assert rollouts.generate(made, questions, SHORT, 0, 0, ranks) == first
+    shown = ("/sleep?level=1", "/wake_up?tags=weights", "/collective_rpc", "/wake_up?tags=kv_cache")
+    for server in servers:
+        assert [path for path, _ in server.calls if path in shown] == [
+            "/sleep?level=1", "/wake_up?tags=weights", "/collective_rpc", "/wake_up?tags=kv_cache",
+            "/sleep?level=1", "/wake_up?tags=weights", "/wake_up?tags=kv_cache", "/sleep?level=1",
+        ]  # fmt: skip
+    assert made.metrics["servers"] == 2
+    never = engine(servers)
+    before = len(servers[0].calls)
+    for server in servers:
+        server.asleep = set()
+    rollouts.generate(never, questions, SHORT, 0, 0, ranks)
+    assert not {"/sleep?level=1", "/is_sleeping"} & {path for path, _ in servers[0].calls[before:]}
+    servers[1].fault = "awake"
+    with pytest.raises(UserError, match=r"does not sleep \(it stays awake\)\. Start vllm serve .*--enable-sleep-mode"):
+        engine(servers, sleep=True)
+
+
+@pytest.mark.medium
 def test_adapters_are_sent_alone(servers: list[Fake], folder: str, tmp_path: Path) -> None:
     model, _ = load.load_policy(folder)
     adapters.add(model, Lora(rank=2), seed=0, base=folder)
@@ -174,6 +210,57 @@ def test_the_rows_of_a_lost_server_go_to_the_other(
         made.generate(PROMPTS, STREAMS, SHORT)
 
 
+def test_every_row_of_every_iteration_has_a_seed_of_its_own(servers: list[Fake]) -> None:
+    """The seed of a stream stays the same in later versions: the first 48 bits of a hash of its name."""
+    streams = [Stream(seed, step, row) for seed in (0, 1) for step in (0, 1) for row in (0, 1)]
+    engine(servers[:1]).generate(8 * [[5, 6]], streams, Generation(max_new_tokens=1))
+    seeds = [body["sampling_params"]["seed"] for path, body in servers[0].calls if path.endswith("/generate")]
+    assert len(set(seeds)) == 8
+    assert {4_612_229_282_685, 219_523_917_415_783} < set(seeds)
+
+
+def test_what_a_server_may_not_answer(servers: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
+    """More tokens than asked for, or tokens that the policy does not know."""
+    made, sample = engine(servers[:1]), servers[0].sample
+    long = lambda ids, new, *how: sample(ids, new + 1, *how)  # noqa: E731
+    servers[0].sample = long  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"no inference server is left .*7 tokens with 7 log-probs"):
+        made.generate(PROMPTS, STREAMS, SHORT)
+    foreign = lambda *how: replace(sample(*how), response_ids=[made.ids.end], logprobs=[-1.0])  # noqa: E731
+    servers[1].sample = foreign  # type: ignore[method-assign]
+    made = engine(servers[1:])
+    said = f"{servers[1].url}: sampled the id {made.ids.end}, which is no token of the policy's tokenizer"
+    with pytest.raises(UserError, match=re.escape(said)):
+        made.generate(PROMPTS, STREAMS, SHORT)
+    with pytest.raises(UserError, match=re.escape(said)):
+        made.load_weights(tiny.policy(), 0)
+
+
+def test_the_shortest_context_counts(servers: list[Fake]) -> None:
+    assert engine(servers).context == 100  # the servers', below the 128 of the model
+    assert engine(servers, tiny.policy(context=64)).context == 64
+
+
+@pytest.mark.medium
+def test_the_gap_is_the_mean_of_absolute_differences_of_the_worst_server(servers: list[Fake], tmp_path: Path) -> None:
+    """Differences of both signs do not cancel. bfloat16 allows 0.1, float32 0.001."""
+    sample = servers[0].sample
+
+    def apart(*how: Any) -> Any:
+        found = sample(*how)
+        return replace(found, logprobs=[p + 0.05 * (-1) ** i for i, p in enumerate(found.logprobs)])
+
+    servers[0].sample = apart  # type: ignore[method-assign]
+    made = engine(servers, shared_dir=str(tmp_path), tolerance=1.0)
+    made.load_weights(tiny.policy(), 0)
+    assert made.metrics["engine_gap"] == pytest.approx(0.05, abs=1e-4)
+    with pytest.raises(UserError, match=r"by 0\.05 nats a token, and engine\.tolerance is 0\.001"):
+        engine(servers, shared_dir=str(tmp_path)).load_weights(tiny.policy(), 0)
+    config = EngineConfig(kind="vllm", urls=[server.url for server in servers], shared_dir=str(tmp_path))
+    low = open_policy_engine(tiny.policy(), tiny.tokenizer(), Compute(dtype="bfloat16"), config, once)
+    low.load_weights(tiny.policy(), 0)
+
+
 def test_a_slow_server_is_waited_for(servers: list[Fake]) -> None:
     servers[0].fault = servers[1].fault = "slow"
     made = engine(servers)
@@ -203,6 +290,9 @@ def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: 
         ({"kind": "vllm"}, "give the addresses of running servers as engine.urls"),
         ({"urls": ["http://here"]}, "addresses are for engine.kind = vllm or sglang"),
         ({"kind": "sglang", "urls": ["http://here"], "sync": "group"}, "group: sglang gets its weights as files"),
+        ({"kind": "sglang", "urls": ["http://here"], "sleep": True}, "engine.sleep: sglang servers do not sleep"),
+        ({"sleep": True}, "engine.sleep: for servers alone"),
+        ({"kind": "vllm", "urls": ["http://here"], "sync": "group", "sleep": True}, "two processes cannot join a grou"),
         ({"kind": "vllm", "urls": ["http://here"], "sync": "adapter"}, "the policy has no adapter. Give lora.rank"),
     ):
         with pytest.raises(UserError, match=said):

@@ -216,6 +216,7 @@ EFFECTS[EngineConfig] = {
     "shared_dir": HTTP + "test_new_weights_are_loaded_by_all_and_samples_say_which_they_had",
     "timeout": HTTP + "test_the_rows_of_a_lost_server_go_to_the_other",
     "tolerance": HTTP + "test_a_server_with_other_weights_is_refused_with_both_figures",
+    "sleep": HTTP + "test_servers_sleep_while_the_policy_learns",
 }
 EFFECTS[Lora] = {
     "rank": LORA + "test_without_matrices_the_manifest_says_so",

@@ -79,6 +79,8 @@ def _on_ray(given: tuple[str, ...], processes: int | None, logs: Path, port: int
     from heedful.launch import cluster
 
     servers, settings = _asked(given, port, how)
+    if servers is not None and servers.sleep:
+        raise UserError("engine.sleep: not with --ray, which gives each process a GPU of its own. Leave it out")
     on_cpu = settings.compute.device == "cpu"
     return cluster.run(given, logs, terminal.say, processes=processes, on_cpu=on_cpu, servers=servers)
 
@@ -144,7 +146,7 @@ def _servers(config: Any, port: int | None, how: dict[str, Any]) -> Any:
     rank = config.lora.rank if config.engine.sync == "adapter" else 0
     folder = None if config.engine.sync == "group" else config.engine.shared_dir or ""
     model = model_path(config.policy)
-    return Servers(kind, how["servers"], how["server_python"], model, first, rank, options, folder)
+    return Servers(kind, how["servers"], how["server_python"], model, first, rank, options, folder, config.engine.sleep)
 
 
 def _write(given: tuple[str, ...], processes: int | None, logs: Path, port: int | None, how: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from heedful.config import Config
 
@@ -30,3 +31,21 @@ class EngineConfig(Config):
     """Largest mean difference between log-probs of server and trainer after weights were loaded, in nats a token.
     none = 0.001 in float32 and 0.1 in bfloat16.
     """
+    sleep: bool = False
+    """Whether servers leave the GPU's memory to the trainer while it learns, so that both share GPUs. vllm only."""
+
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            if not _is_address(url):
+                raise ValueError(f"{url!r} is no address of a server. Write it as http://HOST:PORT")
+        return urls
+
+
+def _is_address(url: str) -> bool:
+    try:
+        at = urlsplit(url)
+        return at.scheme in ("http", "https") and bool(at.hostname) and (at.port is None or at.port > 0)
+    except ValueError:  # a port that is none
+        return False

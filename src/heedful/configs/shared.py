@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from heedful.config import MOST, Config, Count, Length
 
 MOST_EPOCHS = 1_000_000
-FilePath = Annotated[str, "FILE"]
-ModelRef = Annotated[str, "MODEL"]
-RewardRef = Annotated[str, "REWARD"]
-RunRef = Annotated[str, "RUN"]
+
+
+def _named(ref: str) -> str:
+    """A path without letters would be the present folder."""
+    if not ref.strip():
+        raise ValueError("is empty. Give a path or a name")
+    return ref
+
+
+FilePath = Annotated[str, "FILE", AfterValidator(_named)]
+ModelRef = Annotated[str, "MODEL", AfterValidator(_named)]
+RewardRef = Annotated[str, "REWARD", AfterValidator(_named)]
+RunRef = Annotated[str, "RUN", AfterValidator(_named)]
 RefusedRows = Literal["stop", "skip", "join"]
 TemplateArguments = dict[str, Annotated[Any, "VALUE"]]
 

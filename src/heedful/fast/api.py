@@ -132,10 +132,13 @@ class Footprint:
     attended: int
     """Mean length of rows up to which attention keeps its weights for the backward pass. 0 if it keeps none."""
     copied: int
-    """Bytes of weights up to which a decoder makes its own copy. 0 if it makes none."""
+    """Bytes of weights up to which a decoder makes its own copy."""
+    joined: frozenset[str] | None
+    """Last parts of the names of the linear layers in that copy. None: all weights are in it."""
 
 
 def footprint(device: str) -> Footprint:
     """What the fast path holds on a "cpu" or on "cuda"."""
     on_cpu = device == "cpu"
-    return Footprint(cross_entropy.LOGITS[device], rows.MOST if on_cpu else 0, decoder.COPIED_BYTES if on_cpu else 0)
+    joined = None if on_cpu else decoder.JOINED  # a CPU lays out all weights in another order
+    return Footprint(cross_entropy.LOGITS[device], rows.MOST if on_cpu else 0, decoder.COPIED_BYTES, joined)

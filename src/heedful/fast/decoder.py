@@ -32,6 +32,8 @@ WIDE = 256  # width of all queries from which summing values up as rows of a tab
 
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _MLP = {"gate_proj", "up_proj", "down_proj"}
+JOINED = frozenset({"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"})
+"""Linear layers that share their input with others: their weights are joined in a copy."""
 # Settings that change a layer without a part of their own. On small random weights a trial does not see them.
 _UNSEEN = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "no_rope_layers")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

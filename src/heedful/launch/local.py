@@ -24,7 +24,8 @@ def run(
 
     `program`: what gets the arguments.
     """
-    count, own, others = machine.divided(processes, servers.count if servers is not None else 0)
+    shared = servers is not None and servers.sleep
+    count, own, others = machine.divided(processes, servers.count if servers is not None else 0, shared=shared)
     meeting = machine.free_port(port)
     logs.mkdir(parents=True, exist_ok=True)
     command = [*program, *arguments, *(servers.settings() if servers is not None else [])]

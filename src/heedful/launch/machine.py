@@ -25,14 +25,23 @@ def gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def divided(processes: int | None, servers: int) -> tuple[int, list[str], list[str]]:
+def divided(processes: int | None, servers: int, *, shared: bool = False) -> tuple[int, list[str], list[str]]:
     """(processes of the trainer, their GPUs, those of the servers). Raises UserError if there are too few.
 
+    `shared`: the servers have GPUs of the trainer's processes, which come first.
     Where the machine shows no GPU, all of them compute on the processor, and each server has the GPU "".
     """
     there = gpus()
     if not there:
         return processes or 1, [], servers * [""]
+    if shared and (processes or len(there)) <= len(there) and servers <= (processes or len(there)):
+        own = there[: processes or len(there)]
+        return len(own), own, own[:servers]
+    if shared:
+        raise UserError(
+            f"launch: with engine.sleep each server shares the GPU of a process, and this machine has {len(there)} "
+            f"GPU{'s' if len(there) > 1 else ''}. Lower --processes or --servers"
+        )
     wanted = processes or len(there) - servers
     if wanted < 1 or wanted + servers > len(there):
         raise UserError(

@@ -37,6 +37,9 @@ class Servers:
     folder: str | None = None
     """Through which they get weights: "" = this machine's folder for temporary files. None: through no folder."""
 
+    sleep: bool = False
+    """Whether they share the trainer's GPUs and sleep while it learns. They do so from the start."""
+
     def settings(self, host: str = HERE) -> list[str]:
         """The options of the trainer that name them."""
         urls = [self.url(number, host) for number in range(self.count)]
@@ -52,6 +55,7 @@ class Servers:
         if self.kind == "sglang":
             return [self.python, "-m", "sglang.launch_server", "--model-path", self.model, *at, *self.options]
         adapters = ["--enable-lora", "--max-lora-rank", str(self.lora_rank)] if self.lora_rank else []
+        adapters += ["--enable-sleep-mode"] if self.sleep else []
         return [
             self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", self.model, "--served-model-name",
             "policy", "--enable-scale-out", "--logprobs-mode", "processed_logprobs", *at,
@@ -102,6 +106,8 @@ def running(
         where = "" if any(gpus) else " on the processor, since this machine shows no GPU"
         say(f"launch: {servers.kind} loads {servers.model}{where}. Its log is {children[0].log}")
         _wait_for(children, servers, host)
+        for number in range(len(children)) if servers.sleep else ():
+            _let_sleep(servers.url(number, host), children[number])
         yield _Running(children, say).look
     finally:
         stop(children)
@@ -118,6 +124,14 @@ def _wait_for(children: Sequence[Child], servers: Servers, host: str) -> None:
             if time.monotonic() > deadline:
                 raise UserError(f"launch: {server.name} was not ready after {READY:.0f} seconds. Look at {server.log}")
             time.sleep(0.5)
+
+
+def _let_sleep(url: str, server: Child) -> None:
+    """The trainer loads its models next."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"{url}/sleep?level=1", b"{}"), timeout=READY).close()
+    except (urllib.error.URLError, OSError) as error:
+        raise UserError(f"launch: {server.name} does not sleep ({error}). Look at {server.log}") from None
 
 
 def _answers(url: str) -> bool:

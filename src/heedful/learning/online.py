@@ -74,6 +74,11 @@ def _check(stage: str, config: OnlineConfig) -> None:
             "ahead = 1 samples in this process from a second copy of the policy, which 4 bits do not have. Take "
             "engine.kind = vllm or sglang, or ahead = 0"
         )
+    if config.ahead and config.engine.sleep:
+        raise UserError(
+            "ahead = 1 samples while the policy learns, and engine.sleep lets servers sleep then. Take ahead = 0, or "
+            "give the servers GPUs of their own"
+        )
     if isinstance(config, GroupConfig) and config.rollout_batch % config.samples_per_prompt:
         raise UserError(
             f"rollout_batch {config.rollout_batch} is not a multiple of samples_per_prompt "

@@ -220,7 +220,7 @@ def _load(
         raise UserError(f"{found[-1].ref}: {found[-1].named} of {error}" if found else str(error)) from None
     if adapter is not None and adapter.classifies:
         _as_classifier(source, config, trust_remote_code)
-    _check_kind(ref, config, kind)
+    check_kind(ref, config, kind)
     stored = saving.dtype_of_files(Path(source)) or config.dtype  # before the loader writes its own there
     padding = config.get_text_config().pad_token_id
     with _quiet(), _explained(source, config, **shared):
@@ -341,7 +341,14 @@ def _has_scalar_head(architectures: Any) -> bool:
     return any(str(name).endswith(heads.CLASSIFIER) for name in names)
 
 
-def _check_kind(ref: str, config: Any, kind: ModelKind) -> None:
+def check_start(ref: str, config: Any) -> None:
+    """Raise UserError for a model from which no reward model can start."""
+    if not (_has_scalar_head(config.architectures) or encoders.is_encoder(config)):
+        check_kind(ref, config, "policy")
+
+
+def check_kind(ref: str, config: Any, kind: ModelKind) -> None:
+    """Raise UserError for a model of another kind, as its config tells."""
     names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
     is_reward = _has_scalar_head(names)
     if kind == "reward" and not is_reward:

@@ -77,6 +77,8 @@ class PlannedStage:
     """Answers scored in an iteration by every network that does not learn, and by those that do."""
     servers: bool = False
     """Whether servers sample, and not this process."""
+    sleeps: bool = False
+    """Whether servers sleep while the policy learns."""
     ahead: bool = False
     """Whether it samples while the policy learns."""
     joint_loss: bool = False
@@ -123,7 +125,7 @@ def _extras(job: PlannedStage) -> Iterator[str]:
 
 
 def _pretrain(stage: str, config: PretrainConfig) -> PlannedStage:
-    shape = shape_of(config.model) if config.model is not None else to_pretrain(config)
+    shape = shape_of(config.model, "text") if config.model is not None else to_pretrain(config)
     tokens = config.batch_tokens or 8 * config.context
     model = Network("model", shape, shape.policy, shape.policy)
     rows = StepShape(tokens, min(tokens, config.context, shape.context))
@@ -131,8 +133,8 @@ def _pretrain(stage: str, config: PretrainConfig) -> PlannedStage:
 
 
 def _offline(stage: str, config: OfflineConfig) -> PlannedStage:
-    shape = shape_of(config.model)
     writes = stage != "reward"
+    shape = shape_of(config.model, "text" if writes else "reward")
     networks = [_trained("model", shape, config.lora, writes)]
     assumed: list[str] = []
     longest = min(shape.context, config.max_prompt_tokens + config.max_response_tokens)
@@ -141,7 +143,7 @@ def _offline(stage: str, config: OfflineConfig) -> PlannedStage:
     if answers > 1:
         assumed.append(f"{ANSWERS} answers to a prompt")
     if isinstance(config, DPOConfig) and config.reference is not None:
-        networks.append(_frozen("reference", shape_of(config.reference)))
+        networks.append(_frozen("reference", shape_of(config.reference, "text")))
     if isinstance(config, SFTConfig) and config.select_with is not None:
         networks += _rewards([config.select_with], "select_with", shape, assumed)
         columns = min(shape.context, config.max_prompt_tokens + config.generation.max_new_tokens)
@@ -155,11 +157,11 @@ def _offline(stage: str, config: OfflineConfig) -> PlannedStage:
 
 
 def _online(stage: str, config: OnlineConfig) -> PlannedStage:
-    shape, lora, assumed = shape_of(config.policy), config.lora, list[str]()
+    shape, lora, assumed = shape_of(config.policy, "text"), config.lora, list[str]()
     policy = _trained("policy", shape, lora, True)
     networks = [policy]
     if config.reference is not None:
-        networks.append(_frozen("reference", shape_of(config.reference)))
+        networks.append(_frozen("reference", shape_of(config.reference, "text")))
     elif not lora.rank:
         networks.append(_frozen("reference", shape))
     rewards = _rewards(config.reward, "reward", shape, assumed)
@@ -187,7 +189,8 @@ def _online(stage: str, config: OnlineConfig) -> PlannedStage:
     return PlannedStage(
         stage, config.compute, tuple(networks), rows, lora,
         updates=config.epochs * max(1, config.rollout_batch // config.minibatch), scored=config.rollout_batch,
-        servers=config.engine.kind != "local", ahead=bool(config.ahead), assumed=tuple(assumed),
+        servers=config.engine.kind != "local", sleeps=config.engine.sleep, ahead=bool(config.ahead),
+        assumed=tuple(assumed),
     )  # fmt: skip
 
 
@@ -231,6 +234,6 @@ def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Ste
     servers = engine is not None and engine.kind != "local"
     joint = stage in ("pretrain", "sft")
     return PlannedStage(
-        stage, config.compute, tuple(networks), rows, lora, servers=servers, ahead=bool(getattr(config, "ahead", 0)),
-        joint_loss=joint,
+        stage, config.compute, tuple(networks), rows, lora, servers=servers, sleeps=servers and engine.sleep,
+        ahead=bool(getattr(config, "ahead", 0)), joint_loss=joint,
     )  # fmt: skip

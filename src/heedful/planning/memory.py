@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from heedful.fast.api import footprint
 from heedful.models import scoring
 from heedful.planning.job import Network, PlannedStage
+from heedful.planning.shapes import ModelShape
 
 EXACT = 4  # bytes of a trained weight, of its gradient, and of each of Adam's two moments
 FOUR_BITS = 0.52
@@ -60,10 +61,12 @@ class Needs:
     spare: int = part("reserve")
     at_once: bool = False
     """Whether it samples while it learns."""
+    asleep: bool = False
+    """Whether the server has memory only while it samples."""
 
     @property
     def always(self) -> int:
-        return self.weights + self.average + self.frozen + self.optimiser + self.engine
+        return self.weights + self.average + self.frozen + self.optimiser + (0 if self.asleep else self.engine)
 
     @property
     def learning(self) -> int:
@@ -71,7 +74,7 @@ class Needs:
 
     @property
     def sampling(self) -> int:
-        return self.copies + self.cache
+        return self.copies + self.cache + (self.engine if self.asleep else 0)
 
     @property
     def total(self) -> int:
@@ -109,6 +112,7 @@ def needs(job: PlannedStage, place: Hardware, *, engine: int = 0) -> Needs:
         cache=cache,
         engine=engine,
         at_once=job.ahead and not job.servers,
+        asleep=job.sleeps,
     )
     return Needs(**{**vars(made), "spare": int(RESERVED * made.total)})
 
@@ -215,9 +219,19 @@ def _sampling(job: PlannedStage, place: Hardware, shards: int) -> tuple[int, int
     copies = whole if size != EXACT or shards > 1 or policy.adapted or job.ahead else 0
     if policy.adapted and size != EXACT and shards == 1 and not policy.lowered:  # merged in float32 first
         copies += EXACT * s.policy
-    if whole <= footprint(place.device).copied:  # reordered
-        copies += whole
+    if job.compute.fast:
+        copies += _decoder(s, place.device, size)
     return copies, _keys(job, place, size)
+
+
+def _decoder(shape: ModelShape, device: str, size: int) -> int:
+    """Bytes of the weights that the fast decoder copies. It reads the embedding where it is."""
+    held, kind = shape.policy - (shape.table if shape.head else 0), footprint(device)
+    if size * held > kind.copied:
+        return 0
+    if kind.joined is None:
+        return size * held
+    return size * sum(inputs * outputs for name, inputs, outputs in shape.linear if name in kind.joined)
 
 
 def _keys(job: PlannedStage, place: Hardware, size: int) -> int:

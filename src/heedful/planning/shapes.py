@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from heedful.config import UserError
 from heedful.configs.pretrain import PretrainConfig
 from heedful.configs.shared import Lora
-from heedful.models import fresh
+from heedful.models import fresh, load
 from heedful.runs.manifest import adapters, model_path
 
 LIGER = ("llama", "mistral", "qwen2", "qwen3")
@@ -94,17 +94,18 @@ def named() -> dict[str, dict[str, Any]]:
     return tomllib.loads(NAMED.read_text("utf-8"))
 
 
-def shape_of(ref: str) -> ModelShape:
+def shape_of(ref: str, use: Literal["any", "text", "reward"] = "any") -> ModelShape:
     """The shape of a model: a known name, a run, a folder, or a hub name in the cache. Raises UserError for any other.
 
-    Of an adapter it is that of its base.
+    Of an adapter it is that of its base. `use`: what it must be good for, to write text or as the start of a reward
+    model.
     """
     for name, values in named().items():
         if not Path(ref).exists() and ref in (name, *values["hub"]):
             return _known(name)
     where = model_path(ref)
     if found := adapters(where):
-        return shape_of(found[-1][1])
+        return shape_of(found[-1][1], use)
     try:
         config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
     except _ERRORS as error:
@@ -115,6 +116,10 @@ def shape_of(ref: str) -> ModelShape:
         raise UserError(
             f"{ref}: no config.json of this model is here or in the hub's cache. Name a folder, or a shape: {known}"
         ) from None
+    if use == "text":
+        load.check_kind(ref, config, "policy")
+    elif use == "reward":
+        load.check_start(ref, config)
     return of_config(config, ref)
 
 

@@ -19,6 +19,7 @@ _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 WEIGHTED = re.compile(rf"([+-]?{_NUMBER})\s*\*\s*(.+)")
 ENSEMBLE = re.compile(rf"(min|mean|mean-({_NUMBER})\*std)\((.*)\)")
 CALL = re.compile(r"[\w.*+-]+\(.*\)")
+UNCLOSED = re.compile(r"[\w.*+-]+\([^)]*")
 _FORMS = "min(A,B), mean(A,B) or mean-0.5*std(A,B)"
 
 
@@ -83,6 +84,8 @@ def ensemble_of(spec: str) -> EnsembleSpec | None:
     found = ENSEMBLE.fullmatch(spec)
     if found is None and CALL.fullmatch(spec) and not Path(spec).exists():
         raise UserError(f"{spec}: no ensemble is called that. Write {_FORMS}")
+    if UNCLOSED.fullmatch(spec) and not Path(spec).exists():
+        raise UserError(f"{spec}: the bracket is not closed. Write {_FORMS}")
     if found is None or Path(spec).exists():
         return None
     kind, doubt, inside = found.groups()
@@ -91,9 +94,8 @@ def ensemble_of(spec: str) -> EnsembleSpec | None:
         raise UserError(f"{spec}: an ensemble has two members or more. Write {_FORMS}")
     if len(set(members)) < len(members):
         raise UserError(f"{spec}: names a member twice. Name each once")
-    inner = next(
-        (one for one in members if split_weight(one)[1] != one or ("(" in one and not Path(one).exists())), None
-    )
+    bracketed = (one for one in members if set("()") & set(one) and not Path(one).exists())
+    inner = next((one for one in members if split_weight(one)[1] != one), None) or next(bracketed, None)
     if inner is not None:
         raise UserError(
             f"{spec}: '{inner}' is no plain member. Name models and functions, without weights. Write {_FORMS}"

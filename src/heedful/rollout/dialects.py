@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from heedful.configs.shared import Generation
 from heedful.rollout.types import Finish
@@ -76,6 +76,14 @@ class Dialect(Protocol):
         """Replace all weights by those that come through the group."""
         ...
 
+    def sleep(self, call: ServerCall) -> None:
+        """Move the weights out of the GPU's memory and forget keys and values. Raises Unreadable if it stays awake."""
+        ...
+
+    def wake(self, call: ServerCall, what: Literal["weights", "kv_cache"]) -> None:
+        """Take back the memory of the weights, or that of keys and values."""
+        ...
+
     def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """Load the adapter of a folder under a name."""
         ...
@@ -100,7 +108,8 @@ class VLLM(_Tokenizes):
     name = "vLLM"
     needs = (
         "Start vllm serve with --enable-scale-out --logprobs-mode processed_logprobs and VLLM_SERVER_DEV_MODE=1 "
-        "(for sync = adapter also --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True)"
+        "(for sync = adapter also --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, for sleep "
+        "--enable-sleep-mode)"
     )
     forbidden: tuple[int, ...] = (403, 404, 405)
 
@@ -148,6 +157,16 @@ class VLLM(_Tokenizes):
             call("/update_weight_version", {"new_version": str(version)})
         finally:
             call("/resume", {})
+
+    def sleep(self, call: ServerCall) -> None:
+        """See `Dialect`. At level 2 the weights would be gone, and the base of adapters with them."""
+        call("/sleep?level=1", {})
+        if not _of(call("/is_sleeping", None), "is_sleeping"):
+            raise Unreadable("it stays awake")
+
+    def wake(self, call: ServerCall, what: Literal["weights", "kv_cache"]) -> None:
+        """See `Dialect`."""
+        call(f"/wake_up?tags={what}", {})
 
     def load_adapter(self, call: ServerCall, folder: str, name: str) -> None:
         """See `Dialect`. Not in place: vLLM would read it from the disk again with every step."""
@@ -208,6 +227,14 @@ class SGLang(_Tokenizes):
         raise NotImplementedError
 
     def receive(self, call: ServerCall, plan: str, version: int) -> None:
+        """See `Dialect`."""
+        raise NotImplementedError
+
+    def sleep(self, call: ServerCall) -> None:
+        """See `Dialect`."""
+        raise NotImplementedError
+
+    def wake(self, call: ServerCall, what: Literal["weights", "kv_cache"]) -> None:
         """See `Dialect`."""
         raise NotImplementedError
 

@@ -36,7 +36,13 @@ def open_policy_engine(
     if settings.kind == "local":
         if settings.urls:
             raise UserError("engine.urls: addresses are for engine.kind = vllm or sglang. Name one, or leave them out")
+        if settings.sleep:
+            raise UserError("engine.sleep: for servers alone. Leave it out, or take engine.kind = vllm")
         return open_engine(model, tokenizer, compute)
+    if settings.sleep and settings.kind != "vllm":
+        raise UserError(f"engine.sleep: {settings.kind} servers do not sleep. Leave it out, or take kind = vllm")
+    if settings.sleep and settings.sync == "group":
+        raise UserError("engine.sleep: on one GPU two processes cannot join a group. Take sync = file or adapter")
     if not settings.urls:
         raise UserError(f"engine.kind {settings.kind}: give the addresses of running servers as engine.urls")
     if settings.sync == "adapter" and not adapters.found(model):

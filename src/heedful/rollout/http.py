@@ -18,8 +18,9 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import torch
@@ -109,6 +110,10 @@ class HttpEngine:
         self._groups: dict[str, group.WeightGroup] = {}
         self._adapter: tuple[str, Path] | None = None  # name and folder of what the servers sample with
         self.context = self._meet()
+        self._asleep = settings.sleep
+        """Whether the servers have left the GPU's memory to the trainer. All ranks know it."""
+        if settings.sleep:
+            once(self._first_sleep)
 
     @property
     def exact(self) -> bool:
@@ -149,11 +154,18 @@ class HttpEngine:
 
     @contextlib.contextmanager
     def gathered(self, *, apart: bool = False) -> Iterator[None]:
-        """See `types.Engine`. The servers have the weights."""
+        """See `types.Engine`. The servers have the weights, and with `engine.sleep` they sleep at its end."""
+        if self._asleep:
+            self._give_memory()
+            self._once(lambda: self._wake("weights", "kv_cache"))
+            self._asleep = False
         try:
             yield
         finally:
             self._stopped = False
+        if self.settings.sleep:
+            self._once(lambda: self._each(lambda server: server.dialect.sleep(server.call)))
+            self._asleep = True
 
     def stop(self) -> None:
         """See `types.Engine`. Rows that servers have begun are waited for."""
@@ -169,8 +181,10 @@ class HttpEngine:
             main = dist.get_rank() == 0
             self._trained = streamed.with_trained(model) if self._by_adapter else None
             self.model = assembled(model, torch.float32, device=torch.device("cpu"), keep=main)
+        if self._asleep:
+            self._give_memory()
         self._once(lambda: self._load(version))
-        self.version = version
+        self.version, self._asleep = version, False
 
     def _meet(self) -> int:
         """Ask each server what it serves. Returns the tokens that model and servers can read."""
@@ -245,10 +259,35 @@ class HttpEngine:
     def _by_adapter(self) -> bool:
         return self.settings.sync == "adapter"
 
+    def _first_sleep(self) -> None:
+        """Let all servers sleep. Raises UserError if one cannot."""
+        for server in self.servers:
+            try:
+                server.dialect.sleep(server.call)
+            except (Lost, Unreadable) as error:
+                raise UserError(f"{server.url}: does not sleep ({error}). {server.dialect.needs}") from None
+
+    def _wake(self, *parts: Literal["weights", "kv_cache"]) -> None:
+        for part in parts:
+            self._each(partial(_wake, part))
+
+    def _give_memory(self) -> None:
+        """Give back what torch keeps for later, which is the memory that the servers need now."""
+        if self._trained is not None and self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _load(self, version: int) -> None:
+        """Load, then compare. Servers that sleep take back keys and values last: a load may need room of its own."""
+        if self._asleep:
+            self._wake("weights")
+        self._replace(version)
+        if self._asleep:
+            self._wake("kv_cache")
+        self._compare(version)
+
+    def _replace(self, version: int) -> None:
         if self.settings.sync == "group":
             self._send(version)
-            self._compare(version)
             return
         shared = self.settings.shared_dir or tempfile.gettempdir()
         try:
@@ -264,7 +303,6 @@ class HttpEngine:
                 stale = self._load_adapter(folder, f"{ADAPTER}{version}-{folder.name[-8:]}")
             else:
                 self._each(lambda server: server.dialect.load(server.call, str(folder), version))
-            self._compare(version)
         finally:
             if stale is not None:
                 shutil.rmtree(stale, ignore_errors=True)
@@ -365,6 +403,10 @@ class HttpEngine:
         own_N = own_BT[batch.response_mask_BT].float().cpu()
         theirs_N = torch.tensor([value for answer in answers for value in answer.logprobs])
         return float((own_N - theirs_N).abs().mean())
+
+
+def _wake(part: Literal["weights", "kv_cache"], server: Server) -> None:
+    server.dialect.wake(server.call, part)
 
 
 def _close(servers: Sequence[Server]) -> None:

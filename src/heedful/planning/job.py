@@ -10,6 +10,7 @@ import torch
 
 from heedful.config import UserError
 from heedful.configs.dpo import DPOConfig
+from heedful.configs.engine import EngineConfig
 from heedful.configs.offline import OfflineConfig
 from heedful.configs.online import OnlineConfig
 from heedful.configs.ppo import PPOConfig
@@ -230,8 +231,8 @@ def loaded(stage: str, config: StageConfig, models: Mapping[str, Any], rows: Ste
         writes = hasattr(model, "get_output_embeddings") and model.get_output_embeddings() is not None
         lowered = any(weight.dtype == torch.bfloat16 for weight in model.parameters() if not weight.requires_grad)
         networks.append(Network(role, shape, count, learns, writes, lowered=lowered))
-    engine, lora = getattr(config, "engine", None), getattr(config, "lora", Lora())
-    servers = engine is not None and engine.kind != "local"
+    engine, lora = getattr(config, "engine", EngineConfig()), getattr(config, "lora", Lora())
+    servers = engine.kind != "local"
     joint = stage in ("pretrain", "sft")
     return PlannedStage(
         stage, config.compute, tuple(networks), rows, lora, servers=servers, sleeps=servers and engine.sleep,

@@ -652,6 +652,7 @@ def another(setting: options.Setting) -> str:
         return "1.5" if setting.path == "correction_cap" else "0.125"
     return {
         "ahead": "1",
+        "engine.urls": "http://host:8100",
         "vocab_size": "300",
         "width": "64",
         "watch_prompts": "20",

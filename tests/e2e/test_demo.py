@@ -88,7 +88,7 @@ def test_from_the_package_it_mixes_in_what_the_base_model_has_read(tmp_path: Pat
     texts, held_out = (
         [row.text for row in formats.read(path, Text)] for path in (demo.files.corpus, demo.files.corpus_held_out)
     )
-    assert texts == [text.text for text in islice(generate.webs(base.FIRST_WORLD, 100, 16), 300)]
+    assert texts == [text.text for text in islice(generate.webs(base.FIRST_WORLD + 20_000, 100, 16), 300)]
     assert held_out == [text.text for text in corpus.documents(make_world(5), 40)]
 
 

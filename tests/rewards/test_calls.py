@@ -194,7 +194,7 @@ def test_a_reward_model_with_a_stricter_template_refuses_a_prompt_before_anythin
     scorer = ModelScorer(tiny.reward(vocab=len(strict)), strict, own)
     system = [Message(role="system", content="Be brief."), Message(role="user", content="Hi")]
     Reward([RewardPart("rm", 1.0, scorer)]).check_prompts([("Hi", None)])
-    with pytest.raises(UserError, match=r"rm: .* refuses this chat: System role not supported\. The prompt: 'Be brief"):
+    with pytest.raises(UserError, match=r"rm: .* not supported\. Change such prompts, .* of them: 'Be brief"):
         Reward([RewardPart("rm", 1.0, scorer)]).check_prompts([("Hi", None), (system, None)])
 
 

@@ -118,7 +118,9 @@ def _new(settings: DemoSettings, size: str, folder: Path) -> Path:
     """A body with random weights and the tokenizer of the middle size."""
     tokenizer = load.load_policy(world.BASE)[1]
     tokenizer.chat_template = base.CHAT_TEMPLATE
-    sized = build(PretrainConfig, {**settings["webs"], **settings["bodies"][size], "data": "", "seed": 1}, "[webs]")
+    sized = build(
+        PretrainConfig, {**settings["webs"], **settings["bodies"][size], "data": "unread", "seed": 1}, "[webs]"
+    )
     if not (folder / "new").exists():
         with replacing(folder / "new") as temporary:
             load.save(pretrain.new_model(sized, tokenizer), tokenizer, temporary)

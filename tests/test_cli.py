@@ -673,6 +673,30 @@ def test_repeated_switched_off_and_absent_values(heedful: Run, monkeypatch: pyte
     assert (config.kl_target, config.skip_long, config.value, config.seed) == (None, False, "a", 3)
 
 
+@pytest.mark.parametrize(
+    ("given", "seeds", "only"),
+    [
+        (["--seeds", "1", "2", "3", "--only", "fig1", "rm"], (1, 2, 3), ("fig1", "rm")),
+        (["--seeds=4", "5", "--quick", "--seeds", "6"], (4, 5, 6), ()),
+        (["--only", "tax"], (), ("tax",)),
+    ],
+)
+def test_a_repeatable_option_takes_several_values(
+    given: list[str], seeds: tuple[int, ...], only: tuple[str, ...], heedful: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(cli.app.commands["reproduce"], "callback", lambda **values: seen.update(values))
+    assert heedful("reproduce", "--out", "x", *given).code == 0
+    assert (seen["seeds"], seen["only"], seen["out"]) == (seeds, only, Path("x"))
+
+
+def test_a_pattern_that_the_shell_has_spread_is_told_to_be_quoted(heedful: Run) -> None:
+    done = heedful("sft", "--data", "shards/a.jsonl", "shards/b.jsonl", "--model", "m", "--out", "x")
+    refused(
+        done, r"^shards/b.jsonl: --data takes one value. Put a pattern such as 'shards/\*' in quotes. See heedful sft"
+    )
+
+
 def test_the_page_of_commands_is_made_from_the_help() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "commands.py"))["page"]()
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "run `python scripts/commands.py`"

@@ -88,6 +88,9 @@ class Command(click.Command):
         files = [PRESET, *files] if self.preset is not None else files
         return [*self._options, *files, *super().get_params(ctx)]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _each_value_with_its_option(args, self.get_params(ctx), ctx))
+
     def invoke(self, ctx: click.Context) -> Any:
         if self.config is not None:
             from heedful.options import loaded
@@ -115,6 +118,35 @@ class Command(click.Command):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
                 panels.setdefault(getattr(param, "panel", RUN), []).append(record)
         _write(formatter, panels)
+
+
+def _each_value_with_its_option(args: list[str], params: list[click.Parameter], ctx: click.Context) -> list[str]:
+    """`--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3`, which click reads, for all repeatable options.
+
+    A command that also takes arguments is left alone, since a value could be one of them.
+    """
+    if any(isinstance(param, click.Argument) for param in params):
+        return args
+    options = {
+        name: param for param in params if isinstance(param, click.Option) and not param.is_flag for name in param.opts
+    }
+    found: list[str] = []
+    name, has_value = "", False
+    for place, text in enumerate(args):
+        if text == "--":
+            return found + args[place:]
+        if text.startswith("-"):
+            name, equals, _ = text.partition("=")
+            has_value = bool(equals)
+        elif has_value and name in options:
+            if not options[name].multiple:
+                told = f"{text}: {name} takes one value. Put a pattern such as 'shards/*' in quotes"
+                raise click.UsageError(told, ctx)
+            found.append(name)
+        else:
+            has_value = True
+        found.append(text)
+    return found
 
 
 class Commands(click.Group):

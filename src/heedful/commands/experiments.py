@@ -37,8 +37,8 @@ def _overoptimisation(out: Path, seed: int, quick: bool) -> None:
     option("--out", type=Path, required=True, metavar="DIR", help="Folder for runs and answers. It becomes large."),
     option("--docs", type=Path, metavar="DIR", help="Folder for reproduce.md and reproduce/, with a JSON of each part. "
            "Without it the folder docs here, or that in OUT with --quick."),
-    option("--seeds", type=int, multiple=True, metavar="N", help="Seed of a world. Repeatable. Without it 1, 2 and "
-           "3, for overopt and ensembles 1 alone, or 1 with --quick."),
+    option("--seeds", type=int, multiple=True, metavar="N", help="Seeds of worlds, as in --seeds 1 2 3. Without it "
+           "1, 2 and 3, for overopt and ensembles 1 alone, or 1 with --quick."),
     option("--only", multiple=True, metavar="FIGURE", help="Make this figure only: fig1, fig3, fig4, tax, rm, groups, "
            "public, cost, baselines, overopt or ensembles. Repeatable."),
     option("--quick", is_flag=True, help="Run tiny parts in about a minute. The figures mean nothing."),
@@ -55,7 +55,7 @@ def _reproduce(out: Path, docs: Path | None, seeds: tuple[int, ...], only: tuple
     with terminal.guard(out, interrupted=f"{out}: {AGAIN}"):
         ledger, parts = paper.ledger(out, docs), paper.plan(seeds, only, quick=quick)
         called = " ".join(
-            ["heedful reproduce", *(f"--seeds {seed}" for seed in seeds), *(f"--only {one}" for one in only)]
+            ["heedful reproduce", *["--seeds", *map(str, seeds)] * bool(seeds), *["--only", *only] * bool(only)]
         )
         try:
             ledger.run(parts, terminal.say)

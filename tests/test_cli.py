@@ -697,6 +697,37 @@ def test_a_pattern_that_the_shell_has_spread_is_told_to_be_quoted(heedful: Run) 
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "remark"),
+    [
+        (["--kl-coef", "0.1", "--set", "kl_coef=0.2"], "--kl-coef 0.1: not used, since --set kl_coef=0.2 comes after"),
+        (["--kl-coef", "0.1", "--set", "kl_coef=0.1"], None),
+        (
+            ["--no-skip-long", "--set", "skip_long=true"],
+            "--no-skip-long: not used, since --set skip_long=true comes after",
+        ),
+        (["--set", "seed=1", "--set", "seed=2"], "--set seed=1: not used, since --set seed=2 comes after"),
+        (["--optimiser.lr", "1", "--set", "optimiser.lr=2"], "--optimiser.lr 1: not used, since --set optimiser.lr=2"),
+        (["--seed", "1", "--seed=2"], "--seed: not used, since --seed comes after it. Leave one out"),
+        (["--skip-long", "--no-skip-long"], "--skip-long: not used, since --no-skip-long comes after it"),
+        (["--skip-long", "--skip-long"], None),
+        (["--watch", "a", "--watch", "b"], None),
+        (["--template", "a=1", "--set", "template.b=2"], None),
+        (
+            ["--template", "a=1", "--set", "template.a=2"],
+            "--template a=1: not used, since --set template.a=2 comes after",
+        ),
+    ],
+)
+def test_a_value_that_another_one_replaces_is_named(
+    given: list[str], remark: str | None, heedful: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.app.commands["ppo"], "callback", lambda **_: None)
+    done = heedful("ppo", "--policy", "p", "--reward", "r", "--prompts", "f", "--out", "x", *given)
+    assert done.code == 0
+    assert (remark in done.err) if remark else done.err == ""
+
+
 def test_the_page_of_commands_is_made_from_the_help() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "commands.py"))["page"]()
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == made, "run `python scripts/commands.py`"

@@ -170,3 +170,20 @@ def loaded(
         if setting.required and file is None and setting.path not in named:
             raise UserError(f"{setting.option} is missing. See --help")
     return load(config, file, [*overrides, *sets], preset, **lists)
+
+
+def overruled(given: list[tuple[Setting, Any]], sets: tuple[str, ...]) -> Iterator[str]:
+    """A line for each option or `--set` whose value is not used, since a later `--set` says another one."""
+    said: dict[str, tuple[str, str]] = {}  # what was written, and its value
+    for setting, value in given:
+        for override in [] if value in (None, ()) else setting.overrides(value):
+            path, _, text = override.partition("=")
+            written = f"{setting.option} {override[len(setting.path) + 1 :]}"
+            if isinstance(value, bool):
+                written = setting.option if value else f"--no-{setting.option[2:]}"
+            said[path] = (written, text)
+    for override in sets:
+        path, text = (part.strip() for part in (*override.split("=", 1), "")[:2])
+        if path in said and said[path][1] != text:
+            yield f"{said[path][0]}: not used, since --set {override} comes after it. Leave one out"
+        said[path] = (f"--set {override}", text)

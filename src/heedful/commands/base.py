@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from heedful import terminal
 from heedful.configs.stage import named
 from heedful.headings import RUN
 
@@ -93,13 +94,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.config is not None:
-            from heedful.options import loaded
+            from heedful.options import loaded, overruled
 
             given = [(option.setting, ctx.params.pop(str(option.name))) for option in self._options]
             file, sets, name = (ctx.params.pop(key, None) for key in ("config_file", "sets", "preset"))
             preset = self.preset(name, str(self.name)) if self.preset is not None and name is not None else {}
             chosen = [(one, value) for one, value in given if one]
             ctx.params["settings"] = loaded(self.config, chosen, preset, file, sets)
+            for remark in overruled(chosen, sets):
+                terminal.say(remark)
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -123,14 +126,13 @@ class Command(click.Command):
 def _each_value_with_its_option(args: list[str], params: list[click.Parameter], ctx: click.Context) -> list[str]:
     """`--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3`, which click reads, for all repeatable options.
 
-    A command that also takes arguments is left alone, since a value could be one of them.
+    In a command that also takes arguments only the first value belongs to an option, since the next could be an
+    argument. An option that is given twice gets a remark: click takes the last one.
     """
-    if any(isinstance(param, click.Argument) for param in params):
-        return args
-    options = {
-        name: param for param in params if isinstance(param, click.Option) and not param.is_flag for name in param.opts
-    }
+    options = {name: param for param in params if isinstance(param, click.Option) for name in _names(param)}
+    takes_arguments = any(isinstance(param, click.Argument) for param in params)
     found: list[str] = []
+    seen: dict[click.Option, str] = {}
     name, has_value = "", False
     for place, text in enumerate(args):
         if text == "--":
@@ -138,7 +140,12 @@ def _each_value_with_its_option(args: list[str], params: list[click.Parameter], 
         if text.startswith("-"):
             name, equals, _ = text.partition("=")
             has_value = bool(equals)
-        elif has_value and name in options:
+            param = options.get(name)
+            if param is not None and not param.multiple:
+                if param in seen and not (param.is_flag and seen[param] == name):
+                    terminal.say(f"{seen[param]}: not used, since {name} comes after it. Leave one out")
+                seen[param] = name
+        elif has_value and name in options and not options[name].is_flag and not takes_arguments:
             if not options[name].multiple:
                 told = f"{text}: {name} takes one value. Put a pattern such as 'shards/*' in quotes"
                 raise click.UsageError(told, ctx)
@@ -147,6 +154,10 @@ def _each_value_with_its_option(args: list[str], params: list[click.Parameter], 
             has_value = True
         found.append(text)
     return found
+
+
+def _names(param: click.Option) -> list[str]:
+    return [*param.opts, *param.secondary_opts]
 
 
 class Commands(click.Group):

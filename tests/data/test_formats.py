@@ -397,3 +397,25 @@ def test_scoring_a_file_of_comparisons_keeps_its_rankings(tmp_path: Path) -> Non
     formats.write(tmp_path / "a.jsonl", COMPARISONS)
     formats.write(tmp_path / "b.jsonl", formats.read(tmp_path / "a.jsonl", Completions))
     assert formats.read(tmp_path / "b.jsonl", Comparison) == COMPARISONS
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"prompt": "a", "completion": "1"}, {"prompt": "b"}], "The answers of 1 of 2 rows are not used"),
+        ([{"prompt": "a", "chosen": "1", "rejected": "2"}], "The answers of 1 of 1 row are not used"),
+        (
+            [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "1"}]}],
+            "of 1 of 1 row are",
+        ),
+        ([{"prompt": "a", "answer": "1"}], None),  # a reward function gets it
+        ([{"prompt": "a", "response": "1"}], None),
+        ([{"prompt": "a", "level": "3"}], None),
+    ],
+)
+def test_an_answer_that_prompts_do_not_keep_is_named(
+    rows: list[dict[str, Any]], told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(formats.read(tmp_path / "rows.jsonl", Prompt)) == len(rows)
+    assert (told in caplog.text) if told else not caplog.messages

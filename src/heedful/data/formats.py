@@ -65,7 +65,7 @@ def read(
     good: list[R] = []
     bad: list[Row] = []
     empty: Counter[str] = Counter()
-    count = 0
+    count = answered = 0
     field = "text" if record_type.__name__ == "Text" else "prompt"
     for outcome in convert(source.rows(limits, field), record_type, shape):
         count += 1
@@ -77,6 +77,8 @@ def read(
             bad.append({**named, "line": outcome.line, "reason": outcome.reason, "row": outcome.row})
         elif outcome.reason:
             empty[outcome.reason] += 1
+        elif record_type is Prompt and kinds.lost_answer(outcome):
+            answered += 1
     if not count:
         raise UserError(f"{source.path}: no rows. Give a file with at least one.")
     if bad:
@@ -84,6 +86,8 @@ def read(
         say("%s: left out %s, see %s", source.path, counted(len(bad), "rows", of=count), rejected_path(path))
     for reason, rows in empty.items():
         say("%s: %s no judgement: %s", source.path, counted(rows, "rows", "hold", of=count), reason)
+    if answered:
+        say("%s: read as prompts. The answers of %s are not used", source.path, counted(answered, "rows", of=count))
     if left_out is not None:
         left_out.update(empty)
         left_out.update(one["reason"] for one in bad)

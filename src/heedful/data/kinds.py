@@ -114,6 +114,16 @@ def lost(records: Iterable[Record]) -> list[str]:
     return found if left <= 0 else [*found[:_MOST_NAMED], f"and {left} more"]
 
 
+def lost_answer(read: conversion.ConvertedRow) -> bool:
+    """Whether a row that was read as a prompt had an answer. One that is kept as a field counts as kept.
+
+    Reward functions get the fields of a prompt, such as `answer`.
+    """
+    if read.shape is None or not read.records or read.shape.kind_of(read.row) in ("prompts", "texts"):
+        return False
+    return not any(_ANSWERING.search(name) for name in read.records[0].model_extra or ())
+
+
 def unknown(rows: Iterable[Row]) -> str:
     """The reason why rows of an unknown shape cannot be read, with their fields."""
     shown = ", ".join(dict.fromkeys(name for row in rows for name in row)) or "none"

@@ -453,6 +453,9 @@ def test_groups_are_prompts_when_asked_for(tmp_path: Path) -> None:
         ({"text": GOOD, "label": "spam"}, "texts", "label"),
         ({"prompt": Q, "answer": GOOD, "context": "for a reward"}, "prompts", ""),
         ({"prompt": Q, "completion": GOOD, "instructions": 3, "judgement": 7}, "demonstrations", ""),  # of a snapshot
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "role": "labeler"}, "comparisons", ""),  # who judged (E1)
+        ({"prompt": Q, "chosen": GOOD, "rejected": BAD, "role": "clerk"}, "comparisons", "role"),
+        ({"prompt": Q, "completion": GOOD, "role": "labeler"}, "demonstrations", "role"),
     ],
 )  # fmt: skip
 def test_every_field_that_is_not_used_is_named(

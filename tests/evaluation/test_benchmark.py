@@ -331,8 +331,9 @@ def test_the_same_seed_draws_the_same_items_and_limit_says_how_many(world: Path)
 
 
 @pytest.mark.medium
-def test_one_model_is_enough_and_the_baseline_can_be_another(world: Path) -> None:
+def test_one_model_is_enough_and_the_baseline_can_be_another(world: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone, _ = run.measured(config(world, model=[f"a={world / 'base'}"], only=["drop"]))
+    assert capfd.readouterr().err == "benchmark 1/1  \n"  # how far it is, without lm_eval one step a model
     assert alone["rows"][0]["models"]["a"]["change"] is None
     assert alone["not_there"] == []
     other, _ = run.measured(config(world, baseline="ppo", only=["drop"]))

@@ -285,13 +285,14 @@ ASKED = [{"prompt": f"What is {i}?", "use_case": "question"} for i in range(4)]
 
 
 @pytest.mark.medium
-def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str) -> None:
+def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]) -> None:
     """The streams are matched: two names of the same weights give the same samples, and equal texts the same score."""
     load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "again")
     load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
     prompts = put(tmp_path / "prompts.jsonl", ASKED)
     config = comparing(model, str(tmp_path / "again"), str(tmp_path / "rm"), prompts=prompts, generation=GENERATION)
     result = only(run(config, tmp_path / "result"))
+    assert capfd.readouterr().err.splitlines()[-1] == "models sampled 2/2  "
     assert result["win_rate"] == {"rate": 0.5, "low": None, "high": None, "n": 4}
     assert result["ties"] == 4
     assert result["finished"] is not None

@@ -142,7 +142,7 @@ def test_shortcuts_by_hand() -> None:
     assert result["flattery"]["change"]["mean"] == 0.0
     assert result["other first word"]["change"]["mean"] == -0.5
     assert [episode.completion for episode in changed["repeated"][:2]] == ["good good", "bad bad"]
-    assert trust_shortcuts.STOP not in result  # a function reads no tokens
+    assert result[trust_shortcuts.STOP]["why"].startswith("no model of this reward has")  # a function reads no tokens
     few, _ = trust_shortcuts.measure(reward, found, None, 3, 0)
     assert few["repeated"]["change"]["n"] == 6
 
@@ -234,7 +234,7 @@ def test_the_bound_holds_for_answers_like_those_of_the_training(run: str) -> Non
 
 
 @pytest.mark.medium
-def test_the_whole_on_a_tiny_model(run: str) -> None:
+def test_the_whole_on_a_tiny_model(run: str, capfd: pytest.CaptureFixture[str]) -> None:
     config = TrustConfig(
         reward=[run], data=put("held.jsonl", held_out(16, seed=3, group="g")), external=[put("ex.jsonl", ROWS)],
         outside=[put("out.jsonl", [{"prompt": "7 + 5 = ?", "completion": "12" * k} for k in range(1, 30)])],
@@ -242,6 +242,7 @@ def test_the_whole_on_a_tiny_model(run: str) -> None:
         truth="rated:good", shortcut_rows=5,
     )  # fmt: skip
     result = trust.run(config, Path("result"))
+    assert capfd.readouterr().err.endswith("trust 4/4  \n")  # scores, one file from elsewhere, shortcuts, distance
     assert json.loads(Path("result/trust.json").read_text()) == json.loads(json.dumps(result, allow_nan=False))
     assert (result["pairs"], result["rankings"], result["left_out"], result["shared_prompts"]) == (16, 16, {}, 0)
     assert result["bag_of_words"]["pairs"] == 60  # not the held-out ones
@@ -348,3 +349,10 @@ def test_scores_that_are_no_numbers_stop_with_one_line(run: str, tmp_path: Path)
         trust.run(TrustConfig(reward=[str(tmp_path / "broken")], data=put("h.jsonl", held_out(3))), Path("out"))
     assert not Path("out").exists()
     assert parent(run)["run"]
+
+
+def test_an_interval_that_lies_below_its_figure_says_why() -> None:
+    """The interval of a calibration error leaves out the gap that chance makes. Long paths end in what differs."""
+    told = trust_text._error({"mean": 0.017, "low": 0.012, "high": 0.015, "n": 2030})
+    assert told == "1.7%, without the gap that chance makes 1.2 to 1.5%"
+    assert trust_text._error({"mean": 0.25, "low": None, "high": None, "n": 3}) == "25.0%"

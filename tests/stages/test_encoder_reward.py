@@ -53,9 +53,11 @@ def test_its_trust_is_examined_without_stop_tokens(reward: Path, tmp_path: Path)
     result, also = (trust.examine(TrustConfig(reward=one, data=data, shortcut_rows=2)) for one in (alone, mixed))
     assert result["accuracy"]["reward"]["n"] == also["accuracy"]["reward"]["n"] == 12
     assert result["shortcuts"]["no stop token"] == {"why": "an encoder reads no stop token"}
-    assert "other stop token" not in result["shortcuts"]
+    assert result["shortcuts"]["other stop token"] == {"why": "an encoder reads no stop token"}
     assert result["shortcuts"]["padded"]["change"]["n"] == 4
-    assert trust_text.describe(result).endswith("\n  no stop token      an encoder reads no stop token")
+    assert trust_text.describe(result).endswith(
+        "\n  no stop token      an encoder reads no stop token\n  other stop token   an encoder reads no stop token"
+    )
 
 
 def length(prompts: list[Any], completions: list[str]) -> list[float]:

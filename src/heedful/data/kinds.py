@@ -39,6 +39,7 @@ _PATTERNS = {"prompts": _JUDGING, "demonstrations": _REJECTING, "completions": _
 _MEANT = {"prompt_as_given", "prompt_id", "preferred", "ranking", "ratings", "labeler", "group"}
 # What heedful itself notes in a snapshot and in the files of a round.
 _NOTED = {"exchange", "instructions", "item", "judged", "judged_as", "judgement", "language", "role", "seconds"}
+_ROLES = ("labeler", "held_out")  # of the person who judged
 _SETTINGS = {
     "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_new_tokens", "stop", "response_format",
 }  # fmt: skip
@@ -108,6 +109,8 @@ def lost(records: Iterable[Record]) -> list[str]:
             continue
         noted = more.keys() & {"judgement", "exchange"} or more.get("role") == "held_out"
         own = _MEANT | _NOTED if noted else _MEANT
+        if isinstance(record, Comparison | Choice) and more.get("role") in _ROLES:
+            own = own | {"role"}  # an evaluation keeps held-out labelers apart
         names |= {name: None for name, value in more.items() if value not in (None, "", [], {}) and name not in own}
     found = [*names]
     left = len(found) - _MOST_NAMED

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from heedful.evaluation.result import Result
 from heedful.files import read_json, write_json
 from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
+from heedful.runs.progress import Reporter
 
 RESULT, ANSWERS, CHOICES = "result.json", "answers.jsonl", "choices.{}.jsonl"
 
@@ -124,13 +126,15 @@ def collect(config: EvaluateConfig, models: Models, rewards: Sequence[Reward] = 
     for reward in rewards:
         reward.check(prompts)
         reward.check_prompts((prompt.prompt, prompt.tools) for prompt in prompts)
-    for name, ref in models.refs.items():
-        if name not in found:
+    sampled = [name for name in models.refs if name not in found]
+    with closing(Reporter("models sampled", len(sampled))) as reporter:
+        for done, name in enumerate(sampled, 1):
             found[name] = answers.sample(
-                ref, prompts, config.generation, seed=config.seed, compute=config.compute, device=device,
+                models.refs[name], prompts, config.generation, seed=config.seed, compute=config.compute, device=device,
                 skip_long=config.skip_long, trust_remote_code=config.trust_remote_code, template=config.template,
                 refused_rows=config.refused_rows,
             )  # fmt: skip
+            reporter.step(done, {})
     of_each = list(found.values())
     refused = [p for p in prompts if any(written.get(answers.key(p.prompt)) == [] for written in of_each)]
     fitting = [p for p in prompts if all(written.get(answers.key(p.prompt)) for written in of_each)]

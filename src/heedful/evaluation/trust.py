@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ from heedful.models.devices import device_of
 from heedful.rewards.functions import Reward, open_reward
 from heedful.rewards.specs import identities
 from heedful.rollout.types import Episode
+from heedful.runs.progress import Reporter
+
+STEPS = 3  # scores, shortcuts and distance
 
 
 def run(config: TrustConfig, out: Path, *, overwrite: bool = False) -> Result:
@@ -55,6 +60,17 @@ def run(config: TrustConfig, out: Path, *, overwrite: bool = False) -> Result:
 
 def examine(config: TrustConfig) -> Result:
     """Every figure about the reward, as JSON."""
+    with closing(Reporter("trust", STEPS + len(config.external))) as reporter:
+        return _examine(config, _counter(reporter))
+
+
+def _counter(reporter: Reporter) -> Callable[[], None]:
+    """A function that counts the finished parts of the work."""
+    done = itertools.count(1)
+    return lambda: reporter.step(next(done), {})
+
+
+def _examine(config: TrustConfig, step: Callable[[], None]) -> Result:
     if len(set(config.external)) < len(config.external) or config.data in config.external:
         raise UserError("--external: a file is named twice. Name each file once")
     if config.truth is not None and identities([config.truth]) == identities(config.reward):
@@ -68,6 +84,7 @@ def examine(config: TrustConfig) -> Result:
     for one in (reward, truth):
         if one is not None:
             one.check(found.rows)
+    step()
     judges, learned = {"longer_wins": trust_accuracy.longer(found)}, {"why": why_not}
     bag = None
     if training is not None:
@@ -91,7 +108,9 @@ def examine(config: TrustConfig) -> Result:
     elsewhere: dict[str, list[Episode]] = {}
     for path in config.external:
         result["external"][path], elsewhere[path] = _external(path, reward, bag, config)
+        step()
     result["shortcuts"], changed = trust_shortcuts.measure(reward, found, truth, config.shortcut_rows, config.seed)
+    step()
     elsewhere |= {path: answers(path, reward, config.limit, config.seed) for path in config.outside}
     if config.hacked is not None:
         elsewhere["hacked"] = answers(config.hacked, reward, config.limit, config.seed)
@@ -100,6 +119,7 @@ def examine(config: TrustConfig) -> Result:
     result["distance"] = {"why": why}
     if distance is not None:
         result["distance"] = trust_distance.measure(Far.of(distance, found), found, pairs, elsewhere, true)
+    step()
     result = _without_nan(result)
     return result | {"findings": trust_text.findings(result)}
 

@@ -58,9 +58,12 @@ def measure(
     chosen = drawn(range(len(found.rows)), rows, seed)
     stop = other_stop(reward)
     result, changed = {}, {}
-    for name in [*CHANGES, *([STOP] if stop is not None else [])]:
-        if name == NO_STOP and reads_no_stop(reward):
+    for name in [*CHANGES, STOP]:
+        if name in (NO_STOP, STOP) and reads_no_stop(reward):
             result[name] = {"why": "an encoder reads no stop token"}
+            continue
+        if name == STOP and stop is None:
+            result[name] = {"why": "no model of this reward has another special token that could end an answer"}
             continue
         change = CHANGES.get(name, lambda episode: episode)
         made = {i: [change(episode) for episode in found.episodes[i]] for i in chosen}

@@ -113,7 +113,7 @@ def _accuracy(result: Result) -> Iterator[str]:
     if result["external"]:
         yield "  elsewhere"
     for path, figures in result["external"].items():
-        yield _row(f"  {path[-27:]}", figures["accuracy"], judges) + _told(figures["left_out"])
+        yield _row(f"  {_end(path, 28)}", figures["accuracy"], judges) + _told(figures["left_out"])
     if "by_truth" in result["accuracy"]:
         found = result["accuracy"]["by_truth"]
         yield f"  by the truth: {found['rate']:.1%} ({ends(found)}, n = {found['n']})"
@@ -130,6 +130,15 @@ def _row(name: str, figures: Result, judges: list[str]) -> str:
     return f"  {name[:30]:30}{cells}{figures['reward']['n']:>8}"
 
 
+def _end(text: str, most: int) -> str:
+    """The end of a long text, which tells paths apart.
+
+    >>> _end("/data/sets/pandalm_human", 16), _end("hh.jsonl", 16)
+    ('…s/pandalm_human', 'hh.jsonl')
+    """
+    return text if len(text) <= most else f"…{text[1 - most :]}"
+
+
 def _share(figure: Result) -> str:
     """A share with its interval, in a cell."""
     if figure["low"] is None:
@@ -144,7 +153,7 @@ def _calibration(found: Result) -> Iterator[str]:
     if found["error"]["mean"] is None:
         yield "  no calibration error: all scores are equal"
     else:
-        yield f"  expected calibration error {_share(found['error'])}"
+        yield f"  expected calibration error {_error(found['error'])}"
     fitted = found["temperature"]
     if fitted is None:
         yield "  no temperature: it takes two prompts"
@@ -159,6 +168,16 @@ def _calibration(found: Result) -> Iterator[str]:
         )
 
 
+def _error(figure: Result) -> str:
+    """The error. Its interval leaves out the gap that chance makes, so the figure can lie above it."""
+    if figure["low"] is None:
+        return f"{figure['mean']:.1%}"
+    return (
+        f"{figure['mean']:.1%}, without the gap that chance makes {100 * figure['low']:.1f} to "
+        f"{100 * figure['high']:.1f}%"
+    )
+
+
 def _distance(found: Result) -> Iterator[str]:
     yield from ("", "Distance from the training answers")
     if "why" in found:
@@ -170,7 +189,7 @@ def _distance(found: Result) -> Iterator[str]:
     )
     for name, figure in found["auroc"].items():
         bounds = ends(figure, "{:.3f}".format)
-        yield f"  {name[-40:]:40} AUROC {figure['mean']:.3f} ({bounds}), beyond {figure['beyond']:.1%}"
+        yield f"  {_end(name, 40):40} AUROC {figure['mean']:.3f} ({bounds}), beyond {figure['beyond']:.1%}"
     for name, words in (
         ("correlation_with_wrong_pairs", "rank correlation with wrong pairs"),
         ("correlation_with_error", "rank correlation with the error of a score by the truth"),

@@ -118,7 +118,7 @@ def _trust(name: str, result: Result) -> Compared:
                ends(accuracy["longer_wins"], "{:.0%}".format)),
     ]  # fmt: skip
     if error["mean"] is not None:
-        figures.append(Figure(f"{error['mean']:.0%}", "calibration error", ends(error, "{:.0%}".format)))
+        figures.append(Figure(f"{error['mean']:.1%}", "calibration error", _beyond_chance(error)))
     grids = [_accuracy(name, result), *_parts(result), _best_of_k(result), *_distance(result["distance"])]
     grids.append(_shortcuts(result["shortcuts"]))
     facts = [Fact("reward", " + ".join(result["reward"])), Fact("held-out file", str(result["data"]["path"]))]
@@ -126,6 +126,11 @@ def _trust(name: str, result: Result) -> Compared:
     charts = _trust_charts(result)
     return Compared(figures, grids, [Group(f"{name}: reward health", charts)], facts, [], None, "", (),
                     list(result["findings"]))  # fmt: skip
+
+
+def _beyond_chance(error: Result) -> str:
+    """The interval of a calibration error. It leaves out the gap that chance makes, so the figure can lie above it."""
+    return ends(error, "{:.1%}".format) + ("" if error["low"] is None else " without the gap that chance makes")
 
 
 def _judges(figures: Result) -> dict[str, str]:

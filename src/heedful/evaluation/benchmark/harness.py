@@ -153,13 +153,17 @@ class Exams:
             for task, rows in self.rows.items()
         }
 
-    def ask(self, refs: Mapping[str, str], config: BenchmarkConfig, device: str) -> list[BenchmarkScores]:
-        """The scores of all models on our tasks, then on lm_eval's own."""
+    def ask(
+        self, refs: Mapping[str, str], config: BenchmarkConfig, device: str, step: Callable[[int], None]
+    ) -> list[BenchmarkScores]:
+        """The scores of all models on our tasks, then on lm_eval's own. `step` hears how many models are done."""
         rows = self.kept()
         asked = {task: own for task, own in rows.items() if own}
-        said = (
-            {name: lm_eval(ref, asked, config, device) for name, ref in refs.items()} if asked or config.tasks else {}
-        )
+        said = {}
+        for done, (name, ref) in enumerate(refs.items(), 1):
+            if asked or config.tasks:
+                said[name] = lm_eval(ref, asked, config, device)
+                step(done)
         found = [
             _scores(
                 task,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 from pathlib import Path
 
 from heedful.config import UserError, refused
@@ -15,6 +16,7 @@ from heedful.evaluation.benchmark.proxy import ProxyToxicity
 from heedful.evaluation.result import Result
 from heedful.files import append_rows, replacing, write_json, write_text
 from heedful.models.devices import device_of
+from heedful.runs.progress import Reporter
 
 RESULT, TEXT, ANSWERS = "benchmark.json", "benchmark.txt", "answers.jsonl"
 KNOWN = harness.FILES | sets.FILES
@@ -52,15 +54,17 @@ def measured(config: BenchmarkConfig) -> tuple[Result, BenchmarkWork]:
     wanted = "toxicity" in work.items
     proxy = _proxy(work, config.seed) if wanted and not perspective.has_key() else None
     device = device_of(config.compute)
-    for name, ref in chosen.refs.items():
-        model = Loaded.open(ref, config, device)
-        work.run(name, model)
-        exams.check(model)
-        del model
-        gc.collect()
-    found = exams.ask(chosen.refs, config, str(device)) + measure.scored(
-        work, proxy.scores if proxy is not None else perspective.scores
-    )
+    asked = bool(exams.rows or config.tasks)
+    with closing(Reporter("benchmark", len(chosen.refs) * (1 + asked))) as reporter:
+        for done, (name, ref) in enumerate(chosen.refs.items(), 1):
+            model = Loaded.open(ref, config, device)
+            work.run(name, model)
+            exams.check(model)
+            del model
+            gc.collect()
+            reporter.step(done, {})
+        found = exams.ask(chosen.refs, config, str(device), lambda done: reporter.step(len(chosen.refs) + done, {}))
+    found += measure.scored(work, proxy.scores if proxy is not None else perspective.scores)
     whole = [one for one in found if one.clusters]
     rows = [table.row(one, chosen.baseline) for one in whole]
     if not rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,40 @@ def test_the_parents_of_a_run_know_the_base_of_an_adapter(tmp_path: Path) -> Non
     assert parent(tmp_path / "adapter")["weights_sha256"] != before
 
 
+def called_quantised(folder: Path, quantised: dict[str, Any]) -> str:
+    """A model of plain weights whose config.json calls them quantised."""
+    path = saved(folder, tiny.policy())
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": quantised}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("quantised", "named"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "4-bit bitsandbytes"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "8-bit bitsandbytes"),
+        ({"quant_method": "gptq", "bits": 3}, "3-bit gptq"),
+        ({"quant_method": "fp8"}, "fp8"),
+    ],
+)
+@pytest.mark.parametrize("shards", [False, True])
+def test_plain_weights_that_are_called_quantised_are_refused(
+    quantised: dict[str, Any], named: str, shards: bool, tmp_path: Path
+) -> None:
+    """A config.json from a quantised copy: transformers would round the weights as they load."""
+    path = called_quantised(tmp_path / "model", quantised)
+    if shards:
+        (tmp_path / "model" / "model.safetensors").unlink()
+        tiny.policy().save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+        for file in (tmp_path / "shards").glob("*.safetensors*"):
+            file.rename(tmp_path / "model" / file.name)
+        assert len([*(tmp_path / "model").glob("*.safetensors")]) > 1
+    said = f"config.json calls its weights {named}, but the files hold plain ones. Delete quantization_config there"
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {said}')}$"):
+        load.load_policy(path)
+
+
 @pytest.mark.parametrize(
     ("quantised", "said"),
     [
@@ -213,9 +248,11 @@ def test_quantised_weights_without_their_packages_are_one_line(
 ) -> None:
     if importlib.util.find_spec(quantised["quant_method"].replace("-", "_")) is not None:
         pytest.skip("its package is installed")
-    path = saved(tmp_path / "model", tiny.policy())
-    file = tmp_path / "model" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": quantised}))
+    path = called_quantised(tmp_path / "model", quantised)
+    weights = tmp_path / "model" / "model.safetensors"
+    name = "model.layers.0.self_attn.q_proj"
+    packed = {f"{name}.qweight": torch.ones(4, 32, dtype=torch.int32)}
+    save_file(_packed(load_file(weights), name) | packed, weights, metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"^{path}: {said}") as caught:
         load.load_policy(path)
     assert "\n" not in str(caught.value)
@@ -255,6 +292,21 @@ def test_quantised_weights_that_nobody_reads_so_are_refused(
     file.write_text(json.dumps(json.loads(file.read_text()) | config))
     with pytest.raises(UserError, match=f"^{path}: {said}"):
         load.load_policy(path)
+
+
+def test_integers_of_a_hub_model_are_found_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    kept = tmp_path / "models--a--small" / "snapshots" / ("0" * 40)
+    saved(kept, tiny.policy())
+    (kept.parent.parent / "refs").mkdir()
+    (kept.parent.parent / "refs" / "main").write_text("0" * 40)
+    assert load.load_policy("a/small")[0].config.hidden_size == 32
+    name, weights = "model.layers.0.self_attn.q_proj", kept / "model.safetensors"
+    tensors = _packed(load_file(weights), name) | {f"{name}.weight": torch.ones(32, 32, dtype=torch.int8)}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"^a/small: .*q_proj\.weight holds integers, which are quantised"):
+        load.load_policy("a/small")
 
 
 def test_weights_in_another_form_are_named(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def _load(
     if adapter is not None and adapter.classifies:
         _as_classifier(source, config, trust_remote_code)
     check_kind(ref, config, kind)
+    variants.check_stored(source, config)
     stored = saving.dtype_of_files(Path(source)) or config.dtype  # before the loader writes its own there
     padding = config.get_text_config().pad_token_id
     with _quiet(), _explained(source, config, **shared):

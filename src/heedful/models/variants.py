@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers.utils import ADAPTER_CONFIG_NAME, ADAPTER_SAFE_WEIGHTS_NAME, ADAPTER_WEIGHTS_NAME
@@ -48,6 +49,9 @@ _SCALES = _COMMON | {
     "qweight", "qzeros", "g_idx", "SCB", "weight_format", "weight_scale_inv", "weight_packed", "weight_zero_point",
     "absmax", "quant_map", "down_proj_blocks", "gate_up_proj_blocks", "weight_scale_2",
 }  # fmt: skip
+_STORED = {"awq", "bitsandbytes", "fp8", "gptq", "mxfp4"}
+"""Methods whose files hold integers, or numbers of one byte."""
+_PLAIN = {"F64", "F32", "F16", "BF16"}
 
 
 # What peft raises for an adapter that it cannot read, or that has another base
@@ -201,12 +205,28 @@ def plain(model: Any, ref: str) -> Any:
     return model
 
 
+def check_stored(ref: str, config: Any) -> None:
+    """Raise UserError if config.json calls the plain weights of a folder quantised: loading would round them."""
+    method = _method(config)
+    if method not in _STORED:
+        return
+    names, dtypes = set(), set()
+    for name, dtype in _tensors(ref):
+        names.add(name.rpartition(".")[2])
+        dtypes.add(dtype)
+    if dtypes and dtypes <= _PLAIN and not names & _SCALES:
+        raise UserError(
+            f"{ref}: config.json calls its weights {_quantised(config)}, but the files hold plain ones. "
+            "Delete quantization_config there"
+        )
+
+
 def check_plain(ref: str, model: Any, report: dict[str, Any]) -> None:
     """Raise UserError if weights are quantised and the model has not read them so: their scales are not used."""
     if getattr(model, "hf_quantizer", None) is not None:
         return
     known = {name for name, _ in model.named_parameters()}
-    if (name := next(_integers(Path(ref), known), None)) is not None:
+    if (name := next(_integers(ref, known), None)) is not None:
         raise UserError(f"{ref}: {name} holds integers, which are quantised. Give the model that they were made from")
     for name in sorted(report["unexpected_keys"]):
         module, _, last = name.rpartition(".")
@@ -217,13 +237,21 @@ def check_plain(ref: str, model: Any, report: dict[str, Any]) -> None:
             )
 
 
-def _integers(folder: Path, names: Container[str]) -> Iterator[str]:
-    """The parameters that the files of a local model hold as integers."""
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+def _integers(ref: str, names: Container[str]) -> Iterator[str]:
+    """The parameters that the files of a model hold as integers."""
+    return (name for name, dtype in _tensors(ref) if name in names and dtype.startswith(("I", "U")))
+
+
+def _tensors(ref: str) -> Iterator[tuple[str, str]]:
+    """(name, dtype) of each tensor in the files of a folder, or of a hub model in the cache."""
+    folder = Path(ref)
+    if not folder.is_dir():
+        cached = huggingface_hub.try_to_load_from_cache(ref, "config.json")
+        folder = Path(cached).parent if isinstance(cached, str) else folder
+    for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118
-                if name in names and tensors.get_slice(name).get_dtype().startswith(("I", "U")):
-                    yield name
+                yield name, tensors.get_slice(name).get_dtype()
 
 
 def explain_quantised(config: Any, said: str) -> str | None:

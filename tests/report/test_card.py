@@ -116,3 +116,19 @@ def test_a_run_without_a_model_has_no_place_for_a_card(ppo: Path) -> None:
         (ppo / folder).mkdir()
         with pytest.raises(UserError, match=why):
             write(ppo)
+
+
+def test_the_card_of_a_reward_model_is_none_of_a_language_model(tmp_path: Path) -> None:
+    rate = {"rate": 0.7101, "low": 0.6856, "high": 0.7333, "n": 4318}
+    results = {"pairs": 56910, "bias": 4.51149, "valid": {"accuracy": rate, "by_group": {"north": rate}}, "flags": None}
+    text = write(manifest(tmp_path / "reward", "reward", results=results)).read_text()
+    for line in (
+        "pipeline_tag: text-classification",
+        "A reward model: it scores answers. Trained with reward, by the method of InstructGPT.",
+        "- pairs: 56,910\n- bias: 4.511\n- valid accuracy: 71.0 % of 4,318 (68.6% to 73.3%)\n\n",
+        "It writes no text.",
+        "Scores of different prompts do not compare",
+    ):
+        assert line in text, line
+    assert "language model" not in text
+    assert "false premise" not in text

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from heedful.config import UserError, refused
+from heedful.configs import registry
 from heedful.data import formats, kinds
 from heedful.data.records import Choice, Comparison, Demonstration, as_text
 from heedful.data.text import as_words, counted, rows_told, visible
 from heedful.files import lines_of, read_json, write_text
 from heedful.maths.statistics import ends
 from heedful.report import comparison
-from heedful.runs.listing import duration, flat, origin
+from heedful.runs.listing import duration, origin
 from heedful.runs.manifest import Manifest, Source, ancestry, maker
 from heedful.runs.run import Run
 
@@ -35,6 +36,12 @@ LIMITS = """\
 otherwise.
 - It can state false things, follow harmful instructions, and write toxic or biased text.
 - A reward model is a proxy. A higher reward is no proof of a better answer."""
+LIMITS_OF_A_REWARD = """\
+- It scores what its labelers preferred, in the languages and subjects of its prompts. Other people may prefer \
+otherwise.
+- It is a proxy. A higher score is no proof of a better answer, the less so the longer a policy was trained on it.
+- Scores of different prompts do not compare, and neither do scores of other reward models."""
+NO_TEXT = "It writes no text. `heedful trust` measures where its scores go wrong."
 MEASURED_ON = ("eval_data", "valid_data")  # files that a run is measured on, and learns nothing from
 CardRecord = Demonstration | Comparison | Choice
 
@@ -70,23 +77,26 @@ def card(run: Path, manifest: Manifest, evaluations: Sequence[Path], intended: s
     made = list(ancestry(run.name, manifest))
     refs = (str(source["ref"]) for _, one in made for source in one.parents.values())
     base = next((ref for ref in refs if maker(ref) is None), "")
+    stage = registry.stage(manifest.stage)
+    writes = stage.writes_text or stage.place == registry.LAST
+    what = "A language model trained with" if writes else "A reward model: it scores answers. Trained with"
     parts = [
-        _front(manifest, base),
-        f"# {visible(run.resolve().name)}\n\n{MARK}\n\nA language model trained with {as_words(manifest.stage)}"
+        _front(manifest, base, "text-generation" if writes else "text-classification"),
+        f"# {visible(run.resolve().name)}\n\n{MARK}\n\n{what} {as_words(manifest.stage)}"
         f"{f', from {visible(_name(base))}' if base else ''}, by the method of InstructGPT.",
         _section("Intended use", [visible(intended) if intended else "Not stated by the people who trained it."]),
         _section("Data and consent", [line for name, one in made for line in _data(name, one)]),
         _section("Whom it is aligned to", list(_people(made, survey))),
         _section("Measured", list(_measured(manifest, evaluations))),
-        _section("Measured failures", list(_failures(evaluations))),
+        _section("Measured failures", list(_failures(evaluations)) if writes else [NO_TEXT]),
         _section("Cost", [f"- {name} ({as_words(one.stage)}): {duration(one.seconds)}" for name, one in made]),
-        _section("Limits", [LIMITS]),
+        _section("Limits", [LIMITS if writes else LIMITS_OF_A_REWARD]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(manifest: Manifest, base: str) -> str:
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+def _front(manifest: Manifest, base: str, task: str) -> str:
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     lines += [f"base_model: {base}"] if base and not Path(base).exists() and "\n" not in base else []
     return "\n".join([*lines, "tags:", "- rlhf", f"- {manifest.stage}", "---"])
 
@@ -211,9 +221,7 @@ def _questions(path: Path) -> dict[str, list[str]]:
 
 
 def _measured(manifest: Manifest, evaluations: Sequence[Path]) -> Iterator[str]:
-    for key, value in flat(manifest.results).items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and not key.startswith("valid.by_"):
-            yield f"- {as_words(key)}: {value:,.4g}"
+    yield from _figures(manifest.results)
     alarm = manifest.results.get("alarm")
     for sign in [*(manifest.results.get("signs") or []), *([alarm] if alarm else [])]:
         yield f"- warning of the run: {_told(str(sign), manifest)}"
@@ -224,6 +232,18 @@ def _measured(manifest: Manifest, evaluations: Sequence[Path]) -> Iterator[str]:
     for judge, found, baseline in _judges(evaluations):
         for model, rate in found["win_rates"].items():
             yield f"- {visible(model)} is preferred to {visible(baseline)} on {_rate(rate)}, judged by {visible(judge)}"
+
+
+def _figures(results: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The numbers of a run, and its rates with their intervals."""
+    for key, value in results.items():
+        name = f"{before}{as_words(key)}"
+        if isinstance(value, dict) and {"rate", "low", "high", "n"} <= value.keys():
+            yield f"- {name}: {100 * value['rate']:.1f} % of {value['n']:,} ({ends(value)})"
+        elif isinstance(value, dict) and not key.startswith("by_"):
+            yield from _figures(value, f"{name} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"- {name}: {value:,}" if value == int(value) else f"- {name}: {value:,.4g}"
 
 
 def _told(text: str, manifest: Manifest) -> str:

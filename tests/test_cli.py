@@ -502,6 +502,7 @@ def test_a_comparison_of_two_models_is_printed(files: Files, heedful: Run, tmp_p
     count = len(formats.read(files.prompts, Prompt))
     assert f"{count:,} pairs are in project final, which is new" in done.out
     assert "heedful evaluate --model sft --model ppo --baseline sft --judge judged" in done.out
+    assert f"heedful snapshot --db {tmp_path / 'people.db'} --project final --records comparison" in done.out
     refused(heedful(*given[:-2], "--queue", "A b", "--db", tmp_path / "people.db"), "'A b': not a project's name")
 
 

@@ -87,6 +87,14 @@ def test_answers_that_are_all_cut_off_stop_it(files: Files, tmp_path: Path) -> N
     assert not (tmp_path / "out" / "sft").exists()
 
 
+def test_held_out_prompts_are_refused_before_anything_is_sampled(files: Files, tmp_path: Path) -> None:
+    data = tmp_path / "test.jsonl"
+    data.write_text("".join(json.dumps({"prompt": f"p{i}", "split": "test"}) + "\n" for i in range(3)))
+    with pytest.raises(UserError, match=r"test\.jsonl: every prompt has split valid or test, so none is left"):
+        rejection.train(config(files, data=str(data)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.medium
 def test_the_command_prints_its_results(files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["rejection", "--model", files.policy, "--data", files.prompts, "--reward", SHORT, "-n", "6"]

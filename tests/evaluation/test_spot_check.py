@@ -112,6 +112,7 @@ def test_people_judge_and_the_shares_come_back(run: Path, tmp_path: Path, monkey
     called = CliRunner().invoke(cli.app, ["spot-check", "run", "--queue", "check", "-n", "3", "--json"])
     assert called.exit_code == 0, called.output
     told = json.loads(called.output)
+    assert told["queue"]["freeze"].startswith("heedful snapshot --project check --records comparison")  # heedful.db
     store = Store.open(tmp_path / "heedful.db")
     team = Team(store)
     with store.reading() as db:

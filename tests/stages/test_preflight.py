@@ -152,7 +152,10 @@ def test_a_kl_budget_past_the_peak_of_an_earlier_run(
     assert check.passed is passed
     assert check.bound.startswith(bound)
     shown = budget.get("kl_ceiling", budget.get("kl_target"))
-    assert check.figure == (f"{shown:.3g} nats an answer" if shown else "no kl_ceiling or kl_target")
+    figure = f"{shown:.3g} nats an answer" if shown else "no kl_ceiling or kl_target"
+    if passed is None:  # nothing can be said, and why
+        figure += f", and gold in {earlier} has no peak up to the 25 nats that it was measured at"
+    assert check.figure == figure
 
 
 @pytest.mark.medium

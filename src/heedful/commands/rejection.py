@@ -35,6 +35,7 @@ def train(config: RejectionConfig, out: str | Path, *, resume: bool = False) -> 
         raise UserError(f"{out}: a file. Choose another --out")
     if not resume and out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out}: not empty. Continue with --resume, or choose another --out")
+    _check_splits(config.data)
     out.mkdir(parents=True, exist_ok=True)
     given = config.model_dump()
     shared = {name: given[name] for name in BestOfNConfig.model_fields if name in given}
@@ -47,6 +48,17 @@ def train(config: RejectionConfig, out: str | Path, *, resume: bool = False) -> 
     sft.train(build(SFTConfig, {**own, "data": str(out / CHOSEN)}, "rejection"), out / TRAINED, resume=True)
     results = Run.open(out / TRAINED).manifest.results
     return {**counts, "model": str(out / TRAINED), **results}
+
+
+def _check_splits(path: str) -> None:
+    """Raise UserError, before anything is sampled, if no prompt is left to train on."""
+    from heedful.data import formats
+    from heedful.data.records import Prompt
+
+    if all(prompt.split in ("valid", "test") for prompt in formats.read(path, Prompt, remarks=False)):
+        raise UserError(
+            f"{path}: every prompt has split valid or test, so none is left to train on. Give other prompts"
+        )
 
 
 def _choose(out: Path) -> dict[str, Any]:

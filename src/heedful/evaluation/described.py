@@ -44,7 +44,7 @@ def _queued(queued: Result, models: Result, baseline: str) -> list[str]:
     return [
         *lines,
         "When they have judged:",
-        f"  heedful snapshot --project {name} --records comparison --roles held_out --purposes evaluate --out judged",
+        f"  {queued['freeze']}",
         f"  heedful evaluate {named} --baseline {baseline} --judge judged",
     ]
 

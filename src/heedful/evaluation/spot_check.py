@@ -198,6 +198,6 @@ def describe(plan: SpotCheckPlan, queued: dict[str, Any], run: Path) -> str:
         lines.append("It has no held-out labeler yet. Invite some on its page People")
     return "\n".join([
         *lines, "When they have judged:",
-        f"  heedful snapshot --project {name} --records comparison --roles held_out --purposes evaluate --out judged",
+        f"  {queued['freeze']}",
         f"  heedful spot-check {run} --labels judged",
     ])  # fmt: skip

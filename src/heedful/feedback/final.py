@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from heedful.data.records import Completions
 from heedful.feedback import items, people, projects
 from heedful.feedback.rubric import CHOICE_RULE
 from heedful.feedback.schema import Membership, Project
-from heedful.feedback.store import Store
+from heedful.feedback.store import Store, shown
 
 Form = Literal["quality", "toxicity"]
 
@@ -100,16 +101,34 @@ class Queued:
 def opened(
     where: str | Path, name: str, form: Form, consent: str | None
 ) -> Callable[[Sequence[Completions]], dict[str, Any]]:
-    """A function that puts pairs into a project of this database. UserError now if the project cannot take them."""
+    """A function that puts pairs into a project of this database. UserError now if the project cannot take them.
+
+    It returns the fields of `Queued`, and as `freeze` the command that reads what held-out labelers say.
+    """
     store = Store.open(where)
     with store.reading() as db:
         check(db, name, form)
 
     def put(pairs: Sequence[Completions]) -> dict[str, Any]:
         with store.writing() as db:
-            return asdict(queue(db, name, pairs, datetime.now(UTC), form=form, consent=consent))
+            queued = queue(db, name, pairs, datetime.now(UTC), form=form, consent=consent)
+        return asdict(queued) | {"freeze": freeze_command(name, where)}
 
     return put
+
+
+def freeze_command(project: str, where: str | Path) -> str:
+    """The command for a snapshot of what held-out labelers said. It holds no password of the database.
+
+    >>> freeze_command("final", "my data.db")
+    "heedful snapshot --db 'my data.db' --project final --records comparison --roles held_out --purposes evaluate \
+--out judged"
+    """
+    db = "" if str(where) == "heedful.db" else f"--db {shlex.quote(shown(where))} "
+    return (
+        f"heedful snapshot {db}--project {project} --records comparison --roles held_out --purposes evaluate "
+        "--out judged"
+    )
 
 
 def check(db: Session, name: str, form: Form) -> None:

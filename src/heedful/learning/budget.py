@@ -35,6 +35,8 @@ def of_budget(config: OnlineConfig) -> Iterable[Check]:
     if found.peak is None and not found.falls:
         reached = max(distances) ** 2
         passed = True if budget is not None and budget <= reached else None
+        if passed is None:  # the reason why nothing can be said
+            figure += f", and {measured} has no peak up to the {reached:.3g} nats that it was measured at"
         yield Check("KL budget", figure, f"no peak of {measured}, measured up to {reached:.3g} nats", passed, "")
         return
     peak = 0.0 if found.peak is None else found.peak.distance**2

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
 from heedful.configs.sft import SFTConfig
+from heedful.data.text import counted
 from heedful.learning import examples, likelihood, preflight, rollouts
 from heedful.learning.examples import Example, Question, TokenLimits
 from heedful.learning.passes import Passes, step_shape
@@ -152,9 +153,11 @@ def _split(
             example for _, example in examples.demonstrations(config.valid_data, tokenizer, limits, config.turns)
         ]
     if not training or (elsewhere and not validation):
+        if training:
+            raise UserError(f"{config.valid_data}: has no row to validate on. Give more demonstrations")
         raise UserError(
-            f"{config.data if not training else config.valid_data}: {len(rows)} demonstrations in {config.data} leave "
-            f"none to {'validate' if training else 'train'} on. Give more of them, or another valid_fraction"
+            f"{config.data}: {counted(len(rows), 'demonstrations', 'leave')} none to train on. Give more of them, or "
+            "another valid_fraction"
         )
     return training, validation
 

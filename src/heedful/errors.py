@@ -20,7 +20,7 @@ class NonFinite(ArithmeticError):
     """A NaN or an infinity. The message names the tensor."""
 
 
-_FULL = "Free some space, then try again or go on with --resume"
+_FULL = "Free some space, then try again"
 _CLOSED = "Choose another path, or change the permissions"
 _FILE_FOR_FOLDER = "Choose another path: a file is where a folder is needed"
 REMEDIES = {

@@ -26,6 +26,7 @@ from heedful.training.launcher import place
 if TYPE_CHECKING:
     from heedful.config import Config
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk
 TRAINING_HALF = {"psutil", "pyarrow", "rich", "safetensors", "tokenizers", "torch", "transformers"}
 
 
@@ -53,12 +54,21 @@ def run(app: click.Command, arguments: list[str]) -> int:
         return _fail(_of_database(error))
     except OSError as error:
         _drop(sys.stdout)
-        return 128 + 13 if error.errno == errno.EPIPE else _fail(refused(error, error.filename or "standard output"))
+        if error.errno == errno.EPIPE:
+            return 128 + 13
+        more = " or go on with --resume" if error.errno in FULL and _resumes(app, arguments) else ""
+        return _fail(refused(error, error.filename or "standard output") + more)
     except KeyboardInterrupt:
         return 130
     finally:
         _drop(sys.stderr)
     return 0
+
+
+def _resumes(app: click.Command, arguments: list[str]) -> bool:
+    """Whether the command that runs can continue with --resume."""
+    command = app.commands.get(arguments[0]) if isinstance(app, click.Group) and arguments else None
+    return command is not None and any("--resume" in param.opts for param in command.params)
 
 
 def _errors_of(module: str, name: str) -> tuple[type[Exception], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -232,6 +233,16 @@ def test_a_rerun_asks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HEEDFUL_CACHE", str(blocked))
     with pytest.raises(UserError, match="another folder in HEEDFUL_CACHE"):
         Client(endpoint.ref)
+
+
+def test_a_full_disk_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("heedful.endpoints.cache.write_json", full)
+    told = r"cache/answers: No space left on device\. .* or name another folder in HEEDFUL_CACHE"
+    with serving(then(said("fine"))) as endpoint, pytest.raises(UserError, match=told):
+        ask(endpoint.ref)
 
 
 def test_failures_are_not_kept() -> None:

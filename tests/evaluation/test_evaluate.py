@@ -422,6 +422,17 @@ def test_a_full_disk_leaves_the_earlier_result(tmp_path: Path, monkeypatch: pyte
     assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_what_cannot_be_written_is_named_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, rows: Any) -> None:
+        raise UserError(f"{path}: No space left on device")
+
+    a, b = demonstrations(tmp_path / "a.jsonl", A), demonstrations(tmp_path / "b.jsonl", B)
+    monkeypatch.setattr(evaluate.formats, "write", full)
+    with pytest.raises(UserError, match=f"^{tmp_path / 'out' / 'answers.jsonl'}: No space left on device$"):
+        run(comparing(a, b), tmp_path / "out")
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
 def test_the_description_is_aligned(tmp_path: Path) -> None:
     a = demonstrations(tmp_path / "a.jsonl", A, use_case=dict.fromkeys(A, "chat"))
     b = demonstrations(tmp_path / "b.jsonl", B, use_case=dict.fromkeys(A, "chat"))

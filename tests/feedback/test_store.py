@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from heedful.config import UserError
@@ -184,6 +185,21 @@ def test_a_missing_file_is_made_only_where_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such database"):
         Store.open(tmp_path / "h.db", create=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_no_new_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OperationalError("create", {}, sqlite3.OperationalError("database or disk is full"))
+
+    Store.open(tmp_path / "old.db").close()
+    monkeypatch.setattr(migrate, "upgrade", full)
+    for name in ("new.db", "old.db"):
+        with pytest.raises(
+            UserError, match=rf"{name}: cannot be opened \(database or disk is full\)\. Free some space"
+        ):
+            Store.open(tmp_path / name)
+    assert not list(tmp_path.glob("new.db*"))
+    assert (tmp_path / "old.db").exists()
 
 
 @pytest.mark.parametrize("create", [True, False])

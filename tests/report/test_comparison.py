@@ -83,6 +83,31 @@ def test_the_page_has_tables_filters_and_files(result: Path, tmp_path: Path) -> 
     assert (rows[1][1], float(rows[1][2])) == ("ppo", pytest.approx(200 / 3))
 
 
+def test_flags_of_hidden_models_move_nothing(result: Path) -> None:
+    """A third model repeats itself on every prompt. The page shows the baseline and the last model."""
+    before = of_folder("result", result).samples
+    rows = [json.loads(line) for line in (result / "answers.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["completions"].append("one two " * 10)
+        row["models"].append("other")
+    formats.write(result / "answers.jsonl", rows)
+    found = of_folder("result", result)
+    assert [sample.prompt for sample in found.samples] == [sample.prompt for sample in before]
+    marks = [sample.marked(found.shown) for sample in found.samples]
+    assert marks == [sample.marked() for sample in before]
+    assert all(sample.marked() for sample in found.samples)
+
+
+def test_what_people_judged_is_shown_where_the_answers_are_not_there(result: Path) -> None:
+    """A file of people's judgements as the only judge leaves no answers.jsonl, but its verdicts hold the texts."""
+    before = of_folder("result", result)
+    (result / "answers.jsonl").unlink()
+    found = of_folder("result", result)
+    assert (found.tally, found.samples_note, found.shown) == (before.tally, before.samples_note, before.shown)
+    told = [(one.prompt, one.outcome, [(a.model, a.text) for a in one.answers]) for one in found.samples]
+    assert told == [(one.prompt, one.outcome, [(a.model, a.text) for a in one.answers]) for one in before.samples]
+
+
 def test_a_result_without_its_verdicts_is_one_line(result: Path, tmp_path: Path) -> None:
     (result / "choices.2.jsonl").unlink()
     with pytest.raises(UserError, match=r"choices\.2\.jsonl: is missing from the evaluation"):
@@ -99,8 +124,13 @@ def manifest(path: Path, stage: str, **more: Any) -> Path:
 def test_lineage_and_checks_of_a_run(tmp_path: Path) -> None:
     data = {"data": {"path": "demos.jsonl", "sha256": "a" * 64, "rows": 1200}}
     sft = manifest(tmp_path / "sft", "sft", parents={"model": {"ref": "hub/base"}}, data=data)
-    check = {"check": "longer wins", "figure": 0.61, "bound": 0.63, "remedy": "Label more"}
-    ppo = manifest(tmp_path / "ppo", "ppo", parents={"model": {"ref": str(sft)}}, preflight=[check])
+    rows = [
+        ("accuracy of rm", "61.0%", "above 63.0%", False, "Label more"),
+        ("shared users", "0", "none", True, "Split"),
+        ("KL budget", "no run", "9 nats", None, "Name one"),
+    ]
+    checks = [dict(zip(("name", "figure", "bound", "passed", "remedy"), row, strict=True)) for row in rows]
+    ppo = manifest(tmp_path / "ppo", "ppo", parents={"model": {"ref": str(sft)}}, preflight=checks)
     page = write_for_runs([ppo], tmp_path / "report.html").read_text()
     text = re.sub(r"<[^>]+>", " ", page.partition('<section id="lineage">')[2])
     words = text.split()
@@ -108,7 +138,10 @@ def test_lineage_and_checks_of_a_run(tmp_path: Path) -> None:
     assert order == sorted(order)
     assert "1,200" in words
     assert "Checks before the start" in page
-    assert "Label more" in page
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page.partition("Checks before the start</h2>")[2])[:12]
+    assert cells == ["61.0%", "above 63.0%", "failed", "Label more", "0", "none", "passed", "", "no run", "9 nats",
+                     "not checked", "Name one"]  # fmt: skip
+    assert "ppo: check before the run failed. accuracy of rm: 61.0%, and the bound is above 63.0%" in page
 
 
 def chart(title: str = "A < B", y: float = 2.0) -> Chart:
@@ -160,7 +193,11 @@ def test_public_sets_and_reward_health_have_tables_charts_and_files(tmp_path: Pa
     for name, found in (("benchmark", benchmark), ("trust", trust)):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.json").write_text(json.dumps(found))
-    page = write_for_runs([tmp_path / "benchmark", tmp_path / "trust"], tmp_path / "report.html").read_text()
+    page = (
+        write_for_runs([tmp_path / "benchmark", tmp_path / "trust"], tmp_path / "report.html")
+        .read_text()
+        .replace("\N{NO-BREAK SPACE}", " ")
+    )
     for part in (
         "~ 0.500 (0.600 to 0.800)", "-0.200 (-0.300 to -0.100)", "0.563 / 0.570 / 0.704 / 0.668", "RTE: ppo is worse",
         "55.0 (60.0 to 80.0)", "Not measured: no reward model.", "-0.20 (-0.30 to -0.10)", "shortcut &#39;padded&#39;",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from html.parser import HTMLParser
@@ -227,6 +228,27 @@ def test_writing_is_whole_or_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/report.html: "):
         write(tmp_path / "file" / "report.html", Report("t"))
+
+
+def test_a_full_disk_leaves_the_page_and_the_charts_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def page(value: float) -> Report:
+        chart = Chart("Score", "", "step", [Series("a", [0.0, 1.0], [value, 2.0], 0)])
+        return Report("t", groups=[Group("Curves", [chart])])
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out = write(tmp_path / "report.html", page(1.0))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path.name for path in sorted(before)] == ["report.html", "001-score.csv", "001-score.svg"]
+    for place in ("heedful.report.page", "heedful.plots.files"):  # the page does not fit, or the charts
+        monkeypatch.setattr(f"{place}.write_text", full)
+        for name in ("report.html", "new.html"):
+            with pytest.raises(UserError, match=rf"{name}: No space left on device\. Free some space"):
+                write(out.with_name(name), page(3.0))
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 # --- from run directories ----------------------------------------------------------------------------------

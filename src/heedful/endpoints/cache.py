@@ -43,8 +43,11 @@ class Cache:
 
     def put(self, url: str, body: dict[str, Any], answer: EndpointAnswer) -> None:
         path = self._path(url, body)
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, asdict(answer))
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, asdict(answer))
+        except OSError as error:
+            raise UserError(f"{refused(error, self._folder)}, or name another folder in {FOLDER}") from None
 
     def _path(self, url: str, body: dict[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps([url, body], sort_keys=True).encode()).hexdigest()

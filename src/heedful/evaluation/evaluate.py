@@ -279,6 +279,8 @@ def _write(out: Path, result: Result, collected: Collected | None, said: Sequenc
             path.replace(out / path.name)
     except OSError as error:
         raise UserError(refused(error, out)) from None
+    except UserError as error:  # it names a file of the folder that goes away
+        raise UserError(str(error).replace(str(made), str(out))) from None
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -65,6 +65,7 @@ class Store:
         path = url.database if url.get_backend_name() == "sqlite" else None
         if path and not create and not Path(path).is_file():
             raise UserError(f"{path}: no such database. Start one with `heedful label`")
+        new = bool(path) and not Path(str(path)).exists()
         try:
             engine = _engine(url)
             if path:
@@ -78,7 +79,11 @@ class Store:
         except (OperationalError, DBAPIError) as error:
             reason = " ".join(str(error.orig).split())
             hint = f". {ENCODED}" if url.password else ""
-            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). Check the path or URL{hint}") from None
+            full = path is not None and ("full" in reason or "disk I/O" in reason)
+            remedy = "Free some space on its disk, then try again" if full else f"Check the path or URL{hint}"
+            if new:  # a database that was never ready
+                _remove(str(path))
+            raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). {remedy}") from None
         return store
 
     @property
@@ -139,6 +144,13 @@ def _keep_private(path: Path, *, create: bool) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         elif path.stat().st_mode & 0o077:
             path.chmod(0o600)
+
+
+def _remove(path: str) -> None:
+    """Delete a SQLite file and its log."""
+    for end in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            Path(path + end).unlink()
 
 
 def shown(where: str | Path) -> str:

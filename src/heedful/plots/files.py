@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heedful.data.text import visible
-from heedful.files import write_text
+from heedful.files import scratch, write_text
 from heedful.plots.charts import Chart
 from heedful.plots.svg import STYLE, svg
 
@@ -72,18 +72,30 @@ def table(chart: Chart) -> str:
     return out.getvalue()
 
 
-def write(folder: Path, charts: Sequence[Chart]) -> list[Path]:
-    """Write NN-title.svg and NN-title.csv for each chart, and delete those of an earlier page. Returns the paths."""
+def write(folder: Path, charts: Sequence[Chart], then: Callable[[], object] | None = None) -> list[Path]:
+    """Write NN-title.svg and NN-title.csv for each chart, and delete those of an earlier page. Returns the paths.
+
+    All are written next to the folder first, so that a full disk leaves what was there. `then` runs before they move.
+    """
     earlier = {path for path in folder.glob("[0-9][0-9][0-9]-*") if path.suffix in (".svg", ".csv")}
-    made = []
+    texts: dict[str, str] = {}
     for number, chart in enumerate(charts, 1):
         drawn = picture(chart)
         if drawn is not None:
-            folder.mkdir(exist_ok=True)
             slug = re.sub(r"[^a-z0-9]+", "-", chart.title.lower()).strip("-")[:60] or "chart"
-            for suffix, text in ((".svg", drawn), (".csv", table(chart))):
-                made.append(folder / f"{number:03d}-{slug}{suffix}")
-                write_text(made[-1], text)
+            texts |= {f"{number:03d}-{slug}.svg": drawn, f"{number:03d}-{slug}.csv": table(chart)}
+    with scratch(folder) as place:
+        if texts:
+            place.mkdir()
+        for name, text in texts.items():
+            write_text(place / name, text)
+        if then is not None:
+            then()
+        if texts:
+            folder.mkdir(exist_ok=True)
+        for name in texts:
+            (place / name).replace(folder / name)
+    made = [folder / name for name in texts]
     for path in earlier - set(made):
         path.unlink()
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as with_default
 from itertools import pairwise
@@ -10,7 +11,7 @@ from statistics import fmean
 
 from heedful.config import UserError
 from heedful.data import formats
-from heedful.data.records import Choice, Completions, PromptText, as_text
+from heedful.data.records import Choice, Completions, Prompt, PromptText, as_text
 from heedful.data.text import as_words, counted
 from heedful.evaluation.result import Result
 from heedful.files import read_json
@@ -94,7 +95,7 @@ def _grids(judge: str, found: Result, baseline: str) -> list[Grid]:
         differences = [
             [
                 f"{one['a']} over {one['b']}",
-                f"{100 * one['mean']:+.1f} ({ends(one, '{:+.1%}'.format)})",
+                f"{100 * one['mean']:+.1f} ({ends(one, lambda share: f'{100 * share:+.1f}')})",
                 f"{one['n']:,}",
             ]
             for one in found["differences"]
@@ -179,11 +180,14 @@ def _side_by_side(
     folder: Path, result: Result, seed: int
 ) -> tuple[list[SampleView], PairTally | None, str, tuple[str, ...]]:
     """Twenty prompts in the true shares of wins, ties and losses of the last model, those to look at first first."""
-    if not (folder / ANSWERS).is_file() or not result["judges"]:
+    if not result["judges"]:
         return [], None, "", ()
-    rows = formats.read(folder / ANSWERS, Completions)
     baseline = result["baseline"]
     model = [name for name in result["models"] if name != baseline][-1]
+    if (folder / ANSWERS).is_file():
+        rows = formats.read(folder / ANSWERS, Completions)
+    else:
+        rows = _judged_answers(folder / CHOICES.format(1), (baseline, model))
     judged = [_outcomes(folder / CHOICES.format(place), model, baseline) for place, _ in enumerate(result["judges"], 1)]
     first = judged[0]
     rows = [row for row in rows if _key(row.prompt) in first]
@@ -194,7 +198,8 @@ def _side_by_side(
         _key(row.prompt) for row in rows if len({_side(one.get(_key(row.prompt))) for one in judged} - {None}) > 1
     }
     flagged = {_key(row.prompt): marks for row in rows if (marks := _flags(row))}
-    drawn = _ordered(tally.draw(SAMPLES, seed), tally, [_key(row.prompt) in disputed | flagged.keys() for row in rows])
+    first_ones = [_key(row.prompt) in disputed or _is_flagged(row, (baseline, model)) for row in rows]
+    drawn = _ordered(tally.draw(SAMPLES, seed), tally, first_ones)
     samples = []
     for place in drawn:
         row = rows[place]
@@ -242,6 +247,30 @@ def _flags(row: Completions) -> dict[int, list[str]]:
         if marks:
             found[place] = marks
     return found
+
+
+def _is_flagged(row: Completions, models: Sequence[str]) -> bool:
+    """Whether an answer of these models has a flag. The answers of the others are hidden at first."""
+    return any((row.models or [])[place] in models for place in _flags(row))
+
+
+def _judged_answers(path: Path, models: Sequence[str]) -> list[Completions]:
+    """The answers of two models to each prompt as people judged them, where a file of judgements is all that is there.
+
+    Of several answers of a model to a prompt, the first one counts.
+    """
+    found: dict[str, tuple[Choice, dict[str, str]]] = {}
+    for choice in formats.read(path, Choice):
+        sides = {str(side.model): side.text for side in (choice.a, choice.b)}
+        if sides.keys() == set(models):
+            found.setdefault(_key(choice.prompt), (choice, sides))
+    return [
+        Completions.model_validate({
+            **{name: getattr(choice, name) for name in Prompt.model_fields},
+            "completions": [sides[name] for name in models], "models": list(models),
+        })
+        for choice, sides in found.values()
+    ]  # fmt: skip
 
 
 def _key(prompt: PromptText) -> str:

@@ -99,10 +99,11 @@ class SampleView:
     disputed: bool = False
     """Whether judges disagree here."""
 
-    @property
-    def marked(self) -> bool:
-        """Whether a reader should look here: an answer has a flag, or judges disagree."""
-        return self.disputed or any(answer.flags for answer in self.answers)
+    def marked(self, shown: tuple[str, ...] = ()) -> bool:
+        """Whether a reader should look here: an answer of the models `shown` (empty: all) has a flag, or judges
+        disagree.
+        """
+        return self.disputed or any(one.flags for one in self.answers if not shown or one.model in shown)
 
     def best(self, shown: Sequence[str] = ()) -> float | None:
         """The highest score, if the answers differ. With `shown`: of these models."""
@@ -183,8 +184,8 @@ def write(out: str | Path, report: Report) -> Path:
     out = Path(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        chart_files.write(out.with_name(f"{out.stem}_files"), report.charts())
-        write_text(out, html(report))
+        charts = out.with_name(f"{out.stem}_files")
+        chart_files.write(charts, report.charts(), lambda: write_text(out, html(report)))
     except OSError as error:
         raise UserError(refused(error, out)) from None
     return out
@@ -207,7 +208,7 @@ def html(report: Report) -> str:
     has_more = bool(report.shown) and any(a.model not in report.shown for sample in samples for a in sample.answers)
     context = {
         "samples": samples, "use_cases": use_cases, "calibrated": calibrated, "outcomes": outcomes,
-        "has_more": has_more, "has_marked": 0 < sum(sample.marked for sample in samples) < len(samples),
+        "has_more": has_more, "has_marked": 0 < sum(sample.marked(report.shown) for sample in samples) < len(samples),
         "contents": _contents(report, calibrated),
     }  # fmt: skip
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", report.story) if part.strip()]
@@ -235,6 +236,15 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… [{len(text) - limit:,} characters more]"
 
 
+def whole_intervals(text: str) -> str:
+    """The text with spaces inside of intervals that do not break, so that a cell breaks in front of them.
+
+    >>> whole_intervals("0.2 (0.1 to 0.3)")
+    '0.2 (0.1\xa0to\xa00.3)'
+    """
+    return re.sub(r"\([^()]* to [^()]*\)", lambda found: found[0].replace(" ", "\xa0"), text)
+
+
 def scale(values: Sequence[float | None]) -> tuple[float, float]:
     """A range in steps of 0.1 that holds all shares, so that their intervals are drawn on one scale."""
     known = [value for value in values if value is not None]
@@ -245,7 +255,7 @@ def scale(values: Sequence[float | None]) -> tuple[float, float]:
 @cache
 def _templates() -> Environment:
     found = environment("heedful.report")
-    found.filters |= {"cut": cut, "as_words": as_words, "place": _place}
+    found.filters |= {"cut": cut, "as_words": as_words, "place": _place, "whole_intervals": whole_intervals}
     found.globals |= {"svg": svg, "scale": scale, "chart_style": Markup(STYLE)}
     return found
 

@@ -22,6 +22,7 @@ from heedful.runs.run import Run
 
 MOST_MORE = 30
 FEW = 6
+CHECKED = {True: "passed", False: "failed", None: "not checked"}
 RIGHT, LONGER = "right on held-out pairs", "longer wins"
 SAMPLES = 24
 
@@ -153,10 +154,12 @@ def run_facts(name: str, path: Path, manifest: Manifest) -> RunFacts:
 
 def _checks(name: str, manifest: Manifest) -> list[Grid]:
     """What was checked before a run began, from its manifest."""
-    rows = manifest.preflight
-    heading = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[str(row.get(key, "")) for key in heading] for row in rows]
-    return [Grid(name, [as_words(key) for key in heading], cells)] if cells else []
+    cells = []
+    for row in manifest.preflight:
+        passed, remedy = row.get("passed"), str(row.get("remedy", ""))
+        said = [str(row.get(key, "")) for key in ("name", "figure", "bound")]
+        cells.append([*said, CHECKED[passed], "" if passed else remedy])
+    return [Grid(name, ["check", "figure", "bound", "result", "remedy"], cells)] if cells else []
 
 
 def _story(manifests: Mapping[str, Manifest]) -> str:
@@ -165,7 +168,7 @@ def _story(manifests: Mapping[str, Manifest]) -> str:
         parents = [source.get("ref") for source in manifest.parents.values()]
         origin = f" from {', '.join(str(parent) for parent in dict.fromkeys(parents))}" if parents else ""
         told.append(f"{name} ({as_words(manifest.stage)}{origin}, {manifest.status}, {duration(manifest.seconds)})")
-    return "; ".join(told) + "."
+    return ". ".join(told) + "."
 
 
 def _signs(name: str, manifest: Manifest) -> list[str]:
@@ -177,6 +180,12 @@ def _signs(name: str, manifest: Manifest) -> list[str]:
         found.append(f"{name}: {manifest.status}, not finished{reason}")
     if told := results.get("stopped") or results.get("alarm"):
         found.append(f"{name}: {told}")
+    found += [
+        f"{name}: check before the run failed. {check.get('name')}: {check.get('figure')}, and the bound is "
+        f"{check.get('bound')}"
+        for check in manifest.preflight
+        if check.get("passed") is False
+    ]
     rows = {row.name: row.rate for part in reward_quality(name, results)[:1] for row in part.rows}
     if len(rows) == 2 and rows[RIGHT] <= rows[LONGER]:
         found.append(

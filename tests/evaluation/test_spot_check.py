@@ -111,7 +111,7 @@ def test_people_judge_and_the_shares_come_back(run: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     called = CliRunner().invoke(cli.app, ["spot-check", "run", "--queue", "check", "-n", "3", "--json"])
     assert called.exit_code == 0, called.output
-    told = json.loads(called.output)
+    told = json.loads(called.stdout)
     assert told["queue"]["freeze"].startswith("heedful snapshot --project check --records comparison")  # heedful.db
     store = Store.open(tmp_path / "heedful.db")
     team = Team(store)
@@ -134,7 +134,7 @@ def test_people_judge_and_the_shares_come_back(run: Path, tmp_path: Path, monkey
     frozen = snapshots.freeze(store, project.id, tmp_path / "judged", chosen, team.now, by=None)
     called = CliRunner().invoke(cli.app, ["spot-check", "run", "--labels", frozen.path, "--json"])
     assert called.exit_code == 0, called.output
-    found = json.loads(called.output)
+    found = json.loads(called.stdout)
     assert found["arms"]["suspicious"]["bad"]["mean"] == found["arms"]["suspicious"]["worse"]["mean"] == 1.0
     assert found["arms"]["random"]["bad"]["mean"] == pytest.approx(random_bad / 3)
     assert found["difference"]["mean"] == pytest.approx(1 - random_bad / 3)

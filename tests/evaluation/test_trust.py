@@ -325,7 +325,7 @@ def test_the_command(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["trust", "--reward", "rated:good", "--data", data, "--out", "result"]
     done = CliRunner().invoke(cli.app, arguments)
     assert done.exit_code == 0
-    assert done.output.startswith("rated:good on held.jsonl\n  12 pairs of 12 rankings\n")
+    assert done.stdout.startswith("rated:good on held.jsonl\n  12 pairs of 12 rankings\n")
     assert "100.0%" in done.output
     again = CliRunner().invoke(cli.app, arguments)
     assert isinstance(again.exception, UserError)

@@ -158,6 +158,7 @@ def test_an_existing_file_is_not_replaced(files: Files, heedful: Run, tmp_path: 
     assert len(formats.read(out, Comparison)) == 24
 
 
+@pytest.mark.medium
 def test_a_full_disk_is_named_and_what_was_done_is_kept(files: Files, heedful: Run, tmp_path: Path) -> None:
     """The limit on file sizes stands for the disk's end: the kernel refuses the write in both cases."""
     given = ["sample", "--model", files.policy, "--prompts", files.prompts, *SHORT, "--set", "chunk=4", "--out"]
@@ -348,6 +349,7 @@ def test_a_mistake_of_ours_is_a_traceback(monkeypatch: pytest.MonkeyPatch, tmp_p
 # --- what is printed -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_training_ends_with_the_run_and_its_results(files: Files, heedful: Run, tmp_path: Path) -> None:
     given = ["dpo", "--model", files.policy, "--data", files.rankings, "--set", "batch=12", "--out", tmp_path / "run"]
     done = heedful(*given, "--seed", "3", "--set", "optimiser.lr=1e-4")
@@ -378,6 +380,7 @@ def test_options_stand_over_the_file_and_set_over_both(files: Files, heedful: Ru
     assert (resolved["k"], resolved["seed"], resolved["generation"]["max_new_tokens"]) == (2, 7, 2)
 
 
+@pytest.mark.medium
 def test_sample_score_and_best_of_n_follow_each_other(files: Files, heedful: Run, tmp_path: Path) -> None:
     c, s, b = (tmp_path / f"{name}.jsonl" for name in "csb")
     assert heedful("sample", "--model", files.policy, "--prompts", files.prompts, "-k", 3, *SHORT, "--out", c).code == 0

@@ -121,6 +121,7 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     assert [name for name in stages[1].split(", ") if not (package / "stages" / f"{name}.py").exists()] == []
 
 
+@pytest.mark.medium
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands there, but for smaller numbers; the hub's model is a tiny one that lies in a folder of its name."""
     ((_, code),) = fenced(README, "python")

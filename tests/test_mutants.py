@@ -7,6 +7,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 SPEC = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
 assert SPEC is not None
@@ -16,6 +18,7 @@ sys.modules["mutants"] = mutants  # dataclasses look it up
 SPEC.loader.exec_module(mutants)
 
 
+@pytest.mark.medium
 def test_every_mistake_is_code_that_differs() -> None:
     mistakes = [*mutants.planted(), *mutants.drawn()]
     assert len({mistake.name for mistake in mistakes}) == len(mistakes) > 60

@@ -53,6 +53,7 @@ def test_every_preset_is_planned_as_the_docs_say() -> None:
     assert [row for row in plan_rows() if row not in page] == []
 
 
+@pytest.mark.medium
 def test_every_stage_of_every_preset_fits_eight_cards() -> None:
     cells = [cell for row in plan_rows()[2:] for cell in row.strip("| ").split(" | ")[1:]]
     assert len(cells) == len(STAGES) * len(presets.names())

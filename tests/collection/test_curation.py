@@ -91,6 +91,7 @@ def _items(store: Store, tea: Tea) -> list[Item]:
         return search.listing(db, tea.project)
 
 
+@pytest.mark.medium
 def test_repeats_and_more_than_the_limit_stay_out_until_a_lead_reverses(store: Store, tea: Tea) -> None:
     for id, text in (
         ("1", "Tell me about tea, please."),
@@ -210,6 +211,7 @@ def test_suggested_use_cases(prompt: str, use_case: str) -> None:
     assert suggest(prompt) == use_case
 
 
+@pytest.mark.medium
 def test_an_accepted_edit_is_a_demonstration_and_goes_with_its_user(store: Store, tea: Tea) -> None:
     ask(store, "1", "What is tea?")
     ask(store, "2", "What is cake?")

@@ -56,6 +56,7 @@ def holding(folder: Path, word: str = CANARY) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in files if word.encode() in path.read_bytes())
 
 
+@pytest.mark.medium
 def test_a_forgotten_user_leaves_nothing_but_what_runs_have_read(store: Store, folder: Path) -> None:
     say_much(store, "ada")
     say_much(store, "bob", "tortoise")
@@ -92,6 +93,7 @@ def _standing(store: Store) -> list[dict[str, int]]:
         return [{"judgements": sum(day.judgements for day in derive.days(db, project.id))}]
 
 
+@pytest.mark.medium
 def test_one_user_of_a_program_is_forgotten_and_the_others_stay(store: Store, folder: Path) -> None:
     say_much(store, "ada/7")
     say_much(store, "ada/8", "tortoise")
@@ -103,6 +105,7 @@ def test_one_user_of_a_program_is_forgotten_and_the_others_stay(store: Store, fo
         forget.forget(store, "eve", [folder], START, by=None)
 
 
+@pytest.mark.medium
 def test_a_folder_that_is_another_snapshot_by_now_stays(store: Store, folder: Path) -> None:
     say_much(store, "ada")
     frozen = freeze(store, folder, "pick")
@@ -112,6 +115,7 @@ def test_a_folder_that_is_another_snapshot_by_now_stays(store: Store, folder: Pa
     assert (gone.changed, gone.snapshots, manifest.exists()) == ((frozen.path,), (), True)
 
 
+@pytest.mark.medium
 def test_a_snapshot_outside_of_the_folder_stays_and_is_named(
     store: Store, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -127,6 +131,7 @@ def test_a_snapshot_outside_of_the_folder_stays_and_is_named(
     assert forget.forget(store, "ada", [folder], START, by=None).used == ()
 
 
+@pytest.mark.medium
 def test_deleting_an_account_forgets_its_user(store: Store, folder: Path) -> None:
     say_much(store, "ada")
     used = freeze(store, folder, "edit")
@@ -141,6 +146,7 @@ def test_deleting_an_account_forgets_its_user(store: Store, folder: Path) -> Non
         forget.delete_account(store, lea.id, [folder], START, by=lea.id)
 
 
+@pytest.mark.medium
 def test_the_command_says_what_is_gone(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

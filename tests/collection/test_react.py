@@ -93,6 +93,7 @@ def test_edits_and_picks_keep_both_texts(store: Store) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_pick_with_a_known_key_is_stored_once(store: Store) -> None:
     first, again = (pick(store, "left", key="k1") for _ in range(2))
     assert (again.ref, again.event, again.repeated) == (first.ref, first.event, True)
@@ -147,6 +148,7 @@ def test_no_labeler_gets_a_reaction_and_no_file_brings_one(store: Store) -> None
         projects.change_settings(db, project, {"kinds": ["thumb"]})
 
 
+@pytest.mark.medium
 def test_reward_training_reads_reactions_only_if_a_snapshot_names_them(store: Store, tmp_path: Path) -> None:
     thumb(store, "x", "ada", True)
     thumb(store, "x", "ada", False, answer=1)

@@ -81,6 +81,7 @@ def test_it_resumes_and_refuses_a_folder_that_is_taken(files: Files, tmp_path: P
         rejection.train(config(files, n=4), out, resume=True)
 
 
+@pytest.mark.medium
 def test_answers_that_are_all_cut_off_stop_it(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="every best answer is empty or cut off"):
         rejection.train(config(files, generation={"max_new_tokens": 1}), tmp_path / "out")

@@ -63,6 +63,7 @@ def test_an_applications_system_message_makes_no_duplicates() -> None:
     assert deduplicate(chats, prefix_length=50) == chats[:2]
 
 
+@pytest.mark.medium
 @settings(max_examples=30)
 @given(drawn, st.integers(1, 30))
 def test_no_two_survivors_share_the_prefix_and_every_other_is_represented(prompts: list[Prompt], length: int) -> None:
@@ -100,6 +101,7 @@ def test_the_papers_limit_is_two_hundred() -> None:
 # --- split
 
 
+@pytest.mark.medium
 @settings(max_examples=30)
 @given(drawn, st.integers(0, 9))
 def test_no_user_is_in_two_splits(prompts: list[Prompt], seed: int) -> None:
@@ -211,6 +213,7 @@ def test_each_setting_of_curation_has_its_effect() -> None:
     assert splits[0] != splits[1]
 
 
+@pytest.mark.medium
 @settings(max_examples=30)
 @given(drawn, st.integers(1, 20), st.integers(1, 4))
 def test_the_papers_promises_hold_for_any_prompts(prompts: list[Prompt], length: int, limit: int) -> None:

@@ -55,6 +55,7 @@ def rankings(draw: st.DrawFn) -> list[list[int]]:
     return [order[start:end] for start, end in pairwise(edges)]
 
 
+@pytest.mark.medium
 @given(rankings())
 def test_pairs_follow_from_ranks(ranking: list[list[int]]) -> None:
     K = sum(map(len, ranking))

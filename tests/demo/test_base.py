@@ -123,6 +123,7 @@ def test_the_record_says_how_it_was_made(made: Path) -> None:
     assert manifests[1].results["parameters"] == manifests[0].results["parameters"]
 
 
+@pytest.mark.medium
 def test_it_reads_the_webs_of_worlds_that_no_demo_has(made: Path) -> None:
     texts = [row.text for row in formats.read(str(made.parent / "webs.jsonl"), Text)]
     assert texts[4:8] == [text.text for text in corpus.documents(make_world(2**31 + 1), 4)]

@@ -182,6 +182,7 @@ def test_a_mistake_is_a_line_and_makes_no_database(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.medium
 def test_links_are_made_of_the_address_that_people_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def test_from_the_package_it_mixes_in_what_the_base_model_has_read(tmp_path: Pat
     assert held_out == [text.text for text in corpus.documents(make_world(5), 40)]
 
 
+@pytest.mark.medium
 def test_no_prompt_serves_two_purposes_and_no_user_is_in_two_splits(tmp_path: Path) -> None:
     sizes = data.Sizes(**SMALL["sizes"])
     files = data.Files(tmp_path / "world")

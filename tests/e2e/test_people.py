@@ -55,6 +55,7 @@ def test_reward_training_is_limited_to_a_group_of_a_snapshot(team: Team, files: 
     assert (counted["rankings"], counted["other_groups"]) == (6, 6)
 
 
+@pytest.mark.medium
 def test_peoples_choices_become_a_win_rate(team: Team, tmp_path: Path) -> None:
     """Ada prefers PPO's answer on three prompts of four and sees no difference on the last: 3.5 of 4."""
     rows = [

@@ -207,6 +207,7 @@ def test_what_it_cannot_judge_is_skipped_and_left_to_people(site: Site, monkeypa
     assert items(site) == before
 
 
+@pytest.mark.medium
 def test_limit_max_tokens_and_asking_are_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add_rankings(3)
     account(site, monkeypatch)
@@ -215,6 +216,7 @@ def test_limit_max_tokens_and_asking_are_used(site: Site, monkeypatch: pytest.Mo
     assert [body["max_tokens"] for body in endpoint.requests] == [77, 77]
 
 
+@pytest.mark.medium
 def test_a_token_of_a_person_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with site.store.writing() as db:
         token = people.new_token(db, site.ids["labeler"], "api", START, name="mine")[1]
@@ -230,6 +232,7 @@ def test_a_token_of_a_person_is_refused(site: Site, monkeypatch: pytest.MonkeyPa
     assert endpoint.requests == []
 
 
+@pytest.mark.medium
 def test_the_account_of_a_model_is_no_persons(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     made, lead = account(site, monkeypatch), site.script("lead")
     where = f"/api/projects/tea/people/{made['id']}"

@@ -74,6 +74,7 @@ def test_rows(prompts: Path) -> None:
         assert manifest(prompts).results["from_cache"] == 6
 
 
+@pytest.mark.medium
 def test_each_setting_reaches_the_endpoint(prompts: Path) -> None:
     with serving(echo) as endpoint:
         first = sample(endpoint, prompts)

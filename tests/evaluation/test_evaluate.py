@@ -306,6 +306,7 @@ def test_a_model_against_itself_ties_everywhere(tmp_path: Path, model: str, capf
     assert other["mean_length"] != result["mean_length"]
 
 
+@pytest.mark.medium
 def test_a_reward_model_scores_what_it_would_score(tmp_path: Path, model: str) -> None:
     """The score in the rows is the reward model's own of prompt and answer, EOS after a finished one only."""
     load.save(tiny.reward(seed=1), tiny.tokenizer(), tmp_path / "rm")
@@ -339,6 +340,7 @@ def test_compute_says_where_and_how_models_run(tmp_path: Path, model: str, monke
         build(EvaluateConfig, {**values, "device": "cpu"}, "the test")
 
 
+@pytest.mark.medium
 def test_models_need_prompts_that_fit(tmp_path: Path, model: str) -> None:
     with pytest.raises(UserError, match=r"all models are to be sampled\. Give --prompts"):
         judged(model, "other")
@@ -476,6 +478,7 @@ def test_a_judge_may_know_the_fields_of_a_row(tmp_path: Path) -> None:
         judged(sides["b"], sides["a"], judge)
 
 
+@pytest.mark.medium
 def test_prompts_that_a_template_refuses(tmp_path: Path) -> None:
     tokenizer = tiny.tokenizer(template=True)
     tokenizer.chat_template = (

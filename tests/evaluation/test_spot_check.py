@@ -106,6 +106,7 @@ def test_a_second_check_keeps_what_the_first_one_sent(run: Path) -> None:
     assert all((one["sign"] is not None) == ("suspicious" in one["arms"]) for one in after.values())
 
 
+@pytest.mark.medium
 def test_people_judge_and_the_shares_come_back(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The labeler rates loops and hacks 2, and puts the first answer above them. All others get 6 and a tie."""
     monkeypatch.chdir(tmp_path)

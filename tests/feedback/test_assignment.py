@@ -203,6 +203,7 @@ def test_begun_items_come_before_fresh_ones(store: Store) -> None:
     assert {team.task("bob").ref} == first
 
 
+@pytest.mark.medium
 def test_a_lease_that_is_over_goes_to_another_and_comes_back_with_its_draft(store: Store) -> None:
     team = Team(store, "ada", "bob", lease_minutes=10)
     team.rankings(1)

@@ -112,6 +112,7 @@ def test_no_backup_is_made_of_a_chain_that_does_not_fit(team: Team, tmp_path: Pa
     assert list(tmp_path.glob("*b.db*")) == []
 
 
+@pytest.mark.medium
 def test_nothing_is_overwritten(team: Team, tmp_path: Path) -> None:
     backup.backup(team.store, tmp_path / "b.db")
     with pytest.raises(UserError, match="already exists"):
@@ -212,6 +213,7 @@ def test_of_a_damaged_database_no_backup_is_made(tmp_path: Path, sqlite_template
     assert not list(tmp_path.glob("*b.db*"))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("where", "words"),
     [
@@ -238,6 +240,7 @@ def test_a_place_that_cannot_be_written_is_told(
         backup.restore(tmp_path / "good.db", tmp_path / where)
 
 
+@pytest.mark.medium
 def test_a_disk_that_gets_full_in_sqlite_is_told(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -262,6 +265,7 @@ def test_a_database_with_data_is_not_restored_into(
         backup.restore(tmp_path / "b.db", url)
 
 
+@pytest.mark.medium
 def test_a_failed_backup_leaves_nothing(team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

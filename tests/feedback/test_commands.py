@@ -51,6 +51,7 @@ def team(tmp_path: Path) -> Team:
     return team
 
 
+@pytest.mark.medium
 def test_from_judgements_to_a_run_and_back(heedful: Heedful, team: Team, tmp_path: Path) -> None:
     code, out, _ = heedful("snapshot", "--records", "comparison", "--out", "ranks", "--json")
     results = json.loads(out)["results"]
@@ -77,6 +78,7 @@ def test_from_judgements_to_a_run_and_back(heedful: Heedful, team: Team, tmp_pat
     assert (found["snapshots"][0]["judgements"], found["runs"]) == (1, [])
 
 
+@pytest.mark.medium
 def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> None:
     (tmp_path / "only.toml").write_text('records = "comparison"\nlabelers = ["bob"]\n')
     code, out, _ = heedful("snapshot", "--config", "only.toml", "--out", "bobs")
@@ -85,6 +87,7 @@ def test_filters_are_settings(heedful: Heedful, team: Team, tmp_path: Path) -> N
     assert {row.labeler for row in formats.read(tmp_path / "adas", Comparison)} == {"ada"}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -126,6 +129,7 @@ def test_a_damaged_database_is_one_line(heedful: Heedful, team: Team, tmp_path: 
     assert not (tmp_path / "ranks").exists()
 
 
+@pytest.mark.medium
 def test_a_database_that_cannot_be_used_is_one_line_and_a_wrong_statement_is_ours(
     heedful: Heedful, team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_database_that_cannot_be_used_is_one_line_and_a_wrong_statement_is_our
         heedful("snapshot", "--records", "comparison", "--out", "ranks")
 
 
+@pytest.mark.medium
 def test_verify_names_the_first_event_that_was_changed(heedful: Heedful, team: Team) -> None:
     code, out, _ = heedful("verify", "--json")
     assert (code, json.loads(out)["results"]) == (0, {"verified_events": {"tea": 3}})

@@ -59,6 +59,7 @@ def test_one_call_rebuilds_every_cache(team: Team, lost: str) -> None:
     assert after == before
 
 
+@pytest.mark.medium
 def test_days_and_forecast(store: Store) -> None:
     team = Team(store, "ada", "bob")
     team.rankings(20)
@@ -101,6 +102,7 @@ def test_judgements_as_quality_reads_them(store: Store) -> None:
     assert (found.seconds, found.when, found.gold, found.none_acceptable) == (8.0, team.now, None, True)
 
 
+@pytest.mark.medium
 def test_gold_and_attention_are_read_with_their_answer(store: Store) -> None:
     team = Team(store, "ada", gold_share=0.5, attention_share=0.5)
     team.gold_rankings(3)
@@ -113,6 +115,7 @@ def test_gold_and_attention_are_read_with_their_answer(store: Store) -> None:
     assert {one.attention for one in known} == {True, False}
 
 
+@pytest.mark.medium
 def test_the_answer_in_a_file_of_work_judges_nobody(store: Store) -> None:
     """Somebody said it before; only an item with a known answer says who is right."""
     team = Team(store, "ada", "bob", gold_share=1.0)

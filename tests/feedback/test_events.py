@@ -130,6 +130,7 @@ def test_a_redacted_judgement_counts_no_more_and_its_item_waits_again(team: Team
         assert not work.history(db, team.project, team.ids["ada"])[0].stands
 
 
+@pytest.mark.medium
 def test_an_item_redacted_takes_all_judgements_of_it_along(store: Store) -> None:
     team = Team(store, "ada", "bob", "lead", double_share=1.0)
     (ref,) = team.prompts(1)
@@ -149,6 +150,7 @@ def test_an_item_redacted_takes_all_judgements_of_it_along(store: Store) -> None
         assert {past.payload for past in work.history(db, team.project, team.ids["ada"])} == {None}
 
 
+@pytest.mark.medium
 def test_deleting_a_person_takes_out_all_she_wrote_and_was(store: Store, tmp_path: Path) -> None:
     team = Team(store, "Ada Lovelace", "bob", double_share=1.0)
     team.prompts(2)

@@ -126,6 +126,7 @@ def test_disagreement_and_uncertainty_by_hand() -> None:
     assert informative.uncertainty([[900.0, 0.0, 0.0]]) == pytest.approx(1 / 3)
 
 
+@pytest.mark.medium
 def test_a_lead_changes_items(store: Store) -> None:
     team = Team(store, "ada", "bob")
     refs = team.rankings(3)

@@ -74,6 +74,7 @@ def of_run(team: Team, path: Path | str, *folders: Path) -> lineage.RunLineage:
         return lineage.of_run(db, path, folders)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("place", ["ppo", "ppo/model", "ppo/checkpoints/step-00000010"])
 def test_ppo_is_followed_to_its_judgements(team: Team, runs: Path, tmp_path: Path, place: str) -> None:
     found = of_run(team, runs / place)
@@ -89,11 +90,13 @@ def test_ppo_is_followed_to_its_judgements(team: Team, runs: Path, tmp_path: Pat
     assert sorted(Path(one.split(" ")[0]).name for one in found.unknown) == ["prompts.jsonl", "texts.jsonl"]
 
 
+@pytest.mark.medium
 def test_a_run_of_others_work_has_no_judgements(team: Team, runs: Path) -> None:
     found = of_run(team, runs / "other")
     assert (found.uses, found.judgements) == ((), ())
 
 
+@pytest.mark.medium
 def test_moved_runs_are_found_by_id(team: Team, runs: Path, tmp_path: Path) -> None:
     (tmp_path / "attic").mkdir()
     os.rename(runs / "reward", tmp_path / "attic" / "rm")
@@ -104,6 +107,7 @@ def test_moved_runs_are_found_by_id(team: Team, runs: Path, tmp_path: Path) -> N
     assert {Path(use.snapshot.path).name for use in found.uses} == {"demos", "ranks"}
 
 
+@pytest.mark.medium
 def test_a_file_of_samples_leads_to_the_model_that_wrote_it(team: Team, runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "sampled.jsonl"
     formats.write(file, [{"prompt": "Q", "chosen": "a", "rejected": "b"}])
@@ -118,6 +122,7 @@ def test_a_file_of_samples_leads_to_the_model_that_wrote_it(team: Team, runs: Pa
         )
 
 
+@pytest.mark.medium
 def test_where_a_labelers_work_went(team: Team, runs: Path) -> None:
     with team.store.reading() as db:
         ada, bob = (lineage.of_labeler(db, name, [runs]) for name in ("ada", "bob"))
@@ -129,12 +134,14 @@ def test_where_a_labelers_work_went(team: Team, runs: Path) -> None:
     assert [Path(name).name for name in bob.runs] == ["ppo", "reward"]
 
 
+@pytest.mark.medium
 def test_deletion_names_the_frozen_files(team: Team, runs: Path) -> None:
     with team.store.writing() as db:
         paths = events.delete_person(db, team.ids["bob"], team.now, by=None)
     assert [Path(path).name for path in paths] == ["ranks"]
 
 
+@pytest.mark.medium
 def test_a_snapshot_shows_its_judgements(team: Team, runs: Path, tmp_path: Path) -> None:
     found = of_run(team, tmp_path / "ranks")
     assert [(one.labeler, one.kind) for one in found.judgements] == [("ada", "ranking")] * 2 + [("bob", "ranking")]
@@ -149,6 +156,7 @@ def frozen_elsewhere(folder: Path) -> Path:
     return data_snapshots.freeze([Demonstration(prompt="Q", completion="a")], folder / "foreign").path
 
 
+@pytest.mark.medium
 def test_what_is_no_run_is_said(team: Team, tmp_path: Path) -> None:
     for content in (None, "not json", '{"records": 1}'):
         if content is not None:
@@ -157,6 +165,7 @@ def test_what_is_no_run_is_said(team: Team, tmp_path: Path) -> None:
             of_run(team, tmp_path)
 
 
+@pytest.mark.medium
 def test_a_manifest_that_names_itself_is_read_once(team: Team, tmp_path: Path) -> None:
     manifest = Manifest.begin("ppo", Config(), {}, {})
     manifest.parents = {"policy": {"ref": str(tmp_path), "run": manifest.id}}

@@ -80,6 +80,7 @@ def test_disagreement_is_the_share_of_opposed_pairs(rankings: Any, expected: flo
     assert differing.disagreement(rankings) == (None if expected is None else pytest.approx(expected))
 
 
+@pytest.mark.medium
 def test_items_are_listed_by_what_labelers_said(store: Store) -> None:
     team = Team(store, "ada", "bob", double_share=1.0)
     refs = team.rankings(3)
@@ -113,6 +114,7 @@ def test_items_are_listed_by_what_labelers_said(store: Store) -> None:
     assert found(team, flag="hallucination") == [made[0].ref]
 
 
+@pytest.mark.medium
 def test_many_items_change_at_once(store: Store) -> None:
     team = Team(store, "ada")
     refs = team.rankings(4)
@@ -146,6 +148,7 @@ def sent_back(team: Team, event: int, note: str = "Read B again.") -> int:
         return send_back(db, team.project, event, note, team.now, by=team.ids["lead"])
 
 
+@pytest.mark.medium
 def test_a_judgement_is_sent_back_to_its_labeler(store: Store) -> None:
     team = Team(store, "ada", "bob", "lead")
     (ref,) = team.rankings(1)

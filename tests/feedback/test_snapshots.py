@@ -87,6 +87,7 @@ def test_gold_attention_and_screening_items_are_left_out_unless_named(store: Sto
     assert {record.model_extra["item"] for record in records(team, purposes=("gold",))} == set(gold)
 
 
+@pytest.mark.medium
 def test_held_items_are_in_no_snapshot_and_counted(store: Store, tmp_path: Path) -> None:
     team = Team(store, "ada", "bob")
     team.rankings(2, wanted=2)
@@ -151,6 +152,7 @@ def test_every_filter_chooses(store: Store) -> None:
     assert labelers(roles=("lead",)) == []
 
 
+@pytest.mark.medium
 def test_items_on_which_labelers_disagree_can_be_left_out(store: Store) -> None:
     """Of three pairs, ada and bob order two alike on the first item, all on the second; the third has one judgement."""
     team = Team(store, "ada", "bob", double_share=0.0)

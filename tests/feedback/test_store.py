@@ -253,6 +253,7 @@ def test_other_files_and_later_databases_are_refused(tmp_path: Path) -> None:
         Store.open(tmp_path / "h.db")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_leases_of_the_first_tables_are_carried_over(tmp_path: Path, postgres_url: str, kind: str) -> None:
     """Leases were counted in the caches of items; a lapsed one was a state, whatever its time."""

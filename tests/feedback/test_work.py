@@ -78,6 +78,7 @@ def test_the_highest_priority_goes_first(store: Store) -> None:
     assert [team.work("ada")[0].ref for _ in range(3)] == [last, *sorted(urgent, key=lambda ref: team.item(ref).rank)]
 
 
+@pytest.mark.medium
 def test_the_share_doubled_is_about_as_asked_and_can_be_changed(store: Store) -> None:
     team = Team(store, "ada", double_share=0.3, copies=3)
     refs = team.rankings(200)
@@ -107,6 +108,7 @@ def test_gold_and_attention_items_are_mixed_in_and_look_like_others(store: Store
     assert "purpose" not in work.Task.__dataclass_fields__
 
 
+@pytest.mark.medium
 def test_held_out_labelers_get_evaluation_items_alone(store: Store) -> None:
     team = Team(store, "ada")
     team.join("eve", "held_out")
@@ -270,6 +272,7 @@ def test_completions_are_rated_first_where_the_project_says_so(store: Store) -> 
     assert kept == [{"overall": 5}, {"overall": 2, "violent": True}, {"overall": 7, "sexual": False}]
 
 
+@pytest.mark.medium
 def test_a_choice_is_kept_by_side_whatever_the_order(store: Store) -> None:
     team = Team(store, "ada")
     rows = [Versus(prompt=f"Q{i}?", a=Answer(text="ours", model="new"), b=Answer(text="theirs")) for i in range(8)]
@@ -403,6 +406,7 @@ def test_an_item_that_many_skip_is_held_for_a_lead(store: Store) -> None:
     assert team.task("cyd").ref == ref
 
 
+@pytest.mark.medium
 def test_personal_data_holds_the_item_until_a_lead_has_looked(store: Store) -> None:
     team = Team(store, "ada", "bob", double_share=1.0)
     team.rankings(1)
@@ -503,6 +507,7 @@ def test_progress_counts_by_day_in_utc(store: Store) -> None:
     assert progress.by_kind == {"demonstration": 1, "ranking": 3}
 
 
+@pytest.mark.medium
 def test_the_most_informative_item_goes_first(store: Store) -> None:
     team = Team(store, "ada", policy="uncertainty")
     rows = [

@@ -46,6 +46,7 @@ def test_the_winner_is_the_highest_of_the_same_samples(files: Files, tmp_path: P
         assert winner.model_extra["all_scores"] == pytest.approx(row.scores, abs=1e-5)
 
 
+@pytest.mark.medium
 def test_the_results_compare_the_best_with_the_mean(files: Files, tmp_path: Path) -> None:
     rows = run(files, tmp_path / "best.jsonl", files.judge)
     results = read_json(manifest_path(tmp_path / "best.jsonl"))["results"]
@@ -83,6 +84,7 @@ def with_answer(completions: list[str], answer: list[str | None]) -> list[float 
     return [None if a is None else float(len(c) % 7 == int(a)) for c, a in zip(completions, answer, strict=True)]
 
 
+@pytest.mark.medium
 def test_a_reward_may_know_the_answer_and_have_no_opinion(files: Files, tmp_path: Path) -> None:
     asked = [{"prompt": f"Say {i}", "answer": str(i)} for i in range(3)] + [{"prompt": "Say more"}]
     formats.write(tmp_path / "p.jsonl", asked)

@@ -64,6 +64,7 @@ def script(monkeypatch: pytest.MonkeyPatch, answers: list[list[int | BaseExcepti
     return asked
 
 
+@pytest.mark.medium
 def test_an_answer_is_what_the_engine_samples(plain: str) -> None:
     terminal = Terminal(plain, "seed=5")
     shown = terminal.say("Say red\n")

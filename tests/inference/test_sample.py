@@ -66,6 +66,7 @@ def interrupted(files: Files, out: Path, chunks: int) -> None:
             sample.run(config(files), out)
 
 
+@pytest.mark.medium
 def test_a_row_holds_everything_about_its_completions(files: Files, tmp_path: Path) -> None:
     prompts = worlds.write(tmp_path / "p.jsonl", [{"prompt": f"Say {i}", "id": f"p{i}", "mood": i} for i in range(5)])
     made = rows(sample.run(config(files, "generation.max_new_tokens=40", prompts=prompts, k=3), tmp_path / "c.jsonl"))
@@ -106,6 +107,7 @@ def test_neither_chunk_nor_k_changes_a_completion(files: Files, tmp_path: Path, 
     assert [row.completions[:2] for row in more] == [row.completions for row in rows(one_chunk)]
 
 
+@pytest.mark.medium
 def test_seed_and_temperature_reach_the_engine(
     files: Files, tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,10 +162,12 @@ def test_what_a_crash_left_at_the_end_is_dropped(files: Files, tmp_path: Path, w
         assert sample.run(config(files), out, resume=True).read_bytes() == whole
 
 
+@pytest.mark.medium
 def test_resuming_where_nothing_was_begun_begins(files: Files, tmp_path: Path, whole: bytes) -> None:
     assert sample.run(config(files), tmp_path / "c.jsonl", resume=True).read_bytes() == whole
 
 
+@pytest.mark.medium
 def test_a_finished_file_is_not_made_again(files: Files, tmp_path: Path) -> None:
     out = sample.run(config(files), tmp_path / "c.jsonl")
     with pytest.MonkeyPatch.context() as patch:
@@ -205,6 +209,7 @@ def test_overwrite_gets_past_damaged_notes(files: Files, tmp_path: Path, whole: 
     assert sample.run(config(files), out, overwrite=True).read_bytes() == whole
 
 
+@pytest.mark.medium
 def test_a_begun_file_goes_on_only_with_resume_and_the_same_inputs(files: Files, tmp_path: Path, whole: bytes) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 2)
@@ -221,6 +226,7 @@ def test_a_begun_file_goes_on_only_with_resume_and_the_same_inputs(files: Files,
     assert not partial.exists()
 
 
+@pytest.mark.medium
 def test_changed_prompts_or_weights_cannot_go_on(files: Files, tmp_path: Path) -> None:
     prompts = worlds.write(tmp_path / "p.jsonl", [{"prompt": f"Say {i}"} for i in range(20)])
     policy = worlds.save(tmp_path / "policy", tiny.policy(seed=1))
@@ -249,6 +255,7 @@ def test_what_fails_before_the_first_chunk_leaves_nothing(files: Files, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.medium
 def test_a_failure_while_resuming_keeps_what_was_there(files: Files, tmp_path: Path, whole: bytes) -> None:
     out = tmp_path / "c.jsonl"
     interrupted(files, out, 2)
@@ -262,6 +269,7 @@ def test_a_failure_while_resuming_keeps_what_was_there(files: Files, tmp_path: P
     assert sum(seen) == 2 * 12
 
 
+@pytest.mark.medium
 def test_a_full_disk_at_the_end_costs_nothing(files: Files, tmp_path: Path, whole: bytes) -> None:
     out = tmp_path / "c.jsonl"
 
@@ -345,6 +353,7 @@ def test_two_ranks_write_what_one_writes(files: Files, tmp_path: Path, whole: by
     assert json.loads(done.stdout)["results"]["rows"] == 20
 
 
+@pytest.mark.medium
 def test_rows_that_the_template_refuses(files: Files, tmp_path: Path) -> None:
     tokenizer = tiny.tokenizer(template=True)
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"

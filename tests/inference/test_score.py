@@ -222,6 +222,7 @@ def test_the_manifest_names_the_rewards_and_the_mean(files: Files, tmp_path: Pat
     assert manifest["results"] == {"rows": 24, "score": pytest.approx(sum(flat) / len(flat))}
 
 
+@pytest.mark.medium
 def test_a_cut_file_resumes_to_the_same_bytes(files: Files, tmp_path: Path) -> None:
     config = load(ScoreConfig, None, reward=[files.judge], data=files.rankings, chunk=7)
     whole = score.run(config, tmp_path / "whole.jsonl").read_bytes()

@@ -155,6 +155,7 @@ def test_a_bare_encoder_gets_a_head_on_its_pooled_states(
     assert torch.equal(start.classifier.weight, reward.classifier.weight)
 
 
+@pytest.mark.medium
 def test_a_new_head_follows_the_seed(tmp_path: Path) -> None:
     path = bare(tmp_path / "start")
     first, same, other = (load.load_reward_start(path, seed=seed)[0].classifier.weight for seed in (0, 0, 1))

@@ -81,6 +81,7 @@ def read_by_head(policy: Any, input_ids: torch.Tensor) -> torch.Tensor:
     return seen[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", CONFIGS)
 def test_any_causal_family_gets_a_scalar_head_that_loads_again(family: str, tmp_path: Path) -> None:
     policy = policy_of(family)
@@ -124,6 +125,7 @@ def test_plain_transformers_reads_a_head_that_it_has_no_class_for(tmp_path: Path
         torch.testing.assert_close((last @ weight.T)[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.medium
 def test_a_reward_model_of_a_policy_with_code_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "modeling_own.py").write_text(
@@ -161,6 +163,7 @@ def test_the_bias_of_a_head_counts() -> None:
         torch.testing.assert_close(scoring.rewards(value, BATCH), -2 * (before + 3.0))
 
 
+@pytest.mark.medium
 def test_where_pad_and_end_are_one_token_a_score_is_read_before_the_end(tmp_path: Path) -> None:
     """As in many models of the hub: transformers skips the pad, so they were trained to be read one token earlier."""
     reward = tiny.reward(bias=0.0)

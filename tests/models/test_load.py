@@ -246,6 +246,7 @@ def broken_tokenizers() -> dict[str, str]:
     return found
 
 
+@pytest.mark.medium
 def test_a_damaged_tokenizer_is_one_line(tmp_path: Path) -> None:
     path = saved(tmp_path, tiny.policy())
     for kind, content in broken_tokenizers().items():
@@ -318,6 +319,7 @@ def test_a_head_of_several_outputs_is_no_reward_model(tmp_path: Path) -> None:
         load.load_reward(path)
 
 
+@pytest.mark.medium
 def test_a_model_that_also_sees_is_a_policy_and_a_start_of_a_reward_model(tmp_path: Path) -> None:
     """Such as Gemma 3 from 4B on. Its config has a part for text, and no end of text of its own."""
     text = tiny.config("gemma").to_dict() | {"model_type": "gemma3_text"}

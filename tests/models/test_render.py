@@ -83,6 +83,7 @@ def test_eos_ends_what_is_finished_and_only_that() -> None:
     assert 0 not in render.response_ids(PLAIN, "Tom", finished=False)
 
 
+@pytest.mark.medium
 @given(st.text(max_size=40), st.booleans())
 def test_a_response_comes_back_as_it_was(text: str, finished: bool) -> None:
     assert render.response_text(PLAIN, render.response_ids(PLAIN, text, finished=finished)) == text

@@ -326,6 +326,7 @@ def test_weights_in_another_form_are_named(tmp_path: Path) -> None:
         load.load_policy("https://huggingface.co/Qwen/Qwen3-0.6B")
 
 
+@pytest.mark.medium
 def test_quantised_weights_become_plain_ones(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig

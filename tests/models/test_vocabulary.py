@@ -141,6 +141,7 @@ def expected_logprobs(model: Any, prompt: list[int], response: list[int]) -> lis
     return [float(logprobs_SV[len(prompt) - 1 + t, token]) for t, token in enumerate(response)]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize(
     ("family", "fast", "kind"),

@@ -47,6 +47,7 @@ def test_rankings_are_what_people_said(judged: str, expected: list[str]) -> None
 JUDGED = st.lists(st.permutations("abcdef").map(lambda p: (p[0], p[1])), min_size=1, max_size=20, unique=True)
 
 
+@pytest.mark.medium
 @settings(max_examples=60)
 @given(JUDGED)
 def test_every_judged_pair_stands_in_one_ranking_and_no_other_pair_in_any(judged: list[tuple[str, str]]) -> None:

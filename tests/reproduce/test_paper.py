@@ -186,6 +186,7 @@ def test_public_tasks_have_one_phrasing_and_none_is_a_test_prompt() -> None:
     assert not taken & {str(row.prompt) for row in public.demonstrations(world, 40, taken)}
 
 
+@pytest.mark.medium
 def test_labelers_prefer_the_good_answers_and_tie_on_equal_ones() -> None:
     world = make_world(5)
     asked = [Prompt.model_validate(row.row()) for row in prompts.prompts(world, 30)]

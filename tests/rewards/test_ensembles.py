@@ -74,6 +74,7 @@ def test_without_the_opinion_of_a_member_there_is_none() -> None:
     assert total.tolist() == [1 + 5, 2 + 2, 1.0]
 
 
+@pytest.mark.medium
 def test_models_are_members_of_ensembles(judges: list[str]) -> None:
     a, b, _ = judges
     alone = torch.stack([opened(one)(EPISODES)[0] for one in (a, b)])
@@ -139,6 +140,7 @@ def test_members_of_unlike_tokenizers_are_refused(judges: list[str]) -> None:
         opened(f"min({a},{c})")
 
 
+@pytest.mark.medium
 def test_score_takes_ensembles(judges: list[str], tmp_path: Path) -> None:
     """The scores of a file are those of the members, put together; the manifest names each member."""
     a, b, _ = judges

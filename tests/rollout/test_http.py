@@ -123,6 +123,7 @@ def test_weights_come_through_a_process_group(servers: list[Fake], monkeypatch: 
         made.load_weights(moved(model), 9)
 
 
+@pytest.mark.medium
 def test_a_server_that_does_not_join_is_one_line(servers: list[Fake]) -> None:
     servers[1].worker.heedful_join = lambda plan: None  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"does not take weights by process group \(weights by process group: ") as said:
@@ -210,6 +211,7 @@ def test_the_rows_of_a_lost_server_go_to_the_other(
         made.generate(PROMPTS, STREAMS, SHORT)
 
 
+@pytest.mark.medium
 def test_every_row_of_every_iteration_has_a_seed_of_its_own(servers: list[Fake]) -> None:
     """The seed of a stream stays the same in later versions: the first 48 bits of a hash of its name."""
     streams = [Stream(seed, step, row) for seed in (0, 1) for step in (0, 1) for row in (0, 1)]
@@ -219,6 +221,7 @@ def test_every_row_of_every_iteration_has_a_seed_of_its_own(servers: list[Fake])
     assert {4_612_229_282_685, 219_523_917_415_783} < set(seeds)
 
 
+@pytest.mark.medium
 def test_what_a_server_may_not_answer(servers: list[Fake], monkeypatch: pytest.MonkeyPatch) -> None:
     """More tokens than asked for, or tokens that the policy does not know."""
     made, sample = engine(servers[:1]), servers[0].sample
@@ -236,6 +239,7 @@ def test_what_a_server_may_not_answer(servers: list[Fake], monkeypatch: pytest.M
         made.load_weights(tiny.policy(), 0)
 
 
+@pytest.mark.medium
 def test_the_shortest_context_counts(servers: list[Fake]) -> None:
     assert engine(servers).context == 100  # the servers', below the 128 of the model
     assert engine(servers, tiny.policy(context=64)).context == 64
@@ -261,6 +265,7 @@ def test_the_gap_is_the_mean_of_absolute_differences_of_the_worst_server(servers
     low.load_weights(tiny.policy(), 0)
 
 
+@pytest.mark.medium
 def test_a_slow_server_is_waited_for(servers: list[Fake]) -> None:
     servers[0].fault = servers[1].fault = "slow"
     made = engine(servers)
@@ -268,6 +273,7 @@ def test_a_slow_server_is_waited_for(servers: list[Fake]) -> None:
     assert made.metrics["servers"] == 2
 
 
+@pytest.mark.medium
 def test_what_cannot_work_is_refused_in_one_line(servers: list[Fake], tmp_path: Path) -> None:
     servers[0].fault = servers[1].fault = "403"
     with pytest.raises(

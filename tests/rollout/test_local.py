@@ -117,6 +117,7 @@ def test_rows_are_read_in_parts_and_put_in_order_when_long_and_short_ones_are_mi
     assert at.parts() == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_samplers_logprobs_are_those_of_the_training_forward(family: str) -> None:
     model = tiny.policy(family)
@@ -128,6 +129,7 @@ def test_the_samplers_logprobs_are_those_of_the_training_forward(family: str) ->
         torch.testing.assert_close(kept, scored[batch.response_mask_BT].detach(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_in_bfloat16_it_samples_what_a_model_loaded_so_samples(family: str, tmp_path: Path) -> None:
     model, settings = tiny.policy(family), Generation(max_new_tokens=12)
@@ -143,6 +145,7 @@ def test_in_bfloat16_it_samples_what_a_model_loaded_so_samples(family: str, tmp_
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("max_rows", [3, 100])
 def test_nothing_depends_on_what_is_sampled_beside_it(max_rows: int) -> None:
     one = engine(tiny.policy())
@@ -154,6 +157,7 @@ def test_nothing_depends_on_what_is_sampled_beside_it(max_rows: int) -> None:
     same(backwards, alone)
 
 
+@pytest.mark.medium
 def test_greedy_sampling() -> None:
     model = tiny.policy()
     settings = Generation(max_new_tokens=8, temperature=0.0)
@@ -163,6 +167,7 @@ def test_greedy_sampling() -> None:
     assert [sample.response_ids for sample in limited] == [sample.response_ids for sample in expected]
 
 
+@pytest.mark.medium
 def test_streaming_gives_the_same_tokens() -> None:
     one = engine(tiny.policy())
     settings = Generation(max_new_tokens=10)
@@ -315,6 +320,7 @@ def test_samples_carry_no_graph_and_no_generator_state() -> None:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.medium
 def test_a_model_without_a_plain_cache_is_sampled_without_one(caplog: pytest.LogCaptureFixture) -> None:
     config = MambaConfig(
         vocab_size=tiny.VOCAB, hidden_size=32, num_hidden_layers=2, state_size=4, initializer_range=0.3
@@ -352,6 +358,7 @@ MIXED = [
 ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_rows_of_one_call_may_have_different_settings() -> None:
     one = engine(tiny.policy())
     settings = [one.model_copy(update={"max_new_tokens": 3 + i}) for i, one in enumerate(MIXED[: len(PROMPTS)])]

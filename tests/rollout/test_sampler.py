@@ -22,6 +22,7 @@ def draw_all(logits_1V: torch.Tensor, draws: list[float], settings: Generation) 
     return tokens.tolist()
 
 
+@pytest.mark.medium
 @given(st.integers(1, 90), st.integers(0, 1000), st.sampled_from([0.5, 1.0, 1.7]))
 def test_the_token_is_the_first_whose_cumulative_probability_exceeds_the_draw(V: int, seed: int, t: float) -> None:
     rng = np.random.default_rng(seed)

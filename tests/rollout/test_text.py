@@ -79,6 +79,7 @@ def test_special_tokens_are_skipped() -> None:
     assert stream.push(BYTES.eos_token_id) + stream.end() == ""
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(numbers=st.lists(st.integers(0, 10**6), max_size=40))
 def test_the_pieces_add_up_to_the_text(name: str, numbers: list[int]) -> None:

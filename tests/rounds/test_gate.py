@@ -114,11 +114,13 @@ def gates(rate: float, *, tilt: float = 0.0, count: int = 200) -> int:
     return promoted
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("tilt", [0.0, 0.15])
 def test_an_identical_candidate_is_promoted_in_at_most_five_percent(tilt: float) -> None:
     assert gates(0.5, tilt=tilt) <= 10
 
 
+@pytest.mark.medium
 def test_a_candidate_that_wins_sixty_percent_is_promoted_in_at_least_eighty_percent() -> None:
     assert gates(0.6) >= 160
 

@@ -144,6 +144,7 @@ def test_held_out_users_take_turns_and_few_of_them_are_not_enough(place: Place) 
         choose.for_gate(db, asking)
 
 
+@pytest.mark.medium
 def test_run_waits_with_exit_code_3_and_goes_on(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.plan(prompts=1000)
     with pytest.raises(SystemExit) as left:
@@ -193,6 +194,7 @@ def test_a_share_of_the_labels_is_enough_if_the_plan_says_so(place: Place) -> No
     assert state.read(place.folder, 1).facts("labels") == {"labels": 6, "wanted": 12}
 
 
+@pytest.mark.medium
 def test_steps_are_skipped_with_a_reason_and_what_hangs_on_them_too(place: Place) -> None:
     until_labels(place)
     place.label(most=3)
@@ -371,6 +373,7 @@ def test_a_plan_that_contradicts_itself_is_refused(place: Place, changed: dict[s
         state.RoundConfig.model_validate(values | changed)
 
 
+@pytest.mark.medium
 def test_an_override_has_a_name_and_a_reason_and_a_rollback_goes_back(place: Place) -> None:
     ALARMS["alarm"] = "gold falls"
     until_labels(place)
@@ -426,6 +429,7 @@ def forgotten(place: Place) -> tuple[str, forget.Forgotten]:
     return str(first.user), forget.forget(place.store, name, [place.folder], NOW, by=None)
 
 
+@pytest.mark.medium
 def test_forgetting_a_user_removes_items_and_rows_of_rounds(place: Place) -> None:
     until_labels(place)
     folder = place.folder / "rounds/001"
@@ -466,6 +470,7 @@ def test_deleting_one_exchange_removes_its_rows_alone(place: Place) -> None:
     assert all(row in rows_of(folder / "prompts.jsonl") for row in others)
 
 
+@pytest.mark.medium
 def test_forgetting_keeps_and_names_what_a_training_or_an_unfinished_step_has_read(place: Place) -> None:
     until_labels(place)
     folder = place.folder / "rounds/001"
@@ -501,6 +506,7 @@ def test_forgetting_keeps_and_names_what_a_training_or_an_unfinished_step_has_re
     )
 
 
+@pytest.mark.medium
 def test_forgetting_leaves_files_alone_while_a_round_is_at_work(place: Place) -> None:
     until_labels(place)
     lock = Lock(place.folder / "rounds/.lock", "")

@@ -25,12 +25,14 @@ def texts(world: World) -> list[str]:
     return [document.text for document in corpus.documents(world, 3000)]
 
 
+@pytest.mark.medium
 def test_the_first_documents_do_not_depend_on_the_count(world: World, texts: list[str]) -> None:
     assert [document.text for document in corpus.documents(world, 50)] == texts[:50]
     assert [document.text for document in islice(corpus.documents(world, 3000, seed=1), 50)] != texts[:50]
     assert [document.text for document in corpus.documents(make_world(8), 50)] != texts[:50]
 
 
+@pytest.mark.medium
 def test_the_share_of_answer_pages_can_be_chosen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     marked = [(maker, weight) for maker, weight in corpus.MAKERS if maker is not corpus.answer_page]
     monkeypatch.setattr(corpus, "answer_page", lambda world, rng: "answers")

@@ -33,6 +33,7 @@ def group(world: World, *names: str) -> list[Labeler]:
     return [labeler for labeler in labelers.make_labelers(world) if labeler.group in names]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("seed", [1, 7, 23])
 def test_good_labelers_agree_on_73_percent_of_pairs(seed: int) -> None:
     world = make_world(seed)
@@ -67,6 +68,7 @@ def test_the_groups_are_two_tastes_of_equal_strength() -> None:
     assert 0.44 < likes["held_out"] < 0.58
 
 
+@pytest.mark.medium
 def test_the_careless_one_agrees_by_chance_and_the_first_is_taken_by_its_place() -> None:
     world, given = make_world(7), sampled(make_world(7), 120)
     good = labelers.good_ones(labelers.make_labelers(world))[0]
@@ -91,6 +93,7 @@ def test_held_out_people_judge_as_well_but_give_no_training_data() -> None:
     assert everyone == labelers.make_labelers(world)
 
 
+@pytest.mark.medium
 def test_calibration_reaches_the_target_where_the_answers_are_all_alike() -> None:
     world, rng = make_world(7), Random(2)
     kinds = {"good": 0.7, "swapped": 0.15, "missed": 0.05, "truncated": 0.05, "rambling": 0.05}
@@ -159,6 +162,7 @@ def test_equal_texts_are_always_tied() -> None:
         assert any({0, 2} <= set(tier) for tier in tiers)
 
 
+@pytest.mark.medium
 def test_demonstrations_are_good_but_human() -> None:
     world, rng = make_world(7), Random(4)
     good = labelers.good_ones(labelers.make_labelers(world))

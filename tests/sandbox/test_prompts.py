@@ -23,6 +23,7 @@ def raw() -> list[Prompt]:
     return list(prompts.prompts(make_world(7), COUNT))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("seed", [2, 7, 31])
 def test_every_template_and_phrasing_is_read_back_exactly(seed: int) -> None:
     world, rng = make_world(seed), Random(seed)
@@ -48,6 +49,7 @@ def test_use_cases_come_in_the_papers_shares(raw: list[Prompt]) -> None:
         assert abs(100 * kept[case] / len(curated) - share) < 4.0, case
 
 
+@pytest.mark.medium
 def test_a_few_users_send_most(raw: list[Prompt]) -> None:
     sent = sorted(Counter(prompt.user for prompt in raw).values(), reverse=True)
     assert sent[0] > 200, "the cap of 200 has nothing to cut"
@@ -55,6 +57,7 @@ def test_a_few_users_send_most(raw: list[Prompt]) -> None:
     assert statistics.median(sent) < 0.7 * COUNT / len(sent), "no heavy tail"
 
 
+@pytest.mark.medium
 def test_curation_has_something_to_do(raw: list[Prompt]) -> None:
     _, report = curate(raw)
     removed = {step.name: step.removed for step in report.steps}
@@ -68,6 +71,7 @@ def test_curation_has_something_to_do(raw: list[Prompt]) -> None:
     assert not [prompt.prompt for prompt in clean if personal_data(str(prompt.prompt))]
 
 
+@pytest.mark.medium
 def test_a_good_quarter_has_an_explicit_constraint(raw: list[Prompt]) -> None:
     parsed = [tasks.parse(7, str(prompt.prompt)) for prompt in raw]
     share = sum(task.constraint is not None for task in parsed) / COUNT

@@ -47,6 +47,7 @@ def test_a_page_asks_with_its_session_and_no_other_site_does(place: Place) -> No
     assert error_of(browser.post("/v1/chat/completions", json=CHAT))[:2] == (403, "permission_error")
 
 
+@pytest.mark.medium
 def test_a_suspended_key_is_refused_and_a_deleted_one_unknown(place: Place) -> None:
     client = place.client("bo")
     with place.store.writing() as db:
@@ -64,6 +65,7 @@ def test_a_suspended_key_is_refused_and_a_deleted_one_unknown(place: Place) -> N
     assert error_of(client.get("/v1/models"))[0] == 401
 
 
+@pytest.mark.medium
 def test_refusals_have_openais_shape(place: Place) -> None:
     client = place.client()
     for content in (b"{", b"[1]", b'{"model": "\xff"}', b'{"model": "\\ud800"}', b'{"x": NaN}', b"[" * 100_000):
@@ -110,6 +112,7 @@ def test_the_server_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
+@pytest.mark.medium
 def test_the_page_of_the_account_leads_to_what_is_there(place: Place) -> None:
     browser = place.browser()
     page = browser.get("/account").text

@@ -69,6 +69,7 @@ def ask(place: Place, name: str = "ada", **changed: Any) -> Any:
     return place.client(name).post("/v1/chat/completions", json={**CHAT, **changed})
 
 
+@pytest.mark.medium
 def test_reactions_through_the_api(place: Place) -> None:
     ada, bo = place.client(), place.client("bo")
     name = ask(place, user="u7").json()["id"]
@@ -92,6 +93,7 @@ def test_reactions_through_the_api(place: Place) -> None:
     assert place.client(None).get("/v1/exchanges").status_code == 401
 
 
+@pytest.mark.medium
 def test_a_pick_needs_consent(place: Place) -> None:
     body = {
         "prompt": "Q?", "left": {"text": "A", "model": "m"}, "right": {"text": "B", "model": "n"},
@@ -107,6 +109,7 @@ def test_a_pick_needs_consent(place: Place) -> None:
     assert (mine["outcome"], mine["a"], mine["blind"]) == ("left", {"text": "A", "model": "m"}, True)
 
 
+@pytest.mark.medium
 def test_users_delete_what_is_kept(place: Place) -> None:
     ada = place.client()
     first, second = (ask(place).json()["id"] for _ in range(2))

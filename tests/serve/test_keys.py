@@ -16,6 +16,7 @@ from serve.place import HOST, Place
 CHAT = {"model": "echo", "messages": [{"role": "user", "content": "one two three"}]}
 
 
+@pytest.mark.medium
 def test_a_person_makes_suspends_and_deletes_a_key(place: Place) -> None:
     ada = place.browser("ada")
     page = ada.get("/keys").text
@@ -41,6 +42,7 @@ def test_a_person_makes_suspends_and_deletes_a_key(place: Place) -> None:
     assert made["key"] not in ada.get("/keys").text
 
 
+@pytest.mark.medium
 def test_nobody_changes_the_key_of_another_but_an_administrator(place: Place) -> None:
     ada, bo, admin = (place.browser(name) for name in ("ada", "bo", "admin"))
     (key,) = ada.get("/api/keys").json()

@@ -81,6 +81,7 @@ def test_an_answer_is_what_the_engine_samples(client: openai.OpenAI, name: str) 
         assert tokens < answer.usage.completion_tokens <= tokens + 24
 
 
+@pytest.mark.medium
 def test_a_chat_without_template_is_rendered_as_everywhere(client: openai.OpenAI) -> None:
     turns: Any = [*chat_of("Hi"), {"role": "assistant", "content": "Yes."}, *chat_of("And?")]
     text = expected("plain", [Message.model_validate(turn) for turn in turns], 3, 12)[0]
@@ -133,6 +134,7 @@ def test_a_row_among_many_sends_several_tokens_at_once(
     assert streamed == whole.token_logprobs
 
 
+@pytest.mark.medium
 def test_a_stop_text_ends_an_answer_across_tokens(client: openai.OpenAI) -> None:
     whole, _, _ = expected("plain", PROMPTS[0], 5, 40)
     place = next(at for at in range(5, len(whole) - 3) if whole.find(whole[at : at + 3]) == at)
@@ -368,6 +370,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     made.store.close()
 
 
+@pytest.mark.medium
 def test_a_model_that_fails_fails_its_requests_and_goes_on(tmp_path: Path) -> None:
     backend = local("llama")
     made = Place(tmp_path, {"m": backend})
@@ -384,6 +387,7 @@ def test_a_model_that_fails_fails_its_requests_and_goes_on(tmp_path: Path) -> No
     made.store.close()
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(("error", "ends"), [(ValueError, False), (LookupError, True)])
 def test_a_request_that_cannot_join_fails_at_once(tmp_path: Path, error: type[Exception], ends: bool) -> None:

@@ -193,6 +193,7 @@ def test_what_cannot_be_loaded_changes_nothing(place: Place, monkeypatch: pytest
             assert client.completions.create(**given).choices[0].text == text_of("llama", "Go on", 3, 30)
 
 
+@pytest.mark.medium
 def test_only_administrators_swap(place: Place) -> None:
     for name, status in (("ada", 403), (None, 401)):
         with browsing(place, name) as http:

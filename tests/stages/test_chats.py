@@ -150,6 +150,7 @@ def test_messages_that_cannot_be_read_say_why(tmp_path: Path, message: dict[str,
         read(tmp_path, [row], QWEN3)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["sft", "dpo", "ppo"])
 def test_arguments_of_the_template_are_used_and_saved(
     files: Files, thinker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -185,6 +186,7 @@ def test_arguments_of_the_template_are_used_and_saved(
     assert thinking == whole(QWEN3, chat("Say red"), add_generation_prompt=True)
 
 
+@pytest.mark.medium
 def test_sampling_and_chat_take_arguments_of_the_template(
     thinker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

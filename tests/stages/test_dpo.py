@@ -60,6 +60,7 @@ def margins(policy: Any, reference: Any, rows: list[Ranked]) -> list[float]:
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("sets", "loss"),
     [

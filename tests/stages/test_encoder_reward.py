@@ -34,6 +34,7 @@ def reward(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
 
 
+@pytest.mark.medium
 def test_it_learns_what_is_better(reward: Path, tmp_path: Path) -> None:
     results = json.loads((reward / "manifest.json").read_text())["results"]
     assert results["valid"]["accuracy"]["rate"] == 1.0
@@ -82,6 +83,7 @@ def test_ppo_and_best_of_n_use_it_and_the_value_net_starts_from_the_policy(
     assert row["scores"] == [max(row["all_scores"])]
 
 
+@pytest.mark.medium
 def test_it_cannot_be_the_value_net(reward: Path, files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"BertPooled\w+ gives one number a row\. A value net reads each token"):
         worlds.train("ppo", files, tmp_path / "run", value=str(reward))

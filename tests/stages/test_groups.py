@@ -68,6 +68,7 @@ class GroupTurn:
         return means.reduce(ALONE)
 
 
+@pytest.mark.medium
 @BOTH
 @pytest.mark.parametrize("samples_per_prompt", [2, 4])
 def test_a_prompt_has_k_answers_side_by_side(files: Files, stage: str, samples_per_prompt: int) -> None:
@@ -116,6 +117,7 @@ def plain_logprobs(model: Any, prompt_ids: list[int], response_ids: list[int]) -
     return logits_TV.log_softmax(-1)[range(len(response_ids)), response_ids]  # type: ignore[no-any-return]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("stage", "loss_type", "kl_in"),
     [
@@ -160,6 +162,7 @@ def test_the_seed_and_the_temperature_are_passed_on(files: Files, stage: str) ->
     assert warm.gradients()["ratio"] == pytest.approx(1.0, abs=1e-4)  # the update divides by it too
 
 
+@pytest.mark.medium
 @BOTH
 @pytest.mark.parametrize(("epochs", "pretrain_data"), [(1, True), (2, False)])
 def test_every_epoch_is_another_pass(files: Files, stage: str, epochs: int, pretrain_data: bool) -> None:
@@ -193,6 +196,7 @@ def test_the_average_and_the_ceiling(files: Files, tmp_path: Path, stage: str) -
         assert all(torch.equal(raw[name], saved[name]) for name in raw) is (ema_decay == 0.0)
 
 
+@pytest.mark.medium
 @BOTH
 @pytest.mark.parametrize("clip", [0.5, 0.001])
 def test_a_tight_clip_cuts(files: Files, stage: str, clip: float) -> None:
@@ -204,6 +208,7 @@ def test_a_tight_clip_cuts(files: Files, stage: str, clip: float) -> None:
     assert (found["clipfrac"] > 0.2) is (clip < 0.1)
 
 
+@pytest.mark.medium
 @BOTH
 def test_a_missing_eos_penalty_replaces_the_score(files: Files, stage: str) -> None:
     plain, penalised = (GroupTurn(stage, files, missing_eos_penalty=penalty).experience for penalty in (None, -9.0))
@@ -214,6 +219,7 @@ def test_a_missing_eos_penalty_replaces_the_score(files: Files, stage: str) -> N
     assert torch.equal(penalised.scores.total_B, expected_B)
 
 
+@pytest.mark.medium
 @BOTH
 def test_a_broken_reference_is_named(files: Files, stage: str) -> None:
     turn = GroupTurn(stage, files)

@@ -39,6 +39,7 @@ def test_every_iteration_samples_anew(files: Files, tmp_path: Path, stage: str) 
     assert len({tuple(sorted(texts[i])) for i in range(3)}) == 3
 
 
+@pytest.mark.medium
 def test_every_iteration_has_an_order_of_its_own(files: Files) -> None:
     turn = Turn(worlds.config("ppo", files, epochs=2, **PLAIN))
     number = {id(episode): i for i, episode in enumerate(turn.experience.episodes)}
@@ -51,6 +52,7 @@ def test_every_iteration_has_an_order_of_its_own(files: Files) -> None:
     assert len({tuple(one) for one in passes}) == 8
 
 
+@pytest.mark.medium
 def test_the_penalty_of_a_missing_end_reaches_the_returns(files: Files) -> None:
     """With γ = λ = 1 the first return of an answer is its whole reward."""
     config = worlds.config("ppo", files, missing_eos_penalty=-50.0, gamma=1.0, lam=1.0, kl_coef=0.0, **PLAIN)
@@ -77,6 +79,7 @@ def test_a_coefficient_that_has_moved_survives_a_resume(files: Files, tmp_path: 
     assert len(set(coefs[:3])) > 1  # it had moved before
 
 
+@pytest.mark.medium
 def test_the_bias_counts_every_demonstration_once(files: Files) -> None:
     """Passes of unequal size: the mean of their means is another number."""
     model = tiny.reward()
@@ -90,6 +93,7 @@ def test_the_bias_counts_every_demonstration_once(files: Files) -> None:
     assert abs(of_means - sum(each) / len(each)) > 1e-4  # else the mistake would not show
 
 
+@pytest.mark.medium
 def test_the_value_gradient_is_that_of_the_mean_over_the_minibatch(files: Files) -> None:
     """However it is cut: each token counts once, in a long answer as in a short one."""
     turn = Turn(worlds.config("ppo", files, **PLAIN))
@@ -142,6 +146,7 @@ def quarter(prompts: list[Any], completions: list[str]) -> list[float]:
     return [0.25] * len(completions)
 
 
+@pytest.mark.medium
 def test_the_reward_of_samples_is_a_mean(files: Files, tmp_path: Path) -> None:
     run = worlds.train(
         "sft", files, tmp_path / "run", epochs=1, prompts=files.prompts, select_samples=6,

@@ -81,6 +81,7 @@ def test_without_adapters_it_is_the_base_bit_for_bit_and_merged_it_gives_the_sam
     assert {p.data_ptr() for p in bare.parameters()} <= tensors  # counted once
 
 
+@pytest.mark.medium
 def test_sampling_reads_the_adapters_with_the_fast_decoder() -> None:
     model, tokenizer = adapted(), tiny.tokenizer()
     asked = ([[5, 6, 7]], [Stream(0, 0, 0)], Generation(max_new_tokens=12))
@@ -211,6 +212,7 @@ def test_without_matrices_the_manifest_says_so(files: Files, tmp_path: Path) -> 
     }  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_base_from_bfloat16_files_stays_in_bfloat16_and_loses_nothing(tmp_path: Path) -> None:
     """One base for policy and reference. What is trained is in float32, and the merged weights are rounded once."""
     load.save(tiny.policy(), tiny.tokenizer(), tmp_path / "base", dtype=torch.bfloat16)

@@ -242,6 +242,7 @@ for _cls in (RLOOConfig, GRPOConfig):
     EFFECTS[_cls] |= GROUP_EFFECTS
 
 
+@pytest.mark.medium
 def test_every_field_has_a_test_that_names_it() -> None:
     files = {place.partition("::")[0] for places in EFFECTS.values() for place in places.values()}
     tests = {
@@ -345,6 +346,7 @@ def test_epochs_and_batches_make_steps(
     assert len(seen) == max(1, epochs * 20 // batch)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("stage", ["sft", "reward"])
 @pytest.mark.parametrize(("evaluations", "at"), [(0, [2, 5]), (1, [5]), (3, [1, 3, 5]), (6, [0, 1, 2, 3, 4, 5])])
 def test_how_often_it_validates(
@@ -397,6 +399,7 @@ def test_what_is_too_long(files: Files, tmp_path: Path, stage: str, monkeypatch:
     assert 0 < reached[0] < reached[1]
 
 
+@pytest.mark.medium
 def test_long_completions_are_cut(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = []
     monkeypatch.setattr(

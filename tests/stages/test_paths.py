@@ -26,6 +26,7 @@ def test_fast_and_plain_train_the_same(stage: str, files: Files, tmp_path: Path)
     assert worlds.disagreements(runs[True], runs[False]) == []
 
 
+@pytest.mark.medium
 def test_a_family_that_does_not_fit_is_padded_and_the_run_says_so(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,6 +57,7 @@ def test_low_precision_runs_and_stays_near(files: Files, tmp_path: Path) -> None
     assert load_file(run / "model" / "model.safetensors")["model.norm.weight"].dtype == torch.float32
 
 
+@pytest.mark.medium
 def test_a_reward_is_a_weighted_sum_whose_parts_are_logged(files: Files, run: Path) -> None:
     row = metrics(run)[0]
     judge, letter = row[f"score/{files.judge}"], row[f"score/{LETTER}"]
@@ -135,6 +136,7 @@ def test_the_average_answers_but_the_raw_policy_is_sampled(
     assert nets[0].average.model is not nets[0].policy
 
 
+@pytest.mark.medium
 def test_one_stream_an_episode(files: Files, turn: Turn) -> None:
     """Row r of an iteration is what the stream (seed, iteration, r) gives, alone or in company."""
     config = turn.config
@@ -145,6 +147,7 @@ def test_one_stream_an_episode(files: Files, turn: Turn) -> None:
     assert len({tuple(sample.response_ids) for sample in turn.experience.episodes}) == 8
 
 
+@pytest.mark.medium
 def test_ppo_learns_what_is_rewarded(files: Files, tmp_path: Path) -> None:
     """The share of the letter e in the answers, from 5 %, within six iterations."""
     changes = {
@@ -304,6 +307,7 @@ def test_every_schedule_begins_at_a_tenth(files: Files, tmp_path: Path) -> None:
     assert [row["lr"] for row in metrics(run)][:2] == pytest.approx([1e-4, 4e-4])
 
 
+@pytest.mark.medium
 def test_weights_that_the_last_step_broke_are_not_kept(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from stages.turns import ALONE, LETTER, Turn, gradients
 from stages.worlds import Files
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("temperature", [0.7, 1.5])
 def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperature: float) -> None:
     turn = Turn(worlds.config("ppo", files, generation={"temperature": temperature}))
@@ -43,6 +44,7 @@ def test_the_temperature_is_in_sampling_and_scoring_alike(files: Files, temperat
     assert 0 < float(gap) < 1e-5
 
 
+@pytest.mark.medium
 def test_the_kl_is_that_from_the_reference_once_the_policy_has_moved(files: Files) -> None:
     turn = Turn(worlds.config("ppo", files))
     with torch.no_grad():
@@ -78,6 +80,7 @@ def plain_logits(model: Any, episode: Episode) -> Tensor:
     return logits_SV[len(episode.prompt_ids) - 1 : -1]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("dtype", "kept"), [("float32", True), ("bfloat16", False)])
 def test_the_sampler_s_logprobs_are_kept_in_float32_only(
     files: Files, monkeypatch: pytest.MonkeyPatch, dtype: str, kept: bool
@@ -97,6 +100,7 @@ def test_the_sampler_s_logprobs_are_kept_in_float32_only(
         torch.testing.assert_close(e.logprobs_BT, e.ref_logprobs_BT, rtol=0, atol=0.3)
 
 
+@pytest.mark.medium
 def test_the_value_net_is_the_reward_model_with_its_head_and_bias(files: Files, turn: Turn) -> None:
     """values[t], before token t, is the plain score of the prompt and the t tokens before it, plus the bias."""
     plain = AutoModelForSequenceClassification.from_pretrained(files.judge).eval()
@@ -115,12 +119,14 @@ def test_the_value_net_is_the_reward_model_with_its_head_and_bias(files: Files, 
     assert turn.nets.value is not turn.nets.reward.parts[0].score.model  # type: ignore[attr-defined]
 
 
+@pytest.mark.medium
 def test_without_a_reward_model_the_value_net_starts_at_zero(files: Files, tmp_path: Path) -> None:
     turn = Turn(worlds.config("ppo", files, reward=[LETTER]))
     assert turn.experience.values_BT.abs().max() == 0
     assert turn.nets.value_from == f"{files.policy} (policy's body, zero head)"
 
 
+@pytest.mark.medium
 def test_a_reward_model_with_another_tokenizer_is_no_value_net_but_scores_the_text(
     files: Files, tmp_path: Path
 ) -> None:
@@ -258,6 +264,7 @@ def test_values_and_scores_do_not_see_the_padding(turn: Turn) -> None:
             )
 
 
+@pytest.mark.medium
 def test_dropout_is_off_in_all_four_networks(files: Files, tmp_path: Path) -> None:
     start = worlds.save(tmp_path / "start", dropout.set_dropout(tiny.policy("gpt2"), 0.5))
     assert AutoModelForCausalLM.from_pretrained(start).config.resid_pdrop == 0.5

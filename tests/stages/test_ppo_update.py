@@ -19,6 +19,7 @@ from stages.turns import ALONE, PLAIN, Turn, gradients
 from stages.worlds import Files
 
 
+@pytest.mark.medium
 def test_the_first_gradients_from_first_principles(files: Files) -> None:
     """At ratio 1 the policy's is -mean(A grad log pi), the value net's mean((V - R) grad V), each over all tokens."""
     config = worlds.config("ppo", files, **PLAIN)
@@ -51,6 +52,7 @@ def same_gradients(ours: Any, theirs: Any) -> None:
         torch.testing.assert_close(parameter.grad / scale, expected[name].grad / scale, rtol=0, atol=2e-5)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("coef", "ratio"), [(0.5, 0.5), (27.8, 2.0)])
 def test_the_pretraining_gradient_is_coef_times_that_of_the_mean_loss(
     files: Files, turn: Turn, coef: float, ratio: float
@@ -98,6 +100,7 @@ def test_every_epoch_passes_once_over_the_episodes(
     assert "explained_variance" not in metrics  # NaN, where no returns were seen, is not a number to log
 
 
+@pytest.mark.medium
 def test_without_a_value_clip_none_reaches_the_loss(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     turn, seen = Turn(worlds.config("ppo", files, value_clip=None, generation={"temperature": 1.5}, **PLAIN)), []
     monkeypatch.setattr(ppo, "value_step", lambda *_, clip, **__: seen.append(clip))

@@ -37,6 +37,7 @@ def run(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return worlds.train("pretrain", files, tmp_path_factory.mktemp("base") / "run")
 
 
+@pytest.mark.medium
 def test_the_first_step_by_hand(files: Files, run: Path) -> None:
     config = worlds.config("pretrain", files)
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
@@ -124,6 +125,7 @@ def test_tokens_and_batches_make_steps(
     assert results(run)["tokens"] == metrics(run)[-1]["tokens"] == 8 * sum(sizes)
 
 
+@pytest.mark.medium
 def test_twenty_tokens_a_parameter_unless_told(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "_gradients", lambda *_: 1.0)
     monkeypatch.setattr(pretrain.optim, "step", lambda *_: 1.0)

@@ -84,6 +84,7 @@ def test_merged_it_gives_the_same_logits_and_the_base_is_in_memory_once(targets:
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_it_samples_as_the_merged_model_does_and_stays_small(dtype: Any) -> None:
     model, tokenizer, compute = held(), tiny.tokenizer(), Compute(dtype=dtype)
@@ -127,6 +128,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(files: Files, tmp_path: Path) ->
     assert weights[0] == weights[1]
 
 
+@pytest.mark.medium
 def test_ppo_holds_the_policys_base_once(files: Files) -> None:
     config = worlds.config("ppo", files, lora=QLORA, reward=[files.judge])
     nets = ppo._networks(config, join_ranks(config.compute))

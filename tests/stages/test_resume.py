@@ -165,6 +165,7 @@ def test_a_second_signal_stops_at_once(files: worlds.Files, tmp_path: Path) -> N
     assert read_json(tmp_path / "run" / "manifest.json")["status"] == "interrupted"
 
 
+@pytest.mark.medium
 def test_a_finished_run_is_left_as_it_is(files: worlds.Files, whole: Callable[[str], Path]) -> None:
     run = whole("pretrain")
     before = worlds.hashes(run), (run / "metrics.jsonl").read_text()
@@ -319,6 +320,7 @@ def test_a_taken_place_is_refused(files: worlds.Files, whole: Callable[[str], Pa
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.medium
 def test_two_processes_cannot_write_one_run(files: worlds.Files, tmp_path: Path) -> None:
     def a_second_one() -> None:
         child = FORK.Process(target=refused, args=(files, tmp_path / "run"))
@@ -337,6 +339,7 @@ def refused(files: worlds.Files, out: Path) -> None:
         sys.exit(2 if "another process is writing here" in str(error) else 3)
 
 
+@pytest.mark.medium
 def test_a_torn_line_and_litter_of_a_killed_process_go_away(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -356,6 +359,7 @@ def test_a_torn_line_and_litter_of_a_killed_process_go_away(
     assert_same(run, whole("pretrain"))
 
 
+@pytest.mark.medium
 def test_a_full_disk_is_one_line_and_loses_nothing(
     files: worlds.Files, whole: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +485,7 @@ def test_signals_at_random_moments(
     assert_same(tmp_path / "run", whole(stage), checkpoints=False)  # a signal adds one that was not due
 
 
+@pytest.mark.medium
 def test_json_lines_hold_each_step_once(whole: Callable[[str], Path]) -> None:
     for stage in worlds.STAGES:
         lines = (whole(stage) / "metrics.jsonl").read_text().splitlines()

@@ -39,6 +39,7 @@ def results(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("normaliser", ["k_choose_2", "valid_pairs"])
 def test_loss_accuracy_and_gradient_by_hand(files: Files, tmp_path: Path, normaliser: str) -> None:
     run = worlds.train(
@@ -136,6 +137,7 @@ def test_a_group_left_out_teaches_nothing_and_is_still_measured(files: Files, tm
         assert set(results(run)["valid"]["by_group"]) == {"a", "b"}
 
 
+@pytest.mark.medium
 def test_groups_that_nobody_is_in(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rankings\.jsonl: groups\.c names nobody. .* hold a \(\d+\), b \(\d+\)"):
         worlds.train("reward", files, tmp_path / "run", groups={"a": 1.0, "c": 1.0})
@@ -228,6 +230,7 @@ def test_one_completion_is_no_comparison(files: Files, tmp_path: Path) -> None:
         worlds.train("reward", files, tmp_path / "run", data=worlds.write(tmp_path / "data.jsonl", [row]))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("longer", [True, False])
 def test_no_better_than_longer_wins_is_said(
     files: Files, tmp_path: Path, longer: bool, capsys: pytest.CaptureFixture[str]

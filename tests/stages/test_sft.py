@@ -42,6 +42,7 @@ def results(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("most", [128, 3])
 def test_the_loss_is_the_mean_over_response_tokens_and_eos(files: Files, tmp_path: Path, most: int) -> None:
     """With at most 3 response tokens the rest is cut and no EOS takes its place."""
@@ -81,6 +82,7 @@ def test_texts_have_their_weight_and_their_share(files: Files, tmp_path: Path, f
     assert len(metrics(run)) == 2
 
 
+@pytest.mark.medium
 def test_the_best_checkpoint_by_validation_loss_is_the_model(files: Files, tmp_path: Path) -> None:
     """A rate so high that it soon gets worse."""
     run = worlds.train(
@@ -118,6 +120,7 @@ def test_a_reward_can_pick_the_checkpoint(files: Files, tmp_path: Path) -> None:
     assert all(row["prompt"].startswith("Say ") for row in samples)
 
 
+@pytest.mark.medium
 def test_select_samples_is_how_many_prompts_are_answered_and_generation_says_how(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_selection_needs_both_halves(files: Files, tmp_path: Path, half: dict[st
         worlds.train("sft", files, tmp_path / "run", **half)
 
 
+@pytest.mark.medium
 def test_dropout_is_refused_where_there_is_none(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dropout 0\.1: LlamaForCausalLM has no residual dropout\. Set dropout=0"):
         worlds.train("sft", files, tmp_path / "run", dropout=0.1)
@@ -184,6 +188,7 @@ def test_micro_batches_and_recomputed_activations_change_nothing(files: Files, t
             torch.testing.assert_close(other[name], weight, rtol=0, atol=1e-5)  # 2.3e-6 was seen; as in PPO's test
 
 
+@pytest.mark.medium
 def test_recomputing_activations_draws_the_same_dropout(files: Files, tmp_path: Path) -> None:
     gpt2 = str(files.root / "policy-gpt2")
     losses = [
@@ -216,6 +221,7 @@ def test_every_demonstration_is_seen_once_an_epoch(
         assert sorted((row for rows in epoch for row in rows), key=repr) == everything
 
 
+@pytest.mark.medium
 def test_nothing_to_train_or_to_validate_on(files: Files, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"leave none to train on\. Give more of them, or another valid_fraction"):
         worlds.train("sft", files, tmp_path / "run", valid_fraction=1.0)
@@ -256,6 +262,7 @@ def test_a_saved_model_stops_at_the_end_of_a_turn(files: Files, tmp_path: Path) 
     assert render.end_id(load.load_reward(reward)[1]) == end
 
 
+@pytest.mark.medium
 def test_special_tokens_are_learned_and_seen_by_rewards(files: Files, tmp_path: Path) -> None:
     rows = [{"prompt": f"Say {i}", "completion": f"it is <answer>{i}</answer>"} for i in range(8)]
     data = worlds.write(tmp_path / "d.jsonl", rows)

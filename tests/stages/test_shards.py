@@ -117,6 +117,7 @@ def test_ppo_in_shards_is_ppo(files: worlds.Files, tmp_path: Path) -> None:
     same_bytes_as_save_pretrained(two / "model", tmp_path / "again")
 
 
+@pytest.mark.medium
 def test_one_process_has_no_shards_and_says_so(
     files: worlds.Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

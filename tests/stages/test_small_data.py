@@ -29,6 +29,7 @@ def train(stage: str, files: Files, out: Path, **changes: Any) -> Path:
     return registry.stages()[stage].run(config, out)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("rows", "changes"), [(8, {"valid_fraction": 0.0}), (1, {})], ids=["fraction 0", "one row"])
 @pytest.mark.parametrize("stage", ROWS)
 def test_all_rows_are_trained_on_and_the_last_weights_kept(
@@ -98,6 +99,7 @@ def test_one_prompt_is_not_held_out() -> None:
         assert len(training) == len(validation) == 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("stage", "changes", "told"),
     [
@@ -143,6 +145,7 @@ def test_all_tied_rows_of_eval_data_are_reported(
         assert "2 of 5 rankings in" in capsys.readouterr().err
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

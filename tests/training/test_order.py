@@ -82,6 +82,7 @@ def test_the_tokens_that_were_seen() -> None:
     assert ByLength(0, [3, 5, 4], 15).seen(1) == 12
 
 
+@pytest.mark.medium
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 120), st.integers(0, 3))
 def test_every_row_once_an_epoch_within_the_budget(lengths: list[int], tokens: int, seed: int) -> None:
     batches, seen, step = ByLength(seed, lengths, tokens), [], 0

@@ -29,6 +29,7 @@ def _logged(names: list[str], run: Path, first: int, steps: range) -> list[str]:
     return said
 
 
+@pytest.mark.medium
 def test_tensorboard_holds_each_step_once_after_a_resume(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -19,6 +19,7 @@ from web.site import Site, rank
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.medium
 def test_the_example_of_the_page_labels(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.add_rankings(3)
     with site.store.writing() as db:
@@ -80,6 +81,7 @@ def test_the_description_is_made_once_however_many_ask(site: Site, monkeypatch: 
     assert len(made) == 1
 
 
+@pytest.mark.medium
 def test_a_repeated_answer_is_taken_once_and_another_key_is_refused(site: Site) -> None:
     site.add_rankings(1)
     script = site.script("labeler")
@@ -94,6 +96,7 @@ def test_a_repeated_answer_is_taken_once_and_another_key_is_refused(site: Site) 
     assert script.get("/api/projects/tea/my-progress").json()["total"] == 1
 
 
+@pytest.mark.medium
 def test_answers_come_back_in_the_items_own_order(site: Site) -> None:
     """Places are the labeler's, indices the item's."""
     (ref,) = site.add_rankings(1)
@@ -104,6 +107,7 @@ def test_answers_come_back_in_the_items_own_order(site: Site) -> None:
     assert event["content"]["ranking"] == [[order[1]], sorted((order[0], order[2]))]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("draft", ["\ud800", {"completion": ["\udfff"]}])
 def test_half_a_character_is_refused(site: Site, draft: object) -> None:
     site.add_rankings(1)
@@ -138,6 +142,7 @@ def test_a_candidate_is_screened_through_the_api(site: Site) -> None:
     assert report["recommended"] is False
 
 
+@pytest.mark.medium
 def test_sampling_through_the_api_says_what_there_is(site: Site) -> None:
     site.add_prompts(2)
     lead = site.script("lead")
@@ -147,6 +152,7 @@ def test_sampling_through_the_api_says_what_there_is(site: Site) -> None:
     assert lead.post("/api/projects/tea/sampling/1/queue").status_code == 400
 
 
+@pytest.mark.medium
 def test_a_number_that_no_database_holds_is_refused(site: Site) -> None:
     """In addresses and bodies, of the API and of pages."""
     lead, labeler, huge = site.script("lead"), site.script("labeler"), 2**63
@@ -165,6 +171,7 @@ def test_a_number_that_no_database_holds_is_refused(site: Site) -> None:
         assert answer.status_code == 422, answer.request.url
 
 
+@pytest.mark.medium
 def test_a_page_that_was_made_for_somebody_else_writes_nothing(site: Site) -> None:
     site.add_rankings(1)
     labeler = site.browser("labeler")

@@ -95,6 +95,7 @@ def test_a_project_works_with_every_setting_at_its_bound(site: Site, high: bool)
         assert lead.get(f"/lead/tea{page}").status_code == 200, page
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "value"),
     [("lease_minutes", 10**10), ("copies", 10), ("daily_goal", 10**30), ("alerts", {"least": 10**9}), ("most_skips", 0),
@@ -161,6 +162,7 @@ def test_what_is_nested_too_deep_is_refused(site: Site, levels: int) -> None:
     assert labeler.get(f"{TEA}/tasks/{lease}").json()["draft"] is None
 
 
+@pytest.mark.medium
 def test_a_draft_that_fits_comes_back(site: Site) -> None:
     site.add_rankings(1)
     labeler = site.browser("labeler")
@@ -170,6 +172,7 @@ def test_a_draft_that_fits_comes_back(site: Site) -> None:
     assert labeler.get(f"{TEA}/tasks/{lease}").json()["draft"] == draft
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("value", ["NaN", "1e999", "-Infinity"])
 def test_numbers_that_json_does_not_have_are_refused(site: Site, value: str) -> None:
     site.add_rankings(1)
@@ -180,6 +183,7 @@ def test_numbers_that_json_does_not_have_are_refused(site: Site, value: str) -> 
     assert (found.status_code, "infinite" in found.json()["error"]) == (422, True)
 
 
+@pytest.mark.medium
 def test_a_deleted_person_cannot_be_changed(site: Site) -> None:
     lead, gone = site.browser("lead"), site.ids["held_out"]
     assert lead.request("DELETE", f"{TEA}/people/{gone}", json={"name": "held_out"}).status_code == 200

@@ -18,6 +18,7 @@ SHOWN: dict[Kind, tuple[Record, str]] = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", SHOWN)
 def test_a_skip_is_shown_and_can_be_taken_back(site: Site, kind: Kind) -> None:
     person, now = site.ids["labeler"], site.now

@@ -20,6 +20,7 @@ def csv(text: str) -> dict[str, Any]:
     return {"file": ("made.csv", text.encode())}
 
 
+@pytest.mark.medium
 def test_a_table_of_questions_is_guessed_and_said_to_be(site: Site) -> None:
     lead = site.browser("lead")
     file = csv('Question,Topic\n"Why, and when?",tea\nHow?,tea\n')
@@ -39,6 +40,7 @@ def test_a_table_of_questions_is_guessed_and_said_to_be(site: Site) -> None:
     assert payloads(site)[0] == {"prompt": "Why, and when?", "use_case": "tea"}
 
 
+@pytest.mark.medium
 def test_unknown_fields_are_shown_to_choose_from(site: Site) -> None:
     lead = site.browser("lead")
     file = csv("frage,gut,schlecht\nWarum?,Darum.,Egal.\n")
@@ -64,6 +66,7 @@ def test_unknown_fields_are_shown_to_choose_from(site: Site) -> None:
     assert payloads(site)[0]["completions"] == ["Darum.", "Egal."]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("mapped", "says"),
     [
@@ -101,6 +104,7 @@ def test_pasted_text(site: Site, text: str, form: str, prompts: list[str]) -> No
     assert [row["prompt"] for row in seen.json()["first"]] == prompts, seen.text
 
 
+@pytest.mark.medium
 def test_rows_that_cannot_be_read_are_named_and_may_be_left_out(site: Site) -> None:
     lead = site.browser("lead")
     file = {"file": ("a.jsonl", jsonl([{"prompt": "Why?"}, {"prompt": 7}, {"prompt": ""}, {"prompt": "How?"}]))}
@@ -114,6 +118,7 @@ def test_rows_that_cannot_be_read_are_named_and_may_be_left_out(site: Site) -> N
     assert lead.post(f"{TEA}/items?skip_bad=true", files=file).json()["items"] == 2
 
 
+@pytest.mark.medium
 def test_the_table_shows_answers_and_hides_markup(site: Site) -> None:
     rows = jsonl([{"prompt": "<b>Why?</b>", "completions": ["<i>One</i>", "Two"], "id": "r1"}])
     page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", rows)}, headers=HTML).text
@@ -121,6 +126,7 @@ def test_the_table_shows_answers_and_hides_markup(site: Site) -> None:
         assert told in page, told
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("row", "purpose", "says"),
     [
@@ -137,6 +143,7 @@ def test_what_an_import_would_refuse_is_not_offered(site: Site, row: dict[str, A
     assert (refused.status_code, says in refused.json()["error"]) == (400, True)
 
 
+@pytest.mark.medium
 def test_texts_are_prompts_here_and_nothing_is_nothing(site: Site) -> None:
     lead = site.browser("lead")
     seen = lead.post(f"{TEA}/items/preview", files=csv("text\nWhy?\n")).json()
@@ -149,6 +156,7 @@ def answers(name: str, prompts: str) -> tuple[str, bytes]:
     return f"{name}.jsonl", jsonl([{"prompt": p, "completions": [f"{name} {p}"], "models": [name]} for p in prompts])
 
 
+@pytest.mark.medium
 def test_two_files_of_answers_become_choices_and_what_has_no_partner_is_named(site: Site) -> None:
     lead = site.browser("lead")
     files = {"file": answers("new", "abc"), "baseline": answers("old", "bcde")}
@@ -189,6 +197,7 @@ def test_two_files_are_read_as_one_is(site: Site) -> None:
     assert "p.jsonl: holds prompts" in lead.post(f"{TEA}/items", files=prompts).json()["error"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("names", "text", "says"),
     [
@@ -205,6 +214,7 @@ def test_no_file_falls_away(site: Site, names: list[str], text: str, says: str) 
         assert (answer.status_code, says in answer.json()["error"]) == (400, True), answer.text
 
 
+@pytest.mark.medium
 def test_rows_left_out_of_an_import_are_counted(site: Site) -> None:
     rows = jsonl([{"prompt": "Why?"}, {"prompt": 7}, {"prompt": 8}])
     added = site.script("lead").post(f"{TEA}/items?skip_bad=true", content=rows).json()

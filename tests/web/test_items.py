@@ -18,6 +18,7 @@ def refs(client: TestClient, **query: str | int) -> list[str]:
     return [item["ref"] for item in client.get(f"{TEA}/items", params=query).json()]
 
 
+@pytest.mark.medium
 def test_the_list_is_searched_and_paged(site: Site) -> None:
     added = site.add_rankings(120)
     lead = site.browser("lead")
@@ -35,6 +36,7 @@ def test_the_list_is_searched_and_paged(site: Site) -> None:
     assert lead.get(f"{TEA}/items?open=true").status_code == 422  # a filter that does not exist is not passed over
 
 
+@pytest.mark.medium
 def test_many_items_change_at_once(site: Site) -> None:
     added = site.add_rankings(3)
     lead = site.browser("lead")
@@ -76,6 +78,7 @@ def test_a_judgement_goes_back_to_its_labeler_with_a_note(site: Site) -> None:
     assert "Who said what" not in page  # no judgement counts
 
 
+@pytest.mark.medium
 def test_the_matrix_shows_ranks_ratings_flags_and_time(site: Site) -> None:
     site.settle(rate_first=False, double_share=1.0)
     (ref,) = site.add_rankings(1)

@@ -33,6 +33,7 @@ def sign_in(client: TestClient, name: str, password: str) -> Response:
     return client.post("/api/login", json={"name": name, "password": password})
 
 
+@pytest.mark.medium
 def test_a_forgotten_password_is_chosen_anew_once(site: Site) -> None:
     person = site.ids["labeler"]
     before = site.browser("labeler")
@@ -57,6 +58,7 @@ def test_a_lead_who_opens_a_labelers_link_stays_a_lead(site: Site) -> None:
     assert joined == {"token": None, "project": "tea", "role": "labeler", "page": "/work/tea"}
 
 
+@pytest.mark.medium
 def test_a_new_password_ends_tokens_for_scripts_too(site: Site) -> None:
     """Who had the account could else go on with a token she made meanwhile."""
     person = site.ids["labeler"]
@@ -74,6 +76,7 @@ def test_a_new_password_ends_tokens_for_scripts_too(site: Site) -> None:
     assert (page.status_code, "Revoke</button>" in page.text) == (200, False)
 
 
+@pytest.mark.medium
 def test_tokens_are_created_and_revoked(site: Site) -> None:
     browser = site.browser("labeler")
     made = browser.post("/api/me/tokens", json={"name": "laptop"}).json()
@@ -85,6 +88,7 @@ def test_tokens_are_created_and_revoked(site: Site) -> None:
     assert script.get("/api/me").status_code == 401
 
 
+@pytest.mark.medium
 def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site) -> None:
     person = site.ids["labeler"]
     lead = site.browser("lead")
@@ -96,6 +100,7 @@ def test_the_link_is_good_for_a_day_and_the_newest_password_ends_all(site: Site)
     assert site.browser().get(f"/password/{late}").status_code == 404
 
 
+@pytest.mark.medium
 def test_a_daily_goal_stands_beside_what_was_done(site: Site) -> None:
     site.settle(rate_first=False)
     site.add_rankings(3)
@@ -107,6 +112,7 @@ def test_a_daily_goal_stands_beside_what_was_done(site: Site) -> None:
     assert "<dd>1 of 40</dd>" in labeler.get("/work/tea/progress").text
 
 
+@pytest.mark.medium
 def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> None:
     with site.store.writing() as db:
         people.join(db, site.project_id, site.ids["admin"], "reader", site.now)
@@ -116,6 +122,7 @@ def test_nobody_takes_over_an_account_of_more_than_her_projects(site: Site) -> N
     assert site.browser("admin").post(f"{TEA}/people/{site.ids['outsider']}/password-link").status_code == 201
 
 
+@pytest.mark.medium
 def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> None:
     """Also where the person has left that project: her work is still there."""
     site.add_rankings(1)
@@ -139,6 +146,7 @@ def test_nobody_erases_work_in_a_project_that_she_does_not_lead(site: Site) -> N
     assert site.script("lead").get("/api/projects/tea/audit").json()[0]["action"] == "delete"
 
 
+@pytest.mark.medium
 def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Why is the sky blue?"}, {"prompt": "Write to anna@example.org.", "user": "u"}])
@@ -155,6 +163,7 @@ def test_an_import_is_looked_at_first_and_then_taken_in(site: Site) -> None:
     assert "anna" not in lead.get("/lead/tea/items").text
 
 
+@pytest.mark.medium
 def test_nobody_waits_while_a_file_is_read_and_curated(site: Site, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     waiting = []
 
@@ -178,6 +187,7 @@ def test_nobody_waits_while_a_file_is_read_and_curated(site: Site, monkeypatch) 
     assert waiting == [False] * 6
 
 
+@pytest.mark.medium
 def test_what_is_no_number_in_a_form_is_told(site: Site) -> None:
     """Forms send numbers as texts."""
     site.add_rankings(1)
@@ -198,6 +208,7 @@ def test_what_is_no_number_in_a_form_is_told(site: Site) -> None:
         assert lead.post(f"{TEA}/items/preview?wanted={wanted}", files=rows).status_code == status, wanted
 
 
+@pytest.mark.medium
 def test_a_known_answer_is_written_as_people_write_it(site: Site) -> None:
     (ref,) = site.add_rankings(1)
     lead = site.browser("lead")
@@ -208,6 +219,7 @@ def test_a_known_answer_is_written_as_people_write_it(site: Site) -> None:
     assert lead.get(f"{TEA}/items/{made['ref']}").json()["gold"]["ranking"] == [[1], [0, 2]]
 
 
+@pytest.mark.medium
 def test_the_log_says_what_was_changed(site: Site) -> None:
     lead = site.browser("lead")
     lead.patch(TEA, json={"title": "Tea", "archived": True, "settings": {"copies": 3}})
@@ -218,6 +230,7 @@ def test_the_log_says_what_was_changed(site: Site) -> None:
     assert told == [("instructions", {}), ("title", {"title": "Tea"}), ("settings", {"copies": 3}), ("archive", {})]
 
 
+@pytest.mark.medium
 def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     lead = site.browser("lead")
     rows = jsonl([{"prompt": "Good."}, {"prompt": 7}])
@@ -230,6 +243,7 @@ def test_a_malformed_row_is_named_and_nothing_is_stored(site: Site) -> None:
     assert list((site.folder / ".uploads").iterdir()) == []
 
 
+@pytest.mark.medium
 def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
     long = jsonl([{"prompt": "x" * 500_001}])
     page = site.browser("lead").post(f"{TEA}/items/preview", files={"file": ("a.jsonl", long)})
@@ -240,6 +254,7 @@ def test_texts_are_as_long_as_allowed_and_a_file_as_large(site: Site) -> None:
     assert page.status_code == 413
 
 
+@pytest.mark.medium
 def test_an_item_tells_all_that_happened_to_it(site: Site) -> None:
     (ref,) = site.add_rankings(1)
     rank(site.script("labeler"), [[0], [1, 2]])
@@ -272,6 +287,7 @@ def test_deleting_a_person_asks_for_the_name_and_names_the_snapshots(site: Site)
     assert "delete" in lead.get("/lead/tea/log").text
 
 
+@pytest.mark.medium
 def test_wrong_passwords_have_to_wait(site: Site) -> None:
     anybody = site.browser()
     codes = [sign_in(anybody, "lead", f"wrong {i}").status_code for i in range(10)]
@@ -370,6 +386,7 @@ def test_people_read_tool_calls_and_their_answers(site: Site) -> None:
             assert told in page, told
 
 
+@pytest.mark.medium
 def test_many_invitations_at_once(site: Site) -> None:
     lead = site.browser("lead")
     body = {"role": "labeler", "group": "north", "notes": ["Ada", "Bob, by phone"], "hours": 24}

@@ -88,6 +88,7 @@ def test_leads_read_what_a_round_decided_and_who_promoted(site: Site) -> None:
     assert "another project" not in page
 
 
+@pytest.mark.medium
 def test_a_round_without_promotion_says_so_and_the_gates_project_shows_it_too(site: Site) -> None:
     over(begun(site.folder, 1, project="other", gate="tea"), "undecided", "the tax was not measured")
     page = site.browser("lead").get("/lead/tea/rounds").text
@@ -95,6 +96,7 @@ def test_a_round_without_promotion_says_so_and_the_gates_project_shows_it_too(si
     assert "Nobody promoted its candidate" in page
 
 
+@pytest.mark.medium
 def test_a_damaged_state_is_named_and_copies_of_rounds_are_left_out(site: Site) -> None:
     one = begun(site.folder, 1)
     one.note("prompts", "done")

@@ -172,6 +172,7 @@ def test_formulas_are_bounded() -> None:
     assert markdown.rich("x" * (markdown.MOST_RICH + 1)) is None
 
 
+@pytest.mark.medium
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="\\{}[]()$^_& abfracsqtleghinmxdo<>'\"\n|*`", max_size=120))
 def test_no_text_breaks_a_page(text: str) -> None:

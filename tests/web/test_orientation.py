@@ -71,6 +71,7 @@ def test_labelers_see_what_is_left_and_no_empty_kind_of_work(site: Site) -> None
     assert left(site, "labeler")["ranking"] == 5  # it counts no further
 
 
+@pytest.mark.medium
 def test_what_is_left_of_screening(site: Site) -> None:
     site.add_rankings(2)
     known = [{"ranking": [[0], [1]]}] * 2
@@ -85,6 +86,7 @@ def test_what_is_left_of_screening(site: Site) -> None:
     assert left(site, "labeler")["ranking"] == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("tab", ["", "/work", "/rubric", "/assignment", "/labelers", "/screening", "/alerts"])
 def test_settings_have_tabs(site: Site, tab: str) -> None:
     page = site.browser("lead").get(f"/lead/tea/settings{tab}").text
@@ -96,6 +98,7 @@ def test_settings_have_tabs(site: Site, tab: str) -> None:
     assert ("alerts" in names) == (tab == "/alerts")
 
 
+@pytest.mark.medium
 def test_every_setting_has_a_place(site: Site) -> None:
     lead, found = site.browser("lead"), set()
     for tab in ("/work", "/rubric", "/assignment", "/labelers", "/screening", "/alerts"):
@@ -104,6 +107,7 @@ def test_every_setting_has_a_place(site: Site) -> None:
     assert lead.get("/lead/tea/settings/nowhere").status_code == 404
 
 
+@pytest.mark.medium
 def test_a_short_name_follows_from_the_title(site: Site) -> None:
     admin = site.browser("admin")
     for title, name in (

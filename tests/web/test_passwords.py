@@ -12,6 +12,7 @@ def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
+@pytest.mark.medium
 def test_argon2id_with_the_libraries_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert passwords.hash_password("ten letters").startswith("$argon2id$v=19$m=65536,t=3,p=4$")

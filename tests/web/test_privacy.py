@@ -116,6 +116,7 @@ def test_nothing_is_left_of_a_deleted_person_but_the_snapshots_that_are_named(si
         assert events.verify_all(db)["tea"] > 0
 
 
+@pytest.mark.medium
 def test_a_reader_at_the_same_time_delays_the_cleaning_and_does_not_stop_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_reader_at_the_same_time_delays_the_cleaning_and_does_not_stop_it(
     assert (site.folder / "heedful.db-wal").stat().st_size == 0
 
 
+@pytest.mark.medium
 def test_redacted_texts_leave_the_files_of_sampling(site: Site) -> None:
     rows = [{"prompt": f"{CANARY} asks."}, {"prompt": "Another asks."}]
     assert site.browser("lead").post(f"{TEA}/items", content=jsonl(rows)).json()["items"] == 2
@@ -202,6 +204,7 @@ def test_imports_while_people_are_deleted(site: Site) -> None:
 # What labelers are not told
 
 
+@pytest.mark.medium
 def test_who_judged_an_item_does_not_get_its_gold_copy(site: Site) -> None:
     (ref,) = site.add_rankings(1, wanted=1)
     labeler, lead = site.browser("labeler"), site.browser("lead")
@@ -231,6 +234,7 @@ def test_who_had_the_gold_copy_does_not_get_its_item(site: Site) -> None:
     assert set(others) == set(refs)
 
 
+@pytest.mark.medium
 def test_only_leads_see_in_the_log_how_work_is_checked(site: Site) -> None:
     lead, reader = site.browser("lead"), site.browser("reader")
     given = {"gold_share": 0.125, "attention_share": 0.25, "alerts": {"gold": 0.375}, "copies": 3}
@@ -244,6 +248,7 @@ def test_only_leads_see_in_the_log_how_work_is_checked(site: Site) -> None:
         assert [value in page for value in ("0.125", "0.25", "0.375")] == [not hidden] * 3
 
 
+@pytest.mark.medium
 def test_only_leads_see_how_work_is_checked(site: Site) -> None:
     secret = {"gold_share", "attention_share", "screening", "alerts"}
     for name, told in (("lead", True), ("admin", True), ("labeler", False), ("held_out", False), ("reader", False)):

@@ -143,10 +143,12 @@ def routes_of(site: Site) -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.medium
 def test_every_route_has_its_entry(site: Site) -> None:
     assert routes_of(site) ^ set(EXPECTED) == set()
 
 
+@pytest.mark.medium
 def test_only_the_api_writes(site: Site) -> None:
     """Pages are read."""
     assert {path for method, path in routes_of(site) if method != "GET" and not path.startswith("/api/")} == set()

@@ -66,6 +66,7 @@ def test_a_flag_with_the_name_of_a_method(site: Site) -> None:
     assert site.browser("lead").get("/lead/tea/quality").status_code == 200
 
 
+@pytest.mark.medium
 def test_a_change_in_part_leaves_the_rest(site: Site) -> None:
     """Of the rubric, and of every section of the settings."""
     lead = site.script("lead")
@@ -123,6 +124,7 @@ def test_rules_are_shown(site: Site, rule: str) -> None:
     assert "Helpful first" not in page
 
 
+@pytest.mark.medium
 def test_screening_without_sensitive_flags_is_not_asked(site: Site) -> None:
     """Nobody could set them, which is no agreement."""
     change(site.script("lead"), flags=["opinion"])

@@ -237,6 +237,7 @@ def test_what_cannot_be_sampled(site: Site, endpoint: Endpoint, change: dict[str
     assert not (site.folder / "samples").exists()
 
 
+@pytest.mark.medium
 def test_a_project_without_prompts(site: Site) -> None:
     answer = site.browser("admin").post(API, json=BODY | {"models": ["http://h/v1#m"]})
     assert "the project has no prompts" in answer.text
@@ -259,6 +260,7 @@ def test_only_an_administrator_adds_an_address(site: Site, endpoint: Endpoint) -
     assert ended(lead)["state"] == "done"
 
 
+@pytest.mark.medium
 def test_without_torch_a_server_asks_addresses_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add_prompts(1)
     monkeypatch.setattr("heedful.web.sampling.jobs.find_spec", lambda name: None)
@@ -268,6 +270,7 @@ def test_without_torch_a_server_asks_addresses_only(site: Site, monkeypatch: pyt
     assert (answer.status_code, "without torch" in answer.text) == (400, True)
 
 
+@pytest.mark.medium
 def test_the_page_says_whether_there_is_a_key_and_never_shows_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.add_prompts(1)
     monkeypatch.delenv("HEEDFUL_API_KEY", raising=False)

@@ -87,6 +87,7 @@ def test_redirects_and_cookies_are_below_the_path_of_the_proxy(below: Site) -> N
     assert "Path=/label" in stranger.post(f"{ROOT}/api/logout").headers["set-cookie"]
 
 
+@pytest.mark.medium
 def test_a_slash_at_the_end_is_no_other_page(site: Site) -> None:
     assert site.browser("lead").get("/lead/tea/people/").status_code == 200
 
@@ -106,6 +107,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     assert checked_address(" https://label.example.org/a/b/ ") == "https://label.example.org/a/b"
 
 
+@pytest.mark.medium
 def test_two_servers_on_one_host_do_not_sign_each_others_people_out(tmp_path: Path) -> None:
     one, other = Store.open(tmp_path / "one.db"), Store.open(tmp_path / "other.db")
     here = WebSettings(base_url="http://localhost:8000")
@@ -132,6 +134,7 @@ def test_a_write_of_another_site_is_refused_as_json(site: Site) -> None:
     assert "--url" in found.json()["error"]
 
 
+@pytest.mark.medium
 def test_too_much_is_refused_as_json(site: Site) -> None:
     client = site.browser("lead")
     for sent in (b"x" * 2_000_001, (b"x" * 1000 for _ in range(2001))):
@@ -156,6 +159,7 @@ def reopened(site: Site) -> Store:
     return found
 
 
+@pytest.mark.medium
 def test_a_locked_database_is_503_with_one_line_in_the_log(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_locked_database_is_503_with_one_line_in_the_log(
     again.close()
 
 
+@pytest.mark.medium
 def test_a_writer_that_never_ends_does_not_hold_the_others_for_ever(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +204,7 @@ def test_a_writer_that_never_ends_does_not_hold_the_others_for_ever(
     assert client.post("/api/projects/tea/next").status_code == 200
 
 
+@pytest.mark.medium
 def test_a_full_disk_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -217,6 +223,7 @@ def test_a_full_disk_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     again.close()
 
 
+@pytest.mark.medium
 def test_a_damaged_database_is_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     site.add_rankings(1)
     client = site.browser("labeler")
@@ -237,6 +244,7 @@ def test_a_damaged_database_is_told(site: Site, caplog: pytest.LogCaptureFixture
     assert "malformed" in lines[0]
 
 
+@pytest.mark.medium
 def test_a_mistake_of_ours_is_json_on_the_api_and_words_on_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret of the code")
@@ -253,6 +261,7 @@ def test_a_mistake_of_ours_is_json_on_the_api_and_words_on_pages(site: Site, mon
     assert "secret" not in page.text + found.text
 
 
+@pytest.mark.medium
 def test_a_wrong_statement_is_our_mistake(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(db: Any, *_: Any, **__: Any) -> None:
         db.connection().exec_driver_sql("select from where")
@@ -262,6 +271,7 @@ def test_a_wrong_statement_is_our_mistake(site: Site, monkeypatch: pytest.Monkey
     assert client.get("/api/projects/tea/history").status_code == 500
 
 
+@pytest.mark.medium
 def test_a_change_of_nothing_changes_nothing(site: Site) -> None:
     (ref,) = site.add_rankings(1)
     lead = site.browser("lead")
@@ -286,6 +296,7 @@ def test_errors_of_the_api_are_json(site: Site, method: str, path: str, status: 
 # What labelers are told
 
 
+@pytest.mark.medium
 def test_a_judgement_names_the_guide_under_which_its_task_was_given(site: Site) -> None:
     (ref, other) = site.add_rankings(2)
     lead, labeler = site.browser("lead"), site.browser("labeler")

@@ -96,6 +96,7 @@ def with_password(site: Site, *names: str) -> None:
             db.get_one(Person, site.ids[name]).password_hash = passwords.hash_password(PASSWORD)
 
 
+@pytest.mark.medium
 def test_a_burst_gets_no_more_tries_than_the_limit(site: Site) -> None:
     with_password(site, "labeler")
     start = threading.Barrier(20)
@@ -110,6 +111,7 @@ def test_a_burst_gets_no_more_tries_than_the_limit(site: Site) -> None:
     assert (found.count(429), len(found) - found.count(429)) == (12, 8)
 
 
+@pytest.mark.medium
 def test_slips_of_one_lock_nobody_else_at_the_address(site: Site) -> None:
     with_password(site, "labeler", "lead")
     assert [sign_in(site.browser(), password="a wrong one") for _ in range(9)] == [401] * 8 + [429]
@@ -123,6 +125,7 @@ def test_one_address_cannot_try_all_names(site: Site) -> None:
     assert found == [401] * 80 + [429]
 
 
+@pytest.mark.medium
 def test_a_known_device_always_lets_the_right_password_in(site: Site) -> None:
     with_password(site, "labeler", "lead")
     device = site.browser()
@@ -145,6 +148,7 @@ def test_a_stolen_device_is_forgotten_after_a_hundred_wrong_passwords(site: Site
     assert found == [401] * 100 + [429] + [401] * 8 + [429]
 
 
+@pytest.mark.medium
 def test_a_new_password_forgets_all_devices(site: Site) -> None:
     with_password(site, "labeler")
     device = site.browser()
@@ -154,6 +158,7 @@ def test_a_new_password_forgets_all_devices(site: Site) -> None:
     assert [sign_in(device) for _ in range(9)] == [401] * 8 + [429]
 
 
+@pytest.mark.medium
 def test_people_who_wait_for_a_hash_take_no_more_threads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "_waiting", threading.BoundedSemaphore(1))
     with passwords._turn():

@@ -58,6 +58,7 @@ def test_addresses_take_turns() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.medium
 def test_a_long_request_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         app = Counting()

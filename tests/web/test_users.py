@@ -25,6 +25,7 @@ def curated(site: Site) -> None:
     curation.curate(site.store, site.project_id, QueueConfig(fractions={"train": 1.0}), START, by=None)
 
 
+@pytest.mark.medium
 def test_the_page_shows_decisions_with_counts_and_no_name(site: Site) -> None:
     lead = site.browser("lead")
     changed, page = (lead.get(f"/lead/tea/users{asked}").text for asked in ("", "?all=1"))

@@ -53,6 +53,7 @@ def tree(chat: dict[str, Any]) -> list[tuple[int | None, str, str]]:
     return [(places.get(turn["parent"]), turn["role"], turn["text"]) for turn in chat["turns"]]
 
 
+@pytest.mark.medium
 def test_messages_branch(playing: Playing) -> None:
     play = playing()
     play.model.says = lambda messages: f"{len(messages)}: {messages[-1]['content']}"
@@ -85,6 +86,7 @@ def test_messages_branch(playing: Playing) -> None:
     assert chat["turns"][1]["html"] == "<p>2: One</p>\n"
 
 
+@pytest.mark.medium
 def test_an_answer_is_followed_from_any_place_and_stopped(playing: Playing) -> None:
     play = playing()
     play.model.says, play.model.holds = "One two 🙂 three", 3
@@ -106,6 +108,7 @@ def test_an_answer_is_followed_from_any_place_and_stopped(playing: Playing) -> N
         assert found[-1]["turn"]["text"] == "One two 🙂 three"
 
 
+@pytest.mark.medium
 def test_a_server_that_ends_leaves_what_it_wrote(playing: Playing) -> None:
     play = playing()
     play.model.says, play.model.holds = "One two three", 2
@@ -122,6 +125,7 @@ def test_a_server_that_ends_leaves_what_it_wrote(playing: Playing) -> None:
     assert (turn["text"], turn["state"]) == ("One two", "interrupted")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("holds", [None, 1])
 def test_an_answer_that_fails_says_why(playing: Playing, holds: int | None) -> None:
     play = playing()
@@ -133,6 +137,7 @@ def test_an_answer_that_fails_says_why(playing: Playing, holds: int | None) -> N
     assert (answer["state"], answer["note"], answer["text"]) == ("failed", "The model is away.", "One" if holds else "")
 
 
+@pytest.mark.medium
 def test_an_answer_may_take_what_a_small_context_leaves(playing: Playing) -> None:
     play = playing()
     play.model.context = 100  # fewer than the 512 tokens that the settings begin with
@@ -145,6 +150,7 @@ def test_an_answer_may_take_what_a_small_context_leaves(playing: Playing) -> Non
     assert long["note"].startswith("The conversation is longer than this model can read. Start a new chat")
 
 
+@pytest.mark.medium
 def test_an_answer_at_the_limit_of_tokens_says_so(playing: Playing) -> None:
     play = playing()
     play.model.finish = "length"
@@ -350,6 +356,7 @@ def test_without_consent_nothing_is_written(playing: Playing) -> None:
     assert found_in(play, CANARY) != []
 
 
+@pytest.mark.medium
 def test_consent_is_given_and_withdrawn(playing: Playing) -> None:
     play = playing()
     version = play.collection.terms()[0]
@@ -362,6 +369,7 @@ def test_consent_is_given_and_withdrawn(playing: Playing) -> None:
         assert bo.post(f"/api/chats/{chat['ref']}/turns", json=sent).json()["code"] == "consent"
 
 
+@pytest.mark.medium
 def test_a_reader_who_leaves_frees_the_model(playing: Playing) -> None:
     play = playing()
     play.model.says, play.model.holds = "One two three", 1
@@ -471,6 +479,7 @@ def test_a_choice_between_two_blind_answers(playing: Playing) -> None:
     assert asked[0] | {"model": ""} == asked[1] | {"model": ""}
 
 
+@pytest.mark.medium
 def test_a_choice_after_an_answer_that_names_its_model_is_not_blind(playing: Playing) -> None:
     play = playing("red", "sft-2")
     play.models["red"].says = "I am RED, and it is four."
@@ -481,6 +490,7 @@ def test_a_choice_after_an_answer_that_names_its_model_is_not_blind(playing: Pla
     assert picks_of(play, "ada")[0][0]["blind"] is False
 
 
+@pytest.mark.medium
 def test_a_comparison_needs_two_models_and_two_answers(playing: Playing) -> None:
     play = playing("red", "sft-2")
     play.model.fails = "away"
@@ -494,6 +504,7 @@ def test_a_comparison_needs_two_models_and_two_answers(playing: Playing) -> None
         assert "not served here" in unknown.json()["error"]
 
 
+@pytest.mark.medium
 def test_only_models_that_read_earlier_turns_are_compared_in_a_longer_chat(playing: Playing) -> None:
     play = playing("red", "sft-2")
     play.model.one_message = True
@@ -513,6 +524,7 @@ def test_only_models_that_read_earlier_turns_are_compared_in_a_longer_chat(playi
         assert ada.post("/api/passing", json=passing | {"messages": turns[:1]}).status_code == 200
 
 
+@pytest.mark.medium
 def test_what_is_not_drawn_takes_reactions_in_the_conversation_alone(playing: Playing) -> None:
     play = playing()
     play.collection._draw = lambda: 1.0
@@ -529,6 +541,7 @@ def test_what_is_not_drawn_takes_reactions_in_the_conversation_alone(playing: Pl
 # Hostile texts
 
 
+@pytest.mark.medium
 def test_a_hostile_text_is_quick_and_plain(playing: Playing) -> None:
     play = playing()
     play.model.says = "[" * 20_000 + "<script>alert(1)</script>"
@@ -540,6 +553,7 @@ def test_a_hostile_text_is_quick_and_plain(playing: Playing) -> None:
     assert "&lt;script&gt;" in answer["html"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -52,6 +52,18 @@ def test_labels_of_lines_that_meet_stand_apart() -> None:
     assert {label.text for label in drawing.ends} == {"run 0 1", "run 1 1", "run 2 1", "run 3 1", "SFT"}
 
 
+def test_the_label_of_a_line_that_ends_early_stays_inside() -> None:
+    """Of two lines over 0 to 16, one ends at 4. Its label would begin left of the box."""
+    long = Series("ppo", [0.0, 16.0], [0.0, 1.0], 0)
+    drawing = draw(Chart("t", "", "", [long, Series("ppo_of_one_run", [0.0, 4.0], [0.0, 0.5], 1)]))
+    assert drawing is not None
+    label = next(one for one in drawing.ends if one.colour == 1)
+    assert (label.x, label.anchor) == (40, "start")
+    later = draw(Chart("t", "", "", [long, Series("b", [0.0, 9.0], [0.0, 0.5], 1)]))  # short enough
+    assert later is not None
+    assert next(one for one in later.ends if one.colour == 1).anchor == "end"
+
+
 def test_noise_is_smoothed_and_long_lines_are_thinned() -> None:
     y = [1.0 + 0.5 * (-1) ** i for i in range(1000)]
     drawing = draw(chart(Series("a", list(range(1000)), y)))

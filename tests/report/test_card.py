@@ -60,6 +60,8 @@ def test_a_card_ships_with_the_model(ppo: Path, tmp_path: Path) -> None:
     sheets = [{"age": "30-39"}] * 6 + [{"age": "70+"}, {"age": "18-29"}]
     (tmp_path / "survey.jsonl").write_text("".join(json.dumps(sheet) + "\n" for sheet in sheets))
     judged = evaluation(tmp_path / "judged")
+    here = (judged / "result.json").read_text().replace('"people.jsonl"', f'"{tmp_path}/people.jsonl"')
+    (judged / "result.json").write_text(here)
     path = write(ppo, evaluations=[judged], intended="Answers about tea.", survey=tmp_path / "survey.jsonl")
     assert path == ppo / "model" / "README.md"
     text = path.read_text()

@@ -292,8 +292,12 @@ def _path(x: Floats, y: Floats, x_axis: _Axis, y_axis: _Axis) -> str:
 
 
 def _end(x: float, y: float, right: float, text: str, colour: int) -> Label:
-    """A label in the margin next to the end of a line, or above an end inside the chart."""
-    return Label(right + 4, y, text, colour) if x > right - 40 else Label(x - 2, y - 9, text, colour, "end")
+    """A label in the margin next to the end of a line, or above an end inside the chart. It stays inside the axes."""
+    if x > right - 40:
+        return Label(right + 4, y, text, colour)
+    if x - 2 - LETTER * len(text) < LEFT:
+        return Label(LEFT + 2, y - 9, text, colour)
+    return Label(x - 2, y - 9, text, colour, "end")
 
 
 def _apart(labels: list[Label]) -> list[Label]:

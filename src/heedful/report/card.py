@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -127,6 +128,15 @@ def _origin(source: Source) -> str:
 def _name(ref: str) -> str:
     """A hub name or a relative path as it is, and of a place on this machine its name."""
     return PureWindowsPath(ref).name if Path(ref).is_absolute() or PureWindowsPath(ref).is_absolute() else ref
+
+
+def _without_places(judge: str) -> str:
+    """A judge, a reward or an ensemble with the names of its files and runs in place of where they are here.
+
+    >>> _without_places("0.5*min(/data/rm1,/data/rm2) + my:score"), _without_places("https://host/v1#model")
+    ('0.5*min(rm1,rm2) + my:score', 'https://host/v1#model')
+    """
+    return re.sub(r"(?<![\w.:/#-])(/|[A-Za-z]:[/\\])[^\s,()*+]+", lambda found: _name(found[0]), judge)
 
 
 def _records(source: Source) -> list[CardRecord]:
@@ -276,7 +286,7 @@ def _judges(evaluations: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any], 
     for folder in evaluations:
         result = read_json(folder / comparison.RESULT)
         for judge, found in result["judges"].items():
-            yield judge, found, result["baseline"]
+            yield _without_places(judge), found, result["baseline"]
 
 
 def _rate(rate: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from heedful.config import UserError
 from heedful.data.records import Completions, Demonstration, Message, Prompt
 from heedful.data.shapes.chats import LATER
 from heedful.data.text import counted
-from heedful.models import encoders, render, templates
+from heedful.models import encoders, render, template_arguments, templates
 
 log = logging.getLogger(__name__)
 _MARKER = re.compile(r"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?INST\]|<｜[^｜<>]+｜>")
@@ -75,6 +75,8 @@ def tell(
         instead = f", and not with {words!r}" if words else ""
         end = tokenizer.eos_token
         log.warning("%s: the chat template writes no token after an answer. Answers end with %s%s", path, end, instead)
+    if date := template_arguments.tell_date(tokenizer):
+        log.warning("%s: %s", path, date)
     source = str(tokenizer.chat_template or "")
     fields = {name for record in records for turn in _messages(record) for name in turn.row()} - _KNOWN
     if unused := sorted(name for name in fields if name not in source):

@@ -122,7 +122,8 @@ def build(cls: Any, source: str, config: Any, **how: Any) -> Any | None:
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if any(name not in tensors or tensors[name].shape != shape for name, shape in shapes.items()):
         return None
-    if tensors.keys() - model.state_dict().keys():  # transformers' report says what becomes of them
+    buffers = {name for name, _ in model.named_buffers()}
+    if tensors.keys() - shapes.keys() - buffers:  # transformers says what becomes of them, such as of a head not tied
         return None
     if model.can_generate():
         with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ from heedful import files
 from heedful.config import UserError
 from heedful.configs.shared import Compute, Lora, TrainingCompute
 from heedful.fast import api as fast
-from heedful.models import adapters, deferred, encoders, heads, saving, streamed, variants, vocabulary
+from heedful.models import adapters, deferred, encoders, heads, saving, streamed, unread, variants, vocabulary
 from heedful.models.dropout import set_dropout
 from heedful.models.heads import BIAS
 from heedful.models.shards import Shards, is_sharded, put
@@ -244,8 +244,10 @@ def _load(
     from_adapter = adapter is not None and adapter.classifies
     if report is not None:
         variants.check_plain(source, model, report)
+        unread.tell_weights(source, report["unexpected_keys"])
         _check_whole(source, report, "score." if from_adapter else "pooler" if kind == "encoder" else "")
     model = variants.plain(model, source)
+    unread.settle(source, model, tokenizer, variants.folder_of(_tokenizer_at(ref, source)))
     for one in reversed(found):
         with _quiet(), _explained(one.ref, None, **shared):
             model = variants.merged(model, one)

@@ -14,9 +14,11 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from heedful.config import UserError
-from heedful.models.templates import name
+from heedful.models.templates import RENDER_ERRORS, name
 
 _GIVEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
+_DAY = "whichday"
+_ANOTHER_DAY = f"{{%- macro strftime_now(form) %}}{_DAY}{{% endmacro %}}\n"
 
 
 def give(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
@@ -44,6 +46,24 @@ def give(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> No
         tokenizer.chat_template = (
             {key: default + one for key, one in own.items()} if isinstance(own, dict) else default + own
         )
+
+
+def tell_date(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What to say of a chat template that writes today's date, with which rows differ from day to day. Else None."""
+    own = tokenizer.chat_template
+    source = str(own.get("default") if isinstance(own, dict) else own)
+    if "strftime_now" not in source:
+        return None
+    turn = {"role": "user", "content": "?"}
+    try:
+        text = tokenizer.apply_chat_template([turn], chat_template=_ANOTHER_DAY + source, tokenize=False)
+    except RENDER_ERRORS:
+        return None
+    if _DAY not in str(text):
+        return None
+    argument = re.search(r"\bset\s+(\w+)\s*=\s*strftime_now", source)
+    remedy = f"Give a fixed one as template.{argument[1]}" if argument else "Give a template without it"
+    return f"the chat template writes today's date, so tomorrow the same rows have other tokens. {remedy}"
 
 
 def _template(given: Any) -> str:

@@ -24,7 +24,7 @@ _ASKED, _ANSWERED = "whichway", "thatway"  # words of the probes
 _TAG = re.compile(r"</?\w+>")  # <think>, </think>: a model writes them inside an answer
 _SPELLED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # an end of a turn that is no token of this tokenizer
 # what a template may raise, such as one that divides by zero
-_RENDER_ERRORS = (TemplateError, TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError)
+RENDER_ERRORS = (TemplateError, TypeError, LookupError, ValueError, ArithmeticError, AttributeError, RecursionError)
 _UNUSABLE = ("a mistake in it:", "multiple chat templates")  # no row can be written
 _NEVER = re.compile(r"(?!)")
 
@@ -110,7 +110,7 @@ def written(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, 
     for form in _forms(turns):
         try:
             text = _rendered(tokenizer, form, ask=ask, tools=tools)
-        except _RENDER_ERRORS as error:
+        except RENDER_ERRORS as error:
             broken = _UNUSABLE[0] if isinstance(error, TemplateSyntaxError) else ""
             said = getattr(error, "message", None) or str(error) or type(error).__name__
             reason = reason or " ".join(filter(None, (broken, said)))
@@ -434,7 +434,7 @@ def _tried(
     """A probe as the template writes it, "" if the template refuses it."""
     try:
         return _rendered(tokenizer, turns, ask=ask, tools=tools)
-    except _RENDER_ERRORS:
+    except RENDER_ERRORS:
         return ""
 
 

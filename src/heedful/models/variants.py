@@ -242,13 +242,18 @@ def _integers(ref: str, names: Container[str]) -> Iterator[str]:
     return (name for name, dtype in _tensors(ref) if name in names and dtype.startswith(("I", "U")))
 
 
+def folder_of(ref: str) -> Path:
+    """The folder with the files of a model: `ref`, or where the cache has a model of the hub."""
+    folder = Path(ref)
+    if folder.is_dir():
+        return folder
+    cached = huggingface_hub.try_to_load_from_cache(ref, "config.json")
+    return Path(cached).parent if isinstance(cached, str) else folder
+
+
 def _tensors(ref: str) -> Iterator[tuple[str, str]]:
     """(name, dtype) of each tensor in the files of a folder, or of a hub model in the cache."""
-    folder = Path(ref)
-    if not folder.is_dir():
-        cached = huggingface_hub.try_to_load_from_cache(ref, "config.json")
-        folder = Path(cached).parent if isinstance(cached, str) else folder
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(folder_of(ref).glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118
                 yield name, tensors.get_slice(name).get_dtype()

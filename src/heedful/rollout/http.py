@@ -36,6 +36,7 @@ from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.models.shards import assembled, is_sharded
+from heedful.models.unread import tell_sampling
 from heedful.rollout import group
 from heedful.rollout.dialects import ADAPTER, DIALECTS, Dialect, ServerAnswer, Unreadable
 from heedful.rollout.types import Sample, SampledToken, Stream
@@ -97,6 +98,7 @@ class HttpEngine:
         self.model, self.tokenizer, self.settings, self._once = model, tokenizer, settings, once
         self._trained = model
         self.version, self.ids = 0, ids_of(model)
+        tell_sampling(tokenizer, model)
         self.stops = stop_ids(tokenizer, model.config, getattr(model, "generation_config", None))
         self.tolerance = settings.tolerance or TOLERANCE.get(dtype, ROUGH)
         self.gap = 0.0

@@ -25,6 +25,7 @@ from heedful.models.ids import ids_of
 from heedful.models.load import context_length
 from heedful.models.render import stop_ids
 from heedful.models.shards import assembled, is_sharded
+from heedful.models.unread import tell_sampling
 from heedful.rollout.room import longest_prompt
 from heedful.rollout.sampler import sample
 from heedful.rollout.streams import uniforms
@@ -48,6 +49,7 @@ class LocalEngine:
         self._stopped = False
         self._tried: dict[Any, bool] = {}  # kinds of decoders on the merged model, which is new at each call
         self.context, self.ids = context_length(model), ids_of(model)
+        tell_sampling(tokenizer, model)
         self.stops = np.array(stop_ids(tokenizer, model.config, getattr(model, "generation_config", None)))
 
     @property

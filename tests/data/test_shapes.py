@@ -400,6 +400,21 @@ def test_an_answer_that_is_only_context_stays_marked(tmp_path: Path) -> None:
     assert made.completion_message.row()["weight"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("order", ["chosen", "rejected"]), ("ratings", [5, 4]), ("models", ["a", "b", "c", "d"]), ("scores", "9, 8"),
+        ("finish", ["eos", "eos"]), ("token_ids", "none"),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_tool_with_a_name_of_ours_is_told(tmp_path: Path, name: str, value: Any) -> None:
+    row = {"system": "Be brief.", "input": Q, "chosen": GOOD, "rejected": BAD, name: value}
+    told = explain(written(tmp_path, [row]))
+    assert (told.problem, told.preview[0]["ranking"]) == ("", [[0], [1]])
+    assert told.preview[0][f"{name}_as_given"] == value
+    assert told.unused == {f"{name}_as_given": 1}
+
+
 def test_every_shape_is_tested() -> None:
     assert {shape.name for shape in SHAPES} - {name for name, *_ in READ} - {name for name, *_ in REFUSED} == {
         "messages"  # what is malformed there: test_pairs_and_chats

@@ -31,6 +31,8 @@ _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 _ANSWER_FIELDS = {name for cls in (Demonstration, Completions, Comparison, Choice) for name in cls.model_fields} - set(
     Prompt.model_fields
 )
+_SHARED_NAMES = {"order", "ratings", "models", "scores", "finish", "token_ids"}
+"""Fields about the answers that data sets of others have too, with another meaning."""
 _SYSTEMS = ("system_prompt", "system_message")
 
 
@@ -105,13 +107,26 @@ def _told(error: ValueError, record_type: type[Record]) -> str:
 
 
 def _records(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Record]:
-    made = [record_type.model_validate(native) for native in _native(rows, shape, record_type)]
+    foreign = rows[0] if shape is not None and shape.name not in ("heedful", "mapped") else {}
+    made = [_record(native, record_type, foreign) for native in _native(rows, shape, record_type)]
     # JSON inside of a text can hold half of a character, which the reader of the file has not seen
     if any(isinstance(value, str) and "\\ud" in value.lower() for row in rows for value in row.values()):
         for record in made:
             if found := wrong_text(record.row()):
                 raise ValueError(found)
     return made
+
+
+def _record(native: Row, record_type: type[Record], row: Row) -> Record:
+    """The record of a converted row. Fields of another tool that only share a name with ours become NAME_as_given."""
+    try:
+        return record_type.model_validate(native)
+    except ValidationError as error:
+        wrong = {str(part["loc"][0]) for part in error.errors() if part["loc"]}
+        if not wrong or not all(name in _SHARED_NAMES and native.get(name) == row.get(name) for name in wrong):
+            raise
+        renamed = {f"{name}_as_given" if name in wrong else name: value for name, value in native.items()}
+        return record_type.model_validate(renamed)
 
 
 def _native(rows: list[Any], shape: Shape | None, record_type: type[Record]) -> list[Row]:

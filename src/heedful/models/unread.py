@@ -76,9 +76,9 @@ def _settle_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def _settle_tokens(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
     """Switch off BPE dropout, with which a text has other tokens each time."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    if getattr(model, "dropout", None):
-        _say(f"{ref}: tokenizer.json has a BPE dropout of {model.dropout:g}. It is not used: texts keep their tokens")
+    model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if (share := getattr(model, "dropout", None)) is not None and share > 0:
+        _say(f"{ref}: tokenizer.json has a BPE dropout of {share:g}. It is not used: texts keep their tokens")
         model.dropout = None
 
 

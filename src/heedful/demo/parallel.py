@@ -25,12 +25,19 @@ def can_fork() -> bool:
 
 
 def get_ready() -> None:
-    """Start the server process that workers are forked from. It imports what they need, so that they start at once."""
+    """Start the server process that workers are forked from. It imports what they need, so that they start at once.
+
+    It ignores Ctrl-C, which would end its imports with a traceback. It ends with this process.
+    """
     if can_fork():
         from multiprocessing import forkserver
 
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process inherits it
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:

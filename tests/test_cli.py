@@ -712,8 +712,6 @@ def test_a_pattern_that_the_shell_has_spread_is_told_to_be_quoted(heedful: Run) 
         ),
         (["--set", "seed=1", "--set", "seed=2"], "--set seed=1: not used, since --set seed=2 comes after"),
         (["--optimiser.lr", "1", "--set", "optimiser.lr=2"], "--optimiser.lr 1: not used, since --set optimiser.lr=2"),
-        (["--seed", "1", "--seed=2"], "--seed: not used, since --seed comes after it. Leave one out"),
-        (["--skip-long", "--no-skip-long"], "--skip-long: not used, since --no-skip-long comes after it"),
         (["--skip-long", "--skip-long"], None),
         (["--watch", "a", "--watch", "b"], None),
         (["--template", "a=1", "--set", "template.b=2"], None),

@@ -132,7 +132,9 @@ def test_ctrl_c_while_the_server_imports_leaves_no_traceback(tmp_path: Path) -> 
         "import pathlib, time\npathlib.Path(__file__).with_name('begun').touch()\ntime.sleep(5)\n"
     )
     script = (
-        "import time\nfrom heedful.demo import parallel\nparallel.PRELOADED = ['slow_import']\nparallel.get_ready()\n"
+        "import signal, time\nfrom heedful.demo import parallel\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\nparallel.PRELOADED = ['slow_import']\n"
+        "parallel.get_ready()\n"
         "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

@@ -127,12 +127,11 @@ def _each_value_with_its_option(args: list[str], params: list[click.Parameter], 
     """`--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3`, which click reads, for all repeatable options.
 
     In a command that also takes arguments only the first value belongs to an option, since the next could be an
-    argument. An option that is given twice gets a remark: click takes the last one.
+    argument.
     """
-    options = {name: param for param in params if isinstance(param, click.Option) for name in _names(param)}
+    options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
     takes_arguments = any(isinstance(param, click.Argument) for param in params)
     found: list[str] = []
-    seen: dict[click.Option, str] = {}
     name, has_value = "", False
     for place, text in enumerate(args):
         if text == "--":
@@ -140,11 +139,6 @@ def _each_value_with_its_option(args: list[str], params: list[click.Parameter], 
         if text.startswith("-"):
             name, equals, _ = text.partition("=")
             has_value = bool(equals)
-            param = options.get(name)
-            if param is not None and not param.multiple:
-                if param in seen and not (param.is_flag and seen[param] == name):
-                    terminal.say(f"{seen[param]}: not used, since {name} comes after it. Leave one out")
-                seen[param] = name
         elif has_value and name in options and not options[name].is_flag and not takes_arguments:
             if not options[name].multiple:
                 told = f"{text}: {name} takes one value. Put a pattern such as 'shards/*' in quotes"
@@ -154,10 +148,6 @@ def _each_value_with_its_option(args: list[str], params: list[click.Parameter], 
             has_value = True
         found.append(text)
     return found
-
-
-def _names(param: click.Option) -> list[str]:
-    return [*param.opts, *param.secondary_opts]
 
 
 class Commands(click.Group):

@@ -202,6 +202,25 @@ def test_a_full_disk_leaves_no_new_database(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "old.db").exists()
 
 
+@pytest.mark.parametrize("reason", ["database or disk is full", "database is locked"])
+def test_what_another_process_has_made_meanwhile_stays(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes start on one new file, and the second one fails."""
+    kept = tmp_path / "new.db"
+
+    def late(*_: object, **__: object) -> None:
+        with contextlib.closing(sqlite3.connect(kept)) as other, other:
+            other.execute("create table person (name text)")
+        raise OperationalError("create", {}, sqlite3.OperationalError(reason))
+
+    monkeypatch.setattr(migrate, "check", late)
+    with pytest.raises(UserError, match=reason):
+        Store.open(kept)
+    with contextlib.closing(sqlite3.connect(kept)) as again:
+        assert again.execute("select name from sqlite_master").fetchall() == [("person",)]
+
+
 @pytest.mark.parametrize("create", [True, False])
 @pytest.mark.parametrize("tables", [("notes",), ("notes", "alembic_version"), ("person", "event")])
 def test_a_database_of_another_program_stays_as_it_is(tmp_path: Path, tables: tuple[str, ...], create: bool) -> None:

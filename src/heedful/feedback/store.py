@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -81,8 +82,8 @@ class Store:
             hint = f". {ENCODED}" if url.password else ""
             full = path is not None and ("full" in reason or "disk I/O" in reason)
             remedy = "Free some space on its disk, then try again" if full else f"Check the path or URL{hint}"
-            if new:  # a database that was never ready
-                _remove(str(path))
+            if path and new and full and not _has_tables(path):  # another process may have made them meanwhile
+                _remove(path)
             raise UserError(f"{migrate.named(url)}: cannot be opened ({reason}). {remedy}") from None
         return store
 
@@ -144,6 +145,15 @@ def _keep_private(path: Path, *, create: bool) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         elif path.stat().st_mode & 0o077:
             path.chmod(0o600)
+
+
+def _has_tables(path: str) -> bool:
+    """Whether a SQLite file may hold something. Only False is sure."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("select count(*) from sqlite_master").fetchone()[0])
+    except sqlite3.Error:
+        return True
 
 
 def _remove(path: str) -> None:

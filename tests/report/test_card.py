@@ -126,7 +126,7 @@ def test_the_card_of_a_reward_model_is_none_of_a_language_model(tmp_path: Path) 
     text = write(manifest(tmp_path / "reward", "reward", results=results)).read_text()
     for line in (
         "pipeline_tag: text-classification",
-        "A reward model: it scores answers. Trained with reward, by the method of InstructGPT.",
+        "A reward model, which scores answers, by the method of InstructGPT.",
         "- pairs: 56,910\n- bias: 4.511\n- valid accuracy: 71.0 % of 4,318 (68.6% to 73.3%)\n\n",
         "It writes no text.",
         "Scores of different prompts do not compare",

@@ -80,10 +80,14 @@ def card(run: Path, manifest: Manifest, evaluations: Sequence[Path], intended: s
     base = next((ref for ref in refs if maker(ref) is None), "")
     stage = registry.stage(manifest.stage)
     writes = stage.writes_text or stage.place == registry.LAST
-    what = "A language model trained with" if writes else "A reward model: it scores answers. Trained with"
+    what = (
+        f"A language model trained with {as_words(manifest.stage)}"
+        if writes
+        else "A reward model, which scores answers"
+    )
     parts = [
         _front(manifest, base, "text-generation" if writes else "text-classification"),
-        f"# {visible(run.resolve().name)}\n\n{MARK}\n\n{what} {as_words(manifest.stage)}"
+        f"# {visible(run.resolve().name)}\n\n{MARK}\n\n{what}"
         f"{f', from {visible(_name(base))}' if base else ''}, by the method of InstructGPT.",
         _section("Intended use", [visible(intended) if intended else "Not stated by the people who trained it."]),
         _section("Data and consent", [line for name, one in made for line in _data(name, one)]),

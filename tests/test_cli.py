@@ -704,20 +704,26 @@ def test_a_pattern_that_the_shell_has_spread_is_told_to_be_quoted(heedful: Run) 
 @pytest.mark.parametrize(
     ("given", "remark"),
     [
-        (["--kl-coef", "0.1", "--set", "kl_coef=0.2"], "--kl-coef 0.1: not used, since --set kl_coef=0.2 comes after"),
+        (["--kl-coef", "0.1", "--set", "kl_coef=0.2"], "--kl-coef 0.1: not used, since --set kl_coef=0.2 replaces"),
         (["--kl-coef", "0.1", "--set", "kl_coef=0.1"], None),
         (
             ["--no-skip-long", "--set", "skip_long=true"],
-            "--no-skip-long: not used, since --set skip_long=true comes after",
+            "--no-skip-long: not used, since --set skip_long=true replaces",
         ),
-        (["--set", "seed=1", "--set", "seed=2"], "--set seed=1: not used, since --set seed=2 comes after"),
+        (["--set", "seed=1", "--set", "seed=2"], "--set seed=1: not used, since --set seed=2 replaces"),
         (["--optimiser.lr", "1", "--set", "optimiser.lr=2"], "--optimiser.lr 1: not used, since --set optimiser.lr=2"),
         (["--skip-long", "--skip-long"], None),
         (["--watch", "a", "--watch", "b"], None),
         (["--template", "a=1", "--set", "template.b=2"], None),
         (
+            ["--template", "a=1", "--set", "template={b=2}"],
+            "--template a=1: not used, since --set template={b=2} replaces",
+        ),
+        (["--watch", "a", "b", "--set", 'watch=["c"]'], '--watch a b: not used, since --set watch=["c"] replaces it'),
+        (["--watch", "a", "--set", 'watch=["a"]'], None),
+        (
             ["--template", "a=1", "--set", "template.a=2"],
-            "--template a=1: not used, since --set template.a=2 comes after",
+            "--template a=1: not used, since --set template.a=2 replaces",
         ),
     ],
 )
@@ -728,6 +734,28 @@ def test_a_value_that_another_one_replaces_is_named(
     done = heedful("ppo", "--policy", "p", "--reward", "r", "--prompts", "f", "--out", "x", *given)
     assert done.code == 0
     assert (remark in done.err) if remark else done.err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--seed", "1", "--seed=2"], "--seed: given twice. Leave one out. See heedful ppo"),
+        (["--kl-coef", "0.1", "--skip-long", "--kl-coef", "0.1"], "--kl-coef: given twice. Leave one out"),
+        (["--skip-long", "--no-skip-long"], "--skip-long: given twice, and as --no-skip-long. Leave one out"),
+        (["--skip-long", "--skip-long"], None),
+        (["--trackers", "--seed", "--seed", "3"], None),  # the first one is a value
+    ],
+)
+def test_an_option_given_twice_is_refused(
+    given: list[str], told: str | None, heedful: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.app.commands["ppo"], "callback", lambda **_: None)
+    monkeypatch.setattr("heedful.options.loaded", lambda *_: None)
+    done = heedful("ppo", "--policy", "p", "--reward", "r", "--prompts", "f", "--out", "x", *given)
+    if told:
+        refused(done, told)
+    else:
+        assert (done.code, done.err) == (0, "")
 
 
 def test_the_page_of_commands_is_made_from_the_help() -> None:

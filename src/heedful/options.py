@@ -173,17 +173,21 @@ def loaded(
 
 
 def overruled(given: list[tuple[Setting, Any]], sets: tuple[str, ...]) -> Iterator[str]:
-    """A line for each option or `--set` whose value is not used, since a later `--set` says another one."""
+    """A line for each option or `--set` whose value is not used, since a later `--set` gives another one."""
     said: dict[str, tuple[str, str]] = {}  # what was written, and its value
     for setting, value in given:
-        for override in [] if value in (None, ()) else setting.overrides(value):
-            path, _, text = override.partition("=")
-            written = f"{setting.option} {override[len(setting.path) + 1 :]}"
-            if isinstance(value, bool):
-                written = setting.option if value else f"--no-{setting.option[2:]}"
-            said[path] = (written, text)
+        if isinstance(value, bool):
+            said[setting.path] = (setting.option if value else f"--no-{setting.option[2:]}", str(value).lower())
+        elif get_origin(setting.kind) in (list, tuple) and value not in (None, ()):
+            said[setting.path] = (f"{setting.option} {' '.join(map(str, value))}", json.dumps(list(value)))
+        elif value not in (None, ()):
+            for override in setting.overrides(value):
+                path, _, text = override.partition("=")
+                said[path] = (f"{setting.option} {override[len(setting.path) + 1 :]}", text)
     for override in sets:
         path, text = (part.strip() for part in (*override.split("=", 1), "")[:2])
-        if path in said and said[path][1] != text:
-            yield f"{said[path][0]}: not used, since --set {override} comes after it. Leave one out"
+        for earlier in [one for one in said if one == path or one.startswith(f"{path}.")]:
+            written, before = said.pop(earlier)
+            if before != text:
+                yield f"{written}: not used, since --set {override} replaces it. Leave one out"
         said[path] = (f"--set {override}", text)

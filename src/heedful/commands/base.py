@@ -90,7 +90,7 @@ class Command(click.Command):
         return [*self._options, *files, *super().get_params(ctx)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _each_value_with_its_option(args, self.get_params(ctx), ctx))
+        return super().parse_args(ctx, _one_value_each(args, self.get_params(ctx), ctx))
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.config is not None:
@@ -123,31 +123,49 @@ class Command(click.Command):
         _write(formatter, panels)
 
 
-def _each_value_with_its_option(args: list[str], params: list[click.Parameter], ctx: click.Context) -> list[str]:
+def _one_value_each(args: list[str], params: list[click.Parameter], ctx: click.Context) -> list[str]:
     """`--seeds 1 2 3` as `--seeds 1 --seeds 2 --seeds 3`, which click reads, for all repeatable options.
 
     In a command that also takes arguments only the first value belongs to an option, since the next could be an
-    argument.
+    argument. Raises UsageError for two values of an option that takes one, of which click would drop the first.
     """
-    options = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    options = {
+        name: param
+        for param in params
+        if isinstance(param, click.Option)
+        for name in (*param.opts, *param.secondary_opts)
+    }
     takes_arguments = any(isinstance(param, click.Argument) for param in params)
     found: list[str] = []
-    name, has_value = "", False
+    seen: dict[click.Option, str] = {}
+    name, awaits, full = "", False, False  # the option before, whether it awaits its value, whether it has one
     for place, text in enumerate(args):
-        if text == "--":
+        if awaits:
+            awaits, full = False, True
+        elif text == "--":
             return found + args[place:]
-        if text.startswith("-"):
+        elif text.startswith("-"):
             name, equals, _ = text.partition("=")
-            has_value = bool(equals)
-        elif has_value and name in options and not options[name].is_flag and not takes_arguments:
+            param = options.get(name)
+            if param is not None and not param.multiple:
+                _check_new(param, name, seen, ctx)
+            awaits, full = param is not None and not param.is_flag and not equals, bool(equals)
+        elif full and name in options and not takes_arguments:
             if not options[name].multiple:
                 told = f"{text}: {name} takes one value. Put a pattern such as 'shards/*' in quotes"
                 raise click.UsageError(told, ctx)
             found.append(name)
-        else:
-            has_value = True
         found.append(text)
     return found
+
+
+def _check_new(param: click.Option, name: str, seen: dict[click.Option, str], ctx: click.Context) -> None:
+    """Raise UsageError for an option that was given before. A switch may be repeated, but not contradicted."""
+    before = seen.get(param)
+    if before is not None and not (param.is_flag and before == name):
+        also = f", and as {name}" if before != name else ""
+        raise click.UsageError(f"{before}: given twice{also}. Leave one out", ctx)
+    seen[param] = name
 
 
 class Commands(click.Group):

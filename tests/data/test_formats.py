@@ -410,7 +410,12 @@ def test_scoring_a_file_of_comparisons_keeps_its_rankings(tmp_path: Path) -> Non
         ),
         ([{"prompt": "a", "answer": "1"}], None),  # a reward function gets it
         ([{"prompt": "a", "response": "1"}], None),
+        ([{"prompt": "a", "solution": "5"}, {"prompt": "b", "ground_truth": "6"}], None),
         ([{"prompt": "a", "level": "3"}], None),
+        ([{"prompt": "a", "chosen": "1", "rejected": "2", "score_chosen": 8.0}], "of 1 of 1 row are"),
+        ([{"prompt": "a", "completion": "1", "answer_source": "web"}], "of 1 of 1 row are"),
+        ([{"instruction": "a", "input": "", "output": "1"}], "of 1 of 1 row are"),
+        ([{"prompt": "a", "a": {"text": "1"}, "b": {"text": "2"}, "preferred": "a"}], "of 1 of 1 row are"),
     ],
 )
 def test_an_answer_that_prompts_do_not_keep_is_named(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from heedful.config import UserError
@@ -122,9 +122,25 @@ def lost_answer(read: conversion.ConvertedRow) -> bool:
 
     Reward functions get the fields of a prompt, such as `answer`.
     """
-    if read.shape is None or not read.records or read.shape.kind_of(read.row) in ("prompts", "texts"):
+    shape = read.shape
+    if shape is None or not read.records or shape.kind_of(read.row) in ("prompts", "texts"):
         return False
-    return not any(_ANSWERING.search(name) for name in read.records[0].model_extra or ())
+    if shape.gather is not None:  # the answers of several rows
+        return True
+    kept = {str(value) for value in (read.records[0].model_extra or {}).values()}
+    try:
+        with shape.reading():
+            own = shape.convert(read.row)
+    except ValueError:
+        return False
+    return any(answer not in kept for row in own for answer in _answers(row))
+
+
+def _answers(row: Row) -> Iterator[str]:
+    yield from [row["completion"]] if "completion" in row else row.get("completions") or ()
+    for side in (row.get("a"), row.get("b")):
+        if side is not None:
+            yield side["text"] if isinstance(side, dict) else side
 
 
 def unknown(rows: Iterable[Row]) -> str:
